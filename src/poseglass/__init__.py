@@ -1,0 +1,1 @@
+"""poseglass: keypoint networks that train, measure, shrink and ship."""

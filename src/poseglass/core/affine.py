@@ -1,0 +1,124 @@
+"""Affine: the only place where a coordinate changes frame.
+
+Frames follow one convention everywhere: x right, y down, float pixels, **pixel centres on integers**. A whole image
+is the box ``(-0.5, -0.5, W - 0.5, H - 0.5)``.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Affine:
+    """A 2D affine map ``xy -> matrix[:, :2] @ xy + matrix[:, 2]``, pixels to pixels.
+
+    Args:
+        matrix: ``(2, 3)`` float64.
+
+    Raises:
+        ValueError: The matrix has another shape or is not finite.
+
+    Example:
+        >>> to_crop = Affine.crop(np.array([-0.5, -0.5, 9.5, 19.5]), (5, 10))
+        >>> to_crop(np.array([[0.5, 0.5]])).tolist()     # the centre of the first 2 x 2 block
+        [[0.0, 0.0]]
+        >>> to_crop.inverse()(np.array([[0.0, 0.0]])).tolist()
+        [[0.5, 0.5]]
+    """
+
+    matrix: np.ndarray
+
+    def __post_init__(self) -> None:
+        matrix = np.asarray(self.matrix, dtype=np.float64)
+        if matrix.shape != (2, 3):
+            raise ValueError(f"Affine.matrix must be (2, 3), got {matrix.shape}.")
+        if not np.isfinite(matrix).all():
+            raise ValueError(f"Affine.matrix must be finite, got {matrix.tolist()}.")
+        object.__setattr__(self, "matrix", matrix)
+
+    def __call__(self, xy: np.ndarray) -> np.ndarray:
+        """Map points ``(..., 2)``; NaN stays NaN. The dtype of floating input is kept."""
+        points = np.asarray(xy)
+        out = points.astype(np.float64) @ self.matrix[:, :2].T + self.matrix[:, 2]
+        return out.astype(points.dtype) if np.issubdtype(points.dtype, np.floating) else out
+
+    def then(self, after: "Affine") -> "Affine":
+        """Return the map that does this one first and ``after`` second."""
+        a, b = np.eye(3), np.eye(3)
+        a[:2], b[:2] = self.matrix, after.matrix
+        return Affine((b @ a)[:2])
+
+    def inverse(self) -> "Affine":
+        """Return the map back.
+
+        Raises:
+            ValueError: The map is singular: it squeezes the plane to a line or point.
+        """
+        linear = self.matrix[:, :2]
+        if abs(np.linalg.det(linear)) < 1e-12:
+            raise ValueError(f"Affine cannot be inverted: its matrix is singular, {self.matrix.tolist()}.")
+        back = np.linalg.inv(linear)
+        return Affine(np.concatenate([back, -(back @ self.matrix[:, 2:])], axis=1))
+
+    @property
+    def scale(self) -> float:
+        """Length in the target frame of one pixel of the source frame (geometric mean over directions)."""
+        return float(np.sqrt(abs(np.linalg.det(self.matrix[:, :2]))))
+
+    @property
+    def mirrors(self) -> bool:
+        """Whether the map turns left into right."""
+        return bool(np.linalg.det(self.matrix[:, :2]) < 0)
+
+    def box(self, box_xyxy: np.ndarray) -> np.ndarray:
+        """Map boxes ``(..., 4)`` to the upright boxes around their images, ``(..., 4)``."""
+        x0, y0, x1, y1 = np.moveaxis(np.asarray(box_xyxy), -1, 0)
+        corners = self(np.stack([np.stack([x, y], -1) for x in (x0, x1) for y in (y0, y1)], -2))
+        return np.concatenate([corners.min(-2), corners.max(-2)], -1)
+
+    @classmethod
+    def identity(cls) -> "Affine":
+        """Return the map that changes nothing."""
+        return cls(np.eye(2, 3))
+
+    @classmethod
+    def crop(cls, box_xyxy: np.ndarray, size_wh: tuple[int, int]) -> "Affine":
+        """Return the map that takes the box, edge to edge, to a whole image of ``size_wh``.
+
+        Raises:
+            ValueError: The box has no area.
+        """
+        x0, y0, x1, y1 = (float(v) for v in box_xyxy)
+        if not (x1 > x0 and y1 > y0):
+            raise ValueError(f"A crop needs a box with area, x0 < x1 and y0 < y1; got {[x0, y0, x1, y1]}.")
+        sx, sy = size_wh[0] / (x1 - x0), size_wh[1] / (y1 - y0)
+        return cls(np.array([[sx, 0.0, -0.5 - sx * x0], [0.0, sy, -0.5 - sy * y0]]))
+
+    @classmethod
+    def about(
+        cls,
+        center_xy: tuple[float, float] | np.ndarray,
+        *,
+        scale: float = 1.0,
+        degrees: float = 0.0,
+        shift_xy: tuple[float, float] = (0.0, 0.0),
+    ) -> "Affine":
+        """Return the map that enlarges and turns about a point, then shifts.
+
+        Args:
+            center_xy: The point that stays (before the shift), pixels.
+            scale: Above 1 enlarges.
+            degrees: Positive turns clockwise on the screen (y points down).
+            shift_xy: Pixels.
+        """
+        angle = np.deg2rad(degrees)
+        linear = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        center = np.asarray(center_xy, dtype=np.float64)
+        offset = center - linear @ center + np.asarray(shift_xy, dtype=np.float64)
+        return cls(np.concatenate([linear, offset[:, None]], axis=1))
+
+    @classmethod
+    def mirror(cls, width: int) -> "Affine":
+        """Return the map that mirrors an image of that width left to right: ``x -> width - 1 - x``."""
+        return cls(np.array([[-1.0, 0.0, width - 1.0], [0.0, 1.0, 0.0]]))

@@ -1,0 +1,74 @@
+"""Boxes: layout conversion, overlap, and fitting a box to a network's aspect. Pure numpy."""
+
+import numpy as np
+
+
+def xywh_to_xyxy(box_xywh: np.ndarray) -> np.ndarray:
+    """Convert ``(..., 4)`` corner and size to two corners; both edge to edge.
+
+    Example:
+        >>> xywh_to_xyxy(np.array([10.0, 20.0, 5.0, 6.0])).tolist()
+        [10.0, 20.0, 15.0, 26.0]
+    """
+    box = np.asarray(box_xywh)
+    return np.concatenate([box[..., :2], box[..., :2] + box[..., 2:]], -1)
+
+
+def xyxy_to_xywh(box_xyxy: np.ndarray) -> np.ndarray:
+    """Convert ``(..., 4)`` two corners to corner and size."""
+    box = np.asarray(box_xyxy)
+    return np.concatenate([box[..., :2], box[..., 2:] - box[..., :2]], -1)
+
+
+def area(box_xyxy: np.ndarray) -> np.ndarray:
+    """Return the area of boxes ``(..., 4)``, square pixels, 0 for empty ones."""
+    size = np.clip(np.asarray(box_xyxy)[..., 2:] - np.asarray(box_xyxy)[..., :2], 0, None)
+    return size[..., 0] * size[..., 1]
+
+
+def whole_image(size_wh: tuple[int, int]) -> np.ndarray:
+    """Return the box of a whole image, ``(4,)`` float32: pixel centres are on integers."""
+    return np.array([-0.5, -0.5, size_wh[0] - 0.5, size_wh[1] - 0.5], dtype=np.float32)
+
+
+def around(xy: np.ndarray) -> np.ndarray:
+    """Return the tight boxes around known points: ``(..., K, 2)`` to ``(..., 4)``, NaN where none is known."""
+    points = np.asarray(xy, dtype=np.float32)
+    known = np.isfinite(points).all(-1, keepdims=True)
+    low = np.where(known, points, np.inf).min(-2)
+    high = np.where(known, points, -np.inf).max(-2)
+    box = np.concatenate([low, high], -1)
+    return np.where(np.isfinite(box), box, np.nan)
+
+
+def iou(a_xyxy: np.ndarray, b_xyxy: np.ndarray) -> np.ndarray:
+    """Return the overlap of every pair: ``(N, 4)`` and ``(M, 4)`` to ``(N, M)`` in [0, 1]."""
+    a, b = np.asarray(a_xyxy)[:, None], np.asarray(b_xyxy)[None]
+    overlap = np.clip(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0, None).prod(
+        -1
+    )
+    union = area(a) + area(b) - overlap
+    return np.divide(overlap, union, out=np.zeros_like(overlap, dtype=np.float64), where=union > 0)
+
+
+def fit_aspect(box_xyxy: np.ndarray, aspect: float, *, padding: float = 1.0) -> np.ndarray:
+    """Grow boxes to an aspect about their centre, then by a factor; never cut.
+
+    Args:
+        box_xyxy: ``(..., 4)``, pixels.
+        aspect: Width over height.
+        padding: Factor on both sides after the aspect is right; 1.25 is common.
+
+    Returns:
+        ``(..., 4)`` of the same dtype.
+
+    Example:
+        >>> fit_aspect(np.array([0.0, 0.0, 10.0, 40.0]), 1.0, padding=1.5).tolist()
+        [-25.0, -10.0, 35.0, 50.0]
+    """
+    box = np.asarray(box_xyxy)
+    center = (box[..., :2] + box[..., 2:]) / 2
+    width, height = (box[..., 2:] - box[..., :2])[..., 0], (box[..., 2:] - box[..., :2])[..., 1]
+    width, height = np.maximum(width, height * aspect), np.maximum(height, width / aspect)
+    half = np.stack([width, height], -1) * (padding / 2)
+    return np.concatenate([center - half, center + half], -1).astype(box.dtype)

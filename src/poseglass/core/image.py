@@ -1,0 +1,171 @@
+"""Read and write images: always RGB uint8, bounded before they are decoded, turned upright by their EXIF tag."""
+
+import io
+import os
+import tempfile
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from poseglass.core.sample import check_image
+
+MAX_PIXELS = 100_000_000
+"""Images with more pixels than this are refused by their header, before any of them is decoded (300 MB as RGB)."""
+
+MAX_FILE_BYTES = 512 * 1024 * 1024
+"""A file larger than this is not read as an image at all."""
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm")
+"""What a folder of pictures is searched for."""
+
+
+def read_image(path: str | Path, *, reduce: int = 1, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Read a picture as ``(H, W, 3)`` uint8 RGB, upright.
+
+    Grey, palette, RGBA (over white), CMYK, 16-bit (scaled to its own bit depth) and EXIF-rotated files come out as
+    plain RGB. Of an animation the first frame is read.
+
+    Args:
+        path: Of the file.
+        reduce: 1, 2, 4 or 8: a JPEG is decoded at about this fraction of its size, which is several times as fast;
+            other formats come at full size. Sides are rounded up.
+        max_pixels: Refuse larger pictures before decoding them.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: Not a picture, truncated, damaged, empty or too large; the message says which.
+    """
+    path = Path(path)
+    if reduce not in (1, 2, 4, 8):
+        raise ValueError(f"reduce must be 1, 2, 4 or 8, got {reduce}.")
+    if not path.exists():
+        raise FileNotFoundError(f"No such image: {path}. Check the path; it is relative to {Path.cwd()}.")
+    if path.is_dir():
+        raise ValueError(f"Expected an image file, got a folder: {path}.")
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise ValueError(
+            f"{path} has {path.stat().st_size} bytes, more than {MAX_FILE_BYTES} are not read as an image."
+        )
+    return decode_image(path.read_bytes(), str(path), reduce=reduce, max_pixels=max_pixels)
+
+
+def decode_image(data: bytes, name: str, *, reduce: int = 1, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Decode the bytes of a picture file; ``name`` stands in the messages. As ``read_image``.
+
+    Raises:
+        ValueError: Not a picture, truncated, damaged, empty or too large.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of large pictures; the bound below decides
+            with Image.open(io.BytesIO(data)) as picture:
+                width, height = picture.size
+                if width < 1 or height < 1:
+                    raise ValueError(
+                        f"{name} is {width} x {height} pixels; an image needs at least one pixel."
+                    )
+                if width * height > max_pixels:
+                    raise ValueError(
+                        f"{name} is {width} x {height} pixels, more than the {max_pixels:,} that are decoded. "
+                        "Scale it down first, or pass max_pixels=."
+                    )
+                # OpenCV decodes baseline and progressive JPEG faster, but fills what a truncated file lacks with
+                # grey and says nothing: only files that end as they must are given to it.
+                if picture.format == "JPEG" and picture.mode in ("RGB", "L") and data.endswith(b"\xff\xd9"):
+                    flags = {
+                        1: cv2.IMREAD_COLOR,
+                        2: cv2.IMREAD_REDUCED_COLOR_2,
+                        4: cv2.IMREAD_REDUCED_COLOR_4,
+                        8: cv2.IMREAD_REDUCED_COLOR_8,
+                    }
+                    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags[reduce])
+                    if decoded is not None:
+                        return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+                if reduce > 1 and picture.format == "JPEG":
+                    picture.draft(None, (-(-width // reduce), -(-height // reduce)))
+                picture.load()
+                return _to_rgb(picture)
+    except UnidentifiedImageError:
+        raise ValueError(
+            f"{name} is not a picture that can be read (its content, not its name, decides). "
+            "Expected JPEG, PNG, BMP, WebP, TIFF, GIF or PPM."
+        ) from None
+    except Image.DecompressionBombError:
+        raise ValueError(
+            f"{name} has more pixels than the {max_pixels:,} that are decoded. Scale it down first."
+        ) from None
+    except (
+        OSError,
+        SyntaxError,
+        EOFError,
+        KeyError,
+        IndexError,
+        TypeError,
+        OverflowError,
+        cv2.error,
+    ) as error:
+        raise ValueError(
+            f"{name} is a damaged or truncated picture ({error}). Fetch or export it again."
+        ) from error
+
+
+def _to_rgb(picture: Image.Image) -> np.ndarray:
+    upright = ImageOps.exif_transpose(picture)
+    if upright.mode in ("I", "F") or upright.mode.startswith("I;16"):
+        values = np.asarray(upright).astype(np.float64)
+        # 16-bit files keep their bit depth: white is 65535 even where the picture has no white.
+        top = (
+            65535.0 if values.max(initial=0) > 255 or upright.mode.startswith("I") else max(values.max(), 1.0)
+        )
+        grey = np.clip(values / top * 255.0 + 0.5, 0, 255).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
+        layer = upright.convert("RGBA")
+        canvas = Image.new("RGBA", layer.size, (255, 255, 255, 255))
+        upright = Image.alpha_composite(canvas, layer)
+    return np.ascontiguousarray(np.asarray(upright.convert("RGB")))
+
+
+def write_image(path: str | Path, image: np.ndarray) -> None:
+    """Write ``(H, W, 3)`` uint8 RGB in the format of the suffix; aside first, so no half picture is left.
+
+    Raises:
+        ValueError: Not uint8 RGB, or a suffix that names no format.
+        OSError: The folder is missing, full or not writable.
+    """
+    check_image(image)
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"):
+        raise ValueError(f"Cannot tell a format from {path.name!r}; end the name in .png or .jpg.")
+    ok, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    if not ok:
+        raise ValueError(f"{path.name}: this picture cannot be written as {suffix}; use .png.")
+    write_bytes(path, data.tobytes())
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write a file so that a crash or a full disk leaves the old one or the new one, never half: aside, fsync, rename.
+
+    Raises:
+        OSError: The folder is missing, full or not writable; an existing file is untouched.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"Cannot write {path}: no folder {path.parent}. Make it first.")
+    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        mode = os.umask(0)
+        os.umask(mode)
+        Path(aside).chmod(0o666 & ~mode)
+        Path(aside).replace(path)
+    except BaseException:
+        Path(aside).unlink(missing_ok=True)
+        raise

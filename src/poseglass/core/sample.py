@@ -1,0 +1,83 @@
+"""PoseSample: one image, its instances, and the map back to the file; and the protocol of a dataset."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from poseglass.core.affine import Affine
+from poseglass.core.instances import Instances
+from poseglass.core.skeleton import Skeleton
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PoseSample:
+    """One image with its instances.
+
+    Args:
+        image: ``(H, W, 3)`` uint8 RGB.
+        instances: In this image's pixels.
+        to_source: This image's pixels to the original file's pixels.
+        source: Path or id of the original.
+
+    Raises:
+        ValueError: The image is not uint8 RGB.
+    """
+
+    image: np.ndarray
+    instances: Instances
+    to_source: Affine
+    source: str
+
+    def __post_init__(self) -> None:
+        check_image(self.image, "PoseSample.image")
+
+    @property
+    def size_wh(self) -> tuple[int, int]:
+        """Width and height of the image, pixels."""
+        return self.image.shape[1], self.image.shape[0]
+
+
+def check_image(image: np.ndarray, name: str = "image") -> None:
+    """Raise unless the array is ``(H, W, 3)`` uint8 with at least one pixel.
+
+    Raises:
+        ValueError: It is not, with what to do about it.
+    """
+    shape, dtype = getattr(image, "shape", None), getattr(image, "dtype", type(image).__name__)
+    if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or dtype != np.uint8:
+        raise ValueError(
+            f"{name} must be (H, W, 3) uint8 RGB, got {shape} {dtype}. "
+            "Use poseglass.read_image(path), or image[..., ::-1] for OpenCV's BGR."
+        )
+    if 0 in image.shape:
+        raise ValueError(f"{name} must have at least one pixel, got {image.shape}.")
+
+
+class Dataset(Protocol):
+    """Images with instances. Labels are known without decoding an image; an image may be decoded reduced."""
+
+    skeleton: Skeleton
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        ...
+
+    def __getitem__(self, index: int) -> PoseSample:
+        """Return the image at full size with its instances."""
+        ...
+
+    def instances(self, index: int) -> Instances:
+        """Return the labels of an image in the file's full pixels, without decoding it."""
+        ...
+
+    def source(self, index: int) -> str:
+        """Return the path or id of an image."""
+        ...
+
+    def image(self, index: int, *, reduce: int = 1) -> np.ndarray:
+        """Return the image ``(H, W, 3)`` uint8 RGB, at ``1/reduce`` of its size (1, 2, 4 or 8) where that is cheap.
+
+        A dataset may return a larger image than asked for; the caller compares shapes.
+        """
+        ...

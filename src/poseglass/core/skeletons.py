@@ -1,0 +1,74 @@
+"""The skeletons of the common datasets. Left and right are always the person's own."""
+
+from poseglass.core.skeleton import Skeleton
+
+COCO17 = Skeleton(
+    "coco17",
+    (
+        "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder",
+        "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip",
+        "left_knee", "right_knee", "left_ankle", "right_ankle",
+    ),
+    (
+        ("left_ankle", "left_knee"), ("left_knee", "left_hip"), ("right_ankle", "right_knee"),
+        ("right_knee", "right_hip"), ("left_hip", "right_hip"), ("left_shoulder", "left_hip"),
+        ("right_shoulder", "right_hip"), ("left_shoulder", "right_shoulder"), ("left_shoulder", "left_elbow"),
+        ("right_shoulder", "right_elbow"), ("left_elbow", "left_wrist"), ("right_elbow", "right_wrist"),
+        ("left_eye", "right_eye"), ("nose", "left_eye"), ("nose", "right_eye"), ("left_eye", "left_ear"),
+        ("right_eye", "right_ear"),
+    ),
+    (
+        0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107,
+        0.087, 0.087, 0.089, 0.089,
+    ),
+)  # fmt: skip
+"""COCO 2017 keypoints. Sigmas: the dataset's own, pycocotools ``Params``."""
+
+MPII16 = Skeleton(
+    "mpii16",
+    (
+        "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "pelvis", "thorax",
+        "neck", "head_top", "right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow",
+        "left_wrist",
+    ),
+    (
+        ("right_ankle", "right_knee"), ("right_knee", "right_hip"), ("right_hip", "pelvis"),
+        ("left_hip", "pelvis"), ("left_knee", "left_hip"), ("left_ankle", "left_knee"), ("pelvis", "thorax"),
+        ("thorax", "neck"), ("neck", "head_top"), ("thorax", "right_shoulder"),
+        ("right_shoulder", "right_elbow"), ("right_elbow", "right_wrist"), ("thorax", "left_shoulder"),
+        ("left_shoulder", "left_elbow"), ("left_elbow", "left_wrist"),
+    ),
+)  # fmt: skip
+"""MPII Human Pose. Its "upper neck" is called neck here, as LSP names the same place."""
+
+LSP14 = Skeleton(
+    "lsp14",
+    (
+        "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "right_wrist",
+        "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist", "neck", "head_top",
+    ),
+    (
+        ("right_ankle", "right_knee"), ("right_knee", "right_hip"), ("left_ankle", "left_knee"),
+        ("left_knee", "left_hip"), ("right_hip", "left_hip"), ("right_wrist", "right_elbow"),
+        ("right_elbow", "right_shoulder"), ("left_wrist", "left_elbow"), ("left_elbow", "left_shoulder"),
+        ("right_shoulder", "neck"), ("left_shoulder", "neck"), ("neck", "head_top"),
+        ("right_shoulder", "right_hip"), ("left_shoulder", "left_hip"),
+    ),
+)  # fmt: skip
+"""Leeds Sports Pose and its extended set."""
+
+FLIC11 = Skeleton(
+    "flic11",
+    (
+        "left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow", "right_wrist",
+        "left_hip", "right_hip", "left_eye", "right_eye", "nose",
+    ),
+    (
+        ("left_shoulder", "left_elbow"), ("left_elbow", "left_wrist"), ("right_shoulder", "right_elbow"),
+        ("right_elbow", "right_wrist"), ("left_shoulder", "right_shoulder"), ("left_shoulder", "left_hip"),
+        ("right_shoulder", "right_hip"), ("left_hip", "right_hip"), ("left_eye", "nose"), ("right_eye", "nose"),
+    ),
+)  # fmt: skip
+"""Frames Labelled In Cinema, the eleven joints the hourglass ports use."""
+
+SKELETONS: dict[str, Skeleton] = {s.name: s for s in (COCO17, MPII16, LSP14, FLIC11)}

@@ -1,0 +1,56 @@
+"""One lookup for every family: a plain dict of names, with "did you mean"."""
+
+import difflib
+import importlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return ``" Did you mean 'x'?"`` for the closest known name, or an empty string."""
+    match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" Did you mean '{match[0]}'?" if match else ""
+
+
+def lookup(table: Mapping[str, T], name: str, *, kind: str = "name") -> T:
+    """Return ``table[name]``, or what ``"package.module:attribute"`` points to.
+
+    Args:
+        table: The family's dict, e.g. ``NETWORKS``.
+        name: A key of it, or a dotted path to code of one's own.
+        kind: What the table holds, for the message: "network", "codec".
+
+    Raises:
+        LookupError: The name is neither in the table nor importable.
+    """
+    if name in table:
+        return table[name]
+    if ":" in name:
+        module, _, attribute = name.partition(":")
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise LookupError(
+                f"{kind} {name!r} cannot be imported ({error}). "
+                "Expected 'package.module:name' of importable code."
+            ) from error
+    raise LookupError(
+        f"Unknown {kind} {name!r}.{nearest(name, table)} Known: {', '.join(sorted(table))}. "
+        "Your own code: 'package.module:name'."
+    )
+
+
+def build(table: Mapping[str, Callable[..., T]], name: str, /, **numbers: Any) -> T:
+    """Make ``table[name](**numbers)``. ``name`` may also be ``"package.module:attribute"``.
+
+    Raises:
+        LookupError: The name is unknown; the nearest one is named.
+        TypeError: An argument the constructor does not take (Python's own message).
+
+    Example:
+        >>> build({"complex": complex}, "complex", real=1.0, imag=2.0)
+        (1+2j)
+    """
+    return lookup(table, name)(**numbers)
