@@ -44,9 +44,7 @@ def around(xy: np.ndarray) -> np.ndarray:
 def iou(a_xyxy: np.ndarray, b_xyxy: np.ndarray) -> np.ndarray:
     """Return the overlap of every pair: ``(N, 4)`` and ``(M, 4)`` to ``(N, M)`` in [0, 1]."""
     a, b = np.asarray(a_xyxy)[:, None], np.asarray(b_xyxy)[None]
-    overlap = np.clip(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0, None).prod(
-        -1
-    )
+    overlap = np.clip(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0, None).prod(-1)
     union = area(a) + area(b) - overlap
     return np.divide(overlap, union, out=np.zeros_like(overlap, dtype=np.float64), where=union > 0)
 

@@ -32,13 +32,9 @@ class InputSpec:
         if len(self.size_wh) != 2 or any(int(s) != s or s < 1 for s in self.size_wh):
             raise ValueError(f"InputSpec.size_wh must be two whole numbers above 0, got {self.size_wh}.")
         if len(self.mean) != 3 or len(self.std) != 3:
-            raise ValueError(
-                f"InputSpec.mean and std must have 3 numbers (RGB), got {self.mean} and {self.std}."
-            )
+            raise ValueError(f"InputSpec.mean and std must have 3 numbers (RGB), got {self.mean} and {self.std}.")
         if not self.padding > 0 or any(not s > 0 for s in self.std):
-            raise ValueError(
-                f"InputSpec.padding and std must be positive, got {self.padding} and {self.std}."
-            )
+            raise ValueError(f"InputSpec.padding and std must be positive, got {self.padding} and {self.std}.")
 
     @property
     def aspect(self) -> float:

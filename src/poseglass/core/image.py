@@ -64,9 +64,7 @@ def decode_image(data: bytes, name: str, *, reduce: int = 1, max_pixels: int = M
             with Image.open(io.BytesIO(data)) as picture:
                 width, height = picture.size
                 if width < 1 or height < 1:
-                    raise ValueError(
-                        f"{name} is {width} x {height} pixels; an image needs at least one pixel."
-                    )
+                    raise ValueError(f"{name} is {width} x {height} pixels; an image needs at least one pixel.")
                 if width * height > max_pixels:
                     raise ValueError(
                         f"{name} is {width} x {height} pixels, more than the {max_pixels:,} that are decoded. "
@@ -107,9 +105,7 @@ def decode_image(data: bytes, name: str, *, reduce: int = 1, max_pixels: int = M
         OverflowError,
         cv2.error,
     ) as error:
-        raise ValueError(
-            f"{name} is a damaged or truncated picture ({error}). Fetch or export it again."
-        ) from error
+        raise ValueError(f"{name} is a damaged or truncated picture ({error}). Fetch or export it again.") from error
 
 
 def _to_rgb(picture: Image.Image) -> np.ndarray:
@@ -117,9 +113,7 @@ def _to_rgb(picture: Image.Image) -> np.ndarray:
     if upright.mode in ("I", "F") or upright.mode.startswith("I;16"):
         values = np.asarray(upright).astype(np.float64)
         # 16-bit files keep their bit depth: white is 65535 even where the picture has no white.
-        top = (
-            65535.0 if values.max(initial=0) > 255 or upright.mode.startswith("I") else max(values.max(), 1.0)
-        )
+        top = 65535.0 if values.max(initial=0) > 255 or upright.mode.startswith("I") else max(values.max(), 1.0)
         grey = np.clip(values / top * 255.0 + 0.5, 0, 255).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
     if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:

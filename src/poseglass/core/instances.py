@@ -56,15 +56,11 @@ class Instances:
             if value is not None:
                 array = np.asarray(value, dtype=dtype)
                 if array.shape != shape:
-                    raise ValueError(
-                        f"Instances.{name} must have shape {shape} or be None, got {array.shape}."
-                    )
+                    raise ValueError(f"Instances.{name} must have shape {shape} or be None, got {array.shape}.")
                 object.__setattr__(self, name, array)
         for name, array in self.extra.items():
             if len(array) != n:
-                raise ValueError(
-                    f"Instances.extra[{name!r}] must have {n} rows (one per instance), got {len(array)}."
-                )
+                raise ValueError(f"Instances.extra[{name!r}] must have {n} rows (one per instance), got {len(array)}.")
 
     def __len__(self) -> int:
         return len(self.xy)
@@ -118,9 +114,7 @@ class Instances:
         """
         order = self.skeleton.flip if affine.mirrors else np.arange(len(self.skeleton))
         if affine.mirrors and self.xyz_mm is not None:
-            raise ValueError(
-                "Instances with xyz_mm cannot be mirrored in the image plane alone; drop xyz_mm first."
-            )
+            raise ValueError("Instances with xyz_mm cannot be mirrored in the image plane alone; drop xyz_mm first.")
         extra = {}
         for name, array in self.extra.items():
             values = np.asarray(array)
@@ -176,15 +170,12 @@ class Instances:
             ValueError: No parts, or parts of different skeletons.
         """
         if not parts:
-            raise ValueError(
-                "Instances.concatenate needs at least one part; use Instances.empty(skeleton) for none."
-            )
+            raise ValueError("Instances.concatenate needs at least one part; use Instances.empty(skeleton) for none.")
         skeleton = parts[0].skeleton
         for part in parts:
             if part.skeleton != skeleton:
                 raise ValueError(
-                    f"Cannot join instances of {skeleton.name!r} and {part.skeleton.name!r}; "
-                    "use in_skeleton() first."
+                    f"Cannot join instances of {skeleton.name!r} and {part.skeleton.name!r}; use in_skeleton() first."
                 )
         keys = set.intersection(*(set(p.extra) for p in parts))
         with_xyz, with_track = (all(getattr(p, a) is not None for p in parts) for a in ("xyz_mm", "track"))
@@ -238,7 +229,5 @@ class Instances:
                 if known
             }
             box = [round(float(v), 2) for v in self.box_xyxy[i]]
-            people.append(
-                {"keypoints": points, "box_xyxy": box, "box_score": round(float(self.box_score[i]), 4)}
-            )
+            people.append({"keypoints": points, "box_xyxy": box, "box_score": round(float(self.box_score[i]), 4)})
         return json.dumps({"skeleton": self.skeleton.name, "instances": people}, indent=1)

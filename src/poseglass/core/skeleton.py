@@ -77,18 +77,14 @@ class Skeleton:
             raise ValueError(f"Skeleton {self.name!r} has no keypoints; give at least one name.")
         repeated = sorted({n for n in self.keypoints if self.keypoints.count(n) > 1})
         if repeated:
-            raise ValueError(
-                f"Skeleton {self.name!r}: keypoint names must be unique, repeated: {', '.join(repeated)}."
-            )
+            raise ValueError(f"Skeleton {self.name!r}: keypoint names must be unique, repeated: {', '.join(repeated)}.")
         if self.sigmas and len(self.sigmas) != len(self.keypoints):
             raise ValueError(
                 f"Skeleton {self.name!r}: expected {len(self.keypoints)} sigmas (one per keypoint) or none, "
                 f"got {len(self.sigmas)}."
             )
         if any(not (np.isfinite(s) and s > 0) for s in self.sigmas):
-            raise ValueError(
-                f"Skeleton {self.name!r}: sigmas must be positive and finite, got {self.sigmas}."
-            )
+            raise ValueError(f"Skeleton {self.name!r}: sigmas must be positive and finite, got {self.sigmas}.")
         for what, pairs in (("bone", self.bones), ("flip pair", self.mirrored or ())):
             for a, b in pairs:
                 for end in (a, b):
@@ -124,9 +120,7 @@ class Skeleton:
     @cached_property
     def bone_indices(self) -> np.ndarray:
         """``(M, 2)`` int64 indices of the bones' ends."""
-        return np.array([[self.index(a), self.index(b)] for a, b in self.bones], dtype=np.int64).reshape(
-            -1, 2
-        )
+        return np.array([[self.index(a), self.index(b)] for a, b in self.bones], dtype=np.int64).reshape(-1, 2)
 
     def index(self, keypoint: str) -> int:
         """Return the position of a keypoint.

@@ -33,8 +33,7 @@ def lookup(table: Mapping[str, T], name: str, *, kind: str = "name") -> T:
             return getattr(importlib.import_module(module), attribute)
         except (ImportError, AttributeError) as error:
             raise LookupError(
-                f"{kind} {name!r} cannot be imported ({error}). "
-                "Expected 'package.module:name' of importable code."
+                f"{kind} {name!r} cannot be imported ({error}). Expected 'package.module:name' of importable code."
             ) from error
     raise LookupError(
         f"Unknown {kind} {name!r}.{nearest(name, table)} Known: {', '.join(sorted(table))}. "
