@@ -1,0 +1,1 @@
+"""Floor 1: blocks used by two or more papers."""

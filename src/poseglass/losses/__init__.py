@@ -1,0 +1,12 @@
+"""Floor 1: plain functions from prediction and target to one number."""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from poseglass.losses.heatmap import mean_squared_error, softmax_cross_entropy
+
+LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "mse": mean_squared_error,
+    "softmax_cross_entropy": softmax_cross_entropy,
+}

@@ -1,0 +1,40 @@
+"""Losses on heatmaps. Each takes all joints of a batch and gives one number; masked joints count as zero.
+
+The mean is always over all ``B * K`` maps, masked ones included, so that the gradients of parts of a batch add up to
+the gradient of the whole (two processes train as one).
+"""
+
+from torch import Tensor
+from torch.nn import functional
+
+
+def mean_squared_error(maps: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Return the mean over batch, joints and pixels of the squared difference.
+
+    Args:
+        maps: ``(B, K, h, w)``, predicted.
+        target: ``(B, K, h, w)``.
+        weight: ``(B, K)``.
+
+    Source:
+        Newell et al. 2016, section 3.1; their code sums this over stacks with equal weight.
+    """
+    return ((maps.float() - target).square().mean((-1, -2)) * weight).mean()
+
+
+def softmax_cross_entropy(maps: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Return the cross-entropy between the target, normalised to a distribution over pixels, and the maps' softmax.
+
+    Args:
+        maps: ``(B, K, h, w)``, logits.
+        target: ``(B, K, h, w)``, not negative.
+        weight: ``(B, K)``; a map whose target is empty must have weight 0.
+
+    Source:
+        The spatial softmax as a classifier over pixels, e.g. He et al. 2017 (Mask R-CNN, section 5), with a Gaussian
+        in place of their one-hot target.
+    """
+    share = target.flatten(2)
+    share = share / share.sum(-1, keepdim=True).clamp_min(1e-6)
+    per_joint = -(share * functional.log_softmax(maps.flatten(2).float(), dim=-1)).sum(-1)
+    return (per_joint * weight).mean()

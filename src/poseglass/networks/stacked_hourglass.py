@@ -1,0 +1,212 @@
+"""Stacked Hourglass Networks: repeated bottom-up, top-down inference with intermediate supervision.
+
+Newell, Yang, Deng, "Stacked Hourglass Networks for Human Pose Estimation", ECCV 2016, https://arxiv.org/abs/1603.06937.
+Reference code: princeton-vl/pose-hg-train (BSD), princeton-vl/pytorch_stacked_hourglass (BSD). Written from the paper
+and their layer tables.
+
+How this differs from the paper: it does not, at ``width=256, depth=4, num_blocks=1, stem="newell"``. The light family
+is ours: narrower, for inputs of 128 px, where a depth of 3 ends at the paper's 4 x 4. The network that mmpose and
+CenterNet call Hourglass-52 and Hourglass-104 is another one (CornerNet's), and its weights do not fit here.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from poseglass.core.batch import Stages
+from poseglass.layers.residual import PreActivationResidual
+
+
+def residuals(in_channels: int, out_channels: int, count: int) -> nn.Sequential:
+    """Return ``count`` residuals in a row; the first one changes the width."""
+    widths = [in_channels, *[out_channels] * count]
+    return nn.Sequential(*(PreActivationResidual(a, b) for a, b in zip(widths, widths[1:], strict=False)))
+
+
+class Hourglass(nn.Module):
+    """One hourglass: pool, work at half the resolution (recursively), upsample, add the skip branch.
+
+    Args:
+        depth: Number of poolings.
+        width: Channels, the same everywhere.
+        num_blocks: Residuals at every position.
+
+    Source:
+        Newell et al. 2016, section 3.1, figure 3. Upsampling is nearest-neighbour.
+    """
+
+    def __init__(self, depth: int, width: int, num_blocks: int = 1) -> None:
+        super().__init__()
+        self.skip = residuals(width, width, num_blocks)
+        self.down = residuals(width, width, num_blocks)
+        self.inner: nn.Module = (
+            Hourglass(depth - 1, width, num_blocks) if depth > 1 else residuals(width, width, num_blocks)
+        )
+        self.up = residuals(width, width, num_blocks)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map ``(B, width, h, w)`` to the same shape; h and w must divide by ``2 ** depth``."""
+        low = self.up(self.inner(self.down(functional.max_pool2d(features, 2))))
+        return self.skip(features) + functional.interpolate(low, scale_factor=2.0, mode="nearest")
+
+
+class Stem(nn.Module):
+    """From the image to features at a quarter of its size: 7x7 stride 2, residual, pool, two residuals."""
+
+    def __init__(self, width: int, layout: Literal["newell", "bearpaw"]) -> None:
+        super().__init__()
+        first, half = width // 4, width // 2
+        middle = half if layout == "newell" else width
+        self.conv = nn.Conv2d(3, first, 7, stride=2, padding=3)
+        self.norm = nn.BatchNorm2d(first)
+        self.residual1 = PreActivationResidual(first, half)
+        self.residual2 = PreActivationResidual(half, middle)
+        self.residual3 = PreActivationResidual(middle, width)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = functional.relu(self.norm(self.conv(images)), inplace=True)
+        features = functional.max_pool2d(self.residual1(features), 2)
+        return self.residual3(self.residual2(features))
+
+
+class Output(nn.Module):
+    """After each hourglass: residual, 1x1 with BN and ReLU (the "features"), 1x1 to the heatmaps."""
+
+    def __init__(self, width: int, num_keypoints: int, num_blocks: int) -> None:
+        super().__init__()
+        self.residual = residuals(width, width, num_blocks)
+        self.conv = nn.Conv2d(width, width, 1)
+        self.norm = nn.BatchNorm2d(width)
+        self.heatmap = nn.Conv2d(width, num_keypoints, 1)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        features = functional.relu(self.norm(self.conv(self.residual(features))), inplace=True)
+        return features, self.heatmap(features)
+
+
+class StackedHourglass(nn.Module):
+    """The whole network: images to one stage of heatmaps per stack.
+
+    Args:
+        num_keypoints: K.
+        num_stacks: Hourglasses in a row, each supervised; no weights are shared.
+        width: Channels of every hourglass, a multiple of 4. The stem widens from a quarter of it.
+        depth: Poolings inside an hourglass.
+        num_blocks: Residuals at every position of an hourglass.
+        stem: "newell" (64-128-128-256 at width 256) as published, or "bearpaw" (64-128-256-256) as
+            bearpaw/pytorch-pose and its forks build it.
+
+    Attributes:
+        stride: Of the heatmaps, 4.
+        divisor: Both sides of an input must divide by it.
+
+    Raises:
+        ValueError: A number that makes no network, with what would do.
+
+    Source:
+        Newell et al. 2016, section 3.
+    """
+
+    stride = 4
+
+    def __init__(
+        self,
+        num_keypoints: int,
+        *,
+        num_stacks: int = 8,
+        width: int = 256,
+        depth: int = 4,
+        num_blocks: int = 1,
+        stem: Literal["newell", "bearpaw"] = "newell",
+    ) -> None:
+        super().__init__()
+        counts = {"num_keypoints": num_keypoints, "num_stacks": num_stacks, "depth": depth, "num_blocks": num_blocks}
+        for name, value in counts.items():
+            if int(value) != value or value < 1:
+                raise ValueError(f"StackedHourglass: {name} must be a whole number above 0, got {value!r}.")
+        if width < 4 or width % 4:
+            raise ValueError(
+                f"StackedHourglass: width must be a multiple of 4 (the stem starts at width/4), got {width}."
+            )
+        if stem not in ("newell", "bearpaw"):
+            raise ValueError(f"StackedHourglass: stem must be 'newell' or 'bearpaw', got {stem!r}.")
+        self.num_keypoints = num_keypoints
+        self.divisor = self.stride * 2**depth
+        self.stem = Stem(width, stem)
+        self.hourglasses = nn.ModuleList(Hourglass(depth, width, num_blocks) for _ in range(num_stacks))
+        self.outputs = nn.ModuleList(Output(width, num_keypoints, num_blocks) for _ in range(num_stacks))
+        self.feature_feedback = nn.ModuleList(nn.Conv2d(width, width, 1) for _ in range(num_stacks - 1))
+        self.heatmap_feedback = nn.ModuleList(nn.Conv2d(num_keypoints, width, 1) for _ in range(num_stacks - 1))
+
+    def forward(self, images: Tensor) -> Stages:
+        """Map ``(B, 3, H, W)`` to S stages, each ``{"heatmap": (B, K, H/4, W/4)}``; the last one is the answer.
+
+        Raises:
+            ValueError: H or W does not divide by ``divisor``; the message names sizes that would do.
+        """
+        check_input(images, self.divisor)
+        features = self.stem(images)
+        stages: Stages = []
+        for i, (hourglass, output) in enumerate(zip(self.hourglasses, self.outputs, strict=True)):
+            refined, heatmap = output(hourglass(features))
+            stages.append({"heatmap": heatmap})
+            if i < len(self.feature_feedback):
+                features = features + self.feature_feedback[i](refined) + self.heatmap_feedback[i](heatmap)
+        return stages
+
+
+def check_input(images: Tensor, divisor: int) -> None:
+    """Raise unless images are ``(B, 3, H, W)`` with sides that divide by ``divisor``.
+
+    Raises:
+        ValueError: They are not; sizes that would do are named.
+    """
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise ValueError(f"A network takes images of shape (B, 3, H, W), got {tuple(images.shape)}.")
+    if torch.jit.is_tracing():
+        return
+    height, width = images.shape[-2:]
+    if height % divisor or width % divisor or not height or not width:
+        near = [f"{w} x {h}" for w, h in _sizes_near(width, height, divisor)]
+        raise ValueError(
+            f"Input of {width} x {height} pixels (w x h) does not divide by {divisor}, as this network's poolings "
+            f"need. Sizes that would do: {' or '.join(near)}."
+        )
+
+
+def _sizes_near(width: int, height: int, divisor: int) -> list[tuple[int, int]]:
+    down = tuple(max(side // divisor, 1) * divisor for side in (width, height))
+    up = tuple(-(-max(side, 1) // divisor) * divisor for side in (width, height))
+    return [(down[0], down[1])] if down == up else [(down[0], down[1]), (up[0], up[1])]
+
+
+def hg1(num_keypoints: int, *, stem: Literal["newell", "bearpaw"] = "newell") -> StackedHourglass:
+    """One stack: 3,426,448 parameters at 16 keypoints, 5.150 G multiply-adds at 256 x 256."""
+    return StackedHourglass(num_keypoints, num_stacks=1, stem=stem)
+
+
+def hg2(num_keypoints: int, *, stem: Literal["newell", "bearpaw"] = "newell") -> StackedHourglass:
+    """Two stacks: 6,570,400 parameters at 16 keypoints, 8.335 G multiply-adds at 256 x 256."""
+    return StackedHourglass(num_keypoints, num_stacks=2, stem=stem)
+
+
+def hg4(num_keypoints: int, *, stem: Literal["newell", "bearpaw"] = "newell") -> StackedHourglass:
+    """Four stacks: 12,858,304 parameters at 16 keypoints, 14.703 G multiply-adds at 256 x 256."""
+    return StackedHourglass(num_keypoints, num_stacks=4, stem=stem)
+
+
+def hg8(num_keypoints: int, *, stem: Literal["newell", "bearpaw"] = "newell") -> StackedHourglass:
+    """The paper's eight stacks: 25,434,112 parameters at 16 keypoints, 27.440 G multiply-adds at 256 x 256."""
+    return StackedHourglass(num_keypoints, num_stacks=8, stem=stem)
+
+
+def hg1_light(num_keypoints: int) -> StackedHourglass:
+    """One narrow stack for inputs of 64 to 128 px: what trains in a minute."""
+    return StackedHourglass(num_keypoints, num_stacks=1, width=64, depth=3)
+
+
+def hg2_light(num_keypoints: int, *, width: int = 160) -> StackedHourglass:
+    """Two stacks of width 160 and depth 3, for inputs of 128 px and up (sides a multiple of 32): what ships."""
+    return StackedHourglass(num_keypoints, num_stacks=2, width=width, depth=3)
