@@ -1,0 +1,67 @@
+"""Reading JSON files of labels: plain or gzipped, bounded, with errors that name the file."""
+
+import gzip
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+MAX_JSON_BYTES = 2 * 1024**3
+"""Unpacked. COCO's largest keypoint file has 238 MB."""
+
+
+def read_json(path: str | Path, *, drop: tuple[str, ...] = (), max_bytes: int = MAX_JSON_BYTES) -> Any:
+    """Read JSON from a file, which may be gzipped (its content, not its name, decides).
+
+    Args:
+        path: Of the file.
+        drop: Keys of objects that are thrown away while reading, such as "segmentation": what is never used should
+            not fill the memory.
+        max_bytes: Refuse a file that is larger, unpacked.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: Not JSON, damaged, or larger than ``max_bytes``.
+    """
+    path = Path(path)
+    text = read_bytes(path, max_bytes=max_bytes)
+
+    def keep(found: dict[str, Any]) -> dict[str, Any]:
+        for key in drop:
+            found.pop(key, None)
+        return found
+
+    try:
+        return json.loads(text, object_hook=keep if drop else None)
+    except RecursionError:
+        raise ValueError(f"{path} is nested too deeply for a file of labels; is it the right file?") from None
+    except ValueError as error:  # includes UnicodeDecodeError and JSONDecodeError
+        start = text[:40].decode("utf-8", "replace")
+        raise ValueError(f"{path} is not valid JSON ({error}); it starts with {start!r}.") from error
+
+
+def read_bytes(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> bytes:
+    """Read a whole file, unpacking gzip, and stop at a bound: a small file may unpack to any size.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: A folder, damaged gzip, or larger than ``max_bytes``.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"No such file of labels: {path}. Check the path; it is relative to {Path.cwd()}.")
+    if path.is_dir():
+        raise ValueError(f"Expected a file of labels, got a folder: {path}.")
+    if path.stat().st_size > max_bytes:
+        raise ValueError(f"{path} has {path.stat().st_size:,} bytes; at most {max_bytes:,} are read.")
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    if not packed:
+        return path.read_bytes()
+    try:
+        with gzip.open(path) as file:
+            data = file.read(max_bytes + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} is a damaged or truncated gzip file ({error}). Fetch it again.") from error
+    if len(data) > max_bytes:
+        raise ValueError(f"{path} unpacks to more than {max_bytes:,} bytes, which is no file of labels; not read.")
+    return data
