@@ -9,9 +9,9 @@ is ours: narrower, for inputs of 128 px, where a depth of 3 ends at the paper's 
 CenterNet call Hourglass-52 and Hourglass-104 is another one (CornerNet's), and its weights do not fit here.
 """
 
+import itertools
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -22,7 +22,7 @@ from poseglass.layers.residual import PreActivationResidual
 def residuals(in_channels: int, out_channels: int, count: int) -> nn.Sequential:
     """Return ``count`` residuals in a row; the first one changes the width."""
     widths = [in_channels, *[out_channels] * count]
-    return nn.Sequential(*(PreActivationResidual(a, b) for a, b in zip(widths, widths[1:], strict=False)))
+    return nn.Sequential(*(PreActivationResidual(a, b) for a, b in itertools.pairwise(widths)))
 
 
 class Hourglass(nn.Module):
@@ -66,6 +66,7 @@ class Stem(nn.Module):
         self.residual3 = PreActivationResidual(middle, width)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Map ``(B, 3, H, W)`` to ``(B, width, H/4, W/4)``."""
         features = functional.relu(self.norm(self.conv(images)), inplace=True)
         features = functional.max_pool2d(self.residual1(features), 2)
         return self.residual3(self.residual2(features))
@@ -82,6 +83,7 @@ class Output(nn.Module):
         self.heatmap = nn.Conv2d(width, num_keypoints, 1)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Map ``(B, width, h, w)`` to refined features of the same shape and heatmaps ``(B, K, h, w)``."""
         features = functional.relu(self.norm(self.conv(self.residual(features))), inplace=True)
         return features, self.heatmap(features)
 
@@ -165,8 +167,6 @@ def check_input(images: Tensor, divisor: int) -> None:
     """
     if images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(f"A network takes images of shape (B, 3, H, W), got {tuple(images.shape)}.")
-    if torch.jit.is_tracing():
-        return
     height, width = images.shape[-2:]
     if height % divisor or width % divisor or not height or not width:
         near = [f"{w} x {h}" for w, h in _sizes_near(width, height, divisor)]

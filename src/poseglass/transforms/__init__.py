@@ -1,0 +1,18 @@
+"""Floor 1: changes of a sample. Geometry draws maps, colour changes pixels; the generator is passed in."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from poseglass.transforms.color import ColorJitter, Occlusion
+from poseglass.transforms.geometry import RandomAffine, warp, warp_image
+
+Photometric = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+TRANSFORMS: dict[str, type] = {
+    "random_affine": RandomAffine,
+    "color_jitter": ColorJitter,
+    "occlusion": Occlusion,
+}
+
+__all__ = ["TRANSFORMS", "ColorJitter", "Occlusion", "Photometric", "RandomAffine", "warp", "warp_image"]

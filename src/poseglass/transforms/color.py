@@ -1,0 +1,67 @@
+"""Photometric change: colour, light and covered patches. Coordinates stay."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class ColorJitter:
+    """Scale each channel, change contrast and brightness, sometimes drop the colour; one table look-up on uint8.
+
+    Args:
+        channel: Each channel is multiplied by U(1 - channel, 1 + channel).
+        contrast: Values are spread about mid-grey by U(1 - contrast, 1 + contrast).
+        brightness: U(-brightness, brightness) of the full range is added.
+        grey_probability: Share of crops turned grey.
+
+    Source:
+        The original code (pose-hg-train) multiplies each channel by U(0.6, 1.4).
+    """
+
+    channel: float = 0.4
+    contrast: float = 0.0
+    brightness: float = 0.0
+    grey_probability: float = 0.0
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return the changed ``(H, W, 3)`` uint8 image."""
+        gains = rng.uniform(1 - self.channel, 1 + self.channel, 3)
+        contrast = rng.uniform(1 - self.contrast, 1 + self.contrast)
+        shift = rng.uniform(-self.brightness, self.brightness) * 255
+        if rng.random() < self.grey_probability:
+            image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+        values = np.arange(256, dtype=np.float32)[:, None] * gains.astype(np.float32)
+        table = np.clip((values - 127.5) * contrast + 127.5 + shift + 0.5, 0, 255).astype(np.uint8)
+        return cv2.LUT(image, table[None])
+
+
+@dataclass(frozen=True, slots=True)
+class Occlusion:
+    """Cover a random patch with noise or one colour, as objects and crop borders do.
+
+    Args:
+        probability: Share of crops.
+        size: Smallest and largest side of the patch, as a share of the crop's side.
+
+    Source:
+        Zhong et al. 2017, "Random Erasing Data Augmentation", https://arxiv.org/abs/1708.04896.
+    """
+
+    probability: float = 0.5
+    size: tuple[float, float] = (0.1, 0.35)
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return the changed ``(H, W, 3)`` uint8 image; the input stays as it is."""
+        height, width = image.shape[:2]
+        if rng.random() >= self.probability:
+            return image
+        w, h = (max(int(rng.uniform(*self.size) * side), 1) for side in (width, height))
+        x, y = int(rng.integers(0, width - w + 1)), int(rng.integers(0, height - h + 1))
+        covered = image.copy()
+        if rng.random() < 0.5:
+            covered[y : y + h, x : x + w] = rng.integers(0, 256, 3, dtype=np.uint8)
+        else:
+            covered[y : y + h, x : x + w] = rng.integers(0, 256, (h, w, 3), dtype=np.uint8)
+        return covered

@@ -1,0 +1,112 @@
+"""Geometric change: one function moves image, keypoints and boxes together; augmentations only draw an Affine.
+
+Everything geometric that happens to a crop (box, scale, turn, shift, mirror) is composed into one map before a pixel is
+touched, so an image is warped once and every augmentation can be undone.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from poseglass.core.affine import Affine
+from poseglass.core.sample import PoseSample
+
+
+def warp_image(image: np.ndarray, to_target: Affine, size_wh: tuple[int, int]) -> np.ndarray:
+    """Warp ``(H, W, 3)`` uint8 to ``size_wh``; outside is black. Bilinear.
+
+    Where the map shrinks by two or more, the part that is needed is first averaged down by a whole factor, so that
+    no pixel is skipped (aliasing).
+    """
+    scale = to_target.scale
+    factor = int(1 / scale) if scale > 0 else 1
+    if factor >= 2:
+        image, to_part = _shrunk_part(image, to_target, size_wh, factor)
+        to_target = to_part.inverse().then(to_target)
+    return cv2.warpAffine(
+        image, to_target.matrix, size_wh, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(0, 0, 0)
+    )
+
+
+def _shrunk_part(
+    image: np.ndarray, to_target: Affine, size_wh: tuple[int, int], factor: int
+) -> tuple[np.ndarray, Affine]:
+    """Cut what the target sees, shrink it by ``factor``; return it and the map from the image to it."""
+    height, width = image.shape[:2]
+    seen = to_target.inverse().box(np.array([-0.5, -0.5, size_wh[0] - 0.5, size_wh[1] - 0.5]))
+    x0, y0 = (
+        int(np.clip(np.floor(v) - factor, 0, side - 1)) for v, side in zip(seen[:2], (width, height), strict=True)
+    )
+    x1, y1 = (
+        int(np.clip(np.ceil(v) + factor + 1, low + 1, side))
+        for v, low, side in zip(seen[2:], (x0, y0), (width, height), strict=True)
+    )
+    small_wh = (max((x1 - x0) // factor, 1), max((y1 - y0) // factor, 1))
+    small = cv2.resize(image[y0:y1, x0:x1], small_wh, interpolation=cv2.INTER_AREA)
+    return small, Affine.crop(np.array([x0 - 0.5, y0 - 0.5, x1 - 0.5, y1 - 0.5]), small_wh)
+
+
+def warp(sample: PoseSample, to_target: Affine, size_wh: tuple[int, int]) -> PoseSample:
+    """Move image, keypoints and boxes together, and keep the way back to the source."""
+    return PoseSample(
+        warp_image(sample.image, to_target, size_wh),
+        sample.instances.moved(to_target),
+        to_target.inverse().then(sample.to_source),
+        sample.source,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RandomAffine:
+    """Draw a scale, a turn and a shift about the middle of the crop, and mirror with some probability.
+
+    Args:
+        scale: Smallest and largest enlargement of the person. For "normal" the range that clips N(1, spread), with
+            spread a half of the range.
+        degrees: Turn within plus and minus this; for "normal" the standard deviation, clipped at twice that.
+        rotate_probability: Share of crops that are turned at all.
+        shift: Largest shift in each direction, as a share of the crop's side.
+        mirror_probability: Share of crops that are mirrored; left and right keypoints change places.
+        distribution: "uniform" (the paper), or "normal" (the ports: N(1, 0.25) and N(0, 30 degrees), clipped).
+
+    Raises:
+        ValueError: A range or probability that makes no sense.
+
+    Source:
+        Newell et al. 2016, section 3.2: rotation +-30 degrees, scale 0.75 to 1.25.
+    """
+
+    scale: tuple[float, float] = (0.75, 1.25)
+    degrees: float = 30.0
+    rotate_probability: float = 1.0
+    shift: float = 0.0
+    mirror_probability: float = 0.5
+    distribution: Literal["uniform", "normal"] = "uniform"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scale", tuple(self.scale))
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError(f"RandomAffine.scale must be (low, high) with 0 < low <= high, got {self.scale}.")
+        for name in ("rotate_probability", "mirror_probability"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"RandomAffine.{name} must be within 0 and 1, got {getattr(self, name)}.")
+        if self.distribution not in ("uniform", "normal"):
+            raise ValueError(f"RandomAffine.distribution must be 'uniform' or 'normal', got {self.distribution!r}.")
+
+    def draw(self, size_wh: tuple[int, int], rng: np.random.Generator) -> Affine:
+        """Draw a map from the crop's pixels to the augmented crop's pixels."""
+        low, high = self.scale
+        if self.distribution == "uniform":
+            scale, degrees = rng.uniform(low, high), rng.uniform(-self.degrees, self.degrees)
+        else:
+            scale = np.clip(rng.normal(1.0, (high - low) / 2), low, high)
+            degrees = np.clip(rng.normal(0.0, self.degrees), -2 * self.degrees, 2 * self.degrees)
+        turned, mirrored = rng.random() < self.rotate_probability, rng.random() < self.mirror_probability
+        shift = rng.uniform(-self.shift, self.shift, 2) * np.asarray(size_wh)
+        center = ((size_wh[0] - 1) / 2, (size_wh[1] - 1) / 2)
+        drawn = Affine.about(
+            center, scale=float(scale), degrees=float(degrees) if turned else 0.0, shift_xy=(shift[0], shift[1])
+        )
+        return Affine.mirror(size_wh[0]).then(drawn) if mirrored else drawn
