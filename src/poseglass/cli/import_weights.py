@@ -1,0 +1,84 @@
+"""``poseglass import CHECKPOINT --to FILE``: a public checkpoint becomes a weights file with its card."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from poseglass.convert import IMPORTERS, import_checkpoint
+from poseglass.core.skeleton import Skeleton
+from poseglass.core.skeletons import SKELETONS
+from poseglass.core.table import nearest
+from poseglass.estimators.weights import read_weights, save_weights
+
+
+def import_weights(
+    checkpoint: Annotated[Path, typer.Argument(help="A .pth, .pt, .pth.tar or .safetensors of another project.")],
+    to: Annotated[Path, typer.Option("--to", help="The .safetensors to write, with its card in the header.")],
+    skeleton: Annotated[
+        str,
+        typer.Option(
+            help=f"Keypoints of its outputs, in order: one of {', '.join(SKELETONS)}, or a JSON file with 'name' and "
+            "'keypoints'. Needed where their number does not tell."
+        ),
+    ] = "",
+    name: Annotated[str, typer.Option(help="Name of the weights, for the card.")] = "",
+    layout: Annotated[
+        str, typer.Option(help=f"The layout, where it is not to be told by the keys: {', '.join(IMPORTERS)}.")
+    ] = "",
+    half: Annotated[bool, typer.Option("--half", help="Store kernels as float16: half the size.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+) -> None:
+    """Turn a checkpoint of a public hourglass into a weights file. Code in a checkpoint is never run."""
+    if to.suffix != ".safetensors":
+        raise ValueError(f"--to must name a .safetensors file, got {to.name!r}.")
+    if to.exists() and to.resolve() == checkpoint.resolve():
+        raise ValueError(f"--to names the checkpoint itself: {to}. Choose another file.")
+    if to.exists() and not force:
+        raise FileExistsError(f"{to} exists. Choose another name, or overwrite it with --force.")
+    if not to.parent.is_dir():
+        raise FileNotFoundError(f"Cannot write {to}: no folder {to.parent}. Make it first.")
+    chosen = read_skeleton(skeleton) if skeleton else None
+    renamed, card = import_checkpoint(checkpoint, skeleton=chosen, name=name, layout=layout)
+    save_weights(to, renamed, card, half=half)
+    written, card = read_weights(to)  # what is on the disk, not what was meant
+    values = sum(tensor.numel() for tensor in written.values() if tensor.is_floating_point())
+    rows = {
+        "recognised": card.notes,
+        "name": card.name,
+        "network": json.dumps(card.network),
+        "codec": json.dumps(card.codec),
+        "skeleton": f"{card.skeleton.name}: {', '.join(card.skeleton.keypoints)}",
+        "input": f"{card.input.size_wh[0]} x {card.input.size_wh[1]} px, padding {card.input.padding}, "
+        f"mean {card.input.mean}, std {card.input.std}",
+        "source": f"{card.source_url}, sha256 {card.sha256[:12]}",
+        "licence": card.license,
+    }
+    for label, text in rows.items():
+        print(f"{label:<11} {text}")
+    print(f"wrote       {to} ({to.stat().st_size / 1e6:.1f} MB, {values:,} numbers)")
+
+
+def read_skeleton(text: str) -> Skeleton:
+    """Return the skeleton of that name, or of that JSON file.
+
+    Raises:
+        LookupError: No skeleton of that name.
+        FileNotFoundError: No such file.
+        ValueError: The file is not a skeleton.
+    """
+    path = Path(text)
+    if path.suffix.lower() != ".json":
+        if text not in SKELETONS:
+            raise LookupError(
+                f"Unknown skeleton {text!r}.{nearest(text, SKELETONS)} Known: {', '.join(SKELETONS)}. "
+                "One of your own: a .json file with 'name' and 'keypoints'."
+            )
+        return SKELETONS[text]
+    if not path.is_file():
+        raise FileNotFoundError(f"No such skeleton file: {path}.")
+    try:
+        return Skeleton.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path} is not a skeleton ({error}). Expected JSON with 'name' and 'keypoints'.") from error

@@ -1,0 +1,132 @@
+"""Floor 6: checkpoints of public implementations become weights files of ours."""
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from poseglass.convert import hourglass_bearpaw, hourglass_princeton
+from poseglass.convert.checkpoint import read_checkpoint
+from poseglass.convert.importer import Importer
+from poseglass.core.card import WeightCard
+from poseglass.core.skeleton import Skeleton
+from poseglass.core.skeletons import SKELETONS
+from poseglass.core.table import lookup
+from poseglass.estimators.weights import CheckpointError, card_network, check_finite, check_fit, listed, sha256_of
+
+IMPORTERS: dict[str, Importer] = {i.name: i for i in (hourglass_princeton.IMPORTER, hourglass_bearpaw.IMPORTER)}
+
+
+def recognise(state: Mapping[str, Tensor], layout: str = "") -> Importer:
+    """Return the importer whose layout these names are; ``layout`` names it where that is known.
+
+    Raises:
+        CheckpointError: No importer knows the names.
+        LookupError: No importer is called ``layout``.
+    """
+    if layout:
+        return lookup(IMPORTERS, layout, kind="layout")
+    for importer in IMPORTERS.values():
+        if importer.recognises(state.keys()):
+            return importer
+    known = "; ".join(f"{i.name} ({i.source.repository})" for i in IMPORTERS.values())
+    raise CheckpointError(
+        f"No importer knows a checkpoint with names such as {listed(list(state))} ({len(state)} tensors). "
+        f"Known: {known}."
+    )
+
+
+def import_state(
+    state: Mapping[str, Tensor],
+    importer: Importer,
+    *,
+    skeleton: Skeleton | None = None,
+    name: str = "",
+    sha256: str = "",
+) -> tuple[dict[str, Tensor], WeightCard]:
+    """Turn a state dict of a public layout into ours, and write its card; every tensor must find its place.
+
+    Args:
+        state: In the names of the original, prefixes stripped.
+        importer: Of its layout.
+        skeleton: Of its outputs, in order. None takes what the layout means by that many keypoints.
+        name: Of the weights. Empty makes one: "hg8-mpii16-hourglass_princeton".
+        sha256: Of the file, for the card.
+
+    Raises:
+        CheckpointError: A tensor is missing, left over, of a wrong shape, NaN or infinite; or the skeleton is not
+            known, or not of as many keypoints as the checkpoint predicts.
+    """
+    network = importer.network(state)
+    skeleton = _skeleton(importer, int(network["num_keypoints"]), skeleton)
+    renamed = importer.rename(state)
+    left_out = _count(state) - _count(renamed)
+    unused = f" Left out: {left_out} tensors that the original stores but never runs." if left_out else ""
+    card = WeightCard(
+        name=name or f"{network['name']}-{skeleton.name}-{importer.name}",
+        network=network,
+        codec=dict(importer.codec),
+        skeleton=skeleton,
+        input=importer.input,
+        data="Not stated in the checkpoint.",
+        license=f"Code: {importer.source.license}. Weights: the terms of whoever trained and published them.",
+        source_url=importer.source.url,
+        sha256=sha256,
+        notes=f"Imported from the layout of {importer.source.repository} (commit {importer.source.commit}). "
+        f"{importer.notes}{unused}",
+        poseglass=version("poseglass"),
+    )
+    with torch.device("meta"):  # shapes alone: no memory is taken for weights that may not fit
+        built = card_network(card)
+    check_fit(built, renamed, source=card.name)
+    check_finite(renamed, f"The checkpoint {card.name!r}")
+    return renamed, card
+
+
+def import_checkpoint(
+    path: str | Path, *, skeleton: Skeleton | None = None, name: str = "", layout: str = ""
+) -> tuple[dict[str, Tensor], WeightCard]:
+    """Read a public checkpoint of a known layout as a state of ours with its card.
+
+    No code in the file is run, and float32 tensors are mapped from it rather than copied: keep the file until they
+    are saved or loaded.
+
+    Args:
+        path: ``.pth``, ``.pt``, ``.pth.tar`` or ``.safetensors``.
+        skeleton: Of its outputs, in order. None takes what the layout means by that many keypoints.
+        name: Of the weights.
+        layout: Name of an importer, where it should not be found by the keys.
+
+    Raises:
+        FileNotFoundError: No such file.
+        CheckpointError: The file cannot be read safely, or is not a layout that is known, to the tensor.
+    """
+    state = read_checkpoint(path)
+    try:
+        return import_state(state, recognise(state, layout), skeleton=skeleton, name=name, sha256=sha256_of(path))
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def _count(state: Mapping[str, Tensor]) -> int:
+    return sum(not key.endswith("num_batches_tracked") for key in state)  # old files lack these counters
+
+
+def _skeleton(importer: Importer, num_keypoints: int, given: Skeleton | None) -> Skeleton:
+    if given is None:
+        if num_keypoints in importer.skeletons:
+            return importer.skeletons[num_keypoints]
+        fitting = [s.name for s in SKELETONS.values() if len(s) == num_keypoints]
+        known = f" Known with {num_keypoints}: {', '.join(fitting)}." if fitting else ""
+        raise CheckpointError(
+            f"The checkpoint predicts {num_keypoints} keypoints and does not say which. Give their skeleton: "
+            f"--skeleton NAME (or a JSON file), in Python skeleton=.{known}"
+        )
+    if len(given) != num_keypoints:
+        raise CheckpointError(
+            f"The checkpoint predicts {num_keypoints} keypoints; skeleton {given.name!r} has {len(given)}. "
+            "Give one with as many, in the order of the outputs."
+        )
+    return given
