@@ -1,0 +1,16 @@
+"""Floor 1: metrics compare instances with instances, in source pixels."""
+
+from collections.abc import Callable
+
+from poseglass.metrics.errors import KeypointErrors
+from poseglass.metrics.metric import Metric
+from poseglass.metrics.oks import OksAp
+from poseglass.metrics.pck import Pck, pckh
+
+METRICS: dict[str, Callable[..., Metric]] = {
+    "pck": Pck,
+    "pckh": pckh,
+    "oks_ap": OksAp,
+    "errors": KeypointErrors,
+}
+"""Metrics by name, for ``poseglass.core.table.build(METRICS, "pck", limits=(0.2,))``."""

@@ -1,0 +1,187 @@
+"""Where errors come from: each keypoint is good, a jitter, an inversion, a swap or a miss.
+
+Source: Ronchi and Perona, "Benchmarking and error diagnosis in multi-instance pose estimation" (ICCV 2017), section 3.1.
+A keypoint's similarity to a place is the term that OKS sums, ``exp(-d^2 / (2 area (2 sigma)^2))`` with the person's area.
+
+- good: at least 0.85 from its own place;
+- jitter: at least 0.5 from its own place, that is near but not near enough;
+- inversion: not near its own place, but near its mirrored one of the same person (left wrist on the right wrist);
+- swap: not near its own place, but near that keypoint, or its mirrored one, of another person in the image;
+- miss: near none of them, or not predicted at all.
+
+One that is both an inversion and a swap is what it is closer to.
+"""
+
+from dataclasses import dataclass, field
+from typing import Self
+
+import numpy as np
+
+from poseglass.core.instances import Instances
+from poseglass.core.skeleton import Skeleton
+from poseglass.metrics.metric import check_pair
+from poseglass.metrics.oks import keypoint_similarity, known_sigmas, person_area
+
+KINDS: tuple[str, ...] = ("good", "jitter", "inversion", "swap", "miss")
+"""What each number in the answer of ``keypoint_errors`` stands for; -1 is a keypoint without a label."""
+
+USUAL_SIGMA = 0.083
+"""For every keypoint of a skeleton without sigmas: the mean of COCO's twelve below the head."""
+
+
+def keypoint_errors(
+    predicted: Instances,
+    truth: Instances,
+    *,
+    sigmas: tuple[float, ...] | None = None,
+    box_area_factor: float | None = 0.53,
+    good: float = 0.85,
+    near: float = 0.5,
+) -> np.ndarray:
+    """Say of each labelled keypoint of an image whether it is right, and if not, why.
+
+    Args:
+        predicted: N people; row n is the person of row n of the labels.
+        truth: All N people of the image.
+        sigmas: K; None takes those of the skeleton, or ``USUAL_SIGMA`` for each where it has none.
+        box_area_factor: Where labels have no ``extra["area"]``, this times the box's area stands for it. None refuses.
+        good: Similarity from which a keypoint is good.
+        near: Similarity from which it is near a place.
+
+    Returns:
+        ``(N, K)`` int8: an index of ``KINDS``, -1 where the truth is unknown.
+
+    Raises:
+        ValueError: Rows or skeletons do not correspond, or an area is missing and no factor is given.
+
+    Example:
+        The nose is right, the left eye lies on the right one, the right eye is 5 pixels off.
+
+        >>> eyes = Skeleton("eyes", ("nose", "left_eye", "right_eye"), sigmas=(0.02, 0.02, 0.02))
+        >>> xy = np.array([[[50.0, 50.0], [70.0, 30.0], [30.0, 30.0]]])
+        >>> truth = Instances.from_keypoints(eyes, xy, extra={"area": np.array([10000.0])})
+        >>> found = Instances.from_keypoints(eyes, np.array([[[50.0, 50.0], [31.0, 30.0], [30.0, 34.0]]]))
+        >>> [KINDS[kind] for kind in keypoint_errors(found, truth)[0]]
+        ['good', 'inversion', 'jitter']
+    """
+    check_pair(predicted, truth, same_rows=True)
+    if not len(truth):
+        return np.zeros((0, len(truth.skeleton)), np.int8)
+    deviation = _sigmas(truth.skeleton, sigmas)
+    flip = truth.skeleton.flip
+    place = np.where(truth.known[..., None], truth.xy, np.nan).astype(np.float64)
+    point = np.where(predicted.known[..., None], predicted.xy, np.nan).astype(np.float64)
+    area = person_area(truth, box_area_factor)
+
+    # (N, N, K): of the prediction in row n to the same and to the mirrored keypoint of the person in column m. The scale
+    # is that of the person whose place it is.
+    same = np.nan_to_num(keypoint_similarity(point[:, None], place[None], area[None], deviation))
+    other = np.nan_to_num(keypoint_similarity(point[:, None], place[None, :, flip], area[None], deviation[flip]))
+    other[..., flip == np.arange(len(flip))] = 0
+    itself = np.arange(len(truth))
+    own, inverted = same[itself, itself], other[itself, itself]
+    elsewhere = np.maximum(same, other)
+    elsewhere[itself, itself] = 0
+    swapped = elsewhere.max(1)
+
+    kind = np.select(
+        [own >= good, own >= near, (inverted >= near) & (inverted >= swapped), swapped >= near],
+        [0, 1, 2, 3],
+        default=4,
+    )
+    return np.where(truth.known, kind, -1).astype(np.int8)
+
+
+@dataclass(frozen=True, eq=False)
+class KeypointErrors:
+    """Where errors come from, counted over images. Rows must correspond, and an image holds all its people.
+
+    Args:
+        sigmas: K; None takes those of the skeleton, or ``USUAL_SIGMA`` for each where it has none.
+        box_area_factor: Where labels have no ``extra["area"]``, this times the box's area stands for it. None refuses.
+        good: Similarity from which a keypoint is good.
+        near: Similarity from which it is near a place.
+
+    Raises:
+        ValueError: The two similarities are not ``0 < near <= good <= 1``.
+
+    Example:
+        >>> eyes = Skeleton("eyes", ("nose", "left_eye", "right_eye"), sigmas=(0.02, 0.02, 0.02))
+        >>> xy = np.array([[[50.0, 50.0], [70.0, 30.0], [30.0, 30.0]]])
+        >>> truth = Instances.from_keypoints(eyes, xy, extra={"area": np.array([10000.0])})
+        >>> metric = KeypointErrors()
+        >>> metric.update(Instances.from_keypoints(eyes, xy[:, [0, 2, 1]]), truth)
+        >>> metric.table()["left_eye"]["inversion"], round(metric.compute()["errors/good"], 3)
+        (1.0, 0.333)
+    """
+
+    sigmas: tuple[float, ...] | None = None
+    box_area_factor: float | None = 0.53
+    good: float = 0.85
+    near: float = 0.5
+    _kinds: list[np.ndarray] = field(default_factory=list, init=False, repr=False)
+    _skeleton: list[Skeleton] = field(default_factory=list, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.near <= self.good <= 1:
+            raise ValueError(f"KeypointErrors needs 0 < near <= good <= 1, got near={self.near}, good={self.good}.")
+
+    def update(self, predicted: Instances, truth: Instances) -> None:
+        """Take in one image.
+
+        Raises:
+            ValueError: As ``keypoint_errors``, or another skeleton than before.
+        """
+        if self._skeleton and self._skeleton[0].keypoints != truth.skeleton.keypoints:
+            raise ValueError(
+                f"This metric has seen skeleton {self._skeleton[0].name!r} and now gets {truth.skeleton.name!r}; "
+                "use one metric per skeleton, or in_skeleton() first."
+            )
+        kinds = keypoint_errors(
+            predicted, truth, sigmas=self.sigmas, box_area_factor=self.box_area_factor, good=self.good, near=self.near
+        )
+        self._kinds.append(kinds)
+        if not self._skeleton:
+            self._skeleton.append(truth.skeleton)
+
+    @property
+    def counts(self) -> np.ndarray:
+        """``(K, 5)`` int64: of each keypoint how many are good, jitter, inversion, swap and miss."""
+        width = len(self._skeleton[0]) if self._skeleton else 0
+        kinds = np.concatenate([np.zeros((0, width), np.int8), *self._kinds])
+        return (kinds[..., None] == np.arange(len(KINDS))).sum(0)
+
+    def compute(self) -> dict[str, float]:
+        """Return the share of each kind, ``errors/good`` ... ``errors/miss``; they add up to 1. NaN without labels."""
+        shares = _shares(self.counts.sum(0))
+        return {f"errors/{kind}": float(share) for kind, share in zip(KINDS, shares, strict=True)}
+
+    def table(self) -> dict[str, dict[str, float]]:
+        """Return a row per keypoint: ``count`` and the share of each kind."""
+        rows = {}
+        for keypoint, counts in zip(self._skeleton[0].keypoints if self._skeleton else (), self.counts, strict=True):
+            shares = zip(KINDS, _shares(counts), strict=True)
+            rows[keypoint] = {"count": float(counts.sum())} | {kind: float(share) for kind, share in shares}
+        return rows
+
+    def merge(self, other: Self) -> None:
+        """Take in what another metric of the same fields has collected, as from another process."""
+        if other._skeleton and not self._skeleton:
+            self._skeleton.append(other._skeleton[0])
+        self._kinds.extend(other._kinds)
+
+    def reset(self) -> None:
+        """Forget every image."""
+        self._kinds.clear()
+        self._skeleton.clear()
+
+
+def _sigmas(skeleton: Skeleton, sigmas: tuple[float, ...] | None) -> np.ndarray:
+    if sigmas is None and not skeleton.sigmas:
+        return np.full(len(skeleton), USUAL_SIGMA)
+    return known_sigmas(skeleton, sigmas)
+
+
+def _shares(counts: np.ndarray) -> np.ndarray:
+    total = counts.sum()
+    return counts / total if total else np.full(len(counts), np.nan)

@@ -1,0 +1,125 @@
+"""Which predicted person is which true one, and which predictions are the same person twice."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from poseglass.core.boxes import around
+from poseglass.core.instances import Instances
+from poseglass.metrics.oks import known_sigmas, oks, oks_matrix
+
+
+def match(
+    predicted: Instances,
+    truth: Instances,
+    *,
+    limit: float = 0.0,
+    sigmas: Sequence[float] | None = None,
+    box_area_factor: float | None = 0.53,
+) -> np.ndarray:
+    """Give each prediction, best box score first, the free person of highest OKS.
+
+    Args:
+        predicted: N people.
+        truth: M people.
+        limit: OKS must be above it.
+        sigmas: K; None takes those of the skeleton.
+        box_area_factor: As in ``poseglass.metrics.oks.person_area``.
+
+    Returns:
+        ``(N,)`` int64: the row of the truth, -1 for none.
+
+    Raises:
+        ValueError: Skeletons differ, or there are no sigmas or areas.
+
+    Example:
+        >>> from poseglass.core.skeletons import COCO17
+        >>> xy = np.random.default_rng(0).uniform(0, 100, (2, 17, 2))
+        >>> truth = Instances.from_keypoints(COCO17, xy)
+        >>> match(truth[[1, 0, 1]], truth).tolist()
+        [1, 0, -1]
+    """
+    similarity = np.nan_to_num(oks_matrix(predicted, truth, sigmas, box_area_factor=box_area_factor))
+    rows = np.full(len(predicted), -1)
+    if not len(truth):
+        return rows
+    for n in np.argsort(-predicted.box_score, kind="stable"):
+        best = int(similarity[n].argmax())
+        if similarity[n, best] > limit:
+            rows[n] = best
+            similarity[:, best] = -1
+    return rows
+
+
+def align(
+    predicted: Instances,
+    truth: Instances,
+    *,
+    limit: float = 0.0,
+    sigmas: Sequence[float] | None = None,
+    box_area_factor: float | None = 0.53,
+) -> Instances:
+    """Reorder predictions so that row m is the person of row m of the truth; nobody is a row of unknown keypoints.
+
+    For metrics whose rows must correspond, when people were found by a network. Predictions of nobody are dropped, and
+    so are the fields ``xyz_mm``, ``track`` and ``extra``.
+
+    Args:
+        predicted: N people.
+        truth: M people.
+        limit: OKS must be above it.
+        sigmas: K; None takes those of the skeleton.
+        box_area_factor: As in ``poseglass.metrics.oks.person_area``.
+
+    Returns:
+        M instances.
+
+    Raises:
+        ValueError: Skeletons differ, or there are no sigmas or areas.
+    """
+    rows = match(predicted, truth, limit=limit, sigmas=sigmas, box_area_factor=box_area_factor)
+    m, k = len(truth), len(truth.skeleton)
+    xy = np.full((m, k, 2), np.nan, np.float32)
+    box_xyxy = np.full((m, 4), np.nan, np.float32)
+    score, box_score = np.zeros((m, k), np.float32), np.zeros(m, np.float32)
+    taken = rows >= 0
+    to = rows[taken]
+    xy[to], score[to] = predicted.xy[taken], predicted.score[taken]
+    box_xyxy[to], box_score[to] = predicted.box_xyxy[taken], predicted.box_score[taken]
+    return Instances(truth.skeleton, xy, score, box_xyxy, box_score)
+
+
+def oks_nms(people: Instances, *, limit: float = 0.9, sigmas: Sequence[float] | None = None) -> np.ndarray:
+    """Return the rows that stay when of two that are nearly the same pose only the better scored is kept.
+
+    The area of a pair is the mean of those of the boxes around their known keypoints; a keypoint counts when the better
+    scored pose knows it.
+
+    Args:
+        people: N people.
+        limit: A pose whose OKS with a better one is above it goes. HRNet takes 0.9.
+        sigmas: K; None takes those of the skeleton.
+
+    Returns:
+        ``(M,)`` int64 rows, best first.
+
+    Raises:
+        ValueError: There are no sigmas.
+
+    Example:
+        >>> from poseglass.core.skeletons import COCO17
+        >>> xy = np.random.default_rng(0).uniform(0, 100, (1, 17, 2)) + np.array([0, 1, 60])[:, None, None]
+        >>> oks_nms(Instances.from_keypoints(COCO17, xy)).tolist()
+        [0, 2]
+    """
+    deviation = known_sigmas(people.skeleton, sigmas)
+    order = np.argsort(-people.box_score, kind="stable")
+    xy = np.where(people.known[..., None], people.xy, np.nan).astype(np.float64)[order]
+    box = around(xy).astype(np.float64)
+    area = np.nan_to_num((box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1]))
+    similarity = np.nan_to_num(oks(xy[None], xy[:, None], (area[:, None] + area[None]) / 2, deviation))
+    stays = np.ones(len(order), bool)
+    for n in range(len(order)):
+        if stays[n]:
+            stays[n + 1 :] &= similarity[n, n + 1 :] <= limit
+    return order[stays]

@@ -1,0 +1,55 @@
+"""What every metric has in common: one image in, figures out."""
+
+from typing import Protocol, Self
+
+from poseglass.core.instances import Instances
+
+
+class Metric(Protocol):
+    """Compares predicted with true instances, one image at a time; always in source pixels.
+
+    The numbers that define a metric are its fields and do not change; only what ``update`` collects does.
+    """
+
+    def update(self, predicted: Instances, truth: Instances) -> None:
+        """Take in one image."""
+        ...
+
+    def compute(self) -> dict[str, float]:
+        """Return the figures over all images so far, by name. It may be called at any time, and again."""
+        ...
+
+    def table(self) -> dict[str, dict[str, float]]:
+        """Return figures per keypoint (or per category): row name to column name to value."""
+        ...
+
+    def merge(self, other: Self) -> None:
+        """Take in what another metric of the same fields has collected, as from another process."""
+        ...
+
+    def reset(self) -> None:
+        """Forget every image."""
+        ...
+
+
+def check_pair(predicted: Instances, truth: Instances, *, same_rows: bool) -> None:
+    """Raise unless the two can be compared.
+
+    Args:
+        predicted: Predictions of one image.
+        truth: Labels of the same image.
+        same_rows: Whether row n of both must be the same person.
+
+    Raises:
+        ValueError: The skeletons differ, or the rows do not correspond.
+    """
+    if predicted.skeleton.keypoints != truth.skeleton.keypoints:
+        raise ValueError(
+            f"Predictions are in skeleton {predicted.skeleton.name!r} ({len(predicted.skeleton)} keypoints), labels in "
+            f"{truth.skeleton.name!r} ({len(truth.skeleton)}); use predicted.in_skeleton(truth.skeleton) first."
+        )
+    if same_rows and len(predicted) != len(truth):
+        raise ValueError(
+            f"Rows of predictions and labels must be the same people, got {len(predicted)} predicted and {len(truth)} "
+            "true; use poseglass.metrics.matching.align(predicted, truth) first."
+        )

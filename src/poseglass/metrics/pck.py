@@ -1,0 +1,453 @@
+"""PCK: the percentage of correct keypoints. Also PCKh, its area under the curve, and its curve.
+
+Sources: Yang and Ramanan, "Articulated human detection with flexible mixtures of parts" (PAMI 2013); Sapp and Taskar,
+"MODEC" (CVPR 2013), for the torso of FLIC; Andriluka et al., "2D human pose estimation" (CVPR 2014), for PCKh.
+
+A *distance* here is an array of errors divided by a length of the same person: finite where both ends are known,
+``inf`` where the truth is known and the prediction is missing (it counts, and is wrong), NaN where the truth or the
+length is unknown (it does not count).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, Self
+
+import numpy as np
+
+from poseglass.core.instances import Instances
+from poseglass.core.skeleton import Skeleton
+from poseglass.core.table import nearest
+from poseglass.metrics.metric import check_pair
+
+Comparator = Literal["<=", "<"]
+Mean = Literal["together", "joints"]
+
+
+def normalised_distance(predicted_xy: np.ndarray, truth_xy: np.ndarray, length_px: np.ndarray | float) -> np.ndarray:
+    """Return errors in units of a length.
+
+    Args:
+        predicted_xy: ``(N, K, 2)`` image pixels, NaN = missing.
+        truth_xy: ``(N, K, 2)`` image pixels, NaN = unknown.
+        length_px: ``(N,)`` or one number, pixels; NaN or 0 leaves the person out.
+
+    Returns:
+        ``(N, K)`` float64; NaN where it does not count, inf where the prediction is missing.
+
+    Example:
+        >>> truth = np.array([[[0, 0], [0, 0], [np.nan, np.nan]]])
+        >>> predicted = np.array([[[3, 4], [np.nan, 0], [1, 1]]])
+        >>> normalised_distance(predicted, truth, 10.0).tolist()
+        [[0.5, inf, nan]]
+    """
+    predicted, truth = np.asarray(predicted_xy, np.float64), np.asarray(truth_xy, np.float64)
+    length = np.broadcast_to(np.asarray(length_px, np.float64), truth.shape[:1])
+    length = np.where(length > 0, length, np.nan)
+    difference = predicted - truth
+    error_px = np.sqrt(difference[..., 0] ** 2 + difference[..., 1] ** 2)
+    error_px = np.where(np.isfinite(predicted).all(-1), error_px, np.inf)
+    return np.where(np.isfinite(truth).all(-1), error_px / length[:, None], np.nan)
+
+
+def pck(
+    distance: np.ndarray, limit: float, comparator: Comparator = "<=", *, axis: int | None = None
+) -> np.ndarray | float:
+    """Return the share of distances within a limit.
+
+    Args:
+        distance: Any shape, NaN = does not count.
+        limit: In the same unit.
+        comparator: ``"<="`` as HRNet, SimpleBaseline and the original Lua code; ``"<"`` as mmpose and bearpaw.
+        axis: Along which to count; None counts all together.
+
+    Returns:
+        A number in [0, 1], or an array without that axis; NaN where nothing counts.
+
+    Raises:
+        ValueError: Another comparator.
+
+    Example:
+        >>> distance = np.array([0.1, 0.2, 0.3, np.inf, np.nan])
+        >>> pck(distance, 0.2), pck(distance, 0.2, "<")
+        (0.5, 0.25)
+    """
+    distance = np.asarray(distance, np.float64)
+    counted = ~np.isnan(distance)
+    right = distance <= limit if _side(comparator) == "right" else distance < limit
+    total = counted.sum(axis)
+    share = np.divide(right.sum(axis), total, out=np.full(np.shape(total), np.nan), where=total > 0)
+    return float(share) if axis is None else share
+
+
+def pck_curve(distance: np.ndarray, limits: np.ndarray, comparator: Comparator = "<=") -> np.ndarray:
+    """Return the share of distances within each of M limits: ``(M,)``, NaN where nothing counts.
+
+    Example:
+        >>> pck_curve(np.array([0.1, 0.2, 0.3, np.inf]), np.array([0.0, 0.2, 0.3])).tolist()
+        [0.0, 0.5, 0.75]
+    """
+    flat = np.asarray(distance, np.float64).ravel()
+    flat = np.sort(flat[~np.isnan(flat)])
+    if not len(flat):
+        return np.full(len(limits), np.nan)
+    return np.searchsorted(flat, np.asarray(limits, np.float64), side=_side(comparator)) / len(flat)
+
+
+def auc(distance: np.ndarray, highest: float, *, steps: int | None = None, comparator: Comparator = "<=") -> float:
+    """Return the area under the PCK curve from 0 to a limit, divided by that limit: in [0, 1].
+
+    Args:
+        distance: Any shape, NaN = does not count.
+        highest: The limit up to which the curve is taken.
+        steps: None gives the exact area of the curve, which is a staircase. A number takes the trapezoid rule over that
+            many equal steps, as the published evaluation scripts do.
+        comparator: Matters for a distance exactly on a step.
+
+    Raises:
+        ValueError: The limit or the number of steps is not above 0.
+
+    Example:
+        >>> auc(np.array([0.0, 0.25, 0.5, np.inf]), 0.5)
+        0.375
+        >>> auc(np.array([0.0, 0.25, 0.5, np.inf]), 0.5, steps=2)
+        0.5
+    """
+    if not highest > 0 or (steps is not None and steps < 1):
+        raise ValueError(
+            f"AUC needs a highest limit above 0 and at least 1 step (or None), got highest={highest}, steps={steps}."
+        )
+    if steps is None:
+        flat = np.asarray(distance, np.float64)
+        flat = flat[~np.isnan(flat)]
+        return float(np.clip(1 - flat / highest, 0, None).mean()) if flat.size else float("nan")
+    heights = pck_curve(distance, np.linspace(0, highest, steps + 1), comparator)
+    return float((heights[1:] + heights[:-1]).sum() / (2 * steps))
+
+
+def segment_px(truth: Instances, start: str, end: str) -> np.ndarray:
+    """Return the distance between two named keypoints, ``(N,)`` pixels, NaN where one of them is unknown."""
+    a, b = truth.skeleton.index(start), truth.skeleton.index(end)
+    xy, known = truth.xy.astype(np.float64), truth.known
+    length = np.sqrt(((xy[:, a] - xy[:, b]) ** 2).sum(-1))
+    return np.where(known[:, a] & known[:, b], length, np.nan)
+
+
+def torso_px(truth: Instances) -> np.ndarray:
+    """Return the mean of the two hip-to-opposite-shoulder distances, ``(N,)``, NaN unless all four are labelled."""
+    left = segment_px(truth, "left_hip", "right_shoulder")
+    return (left + segment_px(truth, "right_hip", "left_shoulder")) / 2
+
+
+def box_diagonal_px(truth: Instances) -> np.ndarray:
+    """Return the diagonal of the boxes, ``(N,)`` pixels."""
+    size_wh = (truth.box_xyxy[:, 2:] - truth.box_xyxy[:, :2]).astype(np.float64)
+    return np.sqrt((size_wh**2).sum(-1))
+
+
+def box_side_px(truth: Instances) -> np.ndarray:
+    """Return the longer side of the boxes, ``(N,)`` pixels."""
+    return (truth.box_xyxy[:, 2:] - truth.box_xyxy[:, :2]).astype(np.float64).max(-1)
+
+
+def extra_px(truth: Instances, key: str) -> np.ndarray:
+    """Return a length the dataset gives, ``extra[key]``, ``(N,)`` pixels.
+
+    Raises:
+        LookupError: The instances have no such entry.
+    """
+    if key not in truth.extra:
+        known = ", ".join(sorted(truth.extra)) or "none"
+        raise LookupError(
+            f"These instances of {truth.skeleton.name!r} have no extra[{key!r}] to divide errors by (they have: "
+            f"{known}); take another normaliser, such as 'torso' or 'box_diagonal'."
+        )
+    return np.asarray(truth.extra[key], np.float64).reshape(len(truth))
+
+
+NORMALISERS: dict[str, Callable[[Instances], np.ndarray]] = {
+    "torso": torso_px,
+    "torso_flic": lambda truth: segment_px(truth, "right_shoulder", "left_hip"),
+    "box_diagonal": box_diagonal_px,
+    "box_side": box_side_px,
+    "head": lambda truth: extra_px(truth, "head_px"),
+    "pixel": lambda truth: np.ones(len(truth)),
+}
+"""What an error may be divided by. "torso" is the mean of the two hip-to-opposite-shoulder distances; "torso_flic" right
+shoulder to left hip; "head" is ``extra["head_px"]``, in MPII 0.6 times the diagonal of the head box; "pixel" is 1."""
+
+
+def length_px(truth: Instances, normaliser: str | tuple[str, str]) -> np.ndarray:
+    """Return the length that errors are divided by.
+
+    Args:
+        truth: Labels of N people.
+        normaliser: A name of ``NORMALISERS``, ``"extra:KEY"``, or a pair of keypoint names.
+
+    Returns:
+        ``(N,)`` pixels, NaN where it is unknown.
+
+    Raises:
+        LookupError: No such normaliser, keypoint or entry of ``extra``.
+
+    Example:
+        >>> from poseglass.core.skeletons import LSP14
+        >>> xy = np.zeros((1, 14, 2))
+        >>> xy[0, LSP14.index("right_shoulder")] = 30, 40
+        >>> people = Instances.from_keypoints(LSP14, xy)
+        >>> length_px(people, "torso_flic"), length_px(people, "torso"), length_px(people, ("neck", "right_shoulder"))
+        (array([50.]), array([25.]), array([50.]))
+    """
+    if not isinstance(normaliser, str):
+        return segment_px(truth, *normaliser)
+    if normaliser.startswith("extra:"):
+        return extra_px(truth, normaliser.removeprefix("extra:"))
+    _check_normaliser(normaliser)
+    return NORMALISERS[normaliser](truth)
+
+
+@dataclass(frozen=True, eq=False)
+class Pck:
+    """Percentage of correct keypoints over images; a share in [0, 1], not times 100.
+
+    Row n of the predictions is row n of the labels. A label that is unknown does not count, a prediction that is
+    missing counts as wrong, and a person whose length is unknown is left out.
+
+    Three means are in use, and they differ by a point or two: HRNet and SimpleBaseline weight every joint by how often
+    it is labelled, pelvis and thorax left out (``mean="together"``, ``left_out=("pelvis", "thorax")``); bearpaw and
+    anibali average the same joints unweighted (``mean="joints"``); princeton-vl's PyTorch code counts every joint
+    (``mean="together"``, nothing left out).
+
+    Args:
+        normaliser: A name of ``NORMALISERS``, ``"extra:KEY"``, or a pair of keypoint names.
+        limits: One or more, in units of that length.
+        comparator: ``"<="`` or ``"<"``.
+        mean: Which mean bears the plain name: all joints counted ``"together"``, or the unweighted mean over
+            ``"joints"``.
+        left_out: Names of keypoints that the means leave out; the table has them all the same.
+        auc_to: Up to which limit the area under the curve is taken; None takes the highest of ``limits``.
+        name: Prefix of the figures.
+
+    Raises:
+        ValueError: A limit is not above 0, or the comparator or mean is unknown.
+        LookupError: The normaliser is unknown.
+
+    Example:
+        >>> from poseglass.core.skeletons import LSP14
+        >>> xy = np.zeros((1, 14, 2))
+        >>> xy[0, LSP14.index("left_hip")] = xy[0, LSP14.index("right_hip")] = 0, 100
+        >>> truth = Instances.from_keypoints(LSP14, xy)
+        >>> off = xy + np.where(np.arange(14) < 7, 20, 21)[None, :, None] * [1, 0]
+        >>> metric = Pck()
+        >>> metric.update(Instances.from_keypoints(LSP14, off), truth)
+        >>> metric.compute()["pck@0.2"], metric.table()["neck"]["pck@0.2"]
+        (0.5, 0.0)
+    """
+
+    normaliser: str | tuple[str, str] = "torso"
+    limits: tuple[float, ...] = (0.2,)
+    comparator: Comparator = "<="
+    mean: Mean = "together"
+    left_out: tuple[str, ...] = ()
+    auc_to: float | None = None
+    name: str = "pck"
+    _distance: list[np.ndarray] = field(default_factory=list, init=False, repr=False)
+    _skeleton: list[Skeleton] = field(default_factory=list, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "limits", tuple(float(x) for x in self.limits))
+        object.__setattr__(self, "left_out", tuple(self.left_out))
+        if isinstance(self.normaliser, str):
+            if not self.normaliser.startswith("extra:"):
+                _check_normaliser(self.normaliser)
+        else:
+            start, end = self.normaliser
+            object.__setattr__(self, "normaliser", (start, end))
+        if not self.limits or not all(x > 0 for x in self.limits) or (self.auc_to is not None and self.auc_to <= 0):
+            raise ValueError(f"PCK limits must be above 0, got limits={self.limits}, auc_to={self.auc_to}.")
+        _side(self.comparator)
+        if self.mean not in ("together", "joints"):
+            raise ValueError(f"PCK mean must be 'together' or 'joints', got {self.mean!r}.")
+
+    def update(self, predicted: Instances, truth: Instances) -> None:
+        """Take in one image.
+
+        Raises:
+            ValueError: Rows or skeletons do not correspond, or a name in ``left_out`` is not in the skeleton.
+            LookupError: The labels lack what the normaliser needs.
+        """
+        check_pair(predicted, truth, same_rows=True)
+        if not self._skeleton:
+            for keypoint in self.left_out:
+                if keypoint not in truth.skeleton.keypoints:
+                    raise ValueError(
+                        f"Skeleton {truth.skeleton.name!r} has no keypoint {keypoint!r} to leave out."
+                        f"{nearest(keypoint, truth.skeleton.keypoints)} Known: {', '.join(truth.skeleton.keypoints)}; "
+                        "left_out=() leaves none out."
+                    )
+            self._skeleton.append(truth.skeleton)
+        elif truth.skeleton.keypoints != self._skeleton[0].keypoints:
+            raise ValueError(
+                f"This metric has seen skeleton {self._skeleton[0].name!r} and now gets {truth.skeleton.name!r}; "
+                "use one metric per skeleton, or in_skeleton() first."
+            )
+        self._distance.append(
+            normalised_distance(
+                np.where(predicted.known[..., None], predicted.xy, np.nan),
+                np.where(truth.known[..., None], truth.xy, np.nan),
+                length_px(truth, self.normaliser),
+            )
+        )
+
+    @property
+    def distance(self) -> np.ndarray:
+        """``(N, K)`` of all people so far, in units of the length; NaN does not count, inf is missing."""
+        width = len(self._skeleton[0]) if self._skeleton else 0
+        return np.concatenate([np.zeros((0, width)), *self._distance])
+
+    @property
+    def people(self) -> int:
+        """How many people count: those with a length and a labelled keypoint."""
+        return int((~np.isnan(self.distance)).any(-1).sum())
+
+    def compute(self) -> dict[str, float]:
+        """Return for each limit ``pck@0.2`` (the chosen mean), ``pck@0.2/together`` and ``pck@0.2/joints``.
+
+        With keypoints left out, ``.../together_all`` and ``.../joints_all`` leave out none. ``pck_auc@0.2`` is the
+        exact area under the curve up to that limit, of the keypoints counted together. NaN where nothing counts.
+        """
+        distance = self.distance
+        kept = self._kept()
+        figures: dict[str, float] = {}
+        for limit in self.limits:
+            key = f"{self.name}@{limit:g}"
+            means = _means(distance[:, kept], limit, self.comparator)
+            figures[key] = means[self.mean]
+            figures |= {f"{key}/{mean}": value for mean, value in means.items()}
+            if self.left_out:
+                means = _means(distance, limit, self.comparator)
+                figures |= {f"{key}/{mean}_all": value for mean, value in means.items()}
+        figures[f"{self.name}_auc@{self._highest:g}"] = auc(distance[:, kept], self._highest)
+        return figures
+
+    def table(self, *, pairs: bool = False) -> dict[str, dict[str, float]]:
+        """Return a row per keypoint: ``count``, ``pck@0.2`` for each limit, ``pck_auc@0.2``, ``median`` distance.
+
+        Args:
+            pairs: Join left and right: "wrist" is the unweighted mean of both, as the literature prints it.
+        """
+        distance, highest = self.distance, self._highest
+        rows: dict[str, dict[str, float]] = {}
+        for k, keypoint in enumerate(self._skeleton[0].keypoints if self._skeleton else ()):
+            column = distance[:, k]
+            counted = column[~np.isnan(column)]
+            row = {"count": float(len(counted))}
+            row |= {f"{self.name}@{x:g}": float(pck(column, x, self.comparator)) for x in self.limits}
+            row[f"{self.name}_auc@{highest:g}"] = auc(column, highest)
+            row["median"] = float(np.quantile(counted, 0.5, method="lower")) if len(counted) else float("nan")
+            rows[keypoint] = row
+        return _join_sides(rows, self._skeleton[0]) if pairs and rows else rows
+
+    def curve(self, highest: float | None = None, *, steps: int = 100) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the PCK curve for a plot.
+
+        Args:
+            highest: The last limit; None takes that of the area under the curve.
+            steps: How many.
+
+        Returns:
+            limits: ``(steps + 1,)`` from 0.
+            together: ``(steps + 1,)`` of the keypoints not left out, counted together.
+            per_joint: ``(steps + 1, K)``.
+        """
+        limits = np.linspace(0, self._highest if highest is None else highest, steps + 1)
+        distance = self.distance
+        columns = [pck_curve(distance[:, k], limits, self.comparator) for k in range(distance.shape[1])]
+        per_joint = np.stack(columns, -1) if columns else np.zeros((steps + 1, 0))
+        return limits, pck_curve(distance[:, self._kept()], limits, self.comparator), per_joint
+
+    def merge(self, other: Self) -> None:
+        """Take in what another metric of the same fields has collected, as from another process."""
+        if other._skeleton and not self._skeleton:
+            self._skeleton.append(other._skeleton[0])
+        self._distance.extend(other._distance)
+
+    def reset(self) -> None:
+        """Forget every image."""
+        self._distance.clear()
+        self._skeleton.clear()
+
+    @property
+    def _highest(self) -> float:
+        return max(self.limits) if self.auc_to is None else float(self.auc_to)
+
+    def _kept(self) -> np.ndarray:
+        names = self._skeleton[0].keypoints if self._skeleton else ()
+        return np.array([name not in self.left_out for name in names], dtype=bool)
+
+
+def pckh(
+    limits: tuple[float, ...] = (0.5, 0.1),
+    comparator: Comparator = "<=",
+    mean: Mean = "together",
+    left_out: tuple[str, ...] = ("pelvis", "thorax"),
+    auc_to: float | None = None,
+) -> Pck:
+    """Return PCK in units of the head, ``extra["head_px"]``: as HRNet and most papers count it on MPII.
+
+    In MPII the head is 0.6 times the diagonal of the head box. A skeleton without pelvis and thorax takes
+    ``left_out=()``. HRNet's printed "Mean@0.1" is really taken at 0.11.
+
+    Example:
+        >>> pckh().normaliser, pckh().limits, pckh().left_out
+        ('head', (0.5, 0.1), ('pelvis', 'thorax'))
+    """
+    return Pck("head", limits, comparator, mean, left_out, auc_to, name="pckh")
+
+
+def _side(comparator: str) -> Literal["left", "right"]:
+    if comparator not in ("<=", "<"):
+        raise ValueError(f"PCK comparator must be '<=' or '<', got {comparator!r}.")
+    return "right" if comparator == "<=" else "left"
+
+
+def _check_normaliser(name: str) -> None:
+    if name not in NORMALISERS:
+        raise LookupError(
+            f"Unknown normaliser {name!r}.{nearest(name, NORMALISERS)} Known: {', '.join(NORMALISERS)}, 'extra:KEY', "
+            "or a pair of keypoint names."
+        )
+
+
+def _means(distance: np.ndarray, limit: float, comparator: Comparator) -> dict[Mean, float]:
+    per_joint = np.asarray(pck(distance, limit, comparator, axis=0))
+    per_joint = per_joint[~np.isnan(per_joint)]
+    return {
+        "together": float(pck(distance, limit, comparator)),
+        "joints": float(per_joint.mean()) if per_joint.size else float("nan"),
+    }
+
+
+def _join_sides(rows: dict[str, dict[str, float]], skeleton: Skeleton) -> dict[str, dict[str, float]]:
+    joined: dict[str, dict[str, float]] = {}
+    for k, partner in enumerate(skeleton.flip):
+        name, other = skeleton.keypoints[k], skeleton.keypoints[int(partner)]
+        if partner < k:
+            continue
+        if partner == k:
+            joined[name] = rows[name]
+            continue
+        both = [rows[name], rows[other]]
+        means = {}
+        for column in rows[name]:
+            values = np.array([row[column] for row in both])
+            values = values[~np.isnan(values)]
+            means[column] = float(values.mean()) if values.size else float("nan")
+        means["count"] = both[0]["count"] + both[1]["count"]
+        joined[_without_side(name, other)] = means
+    return joined
+
+
+def _without_side(name: str, other: str) -> str:
+    """Return what two names share: "left_wrist" and "right_wrist" give "wrist"; else both, joined by "/"."""
+    parts = [p for p in name.replace("-", "_").split("_") if p in other.replace("-", "_").split("_")]
+    return "_".join(parts) or f"{name}/{other}"
