@@ -57,7 +57,10 @@ def check_image(image: np.ndarray, name: str = "image") -> None:
 class Dataset(Protocol):
     """Images with instances. Labels are known without decoding an image; an image may be decoded reduced."""
 
-    skeleton: Skeleton
+    @property
+    def skeleton(self) -> Skeleton:
+        """Names the keypoints of every instance; a plain attribute will do."""
+        ...
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -73,6 +76,10 @@ class Dataset(Protocol):
 
     def source(self, index: int) -> str:
         """Return the path or id of an image."""
+        ...
+
+    def size_wh(self, index: int) -> tuple[int, int]:
+        """Return width and height of an image at full size."""
         ...
 
     def image(self, index: int, *, reduce: int = 1) -> np.ndarray:

@@ -54,8 +54,11 @@ LSP14 = Skeleton(
         ("right_shoulder", "neck"), ("left_shoulder", "neck"), ("neck", "head_top"),
         ("right_shoulder", "right_hip"), ("left_shoulder", "left_hip"),
     ),
+    (
+        0.089, 0.087, 0.107, 0.107, 0.087, 0.089, 0.062, 0.072, 0.079, 0.079, 0.072, 0.062, 0.079, 0.079,
+    ),
 )  # fmt: skip
-"""Leeds Sports Pose and its extended set."""
+"""Leeds Sports Pose and its extended set. Sigmas: COCO's, and for neck and head top CrowdPose's for neck and head."""
 
 FLIC11 = Skeleton(
     "flic11",

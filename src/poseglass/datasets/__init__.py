@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from poseglass.core.sample import Dataset
 from poseglass.datasets.coco import coco
+from poseglass.datasets.coco_write import write_coco
 from poseglass.datasets.labelled import LabelledImages, PackedLabels
 
 DATASETS: dict[str, Callable[..., Dataset]] = {
@@ -11,4 +12,4 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
 }
 """Readers by name, for ``core.table.build`` and the recipes."""
 
-__all__ = ["DATASETS", "LabelledImages", "PackedLabels", "coco"]
+__all__ = ["DATASETS", "LabelledImages", "PackedLabels", "coco", "write_coco"]

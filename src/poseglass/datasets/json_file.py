@@ -2,9 +2,12 @@
 
 import gzip
 import json
+import reprlib
 import zlib
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 MAX_JSON_BYTES = 2 * 1024**3
 """Unpacked. COCO's largest keypoint file has 238 MB."""
@@ -65,3 +68,35 @@ def read_bytes(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> bytes:
     if len(data) > max_bytes:
         raise ValueError(f"{path} unpacks to more than {max_bytes:,} bytes, which is no file of labels; not read.")
     return data
+
+
+def whole_number(value: Any) -> int | None:
+    """Return a whole number as int (also 3.0 and "3"), None for anything else."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value if abs(value) < 2**62 else None
+    if isinstance(value, float):
+        return int(value) if value.is_integer() and abs(value) < 2**53 else None
+    if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit() and len(value) < 19:
+        return int(value)
+    return None
+
+
+def finite_number(value: Any) -> float | None:
+    """Return a finite number as float, None for anything else (also for strings, null and true)."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if np.isfinite(number) else None
+
+
+def shortened(value: Any) -> str:
+    """Return a value as it would be written in Python, cut where it is long or deep."""
+    form = reprlib.Repr()
+    form.maxstring = form.maxother = 60
+    form.maxlist = form.maxdict = 5
+    return form.repr(value)
