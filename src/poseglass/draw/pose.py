@@ -140,14 +140,14 @@ def _occluded(people: Instances) -> np.ndarray:
 def _radius(people: Instances, row: int, shown: np.ndarray, image: np.ndarray) -> float:
     """Return the radius of a joint, pixels: a fixed part of the person, never lost in the picture."""
     longest = max(image.shape[:2])
-    sizes = []
+    points = people.xy[row][shown].astype(np.float64)
+    size = float(np.ptp(points, axis=0).max()) if len(points) > 1 else 0.0
     box = people.box_xyxy[row]
     if np.isfinite(box).all():
-        sizes.append(0.7 * float(max(box[2] - box[0], box[3] - box[1])))
-    points = people.xy[row][shown].astype(np.float64)
-    if len(points) > 1:
-        sizes.append(float(np.ptp(points, axis=0).max()))
-    size = min(max(sizes, default=0.0), 1.5 * longest)
+        # Half a person shows few keypoints in a large box; a wild prediction spreads far beyond a small one.
+        side = float(max(box[2] - box[0], box[3] - box[1], 0))
+        size = float(np.clip(size, 0.7 * side, 1.1 * side))
+    size = min(size, 1.5 * longest)
     radius = 0.019 * (size if size > 0 else 0.3 * longest)
     if len(points) > 2:
         # Dense skeletons (a face of 68 points) would run together: no wider than the gaps between most neighbours.
