@@ -1,7 +1,8 @@
 """Where errors come from: each keypoint is good, a jitter, an inversion, a swap or a miss.
 
-Source: Ronchi and Perona, "Benchmarking and error diagnosis in multi-instance pose estimation" (ICCV 2017), section 3.1.
-A keypoint's similarity to a place is the term that OKS sums, ``exp(-d^2 / (2 area (2 sigma)^2))`` with the person's area.
+Source: Ronchi and Perona, "Benchmarking and error diagnosis in multi-instance pose estimation" (ICCV 2017), section
+3.1. A keypoint's similarity to a place is the term that OKS sums, ``exp(-d^2 / (2 area (2 sigma)^2))`` with the area
+of the person.
 
 - good: at least 0.85 from its own place;
 - jitter: at least 0.5 from its own place, that is near but not near enough;
@@ -19,7 +20,7 @@ import numpy as np
 
 from poseglass.core.instances import Instances
 from poseglass.core.skeleton import Skeleton
-from poseglass.metrics.metric import check_pair
+from poseglass.metrics.metric import check_pair, check_same
 from poseglass.metrics.oks import keypoint_similarity, known_sigmas, person_area
 
 KINDS: tuple[str, ...] = ("good", "jitter", "inversion", "swap", "miss")
@@ -73,8 +74,8 @@ def keypoint_errors(
     point = np.where(predicted.known[..., None], predicted.xy, np.nan).astype(np.float64)
     area = person_area(truth, box_area_factor)
 
-    # (N, N, K): of the prediction in row n to the same and to the mirrored keypoint of the person in column m. The scale
-    # is that of the person whose place it is.
+    # (N, N, K): of the prediction in row n to the same and to the mirrored keypoint of the person in column m. The
+    # scale is that of the person whose place it is.
     same = np.nan_to_num(keypoint_similarity(point[:, None], place[None], area[None], deviation))
     other = np.nan_to_num(keypoint_similarity(point[:, None], place[None, :, flip], area[None], deviation[flip]))
     other[..., flip == np.arange(len(flip))] = 0
@@ -165,7 +166,12 @@ class KeypointErrors:
         return rows
 
     def merge(self, other: Self) -> None:
-        """Take in what another metric of the same fields has collected, as from another process."""
+        """Take in what another metric of the same fields has collected, as from another process.
+
+        Raises:
+            ValueError: The fields or the skeletons differ.
+        """
+        check_same(self, other)
         if other._skeleton and not self._skeleton:
             self._skeleton.append(other._skeleton[0])
         self._kinds.extend(other._kinds)

@@ -1,6 +1,7 @@
 """What every metric has in common: one image in, figures out."""
 
-from typing import Protocol, Self
+from dataclasses import fields
+from typing import Any, Protocol, Self
 
 from poseglass.core.instances import Instances
 
@@ -53,3 +54,17 @@ def check_pair(predicted: Instances, truth: Instances, *, same_rows: bool) -> No
             f"Rows of predictions and labels must be the same people, got {len(predicted)} predicted and {len(truth)} "
             "true; use poseglass.metrics.matching.align(predicted, truth) first."
         )
+
+
+def check_same(metric: Any, other: Any) -> None:
+    """Raise unless two metrics, both dataclasses, have the same numbers and have seen the same skeleton.
+
+    Raises:
+        ValueError: They cannot be merged.
+    """
+    mine, theirs = ({f.name: getattr(m, f.name) for f in fields(m) if f.init} for m in (metric, other))
+    if type(metric) is not type(other) or mine != theirs:
+        raise ValueError(f"Only metrics of the same fields can be merged, got {metric} and {other}.")
+    seen = {m._skeleton[0].keypoints: m._skeleton[0].name for m in (metric, other) if m._skeleton}
+    if len(seen) > 1:
+        raise ValueError(f"Only metrics of one skeleton can be merged, got {' and '.join(map(repr, seen.values()))}.")

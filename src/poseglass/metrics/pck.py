@@ -17,7 +17,7 @@ import numpy as np
 from poseglass.core.instances import Instances
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import nearest
-from poseglass.metrics.metric import check_pair
+from poseglass.metrics.metric import check_pair, check_same
 
 Comparator = Literal["<=", "<"]
 Mean = Literal["together", "joints"]
@@ -172,8 +172,9 @@ NORMALISERS: dict[str, Callable[[Instances], np.ndarray]] = {
     "head": lambda truth: extra_px(truth, "head_px"),
     "pixel": lambda truth: np.ones(len(truth)),
 }
-"""What an error may be divided by. "torso" is the mean of the two hip-to-opposite-shoulder distances; "torso_flic" right
-shoulder to left hip; "head" is ``extra["head_px"]``, in MPII 0.6 times the diagonal of the head box; "pixel" is 1."""
+"""What an error may be divided by. "torso" is the mean of the two hip-to-opposite-shoulder distances; "torso_flic"
+right shoulder to left hip; "box_side" the longer side; "head" is ``extra["head_px"]``, in MPII 0.6 times the diagonal
+of the head box; "pixel" is 1."""
 
 
 def length_px(truth: Instances, normaliser: str | tuple[str, str]) -> np.ndarray:
@@ -197,6 +198,8 @@ def length_px(truth: Instances, normaliser: str | tuple[str, str]) -> np.ndarray
         >>> length_px(people, "torso_flic"), length_px(people, "torso"), length_px(people, ("neck", "right_shoulder"))
         (array([50.]), array([25.]), array([50.]))
     """
+    if not len(truth):
+        return np.zeros(0)
     if not isinstance(normaliser, str):
         return segment_px(truth, *normaliser)
     if normaliser.startswith("extra:"):
@@ -366,7 +369,12 @@ class Pck:
         return limits, pck_curve(distance[:, self._kept()], limits, self.comparator), per_joint
 
     def merge(self, other: Self) -> None:
-        """Take in what another metric of the same fields has collected, as from another process."""
+        """Take in what another metric of the same fields has collected, as from another process.
+
+        Raises:
+            ValueError: The fields or the skeletons differ.
+        """
+        check_same(self, other)
         if other._skeleton and not self._skeleton:
             self._skeleton.append(other._skeleton[0])
         self._distance.extend(other._distance)
