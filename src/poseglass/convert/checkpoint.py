@@ -100,16 +100,18 @@ def _load(path: Path, *, mmap: bool) -> Any:
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL ([\w.]+)|(?:function|class) (?:<\w+ )?'?([\w.]+)", str(error))
-        if found is None or "nsupported operand" in str(error):
-            raise CheckpointError(
-                f"{path} is damaged, or a pickle that is no checkpoint of weights ({_first_line(error)})."
-            ) from error
+        # torch's text is addressed to whoever may change the call; of it only what was found is of use.
+        finding = str(error).rpartition("WeightsUnpickler error:")[2].strip().split("\n")[0]
+        code = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = (
+            f"is a pickle with code in it ({code[1]})"
+            if code
+            else f"is a damaged checkpoint or may hold code ({finding})"
+        )
         raise CheckpointError(
-            f"{path} is a pickle with code in it ({found[1] or found[2]}): reading it would run whatever it says, so "
-            "it was not read. Ask for the weights alone, or, if you trust its author, load it once where nothing "
-            "can be lost and keep only the tensors: torch.save(torch.load(path, weights_only=False)['state_dict'], "
-            "'weights.pth')."
+            f"{path} {what}: reading it could run whatever it says, so it was not read. Ask for the weights alone, or, "
+            "if you trust its author, load it once where nothing can be lost and keep only the tensors: "
+            "torch.save(torch.load(path, weights_only=False)['state_dict'], 'weights.pth')."
         ) from error
     except Exception as error:  # the content is arbitrary, and so is what goes wrong inside the unpickler
         raise CheckpointError(

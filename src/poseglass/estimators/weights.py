@@ -124,8 +124,10 @@ def read_card(path: str | Path) -> WeightCard:
         )
     try:
         return WeightCard.from_json(metadata[CARD_KEY])
-    except (ValueError, OverflowError, RecursionError) as error:
+    except ValueError as error:
         raise CheckpointError(f"{path}: {error} Fetch the file again, or ask whoever wrote it.") from error
+    except (OverflowError, RecursionError) as error:
+        raise CheckpointError(f"{path}: The card of these weights cannot be read: {error}.") from error
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
