@@ -19,7 +19,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "neck_side": (-30.0, 30.0),
     "neck_twist": (-65.0, 65.0),
     "shoulder_elevation": (0.0, 180.0),
-    "shoulder_plane": (-50.0, 130.0),
+    "shoulder_plane": (-95.0, 130.0),
     "shoulder_twist": (-80.0, 90.0),
     "elbow_flex": (0.0, 145.0),
     "forearm_twist": (-80.0, 80.0),
@@ -364,5 +364,14 @@ def sample_pose(rng: np.random.Generator, activities: Mapping[str, float]) -> Bo
 
 
 def bounded(angles: Mapping[str, float]) -> dict[str, float]:
-    """Return the angles clipped to ``BOUNDS``, degrees."""
-    return {n: min(max(float(a), BOUNDS[n][0]), BOUNDS[n][1]) for n, a in angles.items()}
+    """Return the angles clipped to ``BOUNDS``, degrees; an arm behind the body rises 55 degrees at most.
+
+    Example:
+        >>> bounded({"knee_flex": -20.0, "shoulder_plane": -90.0, "shoulder_elevation": 170.0})
+        {'knee_flex': 0.0, 'shoulder_plane': -90.0, 'shoulder_elevation': 55.0}
+    """
+    kept = {n: min(max(float(a), BOUNDS[n][0]), BOUNDS[n][1]) for n, a in angles.items()}
+    if "shoulder_elevation" in kept and kept.get("shoulder_plane", 0.0) < -30.0:
+        behind = min(1.0, (-30.0 - kept["shoulder_plane"]) / 60.0)
+        kept["shoulder_elevation"] = min(kept["shoulder_elevation"], 180.0 - 125.0 * behind)
+    return kept
