@@ -29,16 +29,20 @@ MAX_EXAMPLES = 24
 TILE_PX = 288
 """Longest side of one half of a picture."""
 
+MAX_PICTURE_BYTES = 64_000
+"""Above it a picture is encoded again, at a lower quality."""
+
 MAX_TEXT = 100_000
 """Characters of a recipe that are shown."""
 
 ERROR_MEANINGS = {
-    "good": "within the limit",
-    "jitter": "near the right place, not near enough",
-    "inversion": "on the same person's mirrored joint: left and right exchanged, or another joint of the person",
-    "swap": "on a joint of another person",
-    "miss": "on none of these",
+    "good": "at its own place",
+    "jitter": "near its own place, not near enough",
+    "inversion": "on the mirrored keypoint of the same person: left and right exchanged",
+    "swap": "on another person's keypoint",
+    "miss": "near none of these, or not found",
 }
+"""What ``metrics.errors`` calls each kind, in the reader's words."""
 
 
 class Example(NamedTuple):
@@ -76,7 +80,8 @@ class Report:
         examples: Pictures with truth and prediction. Sorted by figure, the first half is shown as the best, the
             second as the worst, ``MAX_EXAMPLES`` in all.
         figure_name: Of the examples' figures.
-        errors: Keypoint name to shares or counts of its predictions by ``draw.plots.ERROR_KINDS``.
+        errors: Keypoint name to the shares of its predictions by ``draw.plots.ERROR_KINDS``, with their count or
+            without: ``KeypointErrors.table()``.
         recipe: TOML text.
         environment: Machine and versions: ``{"torch": "2.13.0", "processor": "..."}``.
         notes: Sentences a reader should know: what was left out, what the box was.
@@ -168,13 +173,15 @@ def _text(value: object) -> str:
 
 
 def _number(value: float, name: str = "") -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "not measured"
     value = float(value)
+    if math.isnan(value):
+        return "not measured"
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"  # noqa: RUF001
     if name == "count" or (value.is_integer() and abs(value) >= 2):
         return f"{value:,.0f}"
+    if name in plots.ERROR_KINDS and abs(value) <= 1:
+        return f"{value:.3f}"
     if value != 0 and not 1e-3 <= abs(value) < 1e9:
         return f"{value:.3g}"
     return f"{value:.3f}" if abs(value) < 10 else f"{value:,.2f}"
@@ -241,14 +248,12 @@ def _errors(report: Report) -> str:
     names = _in_order(report.errors, report.skeleton)
     rows = {name: report.errors[name] for name in names}
     columns = list(dict.fromkeys(kind for row in rows.values() for kind in row))
-    columns.sort(key=lambda c: plots.ERROR_KINDS.index(c) if c in plots.ERROR_KINDS else len(plots.ERROR_KINDS))
+    columns.sort(key=lambda c: plots.ERROR_KINDS.index(c) if c in plots.ERROR_KINDS else -1)
     meanings = "".join(
         f"<dt>{kind}</dt><dd>{_text(ERROR_MEANINGS[kind])}</dd>" for kind in plots.ERROR_KINDS if kind in columns
     )
     words = "Where the predictions of each keypoint end up; the table beside it has the numbers."
     themes = {theme: plots.error_breakdown(rows, theme=theme) for theme in ("light", "dark")}
-    if all(abs(value) <= 1 for row in rows.values() for value in row.values()):
-        rows = {name: {kind: round(value, 3) + 0.0 for kind, value in row.items()} for name, row in rows.items()}
     table = _table("Errors of each keypoint", "keypoint", columns, rows)
     return f'<dl class="meanings">{meanings}</dl>\n<div class="beside">{table}{_figure(themes, words)}</div>\n'
 
@@ -277,10 +282,7 @@ def _examples(report: Report) -> str:
 
 def _example(example: Example, figure_name: str) -> str:
     pair = draw_pair(example.image, example.truth, example.predicted, tile_px=TILE_PX)
-    ok, data = cv2.imencode(".jpg", cv2.cvtColor(pair, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 82])
-    if not ok:
-        raise ValueError(f"The picture of {example.caption!r}, {pair.shape}, cannot be encoded as JPEG.")
-    source = "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode("ascii")
+    source = "data:image/jpeg;base64," + base64.b64encode(_jpeg(pair)).decode("ascii")
     caption = printable(example.caption)
     words = f"Labels and prediction for {caption}, {figure_name} {_number(example.figure)}"
     return (
@@ -288,6 +290,18 @@ def _example(example: Example, figure_name: str) -> str:
         f"<figcaption><span>{_text(caption)}</span> <b>{_text(figure_name)} {_text(_number(example.figure))}</b>"
         "</figcaption></figure>"
     )
+
+
+def _jpeg(image: np.ndarray) -> bytes:
+    data = b""
+    for quality in (85, 70, 50, 30):  # a crop needs some 20 kB; noise and foliage give way, not the page's size
+        ok, encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+        if not ok:
+            raise ValueError(f"A picture of {image.shape} cannot be encoded as JPEG; give a smaller crop.")
+        data = encoded.tobytes()
+        if len(data) <= MAX_PICTURE_BYTES:
+            break
+    return data
 
 
 def _recipe(report: Report) -> str:
@@ -306,7 +320,7 @@ def _environment(report: Report) -> str:
     if not rows:
         return ""
     head = '<thead><tr><th scope="col">what</th><th scope="col" class="words">value</th></tr></thead>'
-    return f'<div class="table"><table><caption>Where it ran</caption>{head}<tbody>{rows}</tbody></table></div>\n'
+    return f"{_OPEN}<caption>Where it ran</caption>{head}<tbody>{rows}</tbody></table></div>\n"
 
 
 def _in_order(rows: Mapping[str, object], skeleton: Skeleton) -> list[str]:
@@ -323,7 +337,7 @@ def _table(caption: str, first: str, columns: Sequence[str], rows: Mapping[str, 
         for name, row in rows.items()
     )
     return (
-        f'<div class="table"><table><caption>{_text(caption)}</caption><thead><tr><th scope="col">{_text(first)}</th>'
+        f'{_OPEN}<caption>{_text(caption)}</caption><thead><tr><th scope="col">{_text(first)}</th>'
         f"{head}</tr></thead><tbody>{body}</tbody></table></div>\n"
     )
 
@@ -340,6 +354,8 @@ def _figure(themes: Mapping[str, plots.Figure], words: str) -> str:
         f'<img class="plot" src="{source["light"]}" width="{width}" height="{height}" alt="{_text(words)}"></picture>\n'
     )
 
+
+_OPEN = '<div class="table" tabindex="0"><table>'
 
 _STYLE = """
 :root { color-scheme: light dark; --ground: #f4f5f8; --card: #ffffff; --text: #20242c; --soft: #565e6c;
