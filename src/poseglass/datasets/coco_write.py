@@ -25,9 +25,9 @@ def write_coco(
     """Write a dataset as COCO keypoint JSON that ``coco(path)`` reads back, and other programs too.
 
     Sigmas go into the category as "sigmas", and flip pairs that do not follow from left and right in the names as
-    "flip_pairs"; other programs ignore both. "head_px" and "torso_px" go into the annotations. Lost are categories (all instances become one), tracks, millimetres and scores
-    between 0 and 1 (a keypoint is labelled or not). Pictures are named as seen from the folder where ``coco`` looks:
-    ``images`` beside the JSON if there is one, else the JSON's own.
+    "flip_pairs"; other programs ignore both. "head_px" and "torso_px" go into the annotations. Lost are categories (all
+    instances become one), tracks, millimetres and scores between 0 and 1 (a keypoint is labelled or not). Pictures are
+    named as seen from the folder where ``coco`` looks: ``images`` beside the JSON if there is one, else the JSON's own.
 
     Args:
         dataset: Any; sizes of pictures it does not state are read from the files, if they are there.

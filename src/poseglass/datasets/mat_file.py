@@ -1,0 +1,145 @@
+"""Reading MATLAB and HDF5 files of labels: bounded, with errors that name the file."""
+
+import zlib
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import scipy.io
+
+MAX_UNPACKED_BYTES = 2 * 1024**3
+"""Of a .mat file, all variables together. MPII's largest has about 120 MB."""
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+
+
+def is_hdf5(path: Path) -> bool:
+    """Tell by the first bytes whether a file is HDF5."""
+    with path.open("rb") as file:
+        return file.read(8) == _HDF5
+
+
+def is_mat(path: Path) -> bool:
+    """Tell by its header whether a file is a MATLAB 5 to 7.2 file."""
+    with path.open("rb") as file:
+        head = file.read(128)
+    return head[124:128] in (b"\x00\x01IM", b"\x01\x00MI")
+
+
+def read_mat(path: str | Path, variable: str) -> Any:
+    """Read one variable of a MATLAB file, with structs as dicts, struct arrays and cells as lists or arrays.
+
+    Arrays of one element arrive as the element itself; see ``listed``.
+
+    Args:
+        path: Of the file, MATLAB 5 to 7.2.
+        variable: Its name, "RELEASE".
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: Not such a file, damaged, too large, or without the variable.
+    """
+    path = Path(path)
+    check_file(path)
+    if is_hdf5(path):
+        raise ValueError(
+            f"{path} is a MATLAB 7.3 (HDF5) file; only files up to version 7.2 are read. "
+            "In MATLAB: save(name, '-v7'), or take the file as its owners publish it."
+        )
+    if not is_mat(path):
+        raise ValueError(f"{path} is not a MATLAB file of version 5 to 7.2 (its header says so).")
+    _check_unpacked(path)
+    try:
+        found = scipy.io.loadmat(path, variable_names=[variable], simplify_cells=True)
+    except Exception as error:  # scipy raises about a dozen kinds for damaged files, even TypeError and MemoryError
+        raise ValueError(
+            f"{path} is a damaged or truncated MATLAB file ({_first_line(error)}). Fetch it again."
+        ) from error
+    if variable not in found:
+        try:
+            names = ", ".join(name for name, _, _ in scipy.io.whosmat(path)) or "nothing"
+        except Exception:  # the same dozen; the message is about the missing variable
+            names = "unreadable"
+        raise ValueError(f"{path} has no variable {variable!r}, which this dataset is kept in. It has: {names}.")
+    return found[variable]
+
+
+def read_hdf5(path: str | Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Read whole arrays of an HDF5 file; names that it lacks are left out.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: Not HDF5, damaged, or an array too large.
+    """
+    path = Path(path)
+    check_file(path)
+    if not is_hdf5(path):
+        raise ValueError(f"{path} is not an HDF5 file (its first bytes say so).")
+    try:
+        with h5py.File(path, "r") as file:
+            found: dict[str, np.ndarray] = {}
+            for name in names:
+                item = file.get(name)
+                if not isinstance(item, h5py.Dataset):
+                    continue
+                if item.size * item.dtype.itemsize > MAX_UNPACKED_BYTES:
+                    raise ValueError(f"{name!r} has shape {item.shape}, more than {MAX_UNPACKED_BYTES:,} bytes")
+                found[name] = np.asarray(item[()])
+            return found
+    except Exception as error:  # h5py raises OSError, RuntimeError, KeyError, TypeError ... for damaged files
+        raise ValueError(
+            f"{path} is a damaged or truncated HDF5 file ({_first_line(error)}). Fetch it again."
+        ) from error
+
+
+def check_file(path: Path) -> None:
+    """Raise unless there is a file of a size that is read.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: A folder, or too large.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"No such file of labels: {path}. Check the path; it is relative to {Path.cwd()}.")
+    if path.is_dir():
+        raise ValueError(f"Expected a file of labels, got a folder: {path}.")
+    if path.stat().st_size > MAX_UNPACKED_BYTES:
+        raise ValueError(f"{path} has {path.stat().st_size:,} bytes; at most {MAX_UNPACKED_BYTES:,} are read.")
+
+
+def listed(value: Any) -> list[Any]:
+    """Return a struct array, cell or vector as a list: one element may have arrived bare, none as an empty array."""
+    if value is None:
+        return []
+    if isinstance(value, list):
+        return value
+    if isinstance(value, np.ndarray):
+        return list(value.ravel()) if value.dtype == object else value.ravel().tolist()
+    return [value]
+
+
+def _check_unpacked(path: Path) -> None:
+    """Unpack every compressed variable once, without keeping it, and stop at the bound."""
+    data = path.read_bytes()
+    order = "little" if data[126:128] == b"IM" else "big"
+    place, total = 128, 0
+    while place + 8 <= len(data):
+        kind = int.from_bytes(data[place : place + 4], order)
+        length = int.from_bytes(data[place + 4 : place + 8], order)
+        if kind == 15:  # miCOMPRESSED
+            unpack = zlib.decompressobj()
+            rest = data[place + 8 : place + 8 + length]
+            try:
+                while rest:
+                    total += len(unpack.decompress(rest, 1 << 22))
+                    rest = unpack.unconsumed_tail
+                    if total > MAX_UNPACKED_BYTES:
+                        raise ValueError(f"{path} unpacks to more than {MAX_UNPACKED_BYTES:,} bytes; not read.")
+            except zlib.error as error:
+                raise ValueError(f"{path} is a damaged or truncated MATLAB file ({error}). Fetch it again.") from error
+        place += 8 + length
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:120] or type(error).__name__
