@@ -407,7 +407,9 @@ pre { margin: 0; overflow-x: auto; font: 0.84rem/1.45 ui-monospace, "DejaVu Sans
   nav { display: none; }
   section, .notes { border: 0; border-radius: 0; padding: 0.4rem 0; }
   h2, h3 { break-after: avoid; }
-  tr, .cards div, picture { break-inside: avoid; }
+  tr, .cards div, picture, .table { break-inside: avoid; }
+  .beside { display: block; }
+  .plot { max-width: 80%; }
   .pictures { grid-template-columns: 1fr 1fr; }
   pre { white-space: pre-wrap; }
 }
