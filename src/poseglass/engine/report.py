@@ -409,7 +409,7 @@ pre { margin: 0; overflow-x: auto; font: 0.84rem/1.45 ui-monospace, "DejaVu Sans
   h2, h3 { break-after: avoid; }
   tr, .cards div, picture, .table { break-inside: avoid; }
   .beside { display: block; }
-  .plot { max-width: 80%; }
+  .beside .plot { max-width: 80%; }
   .pictures { grid-template-columns: 1fr 1fr; }
   pre { white-space: pre-wrap; }
 }
