@@ -317,7 +317,8 @@ def load_matching(
 
     Everything else must agree by name and shape. Where the keypoints of both sides are named, those that both have
     keep their weights (in the last layer, and wherever heatmaps are fed back), so that going from MPII's 16 to LSP's
-    14 loses nothing.
+    14 loses nothing. As many keypoints of other names cannot be told from the same ones by shape: those weights are
+    kept in their order, and training has to turn them.
 
     Args:
         network: Keeps its initial values wherever nothing is copied.

@@ -1,0 +1,125 @@
+"""``poseglass import``: what it writes, what it says, and what it refuses."""
+
+import json
+import os
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+import typer
+from typer.testing import CliRunner
+
+from poseglass.cli.import_weights import import_weights
+from poseglass.estimators.weights import CheckpointError, card_network, read_weights, sha256_of
+
+layouts = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "convert" / "layouts.py")))
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    path = tmp_path / "checkpoint.pt"
+    torch.save({"state_dict": {f"model.module.{k}": v for k, v in layouts.princeton().items()}, "epoch": 9}, path)
+    return path
+
+
+def test_the_written_file_loads_and_the_output_says_what_it_is(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    to = tmp_path / "ours.safetensors"
+    import_weights(checkpoint, to)
+    state, card = read_weights(to)
+    card_network(card, state)
+    assert card.sha256 == sha256_of(checkpoint)
+    output = capsys.readouterr().out
+    for text in (
+        "princeton-vl/pytorch_stacked_hourglass",
+        "mpii16: right_ankle",
+        "mean (0.0, 0.0, 0.0)",
+        '"num_stacks": 2',
+    ):
+        assert text in output
+    assert f"wrote       {to}" in output
+
+
+def test_as_a_command(checkpoint: Path, tmp_path: Path) -> None:
+    app = typer.Typer()
+    app.command("import")(import_weights)
+    to = tmp_path / "half.safetensors"
+    result = CliRunner().invoke(app, [str(checkpoint), "--to", str(to), "--name", "mine", "--half"])
+    assert result.exit_code == 0, result.output
+    state, card = read_weights(to)
+    assert card.name == "mine"
+    assert torch.equal(state["outputs.0.heatmap.weight"], state["outputs.0.heatmap.weight"].half().float())
+    result = CliRunner().invoke(app, [str(checkpoint)])
+    assert result.exit_code == 2
+    assert "--to" in result.output
+
+
+def test_an_existing_file_stays_without_force(checkpoint: Path, tmp_path: Path) -> None:
+    to = tmp_path / "ours.safetensors"
+    to.write_bytes(b"precious")
+    with pytest.raises(FileExistsError, match=r"ours\.safetensors exists\. .*--force"):
+        import_weights(checkpoint, to)
+    assert to.read_bytes() == b"precious"
+    import_weights(checkpoint, to, force=True)
+    read_weights(to)
+
+
+def test_where_it_cannot_write(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"--to must name a \.safetensors file, got 'ours\.pth'"):
+        import_weights(checkpoint, tmp_path / "ours.pth")
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        import_weights(checkpoint, tmp_path / "missing" / "ours.safetensors")
+    same = checkpoint.rename(tmp_path / "same.safetensors")
+    with pytest.raises(ValueError, match="names the checkpoint itself"):
+        import_weights(same, same, force=True)
+
+
+class Evil:
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, ("it_ran",)
+
+
+def test_bad_input_leaves_no_file(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    to, bad = tmp_path / "ours.safetensors", tmp_path / "bad.pth"
+    whole = checkpoint.read_bytes()
+    torch.save({"state_dict": layouts.princeton() | {"left.weight": torch.zeros(1)}}, bad)
+    left_over = bad.read_bytes()
+    torch.save({"state_dict": layouts.princeton(), "hook": Evil()}, bad)
+    evil = bad.read_bytes()
+    for content, says in (
+        (b"some text in a file", r"bad\.pth is not a checkpoint but text"),
+        (whole[: len(whole) // 2], r"bad\.pth is a truncated or damaged checkpoint"),
+        (evil, r"bad\.pth is a pickle with code in it \(\w+\.mkdir\)"),
+        (left_over, r"bad\.pth: The checkpoint looks like a stacked hourglass .* left over: left\.weight\."),
+    ):
+        bad.write_bytes(content)
+        with pytest.raises(CheckpointError, match=says):
+            import_weights(bad, to)
+    with pytest.raises(
+        CheckpointError, match=r"checkpoint\.pt: The checkpoint predicts 16 keypoints; skeleton 'coco17' has 17"
+    ):
+        import_weights(checkpoint, to, skeleton="coco17")
+    with pytest.raises(FileNotFoundError, match="No such checkpoint"):
+        import_weights(tmp_path / "none.pth", to)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.pth", "checkpoint.pt"]
+
+
+def test_skeletons_by_name_and_by_file(tmp_path: Path) -> None:
+    checkpoint, to = tmp_path / "three.pth", tmp_path / "ours.safetensors"
+    torch.save(layouts.bearpaw(num_keypoints=3), checkpoint)
+    with pytest.raises(CheckpointError, match=r"three\.pth: .*predicts 3 keypoints and does not say which.*--skeleton"):
+        import_weights(checkpoint, to)
+    with pytest.raises(LookupError, match=r"Unknown skeleton 'coco71'\. Did you mean 'coco17'\?.*\.json file"):
+        import_weights(checkpoint, to, skeleton="coco71")
+    with pytest.raises(FileNotFoundError, match=r"No such skeleton file: .*paw\.json"):
+        import_weights(checkpoint, to, skeleton=str(tmp_path / "paw.json"))
+    (tmp_path / "paw.json").write_text("[3]")
+    with pytest.raises(ValueError, match=r"paw\.json is not a skeleton .* Expected JSON with 'name' and 'keypoints'"):
+        import_weights(checkpoint, to, skeleton=str(tmp_path / "paw.json"))
+    (tmp_path / "paw.json").write_text(json.dumps({"name": "paw3", "keypoints": ["left", "middle", "right"]}))
+    import_weights(checkpoint, to, skeleton=str(tmp_path / "paw.json"))
+    assert read_weights(to)[1].skeleton.name == "paw3"
