@@ -1,0 +1,147 @@
+"""``poseglass check DATA``: what is wrong with a set of labels, as a table, a page of the worst, and an exit status."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from poseglass.core.image import write_bytes
+from poseglass.core.table import lookup
+from poseglass.datasets import DATASETS
+from poseglass.datasets.audit import DEFAULT_SURE, Audit, audit
+from poseglass.datasets.audit_labels import Labels, labels_of, read_coco_leniently
+from poseglass.datasets.audit_page import write_csv, write_page
+
+FOUND, UNREADABLE = 1, 2
+"""Exit status where something was found, and where the labels could not be read; 0 where nothing was found."""
+
+
+def check(
+    data: Annotated[Path, typer.Argument(help="A COCO keypoint JSON file, or the path of a set in --format.")],
+    format: Annotated[
+        str, typer.Option("--format", help=f"How DATA is written: {', '.join(sorted({'coco', *DATASETS}))}.")
+    ] = "coco",
+    images: Annotated[
+        Path | None, typer.Option("--images", help="Folder of the pictures, where it is not beside the labels.")
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option("--against", help="Another set in the same format: report the pictures that are in both."),
+    ] = None,
+    against_images: Annotated[Path | None, typer.Option("--against-images", help="Its folder of pictures.")] = None,
+    flip_idx: Annotated[
+        str,
+        typer.Option("--flip-idx", help="Test this mirror order of keypoints (as YOLO writes it), such as 0,2,1,4,3."),
+    ] = "",
+    report: Annotated[
+        Path | None, typer.Option("--report", help="Write an .html page with pictures of the worst, for offline use.")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Write all findings as .csv.")] = None,
+    worst: Annotated[int, typer.Option("--worst", min=0, help="Pictures on the page.")] = 120,
+    sure: Annotated[
+        float, typer.Option("--sure", min=0.01, max=1.0, help="Lowest probability of a statistical finding to report.")
+    ] = DEFAULT_SURE,
+    ignore: Annotated[
+        list[str] | None, typer.Option("--ignore", help="A kind that is not reported; may be given again.")
+    ] = None,
+    skip_images: Annotated[
+        bool, typer.Option("--skip-images", help="Do not read the pictures: look at the labels only.")
+    ] = False,
+    seed: Annotated[int, typer.Option("--seed", help="Of the critic that learns from the labels.")] = 0,
+) -> None:
+    """Audit labels: swapped sides, wrong flip pairs, visibility, places, boxes, bones, duplicates, images.
+
+    Exit status: 0 nothing found, 1 something found, 2 could not be read.
+    """
+    console, aside = Console(), Console(stderr=True)
+    try:
+        for path, suffix in ((report, ".html"), (csv, ".csv")):
+            if path is not None and not path.parent.is_dir():
+                raise FileNotFoundError(f"Cannot write {path}: no folder {path.parent}. Make it first.")
+            if path is not None and path.suffix.lower() != suffix:
+                raise ValueError(
+                    f"--{'report' if suffix == '.html' else 'csv'} must end in {suffix}, got {path.name!r}."
+                )
+        if against is not None and skip_images:
+            raise ValueError("--against compares pictures, so it cannot go with --skip-images. Leave one out.")
+        labels = _read(data, format, images, _order(flip_idx))
+        other = _read(against, format, against_images, None) if against is not None else None
+        with aside.status("") as status:
+            result = audit(
+                labels, sure=sure, read_images=not skip_images, against=other, ignore=tuple(ignore or ()), seed=seed,
+                progress=lambda text: status.update(escape(text)),
+            )  # fmt: skip
+            if report is not None:
+                status.update("drawing the worst")
+                write_bytes(report, write_page(result, worst=worst).encode())
+            if csv is not None:
+                write_bytes(csv, write_csv(result).encode())
+    except (OSError, ValueError, LookupError) as error:
+        text = str(error.args[0]) if isinstance(error, LookupError) and error.args else str(error)
+        print(f"poseglass check: {text}", file=sys.stderr)
+        raise typer.Exit(UNREADABLE) from None
+    print_audit(result, console)
+    for path in (report, csv):
+        if path is not None:
+            console.print(f"wrote {escape(str(path))}", soft_wrap=True)
+    if result.findings:
+        raise typer.Exit(FOUND)
+
+
+def print_audit(result: Audit, console: Console) -> None:
+    """Print the table of kinds, the notes and a line that sums up."""
+    summary = result.summary()
+    if summary:
+        table = Table(header_style="bold")
+        table.add_column("kind", no_wrap=True)
+        table.add_column("count", justify="right")
+        table.add_column("share", justify="right")
+        table.add_column("finds", justify="right")
+        table.add_column("worst example", overflow="fold", ratio=1)
+        for line in summary:
+            power = "" if line.power is None else f"{line.power:.0%}"
+            example = ""
+            if line.worst is not None:
+                annotation = f" #{line.worst.annotation}" if line.worst.annotation is not None else ""
+                place = f"{line.worst.image}{annotation}: " if line.worst.image else ""
+                example = f"[dim]{escape(place)}[/dim]{escape(line.worst.text)}"
+            color = "" if line.worst is None else ("red" if line.worst.severity == "error" else "yellow")
+            name = f"[{color}]{line.kind}[/{color}]" if color else line.kind
+            table.add_row(name, f"{line.count:,}", f"{line.share:.1%}" if line.count else "", power, example)
+        console.print(table)
+        if result.power:
+            console.print(
+                "[dim]finds: of faults of this kind planted into these very labels, the share that was found[/dim]"
+            )
+    for note in result.notes:
+        console.print(f"note: {escape(note)}", highlight=False)
+    total = sum(f.count for f in result.findings)
+    people, pictures = result.labels.num_people, len(result.labels.pictures)
+    what = f"{total:,} findings" if total != 1 else "1 finding"
+    console.print(f"{escape(result.labels.name)}: {people:,} people in {pictures:,} images, {what}.", highlight=False)
+
+
+def _order(flip_idx: str) -> tuple[int, ...] | None:
+    if not flip_idx.strip():
+        return None
+    try:
+        return tuple(int(part) for part in flip_idx.strip(" []()").split(","))
+    except ValueError:
+        raise ValueError(
+            f"--flip-idx must be whole numbers with commas between, such as 0,2,1; got {flip_idx!r}."
+        ) from None
+
+
+def _read(path: Path, format: str, images: Path | None, flip: tuple[int, ...] | None) -> Labels:
+    if format == "coco":
+        return read_coco_leniently(path, images=images, flip=flip)
+    if flip is not None:
+        raise ValueError("--flip-idx is for COCO files; other formats know their keypoints.")
+    reader = lookup(DATASETS, format, kind="format")
+    if not path.exists():
+        raise FileNotFoundError(f"No such file or folder: {path}. It is relative to {Path.cwd()}.")
+    return labels_of(reader(path, images=images) if images is not None else reader(path), path.name)
