@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from poseglass.codecs import CODECS
 from poseglass.convert import IMPORTERS, import_checkpoint, import_state, recognise
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.skeletons import COCO17, MPII16
+from poseglass.core.table import build
 from poseglass.estimators.weights import CheckpointError, card_network, read_weights, save_weights
 
 layouts = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("layouts.py"))))
@@ -53,6 +55,7 @@ def test_the_card_says_what_the_original_needs(layout: str) -> None:
     _, card = import_state(MAKE[layout](), IMPORTERS[layout], sha256="ab12")
     assert card.skeleton == MPII16
     assert card.codec == {"name": "heatmap", "alignment": "center", "stride": 4, "sigma": 1.0}
+    assert build(CODECS, "heatmap", **{k: v for k, v in card.codec.items() if k != "name"})
     assert card.input.size_wh == (256, 256)
     assert card.input.mean == ((0.0, 0.0, 0.0) if layout == PRINCETON else (0.4404, 0.4440, 0.4327))
     assert card.input.std == (1.0, 1.0, 1.0)
