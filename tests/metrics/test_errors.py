@@ -54,6 +54,15 @@ def test_of_inversion_and_swap_the_closer_one():
         assert names(people(xy), people(truth))[0][1] == kind
 
 
+def test_nearness_is_that_of_the_place():
+    # The right eye's tolerance is ten times the left one's: the left eye's prediction, 20 pixels from it, is near.
+    uneven = Skeleton("uneven", FACE.keypoints, sigmas=(0.02, 0.02, 0.2))
+    xy = TWO.copy()
+    xy[0, 1] = TWO[0, 2] + [0, 20]
+    assert names(people(xy, uneven), people(TWO, uneven))[0][1] == "inversion"
+    assert names(people(xy), people(TWO))[0][1] == "miss"
+
+
 def test_unknown_truth_does_not_count_and_other_people_only_by_what_is_labelled():
     truth = TWO.copy()
     truth[0, 0] = np.nan

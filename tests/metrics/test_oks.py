@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from poseglass.core.boxes import around
 from poseglass.core.instances import Instances
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.skeletons import COCO17
@@ -17,9 +18,11 @@ def random_image(seed, n=3, m=4):
     rng = np.random.default_rng(seed)
     truth = rng.uniform(0, 200, (m, 1, 2)) + rng.uniform(0, 80, (m, 17, 2)).round(2)
     predicted = truth[rng.integers(0, m, n)] + (rng.normal(0, 1, (n, 17, 2)) * rng.uniform(0, 9, (n, 1, 1))).round(2)
+    box_xyxy = around(truth)
     truth[rng.random((m, 17)) < 0.3] = np.nan
+    truth[1:2] = np.nan  # somebody without a keypoint, if there are two
     extra = {"area": rng.uniform(500, 12000, m), "crowd": rng.random(m) < 0.2}
-    labels = Instances.from_keypoints(COCO17, truth, extra=extra)
+    labels = Instances.from_keypoints(COCO17, truth, box_xyxy=box_xyxy, extra=extra)
     guess = Instances.from_keypoints(COCO17, predicted, score=np.ones((n, 17)))
     return Instances(COCO17, guess.xy, guess.score, guess.box_xyxy, rng.random(n)), labels
 
@@ -69,8 +72,9 @@ def test_a_matrix_is_one_pose_with_one_person_at_a_time():
     predicted, truth = random_image(0)
     matrix = oks_matrix(predicted, truth)
     sigmas = np.array(COCO17.sigmas)
+    assert np.isnan(matrix[:, 1]).all()  # somebody without a keypoint
     for n in range(3):
-        for m in range(4):
+        for m in (0, 2, 3):
             known = truth.known[m]
             squared = ((predicted.xy[n].astype(float) - truth.xy[m].astype(float))[known] ** 2).sum(-1)
             term = np.exp(-squared / (2 * truth.extra["area"][m] * (2 * sigmas[known]) ** 2))
@@ -156,7 +160,8 @@ def test_categories_by_themselves():
 
 
 def test_area_from_the_box():
-    _, truth = random_image(3)
+    _, truth = random_image(3, m=5)
+    truth = truth[[0, 2, 3, 4]]
     plain = Instances.from_keypoints(COCO17, truth.xy)
     box = plain.box_xyxy
     expected = 0.53 * (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])

@@ -78,7 +78,6 @@ def keypoint_errors(
     # scale is that of the person whose place it is.
     same = np.nan_to_num(keypoint_similarity(point[:, None], place[None], area[None], deviation))
     other = np.nan_to_num(keypoint_similarity(point[:, None], place[None, :, flip], area[None], deviation[flip]))
-    other[..., flip == np.arange(len(flip))] = 0
     itself = np.arange(len(truth))
     own, inverted = same[itself, itself], other[itself, itself]
     elsewhere = np.maximum(same, other)
