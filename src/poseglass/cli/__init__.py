@@ -1,0 +1,53 @@
+"""Floor 7: the command line. Arguments in, one sentence and an exit status out; no arithmetic."""
+
+import os
+import sys
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from poseglass.cli.check import check
+from poseglass.cli.import_weights import import_weights
+from poseglass.cli.train import train
+from poseglass.core.allocator import keep_freed_memory
+
+COMMANDS = {
+    "train": train,
+    "check": check,
+    "import": import_weights,
+}
+"""Everything that can be typed after ``poseglass``."""
+
+app = typer.Typer(
+    name="poseglass",
+    help="Keypoint networks that train, measure, shrink and ship.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for _name, _function in COMMANDS.items():
+    app.command(_name)(_function)
+
+
+def main() -> None:
+    """Run a command. What a user can mend comes as one sentence on stderr and status 2; Ctrl-C is 130."""
+    keep_freed_memory()
+    # spinning threads cost more than they gain as soon as another program wants a core
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        app()
+    except (ValueError, LookupError, OSError, RuntimeError) as error:
+        if os.environ.get("POSEGLASS_DEBUG"):
+            raise
+        Console(stderr=True).print(f"[red]poseglass:[/red] {escape(_sentence(error))}", soft_wrap=True, highlight=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("poseglass: stopped; a checkpoint is kept, --resume goes on from it.")
+        sys.exit(130)
+
+
+def _sentence(error: BaseException) -> str:
+    """Return the error's words; a KeyError quotes its own, which is undone."""
+    text = error.args[0] if isinstance(error, KeyError) and error.args else str(error)
+    return str(text) or type(error).__name__

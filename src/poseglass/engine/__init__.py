@@ -1,0 +1,1 @@
+"""Floor 5: training, checkpoints, evaluation, recipes and reports."""

@@ -1,0 +1,43 @@
+"""Checkpoints: everything a run needs to go on bit for bit, in one file that is whole or absent."""
+
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from poseglass.core.image import write_bytes
+
+FORMAT = 1
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write tensors and plain numbers aside, sync, and put them in place of the old file.
+
+    Raises:
+        OSError: No disk or no permission; the previous checkpoint is untouched.
+    """
+    buffer = io.BytesIO()
+    torch.save({"format": FORMAT, **state}, buffer)
+    write_bytes(path, buffer.getvalue())
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read what ``save_checkpoint`` wrote, without running code.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: Not a checkpoint of this toolkit, or damaged.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"No checkpoint {path}. A run writes it after its first minutes; start without --resume."
+        )
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError) as error:
+        raise ValueError(f"{path} is not a whole training checkpoint ({str(error).splitlines()[0]}).") from None
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise ValueError(f"{path} is not a training checkpoint of this version of poseglass (format {FORMAT}).")
+    return state

@@ -1,0 +1,32 @@
+"""An exponential moving average of a network's weights: steadier than the last step, and free to keep."""
+
+import copy
+
+import torch
+from torch import nn
+
+
+class MovingAverage:
+    """A copy of the network that follows it slowly.
+
+    Early on the average follows faster, ``min(decay, (1 + n) / (10 + n))`` after n updates, so that it does not keep
+    the random start. Running statistics of batch norm are averaged too; counters are copied.
+
+    Source:
+        Polyak and Juditsky 1992; the warm-up is TensorFlow's ``ExponentialMovingAverage(num_updates=...)``.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.network = copy.deepcopy(network).eval().requires_grad_(False)
+        self.decay, self.updates = decay, 0
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        """Move towards the network's present weights."""
+        self.updates += 1
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        mine, theirs = self.network.state_dict(), network.state_dict()
+        floating = [name for name, value in mine.items() if value.is_floating_point()]
+        torch._foreach_lerp_([mine[n] for n in floating], [theirs[n] for n in floating], 1 - decay)
+        for name in mine.keys() - set(floating):
+            mine[name].copy_(theirs[name])

@@ -1,0 +1,97 @@
+"""Evaluation: the same estimator a user calls, over a dataset, in source pixels."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from poseglass.core.instances import Instances
+from poseglass.core.sample import Dataset
+from poseglass.core.skeleton import Skeleton
+from poseglass.estimators.topdown import TopDownEstimator
+from poseglass.metrics.metric import Metric
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """What was found in every image of a dataset, and the figures.
+
+    Args:
+        skeleton: Of predictions and truth.
+        indices: Image numbers in the dataset, those with people to judge.
+        predicted: One ``Instances`` an image, rows as in ``truth``.
+        truth: One ``Instances`` an image: people with a labelled keypoint and a box, crowds left out.
+        sources: Paths or ids.
+        figures: By name, from all metrics.
+        table: Per joint, from the first metric.
+    """
+
+    skeleton: Skeleton
+    indices: list[int]
+    predicted: list[Instances]
+    truth: list[Instances]
+    sources: list[str]
+    figures: dict[str, float]
+    table: dict[str, dict[str, float]]
+
+
+def people_to_judge(instances: Instances) -> Instances:
+    """Return the people an evaluation with true boxes counts: a labelled keypoint, a box with area, no crowd."""
+    box = instances.box_xyxy
+    use = instances.known.any(1) & np.isfinite(box).all(1) & (box[:, 2] > box[:, 0]) & (box[:, 3] > box[:, 1])
+    if "crowd" in instances.extra:
+        use &= ~np.asarray(instances.extra["crowd"], dtype=bool)
+    return instances[use]
+
+
+def evaluate(
+    estimator: TopDownEstimator,
+    dataset: Dataset,
+    metrics: Sequence[Metric],
+    *,
+    on_image: Callable[[], None] | None = None,
+) -> Evaluation:
+    """Estimate every person from the annotation's box and compare.
+
+    Args:
+        estimator: Image and boxes to instances.
+        dataset: Whose skeleton shares joints with the estimator's; they are compared by name.
+        metrics: Taken as they are, fresh ones for a fresh figure.
+        on_image: Called after each image, for a progress bar.
+
+    Raises:
+        ValueError: The skeletons share no joint, or nobody in the dataset is labelled.
+    """
+    kept: list[int] = []
+    truth: list[Instances] = []
+    for i in range(len(dataset)):
+        people = people_to_judge(dataset.instances(i))
+        if len(people):
+            kept.append(i)
+            truth.append(people)
+    if not kept:
+        raise ValueError(
+            f"None of the {len(dataset)} images has a labelled person with a box: nothing to evaluate. "
+            "Look at the data with `poseglass check`."
+        )
+
+    def pictures() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for i, people in zip(kept, truth, strict=True):
+            yield dataset.image(i), people.box_xyxy
+
+    skeleton = dataset.skeleton
+    predicted = []
+    for found, people in zip(estimator.stream(pictures()), truth, strict=True):
+        aligned = found.in_skeleton(skeleton) if found.skeleton != skeleton else found
+        predicted.append(aligned)
+        for metric in metrics:
+            metric.update(aligned, people)
+        if on_image is not None:
+            on_image()
+    figures: dict[str, float] = {}
+    for metric in metrics:
+        figures |= metric.compute()
+    return Evaluation(
+        skeleton, kept, predicted, truth, [dataset.source(i) for i in kept], figures,
+        metrics[0].table() if metrics else {},
+    )  # fmt: skip

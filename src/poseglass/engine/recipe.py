@@ -1,0 +1,219 @@
+"""Recipe: everything a training run needs, filled from TOML and the command line. No inheritance, no imports."""
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from poseglass.core.card import InputSpec
+from poseglass.core.table import nearest
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be read; the message names the file, the key and what would do."""
+
+
+class Part(BaseModel):
+    """A part of a recipe: frozen, and unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class InputPart(Part):
+    """How boxes become network input; see ``InputSpec``."""
+
+    size_wh: tuple[int, int] = (256, 256)
+    padding: float = 1.25
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    def spec(self, size_wh: tuple[int, int] | None = None) -> InputSpec:
+        """Return the typed value that the toolkit uses, at another size if one is given."""
+        return InputSpec(size_wh or self.size_wh, self.padding, self.mean, self.std)
+
+
+class DataPart(Part):
+    """Datasets to train on (together, by joint name), to choose on, and to report on."""
+
+    train: list[dict[str, Any]]
+    val: dict[str, Any] | None = None
+    cache_gb: float = Field(default=0.0, ge=0.0, description="Bound of the crop cache on disk, 0 for none.")
+
+    @field_validator("train", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return [value] if isinstance(value, dict) else value
+
+
+class OptimizerPart(Part):
+    """The optimiser and its numbers."""
+
+    name: Literal["rmsprop", "adam", "adamw", "sgd"] = "adamw"
+    lr: float = Field(default=1e-3, ge=0.0)
+    weight_decay: float = Field(default=0.0, ge=0.0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    alpha: float = 0.99
+    eps: float = 1e-8
+    momentum: float = 0.0
+
+
+class SchedulePart(Part):
+    """The learning rate over time, as a factor on the optimiser's ``lr``."""
+
+    name: Literal["constant", "cosine", "step", "plateau"] = "cosine"
+    warmup_steps: int = Field(default=0, ge=0)
+    final_factor: float = Field(default=0.0, ge=0.0)
+    milestones: tuple[int, ...] = ()
+    factor: float = Field(default=0.1, gt=0.0)
+    patience: int = Field(default=5, ge=1)
+
+
+class SizeFrom(Part):
+    """From this epoch on, crops have this size (progressive resizing)."""
+
+    epoch: int = Field(ge=0)
+    size_wh: tuple[int, int]
+
+
+class TrainPart(Part):
+    """The loop."""
+
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    optimizer: OptimizerPart = OptimizerPart()
+    schedule: SchedulePart = SchedulePart()
+    ema_decay: float = Field(default=0.0, ge=0.0, lt=1.0)
+    clip_norm: float = Field(default=0.0, ge=0.0)
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    workers: int = Field(default=1, ge=0)
+    sizes: tuple[SizeFrom, ...] = ()
+    start_from: str | None = None
+    checkpoint_seconds: float = Field(default=120.0, gt=0.0)
+    flat_after_steps: int = Field(default=500, ge=0, description="0 switches the flat-loss stop off.")
+
+
+class EvaluatePart(Part):
+    """What is measured, how often, and which figure chooses the best weights."""
+
+    metrics: list[dict[str, Any]] = Field(default_factory=list)
+    choose: str | None = None
+    flip_test: bool = True
+    batch_size: int = Field(default=32, ge=1)
+    every_epochs: int = Field(default=1, ge=1)
+
+
+class Recipe(Part):
+    """A training run in full."""
+
+    name: str
+    seed: int = 0
+    notes: str = ""
+    skeleton: str | None = None
+    network: dict[str, Any]
+    codec: dict[str, Any]
+    loss: str = "mse"
+    input: InputPart = InputPart()
+    augment: list[dict[str, Any]] = Field(default_factory=list)
+    data: DataPart
+    train: TrainPart
+    evaluate: EvaluatePart = EvaluatePart()
+
+    @model_validator(mode="after")
+    def _named_tables(self) -> "Recipe":
+        tables = [("network", self.network), ("codec", self.codec), ("data.val", self.data.val)]
+        for what, items in (("augment", self.augment), ("data.train", self.data.train)):
+            tables += [(f"{what}[{i}]", item) for i, item in enumerate(items)]
+        tables += [(f"evaluate.metrics[{i}]", item) for i, item in enumerate(self.evaluate.metrics)]
+        for where, table in tables:
+            if table is not None and not isinstance(table.get("name"), str):
+                raise ValueError(f'{where} needs a name, e.g. {{ name = "..." }}, got {table}')
+        return self
+
+    @classmethod
+    def read(cls, path: str | Path, overrides: Sequence[str] = ()) -> "Recipe":
+        """Read a recipe file and apply ``a.b=c`` overrides.
+
+        Raises:
+            FileNotFoundError: No such file.
+            RecipeError: Not TOML, an unknown key (the nearest one is named), a value of the wrong kind.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"No such recipe: {path}. Recipes are .toml files; see the folder recipes/.")
+        try:
+            data = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise RecipeError(f"{path} is not TOML: {error}.") from None
+        return cls.from_dict(data, overrides=overrides, name=str(path))
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any], *, overrides: Sequence[str] = (), name: str = "recipe") -> "Recipe":
+        """Check a recipe given as nested tables.
+
+        Raises:
+            RecipeError: An unknown key (the nearest one is named), a value of the wrong kind, a malformed override.
+        """
+        for override in overrides:
+            apply_override(data, override)
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise RecipeError(f"{name}: " + "; ".join(_explain(e) for e in error.errors())) from None
+
+
+def apply_override(data: dict[str, Any], override: str) -> None:
+    """Set ``a.b.c=value`` in nested tables, in place; numbers index lists, the value is TOML or else a string.
+
+    Raises:
+        RecipeError: No ``=``, or the path runs into something that is not a table.
+    """
+    path, equals, text = override.partition("=")
+    if not equals or not path.strip():
+        raise RecipeError(f"--set takes key=value, e.g. train.epochs=3; got {override!r}.")
+    try:
+        value: Any = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *parents, last = path.strip().split(".")
+    here: Any = data
+    for key in parents:
+        if isinstance(here, list) and key.isdigit() and int(key) < len(here):
+            here = here[int(key)]
+        elif isinstance(here, dict):
+            here = here.setdefault(key, {})
+        else:
+            raise RecipeError(f"--set {override!r}: there is no table at {key!r}.")
+    if isinstance(here, list) and last.isdigit() and int(last) < len(here):
+        here[int(last)] = value
+    elif isinstance(here, dict):
+        here[last] = value
+    else:
+        raise RecipeError(f"--set {override!r}: {'.'.join(parents)} is not a table.")
+
+
+def _explain(error: Any) -> str:
+    where = [str(part) for part in error["loc"]]
+    if error["type"] == "extra_forbidden":
+        fields = _fields_at(where[:-1])
+        return f"unknown key '{'.'.join(where)}'.{nearest(where[-1], fields)} Known here: {', '.join(sorted(fields))}"
+    if error["type"] == "missing":
+        return f"the key '{'.'.join(where)}' is missing"
+    got = "" if error["type"] == "value_error" else f", got {error['input']!r}"
+    return f"{'.'.join(where) or 'the recipe'}: {error['msg'].removeprefix('Value error, ')}{got}"
+
+
+def _fields_at(path: list[str]) -> list[str]:
+    """Return the known keys of the part at a path of keys."""
+    part: type[BaseModel] = Recipe
+    for key in path:
+        if key.isdigit():
+            continue
+        annotation = part.model_fields[key].annotation if key in part.model_fields else None
+        candidates = [annotation, *getattr(annotation, "__args__", ())]
+        models = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
+        if not models:
+            return []
+        part = models[0]
+    return list(part.model_fields)

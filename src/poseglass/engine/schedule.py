@@ -1,0 +1,66 @@
+"""Learning-rate schedules: plain functions of the step and of what has been seen, so that resuming is exact."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from poseglass.engine.recipe import SchedulePart
+
+
+@dataclass(slots=True)
+class Schedule:
+    """The factor on the base learning rate.
+
+    Args:
+        part: Of the recipe.
+        total_steps: Of the whole run.
+        steps_per_epoch: For milestones, which count epochs.
+        best: Best value seen by a plateau schedule (higher is better).
+        bad_epochs: Evaluations since then.
+        dropped: Times the plateau schedule has cut the rate.
+    """
+
+    part: SchedulePart
+    total_steps: int
+    steps_per_epoch: int
+    best: float = -math.inf
+    bad_epochs: int = 0
+    dropped: int = 0
+
+    def factor(self, step: int) -> float:
+        """Return the factor for step 0, 1, ..."""
+        part = self.part
+        warm = min(1.0, (step + 1) / part.warmup_steps) if part.warmup_steps else 1.0
+        if part.name == "cosine":
+            span = max(self.total_steps - part.warmup_steps, 1)
+            done = min(max(step - part.warmup_steps, 0) / span, 1.0)
+            return warm * (part.final_factor + (1 - part.final_factor) * 0.5 * (1 + math.cos(math.pi * done)))
+        if part.name == "step":
+            epoch = step // self.steps_per_epoch
+            return warm * part.factor ** sum(epoch >= m for m in part.milestones)
+        if part.name == "plateau":
+            return warm * part.factor**self.dropped
+        return warm
+
+    def observe(self, value: float) -> None:
+        """Take an evaluation's figure (higher is better): after ``patience`` without a new best the rate drops.
+
+        Source:
+            Newell et al. 2016, section 3.2: the rate is cut once by 5 when validation accuracy plateaus.
+        """
+        if self.part.name != "plateau":
+            return
+        if value > self.best:
+            self.best, self.bad_epochs = value, 0
+            return
+        self.bad_epochs += 1
+        if self.bad_epochs >= self.part.patience:
+            self.dropped, self.bad_epochs = self.dropped + 1, 0
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+        return {"best": self.best, "bad_epochs": self.bad_epochs, "dropped": self.dropped}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take back what ``state`` gave."""
+        self.best, self.bad_epochs, self.dropped = state["best"], state["bad_epochs"], state["dropped"]
