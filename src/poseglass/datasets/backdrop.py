@@ -10,13 +10,13 @@ import numpy as np
 from poseglass.core.camera import Camera
 from poseglass.datasets.texture import noise
 
-_TILE = 192
+_TILE = 128
 """Side of the tile that a ground or wall repeats, texels."""
 
 
 def _muted(rng: np.random.Generator) -> np.ndarray:
     """A colour as places have them: mostly greyish, any lightness."""
-    value, gray = rng.uniform(0.12, 0.95), rng.uniform(0.35, 1.0)
+    value, gray = rng.uniform(0.12, 0.95), 1.0 - 0.75 * rng.random() ** 3.5
     hue = rng.uniform(0, 6)
     wheel = np.clip(np.abs((hue + np.array([0.0, 4.0, 2.0])) % 6 - 3) - 1, 0, 1)
     return (value * (gray + (1 - gray) * wheel)).astype(np.float32)
@@ -34,30 +34,30 @@ def _tile(rng: np.random.Generator, kinds: tuple[str, ...]) -> np.ndarray:
         color = np.array([0.32, 0.42, 0.18], np.float32) * np.float32(rng.uniform(0.5, 1.5))
     tile = np.tile(color, (_TILE, _TILE, 1))
     rough = float(rng.uniform(0.03, 0.35))
-    tile *= 1.0 + noise(rng, (_TILE, _TILE), (3, 12, 48, 96), (rough, rough * 0.7, rough * 0.7, rough * 0.6))[..., None]
+    tile *= 1.0 + noise(rng, (_TILE, _TILE), (4, 16, 64), (rough, rough * 0.8, rough * 0.8), periodic=True)[..., None]
     other = np.clip(color + rng.choice([-1, 1]) * rng.uniform(0.08, 0.45), 0, 1) * rng.uniform(0.85, 1.0, 3)
     if kind == "bricks":
-        rows = int(rng.choice([8, 12, 16, 24]))
+        rows = int(rng.choice([4, 8, 16]))
         step = _TILE // rows
         for r in range(rows):
             cv2.line(tile, (0, r * step), (_TILE, r * step), _ink(other), 1)
             for x in range((r % 2) * step, _TILE, 2 * step):
                 cv2.line(tile, (x, r * step), (x, (r + 1) * step), _ink(other), 1)
     elif kind == "planks":
-        step = int(rng.choice([8, 12, 24, 48]))
+        step = int(rng.choice([8, 16, 32]))
         for x in range(0, _TILE, step):
             tile[:, x : x + step] *= np.float32(rng.uniform(0.85, 1.15))
             tile[:, x : x + 1] = other
     elif kind == "tiles":
-        step = int(rng.choice([16, 24, 32, 64]))
+        step = int(rng.choice([16, 32, 64]))
         tile[::step] = other
         tile[:, ::step] = other
     elif kind == "checker":
-        step = int(rng.choice([24, 32, 48]))
+        step = int(rng.choice([16, 32, 64]))
         line = np.arange(_TILE) // step % 2
         tile[(line[:, None] ^ line[None]).astype(bool)] *= np.float32(rng.uniform(0.4, 0.9))
     elif kind == "windows":
-        step = int(rng.choice([24, 32, 48, 64]))
+        step = int(rng.choice([16, 32, 64]))
         wide, tall = int(step * rng.uniform(0.3, 0.8)), int(step * rng.uniform(0.4, 0.85))
         for y in range(4, _TILE, step):
             for x in range(4, _TILE, step):
@@ -69,7 +69,7 @@ def _tile(rng: np.random.Generator, kinds: tuple[str, ...]) -> np.ndarray:
             tile[low[1] : high[1], low[0] : high[0]] = _muted(rng)
     elif kind == "crowd":
         tile *= 0.4
-        for _ in range(150):
+        for _ in range(70):
             center = (int(rng.integers(_TILE)), int(rng.integers(_TILE)))
             cv2.ellipse(tile, center, (4, 6), 0, 0, 360, _ink(_muted(rng)), -1)
             cv2.circle(
@@ -87,27 +87,38 @@ def _tile(rng: np.random.Generator, kinds: tuple[str, ...]) -> np.ndarray:
     return tile
 
 
-def _plane(
-    rays: np.ndarray, eye: np.ndarray, normal: np.ndarray, level: float, across: np.ndarray, along: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Intersect rays ``(H, W, 3)`` with a plane: distance (inf where none), and the two plane coordinates, mm."""
-    slope = rays @ normal.astype(np.float32)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        distance = np.float32(level - eye @ normal) / slope
-    distance = np.where((distance > 0) & np.isfinite(distance), distance, np.inf).astype(np.float32)
-    reach = np.where(np.isfinite(distance), distance, 0.0)
-    return (
-        distance,
-        rays @ across.astype(np.float32) * reach + eye @ across,
-        rays @ along.astype(np.float32) * reach + eye @ along,
-    )
+class _Eye:
+    """The rays of a camera through all pixels, as ``columns * R[0] + rows * R[1] + R[2]``; never all in memory."""
+
+    def __init__(self, camera: Camera, size_wh: tuple[int, int]) -> None:
+        self.columns = ((np.arange(size_wh[0]) - camera.center_xy[0]) / camera.focal_px).astype(np.float32)[None]
+        self.rows = ((np.arange(size_wh[1]) - camera.center_xy[1]) / camera.focal_px).astype(np.float32)[:, None]
+        self.rotation = np.asarray(camera.rotation, np.float32)
+        self.position = -np.asarray(camera.rotation).T @ np.asarray(camera.translation_mm)
+
+    def along(self, direction: np.ndarray) -> np.ndarray:
+        """Return the rays' component along a direction, ``(H, W)`` float32."""
+        a, b, c = self.rotation @ direction.astype(np.float32)
+        return self.columns * a + (self.rows * b + c)
+
+    def plane(self, normal: np.ndarray, level: float) -> np.ndarray:
+        """Return how many rays' lengths away a plane is, ``(H, W)`` float32, inf where it is not ahead."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            distance = np.float32(level - self.position @ normal) / self.along(normal)
+            return np.where((distance > 0) & (distance < 1e9), distance, np.float32(np.inf))
+
+    def where(self, distance: np.ndarray, direction: np.ndarray) -> np.ndarray:
+        """Return a coordinate of the points at a distance, ``(H, W)`` float32 mm; 0 where that is infinite."""
+        return np.where(distance < 1e9, self.along(direction) * np.minimum(distance, 1e9), 0.0) + np.float32(
+            self.position @ direction
+        )
 
 
 def _surface(tile: np.ndarray, a_mm: np.ndarray, b_mm: np.ndarray, span_mm: float) -> np.ndarray:
     """Look a tile up at plane coordinates, repeated every ``span_mm``."""
-    u = (a_mm * (_TILE / span_mm)).astype(np.int32) % _TILE
-    v = (b_mm * (_TILE / span_mm)).astype(np.int32) % _TILE
-    return tile[v, u]
+    scale = np.float32(_TILE / span_mm)
+    u, v = (np.clip(x * scale, -30000.0, 30000.0).astype(np.float32, copy=False) for x in (a_mm, b_mm))
+    return cv2.remap(tile, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
 
 
 def paint_backdrop(rng: np.random.Generator, size_wh: tuple[int, int], camera: Camera) -> tuple[np.ndarray, np.ndarray]:
@@ -125,17 +136,13 @@ def paint_backdrop(rng: np.random.Generator, size_wh: tuple[int, int], camera: C
     kind = rng.random()
     if kind < 0.16:
         return _abstract(rng, size_wh), np.zeros((height, width), bool)
-    columns = (np.arange(width, dtype=np.float32) - camera.center_xy[0]) / camera.focal_px
-    rows = (np.arange(height, dtype=np.float32) - camera.center_xy[1]) / camera.focal_px
-    rotation = np.asarray(camera.rotation, np.float32)
-    rays = columns[None, :, None] * rotation[0] + rows[:, None, None] * rotation[1] + rotation[2]
-    eye = -np.asarray(camera.rotation).T @ np.asarray(camera.translation_mm)
-    sky = _sky(rng, rays) if kind < 0.75 else np.broadcast_to(_muted(rng), (height, width, 3))
+    eye = _Eye(camera, size_wh)
+    sky = _sky(rng, eye) if kind < 0.75 else np.broadcast_to(_muted(rng), (height, width, 3))
     if kind < 0.26:  # seen against the sky, no ground
         image = sky * (1.0 + noise(rng, size_wh, (3, 9), (0.06, 0.04))[..., None])
         return _clutter(rng, image, int(rng.integers(0, 3))), np.zeros((height, width), bool)
     x, y, z = np.eye(3)
-    ground, a, b = _plane(rays, eye, y, 0.0, x, z)
+    ground = eye.plane(y, 0.0)
     outdoors = kind < 0.6
     floor = _tile(
         rng,
@@ -143,19 +150,20 @@ def paint_backdrop(rng: np.random.Generator, size_wh: tuple[int, int], camera: C
         if outdoors
         else ("planks", "plain", "tiles", "checker", "mats", "mats"),
     )
-    floor = _surface(floor, a, b, float(rng.choice([1500.0, 3000.0, 6000.0])))
+    floor = _surface(floor, eye.where(ground, x), eye.where(ground, z), float(rng.choice([1500.0, 3000.0, 6000.0])))
     haze = np.exp(-ground / 40000.0)[..., None]
     image = np.where(np.isfinite(ground)[..., None], floor * haze + _muted(rng) * (1.0 - haze), sky)
     ground_seen = np.isfinite(ground)
     nearest = ground
-    forward = rotation[2].astype(np.float64)  # what the camera looks along, flattened
+    forward = eye.rotation[2].astype(np.float64)  # what the camera looks along, flattened
     heading = np.arctan2(forward[0], forward[2])
     for _ in range(int(rng.integers(0, 3)) if outdoors else int(rng.integers(1, 3))):
         turn = heading + rng.normal(0.0, 0.35)
         normal = np.array([np.sin(turn), 0.0, np.cos(turn)])
         level = rng.uniform(1500.0, 7000.0 if not outdoors else 25000.0)
-        across = np.array([normal[2], 0.0, -normal[0]])
-        wall, a, b = _plane(rays, eye, normal, level, across, y)
+        across = np.array([-normal[2], 0.0, normal[0]])
+        wall = eye.plane(normal, level)
+        a, b = eye.where(wall, across), eye.where(wall, y)
         top = np.inf if not outdoors and rng.random() < 0.6 else rng.uniform(600.0, 9000.0)
         front = (wall < nearest) & (b < top) & (b > 0)
         if rng.random() < 0.4:  # it ends somewhere
@@ -179,14 +187,14 @@ def paint_backdrop(rng: np.random.Generator, size_wh: tuple[int, int], camera: C
     return image, ground_seen
 
 
-def _sky(rng: np.random.Generator, rays: np.ndarray) -> np.ndarray:
+def _sky(rng: np.random.Generator, eye: _Eye) -> np.ndarray:
     """A gradient from the horizon up, with clouds."""
-    height, width = rays.shape[:2]
+    height, width = eye.rows.size, eye.columns.size
     low = np.array([0.85, 0.88, 0.92], np.float32) * np.float32(rng.uniform(0.6, 1.1))
     high = np.array([0.35, 0.55, 0.85], np.float32) * np.float32(rng.uniform(0.4, 1.1))
     if rng.random() < 0.3:
         high = low * np.float32(rng.uniform(0.8, 1.1))
-    lift = np.clip(rays[..., 1] * 1.6, 0.0, 1.0)[..., None]
+    lift = np.clip(eye.along(np.array([0.0, 1.6, 0.0])), 0.0, 1.0)[..., None]
     clouds = np.clip(noise(rng, (width, height), (2, 5, 11), (0.5, 0.3, 0.2)), 0, 0.5)[..., None] * np.float32(
         rng.uniform(0, 0.9)
     )
@@ -205,7 +213,7 @@ def _abstract(rng: np.random.Generator, size_wh: tuple[int, int]) -> np.ndarray:
     )
     image = (a + (b - a) * np.clip(ramp, 0, 1)[..., None]).astype(np.float32)
     for channel in range(3):
-        gain = float(rng.uniform(0.0, 0.2))
+        gain = float(0.2 * rng.random() ** 2)
         image[..., channel] += noise(rng, size_wh, (3, 8, 20), (gain, gain, gain))
     image += noise(rng, size_wh, (5, 24, 64), (0.1, 0.08, 0.05))[..., None]
     return _clutter(rng, image, int(rng.integers(2, 14)))
@@ -278,13 +286,8 @@ def _bystanders(rng: np.random.Generator, image: np.ndarray) -> None:
             hip = np.array([x + sign * tall * 0.05, y - tall * 0.5])
             cv2.line(image, _at(hip), _at(np.array([x + sign * tall * rng.uniform(0.02, 0.15), y])), _ink(bottom), w)
             shoulder = np.array([x + sign * tall * 0.1, y - tall * 0.8])
-            cv2.line(
-                image,
-                _at(shoulder),
-                _at(shoulder + (sign * tall * rng.uniform(0.0, 0.2), tall * rng.uniform(-0.3, 0.35))),
-                _ink(top),
-                max(1, w - 1),
-            )
+            reach = np.array([sign * tall * rng.uniform(0.0, 0.2), tall * rng.uniform(-0.3, 0.35)])
+            cv2.line(image, _at(shoulder), _at(shoulder + reach), _ink(top), max(1, w - 1))
         cv2.ellipse(
             image,
             (int(x), int(y - tall * 0.66)),

@@ -224,6 +224,7 @@ def sample_outfit(rng: np.random.Generator, figure: Figure) -> Outfit:
         rng.choice([0.05, 0.35, 0.7, 1.0, 1.5, 2.0], p=[0.05, 0.13, 0.15, 0.1, 0.07, 0.5])
     )  # fmt: skip
     tight = one_piece or rng.random() < 0.3
+    hem = float(rng.choice([-0.07, -0.03, 0.02, 0.075], p=[0.25, 0.35, 0.3, 0.1]) if top else rng.uniform(0.03, 0.065))
     colors, patterns = np.zeros((len(MATERIALS), 3)), ["plain"] * len(MATERIALS)
     tone = rng.uniform(0, len(_SKINS) - 1)
     low = int(min(tone, len(_SKINS) - 2))
@@ -248,7 +249,7 @@ def sample_outfit(rng: np.random.Generator, figure: Figure) -> Outfit:
     hairs, hats = ("none", "short", "long", "tail", "bun", "wild"), ("none", "cap", "helmet", "band")
     long_hair = (0.02, 0.2, 0.25, 0.3, 0.18, 0.05) if figure.bust > 0 else (0.12, 0.7, 0.05, 0.03, 0.0, 0.1)
     return Outfit(
-        top=bool(top), hem=float(rng.choice([-0.07, -0.03, 0.02, 0.075], p=[0.25, 0.35, 0.3, 0.1])),
+        top=bool(top), hem=hem,
         sleeve=sleeve, sleeve_loose=0.0 if tight else float(rng.uniform(0.05, 0.5)),
         leg=leg, leg_loose=0.0 if tight and rng.random() < 0.7 else float(rng.uniform(0.05, 0.45)),
         skirt=float(rng.uniform(0.4, 1.0)) if figure.bust > 0 and not one_piece and rng.random() < 0.12 else 0.0,
@@ -271,7 +272,7 @@ class _Parts:
         self.hull: list[tuple[int, int]] = []
         self.balls: list[tuple[int, np.ndarray, float]] = []
 
-    def ellipsoid(self, segment: str, center, radii, materials=(SKIN, SKIN), cut=-1e9, tilt=0.0) -> None:  # noqa: ANN001
+    def ellipsoid(self, segment: str, center, radii, materials=(SKIN, SKIN), cut=-1e9, tilt=0.0) -> None:
         """Add an ellipsoid, its z axis tilted down by degrees; ``materials`` are (above, below) the cut, mm."""
         frame = (rotation("x", tilt).T if tilt else np.eye(3)) / np.asarray(radii, np.float64)[:, None]
         self.frames.append(frame)
@@ -280,7 +281,7 @@ class _Parts:
         self.info.append((_SEGMENT[segment], cut, *materials))
         self.hull.append((-1, -1))
 
-    def cone(self, segment: str, a, b, ra: float, rb: float, materials=(SKIN, SKIN), cut=-1e9, flat=1.0) -> None:  # noqa: ANN001
+    def cone(self, segment: str, a, b, ra: float, rb: float, materials=(SKIN, SKIN), cut=-1e9, flat=1.0) -> None:
         """Add a cone from ``a`` to ``b``; ``flat`` is its depth (z) over its width (x)."""
         a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
         axis = b - a
@@ -361,7 +362,7 @@ def _skeleton(figure: Figure, pose: BodyPose) -> tuple[np.ndarray, np.ndarray, t
     )
     put("neck", "chest", (0.0, 0.145 * h, -0.012 * h), rotation("x", 14.0) @ half)
     put("head", "neck", (0.0, 0.05 * h * (0.7 + 0.3 * figure.head), 0.0), rotation("x", -14.0) @ half)
-    arm_mm = (0.186 * h * figure.arm, 0.152 * h * figure.arm)
+    arm_mm = (0.178 * h * figure.arm, 0.156 * h * figure.arm)
     leg_mm = (0.243 * h * figure.leg, 0.246 * h * figure.leg)
     mirror = np.diag([-1.0, 1.0, 1.0])
     for side, sign, a in (("left", 1.0, pose.left), ("right", -1.0, pose.right)):
@@ -375,7 +376,7 @@ def _skeleton(figure: Figure, pose: BodyPose) -> tuple[np.ndarray, np.ndarray, t
             sided(rotation("x", -a["elbow_flex"]) @ rotation("y", -a["forearm_twist"])))  # fmt: skip
         put(f"{side}_hand", f"{side}_forearm", (0.0, -arm_mm[1], 0.0), sided(rotation("z", -a["wrist_flex"])))
         thigh = rotation("x", -a["hip_flex"]) @ rotation("z", a["hip_abduct"]) @ rotation("y", a["hip_twist"])
-        put(f"{side}_thigh", "pelvis", (sign * 0.056 * h * figure.hip, 0.0, 0.0), sided(thigh))
+        put(f"{side}_thigh", "pelvis", (sign * 0.058 * h * figure.hip, 0.0, 0.0), sided(thigh))
         put(f"{side}_shank", f"{side}_thigh", (0.0, -leg_mm[0], 0.0), sided(rotation("x", a["knee_flex"])))
         put(f"{side}_foot", f"{side}_shank", (0.0, -leg_mm[1], 0.0), sided(rotation("x", a["ankle_plantar"])))
     return rotations, origins, arm_mm, leg_mm
@@ -580,7 +581,7 @@ def _leg_parts(
 def _points(
     figure: Figure, h: float, rotations: np.ndarray, origins: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the keypoints: world ``(K, 3)``, depth of flesh over them ``(K,)``, segments that meet there ``(K, S)``."""
+    """Return the keypoints: world ``(K, 3)``, depth of flesh over them ``(K,)``, segments meeting there ``(K, S)``."""
     s, g = h * figure.head, figure.girth
     where: dict[str, tuple[str, tuple[float, float, float], float, tuple[str, ...]]] = {
         "nose": ("head", (0, 0.038 * s, 0.062 * s), 0.012 * s, ()),
@@ -606,6 +607,10 @@ def _points(
         for side in ("left", "right"):
             near = tuple(n if n in _SEGMENT else f"{side}_{n}" for n in segments)
             where[f"{side}_{joint}"] = (f"{side}_{ends[joint]}", (0, 0, 0), depth[joint] * h * g, near)
+    # Annotators mark the hip by the outline, a little outside and above the joint's centre.
+    for side, sign in (("left", 1.0), ("right", -1.0)):
+        _, _, flesh, near = where[f"{side}_hip"]
+        where[f"{side}_hip"] = ("pelvis", (sign * 0.071 * h * figure.hip, 0.008 * h, 0.0), flesh, near)
     points, radius = np.zeros((len(KEYPOINTS), 3)), np.zeros(len(KEYPOINTS))
     meet = np.zeros((len(KEYPOINTS), len(SEGMENTS)), bool)
     for i, name in enumerate(KEYPOINTS):

@@ -142,7 +142,7 @@ def _trunk(rng: Draw, flex: tuple, side: float = 7.0, twist: float = 10.0, neck:
     }
 
 
-# Each returns trunk, left, right, (pitch, roll) of the pelvis in degrees (pitch forward), height above the ground in mm.
+# Each returns trunk, left, right, (pitch forward, roll) of the pelvis in degrees, height above the ground in mm.
 Sampled = tuple[dict, dict, dict, tuple[float, float], float]
 
 
@@ -317,8 +317,8 @@ ACTIVITIES: dict[str, Callable[[Draw], Sampled]] = {
 """What a person can be doing, by name."""
 
 ATHLETES: dict[str, float] = {
-    "stand": 0.10, "walk": 0.05, "run": 0.11, "jump": 0.16, "crouch": 0.12, "sit": 0.05, "vault": 0.12,
-    "handstand": 0.11, "flip": 0.08, "hang": 0.04, "lie": 0.02, "anything": 0.04,
+    "stand": 0.06, "walk": 0.03, "run": 0.09, "jump": 0.17, "crouch": 0.13, "sit": 0.05, "vault": 0.13,
+    "handstand": 0.15, "flip": 0.10, "hang": 0.04, "lie": 0.02, "anything": 0.03,
 }  # fmt: skip
 """Weights of activities that resemble photographs of sport: gymnastics, parkour, athletics."""
 
@@ -358,7 +358,7 @@ def sample_pose(rng: np.random.Generator, activities: Mapping[str, float]) -> Bo
     if rng.random() < 0.5:
         left, right = right, left
     # Heading: all ways, facing the camera (0) more often than not.
-    yaw = float(rng.uniform(-180.0, 180.0)) if rng.random() < 0.6 else _around(rng, 0.0, 50.0)
+    yaw = float(rng.uniform(-180.0, 180.0)) if rng.random() < 0.33 else _around(rng, 0.0, 50.0)
     root = rotation("y", yaw) @ rotation("z", roll) @ rotation("x", pitch)
     return BodyPose(activity, bounded(trunk), bounded(left), bounded(right), root, float(height_mm))
 

@@ -6,6 +6,7 @@ A ray of the pinhole camera is ``p = t d`` with ``d = (x, y, 1)``, so ``t`` is t
 outline is touched, and only the nearest surface of every pixel is shaded.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ import cv2
 import numpy as np
 
 from poseglass.core.camera import Camera
-from poseglass.datasets.body_model import FACE, HAIR, SEGMENTS, SHOE, SKIN, Body
+from poseglass.datasets.body_model import FACE, HAIR, MATERIALS, SEGMENTS, SHOE, SKIN, Body
 
 NOTHING = -1
 """Part index where no body and no occluder is seen. Occluder ``k`` is ``-2 - k``."""
@@ -66,6 +67,11 @@ class Surfaces:
     depth_mm: np.ndarray
     part: np.ndarray
     first_part: np.ndarray
+
+    def visible(self) -> np.ndarray:
+        """Return ``(N,)`` int64: how many pixels each body is seen in."""
+        count = np.bincount(self.part[self.part >= 0], minlength=int(self.first_part[-1]))
+        return np.array([count[a:b].sum() for a, b in itertools.pairwise(self.first_part)], np.int64)
 
     def person(self) -> np.ndarray:
         """Return ``(H, W)`` int64: which body is seen, -1 none."""
@@ -179,8 +185,10 @@ def cast(
         high = np.floor(quadrics.window[:, 2:] * camera.focal_px + (cx, cy)) + 1
         low, high = np.maximum(low, 0), np.minimum(high, (width, height))
         seen = np.flatnonzero((low < high).all(-1) & np.isfinite(quadrics.window).all(-1))
-        for i, (x0, y0), (x1, y1) in zip(seen, low[seen].astype(int), high[seen].astype(int), strict=True):
-            _cast_one(quadrics, i, rays_x[x0:x1], rays_y[y0:y1], depth[y0:y1, x0:x1], part[y0:y1, x0:x1], first[-1] + i)
+        for i, (x0, y0), (x1, y1) in zip(seen.tolist(), low[seen].astype(int), high[seen].astype(int), strict=True):
+            _cast_one(
+                quadrics, i, rays_x[x0:x1], rays_y[y0:y1], depth[y0:y1, x0:x1], part[y0:y1, x0:x1], int(first[-1]) + i
+            )
         first.append(first[-1] + len(quadrics.form))
     for k, occluder in enumerate(occluders):
         polygon = np.rint(((occluder.polygon_xy + 0.5) * factor - 0.5) * 16).astype(np.int32)
@@ -286,6 +294,7 @@ def shade(
         quadrics = _quadrics(body, camera)
         normal = _linear(quadrics.form, quadrics.linear, part, x, y, depth)
         normal *= 1.0 / np.sqrt((normal**2).sum(0))
+        normal = _softened(normal, rows, columns)
         # Into the segment's frame, for textures and edges of clothes.
         to_segment = body.segment_rotation.transpose(0, 2, 1) @ rotation.T
         origin = body.segment_origin_mm @ rotation.T + np.asarray(camera.translation_mm)
@@ -301,11 +310,13 @@ def shade(
         albedo = texture[material, v.astype(np.int64) % size, u.astype(np.int64) % size]
         facing = normal[0] * toward[0] + normal[1] * toward[1] + normal[2] * toward[2]
         sky = 0.72 + 0.28 * (normal[0] * up[0] + normal[1] * up[1] + normal[2] * up[2])
-        shine = np.isin(material, (SKIN, FACE, HAIR, SHOE)) * np.float32(light.gloss)
+        glossy = np.zeros(len(MATERIALS), np.float32)
+        glossy[[SKIN, FACE, HAIR, SHOE]] = light.gloss
         # Blinn's highlight; the eye is where the rays come from.
         half = toward - np.array([0.0, 0.0, 1.0], np.float32)
         half /= np.sqrt((half**2).sum())
-        spark = np.maximum(normal[0] * half[0] + normal[1] * half[1] + normal[2] * half[2], 0.0) ** 20 * shine
+        spark = np.maximum(normal[0] * half[0] + normal[1] * half[1] + normal[2] * half[2], 0.0)
+        spark = spark**20 * glossy[material]
         occluded = dark[rows, columns]
         lamp = np.clip((facing + 0.15) / 1.15, 0.0, 1.0) * (0.35 + 0.65 * occluded)
         strength = lamp[:, None] * light.key.astype(np.float32) + (sky * occluded)[:, None] * light.ambient.astype(
@@ -313,6 +324,17 @@ def shade(
         )
         image[rows, columns] = albedo * strength + spark[:, None] * light.key.astype(np.float32)
     return image
+
+
+def _softened(normal: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Average normals ``(3, n)`` over their neighbourhood in the image, so that quadrics flow into one another."""
+    top, left = rows.min(), columns.min()
+    field = np.zeros((rows.max() - top + 1, columns.max() - left + 1, 3), np.float32)
+    field[rows - top, columns - left] = normal.T
+    size = max(3, int(0.035 * np.sqrt(field.shape[0] * field.shape[1])) | 1)
+    field = cv2.blur(field, (size, size), borderType=cv2.BORDER_CONSTANT)
+    mean = normal * 0.25 + field[rows - top, columns - left].T
+    return mean * (1.0 / np.sqrt((mean**2).sum(0) + 1e-12))
 
 
 def _linear(

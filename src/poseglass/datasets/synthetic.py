@@ -25,7 +25,7 @@ from poseglass.core.table import nearest
 from poseglass.datasets.backdrop import paint_backdrop
 from poseglass.datasets.body_model import KEYPOINTS, Body, build_body, sample_figure, sample_outfit
 from poseglass.datasets.body_pose import ATHLETES, check_activities, rotation, sample_pose
-from poseglass.datasets.body_renderer import Light, Occluder, Surfaces, body_window, cast, finer, occlusion, shade
+from poseglass.datasets.body_renderer import Light, Occluder, Surfaces, body_window, cast, occlusion, shade
 from poseglass.datasets.texture import noise, paint
 
 MAX_PEOPLE = 20
@@ -102,7 +102,6 @@ class SyntheticPeople:
         scene, surfaces = self._cast(self._checked(index))
         factor = surfaces.part.shape[1] / self.size_wh[0]
         order = np.array([KEYPOINTS.index(name) for name in self.skeleton.keypoints])
-        seen = np.bincount(surfaces.person().ravel() + 1, minlength=len(scene.bodies) + 1)[1:]
         width, height = self.size_wh
         xy, score, boxes, xyz, hidden = [], [], [], [], []
         for i, body in enumerate(scene.bodies):
@@ -122,7 +121,7 @@ class SyntheticPeople:
             np.ones(n, np.float32),
             xyz_mm=np.stack(xyz) if n else np.zeros((0, k, 3)),
             extra={
-                "area": (np.maximum(seen, 1) / factor**2).astype(np.float32),
+                "area": (np.maximum(surfaces.visible(), 1) / factor**2).astype(np.float32),
                 "occluded": np.stack(hidden) if n else np.zeros((0, k), bool),
             },
         )
@@ -190,7 +189,7 @@ def synthetic_people(
         occluders: Share of scenes with things in front of people, 0 to 1.
         fill: Share of the image, least and most, that the people take along the side where they fit tighter. Above 1
             some stick out of the picture.
-        activities: Weights by name, ``body_pose.ACTIVITIES``. None takes ``body_pose.ATHLETES``; ``EVERYDAY`` is milder.
+        activities: Weights by name, ``body_pose.ACTIVITIES``. None takes ``body_pose.ATHLETES``; see ``EVERYDAY``.
         effects: Add what cameras add: blur, noise, colour casts, JPEG.
 
     Raises:
@@ -232,7 +231,7 @@ def synthetic_people(
 
 def _fineness(size_wh: tuple[int, int]) -> float:
     """Rays per pixel and side: small pictures need smooth outlines most and can afford them."""
-    return 1.5 if max(size_wh) <= 320 and size_wh[0] % 2 == 0 and size_wh[1] % 2 == 0 else 1.0
+    return 1.5 if max(size_wh) <= 1024 and size_wh[0] % 2 == 0 and size_wh[1] % 2 == 0 else 1.0
 
 
 def _sample_scene(
@@ -277,8 +276,8 @@ def _sample_camera(
 ) -> Camera:
     """Look at the people from some distance, height and with some roll; the focal length makes them fill the image."""
     width, height = size_wh
-    elevation = float(np.clip(rng.normal(8.0, 14.0), -30.0, 60.0))
-    roll = float(rng.normal(0.0, 6.0))
+    elevation = float(np.clip(rng.normal(8.0, 17.0), -40.0, 70.0))
+    roll = float(rng.normal(0.0, 9.0))
     view = rotation("z", roll) @ rotation("x", elevation) @ np.diag([1.0, -1.0, -1.0])
     if not bodies:
         middle, extent = np.array([0.0, 900.0, 0.0]), 1800.0
@@ -286,7 +285,7 @@ def _sample_camera(
         balls = np.concatenate([b.balls[:, :3] for b in bodies])
         middle = 0.5 * (balls.min(0) + balls.max(0))
         extent = float(np.sqrt(((balls - middle) ** 2).sum(-1).max())) * 2
-    distance = extent * float(np.exp(rng.uniform(np.log(1.6), np.log(7.0)))) + 800.0
+    distance = extent * float(np.exp(rng.uniform(np.log(1.0), np.log(6.0)))) + 800.0
     translation = np.array([0.0, 0.0, distance]) - view @ middle
     if not bodies:
         return Camera(0.5 * distance * min(size_wh) / 1000.0, ((width - 1) / 2, (height - 1) / 2), view, translation)
@@ -305,8 +304,8 @@ def _sample_light(rng: np.random.Generator) -> Light:
     lift, turn = np.deg2rad(rng.uniform(15.0, 80.0)), rng.uniform(0.0, 2 * np.pi)
     direction = np.array([np.cos(lift) * np.sin(turn), np.sin(lift), np.cos(lift) * np.cos(turn)])
     warm = rng.normal(0.0, 0.05)
-    key = rng.uniform(0.25, 0.95) * np.array([1.0 + warm, 1.0, 1.0 - warm])
-    ambient = rng.uniform(0.25, 0.75) * np.array([1.0 - warm, 1.0, 1.0 + warm])
+    key = rng.uniform(0.35, 1.05) * np.array([1.0 + warm, 1.0, 1.0 - warm])
+    ambient = rng.uniform(0.35, 0.8) * np.array([1.0 - warm, 1.0, 1.0 + warm])
     return Light(direction, key, ambient, float(rng.uniform(0.0, 0.35)))
 
 
@@ -349,8 +348,9 @@ def _sample_occluder(
             polygon[:, 1] += size[1] * 0.9 - polygon[:, 1].min()
             polygon[polygon[:, 1] > size[1] * 0.95, 1] = 2 * size[1]
     else:
-        angle = np.sort(rng.uniform(0, 2 * np.pi, 22))
-        radius = rng.uniform(0.06, 0.16) * size.min() * rng.uniform(0.55, 1.3, 22)
+        angle = np.linspace(0, 2 * np.pi, 48, endpoint=False)
+        wave = sum(0.35 / k * np.sin(k * angle + rng.uniform(0, 2 * np.pi)) for k in (2, 3, 5, 9))
+        radius = rng.uniform(0.06, 0.16) * size.min() * (1.0 + wave)
         polygon = p + np.stack([np.cos(angle), np.sin(angle)], -1) * radius[:, None]
     value, hue = rng.uniform(0.1, 0.95), rng.uniform(0.7, 1.1, 3)
     return Occluder(polygon, at, np.clip(value * hue, 0, 1), float(rng.uniform(0.05, 0.4)))
@@ -360,8 +360,7 @@ def _draw(
     rng: np.random.Generator, scene: Scene, surfaces: Surfaces, size_wh: tuple[int, int], effects: bool
 ) -> np.ndarray:
     """Paint backdrop, shadows, people and occluders, then add what the camera adds."""
-    width, height = size_wh
-    factor = surfaces.part.shape[1] / width
+    factor = surfaces.part.shape[1] / size_wh[0]
     textures = [paint(rng, body.outfit) for body in scene.bodies]
     front = shade(scene.bodies, scene.camera, surfaces, textures, scene.light, factor=factor)
     for k, occluder in enumerate(scene.occluders):
@@ -400,8 +399,7 @@ def _ground_shadow(scene: Scene, size_wh: tuple[int, int]) -> np.ndarray:
         ends = np.clip(xy, -4 * max(size_wh), 5 * max(size_wh)).astype(int)
         for a, b in body.hull_from[body.hull_from[:, 0] >= 0]:
             cv2.line(shadow, tuple(map(int, ends[a])), tuple(map(int, ends[b])), strength, int(min(thick[a], 255)))
-        trunk = ends[body.hull_from[:, 0].max() :] if False else ends
-        hull = cv2.convexHull(trunk[_near_trunk(body)].astype(np.int32))
+        hull = cv2.convexHull(ends[_near_trunk(body)].astype(np.int32))
         cv2.fillConvexPoly(shadow, hull, strength)
     return cv2.GaussianBlur(shadow, (0, 0), 0.008 * max(size_wh) + 0.3)
 
@@ -422,7 +420,7 @@ def _camera_effects(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
         image = np.repeat(image @ np.array([[0.3], [0.59], [0.11]], np.float32), 3, axis=2)
     blur = rng.random()
     if blur < 0.5:
-        image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.3, 1.0)) * max(height, width) / 200.0 + 0.01)
+        image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.3, 1.0)) * min(1.4, max(height, width) / 200.0))
     elif blur < 0.6:
         length = int(max(3, 0.03 * max(height, width) * rng.uniform(0.3, 1.0)))
         kernel = np.zeros((2 * length + 1,) * 2, np.float32)
@@ -442,5 +440,5 @@ def _camera_effects(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     out = np.clip(image, 0, 255).astype(np.uint8)
     if rng.random() < 0.6:
         code = cv2.imencode(".jpg", out, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 95))])[1]
-        out = cv2.imdecode(code, cv2.IMREAD_COLOR)
+        return np.asarray(cv2.imdecode(code, cv2.IMREAD_COLOR))
     return out

@@ -5,27 +5,40 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from poseglass.datasets.body_model import FACE, MATERIALS, Outfit
+from poseglass.datasets.body_model import FACE, HAIR, MATERIALS, Outfit
 
 SIZE = 96
 """Side of a body's textures, texels. u runs once round the limb with the front in the middle, v down the limb."""
 
 
 def noise(
-    rng: np.random.Generator, size_wh: tuple[int, int], cells: tuple[float, ...], gains: tuple[float, ...]
+    rng: np.random.Generator,
+    size_wh: tuple[int, int],
+    cells: tuple[int, ...],
+    gains: tuple[float, ...],
+    *,
+    periodic: bool = False,
 ) -> np.ndarray:
-    """Return smooth noise ``(H, W)`` float32 with mean about 0: random grids of several cell counts, enlarged and added.
+    """Return smooth noise ``(H, W)`` float32 about 0: random grids of several cell counts, enlarged and added.
 
     Args:
         rng: Source of chance.
         size_wh: Of the result.
         cells: Cells across the larger side, per octave.
         gains: Half range per octave.
+        periodic: The right edge goes on at the left one, the lower at the upper; for squares whose side divides by
+            every cell count.
     """
     width, height = size_wh
     total = np.zeros((height, width), np.float32)
     for count, gain in zip(cells, gains, strict=True):
         unit = max(width, height) / count
+        if periodic:
+            grid = np.pad(rng.random((count, count), np.float32), 1, mode="wrap")
+            edge = round(unit)
+            big = cv2.resize(grid, (width + 2 * edge, height + 2 * edge), interpolation=cv2.INTER_LINEAR)
+            total += (big[edge:-edge, edge:-edge] - 0.5) * (2.0 * gain)
+            continue
         grid = rng.random((max(2, round(height / unit) + 1), max(2, round(width / unit) + 1)), np.float32)
         total += cv2.resize((grid - 0.5) * (2.0 * gain), (width, height), interpolation=cv2.INTER_LINEAR)
     return total
@@ -62,7 +75,7 @@ def _check(rng: np.random.Generator, color: np.ndarray, second: np.ndarray) -> n
 
 
 def _blotches(rng: np.random.Generator, color: np.ndarray, second: np.ndarray) -> np.ndarray:
-    mix = (noise(rng, (SIZE, SIZE), (6, 14), (0.7, 0.5)) > rng.uniform(-0.1, 0.25))[..., None]
+    mix = (noise(rng, (SIZE, SIZE), (6, 16), (0.7, 0.5), periodic=True) > rng.uniform(-0.1, 0.25))[..., None]
     return np.where(mix, second, color).astype(np.float32)
 
 
@@ -112,7 +125,7 @@ def _print(rng: np.random.Generator, color: np.ndarray, second: np.ndarray) -> n
 
 
 def _skin(rng: np.random.Generator, color: np.ndarray, second: np.ndarray) -> np.ndarray:
-    red = noise(rng, (SIZE, SIZE), (4,), (0.05,))[..., None] * np.array([0.3, 1.0, 1.0], np.float32)
+    red = noise(rng, (SIZE, SIZE), (4,), (0.05,), periodic=True)[..., None] * np.array([0.3, 1.0, 1.0], np.float32)
     return _base(color) * (1.0 + red)
 
 
@@ -173,20 +186,27 @@ PATTERNS: dict[str, Painter] = {
 
 
 def paint(rng: np.random.Generator, outfit: Outfit) -> np.ndarray:
-    """Return the textures of an outfit, ``(len(MATERIALS), SIZE, SIZE, 3)`` float32 in [0, 1], with folds painted in."""
+    """Return an outfit's textures, ``(len(MATERIALS), SIZE, SIZE, 3)`` float32 about [0, 1], with folds painted in."""
     textures = np.empty((len(MATERIALS), SIZE, SIZE, 3), np.float32)
-    folds = 1.0 + noise(rng, (SIZE, SIZE), (7, 20), (0.12, 0.07))[..., None]
+    folds = 1.0 + noise(rng, (SIZE, SIZE), (8, 24), (0.12, 0.07), periodic=True)[..., None]
+    worn = {"lower": not outfit.one_piece, "shoe": outfit.shoes, "sole": outfit.shoes, "sock": outfit.sock > 0}
+    worn["accent"] = outfit.gloves or outfit.hat != "none"
     for i, pattern in enumerate(outfit.patterns):
-        color = outfit.colors[i]
-        # The second colour contrasts: towards white from dark cloth, towards black or any from light.
-        second = np.clip(
-            color + rng.choice([-1.0, 1.0]) * rng.uniform(0.2, 0.7) + rng.uniform(-0.2, 0.2, 3), 0.02, 0.98
-        )
-        textures[i] = PATTERNS[pattern](rng, color, outfit.colors[MATERIALS.index("hair")] if i == FACE else second)
+        if not worn.get(MATERIALS[i], True):
+            textures[i] = 0.0
+            continue
+        color = outfit.colors[i].astype(np.float32)
+        if pattern == "plain":
+            textures[i] = folds * color
+            continue
+        # The second colour contrasts with the first, either way.
+        step = rng.choice([-1.0, 1.0]) * rng.uniform(0.2, 0.7) + rng.uniform(-0.2, 0.2, 3)
+        second = outfit.colors[HAIR] if i == FACE else np.clip(color + step, 0.02, 0.98)
+        textures[i] = PATTERNS[pattern](rng, color, second)
         if pattern not in ("skin", "face"):
             textures[i] *= folds
     if outfit.hair != "none":
-        hair = textures[MATERIALS.index("hair")]
+        hair = textures[HAIR]
         k = SIZE / 128.0
         around = np.abs(np.arange(SIZE) - SIZE / 2)
         textures[FACE, : round(22 * k)] = hair[: round(22 * k)]
@@ -194,4 +214,4 @@ def paint(rng: np.random.Generator, outfit: Outfit) -> np.ndarray:
         textures[FACE, : round(88 * k), behind] = hair[: round(88 * k), behind].transpose(1, 0, 2)
         temple = around > 27 * k
         textures[FACE, : round(50 * k), temple] = hair[: round(50 * k), temple].transpose(1, 0, 2)
-    return np.clip(textures, 0.0, 1.0)
+    return textures
