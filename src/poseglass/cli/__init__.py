@@ -8,12 +8,20 @@ from rich.console import Console
 from rich.markup import escape
 
 from poseglass.cli.check import check
+from poseglass.cli.demo import demo
+from poseglass.cli.evaluate import evaluate_weights
 from poseglass.cli.import_weights import import_weights
+from poseglass.cli.look import look
+from poseglass.cli.predict import predict
 from poseglass.cli.train import train
 from poseglass.core.allocator import keep_freed_memory
 
 COMMANDS = {
+    "demo": demo,
+    "predict": predict,
     "train": train,
+    "evaluate": evaluate_weights,
+    "look": look,
     "check": check,
     "import": import_weights,
 }

@@ -2,7 +2,6 @@
 
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -52,12 +51,17 @@ def train(
         console.print(f"going on from step {work.loop.progress.step} of {work.total_steps}")
     # a service manager stops a process with SIGTERM: keep a checkpoint then too
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with bar(work, console):
-        work.train()
+    train_with_bar(work, console)
     console.print(f"done: curve, weights and checkpoint are in {folder}")
 
 
-class bar:
+def train_with_bar(work: Run, console: Console) -> None:
+    """Train with a live bar on a terminal, a line an epoch elsewhere."""
+    with Bar(work, console):
+        work.train()
+
+
+class Bar:
     """Draws the progress of a run: a live bar on a terminal, a line an epoch elsewhere."""
 
     def __init__(self, work: Run, console: Console) -> None:
@@ -97,6 +101,3 @@ class bar:
         )
         self.progress.update(self.task, completed=int(row["step"]))
         sys.stdout.flush()
-
-
-Command = Callable[..., None]

@@ -1,0 +1,52 @@
+# The verbs of this project; `make help` lists them.
+#
+#   PYTHON    the Python (3.11 or newer) that makes the environment:          make demo PYTHON=python3.12
+#   PIP_ARGS  passed on to pip, for an index or a build of torch of your own: make demo PIP_ARGS="--index-url ..."
+#   IMAGE     your own picture for the demo:                                  make demo IMAGE=me.jpg
+#   K         only tests whose name contains this:                            make test K=hg8
+
+PYTHON ?= python3
+PIP_ARGS ?=
+IMAGE ?=
+K ?=
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check -q $(PIP_ARGS) -c constraints.txt
+
+.PHONY: help demo test check format bench clean
+
+help: ## list the verbs
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "poseglass needs Python 3.11 or newer; $(PYTHON) is older. Name another: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runs: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "setting up $(VENV) (a few hundred MB to a few GB of packages the first time, mostly torch) ..."
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/.tests: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "setting up $(VENV) with what the tests need ..."
+	$(PIP) -e '.[dev,tensorboard]'
+	@touch $@ $(VENV)/.runs
+
+demo: $(VENV)/.runs ## find poses in photographs, then train a small network for a minute; writes demo/
+	$(BIN)/poseglass demo --out demo $(if $(IMAGE),--image "$(IMAGE)")
+
+test: $(VENV)/.tests ## everything that needs no download; K=word selects
+	$(BIN)/python -m pytest $(if $(K),-k "$(K)")
+
+check: $(VENV)/.tests ## style, types, spelling
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright && $(BIN)/codespell
+
+format: $(VENV)/.tests ## format the code
+	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+bench: $(VENV)/.tests ## speed on this machine -> benchmarks/results/ (wants the machine for itself)
+	for file in oks_ap decode loader train_step; do $(BIN)/python benchmarks/$$file.py || exit 1; done
+
+clean: ## remove what the verbs made, the environment too
+	rm -rf demo $(VENV) .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,62 @@
+"""``poseglass demo``: the main job with what ships, then a network trained in about a minute."""
+
+import shutil
+from importlib import resources
+from pathlib import Path
+from typing import Annotated
+
+import matplotlib
+import numpy as np
+import typer
+from rich.console import Console
+
+from poseglass.cli.pictures import Picture, list_pictures, read_pictures, write_poses
+from poseglass.cli.train import train_with_bar
+from poseglass.core.image import read_image
+from poseglass.core.table import build
+from poseglass.datasets import DATASETS
+from poseglass.engine.recipe import Recipe
+from poseglass.engine.run import prepare
+from poseglass.estimators.load import DEFAULT, load
+
+
+def demo(
+    image: Annotated[list[Path] | None, typer.Option("--image", help="Your own picture(s) instead of ours.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for everything that is written.")] = Path("demo"),
+    weights: Annotated[str, typer.Option(help="A name that ships, or a .safetensors file.")] = DEFAULT,
+    train: Annotated[bool, typer.Option("--train/--no-train", help="Train the one-minute network too.")] = True,
+) -> None:
+    """Find poses in photographs with the network that ships; then train a small one on drawn people and measure it."""
+    console = Console()
+    estimator = load(weights, flip_test=True)
+    if image:
+        paths = list_pictures(image)
+        write_poses(estimator, read_pictures(paths, None), out, console, heatmaps=True)
+    else:
+        write_poses(estimator, our_pictures(), out, console, heatmaps=True)
+    if not train:
+        return
+    recipe = Recipe.read(one_minute_recipe())
+    folder = out / "run"
+    if folder.exists():  # the demo's own folder, from the last time
+        shutil.rmtree(folder)
+    console.print(f"\nThe other half: {recipe.name}, a small hourglass trained on drawn people for about a minute.")
+    run = prepare(recipe, folder)
+    train_with_bar(run, console)
+    shutil.copy(run.folder.report, out / "report.html")
+    console.print(f"The report of that training, to open in a browser: {out / 'report.html'}")
+
+
+def our_pictures() -> list[Picture]:
+    """Return a photograph that matplotlib carries and a drawn scene of several people with their boxes."""
+    hopper = read_image(Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg")
+    scene = build(DATASETS, "synthetic", count=1, seed=3, size_wh=(640, 420), people=(4, 4))[0]
+    return [
+        Picture("grace_hopper", "grace_hopper.jpg", hopper, None, 0),
+        Picture("drawn_scene", "", scene.image, np.asarray(scene.instances.box_xyxy), 1),
+    ]
+
+
+def one_minute_recipe() -> Path:
+    """Return the recipe of the one-minute training, which travels inside the package."""
+    return Path(str(resources.files("poseglass") / "recipes" / "one_minute.toml"))

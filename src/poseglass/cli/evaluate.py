@@ -1,0 +1,94 @@
+"""``poseglass evaluate``: the figures of weights on a dataset."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from poseglass.core.image import write_bytes
+from poseglass.core.table import build, lookup
+from poseglass.datasets import DATASETS
+from poseglass.engine.evaluate import Evaluation, evaluate
+from poseglass.estimators.load import DEFAULT, load
+from poseglass.metrics import METRICS
+from poseglass.metrics.metric import Metric
+
+
+def evaluate_weights(
+    data: Annotated[Path, typer.Argument(help="A COCO JSON, or the path of a set in --format.")],
+    weights: Annotated[str, typer.Option(help="A name that ships, or a .safetensors file.")] = DEFAULT,
+    format: Annotated[
+        str, typer.Option("--format", help=f"How DATA is written: {', '.join(sorted(DATASETS))}.")
+    ] = "coco",
+    images: Annotated[
+        Path | None, typer.Option("--images", help="Folder of the pictures, if not beside the labels.")
+    ] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option("--metric", help=f"One of {', '.join(METRICS)}. May be repeated.")
+    ] = None,
+    normaliser: Annotated[
+        str, typer.Option(help="What PCK divides errors by: torso, head, box_diagonal, ...")
+    ] = "torso",
+    limit: Annotated[list[float] | None, typer.Option("--limit", help="PCK's limits. May be repeated.")] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="PCK counts errors below the limit (<), not up to it (<=).")
+    ] = False,
+    flip_test: Annotated[
+        bool, typer.Option("--flip-test/--no-flip-test", help="Average with the mirrored crop.")
+    ] = True,
+    size: Annotated[int, typer.Option(help="Another crop size than the card's, pixels.")] = 0,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures as JSON.")] = None,
+    report: Annotated[Path | None, typer.Option("--report", help="Write an .html report for offline reading.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
+) -> None:
+    """Measure weights on labelled people, from the annotations' boxes, in source pixels."""
+    console = Console()
+    if not data.exists():
+        raise FileNotFoundError(f"No such file or folder: {data}. It is relative to {Path.cwd()}.")
+    reader = lookup(DATASETS, format, kind="format")
+    dataset = reader(data) if images is None else reader(data, images=images)
+    estimator = load(weights, flip_test=flip_test, device=device, size_wh=(size, size) if size else None)
+    numbers: dict[str, dict[str, Any]] = {
+        "pck": {"normaliser": normaliser, "limits": tuple(limit or (0.2, 0.1)), "comparator": "<" if strict else "<="},
+        "pckh": {"comparator": "<" if strict else "<="},
+    }
+    metrics: list[Metric] = []
+    for name in metric or ["pck"]:
+        lookup(METRICS, name, kind="metric")
+        metrics.append(build(METRICS, name, **numbers.get(name, {})))
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console,
+        disable=not console.is_terminal, transient=True,
+    )  # fmt: skip
+    with bar:
+        task = bar.add_task("estimating", total=len(dataset))
+        result = evaluate(estimator, dataset, metrics, on_image=lambda: bar.advance(task))
+    print_evaluation(result, console)
+    if json_file is not None:
+        write_bytes(json_file, json.dumps({"figures": result.figures, "table": result.table}, indent=1).encode())
+    if report is not None:
+        from poseglass.engine.finish import report_of
+        from poseglass.engine.report import write_report
+
+        write_report(report, report_of(result, dataset, title=f"{weights} on {data.name}"))
+        console.print(f"report: {report}")
+
+
+def print_evaluation(result: Evaluation, console: Console) -> None:
+    """Print the figures and a row per joint."""
+    people = sum(len(t) for t in result.truth)
+    console.print(f"{people:,} people in {len(result.truth):,} images")
+    for name, value in result.figures.items():
+        console.print(f"  {name:<28} {value:.4f}")
+    if result.table:
+        columns = list(next(iter(result.table.values())))
+        table = Table(header_style="bold")
+        for column in ("", *columns):
+            table.add_column(column, justify="left" if not column else "right")
+        for name, row in result.table.items():
+            table.add_row(name, *(f"{row[c]:.0f}" if c == "count" else f"{row[c]:.3f}" for c in columns))
+        console.print(table)

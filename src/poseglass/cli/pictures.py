@@ -1,0 +1,144 @@
+"""What ``predict`` and ``demo`` share: pictures and boxes in, files and a table out."""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from poseglass.core.image import SUFFIXES, read_image, write_bytes, write_image
+from poseglass.core.instances import Instances
+from poseglass.draw.heatmap import heatmap_grid
+from poseglass.draw.pose import draw
+from poseglass.estimators.topdown import TopDownEstimator
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """One picture to find poses in.
+
+    Args:
+        name: For files and tables, without a suffix.
+        file_name: Of the original, "" for a drawn one.
+        image: ``(H, W, 3)`` uint8 RGB.
+        boxes: ``(N, 4)`` x0 y0 x1 y1, or None: one person fills the picture.
+        image_id: For the results file.
+    """
+
+    name: str
+    file_name: str
+    image: np.ndarray
+    boxes: np.ndarray | None
+    image_id: int
+
+
+def list_pictures(paths: Iterable[Path]) -> list[Path]:
+    """Return the picture files among files and folders, sorted within each folder.
+
+    Raises:
+        FileNotFoundError: A path does not exist, or a folder holds no picture.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+            if not inside:
+                raise FileNotFoundError(f"The folder {path} holds no picture ({', '.join(SUFFIXES)}).")
+            found += inside
+        elif path.exists():
+            found.append(path)
+        else:
+            raise FileNotFoundError(f"No such image: {path}. Check the path; it is relative to {Path.cwd()}.")
+    return found
+
+
+def parse_box(text: str) -> list[float]:
+    """Read ``x0,y0,x1,y1``.
+
+    Raises:
+        ValueError: Not four numbers.
+    """
+    try:
+        numbers = [float(part) for part in text.replace(" ", "").split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != 4:
+        raise ValueError(f"--box takes x0,y0,x1,y1 in image pixels, e.g. --box 40,10,220,400; got {text!r}.")
+    return numbers
+
+
+def unique_names(paths: Iterable[Path]) -> list[str]:
+    """Return file stems; where two agree, a number is added, so that no output overwrites another."""
+    seen: dict[str, int] = {}
+    names = []
+    for path in paths:
+        count = seen.get(path.stem, 0)
+        seen[path.stem] = count + 1
+        names.append(path.stem if not count else f"{path.stem}-{count + 1}")
+    return names
+
+
+def read_pictures(paths: list[Path], boxes: np.ndarray | None) -> Iterator[Picture]:
+    """Read pictures one at a time."""
+    for i, (path, name) in enumerate(zip(paths, unique_names(paths), strict=True)):
+        yield Picture(name, str(path), read_image(path), boxes, i)
+
+
+def write_poses(
+    estimator: TopDownEstimator,
+    pictures: Iterable[Picture],
+    out: Path,
+    console: Console,
+    *,
+    min_score: float = 0.2,
+    names: bool = False,
+    heatmaps: bool = False,
+) -> list[tuple[Picture, Instances]]:
+    """Find the poses, write annotated pictures, ``poses.json`` and (if asked) heatmaps; print a row a person.
+
+    ``poses.json`` is in COCO's result format, with the file's name in each record.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    table = Table(header_style="bold", title=f"poses by {estimator.card.name if estimator.card else 'the network'}")
+    for column in ("picture", "box", "person", "keypoints above the limit", "mean score", "surest", "least sure"):
+        table.add_column(column)
+    records: list[dict[str, object]] = []
+    results: list[tuple[Picture, Instances]] = []
+    whole: list[str] = []
+    for picture in pictures:
+        people = estimator(picture.image, picture.boxes)
+        results.append((picture, people))
+        if picture.boxes is None:
+            whole.append(picture.name)
+        drawn = draw(picture.image, people, min_score=min_score, boxes=picture.boxes is not None, names=names)
+        write_image(out / f"{picture.name}.png", drawn)
+        for record in people.to_coco(image_id=picture.image_id):
+            records.append(record | {"file_name": picture.file_name or f"{picture.name}.png"})
+        if heatmaps and len(people):
+            crop, maps = estimator.heatmaps(picture.image, None if picture.boxes is None else picture.boxes[0])
+            write_image(out / f"{picture.name}-heatmaps.png", heatmap_grid(crop, maps, estimator.skeleton))
+        for row in range(len(people)):
+            score = people.score[row]
+            best, worst = int(score.argmax()), int(score.argmin())
+            keypoints = estimator.skeleton.keypoints
+            table.add_row(
+                picture.name,
+                "whole picture" if picture.boxes is None else ", ".join(f"{v:.0f}" for v in people.box_xyxy[row]),
+                str(row + 1),
+                f"{int((score >= min_score).sum())} of {len(keypoints)}",
+                f"{score.mean():.2f}",
+                f"{keypoints[best]} {score[best]:.2f}",
+                f"{keypoints[worst]} {score[worst]:.2f}",
+            )
+    write_bytes(out / "poses.json", json.dumps(records, indent=1).encode())
+    console.print(table)
+    if whole:
+        console.print(
+            f"No boxes were given for {', '.join(whole)}: each such picture was taken as one person filling it. "
+            "Give boxes with --box x0,y0,x1,y1."
+        )
+    console.print(f"written to {out}: annotated pictures, poses.json" + (", heatmaps" if heatmaps else ""))
+    return results

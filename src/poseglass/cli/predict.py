@@ -1,0 +1,33 @@
+"""``poseglass predict``: poses in pictures."""
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+
+from poseglass.cli.pictures import list_pictures, parse_box, read_pictures, write_poses
+from poseglass.estimators.load import DEFAULT, load
+
+
+def predict(
+    images: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
+    weights: Annotated[str, typer.Option(help="A name that ships, or a .safetensors file.")] = DEFAULT,
+    box: Annotated[
+        list[str] | None, typer.Option("--box", help="A person's box, x0,y0,x1,y1 in pixels. May be repeated.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for annotated pictures and poses.json.")] = Path("poses"),
+    min_score: Annotated[float, typer.Option(help="Keypoints below this score are not drawn.")] = 0.2,
+    flip_test: Annotated[bool, typer.Option("--flip-test", help="Average with the mirrored picture.")] = False,
+    names: Annotated[bool, typer.Option("--names", help="Write the keypoints' names.")] = False,
+    heatmaps: Annotated[bool, typer.Option("--heatmaps", help="Write the heatmaps of the first person too.")] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
+) -> None:
+    """Find the poses of people in pictures; without --box a picture is taken as one person filling it."""
+    paths = list_pictures(images)
+    boxes = None if not box else np.array([parse_box(b) for b in box], np.float32)
+    estimator = load(weights, flip_test=flip_test, device=device)
+    write_poses(
+        estimator, read_pictures(paths, boxes), out, Console(), min_score=min_score, names=names, heatmaps=heatmaps
+    )

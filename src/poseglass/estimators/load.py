@@ -1,0 +1,74 @@
+"""``poseglass.load``: from a name or a file to an estimator that is ready to be called."""
+
+import dataclasses
+import difflib
+from pathlib import Path
+
+import torch
+
+from poseglass.codecs import CODECS
+from poseglass.core.table import build
+from poseglass.estimators.topdown import TopDownEstimator
+from poseglass.estimators.weights import CheckpointError, card_network, read_weights
+
+SHIPPED_FOLDER = Path(__file__).parents[1] / "weights"
+"""Weights that come with the package, one ``.safetensors`` each, named as their cards are."""
+
+DEFAULT = "hg2-light-lspet"
+"""What ``load()`` without a name opens."""
+
+
+def shipped() -> dict[str, Path]:
+    """Return the weights that come with the package, by name."""
+    return {path.stem: path for path in sorted(SHIPPED_FOLDER.glob("*.safetensors"))}
+
+
+def load(
+    weights: str | Path = DEFAULT,
+    *,
+    flip_test: bool = False,
+    size_wh: tuple[int, int] | None = None,
+    device: str | torch.device = "cpu",
+    trust_code: bool = False,
+) -> TopDownEstimator:
+    """Open weights and return their estimator.
+
+    Args:
+        weights: A name of shipped weights, or the path of a ``.safetensors`` with a card.
+        flip_test: Average with the mirrored image: twice the work, a little more accurate.
+        size_wh: Crops of another size than the card's; the network's ``divisor`` must divide both sides.
+        device: Where the network runs.
+        trust_code: Allow the card to name code outside poseglass; see ``card_network``.
+
+    Returns:
+        An estimator, called as ``estimate(image, boxes=...)``; it has ``.network``, ``.codec`` and ``.skeleton``.
+
+    Raises:
+        FileNotFoundError: No such name and no such file; the nearest name is given.
+        CheckpointError: The file is no weights file, or not one this version can use.
+    """
+    path = shipped().get(str(weights)) or Path(weights)
+    if not path.is_file():
+        near = difflib.get_close_matches(str(weights), shipped(), n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        names = ", ".join(shipped()) or "none"
+        raise FileNotFoundError(
+            f"No weights {str(weights)!r}: neither a file nor a name that ships.{hint} Names: {names}. "
+            "A checkpoint of another project becomes one by `poseglass import CHECKPOINT --to FILE.safetensors`."
+        )
+    state, card = read_weights(path)
+    network = card_network(card, state, trust_code=trust_code)
+    numbers = dict(card.codec)
+    name = str(numbers.pop("name", ""))
+    if ":" in name and not trust_code:
+        raise CheckpointError(
+            f"Weights {card.name!r} ask for code outside poseglass: codec {name!r}. Loading them would run that code. "
+            "If it is yours, or you trust it: pass trust_code=True."
+        )
+    try:
+        codec = build(CODECS, name, **numbers)
+    except (LookupError, TypeError, ValueError) as error:
+        raise CheckpointError(f"Weights {card.name!r}: their codec cannot be built. {error}") from error
+    spec = card.input if size_wh is None else dataclasses.replace(card.input, size_wh=size_wh)
+    network = network.to(torch.device(device), memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return TopDownEstimator(network, codec, card.skeleton, spec, flip_test=flip_test, card=card)
