@@ -11,6 +11,7 @@ from poseglass.datasets.labelled import LabelledImages, PackedLabels
 from poseglass.datasets.lsp import lsp
 from poseglass.datasets.mixed import MixedDatasets, mixed
 from poseglass.datasets.mpii import mpii
+from poseglass.datasets.synthetic import SyntheticPeople, synthetic_people
 
 DATASETS: dict[str, Callable[..., Dataset]] = {
     "coco": coco,
@@ -18,6 +19,7 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
     "folder": folder,
     "lsp": lsp,
     "mpii": mpii,
+    "synthetic": synthetic_people,
 }
 """Readers by name, for ``core.table.build`` and the recipes."""
 
@@ -26,11 +28,13 @@ __all__ = [
     "LabelledImages",
     "MixedDatasets",
     "PackedLabels",
+    "SyntheticPeople",
     "coco",
     "flic",
     "folder",
     "lsp",
     "mixed",
     "mpii",
+    "synthetic_people",
     "write_coco",
 ]

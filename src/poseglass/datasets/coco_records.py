@@ -197,7 +197,8 @@ def _keypoints(
     for category, places in chosen.places.items():
         width = 3 * len(places)
         mine = np.flatnonzero(category_of == category)
-        lists = [records[i].get("keypoints") or [0] * width for i in mine]
+        lists = [records[i].get("keypoints") for i in mine]
+        lists = [[0] * width if one is None or one == [] else one for one in lists]  # a box alone
         block = _as_block(lists, width)
         if block is None:  # a faulty list somewhere: look at each
             block = np.zeros((len(mine), width))
@@ -208,7 +209,7 @@ def _keypoints(
                 else:
                     good[i] = False
                     faults.add(f"annotation {keys[i]}", text)
-        flat = block.reshape(len(mine), -1, 3)
+        flat = block.reshape(len(mine), len(places), 3)
         odd = ~np.isin(flat[..., 2], (0, 1, 2))
         for j in np.flatnonzero(odd.any(1)):
             k = int(np.flatnonzero(odd[j])[0])

@@ -19,7 +19,7 @@ from poseglass.core.instances import Instances
 from poseglass.core.skeletons import FLIC11
 from poseglass.core.table import nearest
 from poseglass.datasets.json_file import shortened
-from poseglass.datasets.labelled import LabelledImages
+from poseglass.datasets.labelled import LabelledImages, PackedLabels
 from poseglass.datasets.mat_file import listed, read_mat
 
 COLUMNS = {
@@ -99,17 +99,12 @@ def flic(
     if view == "observer":
         xy = xy[:, FLIC11.flip]
     box = np.array(boxes).reshape(-1, 4)
-    labels = [
-        Instances.from_keypoints(
-            FLIC11, xy[i : i + 1], box_xyxy=box[i : i + 1], extra={"torso_px": torso[i : i + 1].astype(np.float32)}
-        )
-        for i in range(len(paths))
-    ]
+    everyone = Instances.from_keypoints(FLIC11, xy, box_xyxy=box, extra={"torso_px": torso.astype(np.float32)})
     return LabelledImages(
         name=name or (f"flic/{split}" if split else "flic"),
         skeleton=FLIC11,
         paths=tuple(paths),
-        labels=labels,
+        labels=PackedLabels.by_image(everyone, np.arange(len(paths)), len(paths)),
         image_ids=tuple(ids),
         sizes_wh=np.array(sizes, dtype=np.int64).reshape(-1, 2),
         notes=_which_view(xy, view),

@@ -99,4 +99,6 @@ def shortened(value: Any) -> str:
     form = reprlib.Repr()
     form.maxstring = form.maxother = 60
     form.maxlist = form.maxdict = 5
-    return form.repr(value)
+    form.maxlevel = 2
+    text = form.repr(value)
+    return text if len(text) <= 120 else text[:117] + "..."

@@ -144,6 +144,8 @@ def union(skeletons: Sequence[Skeleton]) -> Skeleton:
         for name, value in zip(one.keypoints, one.sigmas, strict=False):
             sigma.setdefault(name, value)
         for name, other in zip(one.keypoints, one.flip, strict=True):
+            if one.mirrored is None and one.keypoints[other] == name:
+                continue  # in the middle, or the other side is not among the names
             known = mirror.setdefault(name, one.keypoints[other])
             if known != one.keypoints[other]:
                 raise ValueError(
@@ -151,7 +153,7 @@ def union(skeletons: Sequence[Skeleton]) -> Skeleton:
                     "they cannot train together. Give both the same flip pairs."
                 )
     own = any(s.mirrored is not None for s in skeletons)
-    pairs = [(a, b) for a, b in mirror.items() if names.index(a) < names.index(b)]
+    pairs = [(a, b) for a, b in mirror.items() if b in names and names.index(a) < names.index(b)]
     return Skeleton(
         "+".join(dict.fromkeys(s.name for s in skeletons)),
         tuple(names),

@@ -70,8 +70,8 @@ def mpii(
     crops exactly what the protocol crops. The adjustment is thus made once, whatever the file holds.
 
     ``extra`` holds "occluded" (labelled but hidden, where the file tells), "annotation_id" (row of the person from 0
-    among those read, for results in the file's order) and, where head boxes are known, "head_px": 0.6 times the diagonal
-    of the head box, which PCKh is normalised by.
+    among those read, for results in the file's order) and, where head boxes are known, "head_px": 0.6 times the
+    diagonal of the head box, which PCKh is normalised by.
 
     Args:
         annotations: The file.
@@ -276,7 +276,7 @@ def _from_hdf5(path: Path, split: str | None, adjusted: bool | None) -> _People:
         if span is not None and span > FULL_BODY_SPAN:
             raise ValueError(
                 f"{path}: people extend over {span:.2f} of 200 px times their scale, as before the protocol's "
-                "adjustment of centre and scale (0.87; after it 0.70). Pass adjusted=False, or adjusted=True if you know."
+                "adjustment of centre and scale (0.87; after it 0.70). Pass adjusted=False, or True if you know."
             )
     center = found["center"].astype(np.float64)
     if adjusted:
