@@ -4,6 +4,7 @@ An augmentation depends on (seed, epoch, person) alone and the order of people o
 stop after any step and go on bit for bit, with any number of loader processes.
 """
 
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -175,7 +176,11 @@ def collate(samples: Sequence[PoseSample]) -> PoseBatch:
     )
 
 
-def _one_thread(_worker: int) -> None:
+def _start_worker(_worker: int) -> None:
+    # Ctrl-C and a service manager's SIGTERM reach the whole process group. The training process alone decides when to
+    # stop, keeps a checkpoint and ends its workers; a worker that died first would take the checkpoint with it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
 
@@ -187,7 +192,7 @@ def load_batches(crops: Crops, sampler: PlaceSampler, *, workers: int) -> Iterat
         batch_sampler=sampler,
         collate_fn=collate,
         num_workers=workers,
-        worker_init_fn=_one_thread,
+        worker_init_fn=_start_worker,
         prefetch_factor=4 if workers else None,
         pin_memory=torch.cuda.is_available(),
     )
