@@ -1,0 +1,138 @@
+"""The commands as a user types them: files in, files, a sentence and an exit status out."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from poseglass import cli
+from poseglass.core.image import read_image
+from poseglass.datasets.coco_write import write_coco
+from poseglass.datasets.synthetic import synthetic_people
+
+
+def run(monkeypatch, *words: str) -> int:
+    """Run ``poseglass WORDS`` in this process; return the exit status."""
+    monkeypatch.setattr(sys, "argv", ["poseglass", *map(str, words)])
+    try:
+        cli.main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    """A COCO file of four drawn people."""
+    data = synthetic_people(4, seed=1, size_wh=(96, 96))
+    (tmp_path / "set" / "images").mkdir(parents=True)
+    path = tmp_path / "set" / "people.json"
+    from poseglass.core.image import write_image
+    from poseglass.datasets.labelled import LabelledImages
+
+    files = []
+    for i in range(len(data)):
+        files.append(tmp_path / "set" / "images" / f"{i}.png")
+        write_image(files[-1], data.image(i))
+    labels = LabelledImages(
+        "four", data.skeleton, tuple(files), tuple(data.instances(i) for i in range(4)), tuple(range(4)),
+        np.full((4, 2), 96),
+    )  # fmt: skip
+    write_coco(labels, path)
+    return path
+
+
+def test_predict_writes_pictures_and_coco_results(monkeypatch, tmp_path, tiny_weights, drawn_person, capsys):
+    out = tmp_path / "out"
+    words = ("predict", drawn_person, "--weights", tiny_weights, "--out", out, "--box", "4,4,90,110", "--heatmaps")
+    assert run(monkeypatch, *words) == 0
+    assert read_image(out / "person.png").shape == (120, 96, 3)
+    assert read_image(out / "person-heatmaps.png").size
+    (record,) = json.loads((out / "poses.json").read_text())
+    assert len(record["keypoints"]) == 14 * 3
+    assert record["bbox"] == [4.0, 4.0, 86.0, 106.0]
+    assert record["file_name"].endswith("person.png")
+
+
+def test_predict_says_that_a_picture_without_boxes_is_one_person(
+    monkeypatch, tmp_path, tiny_weights, drawn_person, capsys
+):
+    assert run(monkeypatch, "predict", drawn_person, "--weights", tiny_weights, "--out", tmp_path / "out") == 0
+    assert "taken as one person filling it" in " ".join(capsys.readouterr().out.split())
+
+
+def test_predict_a_folder_with_equal_names(monkeypatch, tmp_path, tiny_weights, drawn_person):
+    for name in ("a.png", "a.jpg"):
+        Image.open(drawn_person).convert("RGB").save(tmp_path / name)
+    out = tmp_path / "out"
+    assert run(monkeypatch, "predict", tmp_path, "--weights", tiny_weights, "--out", out) == 0
+    assert {p.name for p in out.glob("*.png")} == {"a.png", "a-2.png"}
+    assert [r["image_id"] for r in json.loads((out / "poses.json").read_text())] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("gone.jpg", None, "No such image"),
+        ("text.jpg", b"this is a text file", "not a picture that can be read"),
+        ("empty.png", b"", "not a picture that can be read"),
+    ],
+    ids=["missing", "text named jpg", "empty"],
+)
+def test_predict_bad_pictures(monkeypatch, tmp_path, tiny_weights, capsys, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    assert run(monkeypatch, "predict", tmp_path / name, "--weights", tiny_weights, "--out", tmp_path / "o") == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert message in error
+    assert name in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [("1,2,3", "--box takes x0,y0,x1,y1"), ("9,9,2,2", "has no area"), ("500,500,600,600", "lies outside the image")],
+)
+def test_predict_bad_boxes(monkeypatch, tmp_path, tiny_weights, drawn_person, capsys, box, message):
+    words = ("predict", drawn_person, "--weights", tiny_weights, "--box", box, "--out", tmp_path / "o")
+    assert run(monkeypatch, *words) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_look_draws_a_sheet(monkeypatch, tmp_path, labelled, capsys):
+    out = tmp_path / "sheet.png"
+    assert run(monkeypatch, "look", labelled, "--out", out, "--count", 4) == 0
+    assert read_image(out).shape[1] > 200
+    assert "4 people with a label" in " ".join(capsys.readouterr().out.split())
+    assert run(monkeypatch, "look", "synthetic", "--out", out, "--count", 3, "--plain") == 0
+
+
+def test_evaluate_prints_and_writes_figures(monkeypatch, tmp_path, labelled, tiny_weights, capsys):
+    figures = tmp_path / "figures.json"
+    words = ("evaluate", labelled, "--weights", tiny_weights, "--json", figures)
+    assert run(monkeypatch, *words) == 0
+    got = json.loads(figures.read_text())["figures"]
+    assert 0 <= got["pck@0.2"] <= 1
+    assert "4 people in 4 images" in capsys.readouterr().out
+
+
+def test_evaluate_an_unknown_metric(monkeypatch, labelled, tiny_weights, capsys):
+    assert run(monkeypatch, "evaluate", labelled, "--weights", tiny_weights, "--metric", "pkc") == 2
+    assert "Did you mean 'pck'" in " ".join(capsys.readouterr().err.split())
+
+
+def test_demo_without_training(monkeypatch, tmp_path, tiny_weights, capsys):
+    words = ("demo", "--weights", tiny_weights, "--out", tmp_path / "demo", "--no-train")
+    assert run(monkeypatch, *words) == 0
+    written = {p.name for p in (tmp_path / "demo").iterdir()}
+    assert {"poses.json", "grace_hopper.png", "drawn_scene.png", "grace_hopper-heatmaps.png"} <= written
+    assert run(monkeypatch, *words) == 0  # again at once
+
+
+def test_module_and_help():
+    done = subprocess.run([sys.executable, "-m", "poseglass", "--help"], capture_output=True, text=True, check=True)
+    for command in cli.COMMANDS:
+        assert command in done.stdout

@@ -1,0 +1,93 @@
+"""The front door: names and files to estimators."""
+
+import json
+import struct
+
+import pytest
+import torch
+
+import poseglass as pg
+from poseglass.estimators.load import shipped
+from poseglass.estimators.weights import CheckpointError, read_weights, save_weights
+
+
+def test_a_file_becomes_an_estimator(tiny_weights, drawn_person):
+    estimate = pg.load(tiny_weights)
+    people = estimate(pg.read_image(drawn_person), boxes=[[5, 5, 90, 110]])
+    assert people.xy.shape == (1, 14, 2)
+    assert estimate.skeleton.name == "lsp14"
+    assert estimate.codec.activation == "softmax"  # type: ignore[attr-defined]
+    assert not estimate.network.training
+    assert json.loads(people.to_json())["instances"][0]["keypoints"]["neck"]
+
+
+def test_another_size_and_the_flip_test(tiny_weights, drawn_person):
+    estimate = pg.load(tiny_weights, size_wh=(96, 96), flip_test=True)
+    assert estimate.input.size_wh == (96, 96)
+    assert len(estimate(pg.read_image(drawn_person))) == 1
+
+
+def test_every_shipped_file_loads():
+    for name in shipped():
+        estimate = pg.load(name)
+        assert estimate.card is not None
+        assert estimate.card.name == name
+
+
+def test_an_unknown_name_says_what_would_do(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"No weights .*neither a file nor a name that ships.*Names: "):
+        pg.load(tmp_path / "nothing.safetensors")
+
+
+def test_a_near_name_is_suggested():
+    for name in shipped():
+        with pytest.raises(FileNotFoundError, match=f"Did you mean '{name}'"):
+            pg.load(name + "x")
+
+
+def test_a_file_that_is_no_weights_file(tmp_path):
+    path = tmp_path / "text.safetensors"
+    path.write_text("these are not weights")
+    with pytest.raises(CheckpointError, match=r"text\.safetensors"):
+        pg.load(path)
+
+
+def _with_codec(source, target, codec):
+    state, card = read_weights(source)
+    import dataclasses
+
+    save_weights(target, state, dataclasses.replace(card, codec=codec))
+
+
+def test_a_card_may_not_name_code_as_its_codec(tiny_weights, tmp_path):
+    path = tmp_path / "evil.safetensors"
+    _with_codec(tiny_weights, path, {"name": "os:system", "command": f"touch {tmp_path}/ran"})
+    with pytest.raises(CheckpointError, match="code outside poseglass: codec 'os:system'"):
+        pg.load(path)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_codec_that_does_not_exist(tiny_weights, tmp_path):
+    path = tmp_path / "codec.safetensors"
+    _with_codec(tiny_weights, path, {"name": "drak"})
+    with pytest.raises(CheckpointError, match=r"codec cannot be built.*Did you mean 'dark'"):
+        pg.load(path)
+
+
+def test_absurd_header_is_refused(tmp_path):
+    path = tmp_path / "huge.safetensors"
+    path.write_bytes(struct.pack("<Q", 2**60) + b"{}")
+    with pytest.raises(CheckpointError, match=r"huge\.safetensors"):
+        pg.load(path)
+
+
+def test_a_size_that_does_not_divide_names_sizes_that_would(tiny_weights, drawn_person):
+    with pytest.raises(ValueError, match=r"100 x 100 .* does not divide by 16.*96 x 96 or 112 x 112"):
+        pg.load(tiny_weights, size_wh=(100, 100))(pg.read_image(drawn_person))
+
+
+def test_estimates_do_not_depend_on_gradients_being_on(tiny_weights, drawn_person):
+    estimate, image = pg.load(tiny_weights), pg.read_image(drawn_person)
+    with torch.no_grad():
+        quiet = estimate(image).xy
+    assert (estimate(image).xy == quiet).all()

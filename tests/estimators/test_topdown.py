@@ -1,0 +1,145 @@
+"""The one inference path: boxes to crops to maps to image pixels."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from poseglass.codecs import HeatmapCodec
+from poseglass.core.batch import PoseBatch
+from poseglass.core.card import InputSpec
+from poseglass.core.skeleton import Skeleton
+from poseglass.estimators.topdown import TopDownEstimator, check_boxes, flipped, normalise
+
+RED = Skeleton("spots", ("left_spot", "right_spot", "middle"))
+COLORS = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
+
+
+class SpotFinder(nn.Module):
+    """A network made by hand: map k is the share of colour channel k at a quarter of the size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.anchor = nn.Parameter(torch.zeros(1))
+        self.batches: list[int] = []
+
+    def forward(self, images: Tensor) -> list[dict[str, Tensor]]:
+        self.batches.append(len(images))
+        return [{"heatmap": nn.functional.avg_pool2d(images, 4)}]
+
+
+def picture_of_spots(rng: np.random.Generator, size_wh: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """One blurred spot per colour; returns the image and the spots' places (3, 2)."""
+    width, height = size_wh
+    xy = rng.uniform([width * 0.2, height * 0.2], [width * 0.8, height * 0.8], (3, 2))
+    x, y = np.meshgrid(np.arange(width), np.arange(height))
+    image = np.zeros((height, width, 3))
+    for k, (cx, cy) in enumerate(xy):
+        image[..., k] = 255 * np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / (2 * (width / 30) ** 2))
+    return image.round().astype(np.uint8), xy
+
+
+def estimator(size_wh: tuple[int, int] = (128, 128), **numbers: object) -> TopDownEstimator:
+    return TopDownEstimator(SpotFinder(), HeatmapCodec(), RED, InputSpec(size_wh, 1.0), **numbers)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size_wh", [(128, 128), (96, 128), (192, 128)], ids=["square", "tall", "wide"])
+@pytest.mark.parametrize("image_wh", [(128, 128), (300, 200), (57, 91)], ids=["same", "large", "small"])
+def test_a_spot_is_found_in_image_pixels(rng, size_wh, image_wh):
+    image, xy = picture_of_spots(rng, image_wh)
+    people = estimator(size_wh)(image)
+    # arg-max with the quarter offset is right to half a heatmap pixel, which is this many image pixels
+    heatmap_pixel = 4 * max(image_wh[0] / size_wh[0], image_wh[1] / size_wh[1])
+    assert np.abs(people.xy[0] - xy).max() < 0.5 * heatmap_pixel + 0.5
+    assert people.score.min() > 0.3
+    assert people.score.max() <= 1.0
+
+
+def test_boxes_choose_the_person(rng):
+    left, left_xy = picture_of_spots(rng, (100, 100))
+    right, right_xy = picture_of_spots(rng, (100, 100))
+    image = np.concatenate([left, right], 1)
+    people = estimator()(image, boxes=[[99.5, -0.5, 199.5, 99.5], [-0.5, -0.5, 99.5, 99.5]])
+    assert len(people) == 2
+    assert np.abs(people.xy[0] - (right_xy + np.array([100, 0]))).max() < 2.5
+    assert np.abs(people.xy[1] - left_xy).max() < 2.5
+
+
+def test_many_pictures_share_batches_and_keep_their_order(rng):
+    work = estimator(batch_size=4)
+    pictures = [picture_of_spots(rng, (64 + 8 * i, 64)) for i in range(5)]
+    boxes = [None, [], [[0, 0, 60, 60]] * 3, None, [[0, 0, 50, 50]] * 6]
+    streamed = list(work.stream([(image, b) for (image, _), b in zip(pictures, boxes, strict=True)]))
+    assert [len(people) for people in streamed] == [1, 0, 3, 1, 6]
+    assert work.network.batches == [4, 4, 3]
+    for (image, _), b, people in zip(pictures, boxes, streamed, strict=True):
+        assert np.allclose(work(image, b).xy, people.xy)
+
+
+def test_the_flip_test_agrees_on_a_network_that_sees_no_left_or_right():
+    work = estimator()
+    rng = np.random.default_rng(1)
+    image, _ = picture_of_spots(rng, (128, 128))
+
+    def runner(images: Tensor) -> dict[str, Tensor]:
+        # left and right change places with the mirrored image, as a trained network would have it
+        maps = nn.functional.avg_pool2d(images, 4)
+        spots = torch.tensor([0, 1, 2])
+        return {"heatmap": maps[:, spots]}
+
+    straight = runner(normalise(torch.from_numpy(image[None]), work.input))["heatmap"]
+
+    def knows_sides(images: Tensor) -> dict[str, Tensor]:
+        maps = runner(images)["heatmap"]
+        mirrored = not torch.allclose(maps, straight, atol=1e-4)
+        return {"heatmap": maps[:, [1, 0, 2]] if mirrored else maps}
+
+    averaged = flipped(knows_sides, work.codec, RED)(normalise(torch.from_numpy(image[None]), work.input))
+    assert torch.allclose(averaged["heatmap"], straight, atol=1e-5)
+
+
+def test_normalise_is_channels_last_and_exact():
+    images = torch.arange(2 * 4 * 6 * 3, dtype=torch.uint8).view(2, 4, 6, 3)
+    spec = InputSpec((6, 4), 1.0, (0.5, 0.4, 0.3), (0.2, 0.25, 0.5))
+    got = normalise(images, spec)
+    wanted = (images.permute(0, 3, 1, 2) / 255 - torch.tensor(spec.mean)[:, None, None]) / torch.tensor(spec.std)[
+        :, None, None
+    ]
+    assert torch.allclose(got, wanted, atol=1e-5)
+    assert got.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "message"),
+    [
+        ([[0, 0, 10]], r"boxes must be \(N, 4\)"),
+        ([[5, 5, 5, 20]], r"box 0 .* has no area.*x, y, width, height"),
+        ([[0, 0, 5, 5], [200, 200, 300, 300]], "box 1 .* lies outside the image of 40 x 30 pixels"),
+        ([[0, 0, float("nan"), 5]], "box 0 .* not a finite number"),
+    ],
+    ids=["three numbers", "no area", "outside", "nan"],
+)
+def test_bad_boxes_are_named(boxes, message):
+    with pytest.raises(ValueError, match=message):
+        check_boxes(np.zeros((30, 40, 3), np.uint8), boxes)
+
+
+@pytest.mark.parametrize(
+    "image", [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 3), np.float64), np.zeros((0, 8, 3), np.uint8)]
+)
+def test_images_that_are_not_uint8_rgb_are_refused(image):
+    with pytest.raises(ValueError, match=r"uint8 RGB|at least one pixel"):
+        estimator()(image)
+
+
+def test_encode_then_estimate_agrees(rng):
+    """What the codec draws for a crop is what the estimator reads back, in the same pixels."""
+    codec = HeatmapCodec(sigma=2.0)
+    xy = torch.tensor(rng.uniform(20, 100, (1, 1, 3, 2)), dtype=torch.float32)
+    batch = PoseBatch(
+        torch.zeros(1, 3, 128, 128), xy, torch.ones(1, 1, 3), torch.zeros(1, 1, 4), torch.zeros(1, 2, 3), [""]
+    )
+    target = codec.encode(batch)["heatmap"]
+    work = TopDownEstimator(SpotFinder(), codec, RED, InputSpec((128, 128), 1.0), runner=lambda _: {"heatmap": target})
+    people = work(np.zeros((128, 128, 3), np.uint8))
+    assert np.abs(people.xy[0] - xy[0, 0].numpy()).max() <= 1.01  # a quarter of a heatmap pixel of 4 px
