@@ -229,6 +229,18 @@ def test_categories_with_different_keypoints_share_names(tmp_path):
     assert any("2 categories with different keypoints" in n for n in data.notes)
 
 
+def test_flip_pairs_of_one_category_leave_the_others_names_alone(tmp_path):
+    def change(document):
+        two_kinds(document)
+        document["categories"][1]["flip_pairs"] = []
+
+    assert coco(fish(tmp_path, change)).skeleton.flip.tolist() == [1, 0, 2, 3]
+    path = fish(tmp_path, lambda d: (two_kinds(d), d["categories"][1].update(flip_pairs=[["beak", "tail"]]),
+                                     d["categories"][0].update(flip_pairs=[["left_fin", "tail"]])))  # fmt: skip
+    with pytest.raises(ValueError, match=r"fish\.json: its categories cannot be read together\. .* mirrors 'tail'"):
+        coco(path)
+
+
 def test_one_category_is_chosen_by_name_or_id(tmp_path):
     path = fish(tmp_path, two_kinds)
     assert coco(path, category="bird").skeleton.keypoints == ("beak", "tail")

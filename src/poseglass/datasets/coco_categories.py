@@ -12,6 +12,7 @@ from poseglass.core.skeleton import Skeleton, mirrored_name
 from poseglass.core.skeletons import SKELETONS
 from poseglass.core.table import nearest
 from poseglass.datasets.json_file import finite_number, shortened, whole_number
+from poseglass.datasets.mixed import union
 from poseglass.datasets.sigmas import KNOWN_SIGMAS, estimate_sigmas
 
 
@@ -21,7 +22,6 @@ class Categories:
 
     skeleton: Skeleton
     places: dict[int, np.ndarray]
-    flip_pairs: tuple[tuple[str, str], ...] | None
     sigmas: dict[str, float]
     all_ids: frozenset[int]
 
@@ -59,16 +59,14 @@ def read_categories(
         by_id[key] = record
     wanted = _choose(path, by_id, category, given)
     skeletons = {key: _category_skeleton(path, key, by_id[key], given, notes) for key in wanted}
-    names: list[str] = []
-    bones: list[tuple[str, str]] = []
-    sigma: dict[str, float] = {}
-    pairs: list[tuple[str, str]] | None = None
-    for one in skeletons.values():
-        names += [n for n in one.keypoints if n not in names]
-        bones += [b for b in one.bones if b not in bones and b[::-1] not in bones]
-        sigma.update(zip(one.keypoints, one.sigmas, strict=False))
-        if one.mirrored is not None:
-            pairs = (pairs or []) + [p for p in one.mirrored if p not in (pairs or [])]
+    try:
+        joined = union(list(skeletons.values()))
+    except ValueError as error:
+        raise ValueError(
+            f"{path}: its categories cannot be read together. {error} Choose one with category=."
+        ) from error
+    sigma = {n: s for one in reversed(skeletons.values()) for n, s in zip(one.keypoints, one.sigmas, strict=False)}
+    names = joined.keypoints
     first = next(iter(skeletons.values()))
     same = all(s.keypoints == first.keypoints for s in skeletons.values())
     if not same:
@@ -76,17 +74,15 @@ def read_categories(
             f"{len(skeletons)} categories with different keypoints share one skeleton of {len(names)} names; "
             "keypoints a category lacks are unknown."
         )
-    label = first.name if same else "+".join(s.name for s in skeletons.values())
-    known = next((s for s in SKELETONS.values() if s.keypoints == tuple(names)), None)
+    known = next((s for s in SKELETONS.values() if s.keypoints == names), None)
     if known is not None and given is None:
-        union = replace(known, sigmas=())
-    else:
-        if not bones:  # those of a known skeleton that fit by name
-            listed = [b for s in SKELETONS.values() for b in s.bones if b[0] in names and b[1] in names]
-            bones = [b for i, b in enumerate(listed) if b not in listed[:i] and b[::-1] not in listed[:i]]
-        union = Skeleton(label, tuple(names), tuple(bones))
-    places = {key: union.indices_of(s.keypoints) for key, s in skeletons.items()}
-    return Categories(union, places, None if pairs is None else tuple(pairs), sigma, frozenset(by_id))
+        joined = replace(known, sigmas=(), mirrored=joined.mirrored)
+    elif not joined.bones:  # those of a known skeleton that fit by name
+        listed = [b for s in SKELETONS.values() for b in s.bones if b[0] in names and b[1] in names]
+        bones = [b for i, b in enumerate(listed) if b not in listed[:i] and b[::-1] not in listed[:i]]
+        joined = replace(joined, bones=tuple(bones))
+    places = {key: joined.indices_of(s.keypoints) for key, s in skeletons.items()}
+    return Categories(replace(joined, sigmas=()), places, sigma, frozenset(by_id))
 
 
 def _choose(
@@ -241,7 +237,7 @@ def finish_skeleton(
     """Return the skeleton with its flip pairs and sigmas, and note where they come from if it is not plain."""
     skeleton = chosen.skeleton
     names = skeleton.keypoints
-    mirrored = chosen.flip_pairs
+    mirrored = skeleton.mirrored
     if flip_pairs is not None:
         mirrored = named_pairs(str(path), names, flip_pairs)
     if mirrored is None:

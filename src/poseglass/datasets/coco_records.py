@@ -115,7 +115,7 @@ def read_people(
         category = whole_number(record.get("category_id", one_category))
         if category is None or category not in chosen.all_ids:
             faults.add(
-                f"annotation {record.get('id', f'number {number}')!r}",
+                f"annotation {shortened(record.get('id'))}" if "id" in record else f"annotation number {number}",
                 f"'category_id' must be one of {sorted(chosen.all_ids)[:20]}, "
                 f"got {shortened(record.get('category_id'))}.",
             )
@@ -160,7 +160,7 @@ def read_people(
     lengths: dict[str, np.ndarray] = {}
     for field in ("head_px", "torso_px"):
         numbers = [finite_number(r.get(field)) for r in kept]
-        if kept and all(n is not None and n > 0 for n in numbers):
+        if kept and all(n is not None and 0 < n < 1e9 for n in numbers):
             lengths[field] = np.array(numbers, dtype=np.float32)
     hidden = (xyv[..., 2] == 1) & bool((xyv[..., 2] == 2).any())
     crowd = np.array([_is_true(r.get("iscrowd", r.get("crowd", 0))) for r in kept], dtype=bool)
@@ -318,7 +318,7 @@ def _areas(
             missing += 1
             continue
         number = finite_number(value)
-        if number is None or number < 0:
+        if number is None or not 0 <= number < 1e18:
             good[i] = False
             faults.add(f"annotation {keys[i]}", f"'area' must be a number of square pixels, got {shortened(value)}.")
             continue

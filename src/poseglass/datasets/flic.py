@@ -20,7 +20,7 @@ from poseglass.core.skeletons import FLIC11
 from poseglass.core.table import nearest
 from poseglass.datasets.json_file import shortened
 from poseglass.datasets.labelled import LabelledImages, PackedLabels
-from poseglass.datasets.mat_file import listed, read_mat
+from poseglass.datasets.mat_file import as_number, as_numbers, listed, read_mat
 
 COLUMNS = {
     "left_shoulder": 0, "left_elbow": 1, "left_wrist": 2, "right_shoulder": 3, "right_elbow": 4, "right_wrist": 5,
@@ -126,23 +126,17 @@ def _which_view(xy: np.ndarray, view: str) -> tuple[str, ...]:
 
 
 def _flag(where: str, record: dict[str, Any], field: str) -> bool:
-    value = record.get(field)
+    value = as_number(record.get(field))
     if value not in (0, 1):
-        raise ValueError(f"{where}: {field!r} must be 0 or 1, got {shortened(value)}. Leave split= out to read all.")
-    return bool(value)
-
-
-def _numbers(value: Any) -> np.ndarray:
-    try:
-        return np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        return np.zeros(0)
+        got = shortened(record.get(field))
+        raise ValueError(f"{where}: {field!r} must be 0 or 1, got {got}. Leave split= out to read all.")
+    return value == 1
 
 
 def _coords(where: str, value: Any) -> np.ndarray:
     """Return ``(29, 2)`` float64, NaN = not labelled."""
-    coords = _numbers(value)
-    if coords.shape != (2, 29):
+    coords = as_numbers(value)
+    if coords is None or coords.shape != (2, 29):
         raise ValueError(f"{where}: 'coords' must be 2 x 29 numbers, got {shortened(value)}.")
     known = np.isfinite(coords).all(0)
     if (np.abs(coords[:, known]) >= 1e9).any():
@@ -152,16 +146,18 @@ def _coords(where: str, value: Any) -> np.ndarray:
 
 def _size_wh(where: str, value: Any) -> tuple[int, int]:
     """Return width and height from ``imgdims`` (height, width, channels); 0, 0 where it is not there."""
-    dims = _numbers(value).ravel()
-    if value is None or not dims.size:
+    dims = as_numbers(value)
+    if value is None or (dims is not None and not dims.size):
         return 0, 0
+    dims = np.zeros(0) if dims is None else dims.ravel()
     if len(dims) < 2 or not (np.isfinite(dims).all() and (dims[:2] >= 1).all() and (dims[:2] < 2**31).all()):
         raise ValueError(f"{where}: 'imgdims' must be height, width, channels, got {shortened(value)}.")
     return int(dims[1]), int(dims[0])
 
 
 def _box(where: str, value: Any, size_wh: tuple[int, int]) -> list[float]:
-    torso = _numbers(value).ravel()
+    torso = as_numbers(value)
+    torso = np.zeros(0) if torso is None else torso.ravel()
     if torso.shape != (4,) or not np.isfinite(torso).all() or (np.abs(torso) >= 1e9).any():
         raise ValueError(f"{where}: 'torsobox' must be 4 numbers x1, y1, x2, y2, got {shortened(value)}.")
     if not (torso[2] > torso[0] and torso[3] > torso[1]):

@@ -23,7 +23,7 @@ from poseglass.core.instances import Instances
 from poseglass.core.skeletons import LSP14
 from poseglass.core.table import nearest
 from poseglass.datasets.labelled import LabelledImages, PackedLabels
-from poseglass.datasets.mat_file import read_mat
+from poseglass.datasets.mat_file import as_numbers, read_mat
 
 BODY_OVER_JOINTS = 1.2
 """The files have no boxes: a person's box is that of the joints, with its sides enlarged by this factor."""
@@ -58,16 +58,14 @@ def lsp(
         hint = nearest(str(split), ("train", "test"))
         raise ValueError(f"split must be 'train', 'test' or None, got {split!r}.{hint}")
     raw = read_mat(path, "joints")
-    array = np.asarray(raw)
-    if array.dtype.kind not in "iufb" or array.ndim not in (2, 3) or array.shape[:2] not in ((3, 14), (14, 3)):
-        raise ValueError(
-            f"{path}: 'joints' must be 3 x 14 x N numbers (LSP) or 14 x 3 x N (LSP extended), got "
-            f"{array.dtype} {' x '.join(map(str, array.shape)) or 'alone'}."
-        )
+    array = as_numbers(raw)
+    if array is None or array.ndim not in (2, 3) or array.shape[:2] not in ((3, 14), (14, 3)):
+        got = type(raw).__name__ if array is None else " x ".join(map(str, array.shape)) or "one number"
+        raise ValueError(f"{path}: 'joints' must be 3 x 14 x N numbers (LSP) or 14 x 3 x N (LSP extended), got {got}.")
     if array.ndim == 2:  # one person
         array = array[..., None]
     extended = array.shape[0] == 14
-    values = (array.transpose(2, 0, 1) if extended else array.transpose(2, 1, 0)).astype(np.float64)  # (N, 14, 3)
+    values = array.transpose(2, 0, 1) if extended else array.transpose(2, 1, 0)  # (N, 14, 3)
     flag = values[..., 2]
     if not np.isin(flag, (0, 1)).all():
         person = int(np.flatnonzero(~np.isin(flag, (0, 1)).all(1))[0])
@@ -88,7 +86,7 @@ def lsp(
     if split is not None:
         half = len(points) if extended else len(points) // 2
         rows = rows[:half] if split == "train" else rows[half:]
-        if not len(rows):
+        if extended and split == "test":
             raise ValueError(f"{path} is LSP extended, which has no {split!r} people: all are to train on.")
     points, hidden = points[rows], hidden[rows]
     tight = around(points)

@@ -119,6 +119,23 @@ def listed(value: Any) -> list[Any]:
     return [value]
 
 
+def as_numbers(value: Any) -> np.ndarray | None:
+    """Return what a variable holds as float64 if it is real numbers, else None (text, structs, cells, complex)."""
+    if isinstance(value, str | bytes | dict | list) or value is None:
+        return None
+    array = np.asarray(value)
+    return array.astype(np.float64) if array.dtype.kind in "iufb" else None
+
+
+def as_number(value: Any) -> float | None:
+    """Return one finite number below a billion; empty arrays, text and the like are None."""
+    array = as_numbers(value)
+    if array is None or array.size != 1:
+        return None
+    number = float(array.reshape(-1)[0])
+    return number if np.isfinite(number) and abs(number) < 1e9 else None
+
+
 def _check_unpacked(path: Path) -> None:
     """Unpack every compressed variable once, without keeping it, and stop at the bound."""
     data = path.read_bytes()

@@ -34,7 +34,7 @@ from poseglass.core.skeletons import MPII16
 from poseglass.core.table import nearest
 from poseglass.datasets.json_file import finite_number, read_json, shortened
 from poseglass.datasets.labelled import LabelledImages, PackedLabels
-from poseglass.datasets.mat_file import check_file, is_hdf5, is_mat, listed, read_hdf5, read_mat
+from poseglass.datasets.mat_file import as_number, as_numbers, check_file, is_hdf5, is_mat, listed, read_hdf5, read_mat
 
 FULL_BODY_SPAN = 0.78
 """Median extent of fully labelled people over 200 px times their scale: 0.87 before the adjustment, 0.70 after it
@@ -264,7 +264,8 @@ def _from_hdf5(path: Path, split: str | None, adjusted: bool | None) -> _People:
             raise ValueError(f"{path} is not MPII in HDF5: expected {field!r} of shape {shape}, got {got}.")
     for field in ("part", "center", "scale", "visible"):
         array = found[field]
-        if array.dtype.kind not in "iufb" or not np.isfinite(array).all() or (np.abs(array) >= 1e9).any():
+        numbers = as_numbers(array)
+        if numbers is None or not (np.isfinite(numbers) & (np.abs(numbers) < 1e9)).all():
             raise ValueError(f"{path}: {field!r} must be finite numbers, got {array.dtype} with others among them.")
     names = _hdf5_names(path, found["imgname"], n)
     part = found["part"].astype(np.float64)
@@ -282,15 +283,16 @@ def _from_hdf5(path: Path, split: str | None, adjusted: bool | None) -> _People:
     if adjusted:
         scale = scale / 1.25
         center = center - np.stack([0.0 * scale, 15.0 * scale], 1)
-    head = found.get("normalize")
-    fits = head is not None and head.shape == (n,) and head.dtype.kind in "iuf"
+    head = as_numbers(found.get("normalize"))
+    if head is None or head.shape != (n,):
+        head = np.full(n, np.nan)
     return _People(
         image=names,
         joints=part,
         hidden=found["visible"] == 0,
         center=center,
         scale=scale,
-        head_px=head.astype(np.float64) if fits and head is not None else np.full(n, np.nan),
+        head_px=np.where((head > 0) & (head < 1e9), head, np.nan),
         size_wh=np.zeros((n, 2), dtype=np.int64),
     )
 
@@ -336,7 +338,7 @@ def _from_release(path: Path, split: str | None) -> _People:
     names: list[str] = []
     rows: list[tuple[np.ndarray, np.ndarray, float, float, float, float]] = []
     for number, (image, flag) in enumerate(zip(images, flags, strict=True)):
-        if split is not None and (flag == 1) != (split == "train"):
+        if split is not None and (as_number(flag) == 1) != (split == "train"):
             continue
         where = f"{path}: image {number + 1}"
         file = image.get("image", {}) if isinstance(image, dict) else {}
@@ -364,10 +366,10 @@ def _release_person(where: str, person: Any) -> tuple[np.ndarray, np.ndarray, fl
     """Return joints, hidden, centre x and y, scale and head size; None for a box without position (head box only)."""
     if not isinstance(person, dict):
         return None
-    position, scale = person.get("objpos"), _matlab_number(person.get("scale"))
+    position, scale = person.get("objpos"), as_number(person.get("scale"))
     if not isinstance(position, dict) or scale is None:
         return None
-    x, y = _matlab_number(position.get("x")), _matlab_number(position.get("y"))
+    x, y = as_number(position.get("x")), as_number(position.get("y"))
     if x is None or y is None or not scale > 0:
         raise ValueError(
             f"{where}: 'objpos' must have x and y and 'scale' be above 0, got {shortened(position)} and {scale}."
@@ -375,31 +377,21 @@ def _release_person(where: str, person: Any) -> tuple[np.ndarray, np.ndarray, fl
     joints, hidden = np.full((16, 2), np.nan), np.zeros(16, dtype=bool)
     points = person.get("annopoints")
     for point in listed(points.get("point")) if isinstance(points, dict) else []:
-        values = [_matlab_number(point.get(f)) for f in ("id", "x", "y")] if isinstance(point, dict) else [None]
+        values = [as_number(point.get(f)) for f in ("id", "x", "y")] if isinstance(point, dict) else [None]
         if any(v is None for v in values):
             raise ValueError(f"{where}: a point must have numbers x, y and id, got {shortened(point)}.")
         key, px, py = (float(v) for v in values if v is not None)
         if not (key.is_integer() and 0 <= key < 16):
             raise ValueError(f"{where}: a point has id {key:g}, expected 0 to 15.")
         joints[int(key)] = px, py
-        hidden[int(key)] = str(point.get("is_visible")) == "0"
-    corners = [_matlab_number(person.get(f)) for f in ("x1", "y1", "x2", "y2")]
+        seen = point.get("is_visible")  # "1", 1, "0", 0 or nothing
+        hidden[int(key)] = seen == "0" if isinstance(seen, str) else as_number(seen) == 0
+    corners = [as_number(person.get(f)) for f in ("x1", "y1", "x2", "y2")]
     head = np.nan
     if all(c is not None for c in corners):
         x1, y1, x2, y2 = (float(c) for c in corners if c is not None)
         head = 0.6 * float(np.hypot(x2 - x1, y2 - y1)) or np.nan
     return joints, hidden, x, y, scale, head
-
-
-def _matlab_number(value: Any) -> float | None:
-    """Return a finite number below a billion; an empty array, a string of no number and the like are None."""
-    if isinstance(value, str | bytes | dict | list) or value is None:
-        return None
-    array = np.asarray(value)
-    if array.size != 1 or array.dtype.kind not in "iufb":
-        return None
-    number = float(array.reshape(-1)[0])
-    return number if np.isfinite(number) and abs(number) < 1e9 else None
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -408,13 +400,13 @@ def _matlab_number(value: Any) -> float | None:
 
 def _with_head_boxes(people: _People, path: Path, annotations: Path) -> _People:
     """Add head sizes from the file of the official evaluation, whose people must be the same in the same order."""
-    boxes = np.asarray(read_mat(path, "headboxes_src"))
-    truth = np.asarray(read_mat(path, "pos_gt_src"))
+    boxes, truth = as_numbers(read_mat(path, "headboxes_src")), as_numbers(read_mat(path, "pos_gt_src"))
     n = len(people.image)
-    if boxes.shape != (2, 2, n) or truth.shape != (16, 2, n):
+    if boxes is None or truth is None or boxes.shape != (2, 2, n) or truth.shape != (16, 2, n):
+        count = boxes.shape[-1] if boxes is not None and boxes.ndim else 0
         raise ValueError(
-            f"{path} has {boxes.shape[-1] if boxes.ndim else 0} head boxes, {annotations} has {n} people; they must be "
-            "the same people in the same order (split='val' of a file that holds all)."
+            f"{path} has {count} head boxes, {annotations} has {n} people; they must be the same people in the same "
+            "order (split='val' of a file that holds all)."
         )
     distance = np.linalg.norm(truth.transpose(2, 0, 1) - people.joints, axis=-1)
     agree = np.nanmedian(np.where(np.isfinite(distance), distance, np.nan)) if np.isfinite(distance).any() else np.inf
@@ -423,7 +415,7 @@ def _with_head_boxes(people: _People, path: Path, annotations: Path) -> _People:
             f"{path}: its joints are {agree:.0f} px (median) from those of {annotations}; the people are not the same, "
             "or in another order."
         )
-    head = 0.6 * np.linalg.norm((boxes[0] - boxes[1]).astype(np.float64), axis=0)
+    head = 0.6 * np.linalg.norm(boxes[0] - boxes[1], axis=0)
     return _People(
         people.image, people.joints, people.hidden, people.center, people.scale, head, people.size_wh
     )  # fmt: skip
