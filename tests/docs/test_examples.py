@@ -1,0 +1,80 @@
+"""Examples and the Python of README and docs run as they stand."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from poseglass.core.image import read_image
+from poseglass.estimators.load import DEFAULT, shipped
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+needs_weights = pytest.mark.skipif(DEFAULT not in shipped(), reason=f"{DEFAULT} is not in the package")
+
+
+def run(*words: object) -> str:
+    done = subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@needs_weights
+def test_find_poses(tmp_path, drawn_person):
+    printed = run(ROOT / "examples" / "find_poses.py", drawn_person, tmp_path / "out.png", 5, 5, 90, 110)
+    assert len(printed.splitlines()) == 14
+    assert read_image(tmp_path / "out.png").shape == read_image(drawn_person).shape
+
+
+@needs_weights
+def test_measure_on_drawn_people():
+    printed = run(ROOT / "examples" / "measure_on_drawn_people.py", 8)
+    assert 0.2 < float(printed.rsplit(" ", 1)[1]) <= 1.0  # well above chance, on people it never saw
+
+
+def test_train_in_python(tmp_path):
+    printed = run(ROOT / "examples" / "train_in_python.py", tmp_path / "run", 2)
+    losses = [float(x) for x in re.findall(r"loss ([\d.]+)", printed)]
+    assert len(losses) == 2
+    assert losses[1] < losses[0]
+
+
+def blocks() -> list:
+    found = []
+    for page in PAGES:
+        text = page.read_text() if page.exists() else ""
+        for number, code in enumerate(re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)):
+            found.append(pytest.param(code, id=f"{page.relative_to(ROOT)}-{number}"))
+    return found
+
+
+@needs_weights
+@pytest.mark.parametrize("code", blocks())
+def test_python_in_the_documents_runs(code, tmp_path, monkeypatch, drawn_person):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "street.jpg").write_bytes(drawn_person.read_bytes())
+    code = code.replace("[40, 10, 220, 400]", "[4, 4, 90, 110]")
+    exec(compile(code, "document", "exec"), {"__name__": "document"})
+
+
+def test_links_between_documents_lead_somewhere():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text() if page.exists() else ""):
+            assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
+
+
+def test_toml_in_the_documents_is_a_recipe():
+    import tomllib
+
+    from poseglass.engine.recipe import Recipe
+
+    checked = 0
+    for page in PAGES:
+        for code in re.findall(r"^```toml\n(.*?)^```", page.read_text() if page.exists() else "", re.M | re.S):
+            data = tomllib.loads(code)
+            if "network" in data:
+                Recipe.from_dict(data)
+                checked += 1
+    assert checked
