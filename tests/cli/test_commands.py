@@ -132,6 +132,13 @@ def test_demo_without_training(monkeypatch, tmp_path, tiny_weights, capsys):
     assert run(monkeypatch, *words) == 0  # again at once
 
 
+def test_doctor_names_versions_and_extras(monkeypatch, capsys):
+    assert run(monkeypatch, "doctor", "--plain") == 0
+    lines = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
+    assert lines["torch"].startswith("2.13")
+    assert {"commit", "cpu", "trains on", "extra tensorboard", "weights"} <= set(lines)
+
+
 def test_module_and_help():
     done = subprocess.run([sys.executable, "-m", "poseglass", "--help"], capture_output=True, text=True, check=True)
     for command in cli.COMMANDS:

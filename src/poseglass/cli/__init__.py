@@ -9,6 +9,7 @@ from rich.markup import escape
 
 from poseglass.cli.check import check
 from poseglass.cli.demo import demo
+from poseglass.cli.doctor import doctor
 from poseglass.cli.evaluate import evaluate_weights
 from poseglass.cli.import_weights import import_weights
 from poseglass.cli.look import look
@@ -24,6 +25,7 @@ COMMANDS = {
     "look": look,
     "check": check,
     "import": import_weights,
+    "doctor": doctor,
 }
 """Everything that can be typed after ``poseglass``."""
 

@@ -1,0 +1,38 @@
+"""``poseglass doctor``: what this machine has, for oneself and for a bug report."""
+
+import importlib.util
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from poseglass.core.allocator import keep_freed_memory
+from poseglass.engine.run import environment
+from poseglass.engine.train import choose_precision
+from poseglass.estimators.load import SHIPPED_FOLDER, shipped
+
+EXTRAS = {"tensorboard": "tensorboard"}
+"""Extra of the package -> the module that it brings."""
+
+
+def doctor(plain: Annotated[bool, typer.Option("--plain", help="name: value lines, for a bug report.")] = False) -> None:
+    """Print versions, devices, precision, extras and the weights that ship."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    rows = environment()
+    rows["trains on"] = f"{device}, {str(choose_precision('auto', device)).removeprefix('torch.')}"
+    rows["allocator"] = "glibc, keeps freed memory" if keep_freed_memory() else "as the system has it"
+    for extra, module in EXTRAS.items():
+        found = importlib.util.find_spec(module) is not None
+        rows[f"extra {extra}"] = "found" if found else f"missing: pip install 'poseglass[{extra}]'"
+    rows["weights"] = ", ".join(shipped()) or f"none in {SHIPPED_FOLDER}"
+    console = Console()
+    if plain:
+        for name, value in rows.items():
+            console.print(f"{name}: {value}", highlight=False, soft_wrap=True)
+        return
+    table = Table(show_header=False)
+    for name, value in rows.items():
+        table.add_row(name, value)
+    console.print(table)
