@@ -1,5 +1,6 @@
 """TopDownEstimator: an image and boxes in, instances in image pixels out. The one inference path."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from poseglass.codecs import Codec
+from poseglass.codecs.heatmap import activate
 from poseglass.core.affine import Affine
 from poseglass.core.batch import Prediction
 from poseglass.core.boxes import fit_aspect, whole_image
@@ -138,16 +140,17 @@ class TopDownEstimator:
         """Return one crop as the network sees it and its heatmaps, for looking at.
 
         Returns:
-            The crop ``(H, W, 3)`` uint8 and maps ``(K, h, w)`` float32 as the codec activates them.
+            The crop ``(H, W, 3)`` uint8 and maps ``(K, h, w)`` float32 in [0, 1]. Softmax maps are scaled so that a
+            map that puts all its belief into the target's Gaussian peaks at 1, like a map of the Gaussian itself.
         """
-        from poseglass.codecs.heatmap import activate
-
         box = check_boxes(image, None if box_xyxy is None else [box_xyxy])[0]
         to_crop = Affine.crop(fit_aspect(box, self.input.aspect, padding=self.input.padding), self.input.size_wh)
         crop = warp_image(image, to_crop, self.input.size_wh)
         runner = self.runner or torch_runner(self.network)
         maps = runner(normalise(torch.from_numpy(crop[None]), self.input))["heatmap"]
-        return crop, activate(maps, getattr(self.codec, "activation", "none"))[0].cpu().numpy()
+        activation, sigma = getattr(self.codec, "activation", "none"), getattr(self.codec, "sigma", 1.0)
+        shown = activate(maps, activation) * (2 * math.pi * sigma**2 if activation == "softmax" else 1.0)
+        return crop, shown.clamp(0.0, 1.0)[0].cpu().numpy()
 
 
 def check_boxes(image: np.ndarray, boxes: np.ndarray | list | None) -> np.ndarray:
