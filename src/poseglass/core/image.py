@@ -1,5 +1,6 @@
 """Read and write images: always RGB uint8, bounded before they are decoded, turned upright by their EXIF tag."""
 
+import importlib
 import io
 import os
 import tempfile
@@ -9,12 +10,17 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from poseglass.core.sample import check_image
 
 MAX_PIXELS = 100_000_000
 """Images with more pixels than this are refused by their header, before any of them is decoded (300 MB as RGB)."""
+
+_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
+"""What is read. Pillow knows more, some of which start other programs (EPS)."""
+for _plugin in ("Jpeg", "Png", "Bmp", "WebP", "Tiff", "Gif", "Ppm"):  # Pillow finds only what has been imported
+    importlib.import_module(f"PIL.{_plugin}ImagePlugin")
 
 MAX_FILE_BYTES = 512 * 1024 * 1024
 """A file larger than this is not read as an image at all."""
@@ -31,8 +37,9 @@ def read_image(path: str | Path, *, reduce: int = 1, max_pixels: int = MAX_PIXEL
 
     Args:
         path: Of the file.
-        reduce: 1, 2, 4 or 8: a JPEG is decoded at about this fraction of its size, which is several times as fast;
-            other formats come at full size. Sides are rounded up.
+        reduce: 1, 2, 4 or 8: a JPEG is decoded at this fraction of its size, which is faster; sides are rounded up,
+            and pixel x of the result lies at ``reduce * x + (reduce - 1) / 2`` of the full picture. Other formats,
+            and JPEGs that are turned and do not divide, or smaller than ``reduce``, come at full size.
         max_pixels: Refuse larger pictures before decoding them.
 
     Raises:
@@ -62,31 +69,11 @@ def decode_image(data: bytes, name: str, *, reduce: int = 1, max_pixels: int = M
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of large pictures; the bound below decides
-            with Image.open(io.BytesIO(data)) as picture:
-                width, height = picture.size
-                if width < 1 or height < 1:
-                    raise ValueError(f"{name} is {width} x {height} pixels; an image needs at least one pixel.")
-                if width * height > max_pixels:
-                    raise ValueError(
-                        f"{name} is {width} x {height} pixels, more than the {max_pixels:,} that are decoded. "
-                        "Scale it down first, or pass max_pixels=."
-                    )
-                # OpenCV decodes baseline and progressive JPEG faster, but fills what a truncated file lacks with
-                # grey and says nothing: only files that end as they must are given to it.
-                if picture.format == "JPEG" and picture.mode in ("RGB", "L") and data.endswith(b"\xff\xd9"):
-                    flags = {
-                        1: cv2.IMREAD_COLOR,
-                        2: cv2.IMREAD_REDUCED_COLOR_2,
-                        4: cv2.IMREAD_REDUCED_COLOR_4,
-                        8: cv2.IMREAD_REDUCED_COLOR_8,
-                    }
-                    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags[reduce])
-                    if decoded is not None:
-                        return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
-                if reduce > 1 and picture.format == "JPEG":
-                    picture.draft(None, (-(-width // reduce), -(-height // reduce)))
-                picture.load()
-                return _to_rgb(picture)
+            with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
+                _check_size(picture.size, name, max_pixels)
+                return _decoded(picture, data, reduce)
+    except _RefusedSize:
+        raise
     except UnidentifiedImageError:
         raise ValueError(
             f"{name} is not a picture that can be read (its content, not its name, decides). "
@@ -96,32 +83,92 @@ def decode_image(data: bytes, name: str, *, reduce: int = 1, max_pixels: int = M
         raise ValueError(
             f"{name} has more pixels than the {max_pixels:,} that are decoded. Scale it down first."
         ) from None
-    except (
-        OSError,
-        SyntaxError,
-        EOFError,
-        KeyError,
-        IndexError,
-        TypeError,
-        OverflowError,
-        cv2.error,
-    ) as error:
-        raise ValueError(f"{name} is a damaged or truncated picture ({error}). Fetch or export it again.") from error
+    except Exception as error:  # a damaged file may raise anything in the decoders
+        raise ValueError(
+            f"{name} is a damaged or truncated picture ({error or type(error).__name__}). Fetch or export it again."
+        ) from error
+
+
+class _RefusedSize(ValueError):
+    """A size that is refused before decoding; kept apart from what decoders raise."""
+
+
+def _check_size(size_wh: tuple[int, int], name: str, max_pixels: int) -> None:
+    width, height = size_wh
+    if width < 1 or height < 1:
+        raise _RefusedSize(f"{name} is {width} x {height} pixels; an image needs at least one pixel.")
+    if width * height > max_pixels:
+        raise _RefusedSize(
+            f"{name} is {width} x {height} pixels, more than the {max_pixels:,} that are decoded. "
+            "Scale it down first, or pass max_pixels=."
+        )
+
+
+_REDUCED = {
+    1: 0,
+    2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
+    4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
+    8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
+}
+_RGB: int = getattr(cv2, "IMREAD_COLOR_RGB", 0)  # from OpenCV 4.11 on: the decoder writes RGB, no pass over the image
+
+
+def _decoded(picture: Image.Image, data: bytes, reduce: int) -> np.ndarray:
+    """Decode an opened picture of acceptable size: RGB, upright."""
+    width, height = picture.size
+    turn = _orientation(picture)
+    uneven = turn != 1 and (width % reduce or height % reduce)
+    if picture.format != "JPEG" or uneven or min(width, height) < reduce:
+        # A reduced picture starts with whole blocks and ends with a part of one; turned, it would start with the part,
+        # and its pixels would lie elsewhere than in an upright one.
+        reduce = 1
+    # OpenCV decodes baseline and progressive JPEG faster, but fills what a truncated file lacks with grey and says
+    # nothing: only files that end as they must are given to it.
+    if picture.format == "JPEG" and picture.mode in ("RGB", "L") and data.endswith(b"\xff\xd9"):
+        flags = (_RGB or cv2.IMREAD_COLOR) | _REDUCED[reduce] | cv2.IMREAD_IGNORE_ORIENTATION
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        if decoded is not None and decoded.ndim == 3:
+            return _upright(decoded if _RGB else cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), turn)
+    if reduce > 1:
+        picture.draft(None, (max(width // reduce, 1), max(height // reduce, 1)))
+    picture.load()
+    return _upright(_to_rgb(picture), turn)
+
+
+def _orientation(picture: Image.Image) -> int:
+    """Return the EXIF orientation, 1 to 8; 1 where the tag is missing or damaged."""
+    try:
+        value = picture.getexif().get(0x0112, 1)
+    except Exception:  # damaged metadata do not make the pixels unreadable
+        return 1
+    return value if value in range(1, 9) else 1
+
+
+def _upright(image: np.ndarray, orientation: int) -> np.ndarray:
+    """Undo an EXIF orientation: 2 to 8 are mirrored and turned pictures."""
+    if orientation >= 5:
+        image = image.transpose(1, 0, 2)
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    return np.ascontiguousarray(image)
 
 
 def _to_rgb(picture: Image.Image) -> np.ndarray:
-    upright = ImageOps.exif_transpose(picture)
-    if upright.mode in ("I", "F") or upright.mode.startswith("I;16"):
-        values = np.asarray(upright).astype(np.float64)
-        # 16-bit files keep their bit depth: white is 65535 even where the picture has no white.
-        top = 65535.0 if values.max(initial=0) > 255 or upright.mode.startswith("I") else max(values.max(), 1.0)
+    if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
+        values = np.nan_to_num(np.asarray(picture).astype(np.float64))
+        # 16-bit files keep their bit depth: white is 65535 even where the picture has no white. Of floating point,
+        # the range tells whether white is 1, 255 or 65535.
+        highest = values.max(initial=0)
+        top = 65535.0 if picture.mode != "F" or highest > 255 else 255.0 if highest > 1 else 1.0
         grey = np.clip(values / top * 255.0 + 0.5, 0, 255).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
-    if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
-        layer = upright.convert("RGBA")
+    if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
+        layer = picture.convert("RGBA")
         canvas = Image.new("RGBA", layer.size, (255, 255, 255, 255))
-        upright = Image.alpha_composite(canvas, layer)
-    return np.ascontiguousarray(np.asarray(upright.convert("RGB")))
+        picture = Image.alpha_composite(canvas, layer)
+    return np.array(picture.convert("RGB"))  # a copy of its own: Pillow lends read-only memory
 
 
 def write_image(path: str | Path, image: np.ndarray) -> None:
