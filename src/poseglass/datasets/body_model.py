@@ -151,6 +151,29 @@ class Body:
     points_radius_mm: np.ndarray
     points_near: np.ndarray
 
+    def rims(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return what bounds the quadrics: their centres, and their axes as columns, both in the world, mm.
+
+        An ellipsoid counts once, ``(c, E)`` with ``c + E q`` for ``|q| <= 1``. A cone is the hull of the discs at its
+        ends, two more such pairs whose middle axis is zero; they come after all the quadrics' own rows.
+
+        Returns:
+            ``(P + 2C, 3)`` and ``(P + 2C, 3, 3)`` for C cones; a cone's own row is its first disc again.
+        """
+        axes = np.linalg.inv(self.to_local)
+        cone = np.flatnonzero(~np.isnan(self.taper))
+        discs = axes[cone] * np.array([1.0, 0.0, 1.0])
+        far = discs * (1.0 + self.taper[cone])[:, None, None]
+        axes[cone] = discs
+        center = -(np.linalg.inv(self.to_local) @ self.offset[:, :, None])[:, :, 0]
+        ends = self.balls[self.hull_from[cone].T.ravel(), :3]
+        return np.concatenate([center, ends]), np.concatenate([axes, discs, far])
+
+    def lowest_mm(self) -> float:
+        """Return the height of the lowest point of the surface."""
+        center, axes = self.rims()
+        return float((center[:, 1] - np.sqrt((axes[:, 1] ** 2).sum(-1))).min())
+
     def moved(self, offset_mm: np.ndarray) -> "Body":
         """Return the same body elsewhere in the world."""
         by = np.asarray(offset_mm, np.float64)
@@ -328,11 +351,7 @@ def build_body(figure: Figure, outfit: Outfit, pose: BodyPose) -> Body:
         info[:, 2].astype(np.int64), info[:, 3].astype(np.int64), np.array(parts.hull), balls, rotations, origins,
         points, radius, near,
     )  # fmt: skip
-    # The lowest point: of an ellipsoid, its centre minus the length of the second row of to_world; of cones, the ends.
-    round_ = np.isnan(taper)
-    reach = np.linalg.inv(turned[round_])
-    lowest = (world[round_, 1] - np.sqrt((reach[:, 1] ** 2).sum(-1))).min()
-    lowest = min(lowest, (balls[:, 1] - balls[:, 3]).min())
+    lowest = body.lowest_mm()
     center = origins[0]
     return body.moved(np.array([-center[0], pose.height_mm - lowest, -center[2]]))
 
@@ -362,15 +381,15 @@ def _skeleton(figure: Figure, pose: BodyPose) -> tuple[np.ndarray, np.ndarray, t
     )
     put("neck", "chest", (0.0, 0.145 * h, -0.012 * h), rotation("x", 14.0) @ half)
     put("head", "neck", (0.0, 0.05 * h * (0.7 + 0.3 * figure.head), 0.0), rotation("x", -14.0) @ half)
-    arm_mm = (0.178 * h * figure.arm, 0.156 * h * figure.arm)
-    leg_mm = (0.243 * h * figure.leg, 0.246 * h * figure.leg)
+    arm_mm = (0.173 * h * figure.arm, 0.153 * h * figure.arm)
+    leg_mm = (0.236 * h * figure.leg, 0.241 * h * figure.leg)
     mirror = np.diag([-1.0, 1.0, 1.0])
     for side, sign, a in (("left", 1.0, pose.left), ("right", -1.0, pose.right)):
         sided = (lambda m: m) if sign > 0 else (lambda m: mirror @ m @ mirror)
         plane, lift = a["shoulder_plane"], a["shoulder_elevation"]
         arm = rotation("y", -plane) @ rotation("z", lift) @ rotation("y", plane) @ rotation("y", -a["shoulder_twist"])
         shrug = min(max((lift - 60.0) / 120.0, 0.0), 1.0)  # the shoulder blade turns up with the arm
-        shoulder = (sign * (0.103 - 0.014 * shrug) * h * figure.shoulder, (0.122 + 0.030 * shrug) * h, -0.006 * h)
+        shoulder = (sign * (0.103 - 0.014 * shrug) * h * figure.shoulder, (0.125 + 0.030 * shrug) * h, -0.006 * h)
         put(f"{side}_upper_arm", "chest", shoulder, sided(arm))
         put(f"{side}_forearm", f"{side}_upper_arm", (0.0, -arm_mm[0], 0.0),
             sided(rotation("x", -a["elbow_flex"]) @ rotation("y", -a["forearm_twist"])))  # fmt: skip
@@ -584,11 +603,11 @@ def _points(
     """Return the keypoints: world ``(K, 3)``, depth of flesh over them ``(K,)``, segments meeting there ``(K, S)``."""
     s, g = h * figure.head, figure.girth
     where: dict[str, tuple[str, tuple[float, float, float], float, tuple[str, ...]]] = {
-        "nose": ("head", (0, 0.038 * s, 0.062 * s), 0.012 * s, ()),
-        "left_eye": ("head", (0.017 * s, 0.055 * s, 0.043 * s), 0.010 * s, ()),
-        "right_eye": ("head", (-0.017 * s, 0.055 * s, 0.043 * s), 0.010 * s, ()),
-        "left_ear": ("head", (0.047 * s, 0.046 * s, -0.004 * s), 0.015 * s, ()),
-        "right_ear": ("head", (-0.047 * s, 0.046 * s, -0.004 * s), 0.015 * s, ()),
+        "nose": ("head", (0, 0.038 * s, 0.062 * s), 0.012 * s, ("head",)),
+        "left_eye": ("head", (0.017 * s, 0.055 * s, 0.043 * s), 0.010 * s, ("head",)),
+        "right_eye": ("head", (-0.017 * s, 0.055 * s, 0.043 * s), 0.010 * s, ("head",)),
+        "left_ear": ("head", (0.047 * s, 0.046 * s, -0.004 * s), 0.015 * s, ("head",)),
+        "right_ear": ("head", (-0.047 * s, 0.046 * s, -0.004 * s), 0.015 * s, ("head",)),
         "head_top": ("head", (0, 0.117 * s, -0.006 * s), 0.060 * s, ("head",)),
         "neck": ("neck", (0, 0.020 * h, 0), 0.055 * h * g, ("neck", "chest", "head")),
         "thorax": ("chest", (0, 0.122 * h, -0.004 * h), 0.075 * h * g, ("chest", "neck")),
@@ -607,10 +626,10 @@ def _points(
         for side in ("left", "right"):
             near = tuple(n if n in _SEGMENT else f"{side}_{n}" for n in segments)
             where[f"{side}_{joint}"] = (f"{side}_{ends[joint]}", (0, 0, 0), depth[joint] * h * g, near)
-    # Annotators mark the hip by the outline, a little outside and above the joint's centre.
+    # Annotators mark the hip by the outline, a little outside the joint's centre.
     for side, sign in (("left", 1.0), ("right", -1.0)):
         _, _, flesh, near = where[f"{side}_hip"]
-        where[f"{side}_hip"] = ("pelvis", (sign * 0.071 * h * figure.hip, 0.008 * h, 0.0), flesh, near)
+        where[f"{side}_hip"] = ("pelvis", (sign * 0.071 * h * figure.hip, -0.003 * h, 0.0), flesh, near)
     points, radius = np.zeros((len(KEYPOINTS), 3)), np.zeros(len(KEYPOINTS))
     meet = np.zeros((len(KEYPOINTS), len(SEGMENTS)), bool)
     for i, name in enumerate(KEYPOINTS):

@@ -90,29 +90,23 @@ class _Quadrics:
     window: np.ndarray  # (P, 4) x0 y0 x1 y1, rays
 
 
-def _ellipsoid_windows(form: np.ndarray, linear: np.ndarray, constant: np.ndarray) -> np.ndarray:
-    """Return the boxes ``(P, 4)`` around the outlines, ray coordinates; NaN where the camera is inside or before it."""
-    outline = linear[:, :, None] * linear[:, None, :] - constant[:, None, None] * form
-    dual = np.linalg.inv(outline)
-    box = np.empty((len(form), 4))
+def _windows(center: np.ndarray, axes: np.ndarray) -> np.ndarray:
+    """Return the boxes ``(Q, 4)`` around ellipsoids and discs, ray coordinates; NaN where the camera is inside one.
+
+    The dual of the outline of ``c + E q``, ``|q| <= 1``, is ``E E' - c c'``: a line ``l`` touches it where
+    ``l' (E E' - c c') l = 0`` (Hartley and Zisserman, Multiple View Geometry, 8.3). Upright lines give the box.
+
+    Args:
+        center: ``(Q, 3)`` camera frame.
+        axes: ``(Q, 3, 3)`` columns, camera frame.
+    """
+    dual = axes @ axes.transpose(0, 2, 1) - center[:, :, None] * center[:, None, :]
+    box = np.empty((len(center), 4))
     with np.errstate(invalid="ignore", divide="ignore"):
         for axis in (0, 1):
             root = np.sqrt(dual[:, axis, 2] ** 2 - dual[:, axis, axis] * dual[:, 2, 2])
             a, b = ((dual[:, axis, 2] + s * root) / dual[:, 2, 2] for s in (-1, 1))
             box[:, axis], box[:, 2 + axis] = np.minimum(a, b), np.maximum(a, b)
-    return box
-
-
-def _ball_windows(center: np.ndarray, radius: np.ndarray) -> np.ndarray:
-    """Return the boxes ``(Q, 4)`` around balls in the camera frame, ray coordinates."""
-    box = np.empty((len(center), 4))
-    z = center[:, 2]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        for axis in (0, 1):
-            x = center[:, axis]
-            root = radius * np.sqrt(x**2 + z**2 - radius**2)
-            a, b = ((x * z + s * root) / (z**2 - radius**2) for s in (-1, 1))
-            box[:, axis], box[:, 2 + axis] = a, b
     return box
 
 
@@ -132,11 +126,11 @@ def _quadrics(body: Body, camera: Camera) -> _Quadrics:
     constant = (offset**2 * weight).sum(-1) - 1.0
     constant[cone] -= 2.0 * taper[cone] * offset[cone, 1]
     along = np.concatenate([to_local[:, 1], offset[:, 1:2]], 1)
-    window = np.empty((len(to_local), 4))
-    window[~cone] = _ellipsoid_windows(form[~cone], linear[~cone], constant[~cone])
-    balls = _ball_windows(body.balls[:, :3] @ rotation.T + translation, body.balls[:, 3])
-    a, b = balls[body.hull_from[cone, 0]], balls[body.hull_from[cone, 1]]
-    window[cone, :2], window[cone, 2:] = np.minimum(a, b)[:, :2], np.maximum(a, b)[:, 2:]
+    center, axes = body.rims()
+    boxes = _windows(center @ rotation.T + translation, rotation @ axes)
+    window, cones = boxes[: len(to_local)], np.flatnonzero(cone)
+    near, far = boxes[len(to_local) : len(to_local) + len(cones)], boxes[len(to_local) + len(cones) :]
+    window[cones, :2], window[cones, 2:] = np.minimum(near, far)[:, :2], np.maximum(near, far)[:, 2:]
     return _Quadrics(form, linear, constant, along, np.where(cone, body.taper, np.nan), window)
 
 
