@@ -4,9 +4,11 @@ An augmentation depends on (seed, epoch, person) alone and the order of people o
 stop after any step and go on bit for bit, with any number of loader processes.
 """
 
+import copy
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,19 +17,29 @@ from torch.utils.data import DataLoader, Sampler
 
 from poseglass.core.affine import Affine
 from poseglass.core.batch import PoseBatch
-from poseglass.core.boxes import fit_aspect, whole_image
+from poseglass.core.boxes import fit_aspect
 from poseglass.core.card import InputSpec
+from poseglass.core.instances import Instances
 from poseglass.core.sample import Dataset, PoseSample
 from poseglass.core.skeleton import Skeleton
+from poseglass.engine.crop_cache import CropCache, Cuts, Part
 from poseglass.transforms import Photometric, RandomAffine, warp_image
 
 Place = tuple[int, int, int, int]
 """Epoch, person, crop width, crop height: what one item of a batch is made from."""
 
 
+REDUCTIONS = (1, 2, 4, 8)
+"""A JPEG can be decoded at one over these."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Crops:
     """Every labelled person of a dataset as one crop.
+
+    A crop is one warp of a part of the picture, decoded at the smallest size that does for this draw. The part is what
+    any draw of the augmentation can see at that decode size; it depends on person and recipe, not on the draw, so it
+    can be kept on disk (``cached``) without changing a bit of the crops.
 
     Args:
         dataset: Images with instances.
@@ -35,9 +47,16 @@ class Crops:
         affine: Draws the geometric augmentation, or None.
         photometric: Applied to the crop in order.
         seed: Of all augmentation.
+        sizes_wh: Crop sizes that will be asked for; ``input.size_wh`` unless given. Others can be asked for too, but do
+            not come from a cache.
+        cache: Kept parts of the pictures; see ``cached``.
 
     Attributes:
         people: ``(P, 2)`` int64, image and row of each person with a labelled keypoint; crowds are left out.
+        labels: The P people, in the pixels of their files.
+        box_xyxy: ``(P, 4)`` float64, what becomes the crop before augmentation, in the pixels of the files.
+        cuts: ``(P, 4, 4)`` int32, the part x0 y0 x1 y1 that draws see of a picture decoded at one over each of
+            ``REDUCTIONS``, before clipping to it; all 0 where no draw asks for that size.
 
     Raises:
         ValueError: No person of the dataset has a labelled keypoint.
@@ -48,22 +67,42 @@ class Crops:
     affine: RandomAffine | None = None
     photometric: tuple[Photometric, ...] = ()
     seed: int = 0
+    sizes_wh: tuple[tuple[int, int], ...] = ()
+    cache: CropCache | None = None
     people: np.ndarray = field(init=False)
+    labels: Instances = field(init=False)
+    box_xyxy: np.ndarray = field(init=False)
+    cuts: np.ndarray = field(init=False)
+    _full_wh: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
-        rows = []
+        rows: list[np.ndarray] = []
+        parts: list[Instances] = []
         for i in range(len(self.dataset)):
             instances = self.dataset.instances(i)
             use = instances.known.any(1)
             if "crowd" in instances.extra:
                 use &= ~np.asarray(instances.extra["crowd"], dtype=bool)
-            rows += [(i, row) for row in np.flatnonzero(use)]
+            if use.any():
+                parts.append(instances if use.all() else instances[use])
+                rows.append(np.stack([np.full(use.sum(), i), np.flatnonzero(use)], -1))
         if not rows:
             raise ValueError(
                 f"None of the {len(self.dataset)} images has a person with a labelled keypoint (v > 0). "
                 "Look at the data with `poseglass check`."
             )
-        object.__setattr__(self, "people", np.array(rows, dtype=np.int64).reshape(-1, 2))
+        labels = Instances.concatenate(parts)
+        box = labels.box_xyxy.astype(np.float64)
+        bad = ~np.isfinite(box).all(-1) | (box[:, 2] <= box[:, 0]) | (box[:, 3] <= box[:, 1])
+        for person in np.flatnonzero(bad):
+            box[person] = _box_of_points(labels.xy[person])
+        object.__setattr__(self, "people", np.concatenate(rows).astype(np.int64))
+        object.__setattr__(self, "labels", labels)
+        object.__setattr__(self, "box_xyxy", fit_aspect(box, self.input.aspect, padding=self.input.padding))
+        sizes = tuple(dict.fromkeys((int(w), int(h)) for w, h in self.sizes_wh or (self.input.size_wh,)))
+        object.__setattr__(self, "sizes_wh", sizes)
+        object.__setattr__(self, "cuts", _cuts(self.box_xyxy, sizes, self.affine))
+        object.__setattr__(self, "_full_wh", np.zeros((len(self.dataset), 2), np.int64))
 
     @property
     def skeleton(self) -> Skeleton:
@@ -73,33 +112,120 @@ class Crops:
     def __len__(self) -> int:
         return len(self.people)
 
+    def cached(self, limit_bytes: int, cache_dir: str | Path | None = None) -> "Crops":
+        """Return the same crops, made from a cache on disk from the second time on; bit for bit the same.
+
+        Args:
+            limit_bytes: Bound of the cache folder. People that do not fit are made from the files.
+            cache_dir: The folder; see ``crop_cache.default_cache_dir``.
+        """
+        full_wh = np.array([self._size_of(i) for i in self.people[:, 0]])
+        source = [self.dataset.source(int(i)) for i in self.people[:, 0]]
+        reduces = np.array([s.lower().endswith((".jpg", ".jpeg")) for s in source])
+        factor = np.where(reduces[:, None], np.array(REDUCTIONS), 1)  # other formats come at full size
+        grown = np.where(reduces[:, None], 1, np.array(REDUCTIONS))
+        part = self.cuts.astype(np.int64) * grown[..., None]
+        wide, high = (-(-full_wh[:, None, k] // factor) for k in (0, 1))
+        x0, x1 = (np.clip(part[..., k], 0, wide) for k in (0, 2))
+        y0, y1 = (np.clip(part[..., k], 0, high) for k in (1, 3))
+        num_bytes = np.where(self.cuts.any(-1), np.maximum((x1 - x0) * (y1 - y0), 1) * 3, 0)
+        cuts = Cuts(source, self.cuts, num_bytes, full_wh.prod(1).astype(np.float64))
+        crops = copy.copy(self)
+        object.__setattr__(crops, "cache", CropCache.open(cuts, limit_bytes=limit_bytes, cache_dir=cache_dir))
+        return crops
+
     def __getitem__(self, place: Place) -> PoseSample:
         """Cut, augment and return one person's crop; the sample holds that person alone."""
         epoch, index, width, height = place
-        image_index, row = (int(v) for v in self.people[index])
-        person = self.dataset.instances(image_index)[row]
         rng = np.random.default_rng([self.seed, epoch, index])
-        box = person.box_xyxy[0].astype(np.float64)
-        if not np.isfinite(box).all() or box[2] <= box[0] or box[3] <= box[1]:
-            box = _box_of_points(person.xy[0])
-        to_crop = Affine.crop(fit_aspect(box, self.input.aspect, padding=self.input.padding), (width, height))
+        to_crop = Affine.crop(self.box_xyxy[index], (width, height))
         if self.affine is not None:
             to_crop = to_crop.then(self.affine.draw((width, height), rng))
-        crop = self._pixels(image_index, to_crop, (width, height))
+        crop = self._pixels(index, to_crop, (width, height))
         for change in self.photometric:
             crop = change(crop, rng)
-        return PoseSample(crop, person.moved(to_crop), to_crop.inverse(), self.dataset.source(image_index))
+        person = self.labels[index : index + 1].moved(to_crop)
+        return PoseSample(crop, person, to_crop.inverse(), self.dataset.source(int(self.people[index, 0])))
 
-    def _pixels(self, image_index: int, to_crop: Affine, size_wh: tuple[int, int]) -> np.ndarray:
+    def _pixels(self, index: int, to_crop: Affine, size_wh: tuple[int, int]) -> np.ndarray:
         # A JPEG decoded at 1/2, 1/4 or 1/8 is enough where the crop shrinks at least that much.
-        reduce = next((r for r in (8, 4, 2) if to_crop.scale * r <= 1.0), 1)
+        scale = to_crop.scale
+        level = next((i for i in (3, 2, 1) if scale * REDUCTIONS[i] <= 1.0), 0)
+        cut = self.cuts[index, level]
+        if size_wh not in self.sizes_wh or not cut.any():
+            part = self._decoded(index, level, None)
+        elif self.cache is None or not self.cache.fits(index):
+            part = self._decoded(index, level, cut)
+        else:
+            part = self.cache.read(index, level) or self._stored(self.cache, index, level)
+        reduce = part.reduce
+        linear = to_crop.matrix[:, :2]
+        corner = (
+            np.array([part.x0, part.y0]) * reduce + (reduce - 1) / 2
+        )  # the part's first pixel, in the file's pixels
+        offset = to_crop.matrix[:, 2] + linear @ corner
+        to_target = Affine(np.concatenate([linear * reduce, offset[:, None]], axis=1))
+        return warp_image(part.pixels, to_target, size_wh)
+
+    def _stored(self, cache: CropCache, index: int, wanted: int) -> Part:
+        """Decode a person's parts at every size that a draw can ask for, store them, and return one of them."""
+        part = self._decoded(index, wanted, self.cuts[index, wanted])
+        cache.write(index, wanted, part)
+        for level in range(len(REDUCTIONS)):
+            cut = self.cuts[index, level]
+            if level != wanted and cut.any() and cache.read(index, level) is None:
+                cache.write(index, level, self._decoded(index, level, cut))
+        return part
+
+    def _decoded(self, index: int, level: int, cut: np.ndarray | None) -> Part:
+        image_index, reduce = int(self.people[index, 0]), REDUCTIONS[level]
         image = self.dataset.image(image_index, reduce=reduce)
+        height, width = image.shape[:2]
         if reduce > 1:
-            full_wh = self.dataset.size_wh(image_index)
-            decoded_wh = (image.shape[1], image.shape[0])
-            if decoded_wh != full_wh:
-                to_crop = Affine.crop(whole_image(full_wh), decoded_wh).inverse().then(to_crop)
-        return warp_image(image, to_crop, size_wh)
+            # A dataset may return a larger image than asked for; what the file says decides, within rounding of sides.
+            full_w, full_h = self._size_of(image_index)
+            if width * height * reduce >= full_w * full_h:
+                cut = None if cut is None else cut * reduce
+                reduce = 1
+        if cut is None:
+            return Part(image, 0, 0, reduce)
+        x0, y0 = min(max(int(cut[0]), 0), width - 1), min(max(int(cut[1]), 0), height - 1)
+        x1, y1 = min(max(int(cut[2]), x0 + 1), width), min(max(int(cut[3]), y0 + 1), height)
+        return Part(image[y0:y1, x0:x1], x0, y0, reduce)
+
+    def _size_of(self, image_index: int) -> tuple[int, int]:
+        """Return the size of a picture; what it takes reading a file for is read once."""
+        known = self._full_wh[image_index]
+        if known[0] == 0:
+            known[:] = self.dataset.size_wh(int(image_index))
+        return int(known[0]), int(known[1])
+
+
+def _cuts(box_xyxy: np.ndarray, sizes_wh: Sequence[tuple[int, int]], affine: RandomAffine | None) -> np.ndarray:
+    """Return what draws see of a picture at each decode size, with a margin to interpolate: ``(P, 4, 4)`` int32."""
+    low, high = (1.0, 1.0) if affine is None else affine.scale
+    center = (box_xyxy[:, None, :2] + box_xyxy[:, None, 2:]) / 2
+    box_wh = box_xyxy[:, 2:] - box_xyxy[:, :2]
+    reductions = np.array(REDUCTIONS, dtype=np.float64)
+    first, last = np.full((2, len(box_xyxy), 4, 2), np.inf)
+    last = -last
+    for size_wh in sizes_wh:
+        reach = np.array(size_wh) / 2 if affine is None else np.array(affine.reach(size_wh))
+        enlarge = np.array(size_wh) / box_wh  # (P, 2) crop pixels to a pixel of the file, before the draw
+        scale = np.sqrt(enlarge.prod(1))[:, None]
+        # Decoded at 1/r is what a draw asks for that shrinks the file to between 1/(2r) and 1/r.
+        smallest = np.maximum(np.where(reductions == 8, 0.0, 0.5 / (reductions * scale)), low) * (1 - 1e-9)
+        largest = np.minimum(np.where(reductions == 1, np.inf, 1 / (reductions * scale)), high) * (1 + 1e-9)
+        half = reach / (smallest[..., None] * enlarge[:, None])  # pixels of the file
+        # Bilinear warping reads a pixel beside; averaging down by a whole factor reads as many.
+        margin = 2.0 + np.ceil(1 / (reductions * smallest * scale))[..., None]
+        r = reductions[:, None]
+        begin, end = ((center + sign * half - (r - 1) / 2) / r + sign * margin for sign in (-1, 1))
+        asked = (smallest <= largest)[..., None]
+        first = np.where(asked, np.minimum(first, np.floor(begin)), first)
+        last = np.where(asked, np.maximum(last, np.ceil(end) + 1), last)
+    cuts = np.concatenate([first, last], -1)
+    return np.where(np.isfinite(cuts), np.clip(cuts, -(2**24), 2**24), 0).astype(np.int32)
 
 
 def _box_of_points(xy: np.ndarray) -> np.ndarray:

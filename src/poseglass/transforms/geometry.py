@@ -95,6 +95,20 @@ class RandomAffine:
         if self.distribution not in ("uniform", "normal"):
             raise ValueError(f"RandomAffine.distribution must be 'uniform' or 'normal', got {self.distribution!r}.")
 
+    def reach(self, size_wh: tuple[int, int]) -> tuple[float, float]:
+        """Return how far from the crop's middle a draw can see: half width and half height, crop pixels, at scale 1.
+
+        A draw at scale s sees this over s; no draw sees more.
+        """
+        half_w, half_h = (side * (0.5 + abs(self.shift)) for side in size_wh)
+        largest = 0.0 if self.rotate_probability == 0 else abs(self.degrees)
+        largest = np.deg2rad(min(2 * largest if self.distribution == "normal" else largest, 90.0))
+        x, y = (  # of a turned rectangle; widest where the diagonal lies along the axis
+            np.hypot(a, b) if largest >= np.arctan2(b, a) else a * np.cos(largest) + b * np.sin(largest)
+            for a, b in ((half_w, half_h), (half_h, half_w))
+        )
+        return float(x), float(y)
+
     def draw(self, size_wh: tuple[int, int], rng: np.random.Generator) -> Affine:
         """Draw a map from the crop's pixels to the augmented crop's pixels."""
         low, high = self.scale
