@@ -1,0 +1,104 @@
+"""Losses: hand-computed values, what masking means, and parts that add up to the whole."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from poseglass.codecs import HeatmapCodec
+from poseglass.codecs.heatmap import draw_gaussians
+from poseglass.core.batch import PoseBatch
+from poseglass.losses import LOSSES
+from poseglass.losses.heatmap import mean_squared_error, softmax_cross_entropy
+
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+losses = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+
+
+def example(people: int = 4) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randn(people, 3, 8, 6, generator=generator)
+    target = draw_gaussians(torch.rand(people, 3, 2, generator=generator) * 5, (6, 8), 1.0)
+    return maps, target, torch.ones(people, 3)
+
+
+def gradient(loss: Loss, maps: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    maps = maps.clone().requires_grad_()
+    loss(maps, target, weight).backward()
+    assert maps.grad is not None
+    return maps.grad
+
+
+def test_mean_squared_error_by_hand() -> None:
+    maps, target = torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 2, 2)
+    maps[0, 0, 0, 0], target[0, 1] = 2.0, 1.0
+    assert mean_squared_error(maps, target, torch.ones(1, 2)).item() == pytest.approx((1.0 + 1.0) / 2)
+    assert mean_squared_error(maps, target, torch.tensor([[1.0, 0.0]])).item() == pytest.approx(0.5)
+
+
+def test_softmax_cross_entropy_by_hand() -> None:
+    maps, target = torch.zeros(1, 1, 1, 2), torch.tensor([[[[3.0, 1.0]]]])
+    maps[..., 0] = math.log(3.0)
+    entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
+    assert softmax_cross_entropy(maps, target, torch.ones(1, 1)).item() == pytest.approx(entropy)
+
+
+def test_cross_entropy_is_least_where_the_softmax_is_the_target() -> None:
+    _, target, weight = example()
+    assert gradient(softmax_cross_entropy, target.clamp_min(1e-12).log(), target, weight).abs().max() < 1e-6
+
+
+@losses
+def test_a_masked_joint_gives_no_gradient_and_the_others_do(loss: Loss) -> None:
+    maps, target, weight = example()
+    weight[1, 2] = weight[3, 0] = 0.0
+    target[1, 2] = 0.0  # as codecs give it
+    given = gradient(loss, maps, target, weight).abs().amax((-1, -2))
+    assert torch.equal(given > 0, weight > 0)
+
+
+@losses
+def test_a_batch_without_any_label_is_zero_and_not_nan(loss: Loss) -> None:
+    maps, target, weight = example()
+    assert loss(maps, target * 0, weight * 0).item() == 0
+    assert gradient(loss, maps, target * 0, weight * 0).abs().max() == 0
+
+
+@losses
+def test_parts_of_a_batch_add_up_to_the_whole_whatever_is_masked(loss: Loss) -> None:
+    """Datasets that label different joints train together, and two processes train as one."""
+    maps, target, weight = example()
+    weight[:2, 0] = 0.0
+    weight[2:, 1:] = 0.0
+    whole = gradient(loss, maps, target, weight)
+    parts = [gradient(loss, maps[i : i + 2], target[i : i + 2], weight[i : i + 2]) / 2 for i in (0, 2)]
+    torch.testing.assert_close(torch.cat(parts), whole)
+
+
+@losses
+def test_a_weight_is_a_factor(loss: Loss) -> None:
+    maps, target, weight = example()
+    torch.testing.assert_close(loss(maps, target, weight * 0.5), loss(maps, target, weight) * 0.5)
+
+
+@losses
+def test_half_precision_predictions_are_summed_in_float32(loss: Loss) -> None:
+    maps, target, weight = example()
+    value = loss(maps.bfloat16(), target, weight)
+    assert value.dtype == torch.float32
+    torch.testing.assert_close(value, loss(maps.bfloat16().float(), target, weight))
+
+
+def test_background_trains_unknown_joints_and_ignore_does_not() -> None:
+    xy = torch.full((1, 1, 3, 2), 16.0)
+    batch = PoseBatch(
+        torch.zeros(1, 3, 32, 24), xy, torch.tensor([[[1.0, 0.0, 1.0]]]), torch.zeros(1, 1, 4), torch.zeros(1, 2, 3),
+        [""],
+    )  # fmt: skip
+    maps = example(1)[0]
+    for unlabelled, trained in (("ignore", [True, False, True]), ("background", [True, True, True])):
+        target = HeatmapCodec(unlabelled=unlabelled).encode(batch)  # type: ignore[arg-type]
+        given = gradient(mean_squared_error, maps, target["heatmap"], target["weight"])
+        assert (given.abs().amax((-1, -2)) > 0)[0].tolist() == trained
