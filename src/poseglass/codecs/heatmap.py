@@ -6,9 +6,12 @@ ports' truncation biases targets by up to a heatmap pixel), and a map may hold l
 instead of the Gaussian's own values (``activation="softmax"``), which learns several times as fast from few pictures.
 """
 
+import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -31,10 +34,10 @@ class HeatmapCodec:
             the same area (hourglass). "corner": ``x / stride`` (MSRA simple baseline and HRNet weights).
         activation: What maps hold. "none": the Gaussian itself, peak 1. "softmax": logits over the map's pixels.
         unlabelled: "ignore" leaves unknown keypoints out of the loss; "background" trains their maps towards zero,
-            as the original hourglass code does.
+            as the original hourglass code does. A softmax always has a peak somewhere, so it cannot learn that.
 
     Raises:
-        ValueError: A stride or sigma that is not positive, or an unknown alignment or activation.
+        ValueError: A stride or sigma that is not positive, an unknown word, or "background" with "softmax".
     """
 
     stride: int = 4
@@ -84,6 +87,11 @@ def check_heatmap_fields(stride: int, sigma: float, alignment: str, activation: 
     ):
         if value not in known:
             raise ValueError(f"A heatmap codec's {name} must be {' or '.join(map(repr, known))}, got {value!r}.")
+    if activation == "softmax" and unlabelled == "background":
+        raise ValueError(
+            "A heatmap codec with activation='softmax' cannot have unlabelled='background': a softmax sums to 1 and "
+            "cannot be trained towards zero. Use unlabelled='ignore', or activation='none'."
+        )
 
 
 def to_heatmap(xy: Tensor, stride: int, alignment: Alignment) -> Tensor:
@@ -104,7 +112,11 @@ def encode_heatmaps(
     alignment: Alignment,
     unlabelled: Literal["ignore", "background"],
 ) -> Prediction:
-    """Draw one map per keypoint of the first instance; a keypoint outside the map has weight 0.
+    """Draw one map per keypoint of the first instance.
+
+    A keypoint that is unknown (whatever its coordinates, NaN too) or outside the map has an empty map and weight 0.
+    The MSRA family instead rounds centres to whole heatmap pixels, cuts Gaussians to squares there, and still trains
+    those of keypoints up to three sigma outside the map.
 
     Returns:
         ``"heatmap"`` ``(B, K, h, w)`` float32 with peak 1 and ``"weight"`` ``(B, K)`` float32.
@@ -113,7 +125,9 @@ def encode_heatmaps(
     xy, weight = to_heatmap(batch.xy[:, 0], stride, alignment), batch.weight[:, 0]
     inside = ((xy > -0.5) & (xy < torch.tensor([width - 0.5, height - 0.5], device=xy.device))).all(-1)
     weight = weight * inside
-    maps = draw_gaussians(xy, (width, height), sigma) * (weight > 0)[..., None, None]
+    # far away, a Gaussian is cut off to zero everywhere: no pass over the maps to blank them, and no NaN
+    xy = torch.where((weight > 0)[..., None], xy, torch.full_like(xy, -1e4))
+    maps = draw_gaussians(xy, (width, height), sigma)
     if unlabelled == "background":
         weight = torch.ones_like(weight)
     return {"heatmap": maps, "weight": weight}
@@ -142,37 +156,54 @@ def draw_gaussians(xy: Tensor, size_wh: tuple[int, int], sigma: float) -> Tensor
 
 
 def activate(maps: Tensor, activation: Activation) -> Tensor:
-    """Turn what the network gives ``(B, K, h, w)`` into values in which peaks are sought, float32."""
-    maps = maps.float()
+    """Turn what the network gives ``(B, K, h, w)`` into values in which peaks are sought, float32 and contiguous."""
+    maps = maps.float().contiguous()
     if activation == "none":
         return maps
     return functional.softmax(maps.flatten(2), dim=-1).view_as(maps)
 
 
 def argmax_2d(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Find the peak of every map.
+    """Find the peak of every map, the first in reading order where several are equal.
 
     Args:
-        maps: ``(B, K, h, w)``.
+        maps: ``(B, K, h, w)``, contiguous.
 
     Returns:
-        Its place ``(B, K, 2)`` float32, heatmap pixels, and its value ``(B, K)``.
+        Its place ``(B, K, 2)`` float32, heatmap pixels, and its value ``(B, K)``. A map with a NaN has a NaN as its
+        value and any place.
     """
+    flat = maps.flatten(2)
+    at = _argmax(flat.flatten(0, 1)).view(flat.shape[:2])
     width = maps.shape[-1]
-    # Rows first: a maximum along the contiguous axis is vectorised, a maximum with its index is not. So the maps are
-    # read once at full speed, and indices are sought in h + w numbers a joint.
-    row_peaks = maps.amax(-1)
-    peak, y = row_peaks.max(-1)
-    row = maps.gather(-2, y[..., None, None].expand(*y.shape, 1, width)).squeeze(-2)
-    x = row.argmax(-1)
-    return torch.stack([x, y], -1).float(), peak
+    return torch.stack([at % width, at // width], -1).float(), flat.gather(-1, at[..., None]).squeeze(-1)
+
+
+def _argmax(rows: Tensor) -> Tensor:
+    """Return where each row ``(N, n)`` has its (first) maximum, ``(N,)`` int64.
+
+    On a CPU by NumPy, whose arg-max is vectorised and reads memory at full speed; PyTorch's there is not, and takes
+    several times as long.
+    """
+    if rows.device.type != "cpu" or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return rows.argmax(-1)
+    array, threads = rows.detach().numpy(), torch.get_num_threads()
+    if threads == 1 or array.size < 1_000_000:
+        return torch.from_numpy(array.argmax(-1))
+    with ThreadPoolExecutor(threads) as pool:  # NumPy lets go of the interpreter while it searches
+        return torch.from_numpy(np.concatenate(list(pool.map(_numpy_argmax, np.array_split(array, threads)))))
+
+
+def _numpy_argmax(array: np.ndarray) -> np.ndarray:
+    return array.argmax(-1)
 
 
 def quarter_offset(maps: Tensor, xy: Tensor) -> Tensor:
     """Step a quarter pixel from each peak towards its higher neighbour.
 
-    The arg-max is quantised to whole heatmap pixels; this removes part of that error at no cost. Peaks on the border
-    stay where they are.
+    The arg-max is quantised to whole heatmap pixels; this removes part of that error at no cost. Along an axis on whose
+    border a peak lies it stays where it is. Public code differs there: the original holds such a peak along both axes,
+    mmpose also one that is a pixel away from the left or the top.
 
     Args:
         maps: ``(B, K, h, w)``, any real values.
@@ -203,7 +234,7 @@ def quarter_offset(maps: Tensor, xy: Tensor) -> Tensor:
         inner = (at > 0) & (at < side - 1)
         after = flat.gather(-1, torch.where(inner, here + step, here)[..., None]).squeeze(-1)
         before = flat.gather(-1, torch.where(inner, here - step, here)[..., None]).squeeze(-1)
-        moved.append(torch.sign(after - before) * 0.25)
+        moved.append(((after > before).float() - (after < before).float()) * 0.25)  # 0 where the map is NaN
     return xy + torch.stack(moved, -1)
 
 
@@ -211,12 +242,13 @@ def peak_score(maps: Tensor, xy: Tensor, peak: Tensor, activation: Activation, s
     """Return how sure each peak is, ``(B, K)`` in [0, 1].
 
     A Gaussian map's score is its peak, cut to [0, 1]. A softmax map's is the probability within two sigma of the peak
-    (a window of ``2 * ceil(2 * sigma) + 1`` pixels): the share of its belief that the network puts there.
+    (a window of ``2 * ceil(2 * sigma) + 1`` pixels): the share of its belief that the network puts there. A map with a
+    NaN has score 0.
     """
     if activation == "none":
-        return peak.clamp(0.0, 1.0)
-    reach = int(-(-2 * sigma // 1))
-    return window(maps, xy, reach).sum((-1, -2)).clamp(0.0, 1.0)
+        return peak.nan_to_num(0.0).clamp(0.0, 1.0)
+    share = window(maps, xy, math.ceil(2 * sigma)).sum((-1, -2))
+    return share.nan_to_num(0.0).clamp(0.0, 1.0)
 
 
 def window(maps: Tensor, xy: Tensor, reach: int) -> Tensor:
@@ -238,11 +270,33 @@ def window(maps: Tensor, xy: Tensor, reach: int) -> Tensor:
     return maps.flatten(2).gather(-1, index.flatten(2)).view(index.shape) * inside
 
 
+def inner_window(maps: Tensor, xy: Tensor, reach: int) -> tuple[Tensor, Tensor]:
+    """Cut windows as ``window``, but moved (and, from smaller maps, cut) so that they lie inside.
+
+    Strips of memory are copied instead of single pixels, which is several times as fast for large windows.
+
+    Returns:
+        ``(B, K, rows, columns)``, at most ``2 * reach + 1`` each, and where in them the pixel ``xy`` is, ``(B, K, 2)``
+        int64.
+    """
+    height, width = maps.shape[-2:]
+    rows, columns = min(2 * reach + 1, height), min(2 * reach + 1, width)
+    x, y = xy[..., 0].long(), xy[..., 1].long()
+    left, top = (x - reach).clamp(0, width - columns), (y - reach).clamp(0, height - rows)
+    first = torch.arange(x.numel(), device=maps.device).view(x.shape) * (height * width) + top * width + left
+    starts = first[..., None] + torch.arange(rows, device=maps.device) * width
+    strips = maps.flatten().unfold(0, columns, 1)
+    values = strips.index_select(0, starts.flatten()).view(*x.shape, rows, columns)
+    return values, torch.stack([x - left, y - top], -1)
+
+
 def flip_heatmaps(maps: Tensor, skeleton: Skeleton, alignment: Alignment) -> Tensor:
     """Mirror maps ``(B, K, h, w)`` and exchange left and right keypoints.
 
-    With "corner" alignment the mirrored grid is off by ``1 - 1 / stride`` heatmap pixels, so maps move right by one,
-    as the public code of that family does at test time.
+    With "center" alignment twice mirrored is as before, and the mirrored image's map is the image's own. With "corner"
+    alignment the mirrored grid is off by ``1 - 1 / stride`` heatmap pixels, so maps move right by one, as the public
+    code of that family does at test time: what is left of the shift is one input pixel, and the first column stands
+    twice.
     """
     order = torch.as_tensor(skeleton.flip, device=maps.device)
     mirrored = maps.flip(-1).index_select(1, order)
