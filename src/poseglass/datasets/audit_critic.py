@@ -32,8 +32,8 @@ MIN_KEYPOINTS = 5
 MAX_TRAINED = 20_000
 """People that teach, drawn at random from larger sets; all are judged."""
 
-FAULT_PRIOR = 0.01
-"""Taken as the share of people with each single fault, before looking: the prior of the probabilities."""
+MAX_SHARE = 0.1
+"""No single fault is taken to be more frequent than this."""
 
 ARMS = ("shoulder", "elbow", "wrist", "hand")
 LEGS = ("hip", "knee", "ankle", "foot", "heel", "toe")
@@ -158,10 +158,11 @@ def judge(
     finally:
         torch.random.set_rng_state(state)
     spoilt, what = torch.cat(planted), torch.cat(truth)
-    prior = task.prior()
     temperature = _temperature(torch.cat([clean, spoilt]), torch.cat([torch.zeros(len(clean), dtype=what.dtype), what]))
-    probability = (clean / temperature + prior.log()).softmax(1).double().numpy()
-    found = 1 - (spoilt / temperature + prior.log()).softmax(1)[:, 0].double().numpy() > sure
+    ratio, spoilt_ratio = ((x[:, 1:] / temperature).double().exp().numpy() for x in (clean, spoilt))
+    share = _shares(ratio, spoilt_ratio, what.numpy())
+    probability = _probability(ratio, share)
+    found = 1 - _probability(spoilt_ratio, share)[:, 0] >= sure
     kinds = [f.kind for f in faults]
     of_kind = np.array(kinds, object)[what.numpy() - 1] if len(what) else np.array([], object)
     power = {kind: float(found[of_kind == kind].mean()) for kind in dict.fromkeys(kinds) if (of_kind == kind).any()}
@@ -218,11 +219,6 @@ class _Task:
         self.mirrored_class = torch.tensor(
             [0, *(at[int(skeleton.flip[f.moved])] if f.moved >= 0 else i for i, f in enumerate(faults, 1))]
         )
-
-    def prior(self) -> Tensor:
-        """Probability of nothing and of each fault, before looking. Moved joints share one prior between four."""
-        p = torch.tensor([FAULT_PRIOR if f.moved < 0 else FAULT_PRIOR * 4 / len(self.flip) for f in self.faults])
-        return torch.cat([1 - p.sum()[None], p])
 
     def possible(self, xy: Tensor) -> Tensor:
         """``(n, 1 + C)`` bool: the fault would change the pose, and is not another one under another name."""
@@ -358,3 +354,38 @@ def _temperature(scores: Tensor, what: Tensor) -> float:
         if loss < least:
             best, least = float(temperature), loss
     return best
+
+
+def _shares(ratio: np.ndarray, spoilt: np.ndarray, what: np.ndarray) -> np.ndarray:
+    """Return how many of the people have each fault, at most: ``(C,)`` shares.
+
+    The critic was taught with the labels as they are, faults included. Where it says that a pose is r times as likely
+    among poses with a fault planted as among the labels, at most 1 in r of the labels can have that fault. Over all
+    thresholds: the share of labels above it, over the share of planted ones above it, is never less than the share of
+    faulty labels; the least of these bounds is taken (Blanchard et al. 2010, Semi-supervised novelty detection,
+    section 4, https://jmlr.org/papers/v11/blanchard10a.html).
+    """
+    n = len(ratio)
+    counts = np.unique(np.round(np.geomspace(1, max(n // 10, 2), 40)).astype(int))
+    shares = np.full(ratio.shape[1], 1e-4)
+    for fault in range(ratio.shape[1]):
+        planted = np.sort(spoilt[what == fault + 1, fault])
+        if not len(planted):
+            continue
+        threshold = -np.sort(-ratio[:, fault])[counts - 1]
+        caught = 1.0 - np.searchsorted(planted, threshold) / len(planted)
+        bounds = counts[caught > 0.05] / n / caught[caught > 0.05]
+        if len(bounds):
+            shares[fault] = min(float(bounds.min()), MAX_SHARE)
+    return shares
+
+
+def _probability(ratio: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Return ``(n, 1 + C)`` probabilities of nothing wrong and of each fault.
+
+    As the denominator of a ratio is the labels as they are, the probability of a fault is its share times its ratio.
+    """
+    each = share * ratio
+    total = each.sum(1)
+    wrong = np.minimum(total, 1.0 - 0.1 / (1.0 + total))
+    return np.concatenate([1.0 - wrong[:, None], each * (wrong / np.maximum(total, 1e-12))[:, None]], 1)

@@ -220,7 +220,7 @@ def labels_of(dataset: Dataset, name: str = "dataset") -> Labels:
         np.full(n, -1, np.int64),
         has_visibility=False,
     )  # fmt: skip
-    notes = list(getattr(dataset, "notes", ()))
+    notes = [str(n) for n in getattr(dataset, "notes", ())]
     return Labels(name, pictures, [people], notes=notes, load=lambda i, reduce: dataset.image(i, reduce=reduce))
 
 
