@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 import scipy.io
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from poseglass.datasets import LabelledImages, coco, flic, lsp, mat_file, mpii
@@ -95,14 +95,17 @@ def check(data: LabelledImages) -> None:
 
 @few
 @given(document=spoilt(), bad=st.sampled_from(["raise", "drop"]))
-@example(document=GOOD, bad="raise")
 def test_coco_json_with_anything_in_it(tmp_path_factory, document, bad):
     path = tmp_path_factory.getbasetemp() / "fuzz.json"
     path.write_text(json.dumps(document))
-    data = answers(coco, path, bad=bad)
-    if document == GOOD:
-        assert data is not None
-        assert data.num_instances == 2
+    answers(coco, path, bad=bad)
+
+
+def test_the_file_that_is_spoilt_is_good(tmp_path):
+    (tmp_path / "good.json").write_text(json.dumps(GOOD))
+    data = answers(coco, tmp_path / "good.json")
+    assert data is not None
+    assert data.num_instances == 2
 
 
 @few
@@ -213,7 +216,7 @@ def test_a_small_file_that_unpacks_to_much_is_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr(mat_file, "MAX_UNPACKED_BYTES", 100_000)
     scipy.io.savemat(tmp_path / "bomb.mat", {"joints": np.zeros((3, 14, 9000))}, do_compression=True)
     assert (tmp_path / "bomb.mat").stat().st_size < 10_000
-    with pytest.raises(ValueError, match=r"bomb\.mat unpacks to more than 100,000 bytes"):
+    with pytest.raises(ValueError, match=r"bomb\.mat is a damaged .* unpacks to more than 100,000 bytes"):
         lsp(tmp_path / "bomb.mat")
     with h5py.File(tmp_path / "bomb.h5", "w") as file:
         file.create_dataset("part", shape=(10**6, 16, 2), dtype="f8", chunks=(1000, 16, 2), compression="gzip")

@@ -1,12 +1,12 @@
 """Reading MATLAB and HDF5 files of labels: bounded, with errors that name the file."""
 
-import zlib
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
-import scipy.io
+
+from poseglass.datasets.matlab5 import variables
 
 MAX_UNPACKED_BYTES = 2 * 1024**3
 """Of a .mat file, all variables together. MPII's largest has about 120 MB."""
@@ -28,7 +28,7 @@ def is_mat(path: Path) -> bool:
 
 
 def read_mat(path: str | Path, variable: str) -> Any:
-    """Read one variable of a MATLAB file, with structs as dicts, struct arrays and cells as lists or arrays.
+    """Read one variable of a MATLAB file: see ``matlab5.variables`` for what becomes of structs, cells and numbers.
 
     Arrays of one element arrive as the element itself; see ``listed``.
 
@@ -49,20 +49,14 @@ def read_mat(path: str | Path, variable: str) -> Any:
         )
     if not is_mat(path):
         raise ValueError(f"{path} is not a MATLAB file of version 5 to 7.2 (its header says so).")
-    _check_unpacked(path)
     try:
-        found = scipy.io.loadmat(path, variable_names=[variable], simplify_cells=True)
-    except Exception as error:  # scipy raises about a dozen kinds for damaged files, even TypeError and MemoryError
-        raise ValueError(
-            f"{path} is a damaged or truncated MATLAB file ({_first_line(error)}). Fetch it again."
-        ) from error
-    if variable not in found:
-        try:
-            names = ", ".join(name for name, _, _ in scipy.io.whosmat(path)) or "nothing"
-        except Exception:  # the same dozen; the message is about the missing variable
-            names = "unreadable"
-        raise ValueError(f"{path} has no variable {variable!r}, which this dataset is kept in. It has: {names}.")
-    return found[variable]
+        found, names = variables(path.read_bytes(), variable, max_bytes=MAX_UNPACKED_BYTES)
+    except ValueError as error:
+        raise ValueError(f"{path} is a damaged or truncated MATLAB file ({error}). Fetch it again.") from error
+    if found is None:
+        known = ", ".join(names) or "nothing"
+        raise ValueError(f"{path} has no variable {variable!r}, which this dataset is kept in. It has: {known}.")
+    return found
 
 
 def read_hdf5(path: str | Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -134,28 +128,6 @@ def as_number(value: Any) -> float | None:
         return None
     number = float(array.reshape(-1)[0])
     return number if np.isfinite(number) and abs(number) < 1e9 else None
-
-
-def _check_unpacked(path: Path) -> None:
-    """Unpack every compressed variable once, without keeping it, and stop at the bound."""
-    data = path.read_bytes()
-    order = "little" if data[126:128] == b"IM" else "big"
-    place, total = 128, 0
-    while place + 8 <= len(data):
-        kind = int.from_bytes(data[place : place + 4], order)
-        length = int.from_bytes(data[place + 4 : place + 8], order)
-        if kind == 15:  # miCOMPRESSED
-            unpack = zlib.decompressobj()
-            rest = data[place + 8 : place + 8 + length]
-            try:
-                while rest:
-                    total += len(unpack.decompress(rest, 1 << 22))
-                    rest = unpack.unconsumed_tail
-                    if total > MAX_UNPACKED_BYTES:
-                        raise ValueError(f"{path} unpacks to more than {MAX_UNPACKED_BYTES:,} bytes; not read.")
-            except zlib.error as error:
-                raise ValueError(f"{path} is a damaged or truncated MATLAB file ({error}). Fetch it again.") from error
-        place += 8 + length
 
 
 def _first_line(error: BaseException) -> str:
