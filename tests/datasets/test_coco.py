@@ -10,7 +10,7 @@ import pytest
 from poseglass.core.image import write_image
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.skeletons import COCO17, LSP14
-from poseglass.datasets import LabelledImages, coco, mixed, write_coco
+from poseglass.datasets import LabelledImages, coco, mixed, synthetic_people, write_coco
 from poseglass.datasets.sigmas import SIGMA_OF_SPACING, estimate_sigmas
 
 SHARED = Path(__file__).parents[2] / ".." / "shared" / "data"
@@ -420,6 +420,17 @@ def test_pictures_can_be_carried_along(tmp_path):
     np.testing.assert_array_equal(again[0].image, picture)
     assert again.paths[0] == tmp_path / "out" / "images" / "000000000001.png"
     np.testing.assert_array_equal(again.instances(0).xy, data.instances(0).xy)
+
+
+def test_drawn_people_become_a_coco_file(tmp_path):
+    drawn = synthetic_people(2, seed=3, size_wh=(64, 64), people=2, effects=False)
+    write_coco(drawn, tmp_path / "x.json", write_pictures=True)
+    again = coco(tmp_path / "x.json")
+    assert again.skeleton == drawn.skeleton
+    assert again.num_instances == sum(len(drawn.instances(i)) for i in range(2))
+    np.testing.assert_array_equal(again[1].image, drawn[1].image)
+    np.testing.assert_array_equal(again.instances(1).xy, drawn.instances(1).xy)
+    assert len(set(again.everyone.extra["annotation_id"].tolist())) == again.num_instances
 
 
 # -------------------- real files

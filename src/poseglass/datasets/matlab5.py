@@ -2,8 +2,8 @@
 
 The format: MathWorks, "MAT-File Format", level 5 chapters. A variable is a tree of tagged blocks; every length in it is
 checked against the bytes that are there before anything is made of it, so a damaged or hostile file costs one
-``ValueError``. (SciPy's compiled reader is faster and dies of some single changed bytes with a segmentation fault,
-which takes a whole training run along.) What is read: numbers, text, cells and structs.
+``ValueError``. (SciPy's compiled reader dies of some single changed bytes with a segmentation fault, which takes a
+whole training run along, and is no faster with trees of structs.) What is read: numbers, text, cells and structs.
 """
 
 import struct
