@@ -1,6 +1,5 @@
 """``poseglass train``: from a recipe to a run folder."""
 
-import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +8,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from poseglass.engine.evaluate import Evaluation
+from poseglass.engine.processes import from_environment, leave
 from poseglass.engine.recipe import Recipe
 from poseglass.engine.run import Run, RunFolder, prepare
 from poseglass.engine.train import Progress as TrainingProgress
@@ -24,41 +25,77 @@ def train(
     run: Annotated[Path | None, typer.Option("--run", help="Folder of the run; runs/NAME unless given.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run folder's last checkpoint.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard event files too.")] = False,
     show: Annotated[bool, typer.Option("--print", help="Show every value after defaults, and stop.")] = False,
 ) -> None:
-    """Train a network by a recipe. Stop it with Ctrl-C, go on with --resume."""
+    """Train a network by a recipe. Stop it with Ctrl-C, go on with --resume.
+
+    Several processes: torchrun --nproc-per-node N -m poseglass train RECIPE.
+    """
     if recipe is None and not (resume and run is not None):
         raise ValueError("train needs a recipe file, or --resume --run FOLDER to go on with a run.")
     if recipe is None:
         assert run is not None
-        if overrides:
-            raise ValueError("--set changes a new run; a run that is resumed keeps its recipe.")
-        chosen = RunFolder(run).stored_recipe()
+        chosen = RunFolder(run).stored_recipe(overrides or ())
     else:
         chosen = Recipe.read(recipe, overrides or ())
-    console = Console()
+    processes = from_environment()
+    console = Console(quiet=not processes.first)
     if show:
-        console.print_json(chosen.model_dump_json())
+        console.print(chosen.to_toml(), end="", markup=False, highlight=False, soft_wrap=True)
         return
     folder = run or Path("runs") / chosen.name
-    work = prepare(chosen, folder, resume=resume, device=device)
+    try:
+        work = prepare(
+            chosen, folder, resume=resume, device=device, tensorboard=tensorboard, processes=processes
+        )  # fmt: skip
+        if work.complete and work.folder.last.is_file() and work.folder.report.is_file():
+            console.print(
+                f"The run in {folder} is finished: {work.total_steps} of {work.total_steps} steps. "
+                f"Its report is {work.folder.report}. For more epochs start a new run, with "
+                f"--set train.start_from={work.folder.last}.",
+                soft_wrap=True, highlight=False,
+            )  # fmt: skip
+            return
+        _announce(work, console)
+        train_with_bar(work, console)
+    except KeyboardInterrupt as stop:
+        if processes.first:
+            what = str(stop) or "a checkpoint is kept"
+            words = f"poseglass: stopped; {what}. Go on with: poseglass train --resume --run {folder}"
+            Console(stderr=True).print(words, soft_wrap=True, highlight=False, markup=False)
+        raise typer.Exit(130) from None
+    finally:
+        leave()
+
+
+def _announce(work: Run, console: Console) -> None:
     parameters = sum(p.numel() for p in work.loop.network.parameters())
+    together = f", {work.processes.world} processes" if work.processes.world > 1 else ""
     console.print(
-        f"{chosen.name}: {len(work.crops):,} people, {parameters:,} parameters, {chosen.train.epochs} epochs of "
-        f"{work.steps_per_epoch} steps on {work.device}; run folder {folder}"
-    )
+        f"{work.recipe.name}: {len(work.crops):,} people, {parameters:,} parameters, {work.recipe.train.epochs} epochs "
+        f"of {work.steps_per_epoch} steps on {work.device}{together}; run folder {work.folder.path}",
+        soft_wrap=True, markup=False,
+    )  # fmt: skip
+    if work.note:
+        console.print(work.note, soft_wrap=True, markup=False)
     if work.loop.progress.step:
         console.print(f"going on from step {work.loop.progress.step} of {work.total_steps}")
-    # a service manager stops a process with SIGTERM: keep a checkpoint then too
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    train_with_bar(work, console)
-    console.print(f"done: curve, weights and checkpoint are in {folder}")
 
 
-def train_with_bar(work: Run, console: Console) -> None:
-    """Train with a live bar on a terminal, a line an epoch elsewhere."""
+def train_with_bar(work: Run, console: Console) -> Evaluation | None:
+    """Train with a live bar on a terminal, a line an epoch elsewhere; say at the end what came out."""
     with Bar(work, console):
-        work.train()
+        evaluation = work.train()
+    if evaluation is not None:
+        first = work.recipe.evaluate.choose or next(iter(evaluation.figures))
+        figures = {first: evaluation.figures[first]} | {k: v for k, v in evaluation.figures.items() if "/" not in k}
+        words = "  ".join(f"{name} {value:.4f}" for name, value in figures.items())
+        console.print(f"best weights on the validation set: {words}", soft_wrap=True, markup=False)
+    console.print(
+        f"done: report, curve, weights and checkpoint are in {work.folder.path}", soft_wrap=True, markup=False
+    )
+    return evaluation
 
 
 class Bar:
@@ -75,7 +112,7 @@ class Bar:
         self.progress.start()
         done = self.work.loop.progress.step
         self.task = self.progress.add_task("training", total=self.work.total_steps, completed=done, figures="")
-        self.work.on_step, self.work.on_epoch = self.on_step, self.on_epoch
+        self.work.on_step, self.work.on_epoch, self.work.on_warning = self.on_step, self.on_epoch, self.on_warning
         self.last_seconds, self.last_step, self.rate = self.work.loop.progress.seconds, done, 0.0
 
     def __exit__(self, *error: object) -> None:
@@ -89,6 +126,11 @@ class Bar:
             self.last_seconds, self.last_step = progress.seconds, progress.step
         figures = f"loss {sum(terms.values()):.4g}  lr {lr:.2g}  {self.rate:.0f} img/s"
         self.progress.update(self.task, completed=progress.step, figures=figures)
+
+    def on_warning(self, words: str) -> None:
+        """Print what went wrong without ending the run, above the bar."""
+        self.console.print(f"warning: {words}", soft_wrap=True, markup=False)
+        sys.stdout.flush()
 
     def on_epoch(self, row: dict[str, float]) -> None:
         """Print the epoch's figures."""

@@ -1,4 +1,8 @@
-"""Checkpoints: everything a run needs to go on bit for bit, in one file that is whole or absent."""
+"""Checkpoints: everything a run needs to go on bit for bit, in one file that is whole or absent.
+
+The file holds tensors and plain numbers only and is read without running code. It knows nothing of processes: one that
+two processes wrote goes on in one, and the other way round.
+"""
 
 import io
 import pickle
@@ -32,7 +36,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise FileNotFoundError(
-            f"No checkpoint {path}. A run writes it after its first minutes; start without --resume."
+            f"No checkpoint {path}: the run ended before it wrote its first, and starts at its beginning."
         )
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)

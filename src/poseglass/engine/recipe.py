@@ -1,7 +1,10 @@
 """Recipe: everything a training run needs, filled from TOML and the command line. No inheritance, no imports."""
 
+import copy
+import json
+import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -67,7 +70,8 @@ class SchedulePart(Part):
     final_factor: float = Field(default=0.0, ge=0.0)
     milestones: tuple[int, ...] = ()
     factor: float = Field(default=0.1, gt=0.0)
-    patience: int = Field(default=5, ge=1)
+    patience: int = Field(default=5, ge=1, description="Evaluations without a new best before a plateau drops.")
+    max_drops: int = Field(default=0, ge=0, description="Of a plateau schedule, 0 for any number.")
 
 
 class SizeFrom(Part):
@@ -155,12 +159,58 @@ class Recipe(Part):
         Raises:
             RecipeError: An unknown key (the nearest one is named), a value of the wrong kind, a malformed override.
         """
+        data = copy.deepcopy(data)
         for override in overrides:
             apply_override(data, override)
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            raise RecipeError(f"{name}: " + "; ".join(_explain(e) for e in error.errors())) from None
+            raise RecipeError(f"{name}: " + "; ".join(_explain(e) for e in error.errors()) + ".") from None
+
+    def to_toml(self) -> str:
+        """Return every value, defaults included, as TOML that ``read`` takes back."""
+        data = self.model_dump()
+        plain = {k: v for k, v in data.items() if not isinstance(v, dict) or k in ("network", "codec", "input")}
+        lines = [f"{key} = {_toml(value)}" for key, value in plain.items() if value is not None]
+        for key in (k for k in data if k not in plain):
+            lines += ["", f"[{key}]"]
+            lines += [f"{_key(name)} = {_toml(value)}" for name, value in data[key].items() if value is not None]
+        return "\n".join(lines) + "\n"
+
+
+def differences(one: Recipe, other: Recipe) -> dict[str, tuple[Any, Any]]:
+    """Return the dotted keys in which two recipes differ, with both values (None: not there)."""
+    a, b = _flat(one.model_dump()), _flat(other.model_dump())
+    return {key: (a.get(key), b.get(key)) for key in {**a, **b} if a.get(key) != b.get(key)}
+
+
+def _flat(value: Any, path: str = "") -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        items = value.items()
+    elif isinstance(value, list | tuple) and any(isinstance(v, Mapping) for v in value):
+        items = enumerate(value)
+    else:
+        return {path: list(value) if isinstance(value, tuple) else value}
+    return {k: v for key, inner in items for k, v in _flat(inner, f"{path}.{key}" if path else str(key)).items()}
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _toml(name)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
+    if isinstance(value, Mapping):
+        items = ", ".join(f"{_key(k)} = {_toml(v)}" for k, v in value.items() if v is not None)
+        return f"{{ {items} }}" if items else "{}"
+    if isinstance(value, list | tuple):
+        if any(isinstance(v, Mapping) for v in value):
+            return "[\n" + "".join(f"  {_toml(v)},\n" for v in value) + "]"
+        return f"[{', '.join(_toml(v) for v in value)}]"
+    return repr(value)
 
 
 def apply_override(data: dict[str, Any], override: str) -> None:

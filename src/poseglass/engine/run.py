@@ -1,44 +1,69 @@
 """A training run: from a recipe to a folder with curve, checkpoints, weights and report."""
 
-import csv
-import io
-import json
+import copy
+import errno
+import inspect
+import logging
 import os
-import platform
-import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 import poseglass
 from poseglass.codecs import CODECS, Codec
+from poseglass.core.batch import PoseBatch
 from poseglass.core.card import WeightCard
-from poseglass.core.image import write_bytes
 from poseglass.core.sample import Dataset
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.skeletons import SKELETONS
-from poseglass.core.table import build, lookup
+from poseglass.core.table import build, lookup, nearest
 from poseglass.datasets import DATASETS
 from poseglass.datasets.mixed import mixed
 from poseglass.engine.checkpoint import load_checkpoint, save_checkpoint
 from poseglass.engine.crops import Crops, PlaceSampler, load_batches
 from poseglass.engine.ema import MovingAverage
-from poseglass.engine.evaluate import Evaluation, evaluate
-from poseglass.engine.recipe import Recipe, RecipeError
+from poseglass.engine.environment import environment as environment
+from poseglass.engine.environment import source_commit
+from poseglass.engine.evaluate import Evaluation, evaluate, people_to_judge
+from poseglass.engine.finish import finish
+from poseglass.engine.processes import ALONE, Processes, from_environment, join
+from poseglass.engine.recipe import Recipe, RecipeError, differences
+from poseglass.engine.run_folder import RunFolder
 from poseglass.engine.schedule import Schedule
-from poseglass.engine.train import Loop, Progress, choose_precision, fit, make_optimizer, supervised
+from poseglass.engine.signals import asked_to_stop
+from poseglass.engine.tensorboard import Board, check_installed
+from poseglass.engine.train import (
+    Interrupted,
+    Loop,
+    Progress,
+    TrainingStopped,
+    choose_precision,
+    fit,
+    make_optimizer,
+    supervised,
+)
 from poseglass.estimators.topdown import TopDownEstimator
 from poseglass.estimators.weights import load_matching, read_weights, save_weights
+from poseglass.layers.synchronised_norm import synchronise_norms
 from poseglass.losses import LOSSES
 from poseglass.metrics import METRICS
+from poseglass.metrics.metric import Metric
 from poseglass.networks import NETWORKS
 from poseglass.transforms import TRANSFORMS, RandomAffine
+
+RETRY_SECONDS = 30.0
+"""How long after a failed save the next one is tried."""
+
+FREE_TO_CHANGE = (
+    "notes", "data.cache_gb", "train.workers", "train.checkpoint_seconds", "train.flat_after_steps",
+    "evaluate.batch_size",
+)  # fmt: skip
+"""What may differ from the stored recipe when a run goes on: nothing that the weights depend on."""
 
 
 def make(table: Any, part: dict[str, Any], kind: str, **more: Any) -> Any:
@@ -46,10 +71,26 @@ def make(table: Any, part: dict[str, Any], kind: str, **more: Any) -> Any:
 
     Raises:
         LookupError: An unknown name; the nearest is given.
-        RecipeError: Numbers the thing does not take, in its own words.
+        RecipeError: A key that the thing does not take (the nearest one is named), or a value it refuses.
     """
     numbers = {k: v for k, v in part.items() if k != "name"} | more
-    lookup(table, part["name"], kind=kind)
+    constructor = lookup(table, part["name"], kind=kind)
+    if not callable(constructor):
+        raise RecipeError(f"{kind} {part['name']!r} is a {type(constructor).__name__}; a class or function is needed.")
+    if kind == "dataset" and isinstance(numbers.get("skeleton"), str):
+        numbers["skeleton"] = lookup(SKELETONS, numbers["skeleton"], kind="skeleton")
+    try:
+        inspect.signature(constructor).bind(**numbers)
+    except ValueError:  # a constructor that Python cannot look into
+        pass
+    except TypeError as error:
+        known = [k for k in inspect.signature(constructor).parameters if k != "self"]
+        unknown = next((k for k in numbers if k not in known), None)
+        if unknown is None:
+            raise RecipeError(f"{kind} {part['name']!r}: {error}.") from error
+        raise RecipeError(
+            f"{kind} {part['name']!r} takes no {unknown!r}.{nearest(unknown, known)} Known: {', '.join(known)}."
+        ) from error
     try:
         return build(table, part["name"], **numbers)
     except TypeError as error:
@@ -59,10 +100,10 @@ def make(table: Any, part: dict[str, Any], kind: str, **more: Any) -> Any:
 def training_data(recipe: Recipe) -> Dataset:
     """Read the recipe's training sets and join them by joint name in the recipe's skeleton."""
     parts: list[Dataset] = []
-    repeats: list[int] = []
+    repeats: list[float] = []
     for table in recipe.data.train:
         numbers = dict(table)
-        repeats.append(int(numbers.pop("repeat", 1)))
+        repeats.append(float(numbers.pop("repeat", 1)))
         parts.append(make(DATASETS, numbers, "dataset"))
     skeleton = None if recipe.skeleton is None else lookup(SKELETONS, recipe.skeleton, kind="skeleton")
     if len(parts) == 1 and repeats == [1] and skeleton in (None, parts[0].skeleton):
@@ -101,89 +142,10 @@ def make_crops(recipe: Recipe, dataset: Dataset) -> Crops:
     if len(geometric) > 1:
         raise RecipeError("augment takes one random_affine: scale, turn, shift and mirror are one map.")
     photometric = tuple(s for s in steps if not isinstance(s, RandomAffine))
-    return Crops(dataset, recipe.input.spec(), geometric[0] if geometric else None, photometric, recipe.seed)
-
-
-def environment() -> dict[str, str]:
-    """Return what a figure should be kept with: machine, versions, commit."""
-    cpu = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), cpu)
-    except OSError:
-        pass
-    return {
-        "poseglass": poseglass.__version__,
-        "commit": source_commit(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "system": f"{platform.system()} {platform.machine()}",
-        "cpu": f"{cpu}, {torch.get_num_threads()} threads",
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
-    }
-
-
-def source_commit() -> str:
-    """Return the commit of the source tree this runs from, with "+changes" if it was edited, or "" outside one."""
-    here = Path(__file__).parent
-
-    def git(*words: str) -> str:
-        done = subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, timeout=10, check=True)
-        return done.stdout.strip()
-
-    try:
-        if not git("ls-files", "--error-unmatch", Path(__file__).name):
-            return ""
-        return git("rev-parse", "--short=12", "HEAD") + ("+changes" if git("status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.SubprocessError):
-        return ""
-
-
-class RunFolder:
-    """The files of a run: recipe, environment, curve, checkpoint, best weights."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.checkpoint = path / "checkpoint.pt"
-        self.curve = path / "curve.csv"
-        self.best = path / "best.safetensors"
-        self.last = path / "last.safetensors"
-        self.report = path / "report.html"
-        self.recipe = path / "recipe.json"
-
-    def create(self, recipe: Recipe) -> None:
-        """Make the folder for a new run.
-
-        Raises:
-            FileExistsError: It holds a run already.
-        """
-        if self.path.exists() and any(self.path.iterdir()):
-            raise FileExistsError(
-                f"The run folder {self.path} is not empty. Go on with it by --resume, or name another with --run."
-            )
-        self.path.mkdir(parents=True, exist_ok=True)
-        write_bytes(self.recipe, recipe.model_dump_json(indent=1).encode())
-        write_bytes(self.path / "environment.json", json.dumps(environment(), indent=1).encode())
-
-    def stored_recipe(self) -> Recipe:
-        """Read the recipe this run was started with.
-
-        Raises:
-            FileNotFoundError: The folder holds no run.
-        """
-        if not self.recipe.is_file():
-            raise FileNotFoundError(f"{self.path} holds no run to go on with: there is no {self.recipe.name} in it.")
-        return Recipe.from_dict(json.loads(self.recipe.read_text()), name=str(self.recipe))
-
-    def write_curve(self, rows: list[dict[str, float]]) -> None:
-        """Write the curve so far as CSV, a row an epoch; columns are the union of all rows' names."""
-        names = list(dict.fromkeys(name for row in rows for name in row))
-        text = io.StringIO()
-        writer = csv.DictWriter(text, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({k: f"{v:.6g}" for k, v in row.items()} for row in rows)
-        write_bytes(self.curve, text.getvalue().encode())
+    return Crops(
+        dataset, recipe.input.spec(), geometric[0] if geometric else None, photometric, recipe.seed,
+        sizes_wh=tuple(crop_sizes(recipe)),
+    )  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -200,9 +162,19 @@ class Run:
     sizes_wh: list[tuple[int, int]]
     steps_per_epoch: int
     device: torch.device
+    processes: Processes = ALONE
+    tensorboard: bool = False
+    note: str = ""
     on_epoch: Callable[[dict[str, float]], None] | None = None
     on_step: Callable[[Progress, dict[str, float], float], None] | None = None
-    _saved_at: float = field(default_factory=time.monotonic)
+    on_warning: Callable[[str], None] = logging.getLogger("poseglass").warning
+    _save_at: float = field(init=False)
+    _saved_step: int = field(init=False)
+    _unsaved: set[str] = field(default_factory=set, init=False)
+
+    def __post_init__(self) -> None:
+        self._save_at = time.monotonic() + self.recipe.train.checkpoint_seconds
+        self._saved_step = self.loop.progress.step
 
     @property
     def total_steps(self) -> int:
@@ -210,21 +182,32 @@ class Run:
         return self.steps_per_epoch * self.recipe.train.epochs
 
     @property
+    def complete(self) -> bool:
+        """Whether nothing is left to train."""
+        progress = self.loop.progress
+        return progress.step >= self.total_steps and not progress.epoch_due(self.steps_per_epoch)
+
+    @property
     def trained(self) -> nn.Module:
         """The network whose figures count: the moving average where there is one."""
         return self.loop.network if self.loop.ema is None else self.loop.ema.network
 
-    def estimator(self) -> TopDownEstimator:
-        """Return the user's estimator over the weights as they stand."""
+    def estimator(self, network: nn.Module | None = None) -> TopDownEstimator:
+        """Return the user's estimator over the weights as they stand, or over others."""
         return TopDownEstimator(
-            self.trained, self.codec, self.crops.skeleton, self.recipe.input.spec(self.sizes_wh[-1]),
+            network or self.trained, self.codec, self.crops.skeleton, self.recipe.input.spec(self.sizes_wh[-1]),
             flip_test=self.recipe.evaluate.flip_test, batch_size=self.recipe.evaluate.batch_size,
         )  # fmt: skip
 
-    def measure(self, dataset: Dataset) -> Evaluation:
-        """Evaluate the weights as they stand."""
-        metrics = [make(METRICS, part, "metric") for part in self.recipe.evaluate.metrics]
-        return evaluate(self.estimator(), dataset, metrics)
+    def metrics(self) -> list[Metric]:
+        """Return fresh metrics of the recipe."""
+        return [make(METRICS, part, "metric") for part in self.recipe.evaluate.metrics]
+
+    def measure(
+        self, dataset: Dataset, network: nn.Module | None = None, *, on_image: Callable[[], None] | None = None
+    ) -> Evaluation:
+        """Evaluate the weights as they stand, or others."""
+        return evaluate(self.estimator(network), dataset, self.metrics(), on_image=on_image)
 
     def card(self, results: dict[str, float]) -> WeightCard:
         """Return the card for the weights as they stand."""
@@ -235,34 +218,91 @@ class Run:
             skeleton=self.crops.skeleton,
             input=self.recipe.input.spec(self.sizes_wh[-1]),
             results=results,
-            recipe=self.recipe.model_dump_json(),
+            recipe=self.recipe.to_toml(),
             commit=source_commit(),
             poseglass=poseglass.__version__,
         )
 
-    def save(self) -> None:
-        """Write the checkpoint now."""
-        save_checkpoint(self.folder.checkpoint, self.loop.state())
-        self._saved_at = time.monotonic()
+    def save(self) -> bool:
+        """Write the checkpoint now; where that fails, say so, and leave the one before as it is.
 
-    def train(self) -> None:
-        """Train to the end, saving on the way.
+        Returns:
+            Whether it was written.
+
+        Raises:
+            TrainingStopped: A weight is NaN or infinite; no checkpoint is made of that.
+        """
+        bad = self.loop.not_finite()
+        if bad:
+            raise TrainingStopped(
+                f"After step {self.loop.progress.step} {len(bad)} weights are not finite, {bad[0]!r} first. Set "
+                f"train.clip_norm=1.0 or lower train.optimizer.lr. The checkpoint of step {self._saved_step} is whole."
+            )
+        # "made_with" tells a later process whether it can go on bit for bit
+        state = {**self.loop.state(), "made_with": made_with(self.device, self.processes)}
+        written = self._write("checkpoint", lambda: save_checkpoint(self.folder.checkpoint, state))
+        wait = self.recipe.train.checkpoint_seconds
+        self._save_at = time.monotonic() + (wait if written else min(wait, RETRY_SECONDS))
+        if written:
+            self._saved_step = self.loop.progress.step
+        return written
+
+    def _write(self, what: str, work: Callable[[], None]) -> bool:
+        """Write a file if that is possible; the first failure in a row is told, and when it works again."""
+        try:
+            work()
+        except OSError as error:
+            if what not in self._unsaved:
+                self.on_warning(
+                    f"The {what} could not be written to {self.folder.path} ({_reason(error)}). Training goes on and "
+                    "tries again; what was there before is untouched."
+                )
+            self._unsaved.add(what)
+            return False
+        if what in self._unsaved:
+            self._unsaved.remove(what)
+            self.on_warning(f"The {what} could be written again.")
+        return True
+
+    def train(self) -> Evaluation | None:
+        """Train to the end, saving on the way; then measure the best weights and write the report.
+
+        Returns:
+            What the best weights reach on the validation set, if there is one; in the first process only.
 
         Raises:
             TrainingStopped: The loss is not finite, or flat.
-            KeyboardInterrupt: After a checkpoint has been kept.
+            KeyboardInterrupt: Somebody asked to stop; a checkpoint has been kept.
+            OSError: At the end the weights could not be written.
         """
-        part = self.recipe.train
+        if not self.complete:
+            with asked_to_stop() as asked:
+                self._fit(asked)
+        if not self.processes.first:
+            return None
+        if self._unsaved:
+            self._write_now()
+        return finish(self)
+
+    def _fit(self, asked: Callable[[], bool]) -> None:
+        part, processes = self.recipe.train, self.processes
         sampler = PlaceSampler(
             len(self.crops), batch_size=part.batch_size, sizes_wh=self.sizes_wh, seed=self.recipe.seed,
-            start_step=self.loop.progress.step,
+            start_step=self.loop.progress.step, rank=processes.rank, world=processes.world,
         )  # fmt: skip
+        # Starting a loader draws a number from torch's generator, at another place in a run that goes on.
+        generator = torch.get_rng_state()
+        batches = load_batches(self.crops, sampler, workers=part.workers)
+        torch.set_rng_state(generator)
+        board = None
+        if self.tensorboard and processes.first:
+            board = Board(self.folder.path, start_step=self.loop.progress.step)
         try:
             fit(
                 self.loop,
-                load_batches(self.crops, sampler, workers=part.workers),
+                self._told_plainly(batches),
                 supervised(self.codec, lookup(LOSSES, self.recipe.loss, kind="loss")),
-                _Saver(self),
+                _Keeper(self, asked, board),
                 spec=self.recipe.input.spec(),
                 steps_per_epoch=self.steps_per_epoch,
                 total_steps=self.total_steps,
@@ -270,69 +310,314 @@ class Run:
                 precision=choose_precision(part.precision, self.device),
                 clip_norm=part.clip_norm,
                 flat_after_steps=part.flat_after_steps,
+                processes=processes,
             )
-        except KeyboardInterrupt:
-            self.save()
+        except Interrupted:
+            if processes.first and not self.save():
+                raise Interrupted(
+                    f"the checkpoint of step {self.loop.progress.step} could not be written, that of step "
+                    f"{self._saved_step} is kept"
+                ) from None
             raise
+        finally:
+            if board is not None:
+                board.close()
+
+    def _told_plainly(self, batches: Iterator[PoseBatch]) -> Iterator[PoseBatch]:
+        """Yield the batches; an error of a loader process is raised in its own words, after a checkpoint."""
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except (ValueError, LookupError, OSError, RuntimeError) as error:
+                if self.processes.first:
+                    self.save()
+                raise _own_words(error) from error
+            yield batch
+
+    def _write_now(self) -> None:
+        """Write at the end what could not be written on the way.
+
+        Raises:
+            OSError: Still not possible.
+        """
+        try:
+            save_checkpoint(
+                self.folder.checkpoint, {**self.loop.state(), "made_with": made_with(self.device, self.processes)}
+            )
+            self.folder.write_curve(self.loop.progress.rows)
+        except OSError as error:
+            raise OSError(
+                f"All {self.total_steps} steps are done, but the last checkpoint could not be written to "
+                f"{self.folder.path} ({_reason(error)}). Make room, then --resume: it repeats the steps after step "
+                f"{self._saved_step}."
+            ) from error
+        self._unsaved.clear()
 
 
-class _Saver:
-    """Keeps the folder up to date while a run trains."""
+class _Keeper:
+    """Keeps the folder up to date while a run trains, and passes on what happens. Only the first process writes."""
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
+    def __init__(self, run: Run, asked: Callable[[], bool], board: Board | None) -> None:
+        self.run, self.stop_wanted, self.board = run, asked, board
 
     def on_step(self, progress: Progress, terms: dict[str, float], lr: float) -> None:
         run = self.run
+        if not run.processes.first:
+            return
         if run.on_step is not None:
             run.on_step(progress, terms, lr)
-        if time.monotonic() - run._saved_at > run.recipe.train.checkpoint_seconds:
+        if self.board is not None and progress.step % 20 == 0:
+            self.board.write({"train/loss": sum(terms.values()), "train/lr": lr}, progress.step)
+        if time.monotonic() > run._save_at:
             run.save()
+
+    def measure(self, progress: Progress, row: dict[str, float]) -> None:
+        run, part = self.run, self.run.recipe.evaluate
+        if run.val is None or not part.metrics:
+            run.loop.schedule.observe(-row["loss"])
+            return
+        last = progress.step >= run.total_steps
+        if int(row["epoch"]) % part.every_epochs and not last:
+            return
+        figures: dict[str, float] | None = None
+        if run.processes.first:
+            try:
+                figures = run.measure(run.val, on_image=self._leave_if_asked).figures
+            except Interrupted:
+                figures = None
+        figures = run.processes.share(figures)
+        if figures is None:
+            raise Interrupted
+        row |= {f"val/{name}": value for name, value in figures.items()}
+        chosen = figures[part.choose or next(iter(figures))]
+        run.loop.schedule.observe(chosen)
+        if chosen > progress.best and run.processes.first:
+            card = run.card({f"val {k}": v for k, v in figures.items()})
+            if run._write("best weights", lambda: save_weights(run.folder.best, run.trained.state_dict(), card)):
+                progress.best = chosen
 
     def on_epoch(self, progress: Progress, row: dict[str, float]) -> None:
         run = self.run
-        epoch, part = int(row["epoch"]), run.recipe.evaluate
-        last = progress.step >= run.total_steps
-        if run.val is not None and part.metrics and (epoch % part.every_epochs == 0 or last):
-            figures = run.measure(run.val).figures
-            row |= {f"val/{name}": value for name, value in figures.items()}
-            chosen = figures[part.choose or next(iter(figures))]
-            run.loop.schedule.observe(chosen)
-            if chosen > progress.best:
-                progress.best = chosen
-                save_weights(
-                    run.folder.best, run.trained.state_dict(), run.card({f"val {k}": v for k, v in figures.items()})
-                )
-        else:
-            run.loop.schedule.observe(-row["loss"]) if run.val is None else None
-        run.folder.write_curve(progress.rows)
+        if not run.processes.first:
+            return
+        run._write("curve", lambda: run.folder.write_curve(progress.rows))
         run.save()
+        if self.board is not None:
+            self.board.write({k: v for k, v in row.items() if k not in ("epoch", "step")}, progress.step, flush=True)
         if run.on_epoch is not None:
             run.on_epoch(row)
 
+    def _leave_if_asked(self) -> None:
+        if self.stop_wanted():
+            raise Interrupted
 
-def prepare(recipe: Recipe, folder: Path, *, resume: bool = False, device: str = "auto") -> Run:
-    """Read the data, build the network, and open or reopen the run folder.
+
+def _reason(error: OSError) -> str:
+    """Return why a file could not be written: "No space left on device"."""
+    return os.strerror(error.errno) if error.errno in errno.errorcode else str(error)
+
+
+def _own_words(error: Exception) -> Exception:
+    """Return an error of a loader process without the traceback that the loader wraps it in."""
+    text = str(error)
+    if isinstance(error, RuntimeError) and text.startswith("DataLoader worker"):
+        return RuntimeError(
+            f"{text.splitlines()[0]} The system may have ended it for want of memory: lower train.workers or "
+            "train.batch_size, or set train.workers=0 to see what it says."
+        )
+    if not text.startswith("Caught "):
+        return error
+    own = text.rpartition(f"\n{type(error).__name__}: ")[2].strip()
+    return type(error)(own or text)
+
+
+def made_with(device: torch.device, processes: Processes = ALONE) -> dict[str, str | int]:
+    """Return what has to be the same for a run to go on bit for bit."""
+    return {
+        "torch": str(torch.__version__),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "threads": torch.get_num_threads(),
+        "processes": processes.world,
+    }
+
+
+def choose_device(wanted: str, processes: Processes = ALONE) -> torch.device:
+    """Return the device to train on; "auto" takes CUDA where there is one, each process its own.
+
+    Raises:
+        ValueError: No such device, here or anywhere.
+    """
+    here = torch.cuda.is_available()
+    if wanted == "auto":
+        wanted = "cuda" if here else "cpu"
+    try:
+        device = torch.device(wanted)
+    except RuntimeError:
+        raise ValueError(f"device must be auto, cpu, cuda, cuda:0, ..., got {wanted!r}.") from None
+    if device.type == "cuda":
+        if not here:
+            raise ValueError(
+                f"device {wanted!r} is not available: this PyTorch ({torch.__version__}) sees no GPU. "
+                "Take --device cpu."
+            )
+        if device.index is None:
+            device = torch.device("cuda", processes.local_rank)
+        if device.index >= torch.cuda.device_count():
+            raise ValueError(
+                f"device 'cuda:{device.index}' is not available: there are {torch.cuda.device_count()} GPUs, counted "
+                "from 0."
+            )
+        return device
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"device {wanted!r} is not available: {str(error).splitlines()[0]}") from None
+    return device
+
+
+def crop_sizes(recipe: Recipe) -> list[tuple[int, int]]:
+    """Return the crop size ``(width, height)`` of every epoch."""
+    sizes = [recipe.input.size_wh] * recipe.train.epochs
+    for change in sorted(recipe.train.sizes, key=lambda c: c.epoch):
+        sizes[change.epoch :] = [change.size_wh] * len(sizes[change.epoch :])
+    return sizes
+
+
+def check_shapes(network: nn.Module, codec: Codec, sizes_wh: list[tuple[int, int]]) -> None:
+    """Run the network without numbers (on the meta device) and compare its maps with the codec's targets.
+
+    Raises:
+        RecipeError: A size the network does not take, or maps of another shape than the codec draws.
+    """
+    hollow = copy.deepcopy(network).to("meta").eval()
+    for width, height in dict.fromkeys(sizes_wh):
+        images = torch.empty(2, 3, height, width, device="meta")
+        try:
+            with torch.no_grad():
+                maps = hollow(images)[-1]["heatmap"]
+        except ValueError as error:
+            raise RecipeError(f"input.size_wh or train.sizes: {error}") from None
+        except (RuntimeError, NotImplementedError, LookupError, TypeError):
+            return  # a network of one's own that cannot run without numbers, or gives something else
+        keypoints = maps.shape[1]
+        point = torch.zeros(2, 1, keypoints, 2)
+        batch = PoseBatch(
+            torch.zeros(2, 3, height, width), point, point[..., 0], torch.zeros(2, 1, 4), torch.zeros(2, 2, 3), []
+        )
+        target = codec.encode(batch)["heatmap"]
+        if maps.shape != target.shape:
+            raise RecipeError(
+                f"The network's maps are {tuple(maps.shape[-2:])} (h, w) for an input of {height} x {width}, the "
+                f"codec draws {tuple(target.shape[-2:])}. Set codec.stride to {height // maps.shape[-2]}."
+            )
+
+
+def check_evaluation(recipe: Recipe, val: Dataset | None, skeleton: Skeleton) -> None:
+    """Judge the first labelled image by itself, so that a figure that cannot be had is found before hours of training.
+
+    Raises:
+        RecipeError: ``evaluate.choose`` names no figure of the metrics.
+        ValueError, LookupError: In the words of the metric: nobody labelled, a length missing, no keypoint shared.
+    """
+    metrics = [make(METRICS, part, "metric") for part in recipe.evaluate.metrics]
+    if val is None or not metrics:
+        return
+    people = next((p for i in range(len(val)) if len(p := people_to_judge(val.instances(i)))), None)
+    if people is None:
+        raise ValueError(
+            f"None of the {len(val)} images of data.val has a labelled person with a box: nothing to choose weights "
+            "by. Look at the data with `poseglass check`."
+        )
+    found = people if skeleton == val.skeleton else people.in_skeleton(skeleton).in_skeleton(val.skeleton)
+    figures: dict[str, float] = {}
+    for metric in metrics:
+        metric.update(found, people)
+        figures |= metric.compute()
+    choose = recipe.evaluate.choose
+    if choose is not None and choose not in figures:
+        raise RecipeError(
+            f"evaluate.choose is {choose!r}, which none of the metrics gives.{nearest(choose, figures)} "
+            f"Known: {', '.join(figures)}."
+        )
+
+
+def check_unchanged(recipe: Recipe, folder: RunFolder) -> None:
+    """Raise if a recipe differs from the one a run was started with, in what the weights depend on.
+
+    Raises:
+        RecipeError: It does; the first such key is named.
+    """
+    changed = differences(folder.stored_recipe(), recipe)
+    for key, (before, now) in changed.items():
+        if key not in FREE_TO_CHANGE:
+            raise RecipeError(
+                f"The run in {folder.path} was started with {key} = {before!r}, not {now!r}; a run that goes on keeps "
+                f"its recipe. Leave the recipe out (--resume --run {folder.path}), or start a new run. "
+                f"Free to change: {', '.join(FREE_TO_CHANGE)}."
+            )
+
+
+def prepare(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    resume: bool = False,
+    device: str = "auto",
+    tensorboard: bool = False,
+    processes: Processes | None = None,
+) -> Run:
+    """Read the data, build the network, check all that can be checked, and open or reopen the run folder.
 
     Args:
         recipe: In full.
         folder: Of the run; new, unless resuming.
-        resume: Go on from the folder's checkpoint.
+        resume: Go on from the folder's checkpoint, or from the beginning where none was written.
         device: "auto", "cpu", "cuda", ...
+        tensorboard: Write event files too.
+        processes: Of the run; None asks the environment, as torchrun sets it.
 
     Raises:
-        RecipeError, LookupError, ValueError, FileNotFoundError, FileExistsError: In the words of what went wrong.
+        RecipeError, LookupError, ValueError, RuntimeError, OSError: In the words of what went wrong; a new run's
+            folder has not been made then.
     """
+    processes = from_environment() if processes is None else processes
     part = recipe.train
     run_folder = RunFolder(folder)
-    state = load_checkpoint(run_folder.checkpoint) if resume else None
-    target = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    target = choose_device(device, processes)
+    if part.batch_size % processes.world:
+        raise RecipeError(
+            f"train.batch_size is {part.batch_size}, which does not divide among {processes.world} processes. "
+            f"Set it to a multiple of {processes.world}."
+        )
+    if tensorboard:
+        check_installed()
+    join(processes, target)
+    state = None
+    if resume:
+        check_unchanged(recipe, run_folder)
+        processes.once(run_folder.reopen)
+        # a run that was ended before its first checkpoint goes on from its beginning
+        state = load_checkpoint(run_folder.checkpoint) if run_folder.checkpoint.exists() else None
     torch.manual_seed(recipe.seed)
     codec = make(CODECS, recipe.codec, "codec")
+    lookup(LOSSES, recipe.loss, kind="loss")
     crops = make_crops(recipe, training_data(recipe))
+    if recipe.data.cache_gb > 0:
+        crops = crops.cached(int(recipe.data.cache_gb * 1e9))
     val = validation_data(recipe)
+    check_evaluation(recipe, val, crops.skeleton)
     network, table = make_network(recipe, crops.skeleton)
-    if part.start_from is not None:
+    sizes = crop_sizes(recipe)
+    check_shapes(network, codec, sizes)
+    steps_per_epoch = len(crops) // part.batch_size
+    if steps_per_epoch < 1:
+        raise RecipeError(
+            f"train.batch_size is {part.batch_size}, but there are only {len(crops)} people. "
+            f"Set it to at most {len(crops)}."
+        )
+    if part.start_from is not None and state is None:
         weights, card = read_weights(part.start_from)
         load_matching(
             network,
@@ -341,28 +626,35 @@ def prepare(recipe: Recipe, folder: Path, *, resume: bool = False, device: str =
             to_keypoints=crops.skeleton.keypoints,
             source=card.name,
         )
+    if processes.world > 1:
+        network = synchronise_norms(network, target)
     network = network.to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = make_optimizer(network, part.optimizer)
-    sizes = [recipe.input.size_wh] * part.epochs
-    for change in sorted(part.sizes, key=lambda c: c.epoch):
-        sizes[change.epoch :] = [change.size_wh] * len(sizes[change.epoch :])
-    steps_per_epoch = len(crops) // part.batch_size
-    if steps_per_epoch < 1:
-        raise RecipeError(
-            f"train.batch_size is {part.batch_size}, but there are only {len(crops)} people. "
-            f"Set it to at most {len(crops)}."
-        )
     loop = Loop(
         network,
-        optimizer,
+        make_optimizer(network, part.optimizer),
         Schedule(part.schedule, steps_per_epoch * part.epochs, steps_per_epoch),
-        MovingAverage(network, part.ema_decay) if part.ema_decay else None,
+        MovingAverage(network, part.ema_decay) if part.ema_decay and processes.first else None,
         Progress(),
     )
     if state is not None:
         loop.restore(state)
-        run_folder.write_curve(loop.progress.rows)
-    else:
-        run_folder.create(recipe)
+    elif not resume:
+        processes.once(lambda: run_folder.create(recipe))
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
-    return Run(recipe, run_folder, loop, crops, val, codec, table, sizes, steps_per_epoch, target)
+    run = Run(
+        recipe, run_folder, loop, crops, val, codec, table, sizes, steps_per_epoch, target, processes, tensorboard
+    )
+    if state is not None and processes.first:
+        run.note = changed_circumstances(state.get("made_with"), made_with(target, processes))
+        run._write("curve", lambda: run_folder.write_curve(loop.progress.rows))
+    return run
+
+
+def changed_circumstances(before: Any, now: dict[str, str | int]) -> str:
+    """Return a sentence if a run goes on under other circumstances than it was saved under, else an empty string."""
+    if not isinstance(before, dict):
+        return ""
+    changed = [f"{k} {before[k]} before, {now[k]} now" for k in now if before.get(k, now[k]) != now[k]]
+    if not changed:
+        return ""
+    return f"Going on under other circumstances ({'; '.join(changed)}): the result will agree, but not bit for bit."

@@ -45,6 +45,8 @@ class Schedule:
     def observe(self, value: float) -> None:
         """Take an evaluation's figure (higher is better): after ``patience`` without a new best the rate drops.
 
+        It does so ``max_drops`` times, or as often as it comes to that if ``max_drops`` is 0. NaN is no new best.
+
         Source:
             Newell et al. 2016, section 3.2: the rate is cut once by 5 when validation accuracy plateaus.
         """
@@ -54,7 +56,8 @@ class Schedule:
             self.best, self.bad_epochs = value, 0
             return
         self.bad_epochs += 1
-        if self.bad_epochs >= self.part.patience:
+        may_drop = self.part.max_drops == 0 or self.dropped < self.part.max_drops
+        if self.bad_epochs >= self.part.patience and may_drop:
             self.dropped, self.bad_epochs = self.dropped + 1, 0
 
     def state(self) -> dict[str, Any]:

@@ -9,11 +9,13 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from poseglass.codecs import Codec
 from poseglass.core.batch import PoseBatch
 from poseglass.core.card import InputSpec
 from poseglass.engine.ema import MovingAverage
+from poseglass.engine.processes import ALONE, Processes
 from poseglass.engine.recipe import OptimizerPart
 from poseglass.engine.schedule import Schedule
 from poseglass.estimators.topdown import normalise
@@ -26,6 +28,10 @@ Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 class TrainingStopped(RuntimeError):
     """Training cannot go on usefully; the message says why and what to try."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Somebody asked training to stop (Ctrl-C, SIGTERM), and it did so between two steps."""
 
 
 def supervised(codec: Codec, loss: Loss) -> Step:
@@ -81,13 +87,13 @@ class Progress:
 
     Args:
         step: Optimiser steps done.
-        images: Crops seen in the present epoch by this process.
+        images: Crops seen in the present epoch, by all processes together.
         sums: Sums of each loss term over the present epoch's steps.
         steps_summed: Number of steps in those sums.
         first_loss: Mean total loss of the first steps, the yardstick of the flat-loss stop.
         first_count: Steps in that mean.
         recent_loss: Moving average of the total loss.
-        rows: The curve so far, a row an epoch.
+        rows: The curve so far, a row an epoch; one row short while the last epoch's evaluation is due.
         best: Best figure so far.
         seconds: Training time in earlier processes.
     """
@@ -112,16 +118,29 @@ class Progress:
         """Rebuild what ``state`` gave."""
         return cls(**state)
 
+    def epoch_due(self, steps_per_epoch: int) -> bool:
+        """Whether the last epoch's steps are done but its row is not in the curve yet."""
+        epochs, rest = divmod(self.step, steps_per_epoch)
+        return rest == 0 and len(self.rows) < epochs
+
 
 class Listener(Protocol):
-    """Is told how training goes; draws a bar, writes files."""
+    """Is told how training goes: draws a bar, measures, writes files, passes on the wish to stop."""
+
+    def stop_wanted(self) -> bool:
+        """Whether somebody asked for an end; asked after every step."""
+        ...
 
     def on_step(self, progress: Progress, terms: dict[str, float], lr: float) -> None:
-        """After every optimiser step; the place to save by time."""
+        """After every optimiser step but an epoch's last; the place to save by time."""
+        ...
+
+    def measure(self, progress: Progress, row: dict[str, float]) -> None:
+        """Add figures to the row of a finished epoch. Nothing else may change if it raises."""
         ...
 
     def on_epoch(self, progress: Progress, row: dict[str, float]) -> None:
-        """After every epoch, with its means; may add figures to the row."""
+        """After every epoch, its row in the curve; the place to save."""
         ...
 
 
@@ -166,6 +185,11 @@ class Loop:
         self.progress = Progress.from_state(state["progress"])
         torch.set_rng_state(state["rng"])
 
+    def not_finite(self) -> list[str]:
+        """Return the names of weights that are NaN or infinite."""
+        state = self.network.state_dict()
+        return [n for n, value in state.items() if value.is_floating_point() and not bool(value.isfinite().all())]
+
 
 def fit(
     loop: Loop,
@@ -180,9 +204,12 @@ def fit(
     precision: torch.dtype = torch.float32,
     clip_norm: float = 0.0,
     flat_after_steps: int = 500,
-    train_network: nn.Module | None = None,
+    processes: Processes = ALONE,
 ) -> None:
     """Train until ``total_steps``; goes on from ``loop.progress``.
+
+    Several processes each train on their part of every batch: gradients are averaged over them, and so are the losses
+    that are logged and judged, so all of them take the same steps and stop together.
 
     Args:
         loop: Network, optimiser, schedule, average and progress; changed in place.
@@ -196,21 +223,27 @@ def fit(
         precision: Of autocast; float32 switches it off.
         clip_norm: Largest gradient norm, 0 for no clipping.
         flat_after_steps: Stop if the loss has not fallen by 1 % after this many steps, 0 for never.
-        train_network: What is called instead of ``loop.network``, e.g. its DDP wrapper.
+        processes: Of the run.
 
     Raises:
         TrainingStopped: The loss is not finite, or flat.
+        Interrupted: The listener wanted to stop; every part of ``loop`` is as after a whole step.
     """
     progress = loop.progress
-    network = train_network if train_network is not None else loop.network
     device = next(loop.network.parameters()).device
+    network = parallel(loop.network, device, processes)
     network.train()
-    while progress.step < total_steps:
+    while True:
+        if progress.epoch_due(steps_per_epoch):
+            _end_epoch(loop, listener, steps_per_epoch, base_lr)
+            network.train()
+        if progress.step >= total_steps:
+            return
         started = time.perf_counter()
         batch = next(batches)
-        factor = loop.schedule.factor(progress.step)
+        lr = base_lr * loop.schedule.factor(progress.step)
         for group in loop.optimizer.param_groups:
-            group["lr"] = base_lr * factor
+            group["lr"] = lr
         batch = batch.to(device)
         batch.images = normalise(batch.images, spec)
         autocast: AbstractContextManager = (
@@ -219,41 +252,60 @@ def fit(
         with autocast:
             terms = step(network, batch)
         loss = torch.stack(list(terms.values())).sum()
-        values = {name: float(value.detach()) for name, value in terms.items()}
-        total = sum(values.values())
-        if not math.isfinite(total):
-            raise TrainingStopped(_not_finite(progress.step, values, base_lr * factor))
         loop.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        # The losses of all processes, and whether any of them was told to stop: one message a step, and on a GPU one
+        # wait a step, when forward and backward are already under way.
+        told = torch.tensor([float(listener.stop_wanted())], device=device)
+        *means, stop = processes.mean(torch.cat([torch.stack(list(terms.values())).detach().float(), told])).tolist()
+        values = dict(zip(terms, means, strict=True))
+        total = sum(means)
+        if not math.isfinite(total):
+            raise TrainingStopped(_not_finite("loss", progress.step, values, lr))
         if clip_norm > 0:
-            torch.nn.utils.clip_grad_norm_(loop.network.parameters(), clip_norm)
+            norm = float(torch.nn.utils.clip_grad_norm_(loop.network.parameters(), clip_norm))
+            if not math.isfinite(norm):
+                raise TrainingStopped(_not_finite("gradient", progress.step, values, lr))
         loop.optimizer.step()
         if loop.ema is not None:
             loop.ema.update(loop.network)
         progress.step += 1
-        progress.images += len(batch)
+        progress.images += len(batch) * processes.world
         progress.steps_summed += 1
         for name, value in values.items():
             progress.sums[name] = progress.sums.get(name, 0.0) + value
         progress.seconds += time.perf_counter() - started
         _watch_flat(progress, total, flat_after_steps)
-        epoch_ends = progress.step % steps_per_epoch == 0
-        if not epoch_ends:
-            listener.on_step(progress, values, base_lr * factor)
-            continue
-        means = {name: value / progress.steps_summed for name, value in progress.sums.items()}
-        row = {
-            "epoch": float(progress.step // steps_per_epoch),
-            "step": float(progress.step),
-            "lr": base_lr * factor,
-            "loss": sum(means.values()),
-            **means,
-            "train_seconds": progress.seconds,
-        }
-        progress.rows.append(row)
-        progress.sums, progress.steps_summed, progress.images = {}, 0, 0
-        listener.on_epoch(progress, row)
-        network.train()
+        if stop:
+            raise Interrupted
+        if progress.step % steps_per_epoch:
+            listener.on_step(progress, values, lr)
+
+
+def parallel(network: nn.Module, device: torch.device, processes: Processes) -> nn.Module:
+    """Return what is called in the place of the network: alone itself, else a wrapper that averages gradients."""
+    if processes.world == 1:
+        return network
+    # Buffers are batch norm's statistics, which synchronised norms keep equal in all processes.
+    devices = [device] if device.type == "cuda" else None
+    return DistributedDataParallel(network, device_ids=devices, broadcast_buffers=False)
+
+
+def _end_epoch(loop: Loop, listener: Listener, steps_per_epoch: int, base_lr: float) -> None:
+    progress = loop.progress
+    means = {name: value / max(progress.steps_summed, 1) for name, value in progress.sums.items()}
+    row = {
+        "epoch": float(progress.step // steps_per_epoch),
+        "step": float(progress.step),
+        "lr": base_lr * loop.schedule.factor(progress.step - 1),
+        "loss": sum(means.values()),
+        **means,
+        "train_seconds": progress.seconds,
+    }
+    listener.measure(progress, row)
+    progress.rows.append(row)
+    progress.sums, progress.steps_summed, progress.images = {}, 0, 0
+    listener.on_epoch(progress, row)
 
 
 def _watch_flat(progress: Progress, total: float, flat_after_steps: int) -> None:
@@ -266,15 +318,15 @@ def _watch_flat(progress: Progress, total: float, flat_after_steps: int) -> None
     if flat_after_steps and progress.step == flat_after_steps and progress.recent_loss > 0.99 * progress.first_loss:
         raise TrainingStopped(
             f"The loss is flat: {progress.first_loss:.5g} over the first 20 steps, {progress.recent_loss:.5g} now, "
-            f"after {progress.step} steps. Look at the targets with `poseglass look`, at labels with `poseglass check`, "
-            "and try another learning rate. train.flat_after_steps=0 trains on regardless."
+            f"after {progress.step} steps. Look at the targets with `poseglass look`, at labels with "
+            "`poseglass check`, and try another learning rate. train.flat_after_steps=0 trains on regardless."
         )
 
 
-def _not_finite(step: int, values: dict[str, float], lr: float) -> str:
+def _not_finite(what: str, step: int, values: dict[str, float], lr: float) -> str:
     terms = ", ".join(f"{name} = {value:g}" for name, value in values.items())
     return (
-        f"The loss is not finite at step {step} ({terms}; learning rate {lr:g}). "
+        f"The {what} is not finite at step {step} ({terms}; learning rate {lr:g}). "
         "Lower train.optimizer.lr, lengthen train.schedule.warmup_steps, set train.clip_norm=1.0, "
         "or train.precision='float32'. The last checkpoint is from before."
     )
