@@ -13,6 +13,7 @@ from poseglass.cli.doctor import doctor
 from poseglass.cli.evaluate import evaluate_weights
 from poseglass.cli.import_weights import import_weights
 from poseglass.cli.look import look
+from poseglass.cli.models import models
 from poseglass.cli.predict import predict
 from poseglass.cli.train import train
 from poseglass.core.allocator import keep_freed_memory
@@ -25,6 +26,7 @@ COMMANDS = {
     "look": look,
     "check": check,
     "import": import_weights,
+    "models": models,
     "doctor": doctor,
 }
 """Everything that can be typed after ``poseglass``."""

@@ -59,4 +59,4 @@ def our_pictures() -> list[Picture]:
 
 def one_minute_recipe() -> Path:
     """Return the recipe of the one-minute training, which travels inside the package."""
-    return Path(str(resources.files("poseglass") / "recipes" / "one_minute.toml"))
+    return Path(str(resources.files("poseglass") / "recipes" / "synthetic" / "one_minute.toml"))
