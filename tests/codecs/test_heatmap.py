@@ -129,3 +129,30 @@ def test_targets_at_whole_pixels_are_mmposes() -> None:
     # as trained on: every keypoint that ours trains, mmpose trains too; it adds those up to three sigma outside
     assert (data["encoded_keypoint_weights"][:, 0] >= exact["weight"].numpy()).all()
     assert np.abs(exact["heatmap"].numpy() - data["encoded_heatmaps"])[inside].max() > 0.1
+
+
+def test_large_batches_are_searched_by_threads_alike() -> None:
+    maps = torch.rand(70, 5, 64, 48, generator=torch.Generator().manual_seed(0))
+    threads = torch.get_num_threads()
+    results = []
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            results.append(argmax_2d(maps))
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(results[0][0], results[1][0])
+    assert torch.equal(results[0][1], results[1][1])
+
+
+def test_decoding_can_be_traced_and_exported() -> None:
+    """What a runtime exports is torch alone: no NumPy constant is baked in."""
+    codec = HeatmapCodec()
+
+    class Decode(torch.nn.Module):
+        def forward(self, maps: torch.Tensor) -> torch.Tensor:
+            return codec.decode({"heatmap": maps}).xy
+
+    first, second = torch.rand(2, 1, 3, 8, 6, generator=torch.Generator().manual_seed(0))
+    exported = torch.export.export(Decode(), (first,)).module()
+    assert torch.equal(exported(second), Decode()(second))

@@ -8,9 +8,9 @@ from poseglass.networks.cost import parameters
 from poseglass.networks.stacked_hourglass import Hourglass, StackedHourglass, hg1_light, hg2_light
 
 
-def tiny(**numbers: int) -> StackedHourglass:
+def tiny() -> StackedHourglass:
     torch.manual_seed(0)
-    return StackedHourglass(3, **{"num_stacks": 3, "width": 8, "depth": 2} | numbers).eval()
+    return StackedHourglass(3, num_stacks=3, width=8, depth=2).eval()
 
 
 def test_thirteen_residuals_at_depth_four() -> None:

@@ -185,7 +185,8 @@ def _argmax(rows: Tensor) -> Tensor:
     On a CPU by NumPy, whose arg-max is vectorised and reads memory at full speed; PyTorch's there is not, and takes
     several times as long.
     """
-    if rows.device.type != "cpu" or torch.compiler.is_compiling() or torch.jit.is_tracing():
+    tracing = torch.compiler.is_compiling() or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+    if rows.device.type != "cpu" or tracing:
         return rows.argmax(-1)
     array, threads = rows.detach().numpy(), torch.get_num_threads()
     if threads == 1 or array.size < 1_000_000:

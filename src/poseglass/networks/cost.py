@@ -31,8 +31,8 @@ def parameters(network: nn.Module) -> int:
 def multiply_adds(network: nn.Module, size_wh: tuple[int, int]) -> int:
     """Return the multiply-adds of one image, by the convention above.
 
-    Shapes alone are computed (PyTorch's meta device), so that it takes milliseconds and no memory for any network and
-    any size. The network stays as it is, and may itself lie on the meta device. Work outside ``Conv2d``,
+    Shapes alone are computed (PyTorch's meta device): half a second for the largest network here, no memory, at any
+    size. The network stays as it is, and may itself lie on the meta device. Work outside ``Conv2d``,
     ``ConvTranspose2d`` and ``Linear`` modules, such as a call of ``torch.nn.functional.conv2d``, is not seen.
 
     Args:

@@ -1,0 +1,320 @@
+"""Training steps of ``hg2`` at batch 8 and 256 px: poseglass's settings against the plain way; and memory.
+
+The plain way is float32, NCHW memory, the C library's allocator as it is, and an optimiser that loops over
+parameters, in a loop as one writes it. Poseglass's is ``engine.fit`` itself with what ``poseglass train`` sets:
+bfloat16 autocast where the processor has it, channels_last, a fused optimiser, freed memory kept. Same network, same
+first weights, same images and targets, same loss and optimiser (Adam, mean squared error of both stages).
+
+The allocator is set per process, so every variant lives in a process of its own, waits while the others work, and
+steps when told: turn by turn, medians, one run. Losses are compared before anything is timed.
+
+    python benchmarks/train_step.py [--repeats 7] [--steps 2] [--threads 2] [--output benchmarks/results]
+    python benchmarks/train_step.py --batch 1 --size 64 --repeats 1 --steps 1     # does it run at all
+
+The ratio is that of the first two rows. The others take one thing away from poseglass's settings, or give the plain
+way kept memory. "peak GiB" is the most that the process ever had resident: interpreter, libraries, network, optimiser,
+activations. At other batch sizes the ceiling is measured by ``--batch``.
+"""
+
+import argparse
+import itertools
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from machine import RESULTS, machine, write_rows
+
+from poseglass.codecs import HeatmapCodec
+from poseglass.core.allocator import keep_freed_memory
+from poseglass.core.batch import PoseBatch
+from poseglass.core.card import InputSpec
+from poseglass.core.table import build
+from poseglass.engine.recipe import OptimizerPart, SchedulePart
+from poseglass.engine.schedule import Schedule
+from poseglass.engine.train import Loop, Progress, choose_precision, fit, make_optimizer, supervised
+from poseglass.estimators.topdown import normalise
+from poseglass.losses import mean_squared_error
+from poseglass.networks import NETWORKS
+
+TARGET, KEYPOINTS, LEARNING_RATE = 2.5, 16, 2.5e-4
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How a process trains."""
+
+    name: str
+    keep_memory: bool = True
+    bfloat16: bool = True
+    channels_last: bool = True
+    fused: bool = True
+    plain_loop: bool = False
+
+
+PLAIN = Variant("plain", keep_memory=False, bfloat16=False, channels_last=False, fused=False, plain_loop=True)
+OURS = Variant("poseglass")
+ALLOCATOR_ALONE = (
+    Variant("poseglass, freed memory given back", keep_memory=False),
+    Variant("plain, freed memory kept", bfloat16=False, channels_last=False, fused=False, plain_loop=True),
+)
+ONE_LESS = (
+    Variant("poseglass, float32", bfloat16=False),
+    Variant("poseglass, NCHW", channels_last=False),
+    Variant("poseglass, optimiser in loops", fused=False),
+)
+
+
+class Silent:
+    """A listener of ``fit`` that only keeps the last loss."""
+
+    loss = 0.0
+
+    def stop_wanted(self) -> bool:
+        return False
+
+    def measure(self, progress: Progress, row: dict[str, float]) -> None:
+        raise AssertionError("an epoch longer than the benchmark ended")
+
+    def on_step(self, progress: Progress, terms: dict[str, float], lr: float) -> None:
+        self.loss = sum(terms.values())
+
+    def on_epoch(self, progress: Progress, row: dict[str, float]) -> None:
+        raise AssertionError("an epoch longer than the benchmark ended")
+
+
+def make_batch(batch: int, size: int) -> PoseBatch:
+    """Return random pictures as the loader gives them (uint8, NHWC) with keypoints."""
+    generator = torch.Generator().manual_seed(0)
+    return PoseBatch(
+        images=torch.randint(0, 256, (batch, size, size, 3), dtype=torch.uint8, generator=generator),
+        xy=torch.rand(batch, 1, KEYPOINTS, 2, generator=generator) * (size - 1),
+        weight=torch.ones(batch, 1, KEYPOINTS),
+        box_xyxy=torch.tensor([0.0, 0.0, size, size]).expand(batch, 1, 4),
+        to_source=torch.eye(2, 3, dtype=torch.float64).expand(batch, 2, 3),
+        sources=[""] * batch,
+    )
+
+
+def poseglass_steps(variant: Variant, network_name: str, batch: PoseBatch) -> Callable[[], float]:
+    """Return a function that trains one step as ``poseglass train`` does and returns the loss."""
+    torch.manual_seed(0)
+    network = build(NETWORKS, network_name, num_keypoints=KEYPOINTS)
+    if variant.channels_last:
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if variant.fused:
+        optimizer = make_optimizer(network, OptimizerPart(name="adam", lr=LEARNING_RATE))
+    else:
+        optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, foreach=False, fused=False)
+    precision = choose_precision("auto" if variant.bfloat16 else "float32", torch.device("cpu"))
+    loop = Loop(network, optimizer, Schedule(SchedulePart(name="constant"), 10**6, 10**6), None, Progress())
+    step, listener = supervised(HeatmapCodec(), mean_squared_error), Silent()
+    batches = itertools.cycle([batch])
+
+    def train() -> float:
+        fit(
+            loop,
+            batches,
+            step if variant.channels_last else in_nchw(step),
+            listener,
+            spec=InputSpec(),
+            steps_per_epoch=10**6,
+            total_steps=loop.progress.step + 1,
+            base_lr=LEARNING_RATE,
+            precision=precision,
+            flat_after_steps=0,
+        )
+        return listener.loss
+
+    return train
+
+
+def in_nchw(step: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a step so that images come in NCHW memory."""
+
+    def contiguous(network: torch.nn.Module, batch: PoseBatch) -> Any:
+        batch.images = batch.images.contiguous()
+        return step(network, batch)
+
+    return contiguous
+
+
+def plain_steps(network_name: str, batch: PoseBatch) -> Callable[[], float]:
+    """Return a function that trains one step as one writes it, on ready-made images and targets; returns the loss."""
+    torch.manual_seed(0)
+    network = build(NETWORKS, network_name, num_keypoints=KEYPOINTS).train()
+    optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, foreach=False, fused=False)
+    images = normalise(batch.images, InputSpec()).contiguous()
+    targets = HeatmapCodec().encode(PoseBatch(images, batch.xy, batch.weight, batch.box_xyxy, batch.to_source, []))
+
+    def train() -> float:
+        loss = torch.zeros(())
+        for stage in network(images):
+            loss = loss + torch.nn.functional.mse_loss(stage["heatmap"], targets["heatmap"])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return train
+
+
+def serve(variant: Variant, network_name: str, batch: int, size: int, threads: int) -> None:
+    """Train when a line with a number of steps comes in; answer with seconds, losses, page faults, peak memory."""
+    if variant.keep_memory and not keep_freed_memory():
+        print("the C library's allocator took no settings", file=sys.stderr)
+    torch.set_num_threads(threads)
+    data = make_batch(batch, size)
+    train = plain_steps(network_name, data) if variant.plain_loop else poseglass_steps(variant, network_name, data)
+    print(json.dumps({}), flush=True)
+    for line in sys.stdin:
+        seconds, losses = [], []
+        faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(int(line)):
+            start = time.perf_counter()
+            losses.append(train())
+            seconds.append(time.perf_counter() - start)
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        answer = {
+            "seconds": seconds,
+            "losses": losses,
+            "faults": (usage.ru_minflt - faults) / len(seconds),
+            "peak_gib": usage.ru_maxrss / 2**20,
+        }
+        print(json.dumps(answer), flush=True)
+
+
+class Worker:
+    """A process that trains when told."""
+
+    def __init__(self, variant: Variant, arguments: argparse.Namespace) -> None:
+        self.variant = variant
+        self.seconds: list[float] = []
+        self.faults: list[float] = []
+        self.losses: list[float] = []
+        self.peak_gib = 0.0
+        job = {
+            "variant": asdict(variant),
+            "network_name": arguments.network,
+            "batch": arguments.batch,
+            "size": arguments.size,
+            "threads": arguments.threads,
+        }
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, "--serve", json.dumps(job)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self._answer()
+
+    def step(self, count: int, *, counted: bool = True) -> None:
+        """Have it train; the first steps of a process are for warming up."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{count}\n")
+        self._process.stdin.flush()
+        answer = self._answer()
+        self.losses += answer["losses"]
+        self.peak_gib = answer["peak_gib"]
+        if counted:
+            self.seconds += answer["seconds"]
+            self.faults.append(answer["faults"])
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(f"The process of {self.variant.name!r} ended early.")
+        return json.loads(line)
+
+    def close(self) -> None:
+        """End the process."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(timeout=60)
+
+
+def compare(variants: tuple[Variant, ...], arguments: argparse.Namespace) -> list[Worker]:
+    """Train all variants turn by turn; two steps each to warm up.
+
+    Raises:
+        SystemExit: The variants do not train alike: their first losses differ by more than bfloat16 explains.
+    """
+    workers = [Worker(variant, arguments) for variant in variants]
+    for worker in workers:
+        worker.step(2, counted=False)
+        if not abs(worker.losses[0] / workers[0].losses[0] - 1) < 0.05:
+            raise SystemExit(
+                f"First loss of {worker.variant.name!r} is {worker.losses[0]:.5g}, that of "
+                f"{workers[0].variant.name!r} {workers[0].losses[0]:.5g}: they do not train the same thing."
+            )
+    for _ in range(arguments.repeats):
+        for worker in workers:
+            worker.step(arguments.steps)
+    for worker in workers:
+        worker.close()
+    return workers
+
+
+def rows_of(workers: list[Worker], arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return a row per variant; ratios are to the first one."""
+    slowest = statistics.median(workers[0].seconds)
+    rows = []
+    for worker in workers:
+        seconds = statistics.median(worker.seconds)
+        rows.append(
+            {
+                "variant": worker.variant.name,
+                "seconds a step": f"{seconds:.4f}",
+                "images a second": f"{arguments.batch / seconds:.2f}",
+                f"times as fast as {workers[0].variant.name}": f"{slowest / seconds:.2f}",
+                "peak GiB": f"{worker.peak_gib:.2f}",
+                "page faults a step": f"{statistics.median(worker.faults):.0f}",
+                "first loss": f"{worker.losses[0]:.6f}",
+                "network": arguments.network,
+                "batch": arguments.batch,
+                "size": arguments.size,
+                "steps": len(worker.seconds),
+                "threads": arguments.threads,
+                "bfloat16": choose_precision("auto", torch.device("cpu")) == torch.bfloat16,
+            }
+        )
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--network", default="hg2")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only-ratio", action="store_true", help="leave out the variants that explain it")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.serve:
+        job = json.loads(arguments.serve)
+        serve(Variant(**job.pop("variant")), **job)
+        return
+
+    # the stated ratio first, with nothing else alive; then what each setting brings
+    rows = rows_of(compare((PLAIN, OURS), arguments), arguments)
+    ratio = float(rows[0]["seconds a step"]) / float(rows[1]["seconds a step"])
+    if not arguments.only_ratio:
+        rows += rows_of(compare((PLAIN, OURS, *ALLOCATOR_ALONE, *ONE_LESS), arguments), arguments)
+    for row in rows:
+        print("  ".join(f"{value:>8}" for value in list(row.values())[1:6]), "", row["variant"])
+    if (arguments.network, arguments.batch, arguments.size) == ("hg2", 8, 256):
+        write_rows(arguments.output / f"train_step-{machine()}.csv", rows, "networks", "layers", "engine", "core")
+    print(f"{ratio:.2f} times as fast as the plain way, {'as' if ratio >= TARGET else 'NOT'} aimed at ({TARGET:g})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,245 @@
+"""``poseglass models``: every network with what it costs, and the weights that ship."""
+
+import inspect
+import json as json_format
+import sys
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from poseglass.core.card import WeightCard
+from poseglass.core.table import lookup
+from poseglass.estimators.load import shipped
+from poseglass.estimators.weights import card_network, read_card
+from poseglass.networks import NETWORKS
+from poseglass.networks.cost import latency_ms, multiply_adds, parameters
+
+USUAL_SIZE_WH: dict[str, tuple[int, int]] = {
+    "hg1": (256, 256),
+    "hg2": (256, 256),
+    "hg4": (256, 256),
+    "hg8": (256, 256),
+    "hg1_light": (64, 64),
+    "hg2_light": (128, 128),
+}
+"""Input at which a network is usually trained; 256 x 256 for one that is not listed."""
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsRow:
+    """Weights that ship.
+
+    Args:
+        name: What ``poseglass.load`` takes.
+        network: As the card builds it, ``{"name": ..., "num_keypoints": ...}``.
+        skeleton: Its name.
+        num_keypoints: K.
+        size_wh: Of the crop, pixels.
+        parameters: Learnable numbers.
+        multiply_adds: Of one crop.
+        bytes: Of the file.
+        data: What they were trained on.
+        license: Terms.
+        results: Measured figures, as the card gives them.
+    """
+
+    name: str
+    network: dict[str, Any]
+    skeleton: str
+    num_keypoints: int
+    size_wh: tuple[int, int]
+    parameters: int
+    multiply_adds: int
+    bytes: int
+    data: str
+    license: str
+    results: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkRow:
+    """A name of ``NETWORKS``.
+
+    Args:
+        name: In ``NETWORKS``.
+        options: Arguments beside ``num_keypoints``, as they are typed: ``"width=160"``.
+        generic: The constructor of a family: its figures depend on the arguments, so it has none here.
+        size_wh: Input that the figures are for, pixels.
+        parameters: Learnable numbers.
+        multiply_adds: Of one image of that size.
+        stride: Input pixels per heatmap pixel.
+        divisor: Both sides of an input must divide by it.
+        latency_ms: Median time of one image here, where it was measured.
+        weights: Names of shipped weights of this network.
+    """
+
+    name: str
+    options: list[str]
+    generic: bool
+    size_wh: tuple[int, int] | None = None
+    parameters: int | None = None
+    multiply_adds: int | None = None
+    stride: int | None = None
+    divisor: int | None = None
+    latency_ms: float | None = None
+    weights: list[str] = field(default_factory=list)
+
+
+def models(
+    names: Annotated[list[str] | None, typer.Argument(help="Networks to list; all without a name.")] = None,
+    keypoints: Annotated[int, typer.Option(min=1, help="Number of keypoints that figures are for.")] = 16,
+    size: Annotated[int, typer.Option(min=0, help="Side of the input, pixels; 0 takes each network's usual one.")] = 0,
+    measure: Annotated[bool, typer.Option("--measure", help="Time a forward pass of one image here.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """List the networks: parameters, multiply-adds, stride, and the weights that ship with their terms.
+
+    Multiply-adds count convolutions and linear layers once, transposed convolutions by input positions; 1 G is 10^9.
+    """
+    weights = [weights_row(name, read_card(path), path.stat().st_size) for name, path in shipped().items()]
+    rows = [
+        network_row(name, keypoints, (size, size) if size else None, weights, measure=measure)
+        for name in (names or NETWORKS)
+    ]
+    if json:
+        document = {
+            "keypoints": keypoints,
+            "networks": [asdict(row) for row in rows],
+            "weights": [asdict(row) for row in weights if not names or row.network.get("name") in names],
+        }
+        if measure:
+            document["measured"] = {"torch": torch.__version__, "threads": torch.get_num_threads(), "dtype": "float32"}
+        json_format.dump(document, sys.stdout, indent=1)
+        print()
+        return
+    print_networks(rows, keypoints, Console())
+    if not names:
+        print_weights(weights, Console())
+
+
+def network_row(
+    name: str,
+    num_keypoints: int,
+    size_wh: tuple[int, int] | None,
+    weights: list[WeightsRow],
+    *,
+    measure: bool = False,
+) -> NetworkRow:
+    """Return what is known of a network; built without memory for its weights unless it is to be timed.
+
+    Raises:
+        LookupError: No network of that name; the nearest is given.
+        ValueError: The network does not take the size; sizes that would do are named.
+    """
+    maker = lookup(NETWORKS, name, kind="network")
+    options = [
+        option if value.default is inspect.Parameter.empty else f"{option}={value.default}"
+        for option, value in inspect.signature(maker).parameters.items()
+        if option != "num_keypoints"
+    ]
+    own = [row.name for row in weights if row.network.get("name") == name]
+    if isinstance(maker, type):
+        return NetworkRow(name, options, generic=True, stride=getattr(maker, "stride", None), weights=own)
+    at_wh = size_wh or USUAL_SIZE_WH.get(name, (256, 256))
+    with torch.device("cpu" if measure else "meta"):
+        network = maker(num_keypoints)
+    return NetworkRow(
+        name,
+        options,
+        generic=False,
+        size_wh=at_wh,
+        parameters=parameters(network),
+        multiply_adds=multiply_adds(network, at_wh),
+        stride=getattr(network, "stride", None),
+        divisor=getattr(network, "divisor", None),
+        latency_ms=latency_ms(network, at_wh, repeats=9) if measure else None,
+        weights=own,
+    )
+
+
+def weights_row(name: str, card: WeightCard, size_bytes: int) -> WeightsRow:
+    """Return what a card says, and what its network costs at its input.
+
+    Raises:
+        CheckpointError: The card's network cannot be built.
+    """
+    with torch.device("meta"):
+        network = card_network(card)
+    return WeightsRow(
+        name=name,
+        network=card.network,
+        skeleton=card.skeleton.name,
+        num_keypoints=len(card.skeleton),
+        size_wh=card.input.size_wh,
+        parameters=parameters(network),
+        multiply_adds=multiply_adds(network, card.input.size_wh),
+        bytes=size_bytes,
+        data=card.data,
+        license=card.license,
+        results=card.results,
+    )
+
+
+def print_networks(rows: list[NetworkRow], num_keypoints: int, console: Console) -> None:
+    """Print the table of networks."""
+    timed = any(row.latency_ms is not None for row in rows)
+    table = Table(header_style="bold")
+    table.add_column("network", no_wrap=True)
+    for column in ("parameters", "multiply-adds", "input", "stride", "divisor", *(["ms here"] if timed else [])):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("weights that ship", overflow="fold")
+    for row in rows:
+        blank = ["as built", "", "", str(row.stride or ""), ""] if row.generic else []
+        figures = blank or [
+            f"{row.parameters:,}",
+            _giga(row.multiply_adds or 0),
+            "" if row.size_wh is None else f"{row.size_wh[0]} x {row.size_wh[1]}",
+            str(row.stride or ""),
+            str(row.divisor or ""),
+        ]
+        if timed:
+            figures.append("" if row.latency_ms is None else f"{row.latency_ms:.1f}")
+        last = escape(", ".join(row.weights))
+        if row.generic:
+            last = f"[dim]takes {escape(', '.join(row.options))}[/dim]"
+        table.add_row(row.name, *figures, last)
+    console.print(table)
+    note = f"At {num_keypoints} keypoints and batch 1; sides of an input must divide by the divisor."
+    if timed:
+        note += f" Measured: float32, PyTorch {torch.__version__}, {torch.get_num_threads()} threads."
+    console.print(f"[dim]{note}[/dim]", highlight=False)
+
+
+def print_weights(rows: list[WeightsRow], console: Console) -> None:
+    """Print the table of shipped weights, each with its terms; or a line that there are none."""
+    if not rows:
+        console.print("No weights ship with this installation. poseglass import and poseglass train make them.")
+        return
+    table = Table(header_style="bold")
+    table.add_column("weights", no_wrap=True)
+    table.add_column("skeleton", no_wrap=True)
+    for column in ("input", "parameters", "multiply-adds", "file"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("trained on, figures, terms", overflow="fold", ratio=1)
+    for row in rows:
+        figures = ", ".join(f"{name} {value:.4g}" for name, value in row.results.items())
+        said = [row.data or "data not stated", figures, f"terms: {row.license or 'not stated'}"]
+        table.add_row(
+            escape(row.name),
+            f"{escape(row.skeleton)} ({row.num_keypoints})",
+            f"{row.size_wh[0]} x {row.size_wh[1]}",
+            f"{row.parameters:,}",
+            _giga(row.multiply_adds),
+            f"{row.bytes / 1e6:.1f} MB",
+            escape("\n".join(part for part in said if part)),
+        )
+    console.print(table)
+
+
+def _giga(count: int) -> str:
+    return f"{count / 1e9:.3f} G" if count >= 1e8 else f"{count / 1e6:.1f} M"

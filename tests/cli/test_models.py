@@ -1,0 +1,138 @@
+"""``poseglass models``: every network with its figures, shipped weights with their terms, JSON that says the same."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from poseglass.cli import models as models_module
+from poseglass.cli.models import USUAL_SIZE_WH, models
+from poseglass.core.card import InputSpec, WeightCard
+from poseglass.core.skeletons import LSP14
+from poseglass.estimators.load import SHIPPED_FOLDER
+from poseglass.estimators.weights import CheckpointError, save_weights
+from poseglass.networks import NETWORKS
+from poseglass.networks.stacked_hourglass import hg1_light
+
+
+@pytest.fixture(autouse=True)
+def _wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+
+
+@pytest.fixture
+def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of shipped weights with one file in it."""
+    card = WeightCard(
+        name="hg1-light-test",
+        network={"name": "hg1_light", "num_keypoints": 14},
+        codec={"name": "heatmap"},
+        skeleton=LSP14,
+        input=InputSpec(size_wh=(64, 96)),
+        results={"toy/val PCK@0.2": 0.51234},
+        data="a few people",
+        license="terms [of] ours",
+    )
+    path = tmp_path / "hg1-light-test.safetensors"
+    save_weights(path, hg1_light(14).state_dict(), card, half=True)
+    monkeypatch.setattr(models_module, "shipped", lambda: {path.stem: path})
+    return path
+
+
+def run_json(capsys: pytest.CaptureFixture[str], **options: object) -> dict:
+    models(json=True, **options)  # type: ignore[arg-type]
+    return json.loads(capsys.readouterr().out)
+
+
+def test_every_network_is_listed_with_its_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    models()
+    output = capsys.readouterr().out
+    for name in NETWORKS:
+        assert f"│ {name} " in output
+    for text in ("6,570,400", "8.335 G", "256 x 256", "27.440 G", "128 x 128", "takes num_stacks=8, width=256"):
+        assert text in output
+
+
+def test_json_holds_the_numbers(capsys: pytest.CaptureFixture[str], weights: Path) -> None:
+    document = run_json(capsys)
+    rows = {row["name"]: row for row in document["networks"]}
+    assert list(rows) == list(NETWORKS)
+    assert rows["hg2"] == {
+        "name": "hg2",
+        "options": ["stem=newell"],
+        "generic": False,
+        "size_wh": [256, 256],
+        "parameters": 6_570_400,
+        "multiply_adds": 8_334_606_336,
+        "stride": 4,
+        "divisor": 64,
+        "latency_ms": None,
+        "weights": [],
+    }
+    assert rows["stacked_hourglass"]["generic"] is True
+    assert rows["stacked_hourglass"]["parameters"] is None
+    assert rows["hg1_light"]["weights"] == ["hg1-light-test"]
+    (shipped,) = document["weights"]
+    assert shipped["license"] == "terms [of] ours"
+    assert shipped["bytes"] == weights.stat().st_size
+    assert (shipped["num_keypoints"], shipped["size_wh"]) == (14, [64, 96])
+    assert shipped["multiply_adds"] < rows["hg1_light"]["multiply_adds"] * 1.5
+
+
+def test_weights_stand_in_a_table_with_data_figures_and_terms(
+    capsys: pytest.CaptureFixture[str], weights: Path
+) -> None:
+    models()
+    output = capsys.readouterr().out
+    for text in ("hg1-light-test", "lsp14 (14)", "64 x 96", "a few people", "PCK@0.2 0.5123", "terms: terms [of] ours"):
+        assert text in output
+
+
+def test_names_choose_and_keypoints_and_size_change_the_figures(
+    capsys: pytest.CaptureFixture[str], weights: Path
+) -> None:
+    document = run_json(capsys, names=["hg2"], keypoints=17, size=512)
+    (row,) = document["networks"]
+    assert (row["parameters"], row["multiply_adds"]) == (6_571_170, 4 * 8_337_752_064)
+    assert document["weights"] == []
+
+
+def test_measuring_adds_the_time_here(capsys: pytest.CaptureFixture[str]) -> None:
+    document = run_json(capsys, names=["hg1_light", "stacked_hourglass"], size=32, measure=True)
+    timed, generic = document["networks"]
+    assert timed["latency_ms"] > 0
+    assert generic["latency_ms"] is None
+    assert document["measured"]["threads"] == torch.get_num_threads()
+    models(names=["hg1_light"], size=32, measure=True)
+    assert "ms here" in capsys.readouterr().out
+
+
+def test_an_unknown_name_and_a_size_that_will_not_do() -> None:
+    with pytest.raises(LookupError, match=r"Unknown network 'hg3'\. Did you mean"):
+        models(names=["hg3"])
+    with pytest.raises(ValueError, match="Sizes that would do"):
+        models(names=["hg2"], size=100)
+
+
+def test_damaged_weights_are_said(weights: Path) -> None:
+    weights.write_bytes(b"not weights")
+    with pytest.raises(CheckpointError, match="is not a safetensors file"):
+        models()
+
+
+def test_no_weights_are_said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models_module, "shipped", dict)
+    models()
+    assert "No weights ship with this installation" in capsys.readouterr().out
+
+
+def test_usual_sizes_are_of_networks_that_exist() -> None:
+    assert set(USUAL_SIZE_WH) <= set(NETWORKS)
+
+
+def test_what_ships_can_be_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    document = run_json(capsys, names=["hg1_light"])
+    assert document["networks"]
+    for path in SHIPPED_FOLDER.glob("*.safetensors"):
+        assert path.stem in {row["name"] for row in run_json(capsys)["weights"]}

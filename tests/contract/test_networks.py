@@ -1,0 +1,169 @@
+"""What every network promises, by name of ``NETWORKS``; a new one is tested by standing there."""
+
+import hashlib
+import inspect
+import re
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from poseglass.core.table import build
+from poseglass.networks import NETWORKS
+from poseglass.networks.cost import multiply_adds, parameters
+
+K = 16
+
+STATED: dict[str, tuple[int, int, str]] = {
+    "stacked_hourglass": (25_434_112, 2526, "9d762c9e19b305f3"),
+    "hg1": (3_426_448, 377, "1cbe4b7bb3de32cf"),
+    "hg2": (6_570_400, 684, "70a60f8d4e9810dc"),
+    "hg4": (12_858_304, 1298, "f428a94f5ae0fb2e"),
+    "hg8": (25_434_112, 2526, "9d762c9e19b305f3"),
+    "hg1_light": (180_400, 314, "d928830771fae858"),
+    "hg2_light": (2_078_032, 558, "3925991526bbef9a"),
+}
+"""At 16 keypoints, as built without further arguments: parameters, entries in the state dict, and the start of the
+SHA-256 of their names, shapes and dtypes. Weights in the world depend on those: where one changes on purpose, an
+importer for the old names belongs to the change."""
+
+SMALL: dict[str, dict[str, Any]] = {"stacked_hourglass": {"num_stacks": 2, "width": 16, "depth": 2, "num_blocks": 2}}
+"""Arguments that make a small member of a generic family, for what takes arithmetic."""
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def network(request: pytest.FixtureRequest) -> nn.Module:
+    """A network with seeded weights and input statistics that are not those of a new one, in evaluation mode."""
+    torch.manual_seed(0)
+    made = build(NETWORKS, request.param, num_keypoints=K, **SMALL.get(request.param, {}))
+    return made.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+
+
+@pytest.fixture(scope="module")
+def images(network: nn.Module) -> torch.Tensor:
+    """Two images, twice the divisor wide and once high: sides may differ."""
+    divisor = _divisor(network)
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(2, 3, divisor, 2 * divisor, generator=generator).to(memory_format=torch.channels_last)
+
+
+def _divisor(network: nn.Module) -> int:
+    divisor = network.divisor
+    assert isinstance(divisor, int)
+    return divisor
+
+
+def _on_meta(name: str) -> nn.Module:
+    with torch.device("meta"):
+        return build(NETWORKS, name, num_keypoints=K)
+
+
+def test_every_name_has_its_figures_stated() -> None:
+    assert set(STATED) == set(NETWORKS)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_parameters_are_the_stated_ones(name: str) -> None:
+    made = _on_meta(name)
+    assert (parameters(made), len(made.state_dict())) == STATED[name][:2]
+
+
+@pytest.mark.parametrize("name", [name for name, make in NETWORKS.items() if not isinstance(make, type)])
+def test_a_count_in_the_docstring_is_right(name: str) -> None:
+    text = inspect.getdoc(NETWORKS[name]) or ""
+    for count in re.findall(r"([\d,]{7,}) parameters at 16 keypoints", text):
+        assert int(count.replace(",", "")) == STATED[name][0]
+    for giga in re.findall(r"([\d.]+) G multiply-adds at 256 x 256", text):
+        assert f"{multiply_adds(_on_meta(name), (256, 256)) / 1e9:.3f}" == giga
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_state_dict_keys_are_stable(name: str) -> None:
+    lines = [f"{key} {tuple(value.shape)} {value.dtype}" for key, value in _on_meta(name).state_dict().items()]
+    digest = hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:16]
+    assert digest == STATED[name][2], f"names, shapes or dtypes in the state dict of {name!r} have changed"
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_one_keypoint_is_enough(name: str) -> None:
+    with torch.device("meta"):
+        made = build(NETWORKS, name, num_keypoints=1, **SMALL.get(name, {})).eval()
+        stages = made(torch.zeros(1, 3, 2 * _divisor(made), _divisor(made)))
+    assert all(stage["heatmap"].shape[1] == 1 for stage in stages)
+
+
+def test_stages_of_the_stated_stride_every_parameter_with_a_gradient_and_no_nan(
+    network: nn.Module, images: torch.Tensor
+) -> None:
+    stages = network(images[:1])
+    height, width = images.shape[2] // network.stride, images.shape[3] // network.stride  # type: ignore[operator]
+    assert isinstance(stages, list)
+    assert stages
+    for stage in stages:
+        assert set(stage) == {"heatmap"}
+        assert stage["heatmap"].shape == (1, K, height, width)
+        assert stage["heatmap"].isfinite().all()
+    network.zero_grad()
+    torch.stack([stage["heatmap"].square().mean() for stage in stages]).sum().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, f"no gradient for {name}"
+        assert parameter.grad.isfinite().all(), f"gradient of {name} is not finite"
+        assert parameter.grad.abs().max() > 0, f"gradient of {name} is zero"
+    network.zero_grad(set_to_none=True)
+
+
+def test_deterministic_and_an_image_does_not_depend_on_the_others_in_its_batch(
+    network: nn.Module, images: torch.Tensor
+) -> None:
+    with torch.inference_mode():
+        together, again, alone = network(images), network(images), network(images[1:])
+    for a, b, c in zip(together, again, alone, strict=True):
+        assert torch.equal(a["heatmap"], b["heatmap"])
+        scale = a["heatmap"].abs().max()
+        assert (a["heatmap"][1:] - c["heatmap"]).abs().max() < 1e-4 * scale
+
+
+def test_evaluation_changes_nothing_in_the_network(network: nn.Module, images: torch.Tensor) -> None:
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    with torch.inference_mode():
+        network(images[:1])
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+
+
+def test_a_size_that_does_not_divide_is_refused_with_sizes_that_do(network: nn.Module) -> None:
+    divisor = _divisor(network)
+    for width, height in ((divisor + 2, divisor), (divisor, 3 * divisor - 1), (divisor - 1, 1)):
+        with pytest.raises(ValueError, match="Sizes that would do") as error:
+            network(torch.zeros(1, 3, height, width))
+        message = str(error.value)
+        assert f"{width} x {height}" in message
+        offered = re.findall(r"(\d+) x (\d+)", message.partition("would do:")[2])
+        assert offered
+        assert all(int(side) % divisor == 0 and int(side) > 0 for size in offered for side in size)
+    assert multiply_adds(network, (divisor, divisor)) > 0  # what was offered last
+
+
+@pytest.mark.parametrize("name", ["hg1_light", "hg2_light"])
+def test_the_same_seed_makes_the_same_network(name: str) -> None:
+    states = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        states.append(build(NETWORKS, name, num_keypoints=2).state_dict())
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+@pytest.mark.parametrize("name", ["hg1_light"])
+def test_a_few_steps_lower_the_loss(name: str) -> None:
+    torch.manual_seed(0)
+    network = build(NETWORKS, name, num_keypoints=2).train()
+    optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)
+    images, target = torch.rand(4, 3, 64, 64), torch.rand(4, 2, 16, 16)
+    losses = []
+    for _ in range(6):
+        loss = torch.stack([(stage["heatmap"] - target).square().mean() for stage in network(images)]).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.8 * losses[0]
