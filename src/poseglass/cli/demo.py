@@ -15,6 +15,7 @@ from poseglass.cli.train import train_with_bar
 from poseglass.core.image import read_image
 from poseglass.core.table import build
 from poseglass.datasets import DATASETS
+from poseglass.datasets.body_pose import EVERYDAY
 from poseglass.engine.recipe import Recipe
 from poseglass.engine.run import prepare
 from poseglass.estimators.load import DEFAULT, load
@@ -50,7 +51,10 @@ def demo(
 def our_pictures() -> list[Picture]:
     """Return a photograph that matplotlib carries and a drawn scene of several people with their boxes."""
     hopper = read_image(Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg")
-    scene = build(DATASETS, "synthetic", count=1, seed=3, size_wh=(640, 420), people=(4, 4))[0]
+    scene = build(
+        DATASETS, "synthetic", count=1, seed=7, size_wh=(640, 400), people=3, occluders=0.0, fill=(0.9, 1.0),
+        activities=EVERYDAY,
+    )[0]  # fmt: skip
     return [
         Picture("grace_hopper", "grace_hopper.jpg", hopper, None, 0),
         Picture("drawn_scene", "", scene.image, np.asarray(scene.instances.box_xyxy), 1),

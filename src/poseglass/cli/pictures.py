@@ -103,8 +103,8 @@ def write_poses(
     """
     out.mkdir(parents=True, exist_ok=True)
     table = Table(header_style="bold", title=f"poses by {estimator.card.name if estimator.card else 'the network'}")
-    for column in ("picture", "box", "person", "keypoints above the limit", "mean score", "surest", "least sure"):
-        table.add_column(column)
+    for column in ("picture", "person", "found", "score", "surest", "least sure"):
+        table.add_column(column, no_wrap=column in ("picture", "found", "score"))
     records: list[dict[str, object]] = []
     results: list[tuple[Picture, Instances]] = []
     whole: list[str] = []
@@ -126,8 +126,7 @@ def write_poses(
             keypoints = estimator.skeleton.keypoints
             table.add_row(
                 picture.name,
-                "whole picture" if picture.boxes is None else ", ".join(f"{v:.0f}" for v in people.box_xyxy[row]),
-                str(row + 1),
+                "whole picture" if picture.boxes is None else str(row + 1),
                 f"{int((score >= min_score).sum())} of {len(keypoints)}",
                 f"{score.mean():.2f}",
                 f"{keypoints[best]} {score[best]:.2f}",
@@ -135,6 +134,9 @@ def write_poses(
             )
     write_bytes(out / "poses.json", json.dumps(records, indent=1).encode())
     console.print(table)
+    console.print(
+        f"found: keypoints whose score is at least {min_score:g}; those are drawn. score: their mean, 0 to 1."
+    )
     if whole:
         console.print(
             f"No boxes were given for {', '.join(whole)}: each such picture was taken as one person filling it. "
