@@ -5,6 +5,7 @@ stop after any step and go on bit for bit, with any number of loader processes.
 """
 
 import copy
+import dataclasses
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -91,7 +92,8 @@ class Crops:
                 f"None of the {len(self.dataset)} images has a person with a labelled keypoint (v > 0). "
                 "Look at the data with `poseglass check`."
             )
-        labels = Instances.concatenate(parts)
+        # A crop is mirrored and turned in the image plane, where depth has no meaning; nothing of it is trained here.
+        labels = dataclasses.replace(Instances.concatenate(parts), xyz_mm=None)
         box = labels.box_xyxy.astype(np.float64)
         bad = ~np.isfinite(box).all(-1) | (box[:, 2] <= box[:, 0]) | (box[:, 3] <= box[:, 1])
         for person in np.flatnonzero(bad):
