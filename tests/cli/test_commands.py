@@ -6,12 +6,14 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from poseglass import cli
 from poseglass.core.image import read_image
 from poseglass.datasets.coco_write import write_coco
 from poseglass.datasets.synthetic import synthetic_people
+from poseglass.estimators.weights import read_weights
 
 
 def run(monkeypatch, *words: str) -> int:
@@ -130,6 +132,19 @@ def test_demo_without_training(monkeypatch, tmp_path, tiny_weights, capsys):
     written = {p.name for p in (tmp_path / "demo").iterdir()}
     assert {"poses.json", "grace_hopper.png", "drawn_scene.png", "grace_hopper-heatmaps.png"} <= written
     assert run(monkeypatch, *words) == 0  # again at once
+
+
+def test_pack_halves_the_file_and_writes_the_card(monkeypatch, tmp_path, tiny_weights, capsys):
+    out = tmp_path / "packed.safetensors"
+    words = ("pack", tiny_weights, "--to", out, "--name", "packed", "--data", "drawn people", "--terms", "any use")
+    assert run(monkeypatch, *words) == 0
+    state, card = read_weights(out)
+    before, _ = read_weights(tiny_weights)
+    assert (card.name, card.data, card.license) == ("packed", "drawn people", "any use")
+    assert out.stat().st_size < 0.75 * tiny_weights.stat().st_size
+    assert all(torch.allclose(state[k], before[k], rtol=1e-3, atol=1e-4) for k in before)
+    assert run(monkeypatch, *words) == 2
+    assert "exists" in capsys.readouterr().err
 
 
 def test_doctor_names_versions_and_extras(monkeypatch, capsys):

@@ -14,6 +14,7 @@ from poseglass.cli.evaluate import evaluate_weights
 from poseglass.cli.import_weights import import_weights
 from poseglass.cli.look import look
 from poseglass.cli.models import models
+from poseglass.cli.pack import pack
 from poseglass.cli.predict import predict
 from poseglass.cli.train import train
 from poseglass.core.allocator import keep_freed_memory
@@ -27,6 +28,7 @@ COMMANDS = {
     "check": check,
     "import": import_weights,
     "models": models,
+    "pack": pack,
     "doctor": doctor,
 }
 """Everything that can be typed after ``poseglass``."""

@@ -17,7 +17,9 @@ EXTRAS = {"tensorboard": "tensorboard"}
 """Extra of the package -> the module that it brings."""
 
 
-def doctor(plain: Annotated[bool, typer.Option("--plain", help="name: value lines, for a bug report.")] = False) -> None:
+def doctor(
+    plain: Annotated[bool, typer.Option("--plain", help="name: value lines, for a bug report.")] = False,
+) -> None:
     """Print versions, devices, precision, extras and the weights that ship."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rows = environment()

@@ -1,0 +1,34 @@
+"""``poseglass pack``: make weights ready to hand over: half precision, and a card that says what they are."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from poseglass.estimators.weights import read_weights, save_weights
+
+
+def pack(
+    weights: Annotated[Path, typer.Argument(help="A .safetensors with a card, e.g. runs/NAME/best.safetensors.")],
+    to: Annotated[Path, typer.Option("--to", help="The .safetensors to write.")],
+    name: Annotated[str, typer.Option(help="Of the weights; the card's own unless given.")] = "",
+    data: Annotated[str, typer.Option(help="What they were trained on, and whose it is.")] = "",
+    terms: Annotated[str, typer.Option(help="Terms of use, in words.")] = "",
+    notes: Annotated[str, typer.Option(help="Anything a user should know.")] = "",
+    half: Annotated[bool, typer.Option("--half/--no-half", help="Store kernels as float16: half the size.")] = True,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+) -> None:
+    """Write weights in half precision with data, terms and notes in their card."""
+    if to.suffix != ".safetensors":
+        raise ValueError(f"--to must name a .safetensors file, got {to.name!r}.")
+    if to.exists() and not force:
+        raise FileExistsError(f"{to} exists. Choose another name, or overwrite it with --force.")
+    state, card = read_weights(weights)
+    given = {"name": name, "data": data, "license": terms, "notes": notes}
+    card = dataclasses.replace(card, **{field: text for field, text in given.items() if text})
+    save_weights(to, state, card, half=half)
+    size_mb = to.stat().st_size / 1e6
+    parameters = sum(t.numel() for k, t in state.items() if "running_" not in k and "num_batches" not in k)
+    Console().print(f"{card.name}: {parameters:,} parameters in {size_mb:.1f} MB, written to {to}", soft_wrap=True)
