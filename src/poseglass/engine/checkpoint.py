@@ -6,6 +6,7 @@ two processes wrote goes on in one, and the other way round.
 
 import io
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,13 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(
             f"No checkpoint {path}: the run ended before it wrote its first, and starts at its beginning."
         )
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is not a whole training checkpoint: it is cut short, or something else.")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} is not a whole training checkpoint ({str(error).splitlines()[0]}).") from None
+    except (RuntimeError, pickle.UnpicklingError, EOFError, LookupError, ValueError, TypeError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ValueError(f"{path} is not a whole training checkpoint ({reason}).") from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ValueError(f"{path} is not a training checkpoint of this version of poseglass (format {FORMAT}).")
     return state

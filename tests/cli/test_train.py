@@ -1,0 +1,147 @@
+import os
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from poseglass.cli import main
+from poseglass.datasets import synthetic_people, write_coco
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    write_coco(synthetic_people(8, seed=1, size_wh=(48, 48)), folder / "train.json", write_pictures=True)
+    path = folder / "tiny.toml"
+    path.write_text(f"""
+name = "tiny"
+network = {{ name = "stacked_hourglass", num_stacks = 1, width = 16, depth = 2 }}
+codec = {{ name = "heatmap" }}
+input = {{ size_wh = [32, 32] }}
+[data]
+train = {{ name = "coco", annotations = "{folder / "train.json"}" }}
+val = {{ name = "coco", annotations = "{folder / "train.json"}" }}
+[train]
+epochs = 2
+batch_size = 4
+workers = 0
+[evaluate]
+metrics = [{{ name = "pck" }}]
+flip_test = false
+""")
+    return path
+
+
+@pytest.fixture
+def poseglass(monkeypatch, capsys, tmp_path):
+    """Run the command in an empty folder: exit status, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*words: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["poseglass", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return run
+
+
+def test_a_run_from_start_to_report(poseglass, recipe, tmp_path):
+    status, out, err = poseglass("train", recipe, "--tensorboard", "--device", "cpu")
+    assert (status, err) == (0, "")
+    folder = tmp_path / "runs" / "tiny"
+    assert {p.name for p in folder.iterdir()} == {
+        "recipe.toml", "environment.json", "curve.csv", "checkpoint.pt", "best.safetensors", "last.safetensors",
+        "report.html", "run.lock", "tensorboard",
+    }  # fmt: skip
+    assert "tiny: 8 people" in out
+    assert re.search(r"epoch 2/2  loss \S+  lr \S+ .* pck@0\.2 \d", out)
+    assert re.search(r"best weights on the validation set: pck@0\.2 \d\.\d{4}", out)
+    assert "done: report, curve, weights and checkpoint are in runs/tiny" in out
+    page = (folder / "report.html").read_text()
+    for words in ("Joint by joint", "Where errors come from", "Best and worst", "epochs = 2", "That set also chose"):
+        assert words in page
+    assert sum(p.stat().st_size for p in (folder / "tensorboard").iterdir()) > 500
+
+    before = {p.name: p.stat().st_mtime_ns for p in folder.iterdir()}
+    status, out, err = poseglass("train", "--resume", "--run", folder)
+    assert status == 0
+    assert "is finished: 4 of 4 steps. Its report is" in out
+    after = {p.name: p.stat().st_mtime_ns for p in folder.iterdir()}
+    assert {n for n in before if before[n] != after[n]} <= {"run.lock", "curve.csv"}
+
+    status, out, err = poseglass("train", recipe)
+    assert status == 2
+    assert "The run folder runs/tiny is not empty. Go on with it by --resume, or name another with --run." in err
+
+    status, out, err = poseglass("train", recipe, "--resume", "--set", "train.epochs=5")
+    assert status == 2
+    assert "was started with train.epochs = 2, not 5; a run that goes on keeps its recipe" in err
+
+    (folder / "report.html").unlink()
+    status, out, err = poseglass("train", recipe, "--resume", "--set", "train.workers=1")
+    assert status == 0
+    assert (folder / "report.html").read_text() == page
+
+
+def test_print_shows_every_value_as_a_recipe(poseglass, recipe, tmp_path):
+    status, out, _ = poseglass("train", recipe, "--print", "--set", "train.optimizer.lr=0.5")
+    assert status == 0
+    shown = tomllib.loads(out)
+    assert shown["train"]["optimizer"]["lr"] == 0.5
+    assert shown["train"]["checkpoint_seconds"] == 120.0
+    assert not (tmp_path / "runs").exists()
+    (tmp_path / "again.toml").write_text(out)
+    assert poseglass("train", tmp_path / "again.toml", "--print")[1] == out
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ([], "train needs a recipe file, or --resume --run FOLDER"),
+        (["none.toml"], "No such recipe: none.toml"),
+        (["RECIPE", "--set", "train.epoch=3"], "unknown key 'train.epoch'. Did you mean 'epochs'?"),
+        (["RECIPE", "--set", "train.epochs"], "--set takes key=value"),
+        (["RECIPE", "--set", "network.widht=8"], "network 'stacked_hourglass' takes no 'widht'. Did you mean 'width'?"),
+        (["RECIPE", "--set", "network.name=stacked_hourglas"], "Did you mean 'stacked_hourglass'?"),
+        (["RECIPE", "--set", "network.num_keypoints=3"], "network.num_keypoints is 3, the data's skeleton"),
+        (["RECIPE", "--set", "data.train.annotations=none.json"], "none.json"),
+        (["RECIPE", "--set", "codec.stride=8"], "Set codec.stride to 4."),
+        (["RECIPE", "--set", "input.size_wh=[40, 40]"], "input.size_wh or train.sizes: Input of 40 x 40 pixels"),
+        (["RECIPE", "--set", "train.batch_size=9"], "there are only 8 people. Set it to at most 8."),
+        (["RECIPE", "--set", "loss=mes"], "Unknown loss 'mes'. Did you mean 'mse'?"),
+        (["RECIPE", "--set", "evaluate.choose=pck@0.1"], "evaluate.choose is 'pck@0.1', which none of the metrics"),
+        (["RECIPE", "--set", 'evaluate.metrics=[{name="pckh", left_out=[]}]'], "have no extra['head_px']"),
+        (["RECIPE", "--device", "gpu"], "device must be auto, cpu, cuda, cuda:0, ..., got 'gpu'"),
+        (["RECIPE", "--device", "cuda:77"], "is not available"),
+        (["--resume", "--run", "nowhere"], "nowhere holds no run to go on with"),
+        (["RECIPE", "--run", "RECIPE/run"], "cannot be made: Not a directory"),
+    ],
+)  # fmt: skip
+def test_each_mistake_gets_one_sentence_and_leaves_nothing(poseglass, recipe, tmp_path, words, sentence):
+    status, _, err = poseglass("train", *(w.replace("RECIPE", str(recipe)) for w in words))
+    assert status == 2
+    assert sentence in err
+    assert err.count("\n") == 1
+    assert err.startswith("poseglass: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_extra_is_named_with_its_command(poseglass, recipe, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    status, _, err = poseglass("train", recipe, "--tensorboard")
+    assert status == 2
+    assert "pip install 'poseglass[tensorboard]'" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_no_permission(poseglass, recipe, tmp_path):
+    (tmp_path / "closed").mkdir(mode=0o500)
+    status, _, err = poseglass("train", recipe, "--run", "closed/run")
+    assert status == 2
+    assert "The run folder closed/run cannot be made: Permission denied. Name another with --run." in err

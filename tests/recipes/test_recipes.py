@@ -1,0 +1,56 @@
+"""Every recipe that ships loads as it stands and trains two steps on tiny data."""
+
+from pathlib import Path
+
+import pytest
+
+import poseglass
+from poseglass.core.skeletons import SKELETONS
+from poseglass.datasets import synthetic_people, write_coco
+from poseglass.engine.recipe import Recipe
+from poseglass.engine.run import make, prepare
+from poseglass.metrics import METRICS
+from poseglass.networks import NETWORKS
+
+FOLDER = Path(poseglass.__file__).parent / "recipes"
+RECIPES = sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*.toml"))
+
+
+def test_the_recipes_are_found():
+    assert {"mpii/hg8.toml", "mpii/hg2.toml", "mpii/hg2_adam.toml", "flic/hg8.toml", "lspet/hg2_light.toml",
+            "synthetic/one_minute.toml"} <= set(RECIPES)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_complete(name):
+    """It opens with a comment that says what it is; its parts exist; its figure is one its metrics give."""
+    text = (FOLDER / name).read_text()
+    assert text.startswith("# ")
+    recipe = Recipe.read(FOLDER / name)
+    assert recipe.name
+    make(NETWORKS, {"num_keypoints": len(SKELETONS[recipe.skeleton or ""])} | recipe.network, "network")
+    figures = [make(METRICS, part, "metric").compute() for part in recipe.evaluate.metrics]
+    assert recipe.evaluate.choose in {key for some in figures for key in some}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_trains_two_steps(name, tmp_path):
+    as_it_is = Recipe.read(FOLDER / name)
+    drawn = synthetic_people(4, seed=1, size_wh=(48, 48), skeleton=SKELETONS[as_it_is.skeleton or ""])
+    write_coco(drawn, tmp_path / "tiny.json", write_pictures=True)
+    data = f'{{ name = "coco", annotations = "{tmp_path / "tiny.json"}" }}'
+    recipe = Recipe.read(
+        FOLDER / name,
+        [
+            f"data.train={data}", f"data.val={data}", "train.epochs=1", "train.batch_size=2", "train.workers=0",
+            "train.sizes=[]", "input.size_wh=[64, 64]", 'evaluate.metrics=[{ name = "pck" }]',
+            "evaluate.choose=pck@0.2", "evaluate.flip_test=false",
+        ],
+    )  # fmt: skip
+    run = prepare(recipe, tmp_path / "run")
+    run.train()
+    assert run.loop.progress.step == 2
+    assert run.loop.progress.rows[0]["loss"] > 0
+    assert run.folder.report.is_file()
+    stacks = len([k for k in run.loop.progress.rows[0] if k.startswith("heatmap/")])
+    assert f"hg{stacks}" in as_it_is.network["name"]
