@@ -233,10 +233,12 @@ class Worker:
         return json.loads(line)
 
     def close(self) -> None:
-        """End the process."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(timeout=60)
+        """End the process, which has nothing to put away."""
+        self._process.terminate()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            pipe.close()
 
 
 def compare(variants: tuple[Variant, ...], arguments: argparse.Namespace) -> list[Worker]:
