@@ -272,6 +272,7 @@ def rows_of(workers: list[Worker], arguments: argparse.Namespace) -> list[dict[s
         rows.append(
             {
                 "variant": worker.variant.name,
+                "processes alive": len(workers),
                 "seconds a step": f"{seconds:.4f}",
                 "images a second": f"{arguments.batch / seconds:.2f}",
                 f"times as fast as {workers[0].variant.name}": f"{slowest / seconds:.2f}",
@@ -312,7 +313,7 @@ def main() -> None:
     if not arguments.only_ratio:
         rows += rows_of(compare((PLAIN, OURS, *ALLOCATOR_ALONE, *ONE_LESS), arguments), arguments)
     for row in rows:
-        print("  ".join(f"{value:>8}" for value in list(row.values())[1:6]), "", row["variant"])
+        print("  ".join(f"{value:>8}" for value in list(row.values())[2:7]), "", row["variant"])
     if (arguments.network, arguments.batch, arguments.size) == ("hg2", 8, 256):
         write_rows(arguments.output / f"train_step-{machine()}.csv", rows, "networks", "layers", "engine", "core")
     print(f"{ratio:.2f} times as fast as the plain way, {'as' if ratio >= TARGET else 'NOT'} aimed at ({TARGET:g})")
