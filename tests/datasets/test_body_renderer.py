@@ -61,7 +61,7 @@ def test_rays_meet_every_quadric_where_its_surface_is():
             # Rims may fall between pixels' centres.
             behind = np.min(around, axis=0) > depth + 1.0
             assert behind.sum() <= 0.04 * len(behind), (seed, i)
-        box = body_window(body, CAMERA)
+        box = body_window(surfaces.quadrics[0], CAMERA)
         np.testing.assert_allclose(box, [*low, *high], atol=2.0)
         assert (box[:2] <= low + 1e-6).all()
         assert (box[2:] >= high - 1e-6).all()

@@ -118,7 +118,9 @@ def _surface(tile: np.ndarray, a_mm: np.ndarray, b_mm: np.ndarray, span_mm: floa
     """Look a tile up at plane coordinates, repeated every ``span_mm``."""
     scale = np.float32(_TILE / span_mm)
     u, v = (np.clip(x * scale, -30000.0, 30000.0).astype(np.float32, copy=False) for x in (a_mm, b_mm))
-    return cv2.remap(tile, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+    # Bytes are looked up several times as fast as floats.
+    coarse = np.clip(tile * 255.0 + 0.5, 0, 255).astype(np.uint8)
+    return cv2.remap(coarse, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP) * np.float32(1 / 255)
 
 
 def paint_backdrop(rng: np.random.Generator, size_wh: tuple[int, int], camera: Camera) -> tuple[np.ndarray, np.ndarray]:

@@ -161,11 +161,11 @@ class Body:
             ``(P + 2C, 3)`` and ``(P + 2C, 3, 3)`` for C cones; a cone's own row is its first disc again.
         """
         axes = np.linalg.inv(self.to_local)
+        center = -(axes @ self.offset[:, :, None])[:, :, 0]
         cone = np.flatnonzero(~np.isnan(self.taper))
         discs = axes[cone] * np.array([1.0, 0.0, 1.0])
         far = discs * (1.0 + self.taper[cone])[:, None, None]
         axes[cone] = discs
-        center = -(np.linalg.inv(self.to_local) @ self.offset[:, :, None])[:, :, 0]
         ends = self.balls[self.hull_from[cone].T.ravel(), :3]
         return np.concatenate([center, ends]), np.concatenate([axes, discs, far])
 
@@ -264,6 +264,8 @@ def sample_outfit(rng: np.random.Generator, figure: Figure) -> Outfit:
     colors[SOCK] = np.full(3, rng.uniform(0.8, 0.97) if rng.random() < 0.65 else 0.08)
     colors[ACCENT] = _cloth_color(rng)
     patterns[SKIN], patterns[FACE], patterns[HAIR] = "skin", "face", "strands"
+    if figure.bust == 0 and figure.head < 1.08 and rng.random() < 0.35:
+        patterns[FACE] = "bearded"
     cloth = ("plain", "plain", "logo", "stripes", "hoops", "check", "blotches", "panels", "print")
     patterns[UPPER] = str(rng.choice(cloth))
     lower = ("plain", "plain", "plain", "side_stripe", "blotches", "check", "panels")
@@ -312,7 +314,7 @@ class _Parts:
         y = axis / length
         x = np.array([1.0, 0.0, 0.0]) - y[0] * y
         x /= np.sqrt(x @ x)
-        z = np.cross(x, y)
+        z = np.array([x[1] * y[2] - x[2] * y[1], x[2] * y[0] - x[0] * y[2], x[0] * y[1] - x[1] * y[0]])
         self.frames.append(np.stack([x / ra, y / length, z / (ra * flat)]))
         self.centers.append(a)
         self.tapers.append((rb - ra) / ra)
@@ -466,20 +468,25 @@ def _head(parts: _Parts, figure: Figure, outfit: Outfit, s: float) -> None:
             "head", (0, 0.084 * s, 0.062 * s), np.array([0.036, 0.006, 0.036]) * s, (ACCENT, ACCENT), tilt=12.0
         )
     elif hat == "helmet":
-        parts.ellipsoid("head", (0, 0.075 * s, -0.010 * s), np.array([0.057, 0.060, 0.066]) * s, (ACCENT, ACCENT))
+        parts.ellipsoid(
+            "head", (0, 0.086 * s, -0.012 * s), np.array([0.055, 0.052, 0.064]) * s, (ACCENT, ACCENT), tilt=-12.0
+        )
     if hair == "none" or hat in ("cap", "helmet"):
         return
-    puff = {"short": 1.0, "long": 1.04, "tail": 1.0, "bun": 1.0, "wild": 1.28}[hair]
+    puff = {"short": 1.0, "long": 1.04, "tail": 1.0, "bun": 1.0, "wild": 1.22}[hair]
+    high, back = (0.012, -0.012) if hair == "wild" else (0.0, 0.0)
     parts.ellipsoid(
-        "head", (0, 0.077 * s, -0.013 * s), np.array([0.0465, 0.049, 0.053]) * s * puff, (HAIR, HAIR), tilt=-15.0
+        "head",
+        (0, (0.077 + high) * s, (back - 0.013) * s),
+        np.array([0.0465, 0.049, 0.053]) * s * puff,
+        (HAIR, HAIR),
+        tilt=-15.0,
     )
     parts.ellipsoid("head", (0, 0.05 * s, -0.028 * s), np.array([0.042, 0.045, 0.036]) * s * puff, (HAIR, HAIR))
     if hair == "long":
         parts.ellipsoid("head", (0, 0.0, -0.032 * s), np.array([0.046, 0.085, 0.026]) * s, (HAIR, HAIR), tilt=8.0)
     elif hair == "tail":
-        parts.ellipsoid(
-            "head", (0, 0.045 * s, -0.085 * s), np.array([0.018, 0.055, 0.02]) * s, (HAIR, HAIR), tilt=-25.0
-        )
+        parts.ellipsoid("head", (0, 0.036 * s, -0.068 * s), np.array([0.018, 0.055, 0.02]) * s, (HAIR, HAIR), tilt=14.0)
     elif hair == "bun":
         parts.ellipsoid("head", (0, 0.098 * s, -0.060 * s), np.array([0.024, 0.022, 0.022]) * s, (HAIR, HAIR))
     if hat == "band":

@@ -62,11 +62,13 @@ class Surfaces:
         depth_mm: ``(H, W)`` float32, inf where nothing is.
         part: ``(H, W)`` int32: quadric over all bodies, ``NOTHING``, or an occluder.
         first_part: ``(N + 1,)`` where each body's quadrics begin in that count.
+        quadrics: Of each body, in the camera's frame.
     """
 
     depth_mm: np.ndarray
     part: np.ndarray
     first_part: np.ndarray
+    quadrics: tuple["Quadrics", ...]
 
     def visible(self) -> np.ndarray:
         """Return ``(N,)`` int64: how many pixels each body is seen in."""
@@ -79,8 +81,8 @@ class Surfaces:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Quadrics:
-    """All quadrics of a scene in the camera's frame, and their windows in ray coordinates."""
+class Quadrics:
+    """All quadrics of a body in the camera's frame, and their windows in ray coordinates."""
 
     form: np.ndarray  # (P, 3, 3) M
     linear: np.ndarray  # (P, 3) m
@@ -110,7 +112,8 @@ def _windows(center: np.ndarray, axes: np.ndarray) -> np.ndarray:
     return box
 
 
-def _quadrics(body: Body, camera: Camera) -> _Quadrics:
+def seen_by(camera: Camera, body: Body) -> Quadrics:
+    """Return a body's quadrics in the camera's frame; the focal length and the image's size do not matter."""
     rotation, translation = np.asarray(camera.rotation, np.float64), np.asarray(camera.translation_mm, np.float64)
     to_local = body.to_local @ rotation.T
     offset = body.offset - to_local @ translation
@@ -131,15 +134,14 @@ def _quadrics(body: Body, camera: Camera) -> _Quadrics:
     window, cones = boxes[: len(to_local)], np.flatnonzero(cone)
     near, far = boxes[len(to_local) : len(to_local) + len(cones)], boxes[len(to_local) + len(cones) :]
     window[cones, :2], window[cones, 2:] = np.minimum(near, far)[:, :2], np.maximum(near, far)[:, 2:]
-    return _Quadrics(form, linear, constant, along, np.where(cone, body.taper, np.nan), window)
+    return Quadrics(form, linear, constant, along, np.where(cone, body.taper, np.nan), window)
 
 
-def body_window(body: Body, camera: Camera) -> np.ndarray:
+def body_window(quadrics: Quadrics, camera: Camera) -> np.ndarray:
     """Return the tight box ``(4,)`` around a whole body, hidden parts included: image pixels, not clipped."""
-    window = _quadrics(body, camera).window
-    x0, y0 = np.nanmin(window[:, :2], axis=0) * camera.focal_px + np.asarray(camera.center_xy)
-    x1, y1 = np.nanmax(window[:, 2:], axis=0) * camera.focal_px + np.asarray(camera.center_xy)
-    return np.array([x0, y0, x1, y1])
+    low = np.nanmin(quadrics.window[:, :2], axis=0) * camera.focal_px + np.asarray(camera.center_xy)
+    high = np.nanmax(quadrics.window[:, 2:], axis=0) * camera.focal_px + np.asarray(camera.center_xy)
+    return np.concatenate([low, high])
 
 
 def finer(camera: Camera, factor: float) -> Camera:
@@ -172,9 +174,10 @@ def cast(
     rays_x, rays_y = (np.arange(width) - cx) / camera.focal_px, (np.arange(height) - cy) / camera.focal_px
     depth = np.full((height, width), np.inf)
     part = np.full((height, width), NOTHING, np.int32)
-    first = [0]
+    first, every = [0], []
     for body in bodies:
-        quadrics = _quadrics(body, camera)
+        quadrics = seen_by(camera, body)
+        every.append(quadrics)
         low = np.ceil(quadrics.window[:, :2] * camera.focal_px + (cx, cy))
         high = np.floor(quadrics.window[:, 2:] * camera.focal_px + (cx, cy)) + 1
         low, high = np.maximum(low, 0), np.minimum(high, (width, height))
@@ -190,11 +193,11 @@ def cast(
         cv2.fillPoly(mask, [polygon], 1, lineType=cv2.LINE_8, shift=4)
         front = (mask > 0) & (depth > occluder.depth_mm)
         depth[front], part[front] = occluder.depth_mm, -2 - k
-    return Surfaces(depth.astype(np.float32), part, np.array(first))
+    return Surfaces(depth.astype(np.float32), part, np.array(first), tuple(every))
 
 
 def _cast_one(
-    q: _Quadrics, i: int, x: np.ndarray, y: np.ndarray, depth: np.ndarray, part: np.ndarray, label: int
+    q: Quadrics, i: int, x: np.ndarray, y: np.ndarray, depth: np.ndarray, part: np.ndarray, label: int
 ) -> None:
     """Cast one quadric into its window of the buffers, in place."""
     form, m, c = q.form[i], q.linear[i], q.constant[i]
@@ -285,7 +288,7 @@ def shade(
         depth = surfaces.depth_mm[rows, columns]
         x = ((columns - camera.center_xy[0]) / camera.focal_px).astype(np.float32) * depth
         y = ((rows - camera.center_xy[1]) / camera.focal_px).astype(np.float32) * depth
-        quadrics = _quadrics(body, camera)
+        quadrics = surfaces.quadrics[index]
         normal = _linear(quadrics.form, quadrics.linear, part, x, y, depth)
         normal *= 1.0 / np.sqrt((normal**2).sum(0))
         normal = _softened(normal, rows, columns)
@@ -335,8 +338,9 @@ def _linear(
     matrix: np.ndarray, offset: np.ndarray, index: np.ndarray, x: np.ndarray, y: np.ndarray, z: np.ndarray
 ) -> np.ndarray:
     """Return ``matrix[index] @ (x, y, z) + offset[index]``: ``(3, n)`` float32."""
-    m, b = matrix.astype(np.float32), offset.astype(np.float32)
-    return np.stack([m[index, r, 0] * x + m[index, r, 1] * y + m[index, r, 2] * z + b[index, r] for r in range(3)])
+    rows = np.concatenate([matrix, offset[:, :, None]], 2).reshape(len(matrix), 12).T.astype(np.float32)
+    a = rows.take(index, axis=1)
+    return np.stack([a[k] * x + a[k + 1] * y + a[k + 2] * z + a[k + 3] for k in (0, 4, 8)])
 
 
 def _texture_span(body: Body) -> tuple[np.ndarray, np.ndarray]:

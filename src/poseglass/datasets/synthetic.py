@@ -25,7 +25,7 @@ from poseglass.core.table import nearest
 from poseglass.datasets.backdrop import paint_backdrop
 from poseglass.datasets.body_model import KEYPOINTS, Body, build_body, sample_figure, sample_outfit
 from poseglass.datasets.body_pose import ATHLETES, check_activities, rotation, sample_pose
-from poseglass.datasets.body_renderer import Light, Occluder, Surfaces, body_window, cast, occlusion, shade
+from poseglass.datasets.body_renderer import Light, Occluder, Surfaces, body_window, cast, occlusion, seen_by, shade
 from poseglass.datasets.texture import noise, paint
 
 MAX_PEOPLE = 20
@@ -109,7 +109,9 @@ class SyntheticPeople:
             at = scene.camera.project(points)
             xy.append(at)
             score.append(((at >= -0.5) & (at <= np.array([width, height]) - 0.5)).all(-1))
-            boxes.append(np.clip(body_window(body, scene.camera), -0.5, np.array([width, height] * 2) - 0.5))
+            boxes.append(
+                np.clip(body_window(surfaces.quadrics[i], scene.camera), -0.5, np.array([width, height] * 2) - 0.5)
+            )
             xyz.append(scene.camera.to_camera(points))
             hidden.append(occlusion(body, scene.camera, surfaces, i, factor=factor)[order])
         n, k = len(scene.bodies), len(order)
@@ -290,7 +292,7 @@ def _sample_camera(
     if not bodies:
         return Camera(0.5 * distance * min(size_wh) / 1000.0, ((width - 1) / 2, (height - 1) / 2), view, translation)
     unit = Camera(1.0, (0.0, 0.0), view, translation)
-    boxes = np.stack([body_window(b, unit) for b in bodies])
+    boxes = np.stack([body_window(seen_by(unit, b), unit) for b in bodies])
     low, high = boxes[:, :2].min(0), boxes[:, 2:].max(0)
     share = float(rng.uniform(*fill))
     focal = share * min(width / (high[0] - low[0]), height / (high[1] - low[1]))
@@ -422,7 +424,7 @@ def _camera_effects(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     if blur < 0.5:
         image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.3, 1.0)) * min(1.4, max(height, width) / 200.0))
     elif blur < 0.6:
-        length = int(max(3, 0.03 * max(height, width) * rng.uniform(0.3, 1.0)))
+        length = int(max(3, 0.03 * min(320, max(height, width)) * rng.uniform(0.3, 1.0)))
         kernel = np.zeros((2 * length + 1,) * 2, np.float32)
         turn, middle = rng.uniform(0, np.pi), length
         reach = np.array([np.cos(turn), np.sin(turn)]) * length / 2

@@ -34,7 +34,8 @@ def noise(
     for count, gain in zip(cells, gains, strict=True):
         unit = max(width, height) / count
         if periodic:
-            grid = np.pad(rng.random((count, count), np.float32), 1, mode="wrap")
+            turn = np.arange(-1, count + 1) % count
+            grid = rng.random((count, count), np.float32)[turn[:, None], turn]
             edge = round(unit)
             big = cv2.resize(grid, (width + 2 * edge, height + 2 * edge), interpolation=cv2.INTER_LINEAR)
             total += (big[edge:-edge, edge:-edge] - 0.5) * (2.0 * gain)
@@ -134,37 +135,33 @@ def _strands(rng: np.random.Generator, color: np.ndarray, second: np.ndarray) ->
     return _base(color) * columns[..., None]
 
 
+def _disc(image: np.ndarray, u: float, v: float, width: float, height: float, ink: np.ndarray) -> None:
+    """Fill an ellipse at 128ths of the texture from its middle column and top row, in place."""
+    k = SIZE / 128.0
+    center, axes = (round(SIZE / 2 + u * k), round(v * k)), (max(1, round(width * k)), max(1, round(height * k)))
+    cv2.ellipse(image, center, axes, 0, 0, 360, (float(ink[0]), float(ink[1]), float(ink[2])), -1)
+
+
 def _face(rng: np.random.Generator, color: np.ndarray, hair: np.ndarray) -> np.ndarray:
-    """Eyes, brows, mouth, perhaps a beard; hair above the forehead, at the temples and behind."""
+    """Eyes, brows and mouth."""
+    return _features(_skin(rng, color, hair), color, hair)
+
+
+def _bearded(rng: np.random.Generator, color: np.ndarray, hair: np.ndarray) -> np.ndarray:
+    """A face with a beard."""
     image = _skin(rng, color, hair)
-    k, mid = SIZE / 128.0, SIZE / 2
+    _disc(image, 0, 102, 19, 20, color * 0.5 + hair * 0.4)
+    _disc(image, 0, 88, 9, 4, color)
+    return _features(image, color, hair)
 
-    def at(u: float, v: float) -> tuple[int, int]:
-        return (round(mid + u * k), round(v * k))
 
-    dark = tuple(float(v) for v in hair * 0.6)
-    lips = tuple(float(v) for v in np.clip(color * np.array([0.95, 0.62, 0.60]), 0, 1))
-    shadow = tuple(float(v) for v in color * 0.72)
-    if rng.random() < 0.25:
-        cv2.ellipse(
-            image,
-            at(0, 102),
-            (round(19 * k), round(20 * k)),
-            0,
-            0,
-            360,
-            tuple(float(v) for v in 0.5 * color + 0.5 * hair * 0.8),
-            -1,
-        )
-        cv2.ellipse(image, at(0, 88), (round(9 * k), round(4 * k)), 0, 0, 360, tuple(float(v) for v in color), -1)
+def _features(image: np.ndarray, color: np.ndarray, hair: np.ndarray) -> np.ndarray:
     for sign in (-1, 1):
-        cv2.ellipse(image, at(8 * sign, 60), (round(6 * k), round(4 * k)), 0, 0, 360, shadow, -1)
-        cv2.ellipse(
-            image, at(8 * sign, 60), (max(2, round(3.6 * k)), max(1, round(1.9 * k))), 0, 0, 360, (0.93, 0.92, 0.9), -1
-        )
-        cv2.circle(image, at(8 * sign, 60), max(1, round(1.5 * k)), (0.12, 0.09, 0.08), -1)
-        cv2.line(image, at(3.5 * sign, 52.5), at(13 * sign, 52), dark, max(1, round(2 * k)))
-    cv2.ellipse(image, at(0, 94), (round(5.5 * k), max(1, round(2 * k))), 0, 0, 360, lips, -1)
+        _disc(image, 8 * sign, 60, 6, 4, color * 0.72)
+        _disc(image, 8 * sign, 60, 3.6, 1.9, np.array([0.93, 0.92, 0.90]))
+        _disc(image, 8 * sign, 60, 1.5, 1.5, np.array([0.12, 0.09, 0.08]))
+        _disc(image, 8 * sign, 52, 5, 1.2, hair * 0.6)
+    _disc(image, 0, 94, 5.5, 2, np.clip(color * np.array([0.95, 0.62, 0.60]), 0, 1))
     return image
 
 
@@ -181,6 +178,7 @@ PATTERNS: dict[str, Painter] = {
     "skin": _skin,
     "strands": _strands,
     "face": _face,
+    "bearded": _bearded,
 }
 """What an outfit can be patterned with, by name."""
 
@@ -203,7 +201,7 @@ def paint(rng: np.random.Generator, outfit: Outfit) -> np.ndarray:
         step = rng.choice([-1.0, 1.0]) * rng.uniform(0.2, 0.7) + rng.uniform(-0.2, 0.2, 3)
         second = outfit.colors[HAIR] if i == FACE else np.clip(color + step, 0.02, 0.98)
         textures[i] = PATTERNS[pattern](rng, color, second)
-        if pattern not in ("skin", "face"):
+        if pattern not in ("skin", "face", "bearded"):
             textures[i] *= folds
     if outfit.hair != "none":
         hair = textures[HAIR]
