@@ -135,19 +135,22 @@ class CropCache:
         folder = root / _plan_key(cuts)
         folder.mkdir(exist_ok=True)
         lock = FileIO(folder / "lock", "a+")
-        if fcntl is not None:
-            fcntl.flock(lock, fcntl.LOCK_SH)
-        file = folder / "crops.bin"
-        file.touch()
-        wanted = min(int(end.max(initial=0)), limit_bytes)  # by file position: room for all places before the last
-        others = _make_room(root, folder, limit_bytes - wanted)
-        free = _bytes_on_disk(file) + int(0.9 * shutil.disk_usage(folder).free)
-        budget = min(limit_bytes - others, free)
-        offset = np.where(end <= budget, offset, -1)
-        planned = int(end[offset >= 0].max(initial=0))
-        plan = {"people": len(offset), "fitting": int((offset >= 0).sum()), "bytes": planned, "used": time.time()}
-        (folder / "plan.json").write_text(json.dumps(plan, indent=1))
-        return cls(folder, cuts, offset, planned, lock)
+        try:
+            if fcntl is not None:
+                fcntl.flock(lock, fcntl.LOCK_SH)
+            file = folder / "crops.bin"
+            file.touch()
+            wanted = min(int(end.max(initial=0)), limit_bytes)
+            others = _make_room(root, folder, limit_bytes - wanted)
+            free = _bytes_on_disk(file) + int(0.9 * shutil.disk_usage(folder).free)
+            fits = (offset >= 0) & (end <= min(limit_bytes - others, free))
+            planned = int(end[fits].max(initial=0))
+            plan = {"people": len(offset), "fitting": int(fits.sum()), "bytes": planned, "used": time.time()}
+            (folder / "plan.json").write_text(json.dumps(plan, indent=1))
+        except BaseException:
+            lock.close()
+            raise
+        return cls(folder, cuts, np.where(fits, offset, -1), planned, lock)
 
     @property
     def summary(self) -> str:
@@ -188,12 +191,15 @@ class CropCache:
             return None
         return Part(pixels.reshape(height, width, 3), x0, y0, reduce)
 
-    def write(self, person: int, level: int, part: Part) -> None:
-        """Store a part where there is a place for it. A failing disk switches storing off, with one warning."""
+    def write(self, person: int, level: int, part: Part) -> bool:
+        """Store a part where there is a place for it; return whether it is stored.
+
+        A failing disk switches storing off in all loader processes, with one warning.
+        """
         at = self._at(person, level)
         identity = self._identity(person, level)
         if at is None or identity is None or part.pixels.size > self._num_bytes[person, level] or self._off[0]:
-            return
+            return False
         pixels = np.ascontiguousarray(part.pixels).reshape(-1)
         height, width = part.pixels.shape[:2]
         shape = (part.x0, part.y0, width, height, part.reduce)
@@ -212,6 +218,8 @@ class CropCache:
                     RuntimeWarning,
                     stacklevel=2,
                 )
+            return False
+        return True
 
     def close(self) -> None:
         """Give back file and lock in this process."""
@@ -239,6 +247,8 @@ class CropCache:
     def _handle(self) -> FileIO:
         # A file position is shared with a parent process: every process opens its own.
         if self._file is None or self._pid != os.getpid():
+            if self._file is not None:
+                self._file.close()
             self._file = FileIO(self.folder / "crops.bin", "r+")
             self._pid = os.getpid()
             self._buffer = np.empty(self._buffer_bytes, np.uint8)

@@ -172,7 +172,8 @@ class Crops:
     def _stored(self, cache: CropCache, index: int, wanted: int) -> Part:
         """Decode a person's parts at every size that a draw can ask for, store them, and return one of them."""
         part = self._decoded(index, wanted, self.cuts[index, wanted])
-        cache.write(index, wanted, part)
+        if not cache.write(index, wanted, part):
+            return part
         for level in range(len(REDUCTIONS)):
             cut = self.cuts[index, level]
             if level != wanted and cut.any() and cache.read(index, level) is None:
