@@ -1,7 +1,7 @@
 # The verbs of this project; `make help` lists them.
 #
 #   PYTHON    the Python (3.11 or newer) that makes the environment:          make demo PYTHON=python3.12
-#   PIP_ARGS  passed on to pip, for an index or a build of torch of your own: make demo PIP_ARGS="--index-url ..."
+#   PIP_ARGS  passed on to pip when the environment is made, for an index of your own: make demo PIP_ARGS="--extra-index-url ..."
 #   IMAGE     your own picture for the demo:                                  make demo IMAGE=me.jpg
 #   K         only tests whose name contains this:                            make test K=hg8
 
@@ -13,6 +13,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -q $(PIP_ARGS) -c constraints.txt
 
+.DELETE_ON_ERROR:
 .PHONY: help demo test check format bench clean
 
 help: ## list the verbs

@@ -3,17 +3,23 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+import poseglass as pg
 from poseglass import cli
+from poseglass.cli.pictures import unique_names
 from poseglass.core.image import read_image
+from poseglass.core.skeletons import COCO17
 from poseglass.datasets.coco_write import write_coco
 from poseglass.datasets.synthetic import synthetic_people
+from poseglass.engine.evaluate import evaluate
 from poseglass.estimators.weights import read_weights
+from poseglass.metrics import Pck
 
 
 def run(monkeypatch, *words: str) -> int:
@@ -92,6 +98,48 @@ def test_predict_bad_pictures(monkeypatch, tmp_path, tiny_weights, capsys, name,
     assert message in error
     assert name in error
     assert "Traceback" not in error
+
+
+def test_predict_does_the_others_when_one_picture_fails(monkeypatch, tmp_path, tiny_weights, drawn_person, capsys):
+    (tmp_path / "bad.png").write_bytes(drawn_person.read_bytes()[:300])
+    out = tmp_path / "out"
+    words = ("predict", tmp_path / "bad.png", drawn_person, "--weights", tiny_weights, "--out", out)
+    assert run(monkeypatch, *words) == 2
+    assert "bad.png is a damaged or truncated picture" in " ".join(capsys.readouterr().err.split())
+    assert len(json.loads((out / "poses.json").read_text())) == 1
+
+
+def test_predict_never_overwrites_what_it_was_given(monkeypatch, tmp_path, tiny_weights, drawn_person, capsys):
+    mine = tmp_path / "mine.png"
+    mine.write_bytes(drawn_person.read_bytes())
+    assert run(monkeypatch, "predict", mine, "--weights", tiny_weights, "--out", tmp_path) == 2
+    assert "would overwrite" in capsys.readouterr().err
+    assert mine.read_bytes() == drawn_person.read_bytes()
+
+
+def test_names_of_outputs_are_never_shared():
+    names = unique_names([Path(p) for p in ("a-2.jpg", "a.jpg", "a.png", "x-heatmaps.png", "x.png")])
+    written = [f for n in names for f in (n, f"{n}-heatmaps")]
+    assert len(set(written)) == 10
+
+
+def test_images_where_none_are_taken(monkeypatch, tmp_path, tiny_weights, drawn_person, capsys):
+    words = ("look", drawn_person.parent, "--format", "folder", "--images", tmp_path, "--out", tmp_path / "o.png")
+    assert run(monkeypatch, *words) == 2
+    assert "--images does not go with --format folder" in " ".join(capsys.readouterr().err.split())
+
+
+def test_look_at_a_folder_without_labels(monkeypatch, tmp_path, drawn_person):
+    words = ("look", drawn_person.parent, "--format", "folder", "--plain", "--out", tmp_path / "o.png")
+    assert run(monkeypatch, *words) == 0
+
+
+def test_joints_that_the_weights_do_not_know_do_not_count(tmp_path, tiny_weights, capsys):
+    data = synthetic_people(3, seed=2, size_wh=(64, 64), skeleton=COCO17)
+    result = evaluate(pg.load(tiny_weights), data, [Pck(normaliser="box_diagonal", limits=(2.0,))])
+    assert result.table["nose"]["count"] == 0
+    assert result.table["left_wrist"]["count"] > 0
+    assert result.figures["pck@2"] == 1.0
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import poseglass as pg
-from poseglass.estimators.load import shipped
+from poseglass.estimators.load import DEFAULT, shipped
 from poseglass.estimators.weights import CheckpointError, read_weights, save_weights
 
 
@@ -25,6 +25,16 @@ def test_another_size_and_the_flip_test(tiny_weights, drawn_person):
     estimate = pg.load(tiny_weights, size_wh=(96, 96), flip_test=True)
     assert estimate.input.size_wh == (96, 96)
     assert len(estimate(pg.read_image(drawn_person))) == 1
+
+
+def test_what_ships_by_default():
+    path = shipped()[DEFAULT]
+    assert path.stat().st_size <= 12e6
+    estimate = pg.load()
+    assert sum(p.numel() for p in estimate.network.parameters()) <= 6_000_000
+    assert len(estimate.skeleton) == 14
+    assert estimate.card is not None
+    assert all((estimate.card.data, estimate.card.license, estimate.card.results, estimate.card.commit))
 
 
 def test_every_shipped_file_loads():
@@ -79,6 +89,11 @@ def test_absurd_header_is_refused(tmp_path):
     path.write_bytes(struct.pack("<Q", 2**60) + b"{}")
     with pytest.raises(CheckpointError, match=r"huge\.safetensors"):
         pg.load(path)
+
+
+def test_a_device_that_is_not_there(tiny_weights):
+    with pytest.raises(ValueError, match=r"device 'cuda:9' cannot be used here .*Take 'cpu'"):
+        pg.load(tiny_weights, device="cuda:9")
 
 
 def test_a_size_that_does_not_divide_names_sizes_that_would(tiny_weights, drawn_person):

@@ -359,3 +359,10 @@ def test_a_linear_layer_is_a_network_too(tmp_path: Path) -> None:
     path = tmp_path / "linear.safetensors"
     save_weights(path, nn.Linear(2, 3).state_dict(), CARD)
     load_strictly(nn.Linear(2, 3), read_weights(path)[0])
+
+
+def test_the_same_keypoints_in_another_order_are_refused():
+    network = StackedHourglass(3, num_stacks=1, width=8, depth=1)
+    with pytest.raises(CheckpointError, match=r"same names in another order \(b, c\)"):
+        load_matching(network, network.state_dict(), from_keypoints=("a", "b", "c"), to_keypoints=("a", "c", "b"))
+    assert load_matching(network, network.state_dict(), from_keypoints="abc", to_keypoints="xyz") == []

@@ -47,8 +47,6 @@ for _name, _function in COMMANDS.items():
 def main() -> None:
     """Run a command. What a user can mend comes as one sentence on stderr and status 2; Ctrl-C is 130."""
     keep_freed_memory()
-    # spinning threads cost more than they gain as soon as another program wants a core
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except (ValueError, LookupError, OSError, RuntimeError) as error:
@@ -57,7 +55,7 @@ def main() -> None:
         Console(stderr=True).print(f"[red]poseglass:[/red] {escape(_sentence(error))}", soft_wrap=True, highlight=False)
         sys.exit(2)
     except KeyboardInterrupt:
-        Console(stderr=True).print("poseglass: stopped; a checkpoint is kept, --resume goes on from it.")
+        Console(stderr=True).print("poseglass: stopped.")
         sys.exit(130)
 
 

@@ -9,9 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from poseglass.cli.read_data import FORMATS, read_data
 from poseglass.core.image import write_bytes
-from poseglass.core.table import lookup
-from poseglass.datasets import DATASETS
 from poseglass.datasets.audit import DEFAULT_SURE, Audit, audit
 from poseglass.datasets.audit_labels import Labels, labels_of, read_coco_leniently
 from poseglass.datasets.audit_page import write_csv, write_page
@@ -23,7 +22,7 @@ FOUND, UNREADABLE = 1, 2
 def check(
     data: Annotated[Path, typer.Argument(help="A COCO keypoint JSON file, or the path of a set in --format.")],
     format: Annotated[
-        str, typer.Option("--format", help=f"How DATA is written: {', '.join(sorted({'coco', *DATASETS}))}.")
+        str, typer.Option("--format", help=f"How DATA is written: {', '.join(sorted({'coco', *FORMATS}))}.")
     ] = "coco",
     images: Annotated[
         Path | None, typer.Option("--images", help="Folder of the pictures, where it is not beside the labels.")
@@ -141,7 +140,4 @@ def _read(path: Path, format: str, images: Path | None, flip: tuple[int, ...] | 
         return read_coco_leniently(path, images=images, flip=flip)
     if flip is not None:
         raise ValueError("--flip-idx is for COCO files; other formats know their keypoints.")
-    reader = lookup(DATASETS, format, kind="format")
-    if not path.exists():
-        raise FileNotFoundError(f"No such file or folder: {path}. It is relative to {Path.cwd()}.")
-    return labels_of(reader(path, images=images) if images is not None else reader(path), path.name)
+    return labels_of(read_data(path, format, images), path.name)

@@ -32,15 +32,19 @@ def demo(
     estimator = load(weights, flip_test=True)
     if image:
         paths = list_pictures(image)
-        write_poses(estimator, read_pictures(paths, None), out, console, heatmaps=True)
+        failed = write_poses(estimator, read_pictures(paths, None), out, console, heatmaps=True)
+        if failed:
+            raise ValueError(" ".join(failed))
     else:
         write_poses(estimator, our_pictures(), out, console, heatmaps=True)
     if not train:
         return
     recipe = Recipe.read(one_minute_recipe())
     folder = out / "run"
-    if folder.exists():  # the demo's own folder, from the last time
-        shutil.rmtree(folder)
+    if folder.exists():
+        if f'name = "{recipe.name}"' not in (folder / "recipe.toml").read_text():
+            raise FileExistsError(f"{folder} holds another run than the demo's. Choose another --out.")
+        shutil.rmtree(folder)  # the demo's own, from the last time
     console.print(f"\nThe other half: {recipe.name}, a small hourglass trained on drawn people for about a minute.")
     run = prepare(recipe, folder)
     train_with_bar(run, console)

@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from poseglass.cli.read_data import FORMATS, read_data
 from poseglass.core.image import write_bytes
 from poseglass.core.table import build, lookup
-from poseglass.datasets import DATASETS
 from poseglass.engine.evaluate import Evaluation, evaluate
 from poseglass.estimators.load import DEFAULT, load
 from poseglass.metrics import METRICS
@@ -22,7 +22,7 @@ def evaluate_weights(
     data: Annotated[Path, typer.Argument(help="A COCO JSON, or the path of a set in --format.")],
     weights: Annotated[str, typer.Option(help="A name that ships, or a .safetensors file.")] = DEFAULT,
     format: Annotated[
-        str, typer.Option("--format", help=f"How DATA is written: {', '.join(sorted(DATASETS))}.")
+        str, typer.Option("--format", help=f"How DATA is written: {', '.join(sorted(FORMATS))}.")
     ] = "coco",
     images: Annotated[
         Path | None, typer.Option("--images", help="Folder of the pictures, if not beside the labels.")
@@ -47,14 +47,14 @@ def evaluate_weights(
 ) -> None:
     """Measure weights on labelled people, from the annotations' boxes, in source pixels."""
     console = Console()
-    if not data.exists():
-        raise FileNotFoundError(f"No such file or folder: {data}. It is relative to {Path.cwd()}.")
-    reader = lookup(DATASETS, format, kind="format")
-    dataset = reader(data) if images is None else reader(data, images=images)
+    for file in (json_file, report):
+        if file is not None and not file.parent.is_dir():
+            raise FileNotFoundError(f"Cannot write {file}: no folder {file.parent}. Make it first.")
+    dataset = read_data(data, format, images)
     estimator = load(weights, flip_test=flip_test, device=device, size_wh=(size, size) if size else None)
     numbers: dict[str, dict[str, Any]] = {
         "pck": {"normaliser": normaliser, "limits": tuple(limit or (0.2, 0.1)), "comparator": "<" if strict else "<="},
-        "pckh": {"comparator": "<" if strict else "<="},
+        "pckh": {"limits": tuple(limit or (0.5, 0.1)), "comparator": "<" if strict else "<="},
     }
     metrics: list[Metric] = []
     for name in metric or ["pck"]:
@@ -68,6 +68,9 @@ def evaluate_weights(
         task = bar.add_task("estimating", total=len(dataset))
         result = evaluate(estimator, dataset, metrics, on_image=lambda: bar.advance(task))
     print_evaluation(result, console)
+    left_out = [name for name in dataset.skeleton.keypoints if name not in estimator.skeleton.keypoints]
+    if left_out:
+        console.print(f"not counted, as these weights do not predict them: {', '.join(left_out)}")
     if json_file is not None:
         write_bytes(json_file, json.dumps({"figures": result.figures, "table": result.table}, indent=1).encode())
     if report is not None:

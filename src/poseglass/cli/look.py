@@ -7,14 +7,17 @@ import numpy as np
 import typer
 from rich.console import Console
 
+from poseglass.cli.read_data import FORMATS, read_data
+from poseglass.core.card import InputSpec
 from poseglass.core.image import write_image
 from poseglass.core.sample import Dataset, PoseSample
-from poseglass.core.table import build, lookup
+from poseglass.core.table import build
 from poseglass.datasets import DATASETS
 from poseglass.draw.sheet import contact_sheet
 from poseglass.engine.crops import Crops
 from poseglass.engine.recipe import Recipe
 from poseglass.engine.run import make_crops, training_data
+from poseglass.transforms import ColorJitter, RandomAffine
 
 
 def look(
@@ -22,7 +25,7 @@ def look(
         str, typer.Argument(help="A recipe (.toml), a COCO JSON, the path of another format, or 'synthetic'.")
     ],
     format: Annotated[
-        str, typer.Option("--format", help=f"How DATA is written: {', '.join(sorted(DATASETS))}.")
+        str, typer.Option("--format", help=f"How DATA is written: {', '.join(sorted(FORMATS))}.")
     ] = "coco",
     images: Annotated[
         Path | None, typer.Option("--images", help="Folder of the pictures, if not beside the labels.")
@@ -31,14 +34,15 @@ def look(
     count: Annotated[int, typer.Option(min=1, max=400, help="How many people.")] = 24,
     columns: Annotated[int, typer.Option(min=1, max=20, help="Tiles in a row.")] = 6,
     seed: Annotated[int, typer.Option(min=0, help="Which people, and which augmentation.")] = 0,
+    augment: Annotated[bool, typer.Option("--augment/--no-augment", help="Scale, turn, mirror, recolour.")] = True,
     plain: Annotated[bool, typer.Option("--plain", help="Whole pictures as labelled, without crops.")] = False,
 ) -> None:
-    """Draw people of a dataset on one sheet; with a recipe, after its augmentation."""
+    """Draw people of a dataset on one sheet, after augmentation: a recipe's own, or a common one."""
     console = Console()
-    dataset, crops = _open(data, format, images)
+    dataset, crops = _open(data, format, images, plain=plain, augment=augment)
     rng = np.random.default_rng(seed)
     samples: list[PoseSample]
-    if plain:
+    if crops is None:
         chosen = rng.permutation(len(dataset))[:count]
         samples = [dataset[int(i)] for i in sorted(chosen)]
     else:
@@ -46,26 +50,26 @@ def look(
         chosen = rng.permutation(len(crops))[:count]
         samples = [crops[(seed, int(i), width, height)] for i in sorted(chosen)]
     write_image(out, contact_sheet(samples, columns=columns))
+    skeleton = dataset.skeleton
+    people = "" if crops is None else f"{len(crops):,} people with a label, "
     console.print(
-        f"{len(dataset):,} images, {len(crops):,} people with a label, {len(crops.skeleton)} keypoints "
-        f"({crops.skeleton.name}); {len(samples)} of them are on {out}"
+        f"{len(dataset):,} images, {people}{len(skeleton)} keypoints ({skeleton.name}); {len(samples)} of them are on "
+        f"{out}",
+        markup=False,
     )
     for note in getattr(dataset, "notes", ()):
-        console.print(f"note: {note}")
+        console.print(f"note: {note}", markup=False)
 
 
-def _open(data: str, format: str, images: Path | None) -> tuple[Dataset, Crops]:
+def _open(data: str, format: str, images: Path | None, *, plain: bool, augment: bool) -> tuple[Dataset, Crops | None]:
     if data.endswith(".toml"):
         recipe = Recipe.read(data)
         dataset = training_data(recipe)
-        return dataset, make_crops(recipe, dataset)
-    if data == "synthetic":
-        dataset = build(DATASETS, "synthetic", count=1000)
-    else:
-        if not Path(data).exists():
-            raise FileNotFoundError(f"No such file or folder: {data}. It is relative to {Path.cwd()}.")
-        reader = lookup(DATASETS, format, kind="format")
-        dataset = reader(data) if images is None else reader(data, images=images)
-    from poseglass.core.card import InputSpec
-
-    return dataset, Crops(dataset, InputSpec())
+        return dataset, None if plain else make_crops(recipe, dataset)
+    drawn = data == "synthetic"
+    dataset = build(DATASETS, "synthetic", count=1000) if drawn else read_data(Path(data), format, images)
+    if plain:
+        return dataset, None
+    if not augment:
+        return dataset, Crops(dataset, InputSpec())
+    return dataset, Crops(dataset, InputSpec(), RandomAffine(), (ColorJitter(0.2, 0.2),))

@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.table import Table
 
 from poseglass.core.image import SUFFIXES, read_image, write_bytes, write_image
-from poseglass.core.instances import Instances
 from poseglass.draw.heatmap import heatmap_grid
 from poseglass.draw.pose import draw
 from poseglass.estimators.topdown import TopDownEstimator
@@ -72,49 +71,71 @@ def parse_box(text: str) -> list[float]:
 
 def unique_names(paths: Iterable[Path]) -> list[str]:
     """Return file stems; where two agree, a number is added, so that no output overwrites another."""
-    seen: dict[str, int] = {}
+    taken: set[str] = set()
     names = []
     for path in paths:
-        count = seen.get(path.stem, 0)
-        seen[path.stem] = count + 1
-        names.append(path.stem if not count else f"{path.stem}-{count + 1}")
+        name, count = path.stem, 1
+        while {name, f"{name}-heatmaps"} & taken:
+            count += 1
+            name = f"{path.stem}-{count}"
+        taken |= {name, f"{name}-heatmaps"}
+        names.append(name)
     return names
 
 
-def read_pictures(paths: list[Path], boxes: np.ndarray | None) -> Iterator[Picture]:
-    """Read pictures one at a time."""
+def read_pictures(paths: list[Path], boxes: np.ndarray | None) -> Iterator[Picture | str]:
+    """Read pictures one at a time; what cannot be read comes as the sentence that says why."""
     for i, (path, name) in enumerate(zip(paths, unique_names(paths), strict=True)):
-        yield Picture(name, str(path), read_image(path), boxes, i)
+        try:
+            yield Picture(name, str(path), read_image(path), boxes, i)
+        except (ValueError, OSError) as error:
+            yield str(error)
 
 
 def write_poses(
     estimator: TopDownEstimator,
-    pictures: Iterable[Picture],
+    pictures: Iterable[Picture | str],
     out: Path,
     console: Console,
     *,
     min_score: float = 0.2,
     names: bool = False,
     heatmaps: bool = False,
-) -> list[tuple[Picture, Instances]]:
+) -> list[str]:
     """Find the poses, write annotated pictures, ``poses.json`` and (if asked) heatmaps; print a row a person.
 
-    ``poses.json`` is in COCO's result format, with the file's name in each record.
+    ``poses.json`` is in COCO's result format, with the file's name in each record. A picture that fails is left
+    out, and the others are done.
+
+    Returns:
+        A sentence for each picture that failed.
+
+    Raises:
+        ValueError: The folder's annotated picture would overwrite a picture that was given.
     """
     out.mkdir(parents=True, exist_ok=True)
+    failed: list[str] = []
     table = Table(header_style="bold", title=f"poses by {estimator.card.name if estimator.card else 'the network'}")
     for column in ("picture", "person", "found", "score", "surest", "least sure"):
         table.add_column(column, no_wrap=column in ("picture", "found", "score"))
     records: list[dict[str, object]] = []
-    results: list[tuple[Picture, Instances]] = []
     whole: list[str] = []
     for picture in pictures:
-        people = estimator(picture.image, picture.boxes)
-        results.append((picture, people))
+        if isinstance(picture, str):
+            failed.append(picture)
+            continue
+        target = out / f"{picture.name}.png"
+        if picture.file_name and target.resolve() == Path(picture.file_name).resolve():
+            raise ValueError(f"The annotated picture would overwrite {target}, which was given. Choose another --out.")
+        try:
+            people = estimator(picture.image, picture.boxes)
+        except ValueError as error:
+            failed.append(f"{picture.file_name or picture.name}: {error}")
+            continue
         if picture.boxes is None:
             whole.append(picture.name)
         drawn = draw(picture.image, people, min_score=min_score, boxes=picture.boxes is not None, names=names)
-        write_image(out / f"{picture.name}.png", drawn)
+        write_image(target, drawn)
         for record in people.to_coco(image_id=picture.image_id):
             records.append(record | {"file_name": picture.file_name or f"{picture.name}.png"})
         if heatmaps and len(people):
@@ -143,4 +164,4 @@ def write_poses(
             "Give boxes with --box x0,y0,x1,y1."
         )
     console.print(f"written to {out}: annotated pictures, poses.json" + (", heatmaps" if heatmaps else ""))
-    return results
+    return failed

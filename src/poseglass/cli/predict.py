@@ -28,6 +28,10 @@ def predict(
     paths = list_pictures(images)
     boxes = None if not box else np.array([parse_box(b) for b in box], np.float32)
     estimator = load(weights, flip_test=flip_test, device=device)
-    write_poses(
+    failed = write_poses(
         estimator, read_pictures(paths, boxes), out, Console(), min_score=min_score, names=names, heatmaps=heatmaps
     )
+    if failed:
+        raise ValueError(
+            " ".join(failed) + (f" The other {len(paths) - len(failed)} are done." if len(paths) > 1 else "")
+        )

@@ -1,5 +1,6 @@
 """Evaluation: the same estimator a user calls, over a dataset, in source pixels."""
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -35,8 +36,20 @@ class Evaluation:
     table: dict[str, dict[str, float]]
 
 
-def people_to_judge(instances: Instances) -> Instances:
-    """Return the people an evaluation with true boxes counts: a labelled keypoint, a box with area, no crowd."""
+def people_to_judge(instances: Instances, predicted: Skeleton | None = None) -> Instances:
+    """Return the people an evaluation with true boxes counts: a labelled keypoint, a box with area, no crowd.
+
+    Args:
+        instances: The labels of an image.
+        predicted: What the network predicts; joints it does not know are taken as unlabelled, so that they do not
+            count as wrong. None keeps all.
+    """
+    if predicted is not None:
+        unknown = predicted.indices_of(instances.skeleton.keypoints) < 0
+        if unknown.any():
+            xy, score = instances.xy.copy(), instances.score.copy()
+            xy[:, unknown], score[:, unknown] = np.nan, 0.0
+            instances = dataclasses.replace(instances, xy=xy, score=score)
     box = instances.box_xyxy
     use = instances.known.any(1) & np.isfinite(box).all(1) & (box[:, 2] > box[:, 0]) & (box[:, 3] > box[:, 1])
     if "crowd" in instances.extra:
@@ -65,7 +78,7 @@ def evaluate(
     kept: list[int] = []
     truth: list[Instances] = []
     for i in range(len(dataset)):
-        people = people_to_judge(dataset.instances(i))
+        people = people_to_judge(dataset.instances(i), estimator.skeleton)
         if len(people):
             kept.append(i)
             truth.append(people)

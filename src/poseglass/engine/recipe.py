@@ -111,7 +111,7 @@ class EvaluatePart(Part):
 class Recipe(Part):
     """A training run in full."""
 
-    name: str
+    name: str = Field(pattern=r"^\w[\w.-]*$", description="Of run folder and weights: letters, digits, . _ and -.")
     seed: int = 0
     notes: str = ""
     skeleton: str | None = None

@@ -47,6 +47,7 @@ from poseglass.engine.train import (
     make_optimizer,
     supervised,
 )
+from poseglass.estimators.load import shipped
 from poseglass.estimators.topdown import TopDownEstimator
 from poseglass.estimators.weights import load_matching, read_weights, save_weights
 from poseglass.layers.synchronised_norm import synchronise_norms
@@ -618,7 +619,7 @@ def prepare(
             f"Set it to at most {len(crops)}."
         )
     if part.start_from is not None and state is None:
-        weights, card = read_weights(part.start_from)
+        weights, card = read_weights(shipped().get(part.start_from, Path(part.start_from)))
         load_matching(
             network,
             weights,
@@ -640,7 +641,6 @@ def prepare(
         loop.restore(state)
     elif not resume:
         processes.once(lambda: run_folder.create(recipe))
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
     run = Run(
         recipe, run_folder, loop, crops, val, codec, table, sizes, steps_per_epoch, target, processes, tensorboard
     )

@@ -77,8 +77,20 @@ def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     if device.type == "cpu":
-        return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
+        return torch.bfloat16 if _cpu_has_bfloat16() else torch.float32
     return torch.float32
+
+
+def _cpu_has_bfloat16() -> bool:
+    """Return whether this processor multiplies bfloat16 itself: AVX-512 BF16 or AMX, through oneDNN.
+
+    oneDNN's own question is also true for AVX-512 without these, where bfloat16 is emulated.
+    """
+    if not torch.backends.mkldnn.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
+    asked = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
+    answers = [bool(ask()) for ask in asked if ask is not None]
+    return any(answers) if answers else True
 
 
 @dataclass(slots=True)
@@ -176,7 +188,8 @@ class Loop:
         try:
             self.network.load_state_dict(state["network"])
         except RuntimeError as error:
-            raise ValueError(f"The checkpoint holds another network than the recipe: {error}") from None
+            words = " ".join(str(error).split())
+            raise ValueError(f"The checkpoint holds another network than the recipe: {words}") from None
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.restore(state["schedule"])
         if self.ema is not None and state["ema"] is not None:

@@ -23,6 +23,21 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for path in sorted(SHIPPED_FOLDER.glob("*.safetensors"))}
 
 
+def usable_device(device: str | torch.device) -> torch.device:
+    """Return the device, if this PyTorch can use it.
+
+    Raises:
+        ValueError: No such device, here or anywhere.
+    """
+    try:
+        wanted = torch.device(device)
+        torch.empty(0, device=wanted)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {str(device)!r} cannot be used here ({reason}). Take 'cpu'.") from None
+    return wanted
+
+
 def load(
     weights: str | Path = DEFAULT,
     *,
@@ -70,5 +85,5 @@ def load(
     except (LookupError, TypeError, ValueError) as error:
         raise CheckpointError(f"Weights {card.name!r}: their codec cannot be built. {error}") from error
     spec = card.input if size_wh is None else dataclasses.replace(card.input, size_wh=size_wh)
-    network = network.to(torch.device(device), memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = network.to(usable_device(device), memory_format=torch.channels_last)  # type: ignore[call-overload]
     return TopDownEstimator(network, codec, card.skeleton, spec, flip_test=flip_test, card=card)

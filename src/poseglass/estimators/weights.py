@@ -318,7 +318,7 @@ def load_matching(
     Everything else must agree by name and shape. Where the keypoints of both sides are named, those that both have
     keep their weights (in the last layer, and wherever heatmaps are fed back), so that going from MPII's 16 to LSP's
     14 loses nothing. As many keypoints of other names cannot be told from the same ones by shape: those weights are
-    kept in their order, and training has to turn them.
+    kept in their order, and training has to turn them; the same names in another order are refused.
 
     Args:
         network: Keeps its initial values wherever nothing is copied.
@@ -331,8 +331,8 @@ def load_matching(
         The names of the tensors that kept initial values, wholly or in part.
 
     Raises:
-        CheckpointError: A tensor is missing, unexpected, or differs by more than the number of keypoints. The network
-            is untouched.
+        CheckpointError: A tensor is missing, unexpected, or differs by more than the number of keypoints, or the same
+            keypoints stand in another order. The network is untouched.
     """
     own = network.state_dict()
     findings = _names_that_differ(own, state)
@@ -350,6 +350,12 @@ def load_matching(
                 f"Weights {source!r} predict {counts[0]} keypoints and the network {counts[1]}, "
                 f"but {given[0]} and {given[1]} names were given."
             )
+    moved = [n for n in to_keypoints if n in from_keypoints and from_keypoints.index(n) != to_keypoints.index(n)]
+    if counts is None and moved:
+        raise CheckpointError(
+            f"Weights {source!r} predict as many keypoints as the network, with the same names in another order "
+            f"({listed(moved)}). Give the recipe the order of the weights: skeleton = ..., here {', '.join(from_keypoints)}."
+        )
     merged = {name: state[name] for name in own if name not in wrong}
     begun: list[str] = []
     shared = [name for name in to_keypoints if name in from_keypoints]
