@@ -42,6 +42,7 @@ def test_is_a_dataset_with_exact_labels_without_drawing():
     assert sample.image.shape == (64, 96, 3)
     assert sample.source == data.source(4) == "synthetic-3-4"
     assert (sample.to_source.matrix == np.eye(2, 3)).all()
+    assert data.size_wh(4) == sample.size_wh
     labels = data.instances(4)
     for name in ("xy", "score", "box_xyxy", "xyz_mm"):
         np.testing.assert_array_equal(getattr(labels, name), getattr(sample.instances, name))

@@ -56,7 +56,7 @@ class SyntheticPeople:
     Args:
         count: Number of scenes.
         seed: Scenes of another seed have nothing in common with these.
-        size_wh: Of the images.
+        image_wh: Width and height of the images, pixels.
         people: Fewest and most people in a scene, both included.
         skeleton: Any keypoints out of ``body_model.KEYPOINTS``.
         occluders: Share of scenes with things in front of people.
@@ -67,7 +67,7 @@ class SyntheticPeople:
 
     count: int
     seed: int
-    size_wh: tuple[int, int]
+    image_wh: tuple[int, int]
     people: tuple[int, int]
     skeleton: Skeleton
     occluders: float
@@ -92,17 +92,22 @@ class SyntheticPeople:
         """Return a name that says how to draw the scene again."""
         return f"synthetic-{self.seed}-{self._checked(index)}"
 
+    def size_wh(self, index: int) -> tuple[int, int]:
+        """Return width and height of a scene's image, pixels: the same for all."""
+        self._checked(index)
+        return self.image_wh
+
     def scene(self, index: int) -> Scene:
         """Return what is in a scene: bodies, camera, light, occluders."""
         rng = np.random.default_rng((self.seed, self._checked(index), 0))
-        return _sample_scene(rng, self.size_wh, self.people, self.occluders, self.fill, self.activities)
+        return _sample_scene(rng, self.image_wh, self.people, self.occluders, self.fill, self.activities)
 
     def instances(self, index: int) -> Instances:
         """Return the labels of a scene. Rays are cast for the hidden keypoints, but nothing is painted."""
         scene, surfaces = self._cast(self._checked(index))
-        factor = surfaces.part.shape[1] / self.size_wh[0]
+        factor = surfaces.part.shape[1] / self.image_wh[0]
         order = np.array([KEYPOINTS.index(name) for name in self.skeleton.keypoints])
-        width, height = self.size_wh
+        width, height = self.image_wh
         xy, score, boxes, xyz, hidden = [], [], [], [], []
         for i, body in enumerate(scene.bodies):
             points = body.points_mm[order]
@@ -131,7 +136,7 @@ class SyntheticPeople:
     def person_mask(self, index: int) -> np.ndarray:
         """Return ``(H, W)`` int32: which person each pixel's centre sees, -1 none."""
         scene = self.scene(index)
-        return cast(scene.bodies, scene.camera, self.size_wh, scene.occluders).person().astype(np.int32)
+        return cast(scene.bodies, scene.camera, self.image_wh, scene.occluders).person().astype(np.int32)
 
     def image(self, index: int, *, reduce: int = 1) -> np.ndarray:
         """Draw the picture ``(H, W, 3)`` uint8 RGB. It comes at full size: nothing is decoded that could be skipped.
@@ -145,7 +150,7 @@ class SyntheticPeople:
         index = self._checked(index)
         scene, surfaces = self._cast(index)
         rng = np.random.default_rng((self.seed, index, 1))
-        return _draw(rng, scene, surfaces, self.size_wh, self.effects)
+        return _draw(rng, scene, surfaces, self.image_wh, self.effects)
 
     def _checked(self, index: int) -> int:
         if not -self.count <= index < self.count:
@@ -157,8 +162,8 @@ class SyntheticPeople:
         kept = self._recent.get(index)
         if kept is None:
             scene = self.scene(index)
-            factor = _fineness(self.size_wh)
-            size = (round(self.size_wh[0] * factor), round(self.size_wh[1] * factor))
+            factor = _fineness(self.image_wh)
+            size = (round(self.image_wh[0] * factor), round(self.image_wh[1] * factor))
             kept = scene, cast(scene.bodies, scene.camera, size, scene.occluders, factor=factor)
             self._recent.clear()
             self._recent[index] = kept
