@@ -184,11 +184,13 @@ def test_demo_without_training(monkeypatch, tmp_path, tiny_weights, capsys):
 
 def test_pack_halves_the_file_and_writes_the_card(monkeypatch, tmp_path, tiny_weights, capsys):
     out = tmp_path / "packed.safetensors"
-    words = ("pack", tiny_weights, "--to", out, "--name", "packed", "--data", "drawn people", "--terms", "any use")
+    words = ("pack", tiny_weights, "--to", out, "--name", "packed", "--data", "drawn people", "--terms", "any use",
+             "--set", "codec.name=dark", "--set", "input.padding=1.0")  # fmt: skip
     assert run(monkeypatch, *words) == 0
     state, card = read_weights(out)
     before, _ = read_weights(tiny_weights)
     assert (card.name, card.data, card.license) == ("packed", "drawn people", "any use")
+    assert (card.codec["name"], card.codec["activation"], card.input.padding) == ("dark", "softmax", 1.0)
     assert out.stat().st_size < 0.75 * tiny_weights.stat().st_size
     assert all(torch.allclose(state[k], before[k], rtol=1e-3, atol=1e-4) for k in before)
     assert run(monkeypatch, *words) == 2

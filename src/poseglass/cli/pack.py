@@ -1,12 +1,16 @@
 """``poseglass pack``: make weights ready to hand over: half precision, and a card that says what they are."""
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from poseglass.core.card import WeightCard
+from poseglass.engine.recipe import apply_override
+from poseglass.estimators.load import card_codec
 from poseglass.estimators.weights import read_weights, save_weights
 
 
@@ -17,10 +21,14 @@ def pack(
     data: Annotated[str, typer.Option(help="What they were trained on, and whose it is.")] = "",
     terms: Annotated[str, typer.Option(help="Terms of use, in words.")] = "",
     notes: Annotated[str, typer.Option(help="Anything a user should know.")] = "",
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change the card: --set input.padding=1.0 --set codec.name=dark. May be repeated."),
+    ] = None,
     half: Annotated[bool, typer.Option("--half/--no-half", help="Store kernels as float16: half the size.")] = True,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
-    """Write weights in half precision with data, terms and notes in their card."""
+    """Write weights in half precision with data, terms and notes in their card, and other decoding if wanted."""
     if to.suffix != ".safetensors":
         raise ValueError(f"--to must name a .safetensors file, got {to.name!r}.")
     if to.exists() and not force:
@@ -28,6 +36,12 @@ def pack(
     state, card = read_weights(weights)
     given = {"name": name, "data": data, "license": terms, "notes": notes}
     card = dataclasses.replace(card, **{field: text for field, text in given.items() if text})
+    if overrides:
+        table = json.loads(card.to_json())
+        for override in overrides:
+            apply_override(table, override)
+        card = WeightCard.from_json(json.dumps(table))
+    card_codec(card)  # a card that cannot be used is refused here, not by whoever gets the file
     save_weights(to, state, card, half=half)
     size_mb = to.stat().st_size / 1e6
     parameters = sum(t.numel() for k, t in state.items() if "running_" not in k and "num_batches" not in k)

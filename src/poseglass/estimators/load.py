@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from poseglass.codecs import CODECS
+from poseglass.codecs import CODECS, Codec
+from poseglass.core.card import WeightCard
 from poseglass.core.table import build
 from poseglass.estimators.topdown import TopDownEstimator
 from poseglass.estimators.weights import CheckpointError, card_network, read_weights
@@ -36,6 +37,25 @@ def usable_device(device: str | torch.device) -> torch.device:
         reason = str(error).splitlines()[0]
         raise ValueError(f"device {str(device)!r} cannot be used here ({reason}). Take 'cpu'.") from None
     return wanted
+
+
+def card_codec(card: WeightCard, *, trust_code: bool = False) -> Codec:
+    """Build the codec that a card describes.
+
+    Raises:
+        CheckpointError: The codec is unknown, outside poseglass, or cannot be built.
+    """
+    numbers = dict(card.codec)
+    name = str(numbers.pop("name", ""))
+    if ":" in name and not trust_code:
+        raise CheckpointError(
+            f"Weights {card.name!r} ask for code outside poseglass: codec {name!r}. Loading them would run that code. "
+            "If it is yours, or you trust it: pass trust_code=True."
+        )
+    try:
+        return build(CODECS, name, **numbers)
+    except (LookupError, TypeError, ValueError) as error:
+        raise CheckpointError(f"Weights {card.name!r}: their codec cannot be built. {error}") from error
 
 
 def load(
@@ -73,17 +93,7 @@ def load(
         )
     state, card = read_weights(path)
     network = card_network(card, state, trust_code=trust_code)
-    numbers = dict(card.codec)
-    name = str(numbers.pop("name", ""))
-    if ":" in name and not trust_code:
-        raise CheckpointError(
-            f"Weights {card.name!r} ask for code outside poseglass: codec {name!r}. Loading them would run that code. "
-            "If it is yours, or you trust it: pass trust_code=True."
-        )
-    try:
-        codec = build(CODECS, name, **numbers)
-    except (LookupError, TypeError, ValueError) as error:
-        raise CheckpointError(f"Weights {card.name!r}: their codec cannot be built. {error}") from error
+    codec = card_codec(card, trust_code=trust_code)
     spec = card.input if size_wh is None else dataclasses.replace(card.input, size_wh=size_wh)
     network = network.to(usable_device(device), memory_format=torch.channels_last)  # type: ignore[call-overload]
     return TopDownEstimator(network, codec, card.skeleton, spec, flip_test=flip_test, card=card)

@@ -354,7 +354,7 @@ def load_matching(
     if counts is None and moved:
         raise CheckpointError(
             f"Weights {source!r} predict as many keypoints as the network, with the same names in another order "
-            f"({listed(moved)}). Give the recipe the order of the weights: skeleton = ..., here {', '.join(from_keypoints)}."
+            f"({listed(moved)}). Give the recipe a skeleton in the order of the weights: {', '.join(from_keypoints)}."
         )
     merged = {name: state[name] for name in own if name not in wrong}
     begun: list[str] = []
