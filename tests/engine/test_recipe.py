@@ -65,7 +65,7 @@ def test_what_will_not_do_is_named(data, words):
 
 
 def test_every_fault_is_told_at_once():
-    with pytest.raises(RecipeError, match=r"'nmae'.*'train\.batch_size' is missing\.$"):
+    with pytest.raises(RecipeError, match=r"'train\.batch_size' is missing; unknown key 'nmae'.*\.$"):
         Recipe.from_dict(changed(nmae="x", train={"epochs": 1}))
 
 

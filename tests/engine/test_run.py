@@ -71,7 +71,7 @@ def test_a_full_disk_on_the_way_is_told_and_training_goes_on(data, tmp_path, mon
     run.on_step = on_step
     run.train()
     assert saved == [2]
-    assert len(told) == 4, told  # checkpoint and best weights once each, and when they could be written again
+    assert len(set(told)) == len(told), told  # once in a row of failures, and when it works again
     assert "The checkpoint could not be written" in told[0]
     assert "(File too large). Training goes on and tries again; what was there before is untouched." in told[0]
     assert "The checkpoint could be written again." in told

@@ -7,6 +7,14 @@ from poseglass.engine import signals
 from poseglass.engine.signals import asked_to_stop
 
 
+@pytest.fixture(autouse=True)
+def heard():
+    """A shell that starts the tests in the background has them ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_signal_becomes_a_question_and_is_itself_again_afterwards(name):
     number = getattr(signal, name)
