@@ -258,7 +258,7 @@ def main() -> None:
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     rows: list[dict[str, object]] = []
-    for detail, quality in ((0.6, 85), (1.0, 90)):
+    for detail, quality in ((0.35, 80), (1.0, 90)):
         with tempfile.TemporaryDirectory() as folder:
             rows += measure(Path(folder), detail, quality, arguments.repeats)
     arguments.output.mkdir(parents=True, exist_ok=True)

@@ -69,7 +69,9 @@ class Instances:
         """Select instances by a mask, a slice, a list of indices or one index."""
         if isinstance(rows, int | np.integer):
             rows = [int(rows)]
-        rows = np.asarray(rows) if not isinstance(rows, slice) else rows
+        if not isinstance(rows, slice):
+            rows = np.asarray(rows)
+            rows = rows if rows.size else rows.astype(np.int64)  # an empty list says nothing of its type
         return Instances(
             self.skeleton, self.xy[rows], self.score[rows], self.box_xyxy[rows], self.box_score[rows],
             None if self.xyz_mm is None else self.xyz_mm[rows],

@@ -16,6 +16,9 @@ class ColorJitter:
         brightness: U(-brightness, brightness) of the full range is added.
         grey_probability: Share of crops turned grey.
 
+    Raises:
+        ValueError: A number outside 0 and 1.
+
     Source:
         The original code (pose-hg-train) multiplies each channel by U(0.6, 1.4).
     """
@@ -24,6 +27,11 @@ class ColorJitter:
     contrast: float = 0.0
     brightness: float = 0.0
     grey_probability: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("channel", "contrast", "brightness", "grey_probability"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"ColorJitter.{name} must be within 0 and 1, got {getattr(self, name)}.")
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return the changed ``(H, W, 3)`` uint8 image."""
@@ -45,12 +53,22 @@ class Occlusion:
         probability: Share of crops.
         size: Smallest and largest side of the patch, as a share of the crop's side.
 
+    Raises:
+        ValueError: A probability outside 0 and 1, or sizes that make no sense.
+
     Source:
         Zhong et al. 2017, "Random Erasing Data Augmentation", https://arxiv.org/abs/1708.04896.
     """
 
     probability: float = 0.5
     size: tuple[float, float] = (0.1, 0.35)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", tuple(self.size))
+        if not 0 <= self.probability <= 1:
+            raise ValueError(f"Occlusion.probability must be within 0 and 1, got {self.probability}.")
+        if len(self.size) != 2 or not 0 < self.size[0] <= self.size[1] <= 1:
+            raise ValueError(f"Occlusion.size must be (low, high) with 0 < low <= high <= 1, got {self.size}.")
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return the changed ``(H, W, 3)`` uint8 image; the input stays as it is."""
