@@ -65,9 +65,10 @@ def test_every_part_reaches_the_page():
     )
     assert next(iter(report.headline)) == "other"
     assert report.headline["people"] == 3
+    assert report.limit_name == "error, in torso lengths"
     page = render_report(report)
     for words in (
-        "a title", "a note", "error, in torso lengths", "name = &quot;x&quot;", "right_ankle", "Where errors come from",
+        "a title", "a note", "name = &quot;x&quot;", "right_ankle", "Where errors come from",
         "pck@0.2", "Training curves over 2 rows",
     ):  # fmt: skip
         assert words in page, words
