@@ -8,16 +8,20 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from poseglass.core.card import InputSpec
 from poseglass.core.instances import Instances
 from poseglass.core.skeleton import Skeleton
+from poseglass.datasets import write_coco
 from poseglass.datasets.labelled import LabelledImages
 from poseglass.datasets.mixed import mixed
 from poseglass.engine import crop_cache
 from poseglass.engine.crop_cache import CropCache, default_cache_dir
 from poseglass.engine.crops import Crops, PlaceSampler, load_batches
+from poseglass.engine.recipe import Recipe
+from poseglass.engine.run import prepare
 from poseglass.transforms import ColorJitter, Occlusion, RandomAffine
 
 HANDS = Skeleton("hands3", ("left_hand", "right_hand", "nose"))
@@ -360,3 +364,28 @@ def test_junk_in_the_cache_folder_is_left_alone(tmp_path: Path, root: Path) -> N
         made(crowd(tmp_path, ("jpg",)), sizes_wh=((32, 32),)).cached(1000, root)
     assert (root / "notes" / "readme.txt").read_text() == "mine"
     assert not (root / "broken").exists()  # a plan that nobody uses, over the bound
+
+
+def test_training_with_the_cache_ends_in_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bit for bit, with and without it: so it may be switched, bounded or deleted half way."""
+    monkeypatch.setenv("POSEGLASS_CACHE", str(tmp_path / "cache"))
+    write_coco(crowd(tmp_path / "pictures", ("jpg", "png", "jpg")), tmp_path / "train.json")
+    table = {"name": "coco", "annotations": str(tmp_path / "train.json")}
+    recipe = {
+        "name": "tiny",
+        "network": {"name": "stacked_hourglass", "num_stacks": 1, "width": 16, "depth": 2},
+        "codec": {"name": "heatmap"},
+        "input": {"size_wh": [32, 32]},
+        "augment": [{"name": "random_affine"}, {"name": "color_jitter"}],
+        "data": {"train": table},
+        "train": {"epochs": 3, "batch_size": 4, "workers": 0, "sizes": [{"epoch": 2, "size_wh": [48, 48]}]},
+    }
+    weights = []
+    for name, size in (("plain", 0.0), ("filling", 1.0), ("filled", 1.0)):
+        run = prepare(Recipe.from_dict(recipe, overrides=[f"data.cache_gb={size}"]), tmp_path / name, device="cpu")
+        assert (run.crops.cache is None) == (size == 0)
+        run.train()
+        weights.append(run.loop.network.state_dict())
+    for other in weights[1:]:
+        for key, value in weights[0].items():
+            assert torch.equal(value, other[key]), key
