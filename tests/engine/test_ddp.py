@@ -72,7 +72,7 @@ def test_two_processes_give_the_weights_of_one(recipe, tmp_path):
     alone = prepare(recipe, tmp_path / "alone", processes=Processes())
     alone.train()
     (tmp_path / "recipe.toml").write_text(recipe.to_toml())
-    done = torchrun(tmp_path / "recipe.toml", "--run", tmp_path / "two")
+    done = torchrun(tmp_path / "recipe.toml", "--run-folder", tmp_path / "two")
     assert done.returncode == 0, done.stderr
     assert_close(alone.folder, RunFolder(tmp_path / "two"))
     # one process prints, measures and writes

@@ -310,7 +310,8 @@ class Run:
                 base_lr=part.optimizer.lr,
                 precision=choose_precision(part.precision, self.device),
                 clip_norm=part.clip_norm,
-                flat_after_steps=part.flat_after_steps,
+                # weights to start from have a low loss already, which falls by little
+                flat_after_steps=0 if part.start_from else part.flat_after_steps,
                 processes=processes,
             )
         except Interrupted:
