@@ -4,7 +4,7 @@ Three ways to make the same kind of batch, turn by turn in one process on one co
 
 - naive: the whole picture decoded, one warp to crop and one to turn and scale, a mirrored copy, then floats: colours,
   an occluder, normalisation, 16 Gaussian maps of 64 x 64; a loader written down step by step.
-- files: poseglass's loader. JPEGs decoded at a half or less where that does, one warp, colours as a table on uint8;
+- files: poseglass's loader. JPEGs decoded at a half or less where that does, one warp, colours as a matrix on uint8;
   floats and maps are made on the device, so no loader process spends time on them.
 - cache: the same from the second epoch on, with data.cache_gb; the crops are the same bit for bit (checked first).
 

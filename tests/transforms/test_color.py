@@ -32,7 +32,7 @@ def test_the_same_generator_gives_the_same_colours() -> None:
 
 
 def test_jitter_is_gain_then_contrast_then_shift() -> None:
-    """One table does what floats would do, to the rounding of the result."""
+    """One matrix does what floats would do step by step, to the rounding of the result."""
     image = picture()
     for seed in range(20):
         out = ColorJitter(0.4, 0.3, 0.2)(image, np.random.default_rng(seed))
@@ -40,6 +40,14 @@ def test_jitter_is_gain_then_contrast_then_shift() -> None:
         gains, contrast, shift = rng.uniform(0.6, 1.4, 3), rng.uniform(0.7, 1.3), rng.uniform(-0.2, 0.2) * 255
         exact = np.clip((image * gains - 127.5) * contrast + 127.5 + shift, 0, 255)
         assert np.abs(out - exact).max() <= 0.51
+
+
+def test_grey_is_the_luma_and_takes_the_gains_afterwards() -> None:
+    image = picture()
+    out = ColorJitter(channel=0.4, grey_probability=1)(image, np.random.default_rng(5))
+    gains = np.random.default_rng(5).uniform(0.6, 1.4, 3)
+    exact = np.clip((image @ np.array([0.299, 0.587, 0.114]))[..., None] * gains, 0, 255)
+    assert np.abs(out - exact).max() <= 0.75  # OpenCV sums three channels in fixed point
 
 
 def test_grey_has_no_colour() -> None:

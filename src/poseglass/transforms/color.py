@@ -5,10 +5,12 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+_LUMA = (0.299, 0.587, 0.114)
+
 
 @dataclass(frozen=True, slots=True)
 class ColorJitter:
-    """Scale each channel, change contrast and brightness, sometimes drop the colour; one table look-up on uint8.
+    """Scale each channel, change contrast and brightness, sometimes drop the colour; one matrix on uint8.
 
     Args:
         channel: Each channel is multiplied by U(1 - channel, 1 + channel).
@@ -38,11 +40,11 @@ class ColorJitter:
         gains = rng.uniform(1 - self.channel, 1 + self.channel, 3)
         contrast = rng.uniform(1 - self.contrast, 1 + self.contrast)
         shift = rng.uniform(-self.brightness, self.brightness) * 255
-        if rng.random() < self.grey_probability:
-            image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-        values = np.arange(256, dtype=np.float32)[:, None] * gains.astype(np.float32)
-        table = np.clip((values - 127.5) * contrast + 127.5 + shift + 0.5, 0, 255).astype(np.uint8)
-        return cv2.LUT(image, table[None])
+        to_grey = np.tile(_LUMA, (3, 1)) if rng.random() < self.grey_probability else np.eye(3)
+        # ((value or grey) * gain - middle) * contrast + middle + shift, rounded and clipped once
+        offset = np.full((3, 1), 127.5 * (1 - contrast) + shift)
+        matrix = np.concatenate([(gains * contrast)[:, None] * to_grey, offset], axis=1)
+        return cv2.transform(image, matrix.astype(np.float32))
 
 
 @dataclass(frozen=True, slots=True)
