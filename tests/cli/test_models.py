@@ -1,12 +1,12 @@
 """``poseglass models``: every network with its figures, shipped weights with their terms, JSON that says the same."""
 
+import importlib
 import json
 from pathlib import Path
 
 import pytest
 import torch
 
-from poseglass.cli import models as models_module
 from poseglass.cli.models import USUAL_SIZE_WH, models
 from poseglass.core.card import InputSpec, WeightCard
 from poseglass.core.skeletons import LSP14
@@ -14,6 +14,8 @@ from poseglass.estimators.load import SHIPPED_FOLDER
 from poseglass.estimators.weights import CheckpointError, save_weights
 from poseglass.networks import NETWORKS
 from poseglass.networks.stacked_hourglass import hg1_light
+
+models_module = importlib.import_module("poseglass.cli.models")  # the package's attribute is the function
 
 
 @pytest.fixture(autouse=True)
