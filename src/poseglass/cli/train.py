@@ -22,7 +22,9 @@ def train(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="Override a value: --set train.epochs=3. May be repeated.")
     ] = None,
-    run: Annotated[Path | None, typer.Option("--run", "--run-folder", help="Folder of the run; runs/NAME unless given.")] = None,
+    run: Annotated[
+        Path | None, typer.Option("--run", "--run-folder", help="Folder of the run; runs/NAME unless given.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run folder's last checkpoint.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard event files too.")] = False,

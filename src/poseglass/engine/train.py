@@ -2,6 +2,7 @@
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -301,7 +302,9 @@ def parallel(network: nn.Module, device: torch.device, processes: Processes) -> 
         return network
     # Buffers are batch norm's statistics, which synchronised norms keep equal in all processes.
     devices = [device] if device.type == "cuda" else None
-    return DistributedDataParallel(network, device_ids=devices, broadcast_buffers=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*broadcast_buffers")  # a newer spelling, not in every 2.13
+        return DistributedDataParallel(network, device_ids=devices, broadcast_buffers=False)
 
 
 def _end_epoch(loop: Loop, listener: Listener, steps_per_epoch: int, base_lr: float) -> None:

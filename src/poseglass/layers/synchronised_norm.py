@@ -83,7 +83,8 @@ class _Normalise(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the normalised input ``(B, C, ...)``, the joint mean ``(C,)`` and the unbiased variance ``(C,)``."""
         channels = images.shape[1]
-        variance, mean = torch.var_mean(images.float(), dim=_all_but_channels(images), correction=0)
+        wide = _wide(images)
+        variance, mean = torch.var_mean(wide, dim=_all_but_channels(images), correction=0)
         count = torch.full((1,), images.numel() / channels, dtype=torch.float64, device=images.device)
         # double precision costs nothing here (2 C + 1 numbers) and keeps the joint variance free of cancellation
         own = torch.cat([mean.double(), variance.double() * count, count])
@@ -94,7 +95,7 @@ class _Normalise(torch.autograd.Function):
         total = counts.sum()
         joint = (counts * means).sum(0) / total
         squares = (squares + counts * (means - joint).square()).sum(0)
-        mean, variance = joint.float(), (squares / total).float()
+        mean, variance = joint.to(wide.dtype), (squares / total).to(wide.dtype)
         ctx.save_for_backward(images, weight, mean, (variance + eps).rsqrt())
         ctx.total = float(total)
         if ctx.total < 2:
@@ -102,7 +103,7 @@ class _Normalise(torch.autograd.Function):
                 f"Batch norm needs more than 1 value per channel in training, got inputs of {tuple(images.shape)}. "
                 "Take a larger batch."
             )
-        unbiased = (squares / (total - 1)).float()
+        unbiased = (squares / (total - 1)).to(wide.dtype)
         ctx.mark_non_differentiable(mean, unbiased)
         return functional.batch_norm(images, mean, variance, weight, bias, False, 0.0, eps), mean, unbiased
 
@@ -111,8 +112,8 @@ class _Normalise(torch.autograd.Function):
         """Return the gradients of input, weight and bias; those of weight and bias are this process's share."""
         images, weight, mean, inverse_std = ctx.saved_tensors
         axes, view = _all_but_channels(images), (1, -1, *[1] * (images.ndim - 2))
-        upper = gradient.float()
-        standard = (images.float() - mean.view(view)) * inverse_std.view(view)
+        upper = _wide(gradient)
+        standard = (_wide(images) - mean.view(view)) * inverse_std.view(view)
         own = torch.stack([upper.sum(axes), (upper * standard).sum(axes)])
         sums = own.clone()
         distributed.all_reduce(sums)
@@ -121,6 +122,11 @@ class _Normalise(torch.autograd.Function):
         lower = (upper - sums[0].view(view) - standard * sums[1].view(view)) * scale.view(view)
         plain = weight is None
         return lower.to(images.dtype), None if plain else own[1], None if plain else own[0], None
+
+
+def _wide(values: Tensor) -> Tensor:
+    """Return half precision as float32, the rest as it is."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
 def _all_but_channels(images: Tensor) -> list[int]:
