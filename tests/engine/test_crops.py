@@ -1,3 +1,6 @@
+import multiprocessing
+import subprocess
+import sys
 from itertools import islice
 from pathlib import Path
 
@@ -308,3 +311,37 @@ def test_the_first_batches_do_not_wait_for_the_last(tmp_path: Path) -> None:
     crops = Crops(crowd(tmp_path), InputSpec((16, 16)))
     sampler = PlaceSampler(len(crops), batch_size=2, sizes_wh=[(16, 16)] * 10_000, seed=0)
     assert len(list(islice(load_batches(crops, sampler, workers=0), 2))) == 2
+
+
+def children() -> int:
+    return len(multiprocessing.active_children())
+
+
+def test_closing_ends_the_loader_processes(tmp_path: Path) -> None:
+    crops = Crops(crowd(tmp_path), InputSpec((16, 16)))
+    sampler = PlaceSampler(len(crops), batch_size=2, sizes_wh=[(16, 16)] * 100, seed=0)
+    before = children()
+    batches = load_batches(crops, sampler, workers=2)
+    next(batches)
+    assert children() == before + 2
+    batches.close()
+    batches.close()
+    assert children() == before
+    assert list(batches) == []
+
+
+NOBODY_CLOSES = """
+import sys
+from poseglass.core.card import InputSpec
+from poseglass.datasets import synthetic_people
+from poseglass.engine.crops import Crops, PlaceSampler, load_batches
+crops = Crops(synthetic_people(4, seed=1, size_wh=(32, 32)), InputSpec((16, 16)))
+batches = load_batches(crops, PlaceSampler(4, batch_size=2, sizes_wh=[(16, 16)] * 1000, seed=0), workers=2)
+next(batches)
+kept = sys.modules["kept"] = [batches]
+"""
+
+
+def test_a_program_ends_though_nobody_closed_its_loader() -> None:
+    done = subprocess.run([sys.executable, "-c", NOBODY_CLOSES], timeout=120, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

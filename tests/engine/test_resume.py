@@ -20,6 +20,14 @@ from poseglass.engine.train import Progress
 from poseglass.estimators.weights import read_safetensors
 
 
+@pytest.fixture(autouse=True, scope="module")
+def plain_reports():
+    """Reports without figures, which take seconds; the whole page is tested in test_finish and test_report."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("poseglass.engine.finish.write_report", lambda path, report: path.write_text(str(report.notes)))
+        yield
+
+
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory) -> Recipe:
     """Everything that keeps a state: sampler, augmentation, EMA, optimiser, plateau schedule, growing crops."""

@@ -19,6 +19,14 @@ from poseglass.engine.train import TrainingStopped
 from poseglass.networks import NETWORKS
 
 
+@pytest.fixture(autouse=True, scope="module")
+def plain_reports():
+    """Reports without figures, which take seconds; the whole page is tested in test_finish and test_report."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("poseglass.engine.finish.write_report", lambda path, report: path.write_text(str(report.notes)))
+        yield
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("data")

@@ -16,6 +16,14 @@ FOLDER = Path(poseglass.__file__).parent / "recipes"
 RECIPES = sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*.toml"))
 
 
+@pytest.fixture(autouse=True, scope="module")
+def plain_reports():
+    """Reports without figures, which take seconds; the whole page is tested in test_finish and test_report."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("poseglass.engine.finish.write_report", lambda path, report: path.write_text(str(report.notes)))
+        yield
+
+
 def test_the_recipes_are_found():
     assert {"mpii/hg8.toml", "mpii/hg2.toml", "mpii/hg2_adam.toml", "flic/hg8.toml", "lspet/hg2_light.toml",
             "synthetic/one_minute.toml"} <= set(RECIPES)  # fmt: skip

@@ -4,9 +4,11 @@ An augmentation depends on (seed, epoch, person) alone and the order of people o
 stop after any step and go on bit for bit, with any number of loader processes.
 """
 
+import atexit
 import copy
 import dataclasses
 import signal
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -162,9 +164,8 @@ class Crops:
             part = self.cache.read(index, level) or self._stored(self.cache, index, level)
         reduce = part.reduce
         linear = to_crop.matrix[:, :2]
-        corner = (
-            np.array([part.x0, part.y0]) * reduce + (reduce - 1) / 2
-        )  # the part's first pixel, in the file's pixels
+        # the part's first pixel, in the file's pixels
+        corner = np.array([part.x0, part.y0]) * reduce + (reduce - 1) / 2
         offset = to_crop.matrix[:, 2] + linear @ corner
         to_target = Affine(np.concatenate([linear * reduce, offset[:, None]], axis=1))
         return warp_image(part.pixels, to_target, size_wh)
@@ -314,8 +315,43 @@ def _start_worker(_worker: int) -> None:
     torch.set_num_threads(1)
 
 
-def load_batches(crops: Crops, sampler: PlaceSampler, *, workers: int) -> Iterator[PoseBatch]:
-    """Yield batches in the sampler's order, made by ``workers`` processes (0: in this one)."""
+class Batches:
+    """Batches in the sampler's order. ``close`` ends the processes that make them, at the latest when the program ends.
+
+    Those processes ignore SIGTERM (see ``_start_worker``), with which Python ends what is left of its children before
+    it waits for them: one that nobody had closed would keep the program from ending.
+    """
+
+    def __init__(self, loader: DataLoader) -> None:
+        batches = iter(loader)
+        self._batches = batches
+        # by garbage collection, by ``close``, or before Python waits for its children: once, whatever comes first
+        self._end = weakref.finalize(self, _end_workers, batches)
+        atexit.register(self._end)
+
+    def __iter__(self) -> "Batches":
+        return self
+
+    def __next__(self) -> PoseBatch:
+        return next(self._batches)
+
+    def close(self) -> None:
+        """End the processes; no batch comes after that. A second time it does nothing."""
+        self._end()
+        atexit.unregister(self._end)
+        self._batches = iter(())
+
+
+def _end_workers(batches: Iterator[PoseBatch]) -> None:
+    # PyTorch has no public word for it: it counts on an iterator being collected as soon as nobody uses it, which one
+    # in the traceback of a kept exception is not.
+    end = getattr(batches, "_shutdown_workers", None)
+    if end is not None:
+        end()
+
+
+def load_batches(crops: Crops, sampler: PlaceSampler, *, workers: int) -> Batches:
+    """Return batches in the sampler's order, made by ``workers`` processes (0: in this one)."""
     loader = DataLoader(
         crops,  # type: ignore[arg-type]  # indexed by Place, not by int
         batch_sampler=sampler,
@@ -325,4 +361,4 @@ def load_batches(crops: Crops, sampler: PlaceSampler, *, workers: int) -> Iterat
         prefetch_factor=4 if workers else None,
         pin_memory=torch.cuda.is_available(),
     )
-    return iter(loader)
+    return Batches(loader)

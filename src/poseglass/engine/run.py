@@ -322,6 +322,7 @@ class Run:
                 ) from None
             raise
         finally:
+            batches.close()
             if board is not None:
                 board.close()
 
