@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -q $(PIP_ARGS) -c constraints.txt
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test check format bench clean
+.PHONY: help demo test style check format bench clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -40,8 +40,11 @@ demo: $(VENV)/.runs ## find poses in photographs, then train a small network for
 test: $(VENV)/.tests ## everything that needs no download; K=word selects
 	$(BIN)/python -m pytest $(if $(K),-k "$(K)")
 
-check: $(VENV)/.tests ## style, types, spelling
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright && $(BIN)/codespell
+style: $(VENV)/.tests ## style and spelling; CI runs it too
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/codespell
+
+check: style ## style, spelling and types
+	$(BIN)/pyright
 
 format: $(VENV)/.tests ## format the code
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

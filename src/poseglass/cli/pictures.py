@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -118,7 +119,7 @@ def write_poses(
     table = Table(header_style="bold", title=f"poses by {estimator.card.name if estimator.card else 'the network'}")
     for column in ("picture", "person", "found", "score", "surest", "least sure"):
         table.add_column(column, no_wrap=column in ("picture", "found", "score"))
-    records: list[dict[str, object]] = []
+    records: list[dict[str, Any]] = []
     whole: list[str] = []
     for picture in pictures:
         if isinstance(picture, str):

@@ -103,7 +103,7 @@ class Instances:
         """Make instances from coordinates alone: the score is 1 where they are finite, the box is around them."""
         points = np.asarray(xy, dtype=np.float32)
         if score is None:
-            score = np.isfinite(points).all(-1).astype(np.float32)
+            score = np.asarray(np.isfinite(points).all(-1), dtype=np.float32)
         if box_xyxy is None:
             box_xyxy = around(points)
         return cls(skeleton, points, score, box_xyxy, np.ones(len(points), np.float32), extra=extra or {})

@@ -3,8 +3,9 @@
 Records are checked against rules (``audit_records``), images by reading them (``audit_images``), poses against each
 other (``audit_pose``) and by a critic learnt from the set itself (``audit_critic``).
 
-What to expect of a clean set: rules give nothing. The statistical kinds state a probability; ``sure`` is the lowest
-that is reported. ``docs`` and the tests hold what was measured with planted faults.
+What to expect of a clean set: rules give nothing. The statistical kinds state a probability, and ``sure`` is the
+lowest that is reported: of drawn people without a fault none or one in 600 was reported, of 341 people of COCO 5 %,
+most of them unusual poses (small sets give more). Of planted swaps of arms or legs, 3 % each, it found three in four.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from poseglass.datasets.audit_critic import MIN_KEYPOINTS, MIN_PEOPLE, Verdict, findings_of, judge
+from poseglass.datasets.audit_critic import MIN_KEYPOINTS, MIN_PEOPLE, SMALL, Verdict, findings_of, judge
 from poseglass.datasets.audit_images import check_images, find_duplicates, find_leaks
 from poseglass.datasets.audit_labels import KINDS, Finding, Labels, known_keypoints
 from poseglass.datasets.audit_pose import (
@@ -25,7 +26,7 @@ from poseglass.datasets.audit_pose import (
 )
 from poseglass.datasets.audit_records import check_records
 
-DEFAULT_SURE = 0.8
+DEFAULT_SURE = 0.5
 """Lowest probability of a statistical finding that is reported."""
 
 _IMAGE_KINDS = ("image-missing", "image-unreadable", "image-size", "image-named-twice", "duplicate-image", "leakage")
@@ -92,6 +93,7 @@ def audit(
     against: Labels | None = None,
     ignore: tuple[str, ...] = (),
     seed: int = 0,
+    steps: int | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Audit:
     """Look for everything in ``KINDS``.
@@ -103,6 +105,7 @@ def audit(
         against: Another set; pictures that are in both are reported as leakage.
         ignore: Kinds that are not reported.
         seed: Of the critic.
+        steps: Of the critic's training, per fold; None takes 250 to 800, as there are people.
         progress: Told what is being done, in a few words.
 
     Raises:
@@ -131,13 +134,18 @@ def audit(
             notes.append(f"{people.skeleton.name}: sides were not judged person by person: mend the flip pairs first.")
         else:
             verdict = judge(
-                people.skeleton, people.xy, sure=sure, seed=seed,
+                people.skeleton, people.xy, sure=sure, seed=seed, steps=steps,
                 progress=lambda text, name=people.skeleton.name: tell(f"{name}: {text}"),
             )  # fmt: skip
             notes += _too_few(people.skeleton.name, people.xy)
         if verdict is not None:
             found += findings_of(labels, group, verdict, sure=sure)
             power |= verdict.power
+            if len(verdict.rows) < SMALL:
+                notes.append(
+                    f"{people.skeleton.name}: learnt from {len(verdict.rows)} people, the critic takes some unusual "
+                    f"poses for wrong ones: look at what it found. It is surer of itself with {SMALL:,} and more."
+                )
             notes += _blind(people.skeleton.name, verdict)
     if read_images:
         tell(f"reading {len(labels.pictures):,} images")

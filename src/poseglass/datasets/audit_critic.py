@@ -2,14 +2,15 @@
 
 No rule tells an exchanged pair from an unusual pose. So a small network learns the difference from the set itself:
 poses as they are, and the same poses with a fault planted (sides exchanged for the whole body, the arms, the legs or
-one pair; one joint moved). People are judged by a network that has not seen them (two folds), so that what is wrong
-in the labels cannot teach its own judge. The planted faults of the unseen fold also tell, for this very set, which
-share of each kind is found, and they calibrate the probabilities: an overconfident network is cooled until its
-statements hold on them.
+one pair; one joint moved). People are judged by a network that has not seen them (two folds; four in small sets), so
+that what is wrong in the labels cannot teach its own judge. The planted faults of the unseen fold also tell, for this
+very set, which share of each kind is found, and they calibrate the probabilities: an overconfident network is cooled
+until its statements hold on them.
 
 It is the idea of confident learning (Northcutt et al. 2021, https://arxiv.org/abs/1911.00068) with planted instead of
-estimated noise. What 2D cannot show is not found: a skeleton without a face hardly tells a person from the front from
-one from behind, whose sides are all exchanged.
+estimated noise. Two limits. A fault that befalls one sort of people above all (all who are seen from behind) looks
+like a custom of the set, and is found less than the planted ones suggest. And what 2D cannot show is not found: a
+skeleton without a face hardly tells a person from the front from one from behind, whose sides are all exchanged.
 """
 
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.optimize import isotonic_regression
 from torch import Tensor, nn
 
 from poseglass.core.skeleton import Skeleton
@@ -26,6 +28,9 @@ from poseglass.datasets.audit_records import finding
 MIN_PEOPLE = 150
 """Below it a critic would only know its examples by heart."""
 
+SMALL = 1000
+"""Below it, three quarters of the people teach the critic of the last quarter, instead of half and half."""
+
 MIN_KEYPOINTS = 5
 """Known keypoints a person needs to be judged."""
 
@@ -34,6 +39,14 @@ MAX_TRAINED = 20_000
 
 MAX_SHARE = 0.1
 """No single fault is taken to be more frequent than this."""
+
+PRIOR = {"swapped-body": 0.005, "swapped-arms": 0.005, "swapped-legs": 0.005, "swapped-part": 0.01}
+MISPLACED_PRIOR = 0.02
+"""Share of people taken to have a fault of a kind while the set is too small to tell."""
+
+COUNTED = 5
+"""People that must look alike in a fault before its share is taken from the set instead of the prior; twice as many
+for each misplaced joint: there are as many such faults as keypoints, and so as many chances to be fooled."""
 
 ARMS = ("shoulder", "elbow", "wrist", "hand")
 LEGS = ("hip", "knee", "ankle", "foot", "heel", "toe")
@@ -110,8 +123,9 @@ def judge(
     skeleton: Skeleton,
     xy: np.ndarray,
     *,
-    sure: float = 0.8,
+    sure: float = 0.5,
     seed: int = 0,
+    steps: int | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Verdict | None:
     """Judge N poses by a critic learnt from them.
@@ -121,6 +135,7 @@ def judge(
         xy: ``(N, K, 2)`` pixels, NaN = unknown.
         sure: Probability from which a fault counts as found, for ``power``.
         seed: Of folds, training and planted faults; the result depends on nothing else.
+        steps: Of training, per fold; None takes 250 to 800, as there are people.
         progress: Told what is being done.
 
     Returns:
@@ -133,7 +148,8 @@ def judge(
     poses = torch.tensor(xy[rows], dtype=torch.float32)
     poses = poses - poses.nanmedian(1, keepdim=True).values
     rng = np.random.default_rng(seed)
-    fold = rng.permutation(len(rows)) % 2
+    folds = 4 if len(rows) < SMALL else 2
+    fold = rng.permutation(len(rows)) % folds
     generator = torch.Generator().manual_seed(seed)
     task = _Task(skeleton, faults)
     clean = torch.zeros(len(rows), 1 + len(faults))
@@ -141,15 +157,15 @@ def judge(
     truth: list[Tensor] = []
     state = torch.random.get_rng_state()  # initial weights are drawn from the global stream: leave it as it was
     try:
-        for number in (0, 1):
+        for number in range(folds):
             if progress is not None:
-                progress(f"learning what poses look like, {number + 1} of 2")
+                progress(f"learning what poses look like, {number + 1} of {folds}")
             learn, unseen = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
             torch.manual_seed(seed + number)
-            network = _train(task, poses[learn[:MAX_TRAINED]], generator)
+            network = _train(task, poses[learn[:MAX_TRAINED]], generator, steps)
             clean[unseen] = _predict(task, network, poses[unseen])
             # A few planted faults of each kind suffice to calibrate.
-            per_fault = max(200, 20_000 // len(faults))
+            per_fault = max(100, 20_000 // len(faults))
             for fault in range(1, 1 + len(faults)):
                 able = torch.from_numpy(unseen)[task.possible(poses[unseen])[:, fault]][:per_fault]
                 what = torch.full((len(able),), fault)
@@ -159,10 +175,10 @@ def judge(
         torch.random.set_rng_state(state)
     spoilt, what = torch.cat(planted), torch.cat(truth)
     temperature = _temperature(torch.cat([clean, spoilt]), torch.cat([torch.zeros(len(clean), dtype=what.dtype), what]))
-    ratio, spoilt_ratio = ((x[:, 1:] / temperature).double().exp().numpy() for x in (clean, spoilt))
-    share = _shares(ratio, spoilt_ratio, what.numpy())
-    probability = _probability(ratio, share)
-    found = 1 - _probability(spoilt_ratio, share)[:, 0] >= sure
+    score, spoilt_score = ((x[:, 1:] / temperature).double().numpy() for x in (clean, spoilt))
+    weigh = _Weighing.measure(score, spoilt_score, what.numpy(), _priors(faults), _counted(faults))
+    probability = weigh(score)
+    found = 1 - weigh(spoilt_score)[:, 0] >= sure
     kinds = [f.kind for f in faults]
     of_kind = np.array(kinds, object)[what.numpy() - 1] if len(what) else np.array([], object)
     power = {kind: float(found[of_kind == kind].mean()) for kind in dict.fromkeys(kinds) if (of_kind == kind).any()}
@@ -305,15 +321,16 @@ def _size(xy: Tensor) -> Tensor:
     return (xy - xy.nanmedian(1, keepdim=True).values).norm(dim=-1).nanmedian(1).values.clamp_min(1e-6)
 
 
-def _train(task: _Task, poses: Tensor, generator: torch.Generator) -> _Critic:
-    steps = int(min(800, 250 + len(poses) / 6))
+def _train(task: _Task, poses: Tensor, generator: torch.Generator, steps: int | None) -> _Critic:
+    steps = steps or int(min(800, 250 + len(poses) / 6))
+    batch = 512 if len(poses) >= 1000 else 256
     network = _Critic(task.width, 1 + len(task.faults))
     optimizer = torch.optim.AdamW(network.parameters(), 1.5e-3, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
     # As many examples of "nothing wrong" as of everything else together, roughly.
     share = torch.tensor([len(task.faults) * 0.4, *(1.0 if f.moved < 0 else 0.5 for f in task.faults)])
     for _ in range(steps):
-        pick = torch.randint(len(poses), (512,), generator=generator)
+        pick = torch.randint(len(poses), (batch,), generator=generator)
         xy = task.augment(poses[pick], generator)
         possible = task.possible(xy)
         what = torch.multinomial(share * possible, 1, generator=generator)[:, 0]
@@ -356,36 +373,91 @@ def _temperature(scores: Tensor, what: Tensor) -> float:
     return best
 
 
-def _shares(ratio: np.ndarray, spoilt: np.ndarray, what: np.ndarray) -> np.ndarray:
-    """Return how many of the people have each fault, at most: ``(C,)`` shares.
+def _priors(faults: tuple[Fault, ...]) -> np.ndarray:
+    """Return ``(C,)`` shares: those of ``PRIOR``, spread over the faults of a kind."""
+    kinds = [f.kind for f in faults]
+    return np.array([PRIOR.get(kind, MISPLACED_PRIOR) / kinds.count(kind) for kind in kinds])
 
-    The critic was taught with the labels as they are, faults included. Where it says that a pose is r times as likely
-    among poses with a fault planted as among the labels, at most 1 in r of the labels can have that fault. Over all
-    thresholds: the share of labels above it, over the share of planted ones above it, is never less than the share of
-    faulty labels; the least of these bounds is taken (Blanchard et al. 2010, Semi-supervised novelty detection,
-    section 4, https://jmlr.org/papers/v11/blanchard10a.html).
+
+def _counted(faults: tuple[Fault, ...]) -> np.ndarray:
+    return np.array([COUNTED if f.moved < 0 else 2 * COUNTED for f in faults])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Weighing:
+    """From scores to probabilities, as the labels and the planted faults of this set tell.
+
+    Taught with labels that have faults, the critic understates its evidence: where 3 % of the labels have a fault, what
+    looks like a planted one is at most 33 times as frequent among planted ones. So nothing is taken from the scores but
+    their order. How much more frequent a score is among poses with the fault planted than among the labels is counted
+    (isotonic regression), and the share of labels that have the fault is bounded: over all thresholds, the share of
+    labels above it, over that of planted ones above it, is never less (Blanchard et al. 2010, Semi-supervised novelty
+    detection, section 4, https://jmlr.org/papers/v11/blanchard10a.html). A fault's probability is its share times that
+    frequency, as the labels themselves are the denominator.
     """
-    n = len(ratio)
-    counts = np.unique(np.round(np.geomspace(1, max(n // 10, 2), 40)).astype(int))
-    shares = np.full(ratio.shape[1], 1e-4)
-    for fault in range(ratio.shape[1]):
-        planted = np.sort(spoilt[what == fault + 1, fault])
-        if not len(planted):
-            continue
-        threshold = -np.sort(-ratio[:, fault])[counts - 1]
-        caught = 1.0 - np.searchsorted(planted, threshold) / len(planted)
-        bounds = counts[caught > 0.05] / n / caught[caught > 0.05]
-        if len(bounds):
-            shares[fault] = min(float(bounds.min()), MAX_SHARE)
-    return shares
+
+    share: np.ndarray
+    """``(C,)``."""
+    edges: list[np.ndarray]
+    """For each fault the scores where its frequency steps up."""
+    ratios: list[np.ndarray]
+    """The frequency from there on; one more than edges."""
+
+    @classmethod
+    def measure(
+        cls, score: np.ndarray, spoilt: np.ndarray, what: np.ndarray, prior: np.ndarray, counted: np.ndarray
+    ) -> "_Weighing":
+        """Count on scores ``(n, C)`` of the labels and ``(m, C)`` of planted faults ``what`` ``(m,)``, from 1."""
+        shares, edges, ratios = np.zeros(score.shape[1]), [], []
+        for fault in range(score.shape[1]):
+            seen, planted = np.sort(score[:, fault]), np.sort(spoilt[what == fault + 1, fault])
+            shares[fault] = _share(seen, planted, float(prior[fault]), int(counted[fault]))
+            edge, ratio = _frequency(seen, planted)
+            edges.append(edge)
+            ratios.append(ratio)
+        return cls(shares, edges, ratios)
+
+    def __call__(self, score: np.ndarray) -> np.ndarray:
+        """Return ``(n, 1 + C)`` probabilities of nothing wrong and of each fault."""
+        each = np.zeros(score.shape)
+        for fault, (edge, ratio) in enumerate(zip(self.edges, self.ratios, strict=True)):
+            each[:, fault] = self.share[fault] * ratio[np.searchsorted(edge, score[:, fault], side="right")]
+        total = each.sum(1)
+        # Bounds and counts are estimates: a sum near or above 1 is no certainty.
+        wrong = np.minimum(total, 1.0 - 0.1 / (1.0 + total))
+        # Within a step of the frequency the score still orders: a hair's breadth, for the order of the report.
+        wrong *= 1.0 - 1e-3 / (1.0 + np.exp(np.clip(score.max(1, initial=-30.0), -30.0, 30.0)))
+        return np.concatenate([1.0 - wrong[:, None], each * (wrong / np.maximum(total, 1e-12))[:, None]], 1)
 
 
-def _probability(ratio: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Return ``(n, 1 + C)`` probabilities of nothing wrong and of each fault.
+def _share(seen: np.ndarray, planted: np.ndarray, prior: float, counted: int) -> float:
+    """Return the share of labels that have a fault, at most, from rising scores; the prior where too few tell."""
+    n = len(seen)
+    if not len(planted):
+        return 0.0
+    counts = np.unique(np.concatenate([np.arange(1, min(20, n) + 1), np.geomspace(1, max(n // 10, 2), 40).astype(int)]))
+    caught = 1.0 - np.searchsorted(planted, seen[n - counts]) / len(planted)
+    bounds = counts / n / np.maximum(caught, 1e-9)
+    # The least is looked for among upper confidence limits (3 standard deviations of a count), or chance would find
+    # it at the two or three most suspicious poses.
+    least = int((bounds * (1 + 3 / np.sqrt(counts) + 1 / counts)).argmin())
+    # Of a clean set the single most suspicious pose gives the least bound. Only where several look like planted ones,
+    # all alike, does it lie further down, and tells of real faults.
+    return float(min(bounds[least], MAX_SHARE if counts[least] >= counted else prior))
 
-    As the denominator of a ratio is the labels as they are, the probability of a fault is its share times its ratio.
-    """
-    each = share * ratio
-    total = each.sum(1)
-    wrong = np.minimum(total, 1.0 - 0.1 / (1.0 + total))
-    return np.concatenate([1.0 - wrong[:, None], each * (wrong / np.maximum(total, 1e-12))[:, None]], 1)
+
+def _frequency(seen: np.ndarray, planted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return where scores among planted faults grow more frequent than among labels, and by how much."""
+    if not len(planted):
+        return np.zeros(0), np.zeros(1)
+    values = np.concatenate([seen, planted])
+    is_planted = np.concatenate([np.zeros(len(seen)), np.ones(len(planted))])
+    weight = np.concatenate([np.full(len(seen), 1 / len(seen)), np.full(len(planted), 1 / len(planted))])
+    order = np.lexsort((-is_planted, values))
+    fitted = isotonic_regression(is_planted[order], weights=weight[order])
+    blocks = np.asarray(fitted.blocks)
+    mass = np.add.reduceat((is_planted * weight)[order], blocks[:-1])
+    count = np.add.reduceat(1.0 - is_planted[order], blocks[:-1])
+    # One more label than was counted: where none is seen, the frequency has no bound.
+    ratio = np.maximum.accumulate(mass * len(seen) / (count + 1.0))
+    return values[order][blocks[1:-1]], ratio

@@ -27,6 +27,7 @@ class MovingAverage:
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         mine, theirs = self.network.state_dict(), network.state_dict()
         floating = [name for name, value in mine.items() if value.is_floating_point()]
-        torch._foreach_lerp_([mine[n] for n in floating], [theirs[n] for n in floating], 1 - decay)
+        lerp = torch._foreach_lerp_  # pyright: ignore[reportPrivateImportUsage]
+        lerp([mine[n] for n in floating], [theirs[n] for n in floating], 1 - decay)
         for name in mine.keys() - set(floating):
             mine[name].copy_(theirs[name])

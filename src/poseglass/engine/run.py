@@ -419,7 +419,8 @@ class _Keeper:
 
 def _reason(error: OSError) -> str:
     """Return why a file could not be written: "No space left on device"."""
-    return os.strerror(error.errno) if error.errno in errno.errorcode else str(error)
+    number = error.errno
+    return str(error) if number is None or number not in errno.errorcode else os.strerror(number)
 
 
 def _own_words(error: Exception) -> Exception:

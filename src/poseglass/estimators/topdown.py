@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from poseglass.codecs import Codec
-from poseglass.codecs.heatmap import activate
+from poseglass.codecs.heatmap import Activation, activate
 from poseglass.core.affine import Affine
 from poseglass.core.batch import Prediction
 from poseglass.core.boxes import fit_aspect, whole_image
@@ -148,7 +148,8 @@ class TopDownEstimator:
         crop = warp_image(image, to_crop, self.input.size_wh)
         runner = self.runner or torch_runner(self.network)
         maps = runner(normalise(torch.from_numpy(crop[None]), self.input))["heatmap"]
-        activation, sigma = getattr(self.codec, "activation", "none"), getattr(self.codec, "sigma", 1.0)
+        activation: Activation = getattr(self.codec, "activation", "none")
+        sigma: float = getattr(self.codec, "sigma", 1.0)
         shown = activate(maps, activation) * (2 * math.pi * sigma**2 if activation == "softmax" else 1.0)
         return crop, shown.clamp(0.0, 1.0)[0].cpu().numpy()
 
