@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from poseglass.codecs import HeatmapCodec
+from poseglass.codecs import DarkCodec, HeatmapCodec
 from poseglass.codecs.heatmap import argmax_2d, draw_gaussians, encode_heatmaps, quarter_offset, window
 from poseglass.core.batch import PoseBatch
 
@@ -75,6 +75,21 @@ def test_gaussians_stand_at_exact_places() -> None:
         dx, dy = columns - x, rows - y
         expected = torch.exp(-(dx**2 + dy**2) / (2 * 1.5**2)) * ((dx.abs() <= 4.5) & (dy.abs() <= 4.5))
         torch.testing.assert_close(maps[i], expected)
+
+
+@pytest.mark.parametrize("codec", [HeatmapCodec, DarkCodec])
+def test_logits_are_decoded_as_their_softmax_would_be(codec: type) -> None:
+    """Without making the softmax of the whole map, and whatever constant is added to the logits."""
+    generator = torch.Generator().manual_seed(1)
+    xy = 2 + 8 * torch.rand(30, 14, 2, generator=generator)
+    logits = 30 * draw_gaussians(xy, (12, 16), 1.5) + torch.randn(30, 14, 16, 12, generator=generator) + 300
+    probability = torch.softmax(logits.double().flatten(2), -1).view_as(logits)
+    decoded = codec(sigma=1.5, activation="softmax").decode({"heatmap": logits})
+    of_maps = codec(sigma=1.5).decode({"heatmap": probability.float()})
+    torch.testing.assert_close(decoded.xy, of_maps.xy, atol=2e-3, rtol=0)
+    peak, _ = argmax_2d(probability)
+    share = window(probability.float(), peak, 3).sum((-1, -2))
+    torch.testing.assert_close(decoded.score[:, 0], share, atol=5e-5, rtol=0)  # float32 at 330
 
 
 def test_the_score_of_a_softmax_map_is_the_belief_around_its_peak() -> None:

@@ -6,6 +6,7 @@ the step reads them, around the peak, which gives the same numbers for a fractio
 only where the fit has a top, and cut, where the public implementations run off on maps of noise.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,13 +17,14 @@ from torch import Tensor
 from poseglass.codecs.heatmap import (
     Activation,
     Alignment,
-    activate,
     argmax_2d,
     check_heatmap_fields,
     encode_heatmaps,
     flip_heatmaps,
     inner_window,
+    log_total,
     peak_score,
+    probabilities,
     to_input,
     window,
 )
@@ -68,10 +70,12 @@ class DarkCodec:
 
     def decode(self, prediction: Prediction) -> Decoded:
         """Read ``"heatmap"`` ``(B, K, h, w)``: points in network-input pixels ``(B, 1, K, 2)``, scores in [0, 1]."""
-        maps = activate(prediction["heatmap"], self.activation)
+        maps = prediction["heatmap"].float().contiguous()
         xy, peak = argmax_2d(maps)
-        score = peak_score(maps, xy, peak, self.activation, self.sigma)
-        xy = xy + newton_step(smoothed_window(maps, xy, self.blur_kernel), xy, (maps.shape[-1], maps.shape[-2]))
+        total = log_total(maps, peak, self.activation)
+        score = peak_score(maps, xy, peak, self.sigma, total)
+        around = smoothed_window(maps, xy, self.blur_kernel, total)
+        xy = xy + newton_step(around, xy, (maps.shape[-1], maps.shape[-2]))
         return Decoded(to_input(xy, self.stride, self.alignment)[:, None], score[:, None])
 
     def flip(self, prediction: Prediction, skeleton: Skeleton) -> Prediction:
@@ -79,11 +83,15 @@ class DarkCodec:
         return {"heatmap": flip_heatmaps(prediction["heatmap"], skeleton, self.alignment)}
 
 
-def smoothed_window(maps: Tensor, xy: Tensor, blur_kernel: int) -> Tensor:
-    """Return the 5 x 5 window about each peak of the Gaussian-smoothed maps, ``(B, K, 5, 5)``; maps end in zeros."""
+def smoothed_window(maps: Tensor, xy: Tensor, blur_kernel: int, total: Tensor | None = None) -> Tensor:
+    """Return the 5 x 5 window about each peak of the Gaussian-smoothed maps, ``(B, K, 5, 5)``; maps end in zeros.
+
+    With ``total`` (see ``log_total``) maps are logits, and it is their probabilities that are smoothed.
+    """
     if blur_kernel == 1:
-        return window(maps, xy, 2)
+        return probabilities(window(maps, xy, 2, outside=0.0 if total is None else -math.inf), total)
     values, peak_xy = inner_window(maps, xy, 2 + blur_kernel // 2)
+    values = probabilities(values, total)
     # the blur is separable: five rows and five columns, each a product with the band that fits the peak's place
     down, across = (_blur_bands(blur_kernel, side, maps.device) for side in values.shape[-2:])
     return down[peak_xy[..., 1]] @ values @ across[peak_xy[..., 0]].mT

@@ -7,11 +7,9 @@ instead of the Gaussian's own values (``activation="softmax"``), which learns se
 """
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -61,10 +59,10 @@ class HeatmapCodec:
 
     def decode(self, prediction: Prediction) -> Decoded:
         """Read ``"heatmap"`` ``(B, K, h, w)``: points in network-input pixels ``(B, 1, K, 2)``, scores in [0, 1]."""
-        maps = activate(prediction["heatmap"], self.activation)
+        maps = prediction["heatmap"].float().contiguous()
         xy, peak = argmax_2d(maps)
-        score = peak_score(maps, xy, peak, self.activation, self.sigma)
-        xy = quarter_offset(maps, xy)
+        score = peak_score(maps, xy, peak, self.sigma, log_total(maps, peak, self.activation))
+        xy = quarter_offset(maps, xy)  # logits stand in the order of their probabilities
         return Decoded(to_input(xy, self.stride, self.alignment)[:, None], score[:, None])
 
     def flip(self, prediction: Prediction, skeleton: Skeleton) -> Prediction:
@@ -156,7 +154,10 @@ def draw_gaussians(xy: Tensor, size_wh: tuple[int, int], sigma: float) -> Tensor
 
 
 def activate(maps: Tensor, activation: Activation) -> Tensor:
-    """Turn what the network gives ``(B, K, h, w)`` into values in which peaks are sought, float32 and contiguous."""
+    """Turn what the network gives ``(B, K, h, w)`` into whole maps to look at, float32 and contiguous.
+
+    Decoding does without: it turns only the pixels around a peak into probabilities (``log_total``).
+    """
     maps = maps.float().contiguous()
     if activation == "none":
         return maps
@@ -182,21 +183,13 @@ def argmax_2d(maps: Tensor) -> tuple[Tensor, Tensor]:
 def _argmax(rows: Tensor) -> Tensor:
     """Return where each row ``(N, n)`` has its (first) maximum, ``(N,)`` int64.
 
-    On a CPU by NumPy, whose arg-max is vectorised and reads memory at full speed; PyTorch's there is not, and takes
-    several times as long.
+    On a CPU by NumPy, whose arg-max is vectorised and reads memory as fast as one core can; PyTorch's there is not,
+    and takes twice as long on two cores. Two NumPy threads were tried: waking the second core costs what it saves.
     """
     tracing = torch.compiler.is_compiling() or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
     if rows.device.type != "cpu" or tracing:
         return rows.argmax(-1)
-    array, threads = rows.detach().numpy(), torch.get_num_threads()
-    if threads == 1 or array.size < 1_000_000:
-        return torch.from_numpy(array.argmax(-1))
-    with ThreadPoolExecutor(threads) as pool:  # NumPy lets go of the interpreter while it searches
-        return torch.from_numpy(np.concatenate(list(pool.map(_numpy_argmax, np.array_split(array, threads)))))
-
-
-def _numpy_argmax(array: np.ndarray) -> np.ndarray:
-    return array.argmax(-1)
+    return torch.from_numpy(rows.detach().numpy().argmax(-1))
 
 
 def quarter_offset(maps: Tensor, xy: Tensor) -> Tensor:
@@ -227,38 +220,61 @@ def quarter_offset(maps: Tensor, xy: Tensor) -> Tensor:
     if maps.shape[:2] != xy.shape[:2]:
         raise ValueError(f"maps {tuple(maps.shape)} and xy {tuple(xy.shape)} must share (B, K).")
     height, width = maps.shape[-2:]
-    x, y = xy[..., 0].long(), xy[..., 1].long()
-    flat = maps.flatten(2)
-    moved = []
-    for at, step, side in ((x, 1, width), (y, width, height)):
-        here = y * width + x
-        inner = (at > 0) & (at < side - 1)
-        after = flat.gather(-1, torch.where(inner, here + step, here)[..., None]).squeeze(-1)
-        before = flat.gather(-1, torch.where(inner, here - step, here)[..., None]).squeeze(-1)
-        moved.append(((after > before).float() - (after < before).float()) * 0.25)  # 0 where the map is NaN
-    return xy + torch.stack(moved, -1)
+    at = xy.long()
+    to_next = torch.tensor([1, width], device=maps.device)
+    here = (at * to_next).sum(-1, keepdim=True)
+    inner = (at > 0) & (at < torch.tensor([width - 1, height - 1], device=maps.device))
+    step = to_next * inner
+    after, before = maps.flatten(2).gather(-1, torch.cat([here + step, here - step], -1)).split(2, -1)
+    return xy + ((after > before).float() - (after < before).float()) * 0.25  # 0 where the map is NaN
 
 
-def peak_score(maps: Tensor, xy: Tensor, peak: Tensor, activation: Activation, sigma: float) -> Tensor:
+def log_total(maps: Tensor, peak: Tensor, activation: Activation) -> Tensor | None:
+    """Return what to subtract from logits to have logarithms of probabilities: ``(B, K)``; None for Gaussian maps.
+
+    Args:
+        maps: ``(B, K, h, w)`` float32.
+        peak: ``(B, K)``, the largest value of each map.
+        activation: What maps hold.
+    """
+    if activation == "none":
+        return None
+    rows = maps.flatten(2)
+    tracing = torch.compiler.is_compiling() or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+    if rows.device.type != "cpu" or tracing:
+        return rows.logsumexp(-1)
+    # a few maps at a time stay in the processor's cache between the three passes
+    parts = zip(rows.flatten(0, 1).split(128), peak.flatten()[:, None].split(128), strict=True)
+    sums = torch.cat([(part - top).exp_().sum(-1) for part, top in parts]) if rows.numel() else peak.flatten()
+    return peak + sums.log().view_as(peak)
+
+
+def probabilities(values: Tensor, total: Tensor | None) -> Tensor:
+    """Turn windows ``(B, K, rows, columns)`` of logits into probabilities, Gaussian maps' into themselves."""
+    return values if total is None else (values - total[..., None, None]).exp()
+
+
+def peak_score(maps: Tensor, xy: Tensor, peak: Tensor, sigma: float, total: Tensor | None) -> Tensor:
     """Return how sure each peak is, ``(B, K)`` in [0, 1].
 
     A Gaussian map's score is its peak, cut to [0, 1]. A softmax map's is the probability within two sigma of the peak
     (a window of ``2 * ceil(2 * sigma) + 1`` pixels): the share of its belief that the network puts there. A map with a
     NaN has score 0.
     """
-    if activation == "none":
+    if total is None:
         return peak.nan_to_num(0.0).clamp(0.0, 1.0)
-    share = window(maps, xy, math.ceil(2 * sigma)).sum((-1, -2))
+    share = probabilities(window(maps, xy, math.ceil(2 * sigma), outside=-math.inf), total).sum((-1, -2))
     return share.nan_to_num(0.0).clamp(0.0, 1.0)
 
 
-def window(maps: Tensor, xy: Tensor, reach: int) -> Tensor:
-    """Cut ``(2 * reach + 1)`` square windows about whole pixels, 0 outside.
+def window(maps: Tensor, xy: Tensor, reach: int, *, outside: float = 0.0) -> Tensor:
+    """Cut ``(2 * reach + 1)`` square windows about whole pixels.
 
     Args:
         maps: ``(B, K, h, w)``.
         xy: ``(B, K, 2)``, heatmap pixels, whole numbers.
         reach: Pixels to each side.
+        outside: Value beyond the maps.
 
     Returns:
         ``(B, K, 2 * reach + 1, 2 * reach + 1)``, rows first.
@@ -268,7 +284,8 @@ def window(maps: Tensor, xy: Tensor, reach: int) -> Tensor:
     columns, rows = xy[..., 0, None].long() + steps, xy[..., 1, None].long() + steps
     inside = ((rows >= 0) & (rows < height))[..., :, None] & ((columns >= 0) & (columns < width))[..., None, :]
     index = rows.clamp(0, height - 1)[..., :, None] * width + columns.clamp(0, width - 1)[..., None, :]
-    return maps.flatten(2).gather(-1, index.flatten(2)).view(index.shape) * inside
+    values = maps.flatten(2).gather(-1, index.flatten(2)).view(index.shape)
+    return torch.where(inside, values, outside)
 
 
 def inner_window(maps: Tensor, xy: Tensor, reach: int) -> tuple[Tensor, Tensor]:
