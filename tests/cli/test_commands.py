@@ -169,6 +169,22 @@ def test_evaluate_prints_and_writes_figures(monkeypatch, tmp_path, labelled, tin
     assert "4 people in 4 images" in capsys.readouterr().out
 
 
+def test_evaluate_sets_what_a_reader_and_a_metric_take(monkeypatch, tmp_path, labelled, tiny_weights, capsys):
+    figures = tmp_path / "figures.json"
+    words = ("evaluate", labelled, "--weights", tiny_weights, "--json", figures, "--set", "pck.limits=[0.3]",
+             "--set", "pck.mean=joints", "--set", "data.bad=drop")  # fmt: skip
+    assert run(monkeypatch, *words) == 0
+    got = json.loads(figures.read_text())["figures"]
+    assert got["pck@0.3"] == got["pck@0.3/joints"]
+    for override, message in (
+        ("pck.limmits=[1]", r"metric 'pck' takes no 'limmits'. Did you mean 'limits'"),
+        ("data.splitt=val", "dataset 'coco' takes no 'splitt'. Known:"),
+        ("metric.limits=[1]", "--set takes data.KEY=VALUE or pck.KEY=VALUE; got 'metric.limits=[1]'"),
+    ):
+        assert run(monkeypatch, "evaluate", labelled, "--weights", tiny_weights, "--set", override) == 2
+        assert message in " ".join(capsys.readouterr().err.split())
+
+
 def test_evaluate_an_unknown_metric(monkeypatch, labelled, tiny_weights, capsys):
     assert run(monkeypatch, "evaluate", labelled, "--weights", tiny_weights, "--metric", "pkc") == 2
     assert "Did you mean 'pck'" in " ".join(capsys.readouterr().err.split())

@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from poseglass.datasets import synthetic_people, write_coco
+from poseglass.codecs import HeatmapCodec
+from poseglass.datasets import DATASETS, synthetic_people, write_coco
 from poseglass.engine import run as module
 from poseglass.engine import run_folder
+from poseglass.engine.assemble import choose_device, crop_sizes, make
 from poseglass.engine.checkpoint import load_checkpoint
+from poseglass.engine.checks import check_evaluation, check_loss
 from poseglass.engine.recipe import Recipe, RecipeError
-from poseglass.engine.run import check_evaluation, choose_device, crop_sizes, make, prepare
+from poseglass.engine.run import prepare
 from poseglass.engine.run_folder import RunFolder
 from poseglass.engine.train import TrainingStopped
 from poseglass.networks import NETWORKS
@@ -306,6 +309,18 @@ def test_a_figure_that_cannot_be_had_is_found_before_training(data):
         check_evaluation(tiny(data), synthetic_people(3, size_wh=(48, 48), people=0), val.skeleton)
 
 
+def test_a_loss_that_reads_maps_otherwise_than_the_codec(data):
+    with pytest.raises(
+        RecipeError, match=r"loss is 'mse', .* activation 'none', but codec\.activation is 'softmax'\. Set codec"
+    ):
+        prepare(tiny(data, 'codec={name="heatmap", activation="softmax"}', "loss=mse"), Path("never"))
+    with pytest.raises(RecipeError, match="or loss to 'mse'"):
+        check_loss("softmax_cross_entropy", HeatmapCodec())
+    with pytest.raises(LookupError, match=r"Unknown loss 'msee'\. Did you mean 'mse'"):
+        check_loss("msee", HeatmapCodec())
+    check_loss("softmax_cross_entropy", HeatmapCodec(activation="softmax"))
+
+
 def test_devices():
     assert choose_device("cpu") == torch.device("cpu")
     assert choose_device("auto").type in ("cpu", "cuda")
@@ -319,7 +334,7 @@ def test_devices():
 
 
 def test_a_skeleton_is_given_to_a_dataset_by_name():
-    drawn = make(module.DATASETS, {"name": "synthetic", "count": 1, "skeleton": "coco17"}, "dataset")
+    drawn = make(DATASETS, {"name": "synthetic", "count": 1, "skeleton": "coco17"}, "dataset")
     assert len(drawn.skeleton) == 17
 
 

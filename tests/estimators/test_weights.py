@@ -267,6 +267,17 @@ def test_networks_that_cannot_be_built() -> None:
             card_network(replace(CARD, network=network))
 
 
+def test_a_card_cannot_ask_for_more_than_its_file_holds() -> None:
+    """A network of 10**9 stacks would be built until memory ends, before a single tensor was compared."""
+    state = {"a": torch.zeros(3, 7), "b": torch.zeros(())}
+    for key, value in (("num_stacks", 10**9), ("width", 4e12)):
+        card = replace(CARD, network={"name": "stacked_hourglass", "num_keypoints": 5, key: value})
+        with pytest.raises(
+            CheckpointError, match=rf"card says network\.{key} = .* nothing among the 2 tensors .* than 7"
+        ):
+            card_network(card, state)
+
+
 def test_the_wrong_number_of_keypoints_is_told_in_keypoints() -> None:
     with pytest.raises(
         CheckpointError,

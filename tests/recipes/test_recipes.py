@@ -7,8 +7,9 @@ import pytest
 import poseglass
 from poseglass.core.skeletons import SKELETONS
 from poseglass.datasets import synthetic_people, write_coco
+from poseglass.engine.assemble import make
 from poseglass.engine.recipe import Recipe
-from poseglass.engine.run import make, prepare
+from poseglass.engine.run import prepare
 from poseglass.metrics import METRICS
 from poseglass.networks import NETWORKS
 

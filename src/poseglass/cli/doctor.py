@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from poseglass.core.allocator import keep_freed_memory
-from poseglass.engine.run import environment
+from poseglass.engine.environment import environment
 from poseglass.engine.train import choose_precision
 from poseglass.estimators.load import SHIPPED_FOLDER, shipped
 

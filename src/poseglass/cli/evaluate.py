@@ -11,8 +11,10 @@ from rich.table import Table
 
 from poseglass.cli.read_data import FORMATS, read_data
 from poseglass.core.image import write_bytes
-from poseglass.core.table import build, lookup
+from poseglass.core.table import lookup
+from poseglass.engine.assemble import make
 from poseglass.engine.evaluate import Evaluation, evaluate
+from poseglass.engine.recipe import apply_override
 from poseglass.estimators.load import DEFAULT, load
 from poseglass.metrics import METRICS
 from poseglass.metrics.metric import Metric
@@ -37,6 +39,13 @@ def evaluate_weights(
     strict: Annotated[
         bool, typer.Option("--strict", help="PCK counts errors below the limit (<), not up to it (<=).")
     ] = False,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="A reader's or metric's own argument: --set data.split=val, --set pckh.left_out=[]. May be repeated.",
+        ),
+    ] = None,
     flip_test: Annotated[
         bool, typer.Option("--flip-test/--no-flip-test", help="Average with the mirrored crop.")
     ] = True,
@@ -50,16 +59,25 @@ def evaluate_weights(
     for file in (json_file, report):
         if file is not None and not file.parent.is_dir():
             raise FileNotFoundError(f"Cannot write {file}: no folder {file.parent}. Make it first.")
-    dataset = read_data(data, format, images)
-    estimator = load(weights, flip_test=flip_test, device=device, size_wh=(size, size) if size else None)
-    numbers: dict[str, dict[str, Any]] = {
-        "pck": {"normaliser": normaliser, "limits": tuple(limit or (0.2, 0.1)), "comparator": "<" if strict else "<="},
-        "pckh": {"limits": tuple(limit or (0.5, 0.1)), "comparator": "<" if strict else "<="},
+    comparator = "<" if strict else "<="
+    tables: dict[str, dict[str, Any]] = {name: {} for name in ("data", *(metric or ["pck"]))}
+    known: dict[str, dict[str, Any]] = {
+        "pck": {"normaliser": normaliser, "limits": tuple(limit or (0.2, 0.1)), "comparator": comparator},
+        "pckh": {"limits": tuple(limit or (0.5, 0.1)), "comparator": comparator},
     }
+    for name in tables:
+        tables[name] |= known.get(name, {})
+    for override in overrides or ():
+        part = override.partition(".")[0]
+        if part not in tables:
+            raise ValueError(f"--set takes {' or '.join(f'{name}.KEY=VALUE' for name in tables)}; got {override!r}.")
+        apply_override(tables, override)
     metrics: list[Metric] = []
     for name in metric or ["pck"]:
         lookup(METRICS, name, kind="metric")
-        metrics.append(build(METRICS, name, **numbers.get(name, {})))
+        metrics.append(make(METRICS, {"name": name, **tables[name]}, "metric"))
+    dataset = read_data(data, format, images, tables["data"])
+    estimator = load(weights, flip_test=flip_test, device=device, size_wh=(size, size) if size else None)
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console,
         disable=not console.is_terminal, transient=True,

@@ -14,9 +14,9 @@ from poseglass.core.sample import Dataset, PoseSample
 from poseglass.core.table import build
 from poseglass.datasets import DATASETS
 from poseglass.draw.sheet import contact_sheet
+from poseglass.engine.assemble import make_crops, training_data
 from poseglass.engine.crops import Crops
 from poseglass.engine.recipe import Recipe
-from poseglass.engine.run import make_crops, training_data
 from poseglass.transforms import ColorJitter, RandomAffine
 
 

@@ -2,28 +2,39 @@
 
 import inspect
 from pathlib import Path
+from typing import Any
 
 from poseglass.core.sample import Dataset
 from poseglass.core.table import lookup
 from poseglass.datasets import DATASETS
+from poseglass.engine.assemble import make
 
 FORMATS = {name: reader for name, reader in DATASETS.items() if name != "synthetic"}
 """Readers of files; drawn people have no path."""
 
 
-def read_data(path: Path, format: str, images: Path | None = None) -> Dataset:
+def read_data(path: Path, format: str, images: Path | None = None, options: dict[str, Any] | None = None) -> Dataset:
     """Read a dataset.
+
+    Args:
+        path: Of the labels.
+        format: A name of ``FORMATS``.
+        images: Folder of the pictures, if not beside the labels.
+        options: More arguments of the reader, by name.
 
     Raises:
         LookupError: No such format; the nearest is named.
         FileNotFoundError: No such path.
+        RecipeError: An option that the reader does not take; the nearest is named.
         ValueError: ``images`` for a format that takes none, or the reader's own words.
     """
     reader = lookup(FORMATS, format, kind="format")
     if not path.exists():
         raise FileNotFoundError(f"No such file or folder: {path}. It is relative to {Path.cwd()}.")
-    if images is None:
-        return reader(path)
-    if "images" not in inspect.signature(reader).parameters:
-        raise ValueError(f"--images does not go with --format {format}: its pictures are at the path itself.")
-    return reader(path, images=images)
+    parameters = inspect.signature(reader).parameters
+    numbers: dict[str, Any] = {next(iter(parameters)): path, **(options or {})}
+    if images is not None:
+        if "images" not in parameters:
+            raise ValueError(f"--images does not go with --format {format}: its pictures are at the path itself.")
+        numbers["images"] = images
+    return make(FORMATS, {"name": format, **numbers}, "dataset")

@@ -11,7 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from poseglass.engine.evaluate import Evaluation
 from poseglass.engine.processes import from_environment, leave
 from poseglass.engine.recipe import Recipe
-from poseglass.engine.run import Run, RunFolder, prepare
+from poseglass.engine.run import Run, prepare
+from poseglass.engine.run_folder import RunFolder
 from poseglass.engine.train import Progress as TrainingProgress
 
 

@@ -3,7 +3,9 @@
 import platform
 import subprocess
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import torch
 
@@ -24,6 +26,7 @@ def environment() -> dict[str, str]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
+        "opencv": cv2.__version__,
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": f"{cpu}, {torch.get_num_threads()} threads",
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
@@ -44,3 +47,25 @@ def source_commit() -> str:
         return git("rev-parse", "--short=12", "HEAD") + ("+changes" if git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.SubprocessError):
         return ""
+
+
+def made_with(device: torch.device, processes: int = 1) -> dict[str, str | int]:
+    """Return what has to be the same for a run to go on bit for bit."""
+    return {
+        "torch": str(torch.__version__),
+        "opencv": cv2.__version__,  # warps the crops
+        "numpy": np.__version__,  # draws the augmentation
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "threads": torch.get_num_threads(),
+        "processes": processes,
+    }
+
+
+def changed_circumstances(before: Any, now: dict[str, str | int]) -> str:
+    """Return a sentence if a run goes on under other circumstances than it was saved under, else an empty string."""
+    if not isinstance(before, dict):
+        return ""
+    changed = [f"{k} {before[k]} before, {now[k]} now" for k in now if before.get(k, now[k]) != now[k]]
+    if not changed:
+        return ""
+    return f"Going on under other circumstances ({'; '.join(changed)}): the result will agree, but not bit for bit."

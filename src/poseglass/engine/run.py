@@ -1,8 +1,6 @@
 """A training run: from a recipe to a folder with curve, checkpoints, weights and report."""
 
-import copy
 import errno
-import inspect
 import logging
 import os
 import time
@@ -19,20 +17,25 @@ from poseglass.codecs import CODECS, Codec
 from poseglass.core.batch import PoseBatch
 from poseglass.core.card import WeightCard
 from poseglass.core.sample import Dataset
-from poseglass.core.skeleton import Skeleton
-from poseglass.core.skeletons import SKELETONS
-from poseglass.core.table import build, lookup, nearest
-from poseglass.datasets import DATASETS
-from poseglass.datasets.mixed import mixed
+from poseglass.core.table import lookup
+from poseglass.engine.assemble import (
+    choose_device,
+    crop_sizes,
+    make,
+    make_crops,
+    make_network,
+    training_data,
+    validation_data,
+)
 from poseglass.engine.checkpoint import load_checkpoint, save_checkpoint
+from poseglass.engine.checks import check_evaluation, check_loss, check_shapes, check_unchanged
 from poseglass.engine.crops import Crops, PlaceSampler, load_batches
 from poseglass.engine.ema import MovingAverage
-from poseglass.engine.environment import environment as environment
-from poseglass.engine.environment import source_commit
-from poseglass.engine.evaluate import Evaluation, evaluate, people_to_judge
+from poseglass.engine.environment import changed_circumstances, made_with, source_commit
+from poseglass.engine.evaluate import Evaluation, evaluate
 from poseglass.engine.finish import finish
 from poseglass.engine.processes import ALONE, Processes, from_environment, join
-from poseglass.engine.recipe import Recipe, RecipeError, differences
+from poseglass.engine.recipe import Recipe, RecipeError
 from poseglass.engine.run_folder import RunFolder
 from poseglass.engine.schedule import Schedule
 from poseglass.engine.signals import asked_to_stop
@@ -54,99 +57,9 @@ from poseglass.layers.synchronised_norm import synchronise_norms
 from poseglass.losses import LOSSES
 from poseglass.metrics import METRICS
 from poseglass.metrics.metric import Metric
-from poseglass.networks import NETWORKS
-from poseglass.transforms import TRANSFORMS, RandomAffine
 
 RETRY_SECONDS = 30.0
 """How long after a failed save the next one is tried."""
-
-FREE_TO_CHANGE = (
-    "notes", "data.cache_gb", "train.workers", "train.checkpoint_seconds", "train.flat_after_steps",
-    "evaluate.batch_size",
-)  # fmt: skip
-"""What may differ from the stored recipe when a run goes on: nothing that the weights depend on."""
-
-
-def make(table: Any, part: dict[str, Any], kind: str, **more: Any) -> Any:
-    """Build ``table[part["name"]]`` from the other entries of a recipe's table.
-
-    Raises:
-        LookupError: An unknown name; the nearest is given.
-        RecipeError: A key that the thing does not take (the nearest one is named), or a value it refuses.
-    """
-    numbers = {k: v for k, v in part.items() if k != "name"} | more
-    constructor = lookup(table, part["name"], kind=kind)
-    if not callable(constructor):
-        raise RecipeError(f"{kind} {part['name']!r} is a {type(constructor).__name__}; a class or function is needed.")
-    if kind == "dataset" and isinstance(numbers.get("skeleton"), str):
-        numbers["skeleton"] = lookup(SKELETONS, numbers["skeleton"], kind="skeleton")
-    try:
-        inspect.signature(constructor).bind(**numbers)
-    except ValueError:  # a constructor that Python cannot look into
-        pass
-    except TypeError as error:
-        known = [k for k in inspect.signature(constructor).parameters if k != "self"]
-        unknown = next((k for k in numbers if k not in known), None)
-        if unknown is None:
-            raise RecipeError(f"{kind} {part['name']!r}: {error}.") from error
-        raise RecipeError(
-            f"{kind} {part['name']!r} takes no {unknown!r}.{nearest(unknown, known)} Known: {', '.join(known)}."
-        ) from error
-    try:
-        return build(table, part["name"], **numbers)
-    except TypeError as error:
-        raise RecipeError(f"{kind} {part['name']!r}: {error}.") from error
-
-
-def training_data(recipe: Recipe) -> Dataset:
-    """Read the recipe's training sets and join them by joint name in the recipe's skeleton."""
-    parts: list[Dataset] = []
-    repeats: list[float] = []
-    for table in recipe.data.train:
-        numbers = dict(table)
-        repeats.append(float(numbers.pop("repeat", 1)))
-        parts.append(make(DATASETS, numbers, "dataset"))
-    skeleton = None if recipe.skeleton is None else lookup(SKELETONS, recipe.skeleton, kind="skeleton")
-    if len(parts) == 1 and repeats == [1] and skeleton in (None, parts[0].skeleton):
-        return parts[0]
-    return mixed(parts, skeleton=skeleton or parts[0].skeleton, repeats=repeats)
-
-
-def validation_data(recipe: Recipe) -> Dataset | None:
-    """Read the recipe's validation set, if it has one."""
-    return None if recipe.data.val is None else make(DATASETS, recipe.data.val, "dataset")
-
-
-def make_network(recipe: Recipe, skeleton: Skeleton) -> tuple[nn.Module, dict[str, Any]]:
-    """Build the recipe's network for a skeleton; return it and the table that a card keeps.
-
-    Raises:
-        RecipeError: The recipe states another number of keypoints than the data have.
-    """
-    table = {"num_keypoints": len(skeleton)} | recipe.network
-    if table["num_keypoints"] != len(skeleton):
-        raise RecipeError(
-            f"network.num_keypoints is {table['num_keypoints']}, the data's skeleton {skeleton.name!r} has "
-            f"{len(skeleton)}. Leave num_keypoints out, and it follows the data."
-        )
-    return make(NETWORKS, table, "network"), table
-
-
-def make_crops(recipe: Recipe, dataset: Dataset) -> Crops:
-    """Return the recipe's augmented crops of a dataset.
-
-    Raises:
-        RecipeError: More than one geometric augmentation: they are composed into one map.
-    """
-    steps = [make(TRANSFORMS, part, "transform") for part in recipe.augment]
-    geometric = [s for s in steps if isinstance(s, RandomAffine)]
-    if len(geometric) > 1:
-        raise RecipeError("augment takes one random_affine: scale, turn, shift and mirror are one map.")
-    photometric = tuple(s for s in steps if not isinstance(s, RandomAffine))
-    return Crops(
-        dataset, recipe.input.spec(), geometric[0] if geometric else None, photometric, recipe.seed,
-        sizes_wh=tuple(crop_sizes(recipe)),
-    )  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -240,7 +153,7 @@ class Run:
                 f"train.clip_norm=1.0 or lower train.optimizer.lr. The checkpoint of step {self._saved_step} is whole."
             )
         # "made_with" tells a later process whether it can go on bit for bit
-        state = {**self.loop.state(), "made_with": made_with(self.device, self.processes)}
+        state = {**self.loop.state(), "made_with": made_with(self.device, self.processes.world)}
         written = self._write("checkpoint", lambda: save_checkpoint(self.folder.checkpoint, state))
         wait = self.recipe.train.checkpoint_seconds
         self._save_at = time.monotonic() + (wait if written else min(wait, RETRY_SECONDS))
@@ -347,7 +260,7 @@ class Run:
         """
         try:
             save_checkpoint(
-                self.folder.checkpoint, {**self.loop.state(), "made_with": made_with(self.device, self.processes)}
+                self.folder.checkpoint, {**self.loop.state(), "made_with": made_with(self.device, self.processes.world)}
             )
             self.folder.write_curve(self.loop.progress.rows)
         except OSError as error:
@@ -437,132 +350,6 @@ def _own_words(error: Exception) -> Exception:
     return type(error)(own or text)
 
 
-def made_with(device: torch.device, processes: Processes = ALONE) -> dict[str, str | int]:
-    """Return what has to be the same for a run to go on bit for bit."""
-    return {
-        "torch": str(torch.__version__),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "threads": torch.get_num_threads(),
-        "processes": processes.world,
-    }
-
-
-def choose_device(wanted: str, processes: Processes = ALONE) -> torch.device:
-    """Return the device to train on; "auto" takes CUDA where there is one, each process its own.
-
-    Raises:
-        ValueError: No such device, here or anywhere.
-    """
-    here = torch.cuda.is_available()
-    if wanted == "auto":
-        wanted = "cuda" if here else "cpu"
-    try:
-        device = torch.device(wanted)
-    except RuntimeError:
-        raise ValueError(f"device must be auto, cpu, cuda, cuda:0, ..., got {wanted!r}.") from None
-    if device.type == "cuda":
-        if not here:
-            raise ValueError(
-                f"device {wanted!r} is not available: this PyTorch ({torch.__version__}) sees no GPU. "
-                "Take --device cpu."
-            )
-        if device.index is None:
-            device = torch.device("cuda", processes.local_rank)
-        if device.index >= torch.cuda.device_count():
-            raise ValueError(
-                f"device 'cuda:{device.index}' is not available: there are {torch.cuda.device_count()} GPUs, counted "
-                "from 0."
-            )
-        return device
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"device {wanted!r} is not available: {str(error).splitlines()[0]}") from None
-    return device
-
-
-def crop_sizes(recipe: Recipe) -> list[tuple[int, int]]:
-    """Return the crop size ``(width, height)`` of every epoch."""
-    sizes = [recipe.input.size_wh] * recipe.train.epochs
-    for change in sorted(recipe.train.sizes, key=lambda c: c.epoch):
-        sizes[change.epoch :] = [change.size_wh] * len(sizes[change.epoch :])
-    return sizes
-
-
-def check_shapes(network: nn.Module, codec: Codec, sizes_wh: list[tuple[int, int]]) -> None:
-    """Run the network without numbers (on the meta device) and compare its maps with the codec's targets.
-
-    Raises:
-        RecipeError: A size the network does not take, or maps of another shape than the codec draws.
-    """
-    hollow = copy.deepcopy(network).to("meta").eval()
-    for width, height in dict.fromkeys(sizes_wh):
-        images = torch.empty(2, 3, height, width, device="meta")
-        try:
-            with torch.no_grad():
-                maps = hollow(images)[-1]["heatmap"]
-        except ValueError as error:
-            raise RecipeError(f"input.size_wh or train.sizes: {error}") from None
-        except (RuntimeError, NotImplementedError, LookupError, TypeError):
-            return  # a network of one's own that cannot run without numbers, or gives something else
-        keypoints = maps.shape[1]
-        point = torch.zeros(2, 1, keypoints, 2)
-        batch = PoseBatch(
-            torch.zeros(2, 3, height, width), point, point[..., 0], torch.zeros(2, 1, 4), torch.zeros(2, 2, 3), []
-        )
-        target = codec.encode(batch)["heatmap"]
-        if maps.shape != target.shape:
-            raise RecipeError(
-                f"The network's maps are {tuple(maps.shape[-2:])} (h, w) for an input of {height} x {width}, the "
-                f"codec draws {tuple(target.shape[-2:])}. Set codec.stride to {height // maps.shape[-2]}."
-            )
-
-
-def check_evaluation(recipe: Recipe, val: Dataset | None, skeleton: Skeleton) -> None:
-    """Judge the first labelled image by itself, so that a figure that cannot be had is found before hours of training.
-
-    Raises:
-        RecipeError: ``evaluate.choose`` names no figure of the metrics.
-        ValueError, LookupError: In the words of the metric: nobody labelled, a length missing, no keypoint shared.
-    """
-    metrics = [make(METRICS, part, "metric") for part in recipe.evaluate.metrics]
-    if val is None or not metrics:
-        return
-    people = next((p for i in range(len(val)) if len(p := people_to_judge(val.instances(i)))), None)
-    if people is None:
-        raise ValueError(
-            f"None of the {len(val)} images of data.val has a labelled person with a box: nothing to choose weights "
-            "by. Look at the data with `poseglass check`."
-        )
-    found = people if skeleton == val.skeleton else people.in_skeleton(skeleton).in_skeleton(val.skeleton)
-    figures: dict[str, float] = {}
-    for metric in metrics:
-        metric.update(found, people)
-        figures |= metric.compute()
-    choose = recipe.evaluate.choose
-    if choose is not None and choose not in figures:
-        raise RecipeError(
-            f"evaluate.choose is {choose!r}, which none of the metrics gives.{nearest(choose, figures)} "
-            f"Known: {', '.join(figures)}."
-        )
-
-
-def check_unchanged(recipe: Recipe, folder: RunFolder) -> None:
-    """Raise if a recipe differs from the one a run was started with, in what the weights depend on.
-
-    Raises:
-        RecipeError: It does; the first such key is named.
-    """
-    changed = differences(folder.stored_recipe(), recipe)
-    for key, (before, now) in changed.items():
-        if key not in FREE_TO_CHANGE:
-            raise RecipeError(
-                f"The run in {folder.path} was started with {key} = {before!r}, not {now!r}; a run that goes on keeps "
-                f"its recipe. Leave the recipe out (--resume --run {folder.path}), or start a new run. "
-                f"Free to change: {', '.join(FREE_TO_CHANGE)}."
-            )
-
-
 def prepare(
     recipe: Recipe,
     folder: Path,
@@ -606,7 +393,7 @@ def prepare(
         state = load_checkpoint(run_folder.checkpoint) if run_folder.checkpoint.exists() else None
     torch.manual_seed(recipe.seed)
     codec = make(CODECS, recipe.codec, "codec")
-    lookup(LOSSES, recipe.loss, kind="loss")
+    check_loss(recipe.loss, codec)
     crops = make_crops(recipe, training_data(recipe))
     if recipe.data.cache_gb > 0:
         crops = crops.cached(int(recipe.data.cache_gb * 1e9))
@@ -648,16 +435,6 @@ def prepare(
         recipe, run_folder, loop, crops, val, codec, table, sizes, steps_per_epoch, target, processes, tensorboard
     )
     if state is not None and processes.first:
-        run.note = changed_circumstances(state.get("made_with"), made_with(target, processes))
+        run.note = changed_circumstances(state.get("made_with"), made_with(target, processes.world))
         run._write("curve", lambda: run_folder.write_curve(loop.progress.rows))
     return run
-
-
-def changed_circumstances(before: Any, now: dict[str, str | int]) -> str:
-    """Return a sentence if a run goes on under other circumstances than it was saved under, else an empty string."""
-    if not isinstance(before, dict):
-        return ""
-    changed = [f"{k} {before[k]} before, {now[k]} now" for k in now if before.get(k, now[k]) != now[k]]
-    if not changed:
-        return ""
-    return f"Going on under other circumstances ({'; '.join(changed)}): the result will agree, but not bit for bit."

@@ -257,6 +257,8 @@ def card_network(card: WeightCard, state: Mapping[str, Tensor] | None = None, *,
             f"Weights {card.name!r} ask for code outside poseglass: network {name!r}. Loading them would run that "
             "code. If it is yours, or you trust it: pass trust_code=True."
         )
+    if state is not None:
+        _check_numbers(card, state)
     try:
         network = build(NETWORKS, name, **numbers)
     except (LookupError, TypeError, ValueError) as error:
@@ -266,6 +268,20 @@ def card_network(card: WeightCard, state: Mapping[str, Tensor] | None = None, *,
     if state is not None:
         load_strictly(network, state, source=card.name)
     return network.eval()
+
+
+def _check_numbers(card: WeightCard, state: Mapping[str, Tensor]) -> None:
+    """Raise if a card asks for a network larger than its file can fill, before memory is spent on building it.
+
+    No count or width of a network is above both the number of its tensors and their longest side.
+    """
+    most = max([len(state), *(max(value.shape, default=1) for value in state.values())])
+    for key, value in card.network.items():
+        if isinstance(value, int | float) and value > most:
+            raise CheckpointError(
+                f"Weights {card.name!r}: their card says network.{key} = {value}, but nothing among the {len(state)} "
+                f"tensors of the file is larger than {most}. The card belongs to other weights, or was tampered with."
+            )
 
 
 def load_strictly(network: nn.Module, state: Mapping[str, Tensor], *, source: str = "weights") -> None:

@@ -10,3 +10,6 @@ LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "mse": mean_squared_error,
     "softmax_cross_entropy": softmax_cross_entropy,
 }
+
+MAPS_OF_LOSS = {"mse": "none", "softmax_cross_entropy": "softmax"}
+"""What each loss takes maps for, in the words of a heatmap codec's ``activation``."""

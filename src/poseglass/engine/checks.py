@@ -1,0 +1,115 @@
+"""What can be found wrong before hours of training: shapes, loss, figures, a recipe that has changed."""
+
+import copy
+
+import torch
+from torch import nn
+
+from poseglass.codecs import Codec
+from poseglass.core.batch import PoseBatch
+from poseglass.core.sample import Dataset
+from poseglass.core.skeleton import Skeleton
+from poseglass.core.table import lookup, nearest
+from poseglass.engine.assemble import make
+from poseglass.engine.evaluate import people_to_judge
+from poseglass.engine.recipe import Recipe, RecipeError, differences
+from poseglass.engine.run_folder import RunFolder
+from poseglass.losses import LOSSES, MAPS_OF_LOSS
+from poseglass.metrics import METRICS
+
+FREE_TO_CHANGE = (
+    "notes", "data.cache_gb", "train.workers", "train.checkpoint_seconds", "train.flat_after_steps",
+    "evaluate.batch_size",
+)  # fmt: skip
+"""What may differ from the stored recipe when a run goes on: nothing that the weights depend on."""
+
+
+def check_shapes(network: nn.Module, codec: Codec, sizes_wh: list[tuple[int, int]]) -> None:
+    """Run the network without numbers (on the meta device) and compare its maps with the codec's targets.
+
+    Raises:
+        RecipeError: A size the network does not take, or maps of another shape than the codec draws.
+    """
+    hollow = copy.deepcopy(network).to("meta").eval()
+    for width, height in dict.fromkeys(sizes_wh):
+        images = torch.empty(2, 3, height, width, device="meta")
+        try:
+            with torch.no_grad():
+                maps = hollow(images)[-1]["heatmap"]
+        except ValueError as error:
+            raise RecipeError(f"input.size_wh or train.sizes: {error}") from None
+        except (RuntimeError, NotImplementedError, LookupError, TypeError):
+            return  # a network of one's own that cannot run without numbers, or gives something else
+        keypoints = maps.shape[1]
+        point = torch.zeros(2, 1, keypoints, 2)
+        batch = PoseBatch(
+            torch.zeros(2, 3, height, width), point, point[..., 0], torch.zeros(2, 1, 4), torch.zeros(2, 2, 3), []
+        )
+        target = codec.encode(batch)["heatmap"]
+        if maps.shape != target.shape:
+            raise RecipeError(
+                f"The network's maps are {tuple(maps.shape[-2:])} (h, w) for an input of {height} x {width}, the "
+                f"codec draws {tuple(target.shape[-2:])}. Set codec.stride to {height // maps.shape[-2]}."
+            )
+
+
+def check_loss(name: str, codec: Codec) -> None:
+    """Raise if the loss is unknown, or reads maps in another way than the codec does.
+
+    Raises:
+        LookupError: An unknown loss.
+        RecipeError: One of them takes maps as logits, the other as Gaussians; such a network would not learn.
+    """
+    lookup(LOSSES, name, kind="loss")
+    needed, has = MAPS_OF_LOSS.get(name), getattr(codec, "activation", None)
+    if needed is not None and has is not None and needed != has:
+        other = next(loss for loss, activation in MAPS_OF_LOSS.items() if activation == has)
+        raise RecipeError(
+            f"loss is {name!r}, which trains maps with activation {needed!r}, but codec.activation is {has!r}. "
+            f"Set codec.activation to {needed!r}, or loss to {other!r}."
+        )
+
+
+def check_evaluation(recipe: Recipe, val: Dataset | None, skeleton: Skeleton) -> None:
+    """Judge the first labelled image by itself, so that a figure that cannot be had is found before hours of training.
+
+    Raises:
+        RecipeError: ``evaluate.choose`` names no figure of the metrics.
+        ValueError, LookupError: In the words of the metric: nobody labelled, a length missing, no keypoint shared.
+    """
+    metrics = [make(METRICS, part, "metric") for part in recipe.evaluate.metrics]
+    if val is None or not metrics:
+        return
+    people = next((p for i in range(len(val)) if len(p := people_to_judge(val.instances(i)))), None)
+    if people is None:
+        raise ValueError(
+            f"None of the {len(val)} images of data.val has a labelled person with a box: nothing to choose weights "
+            "by. Look at the data with `poseglass check`."
+        )
+    found = people if skeleton == val.skeleton else people.in_skeleton(skeleton).in_skeleton(val.skeleton)
+    figures: dict[str, float] = {}
+    for metric in metrics:
+        metric.update(found, people)
+        figures |= metric.compute()
+    choose = recipe.evaluate.choose
+    if choose is not None and choose not in figures:
+        raise RecipeError(
+            f"evaluate.choose is {choose!r}, which none of the metrics gives.{nearest(choose, figures)} "
+            f"Known: {', '.join(figures)}."
+        )
+
+
+def check_unchanged(recipe: Recipe, folder: RunFolder) -> None:
+    """Raise if a recipe differs from the one a run was started with, in what the weights depend on.
+
+    Raises:
+        RecipeError: It does; the first such key is named.
+    """
+    changed = differences(folder.stored_recipe(), recipe)
+    for key, (before, now) in changed.items():
+        if key not in FREE_TO_CHANGE:
+            raise RecipeError(
+                f"The run in {folder.path} was started with {key} = {before!r}, not {now!r}; a run that goes on keeps "
+                f"its recipe. Leave the recipe out (--resume --run {folder.path}), or start a new run. "
+                f"Free to change: {', '.join(FREE_TO_CHANGE)}."
+            )
