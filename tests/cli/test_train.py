@@ -80,7 +80,8 @@ def test_a_run_from_start_to_report(poseglass, recipe, tmp_path):
 
     status, out, err = poseglass("train", recipe, "--resume", "--set", "train.epochs=5")
     assert status == 2
-    assert "was started with train.epochs = 2, not 5; a run that goes on keeps its recipe" in err
+    assert "was started with train.epochs = 2, not 5. Its end can be moved up to step 0, where the" in err
+    assert "and 4 are done. Go on without that change, or start a new run with --set train.start_from=" in err
 
     (folder / "report.html").unlink()
     status, out, err = poseglass("train", recipe, "--resume", "--set", "train.workers=1")

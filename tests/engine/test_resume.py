@@ -13,7 +13,7 @@ import torch
 
 from poseglass.datasets import synthetic_people, write_coco
 from poseglass.engine.checkpoint import load_checkpoint
-from poseglass.engine.recipe import Recipe
+from poseglass.engine.recipe import Recipe, RecipeError
 from poseglass.engine.run import Run, prepare
 from poseglass.engine.run_folder import RunFolder
 from poseglass.engine.train import Progress
@@ -189,6 +189,34 @@ def test_loader_processes_and_a_used_generator_change_nothing(recipe, undisturbe
     run = prepare(recipe, tmp_path / "run", resume=True)
     run.train()
     assert_same(run.folder, undisturbed.folder)
+
+
+def test_a_flat_run_can_be_given_another_end(recipe, tmp_path):
+    """And is then, bit for bit, the run that was meant to end there from the beginning."""
+    falling = 'train.schedule={name="cosine", warmup_steps=2, fall_epochs=1}'
+    meant = Recipe.from_dict(recipe.model_dump(), overrides=[falling, "train.epochs=3"])
+    prepare(meant, tmp_path / "meant").train()
+    far = Recipe.from_dict(recipe.model_dump(), overrides=[falling, "train.epochs=9"])
+    run = prepare(far, tmp_path / "run")
+    kill_after(run, 5)
+    with pytest.raises(Killed):
+        run.train()
+    near = prepare(meant, tmp_path / "run", resume=True)
+    assert near.folder.stored_recipe() == meant
+    near.train()
+    assert_same(near.folder, RunFolder(tmp_path / "meant"))
+    with pytest.raises(RecipeError, match=r"epochs = 3, not 9\. Its end can be moved up to step 6, .* 9 are done"):
+        prepare(far, tmp_path / "run", resume=True)
+
+
+def test_another_end_may_not_change_the_size_that_is_measured(recipe, tmp_path):
+    flat = Recipe.from_dict(recipe.model_dump(), overrides=['train.schedule={name="constant"}'])
+    run = prepare(flat, tmp_path / "run")
+    kill_after(run, 2)
+    with pytest.raises(Killed):
+        run.train()
+    with pytest.raises(RecipeError, match=r"With train\.epochs = 2 crops end at another size than with 4"):
+        prepare(Recipe.from_dict(flat.model_dump(), overrides=["train.epochs=2"]), tmp_path / "run", resume=True)
 
 
 # ---- the real command, really killed -------------------------------------------------------------------------------

@@ -29,6 +29,18 @@ def test_cosine_starts_after_the_warm_up():
     assert values[55] == pytest.approx(0.5)
 
 
+def test_a_cosine_can_stay_flat_and_fall_at_the_end():
+    values = factors(name="cosine", warmup_steps=4, fall_epochs=2)
+    assert values[3:81] == [1.0] * 78
+    assert values[90] == pytest.approx(0.5)
+    assert values[99] == pytest.approx(0.0, abs=0.01)
+    longer = Schedule(SchedulePart(name="cosine", warmup_steps=4, fall_epochs=2), 200, 10)
+    assert longer.factor(150) == 1.0
+    assert longer.end_matters_from() == 180
+    assert Schedule(SchedulePart(name="cosine", warmup_steps=4), 200, 10).end_matters_from() == 4
+    assert Schedule(SchedulePart(name="plateau"), 200, 10).end_matters_from() == float("inf")
+
+
 def test_steps_count_epochs():
     values = factors(name="step", milestones=(3, 6), factor=0.1)
     assert [values[29], values[30], values[59], values[60]] == pytest.approx([1.0, 0.1, 0.1, 0.01])

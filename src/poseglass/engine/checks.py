@@ -10,10 +10,11 @@ from poseglass.core.batch import PoseBatch
 from poseglass.core.sample import Dataset
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import lookup, nearest
-from poseglass.engine.assemble import make
+from poseglass.engine.assemble import crop_sizes, make
 from poseglass.engine.evaluate import people_to_judge
 from poseglass.engine.recipe import Recipe, RecipeError, differences
 from poseglass.engine.run_folder import RunFolder
+from poseglass.engine.schedule import Schedule
 from poseglass.losses import LOSSES, MAPS_OF_LOSS
 from poseglass.metrics import METRICS
 
@@ -22,6 +23,9 @@ FREE_TO_CHANGE = (
     "evaluate.batch_size",
 )  # fmt: skip
 """What may differ from the stored recipe when a run goes on: nothing that the weights depend on."""
+
+END = ("train.epochs", "train.schedule.fall_epochs")
+"""What may differ as long as no step hung on it; see ``check_end``."""
 
 
 def check_shapes(network: nn.Module, codec: Codec, sizes_wh: list[tuple[int, int]]) -> None:
@@ -99,6 +103,48 @@ def check_evaluation(recipe: Recipe, val: Dataset | None, skeleton: Skeleton) ->
         )
 
 
+def check_end(stored: Recipe, recipe: Recipe, *, step: int, steps_per_epoch: int) -> bool:
+    """Return whether a run that goes on has been given another end, which it may be while nothing hung on it yet.
+
+    Args:
+        stored: What the run was started with.
+        recipe: What it goes on with.
+        step: Steps done.
+        steps_per_epoch: Of the run.
+
+    Raises:
+        RecipeError: Steps were done that the other end would have made otherwise.
+    """
+    changed = [k for k in END if _value_at(stored, k) != _value_at(recipe, k)]
+    if not changed:
+        return False
+    schedules = [
+        Schedule(r.train.schedule, steps_per_epoch * r.train.epochs, steps_per_epoch) for r in (stored, recipe)
+    ]
+    matters = min(min(s.end_matters_from() for s in schedules), *(s.total_steps for s in schedules))
+    if step > matters:
+        key = changed[0]
+        raise RecipeError(
+            f"The run was started with {key} = {_value_at(stored, key)}, not {_value_at(recipe, key)}. Its end "
+            f"can be moved up to step {matters:.0f}, where the learning rate begins to fall or the run would end, and "
+            f"{step} are done. Go on without that change, or start a new run with --set train.start_from=WEIGHTS."
+        )
+    if crop_sizes(stored)[-1] != crop_sizes(recipe)[-1]:
+        raise RecipeError(
+            f"With train.epochs = {recipe.train.epochs} crops end at another size than with {stored.train.epochs}, at "
+            "which this run has been measured so far. Start a new run with --set train.start_from=WEIGHTS."
+        )
+    return True
+
+
+def _value_at(recipe: Recipe, key: str) -> object:
+    """Return the value at a dotted key of a recipe."""
+    value: object = recipe
+    for name in key.split("."):
+        value = getattr(value, name)
+    return value
+
+
 def check_unchanged(recipe: Recipe, folder: RunFolder) -> None:
     """Raise if a recipe differs from the one a run was started with, in what the weights depend on.
 
@@ -107,7 +153,7 @@ def check_unchanged(recipe: Recipe, folder: RunFolder) -> None:
     """
     changed = differences(folder.stored_recipe(), recipe)
     for key, (before, now) in changed.items():
-        if key not in FREE_TO_CHANGE:
+        if key not in FREE_TO_CHANGE and key not in END:
             raise RecipeError(
                 f"The run in {folder.path} was started with {key} = {before!r}, not {now!r}; a run that goes on keeps "
                 f"its recipe. Leave the recipe out (--resume --run {folder.path}), or start a new run. "

@@ -68,6 +68,7 @@ class SchedulePart(Part):
     name: Literal["constant", "cosine", "step", "plateau"] = "cosine"
     warmup_steps: int = Field(default=0, ge=0)
     final_factor: float = Field(default=0.0, ge=0.0)
+    fall_epochs: int = Field(default=0, ge=0, description="A cosine falls over the last so many epochs; 0: over all.")
     milestones: tuple[int, ...] = ()
     factor: float = Field(default=0.1, gt=0.0)
     patience: int = Field(default=5, ge=1, description="Evaluations without a new best before a plateau drops.")

@@ -28,7 +28,7 @@ from poseglass.engine.assemble import (
     validation_data,
 )
 from poseglass.engine.checkpoint import load_checkpoint, save_checkpoint
-from poseglass.engine.checks import check_evaluation, check_loss, check_shapes, check_unchanged
+from poseglass.engine.checks import check_end, check_evaluation, check_loss, check_shapes, check_unchanged
 from poseglass.engine.crops import Crops, PlaceSampler, load_batches
 from poseglass.engine.ema import MovingAverage
 from poseglass.engine.environment import changed_circumstances, made_with, source_commit
@@ -408,6 +408,12 @@ def prepare(
             f"train.batch_size is {part.batch_size}, but there are only {len(crops)} people. "
             f"Set it to at most {len(crops)}."
         )
+    new_end = resume and check_end(
+        run_folder.stored_recipe(),
+        recipe,
+        step=0 if state is None else state["progress"]["step"],
+        steps_per_epoch=steps_per_epoch,
+    )
     if part.start_from is not None and state is None:
         weights, card = read_weights(shipped().get(part.start_from, Path(part.start_from)))
         load_matching(
@@ -431,6 +437,8 @@ def prepare(
         loop.restore(state)
     elif not resume:
         processes.once(lambda: run_folder.create(recipe))
+    if new_end:
+        processes.once(lambda: run_folder.write_recipe(recipe))
     run = Run(
         recipe, run_folder, loop, crops, val, codec, table, sizes, steps_per_epoch, target, processes, tensorboard
     )

@@ -53,7 +53,7 @@ class RunFolder:
                 )
             self.path.mkdir(parents=True, exist_ok=True)
             self.claim()
-            write_bytes(self.recipe, recipe.to_toml().encode())
+            self.write_recipe(recipe)
             write_bytes(self.environment, json.dumps(environment(), indent=1).encode())
         except (FileExistsError, BlockingIOError):
             raise
@@ -114,10 +114,15 @@ class RunFolder:
             RecipeError: The file has been damaged, or an override will not do.
         """
         self._check()
-        if self.recipe.is_file():
-            return Recipe.read(self.recipe, overrides)
-        old = self.path / "recipe.json"  # the form of earlier runs
-        return Recipe.from_dict(json.loads(old.read_text()), overrides=overrides, name=str(old))
+        return Recipe.read(self.recipe, overrides)
+
+    def write_recipe(self, recipe: Recipe) -> None:
+        """Keep the recipe the run goes by from now on.
+
+        Raises:
+            OSError: No disk or no permission; the previous file is untouched.
+        """
+        write_bytes(self.recipe, recipe.to_toml().encode())
 
     def stored_environment(self) -> dict[str, str]:
         """Return what the run was started on, or nothing if that is unknown."""
@@ -144,7 +149,7 @@ class RunFolder:
         return self.path / "run.lock"
 
     def _check(self) -> None:
-        if not self.recipe.is_file() and not (self.path / "recipe.json").is_file():
+        if not self.recipe.is_file():
             raise FileNotFoundError(
                 f"{self.path} holds no run to go on with: there is no {self.recipe.name} in it. "
                 "Start one without --resume."

@@ -32,8 +32,8 @@ class Schedule:
         part = self.part
         warm = min(1.0, (step + 1) / part.warmup_steps) if part.warmup_steps else 1.0
         if part.name == "cosine":
-            span = max(self.total_steps - part.warmup_steps, 1)
-            done = min(max(step - part.warmup_steps, 0) / span, 1.0)
+            start = self._fall_starts()
+            done = min(max(step - start, 0) / max(self.total_steps - start, 1), 1.0)
             return warm * (part.final_factor + (1 - part.final_factor) * 0.5 * (1 + math.cos(math.pi * done)))
         if part.name == "step":
             epoch = step // self.steps_per_epoch
@@ -41,6 +41,21 @@ class Schedule:
         if part.name == "plateau":
             return warm * part.factor**self.dropped
         return warm
+
+    def _fall_starts(self) -> int:
+        """Return the step at which a cosine begins to fall.
+
+        Source:
+            Flat, then a short fall: Hu et al. 2024 (MiniCPM, section 4), https://arxiv.org/abs/2404.06395. How long the
+            flat part is need not be known when it begins.
+        """
+        if not self.part.fall_epochs:
+            return self.part.warmup_steps
+        return max(self.total_steps - self.part.fall_epochs * self.steps_per_epoch, self.part.warmup_steps)
+
+    def end_matters_from(self) -> float:
+        """Return the first step whose factor hangs on how many steps the run has; infinity where none does."""
+        return self._fall_starts() if self.part.name == "cosine" else math.inf
 
     def observe(self, value: float) -> None:
         """Take an evaluation's figure (higher is better): after ``patience`` without a new best the rate drops.
