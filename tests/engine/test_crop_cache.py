@@ -25,7 +25,7 @@ from poseglass.engine.run import prepare
 from poseglass.transforms import ColorJitter, Occlusion, RandomAffine
 
 HANDS = Skeleton("hands3", ("left_hand", "right_hand", "nose"))
-AFFINE = RandomAffine((0.6, 1.5), 50.0, shift=0.05)
+AFFINE = RandomAffine((0.6, 1.5), 50.0, shift=0.05, zoom_probability=0.3)
 AUGMENT = (ColorJitter(0.3, 0.2, 0.1, 0.1), Occlusion(0.5, (0.1, 0.3)))
 GB = 10**9
 

@@ -47,7 +47,7 @@ def center_of(channel: np.ndarray) -> np.ndarray:
     return np.array([(weight * x).sum(), (weight * y).sum()]) / weight.sum()
 
 
-EVERYTHING = RandomAffine((0.6, 1.5), 60.0, shift=0.05, mirror_probability=0.5)
+EVERYTHING = RandomAffine((0.6, 1.5), 60.0, shift=0.05, mirror_probability=0.5, zoom_probability=0.3)
 PLACES = {
     # name: picture, keypoints, box, width of the blobs; the person's size decides how the picture is decoded
     "full size": ((203, 157), [(80, 60), (110, 95), (95.5, 78.25)], (50, 30, 140, 130), 3.0),
@@ -135,11 +135,12 @@ def test_a_part_gives_the_same_crop_as_the_whole_picture(tmp_path: Path) -> None
 
 
 affines = st.builds(
-    lambda low, high, degrees, shift, distribution, turn: RandomAffine(
-        (low, low + high), degrees, turn, shift, 0.5, distribution
+    lambda low, high, degrees, shift, distribution, turn, zoom: RandomAffine(
+        (low, low + high), degrees, turn, shift, 0.5, distribution, (1.0, 3.0), zoom
     ),
     st.floats(0.3, 1.2), st.floats(0, 1.5), st.floats(0, 180), st.floats(0, 0.3),
     st.sampled_from(["uniform", "normal"]), st.sampled_from([0.0, 0.5, 1.0]),
+    st.sampled_from([0.0, 0.5, 1.0]),
 )  # fmt: skip
 
 

@@ -52,7 +52,7 @@ def test_a_recipe_trains_two_steps(name, tmp_path):
         FOLDER / name,
         [
             f"data.train={data}", f"data.val={data}", "train.epochs=1", "train.batch_size=2", "train.workers=0",
-            "train.sizes=[]", "input.size_wh=[64, 64]", 'evaluate.metrics=[{ name = "pck" }]',
+            "train.sizes=[]", "data.cache_gb=0", "input.size_wh=[64, 64]", 'evaluate.metrics=[{ name = "pck" }]',
             "evaluate.choose=pck@0.2", "evaluate.flip_test=false",
         ],
     )  # fmt: skip

@@ -162,6 +162,24 @@ def test_reach_is_attained() -> None:
         assert (furthest <= reach * (1 + 1e-9)).all()
 
 
+def test_a_zoomed_crop_shows_a_part_of_what_it_would_have_shown() -> None:
+    rng, places = np.random.default_rng(0), []
+    affine = RandomAffine((1, 1), 0, mirror_probability=0, zoom=(2, 4), zoom_probability=0.5)
+    for _ in range(1000):
+        drawn = affine.draw((100, 60), rng)
+        x0, y0, x1, y1 = drawn.inverse().box(np.array([-0.5, -0.5, 99.5, 59.5]))
+        assert min(x0, y0) >= -0.5 - 1e-9
+        assert x1 <= 99.5 + 1e-9
+        assert y1 <= 59.5 + 1e-9
+        if drawn.scale > 1.5:
+            assert 2 <= drawn.scale <= 4
+            places.append(((x0 + x1) / 2, (y0 + y1) / 2))
+    assert 430 < len(places) < 570
+    assert np.ptp(places, axis=0) == pytest.approx([75, 45], rel=0.05)  # from side to side
+    assert affine.largest_scale == 4
+    assert RandomAffine(zoom=(2, 4)).largest_scale == 1.25
+
+
 def test_probabilities_of_turning_and_mirroring() -> None:
     rng = np.random.default_rng(0)
     drawn = [RandomAffine(rotate_probability=0.3, mirror_probability=0.5).draw((64, 64), rng) for _ in range(2000)]
@@ -189,6 +207,8 @@ def test_the_normal_distribution_is_clipped_at_twice_its_spread() -> None:
     [
         ({"scale": (0, 1)}, r"scale must be \(low, high\) with 0 < low <= high, got \(0, 1\)"),
         ({"scale": (1.2, 0.8)}, r"scale must be \(low, high\)"),
+        ({"zoom": (0.5, 2)}, r"zoom must be \(low, high\) with 1 <= low <= high, got \(0.5, 2\)"),
+        ({"zoom_probability": 2}, "zoom_probability must be within 0 and 1, got 2"),
         ({"mirror_probability": 1.5}, "mirror_probability must be within 0 and 1, got 1.5"),
         ({"rotate_probability": -0.1}, "rotate_probability must be within 0 and 1"),
         ({"distribution": "gaussian"}, "distribution must be 'uniform' or 'normal', got 'gaussian'"),

@@ -207,7 +207,8 @@ class Crops:
 
 def _cuts(box_xyxy: np.ndarray, sizes_wh: Sequence[tuple[int, int]], affine: RandomAffine | None) -> np.ndarray:
     """Return what draws see of a picture at each decode size, with a margin to interpolate: ``(P, 4, 4)`` int32."""
-    low, high = (1.0, 1.0) if affine is None else affine.scale
+    low, high = (1.0, 1.0) if affine is None else (affine.scale[0], affine.largest_scale)
+    zooms = affine is not None and affine.zoom_probability > 0
     center = (box_xyxy[:, None, :2] + box_xyxy[:, None, 2:]) / 2
     box_wh = box_xyxy[:, 2:] - box_xyxy[:, :2]
     reductions = np.array(REDUCTIONS, dtype=np.float64)
@@ -220,7 +221,9 @@ def _cuts(box_xyxy: np.ndarray, sizes_wh: Sequence[tuple[int, int]], affine: Ran
         # Decoded at 1/r is what a draw asks for that shrinks the file to between 1/(2r) and 1/r.
         smallest = np.maximum(np.where(reductions == 8, 0.0, 0.5 / (reductions * scale)), low) * (1 - 1e-9)
         largest = np.minimum(np.where(reductions == 1, np.inf, 1 / (reductions * scale)), high) * (1 + 1e-9)
-        half = reach / (smallest[..., None] * enlarge[:, None])  # pixels of the file
+        # what is seen before the zoom, at whatever scale
+        seen_at = np.full_like(smallest, low) if zooms else smallest
+        half = reach / (seen_at[..., None] * enlarge[:, None])  # pixels of the file
         # Bilinear warping reads a pixel beside; averaging down by a whole factor reads as many.
         margin = 2.0 + np.ceil(1 / (reductions * smallest * scale))[..., None]
         r = reductions[:, None]

@@ -81,6 +81,9 @@ class RandomAffine:
         shift: Largest shift in each direction, as a share of the crop's side.
         mirror_probability: Share of crops that are mirrored; left and right keypoints change places.
         distribution: "uniform" (the paper), or "normal" (the ports: N(1, 0.25) and N(0, 30 degrees), clipped).
+        zoom: Least and most that a zoomed crop is enlarged besides; it shows a part of what it would have shown, from
+            anywhere in it, as portraits and half figures do.
+        zoom_probability: Share of crops that are zoomed.
 
     Raises:
         ValueError: A range or probability that makes no sense.
@@ -95,12 +98,19 @@ class RandomAffine:
     shift: float = 0.0
     mirror_probability: float = 0.5
     distribution: Literal["uniform", "normal"] = "uniform"
+    zoom: tuple[float, float] = (1.5, 3.0)
+    zoom_probability: float = 0.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "scale", tuple(self.scale))
-        if not 0 < self.scale[0] <= self.scale[1]:
-            raise ValueError(f"RandomAffine.scale must be (low, high) with 0 < low <= high, got {self.scale}.")
-        for name in ("rotate_probability", "mirror_probability"):
+        for name, least in (("scale", 0.0), ("zoom", 1.0)):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+            low, high = getattr(self, name)
+            if not (least <= low <= high and low > 0):
+                above = "1 <= low" if least else "0 < low"
+                raise ValueError(
+                    f"RandomAffine.{name} must be (low, high) with {above} <= high, got {getattr(self, name)}."
+                )
+        for name in ("rotate_probability", "mirror_probability", "zoom_probability"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"RandomAffine.{name} must be within 0 and 1, got {getattr(self, name)}.")
         for name in ("degrees", "shift"):
@@ -109,10 +119,15 @@ class RandomAffine:
         if self.distribution not in ("uniform", "normal"):
             raise ValueError(f"RandomAffine.distribution must be 'uniform' or 'normal', got {self.distribution!r}.")
 
+    @property
+    def largest_scale(self) -> float:
+        """The most that a draw enlarges."""
+        return self.scale[1] * (self.zoom[1] if self.zoom_probability else 1.0)
+
     def reach(self, size_wh: tuple[int, int]) -> tuple[float, float]:
         """Return how far from the crop's middle a draw can see: half width and half height, crop pixels, at scale 1.
 
-        A draw at scale s sees this over s; no draw sees more.
+        A draw at scale s sees this over s; no draw sees more. A zoomed one sees a part of that, anywhere in it.
         """
         half_w, half_h = (side * (0.5 + self.shift) for side in size_wh)
         largest = 0.0 if self.rotate_probability == 0 else self.degrees
@@ -137,4 +152,11 @@ class RandomAffine:
         drawn = Affine.about(
             center, scale=float(scale), degrees=float(degrees) if turned else 0.0, shift_xy=(shift[0], shift[1])
         )
-        return Affine.mirror(size_wh[0]).then(drawn) if mirrored else drawn
+        if mirrored:
+            drawn = Affine.mirror(size_wh[0]).then(drawn)
+        if self.zoom_probability and rng.random() < self.zoom_probability:
+            zoom = float(rng.uniform(*self.zoom))
+            # the middle of the part, as far from that of the whole as it may be
+            aside = rng.uniform(-0.5, 0.5, 2) * np.asarray(size_wh) * (1 - 1 / zoom)
+            drawn = drawn.then(Affine.about(center, scale=zoom, shift_xy=(-zoom * aside[0], -zoom * aside[1])))
+        return drawn
