@@ -31,6 +31,14 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.fixture(scope="module")
+def plain_reports():
+    """Reports without figures, which take seconds; the whole page is tested in test_finish and test_report."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("poseglass.engine.finish.write_report", lambda path, report: path.write_text(str(report.notes)))
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A weights file of a very small hourglass with random weights, 14 keypoints, 64 px."""

@@ -180,6 +180,9 @@ def test_evaluate_sets_what_a_reader_and_a_metric_take(monkeypatch, tmp_path, la
         ("pck.limmits=[1]", r"metric 'pck' takes no 'limmits'. Did you mean 'limits'"),
         ("data.splitt=val", "dataset 'coco' takes no 'splitt'. Known:"),
         ("metric.limits=[1]", "--set takes data.KEY=VALUE or pck.KEY=VALUE; got 'metric.limits=[1]'"),
+        ("data.annotations=b.json", "'annotations' is the path itself"),
+        ("data.name=mpii", "--set 'data.name=mpii': which one it is says --format."),
+        ("pck.name=pckh", "which one it is says --metric."),
     ):
         assert run(monkeypatch, "evaluate", labelled, "--weights", tiny_weights, "--set", override) == 2
         assert message in " ".join(capsys.readouterr().err.split())

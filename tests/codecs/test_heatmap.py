@@ -82,14 +82,16 @@ def test_logits_are_decoded_as_their_softmax_would_be(codec: type) -> None:
     """Without making the softmax of the whole map, and whatever constant is added to the logits."""
     generator = torch.Generator().manual_seed(1)
     xy = 2 + 8 * torch.rand(30, 14, 2, generator=generator)
-    logits = 30 * draw_gaussians(xy, (12, 16), 1.5) + torch.randn(30, 14, 16, 12, generator=generator) + 300
+    logits = 30 * draw_gaussians(xy, (12, 16), 1.5) + torch.randn(30, 14, 16, 12, generator=generator)
+    # multiples of 1/8, so that adding a large constant rounds nothing
+    logits = (8 * logits).round() / 8 + 2**20
     probability = torch.softmax(logits.double().flatten(2), -1).view_as(logits)
     decoded = codec(sigma=1.5, activation="softmax").decode({"heatmap": logits})
     of_maps = codec(sigma=1.5).decode({"heatmap": probability.float()})
     torch.testing.assert_close(decoded.xy, of_maps.xy, atol=2e-3, rtol=0)
     peak, _ = argmax_2d(probability)
     share = window(probability.float(), peak, 3).sum((-1, -2))
-    torch.testing.assert_close(decoded.score[:, 0], share, atol=5e-5, rtol=0)  # float32 at 330
+    torch.testing.assert_close(decoded.score[:, 0], share, atol=1e-5, rtol=0)
 
 
 def test_the_score_of_a_softmax_map_is_the_belief_around_its_peak() -> None:
@@ -146,28 +148,18 @@ def test_targets_at_whole_pixels_are_mmposes() -> None:
     assert np.abs(exact["heatmap"].numpy() - data["encoded_heatmaps"])[inside].max() > 0.1
 
 
-def test_large_batches_are_searched_by_threads_alike() -> None:
-    maps = torch.rand(70, 5, 64, 48, generator=torch.Generator().manual_seed(0))
-    threads = torch.get_num_threads()
-    results = []
-    try:
-        for count in (1, 3):
-            torch.set_num_threads(count)
-            results.append(argmax_2d(maps))
-    finally:
-        torch.set_num_threads(threads)
-    assert torch.equal(results[0][0], results[1][0])
-    assert torch.equal(results[0][1], results[1][1])
-
-
-def test_decoding_can_be_traced_and_exported() -> None:
+@pytest.mark.parametrize("activation", ["none", "softmax"])
+@pytest.mark.parametrize("codec", [HeatmapCodec, DarkCodec])
+def test_decoding_can_be_traced_and_exported(codec: type, activation: str) -> None:
     """What a runtime exports is torch alone: no NumPy constant is baked in."""
-    codec = HeatmapCodec()
+    reader = codec(activation=activation)
 
     class Decode(torch.nn.Module):
-        def forward(self, maps: torch.Tensor) -> torch.Tensor:
-            return codec.decode({"heatmap": maps}).xy
+        def forward(self, maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            decoded = reader.decode({"heatmap": maps})
+            return decoded.xy, decoded.score
 
-    first, second = torch.rand(2, 1, 3, 8, 6, generator=torch.Generator().manual_seed(0))
+    first, second = torch.rand(2, 1, 3, 16, 18, generator=torch.Generator().manual_seed(0))
     exported = torch.export.export(Decode(), (first,)).module()
-    assert torch.equal(exported(second), Decode()(second))
+    for mine, theirs in zip(exported(second), Decode()(second), strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-6, rtol=0)

@@ -161,7 +161,7 @@ def test_a_weight_between_stays(name: str) -> None:
 
 
 @codecs
-@pytest.mark.parametrize("content", ["noise", "large", "zero", "negative", "nan", "infinite"])
+@pytest.mark.parametrize("content", ["noise", "large", "zero", "negative", "nan", "infinite", "-inf", "all -inf"])
 def test_scores_are_in_0_1_and_points_inside_whatever_comes(name: str, numbers: dict[str, Any], content: str) -> None:
     codec = build(CODECS, name, **numbers)
     maps = torch.randn(2, 4, 16, 12, generator=torch.Generator().manual_seed(0))
@@ -172,6 +172,8 @@ def test_scores_are_in_0_1_and_points_inside_whatever_comes(name: str, numbers: 
         "negative": -1 - maps.abs(),
         "nan": maps.where(maps < 1, torch.nan),
         "infinite": maps.where(maps < 1, torch.inf),
+        "-inf": maps.where(maps > 0, -torch.inf),
+        "all -inf": torch.full_like(maps, -torch.inf),
     }[content]
     decoded = codec.decode({"heatmap": maps})
     assert ((decoded.score >= 0) & (decoded.score <= 1)).all()
@@ -180,6 +182,13 @@ def test_scores_are_in_0_1_and_points_inside_whatever_comes(name: str, numbers: 
     assert ((decoded.xy >= low) & (decoded.xy <= high)).all()
     if content in ("zero", "negative") and numbers["activation"] == "none":
         assert decoded.score.max() == 0
+
+
+@codecs
+def test_nobody_is_decoded_to_nobody(name: str, numbers: dict[str, Any]) -> None:
+    decoded = build(CODECS, name, **numbers).decode({"heatmap": torch.zeros(0, 4, 16, 12)})
+    assert decoded.xy.shape == (0, 1, 4, 2)
+    assert decoded.score.shape == (0, 1, 4)
 
 
 @codecs

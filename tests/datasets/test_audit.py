@@ -15,7 +15,7 @@ from poseglass.core.instances import Instances
 from poseglass.core.sample import PoseSample
 from poseglass.core.skeletons import COCO17
 from poseglass.datasets.audit import Audit, audit
-from poseglass.datasets.audit_critic import _Weighing, faults_of, judge
+from poseglass.datasets.audit_critic import IMPOSSIBLE, _Weighing, faults_of, judge
 from poseglass.datasets.audit_images import check_images, find_duplicates, find_leaks
 from poseglass.datasets.audit_labels import KINDS, Finding, Labels, labels_of, read_coco_leniently, with_flip
 from poseglass.datasets.audit_page import picture_of, write_csv, write_page
@@ -370,6 +370,17 @@ def test_few_who_stand_out_are_taken_for_chance():
     weigh = _Weighing.measure(score, spoilt, np.ones(800, int), np.array([0.005]), np.array([5]))
     assert weigh.share[0] <= 0.005
     assert (1 - weigh(score)[:, 0]).max() < 0.6
+
+
+def test_a_fault_that_few_can_have_and_nothing_tells_is_not_found_in_all_of_them():
+    """The critic's scores say nothing; 20 of 400 people have the pair at all."""
+    rng = np.random.default_rng(2)
+    score = np.full((400, 1), IMPOSSIBLE)
+    score[:20, 0] = rng.normal(0, 1, 20)
+    spoilt = rng.normal(0, 1, (20, 1))
+    wrong = 1 - _Weighing.measure(score, spoilt, np.ones(20, int), np.array([0.01]), np.array([5]))(score)[:, 0]
+    assert wrong[:20].max() < 0.5
+    assert wrong[20:].max() == 0
 
 
 def test_faults_follow_the_names():

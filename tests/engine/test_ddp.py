@@ -67,13 +67,20 @@ def relative(value: Tensor, truth: Tensor) -> float:
     return float((value - truth).abs().max() / truth.abs().max().clamp_min(1e-2))
 
 
-def assert_close(one: RunFolder, other: RunFolder) -> None:
+def assert_close(one: RunFolder, other: RunFolder, start: dict[str, Tensor]) -> None:
+    """Compare what training has changed: a weight has moved by a few thousandths, its rounding is of 1e-7."""
     a, b = (load_checkpoint(folder.checkpoint) for folder in (one, other))
+    moved = []
     for kind in ("network", "ema"):
         x, y = (s["network"] if kind == "network" else s["ema"]["network"] for s in (a, b))
         assert x.keys() == y.keys()
         for name in x:
             assert relative(x[name], y[name]) < 1e-4, name
+            if kind == "network" and x[name].is_floating_point() and "running" not in name:
+                moved.append((x[name] - start[name], y[name] - start[name]))
+    mine, theirs = (torch.cat([pair[i].flatten() for pair in moved]) for i in (0, 1))
+    assert mine.norm() > 1e-3
+    assert (mine - theirs).norm() < 1e-2 * mine.norm()
     rows = [s["progress"]["rows"] for s in (a, b)]
     assert len(rows[0]) == len(rows[1]) == 2
     for mine, theirs in zip(*rows, strict=True):
@@ -83,17 +90,25 @@ def assert_close(one: RunFolder, other: RunFolder) -> None:
 
 def test_two_processes_give_the_weights_of_one(recipe, tmp_path):
     alone = prepare(recipe, tmp_path / "alone", processes=Processes())
+    start = {name: value.clone() for name, value in alone.loop.network.state_dict().items()}
     alone.train()
     (tmp_path / "recipe.toml").write_text(recipe.to_toml())
     done = torchrun("-m", "poseglass", "train", tmp_path / "recipe.toml", "--run-folder", tmp_path / "two")
     assert done.returncode == 0, done.stderr
-    assert_close(alone.folder, RunFolder(tmp_path / "two"))
+    assert_close(alone.folder, RunFolder(tmp_path / "two"), start)
     # one process prints, measures and writes
     assert done.stdout.count("2 processes; run folder") == 1
     assert done.stdout.count("epoch 2/2") == 1
     assert {p.name for p in (tmp_path / "two").iterdir()} == {p.name for p in alone.folder.path.iterdir()}
+    # two are given another end together
+    done = torchrun(
+        "-m", "poseglass", "train", "--resume", "--run-folder", tmp_path / "two", "--set", "train.epochs=3"
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "The end was moved from epoch 2 to 3." in done.stdout
+    assert done.stdout.count("epoch 3/3") == 1
     # and what two wrote goes on in one
-    longer = Recipe.from_dict(recipe.model_dump(), overrides=["train.batch_size=4"])
+    longer = RunFolder(tmp_path / "two").stored_recipe()
     again = prepare(longer, tmp_path / "two", resume=True, processes=Processes())
     assert again.complete
     assert "processes 2 before, 1 now" in again.note

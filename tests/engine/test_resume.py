@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,15 +18,9 @@ from poseglass.engine.recipe import Recipe, RecipeError
 from poseglass.engine.run import Run, prepare
 from poseglass.engine.run_folder import RunFolder
 from poseglass.engine.train import Progress
-from poseglass.estimators.weights import read_safetensors
+from poseglass.estimators.weights import read_safetensors, read_weights, save_weights
 
-
-@pytest.fixture(autouse=True, scope="module")
-def plain_reports():
-    """Reports without figures, which take seconds; the whole page is tested in test_finish and test_report."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("poseglass.engine.finish.write_report", lambda path, report: path.write_text(str(report.notes)))
-        yield
+pytestmark = pytest.mark.usefixtures("plain_reports")
 
 
 @pytest.fixture(scope="module")
@@ -191,32 +186,77 @@ def test_loader_processes_and_a_used_generator_change_nothing(recipe, undisturbe
     assert_same(run.folder, undisturbed.folder)
 
 
-def test_a_flat_run_can_be_given_another_end(recipe, tmp_path):
-    """And is then, bit for bit, the run that was meant to end there from the beginning."""
-    falling = 'train.schedule={name="cosine", warmup_steps=2, fall_epochs=1}'
-    meant = Recipe.from_dict(recipe.model_dump(), overrides=[falling, "train.epochs=3"])
+FLAT = 'train.schedule={name="cosine", warmup_steps=2, fall_epochs=1}'
+
+
+def changed(recipe: Recipe, *overrides: str) -> Recipe:
+    return Recipe.from_dict(recipe.model_dump(), overrides=overrides)
+
+
+@pytest.mark.parametrize("first_end", [9, 3], ids=["nearer", "further"])
+def test_a_flat_run_can_be_given_another_end(recipe, tmp_path, first_end):
+    """And is then, bit for bit, the run that was meant to end there from the beginning; its cards say so too."""
+    meant = changed(recipe, FLAT, "train.epochs=4", "evaluate.every_epochs=2")
     prepare(meant, tmp_path / "meant").train()
-    far = Recipe.from_dict(recipe.model_dump(), overrides=[falling, "train.epochs=9"])
-    run = prepare(far, tmp_path / "run")
+    other = changed(meant, f"train.epochs={first_end}")
+    run = prepare(other, tmp_path / "run")
     kill_after(run, 5)
     with pytest.raises(Killed):
         run.train()
-    near = prepare(meant, tmp_path / "run", resume=True)
-    assert near.folder.stored_recipe() == meant
-    near.train()
-    assert_same(near.folder, RunFolder(tmp_path / "meant"))
-    with pytest.raises(RecipeError, match=r"epochs = 3, not 9\. Its end can be moved up to step 6, .* 9 are done"):
-        prepare(far, tmp_path / "run", resume=True)
+    # what does not change the weights is not kept, the end is
+    moved = prepare(changed(meant, "train.workers=1"), tmp_path / "run", resume=True)
+    assert moved.folder.stored_recipe() == meant
+    assert f"The end was moved from epoch {first_end} to 4." in moved.note
+    again = prepare(meant, tmp_path / "run", resume=True)
+    assert "moved" not in again.note
+    again.train()
+    assert_same(again.folder, RunFolder(tmp_path / "meant"))
+    for name in ("best", "last"):
+        assert read_weights(getattr(again.folder, name))[1].recipe == meant.to_toml()
+    with pytest.raises(RecipeError, match=r"epochs = 4, not 9\. Its end can be moved up to step 9, .* 12 are done"):
+        prepare(changed(meant, "train.epochs=9"), tmp_path / "run", resume=True)
 
 
-def test_another_end_may_not_change_the_size_that_is_measured(recipe, tmp_path):
-    flat = Recipe.from_dict(recipe.model_dump(), overrides=['train.schedule={name="constant"}'])
+def test_a_finished_run_of_a_constant_rate_goes_on(recipe, tmp_path):
+    constant = changed(recipe, 'train.schedule={name="constant"}', "train.sizes=[]")
+    short, long = changed(constant, "train.epochs=2"), changed(constant, "train.epochs=3")
+    prepare(short, tmp_path / "run").train()
+    prepare(long, tmp_path / "meant").train()
+    run = prepare(long, tmp_path / "run", resume=True)
+    assert not run.folder.last.exists()  # of the earlier end
+    assert not run.folder.report.exists()
+    run.train()
+    assert_same(run.folder, RunFolder(tmp_path / "meant"))
+    # a last epoch whose number would not ask for it has been measured: too late
+    odd = changed(constant, "train.epochs=3", "evaluate.every_epochs=2")
+    prepare(odd, tmp_path / "odd").train()
+    with pytest.raises(RecipeError, match=r"Its end can be moved up to step 8, .* 9 are done"):
+        prepare(changed(odd, "train.epochs=4"), tmp_path / "odd", resume=True)
+
+
+def test_another_end_may_not_change_the_sizes_of_crops(recipe, tmp_path):
+    flat = changed(recipe, 'train.schedule={name="constant"}')
     run = prepare(flat, tmp_path / "run")
     kill_after(run, 2)
     with pytest.raises(Killed):
         run.train()
-    with pytest.raises(RecipeError, match=r"With train\.epochs = 2 crops end at another size than with 4"):
-        prepare(Recipe.from_dict(flat.model_dump(), overrides=["train.epochs=2"]), tmp_path / "run", resume=True)
+    with pytest.raises(RecipeError, match=r"With train\.epochs = 2 crops have other sizes than with 4"):
+        prepare(changed(flat, "train.epochs=2"), tmp_path / "run", resume=True)
+
+
+def test_another_end_keeps_no_weights_of_steps_that_are_undone(recipe, tmp_path):
+    """Ended between writing the best weights and the checkpoint: they belong to the end that was meant then."""
+    near, far = (changed(recipe, FLAT, "train.sizes=[]", f"train.epochs={n}") for n in (3, 9))
+    run = prepare(near, tmp_path / "run")
+    kill_after(run, 5)
+    with pytest.raises(Killed):
+        run.train()
+    weights, card = read_weights(run.folder.best)
+    save_weights(run.folder.best, weights, replace(card, results={"val pck@1": 2.0}))
+    with pytest.raises(RecipeError, match=r"best\.safetensors was written after the last checkpoint, by steps towards"):
+        prepare(far, tmp_path / "run", resume=True)
+    assert run.folder.stored_recipe() == near
+    prepare(near, tmp_path / "run", resume=True)
 
 
 # ---- the real command, really killed -------------------------------------------------------------------------------

@@ -21,13 +21,7 @@ from poseglass.engine.run_folder import RunFolder
 from poseglass.engine.train import TrainingStopped
 from poseglass.networks import NETWORKS
 
-
-@pytest.fixture(autouse=True, scope="module")
-def plain_reports():
-    """Reports without figures, which take seconds; the whole page is tested in test_finish and test_report."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("poseglass.engine.finish.write_report", lambda path, report: path.write_text(str(report.notes)))
-        yield
+pytestmark = pytest.mark.usefixtures("plain_reports")
 
 
 @pytest.fixture(scope="module")
@@ -235,8 +229,6 @@ def test_a_folder_in_which_a_program_died_at_once_is_as_good_as_empty(data, tmp_
         prepare(tiny(data), tmp_path / "run", resume=True)
     prepare(tiny(data), tmp_path / "run")
     assert RunFolder(tmp_path / "run").stored_recipe() == tiny(data)
-    (tmp_path / "run" / "recipe.json").write_text(tiny(data).model_dump_json())  # the form of earlier runs
-    (tmp_path / "run" / "recipe.toml").unlink()
     assert RunFolder(tmp_path / "run").stored_recipe(["train.workers=3"]).train.workers == 3
     prepare(tiny(data), tmp_path / "run", resume=True)
 

@@ -269,13 +269,29 @@ def test_networks_that_cannot_be_built() -> None:
 
 def test_a_card_cannot_ask_for_more_than_its_file_holds() -> None:
     """A network of 10**9 stacks would be built until memory ends, before a single tensor was compared."""
-    state = {"a": torch.zeros(3, 7), "b": torch.zeros(())}
-    for key, value in (("num_stacks", 10**9), ("width", 4e12)):
+    state = {"a": torch.zeros(3, 7), "b": torch.zeros(()), "empty": torch.zeros(10**9, 0)}
+    for key, value in (("num_stacks", 10**9), ("num_stacks", 4), ("width", 4e12), ("width", 8)):
         card = replace(CARD, network={"name": "stacked_hourglass", "num_keypoints": 5, key: value})
         with pytest.raises(
-            CheckpointError, match=rf"card says network\.{key} = .* nothing among the 2 tensors .* than 7"
+            CheckpointError, match=rf"card says network\.{key} = .* 3 tensors with sides of at most 7\."
         ):
             card_network(card, state)
+
+
+def test_a_network_too_deep_or_too_wide_is_told_plainly() -> None:
+    """Where the file would allow it: many tensors, or long ones."""
+    card = replace(CARD, network={"name": "stacked_hourglass", "num_keypoints": 1, "num_stacks": 1, "depth": 2500})
+    with pytest.raises(CheckpointError, match="'toy': their network cannot be built"):
+        card_network(card, {str(i): torch.zeros(1) for i in range(2500)})
+    card = replace(CARD, network={"name": "stacked_hourglass", "num_keypoints": 1, "num_stacks": 1, "width": 2**20})
+    with pytest.raises(CheckpointError, match="'toy' do not fit the network"):
+        card_network(card, {"a": torch.zeros(2**20, dtype=torch.int8), "b": torch.zeros(1)})
+
+
+def test_a_network_of_ones_own_may_take_any_number() -> None:
+    card = replace(CARD, network={"name": "torch.nn:Linear", "in_features": 2, "out_features": 3, "bias": False})
+    network = card_network(card, {"weight": torch.ones(3, 2)}, trust_code=True)
+    assert network(torch.ones(1, 2)).tolist() == [[2.0] * 3]
 
 
 def test_the_wrong_number_of_keypoints_is_told_in_keypoints() -> None:

@@ -17,12 +17,7 @@ FOLDER = Path(poseglass.__file__).parent / "recipes"
 RECIPES = sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*.toml"))
 
 
-@pytest.fixture(autouse=True, scope="module")
-def plain_reports():
-    """Reports without figures, which take seconds; the whole page is tested in test_finish and test_report."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("poseglass.engine.finish.write_report", lambda path, report: path.write_text(str(report.notes)))
-        yield
+pytestmark = pytest.mark.usefixtures("plain_reports")
 
 
 def test_the_recipes_are_found():

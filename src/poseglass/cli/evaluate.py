@@ -68,10 +68,15 @@ def evaluate_weights(
     for name in tables:
         tables[name] |= known.get(name, {})
     for override in overrides or ():
-        part = override.partition(".")[0]
-        if part not in tables:
+        part = next((name for name in tables if override.startswith(f"{name}.")), None)
+        key = override.removeprefix(f"{part}.")
+        if part is None:
             raise ValueError(f"--set takes {' or '.join(f'{name}.KEY=VALUE' for name in tables)}; got {override!r}.")
-        apply_override(tables, override)
+        if key.partition("=")[0].strip() == "name":
+            raise ValueError(
+                f"--set {override!r}: which one it is says {'--format' if part == 'data' else '--metric'}."
+            )
+        apply_override(tables[part], key)
     metrics: list[Metric] = []
     for name in metric or ["pck"]:
         lookup(METRICS, name, kind="metric")

@@ -32,7 +32,10 @@ def read_data(path: Path, format: str, images: Path | None = None, options: dict
     if not path.exists():
         raise FileNotFoundError(f"No such file or folder: {path}. It is relative to {Path.cwd()}.")
     parameters = inspect.signature(reader).parameters
-    numbers: dict[str, Any] = {next(iter(parameters)): path, **(options or {})}
+    labels = next(iter(parameters))
+    if labels in (options or {}):
+        raise ValueError(f"{labels!r} is the path itself, {path}; it cannot be set besides.")
+    numbers: dict[str, Any] = {labels: path, **(options or {})}
     if images is not None:
         if "images" not in parameters:
             raise ValueError(f"--images does not go with --format {format}: its pictures are at the path itself.")

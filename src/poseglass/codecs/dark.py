@@ -74,7 +74,7 @@ class DarkCodec:
         xy, peak = argmax_2d(maps)
         total = log_total(maps, peak, self.activation)
         score = peak_score(maps, xy, peak, self.sigma, total)
-        around = smoothed_window(maps, xy, self.blur_kernel, total)
+        around = smoothed_window(maps, xy, self.blur_kernel, None if total is None else (peak, total))
         xy = xy + newton_step(around, xy, (maps.shape[-1], maps.shape[-2]))
         return Decoded(to_input(xy, self.stride, self.alignment)[:, None], score[:, None])
 
@@ -83,15 +83,16 @@ class DarkCodec:
         return {"heatmap": flip_heatmaps(prediction["heatmap"], skeleton, self.alignment)}
 
 
-def smoothed_window(maps: Tensor, xy: Tensor, blur_kernel: int, total: Tensor | None = None) -> Tensor:
+def smoothed_window(maps: Tensor, xy: Tensor, blur_kernel: int, softmax: tuple[Tensor, Tensor] | None = None) -> Tensor:
     """Return the 5 x 5 window about each peak of the Gaussian-smoothed maps, ``(B, K, 5, 5)``; maps end in zeros.
 
-    With ``total`` (see ``log_total``) maps are logits, and it is their probabilities that are smoothed.
+    With ``softmax`` (peaks, and what ``log_total`` gives) maps are logits, and their probabilities are smoothed.
     """
+    peak, total = (maps, None) if softmax is None else softmax
     if blur_kernel == 1:
-        return probabilities(window(maps, xy, 2, outside=0.0 if total is None else -math.inf), total)
+        return probabilities(window(maps, xy, 2, outside=0.0 if total is None else -math.inf), peak, total)
     values, peak_xy = inner_window(maps, xy, 2 + blur_kernel // 2)
-    values = probabilities(values, total)
+    values = probabilities(values, peak, total)
     # the blur is separable: five rows and five columns, each a product with the band that fits the peak's place
     down, across = (_blur_bands(blur_kernel, side, maps.device) for side in values.shape[-2:])
     return down[peak_xy[..., 1]] @ values @ across[peak_xy[..., 0]].mT

@@ -230,7 +230,9 @@ def quarter_offset(maps: Tensor, xy: Tensor) -> Tensor:
 
 
 def log_total(maps: Tensor, peak: Tensor, activation: Activation) -> Tensor | None:
-    """Return what to subtract from logits to have logarithms of probabilities: ``(B, K)``; None for Gaussian maps.
+    """Return the logarithm of the sum over each map of ``exp(logit - peak)``: ``(B, K)``; None for Gaussian maps.
+
+    The peak is kept apart, so that probabilities do not lose digits where logits are large.
 
     Args:
         maps: ``(B, K, h, w)`` float32.
@@ -242,16 +244,16 @@ def log_total(maps: Tensor, peak: Tensor, activation: Activation) -> Tensor | No
     rows = maps.flatten(2)
     tracing = torch.compiler.is_compiling() or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
     if rows.device.type != "cpu" or tracing:
-        return rows.logsumexp(-1)
+        return (rows - peak[..., None]).exp().sum(-1).log()
     # a few maps at a time stay in the processor's cache between the three passes
     parts = zip(rows.flatten(0, 1).split(128), peak.flatten()[:, None].split(128), strict=True)
     sums = torch.cat([(part - top).exp_().sum(-1) for part, top in parts]) if rows.numel() else peak.flatten()
-    return peak + sums.log().view_as(peak)
+    return sums.log().view_as(peak)
 
 
-def probabilities(values: Tensor, total: Tensor | None) -> Tensor:
+def probabilities(values: Tensor, peak: Tensor, total: Tensor | None) -> Tensor:
     """Turn windows ``(B, K, rows, columns)`` of logits into probabilities, Gaussian maps' into themselves."""
-    return values if total is None else (values - total[..., None, None]).exp()
+    return values if total is None else (values - peak[..., None, None] - total[..., None, None]).exp()
 
 
 def peak_score(maps: Tensor, xy: Tensor, peak: Tensor, sigma: float, total: Tensor | None) -> Tensor:
@@ -263,7 +265,7 @@ def peak_score(maps: Tensor, xy: Tensor, peak: Tensor, sigma: float, total: Tens
     """
     if total is None:
         return peak.nan_to_num(0.0).clamp(0.0, 1.0)
-    share = probabilities(window(maps, xy, math.ceil(2 * sigma), outside=-math.inf), total).sum((-1, -2))
+    share = probabilities(window(maps, xy, math.ceil(2 * sigma), outside=-math.inf), peak, total).sum((-1, -2))
     return share.nan_to_num(0.0).clamp(0.0, 1.0)
 
 
@@ -303,6 +305,8 @@ def inner_window(maps: Tensor, xy: Tensor, reach: int) -> tuple[Tensor, Tensor]:
     left, top = (x - reach).clamp(0, width - columns), (y - reach).clamp(0, height - rows)
     first = torch.arange(x.numel(), device=maps.device).view(x.shape) * (height * width) + top * width + left
     starts = first[..., None] + torch.arange(rows, device=maps.device) * width
+    if x.numel() == 0:
+        return maps.new_zeros(*x.shape, rows, columns), torch.stack([x - left, y - top], -1)
     strips = maps.flatten().unfold(0, columns, 1)
     values = strips.index_select(0, starts.flatten()).view(*x.shape, rows, columns)
     return values, torch.stack([x - left, y - top], -1)

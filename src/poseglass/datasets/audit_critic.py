@@ -4,8 +4,7 @@ No rule tells an exchanged pair from an unusual pose. So a small network learns 
 poses as they are, and the same poses with a fault planted (sides exchanged for the whole body, the arms, the legs or
 one pair; one joint moved). People are judged by a network that has not seen them (two folds; four in small sets), so
 that what is wrong in the labels cannot teach its own judge. The planted faults of the unseen fold also tell, for this
-very set, which share of each kind is found, and they calibrate the probabilities: an overconfident network is cooled
-until its statements hold on them.
+very set, which share of each kind is found, and they make probabilities of the network's scores, by counting.
 
 It is the idea of confident learning (Northcutt et al. 2021, https://arxiv.org/abs/1911.00068) with planted instead of
 estimated noise. Two limits. A fault that befalls one sort of people above all (all who are seen from behind) looks
@@ -47,6 +46,9 @@ MISPLACED_PRIOR = 0.02
 COUNTED = 5
 """People that must look alike in a fault before its share is taken from the set instead of the prior; twice as many
 for each misplaced joint: there are as many such faults as keypoints, and so as many chances to be fooled."""
+
+IMPOSSIBLE = -30.0
+"""Score of a fault that a person cannot have, for want of known keypoints."""
 
 ARMS = ("shoulder", "elbow", "wrist", "hand")
 LEGS = ("hip", "knee", "ankle", "foot", "heel", "toe")
@@ -162,25 +164,27 @@ def judge(
                 progress(f"learning what poses look like, {number + 1} of {folds}")
             learn, unseen = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
             torch.manual_seed(seed + number)
-            network = _train(task, poses[learn[:MAX_TRAINED]], generator, steps)
+            network = _train(task, poses[rng.permutation(learn)[:MAX_TRAINED]], generator, steps)
             clean[unseen] = _predict(task, network, poses[unseen])
             # A few planted faults of each kind suffice to calibrate.
             per_fault = max(100, 20_000 // len(faults))
             for fault in range(1, 1 + len(faults)):
-                able = torch.from_numpy(unseen)[task.possible(poses[unseen])[:, fault]][:per_fault]
+                able = torch.from_numpy(rng.permutation(unseen[task.possible(poses[unseen])[:, fault].numpy()]))[
+                    :per_fault
+                ]
                 what = torch.full((len(able),), fault)
                 planted.append(_predict(task, network, task.plant(poses[able], what, generator)))
                 truth.append(what)
     finally:
         torch.random.set_rng_state(state)
-    spoilt, what = torch.cat(planted), torch.cat(truth)
-    temperature = _temperature(torch.cat([clean, spoilt]), torch.cat([torch.zeros(len(clean), dtype=what.dtype), what]))
-    score, spoilt_score = ((x[:, 1:] / temperature).double().numpy() for x in (clean, spoilt))
-    weigh = _Weighing.measure(score, spoilt_score, what.numpy(), _priors(faults), _counted(faults))
-    probability = weigh(score)
-    found = 1 - weigh(spoilt_score)[:, 0] >= sure
+    score, spoilt = clean[:, 1:].double().numpy(), torch.cat(planted)[:, 1:].double().numpy()
+    what, limits = torch.cat(truth).numpy(), (_priors(faults), _counted(faults))
+    probability = _Weighing.measure(score, spoilt, what, *limits)(score)
+    # What is found is counted on planted faults that the counting of the frequencies has not seen.
+    half = np.arange(len(what)) % 2 == 0
+    found = 1 - _Weighing.measure(score, spoilt[half], what[half], *limits)(spoilt[~half])[:, 0] >= sure
     kinds = [f.kind for f in faults]
-    of_kind = np.array(kinds, object)[what.numpy() - 1] if len(what) else np.array([], object)
+    of_kind = np.array(kinds, object)[what[~half] - 1] if len(what) else np.array([], object)
     power = {kind: float(found[of_kind == kind].mean()) for kind in dict.fromkeys(kinds) if (of_kind == kind).any()}
     return Verdict(faults, rows, probability, power)
 
@@ -322,7 +326,7 @@ def _size(xy: Tensor) -> Tensor:
 
 
 def _train(task: _Task, poses: Tensor, generator: torch.Generator, steps: int | None) -> _Critic:
-    steps = steps or int(min(800, 250 + len(poses) / 6))
+    steps = int(min(800, 250 + len(poses) / 6)) if steps is None else steps
     batch = 512 if len(poses) >= 1000 else 256
     network = _Critic(task.width, 1 + len(task.faults))
     optimizer = torch.optim.AdamW(network.parameters(), 1.5e-3, weight_decay=0.05)
@@ -336,7 +340,7 @@ def _train(task: _Task, poses: Tensor, generator: torch.Generator, steps: int | 
         what = torch.multinomial(share * possible, 1, generator=generator)[:, 0]
         scores = network(task.features(task.plant(xy, what, generator)))
         # Scores are of evidence: the examples' shares are taken out of them.
-        loss = nn.functional.cross_entropy((scores + share.log()).masked_fill(~possible, -30.0), what)
+        loss = nn.functional.cross_entropy((scores + share.log()).masked_fill(~possible, IMPOSSIBLE), what)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -346,7 +350,7 @@ def _train(task: _Task, poses: Tensor, generator: torch.Generator, steps: int | 
 
 @torch.no_grad()
 def _predict(task: _Task, network: _Critic, poses: Tensor) -> Tensor:
-    """Return evidence ``(n, 1 + C)``, the mean of the pose and its mirror image; -30 where impossible."""
+    """Return evidence ``(n, 1 + C)``, the mean of the pose and its mirror image; ``IMPOSSIBLE`` where it is."""
     parts = []
     for xy in poses.split(4096):
         scores = network(task.features(xy))
@@ -354,23 +358,8 @@ def _predict(task: _Task, network: _Critic, poses: Tensor) -> Tensor:
             mirrored = network(task.features(xy[:, task.flip] * torch.tensor([-1.0, 1.0])))
             scores = (scores + mirrored[:, task.mirrored_class]) / 2
         scores = scores - scores[:, :1]
-        parts.append(scores.masked_fill(~task.possible(xy), -30.0))
+        parts.append(scores.masked_fill(~task.possible(xy), IMPOSSIBLE))
     return torch.cat(parts) if parts else torch.zeros(0, 1 + len(task.faults))
-
-
-def _temperature(scores: Tensor, what: Tensor) -> float:
-    """Return the number that scores are divided by so that their probabilities hold on planted faults."""
-    counts = torch.bincount(what, minlength=scores.shape[1]).float()
-    weight = (1.0 / counts.clamp_min(1.0))[what]
-    weight = torch.where(what == 0, weight * (scores.shape[1] - 1) * 0.4, weight)
-    share = torch.tensor([(scores.shape[1] - 1) * 0.4, *([1.0] * (scores.shape[1] - 1))])
-    best, least = 1.0, float("inf")
-    for temperature in np.geomspace(0.7, 6.0, 40):
-        logs = (scores / float(temperature) + share.log()).log_softmax(1)
-        loss = float(-(logs[torch.arange(len(what)), what] * weight).sum())
-        if loss < least:
-            best, least = float(temperature), loss
-    return best
 
 
 def _priors(faults: tuple[Fault, ...]) -> np.ndarray:
@@ -407,12 +396,18 @@ class _Weighing:
     def measure(
         cls, score: np.ndarray, spoilt: np.ndarray, what: np.ndarray, prior: np.ndarray, counted: np.ndarray
     ) -> "_Weighing":
-        """Count on scores ``(n, C)`` of the labels and ``(m, C)`` of planted faults ``what`` ``(m,)``, from 1."""
+        """Count on scores ``(n, C)`` of the labels and ``(m, C)`` of planted faults ``what`` ``(m,)``, from 1.
+
+        Of each fault only those people are counted who can have it: share and frequency are theirs.
+        """
         shares, edges, ratios = np.zeros(score.shape[1]), [], []
         for fault in range(score.shape[1]):
-            seen, planted = np.sort(score[:, fault]), np.sort(spoilt[what == fault + 1, fault])
-            shares[fault] = _share(seen, planted, float(prior[fault]), int(counted[fault]))
-            edge, ratio = _frequency(seen, planted)
+            able = score[:, fault] > IMPOSSIBLE / 2
+            seen, planted = np.sort(score[able, fault]), np.sort(spoilt[what == fault + 1, fault])
+            edge, ratio = np.zeros(0), np.zeros(1)
+            if len(seen) and len(planted):
+                shares[fault] = _share(seen, planted, float(prior[fault]), int(counted[fault]))
+                edge, ratio = _frequency(seen, planted)
             edges.append(edge)
             ratios.append(ratio)
         return cls(shares, edges, ratios)
@@ -422,6 +417,7 @@ class _Weighing:
         each = np.zeros(score.shape)
         for fault, (edge, ratio) in enumerate(zip(self.edges, self.ratios, strict=True)):
             each[:, fault] = self.share[fault] * ratio[np.searchsorted(edge, score[:, fault], side="right")]
+        each[score <= IMPOSSIBLE / 2] = 0.0
         total = each.sum(1)
         # Bounds and counts are estimates: a sum near or above 1 is no certainty.
         wrong = np.minimum(total, 1.0 - 0.1 / (1.0 + total))
@@ -433,8 +429,6 @@ class _Weighing:
 def _share(seen: np.ndarray, planted: np.ndarray, prior: float, counted: int) -> float:
     """Return the share of labels that have a fault, at most, from rising scores; the prior where too few tell."""
     n = len(seen)
-    if not len(planted):
-        return 0.0
     counts = np.unique(np.concatenate([np.arange(1, min(20, n) + 1), np.geomspace(1, max(n // 10, 2), 40).astype(int)]))
     caught = 1.0 - np.searchsorted(planted, seen[n - counts]) / len(planted)
     bounds = counts / n / np.maximum(caught, 1e-9)
@@ -448,8 +442,6 @@ def _share(seen: np.ndarray, planted: np.ndarray, prior: float, counted: int) ->
 
 def _frequency(seen: np.ndarray, planted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return where scores among planted faults grow more frequent than among labels, and by how much."""
-    if not len(planted):
-        return np.zeros(0), np.zeros(1)
     values = np.concatenate([seen, planted])
     is_planted = np.concatenate([np.zeros(len(seen)), np.ones(len(planted))])
     weight = np.concatenate([np.full(len(seen), 1 / len(seen)), np.full(len(planted), 1 / len(planted))])

@@ -19,14 +19,14 @@ from poseglass.networks import NETWORKS
 from poseglass.transforms import TRANSFORMS, RandomAffine
 
 
-def make(table: Any, part: dict[str, Any], kind: str, **more: Any) -> Any:
+def make(table: Any, part: dict[str, Any], kind: str) -> Any:
     """Build ``table[part["name"]]`` from the other entries of a recipe's table.
 
     Raises:
         LookupError: An unknown name; the nearest is given.
         RecipeError: A key that the thing does not take (the nearest one is named), or a value it refuses.
     """
-    numbers = {k: v for k, v in part.items() if k != "name"} | more
+    numbers = {k: v for k, v in part.items() if k != "name"}
     constructor = lookup(table, part["name"], kind=kind)
     if not callable(constructor):
         raise RecipeError(f"{kind} {part['name']!r} is a {type(constructor).__name__}; a class or function is needed.")

@@ -15,6 +15,8 @@ from poseglass.engine.evaluate import people_to_judge
 from poseglass.engine.recipe import Recipe, RecipeError, differences
 from poseglass.engine.run_folder import RunFolder
 from poseglass.engine.schedule import Schedule
+from poseglass.engine.train import Progress
+from poseglass.estimators.weights import read_weights
 from poseglass.losses import LOSSES, MAPS_OF_LOSS
 from poseglass.metrics import METRICS
 
@@ -67,10 +69,10 @@ def check_loss(name: str, codec: Codec) -> None:
     lookup(LOSSES, name, kind="loss")
     needed, has = MAPS_OF_LOSS.get(name), getattr(codec, "activation", None)
     if needed is not None and has is not None and needed != has:
-        other = next(loss for loss, activation in MAPS_OF_LOSS.items() if activation == has)
+        other = next((loss for loss, activation in MAPS_OF_LOSS.items() if activation == has), None)
         raise RecipeError(
             f"loss is {name!r}, which trains maps with activation {needed!r}, but codec.activation is {has!r}. "
-            f"Set codec.activation to {needed!r}, or loss to {other!r}."
+            f"Set codec.activation to {needed!r}{'' if other is None else f', or loss to {other!r}'}."
         )
 
 
@@ -113,36 +115,55 @@ def check_end(stored: Recipe, recipe: Recipe, *, step: int, steps_per_epoch: int
         steps_per_epoch: Of the run.
 
     Raises:
-        RecipeError: Steps were done that the other end would have made otherwise.
+        RecipeError: Steps were done, or epochs measured, that the other end would have made otherwise.
     """
-    changed = [k for k in END if _value_at(stored, k) != _value_at(recipe, k)]
+    changed = [k for k in differences(stored, recipe) if k in END]
     if not changed:
         return False
-    schedules = [
-        Schedule(r.train.schedule, steps_per_epoch * r.train.epochs, steps_per_epoch) for r in (stored, recipe)
-    ]
-    matters = min(min(s.end_matters_from() for s in schedules), *(s.total_steps for s in schedules))
+    matters = min(_end_matters_from(r, steps_per_epoch) for r in (stored, recipe))
     if step > matters:
-        key = changed[0]
+        before, now = (_flat_end(r) for r in (stored, recipe))
         raise RecipeError(
-            f"The run was started with {key} = {_value_at(stored, key)}, not {_value_at(recipe, key)}. Its end "
-            f"can be moved up to step {matters:.0f}, where the learning rate begins to fall or the run would end, and "
-            f"{step} are done. Go on without that change, or start a new run with --set train.start_from=WEIGHTS."
+            f"The run was started with {', '.join(f'{k} = {before[k]}, not {now[k]}' for k in changed)}. Its end can "
+            f"be moved up to step {max(matters, 0):.0f}, where the learning rate begins to fall or the run would end, "
+            f"and {step} are done. Go on without that change, or start a new run with --set train.start_from=WEIGHTS."
         )
-    if crop_sizes(stored)[-1] != crop_sizes(recipe)[-1]:
+    sizes = [crop_sizes(r) for r in (stored, recipe)]
+    if sizes[0][-1] != sizes[1][-1] or set(sizes[0]) != set(sizes[1]):
         raise RecipeError(
-            f"With train.epochs = {recipe.train.epochs} crops end at another size than with {stored.train.epochs}, at "
-            "which this run has been measured so far. Start a new run with --set train.start_from=WEIGHTS."
+            f"With train.epochs = {recipe.train.epochs} crops have other sizes than with {stored.train.epochs}; what "
+            "was made and measured so far hangs on them. Start a new run with --set train.start_from=WEIGHTS."
         )
     return True
 
 
-def _value_at(recipe: Recipe, key: str) -> object:
-    """Return the value at a dotted key of a recipe."""
-    value: object = recipe
-    for name in key.split("."):
-        value = getattr(value, name)
-    return value
+def _end_matters_from(recipe: Recipe, steps_per_epoch: int) -> float:
+    """Return the last step up to which a run of this recipe does not know when it ends."""
+    part, total = recipe.train, steps_per_epoch * recipe.train.epochs
+    # The last epoch is measured, also where its number would not ask for it.
+    last = total if part.epochs % recipe.evaluate.every_epochs == 0 else total - 1
+    return min(Schedule(part.schedule, total, steps_per_epoch).end_matters_from(), last)
+
+
+def _flat_end(recipe: Recipe) -> dict[str, int]:
+    return dict(zip(END, (recipe.train.epochs, recipe.train.schedule.fall_epochs), strict=True))
+
+
+def check_best(folder: RunFolder, progress: Progress, choose: str | None) -> None:
+    """Raise if the best weights in a folder are younger than its checkpoint: those of steps that are to be undone.
+
+    Raises:
+        RecipeError: They are; a moved end would keep weights of the abandoned one.
+    """
+    if not folder.best.is_file():
+        return
+    _, card = read_weights(folder.best)
+    name = choose or next((k.removeprefix("val/") for row in progress.rows for k in row if k.startswith("val/")), "")
+    if card.results.get(f"val {name}") != progress.best:
+        raise RecipeError(
+            f"{folder.best} was written after the last checkpoint, by steps towards the end that is to be moved. Go on "
+            "without that change until the next checkpoint (train.checkpoint_seconds), or start a new run."
+        )
 
 
 def check_unchanged(recipe: Recipe, folder: RunFolder) -> None:
@@ -157,5 +178,5 @@ def check_unchanged(recipe: Recipe, folder: RunFolder) -> None:
             raise RecipeError(
                 f"The run in {folder.path} was started with {key} = {before!r}, not {now!r}; a run that goes on keeps "
                 f"its recipe. Leave the recipe out (--resume --run {folder.path}), or start a new run. "
-                f"Free to change: {', '.join(FREE_TO_CHANGE)}."
+                f"Free to change: {', '.join(FREE_TO_CHANGE)}; and while the rate is flat {', '.join(END)}."
             )

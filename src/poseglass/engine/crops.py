@@ -349,8 +349,13 @@ def _end_workers(batches: Iterator[PoseBatch]) -> None:
     # PyTorch has no public word for it: it counts on an iterator being collected as soon as nobody uses it, which one
     # in the traceback of a kept exception is not.
     end = getattr(batches, "_shutdown_workers", None)
-    if end is not None:
-        end()
+    try:
+        if end is not None:
+            end()
+    finally:  # one that hangs in a read does not hear, and PyTorch gives it up after some seconds
+        for worker in getattr(batches, "_workers", ()):
+            if worker.is_alive():
+                worker.kill()
 
 
 def load_batches(crops: Crops, sampler: PlaceSampler, *, workers: int) -> Batches:

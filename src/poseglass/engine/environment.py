@@ -14,12 +14,6 @@ import poseglass
 
 def environment() -> dict[str, str]:
     """Return machine, versions and commit, in words."""
-    cpu = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), cpu)
-    except OSError:
-        pass
     return {
         "poseglass": poseglass.__version__,
         "commit": source_commit(),
@@ -28,9 +22,19 @@ def environment() -> dict[str, str]:
         "numpy": np.__version__,
         "opencv": cv2.__version__,
         "system": f"{platform.system()} {platform.machine()}",
-        "cpu": f"{cpu}, {torch.get_num_threads()} threads",
+        "cpu": f"{cpu_model()}, {torch.get_num_threads()} threads",
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
     }
+
+
+def cpu_model() -> str:
+    """Return the name of the processor, as far as the system tells it."""
+    cpu = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return cpu
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), cpu)
 
 
 def source_commit() -> str:
@@ -49,13 +53,15 @@ def source_commit() -> str:
         return ""
 
 
-def made_with(device: torch.device, processes: int = 1) -> dict[str, str | int]:
+def made_with(device: torch.device, processes: int = 1, precision: torch.dtype = torch.float32) -> dict[str, str | int]:
     """Return what has to be the same for a run to go on bit for bit."""
     return {
         "torch": str(torch.__version__),
         "opencv": cv2.__version__,  # warps the crops
         "numpy": np.__version__,  # draws the augmentation
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "processor": cpu_model(),
+        "precision": str(precision).removeprefix("torch."),
         "threads": torch.get_num_threads(),
         "processes": processes,
     }

@@ -74,6 +74,12 @@ class SchedulePart(Part):
     patience: int = Field(default=5, ge=1, description="Evaluations without a new best before a plateau drops.")
     max_drops: int = Field(default=0, ge=0, description="Of a plateau schedule, 0 for any number.")
 
+    @model_validator(mode="after")
+    def _falls(self) -> "SchedulePart":
+        if self.fall_epochs and self.name != "cosine":
+            raise ValueError(f'fall_epochs goes with name = "cosine", not with {self.name!r}; leave it out')
+        return self
+
 
 class SizeFrom(Part):
     """From this epoch on, crops have this size (progressive resizing)."""

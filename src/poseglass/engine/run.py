@@ -1,5 +1,6 @@
 """A training run: from a recipe to a folder with curve, checkpoints, weights and report."""
 
+import dataclasses
 import errno
 import logging
 import os
@@ -28,7 +29,7 @@ from poseglass.engine.assemble import (
     validation_data,
 )
 from poseglass.engine.checkpoint import load_checkpoint, save_checkpoint
-from poseglass.engine.checks import check_end, check_evaluation, check_loss, check_shapes, check_unchanged
+from poseglass.engine.checks import check_best, check_end, check_evaluation, check_loss, check_shapes, check_unchanged
 from poseglass.engine.crops import Crops, PlaceSampler, load_batches
 from poseglass.engine.ema import MovingAverage
 from poseglass.engine.environment import changed_circumstances, made_with, source_commit
@@ -106,6 +107,12 @@ class Run:
         """The network whose figures count: the moving average where there is one."""
         return self.loop.network if self.loop.ema is None else self.loop.ema.network
 
+    @property
+    def made_with(self) -> dict[str, str | int]:
+        """What has to be the same for the run to go on bit for bit."""
+        precision = choose_precision(self.recipe.train.precision, self.device)
+        return made_with(self.device, self.processes.world, precision)
+
     def estimator(self, network: nn.Module | None = None) -> TopDownEstimator:
         """Return the user's estimator over the weights as they stand, or over others."""
         return TopDownEstimator(
@@ -153,7 +160,7 @@ class Run:
                 f"train.clip_norm=1.0 or lower train.optimizer.lr. The checkpoint of step {self._saved_step} is whole."
             )
         # "made_with" tells a later process whether it can go on bit for bit
-        state = {**self.loop.state(), "made_with": made_with(self.device, self.processes.world)}
+        state = {**self.loop.state(), "made_with": self.made_with}
         written = self._write("checkpoint", lambda: save_checkpoint(self.folder.checkpoint, state))
         wait = self.recipe.train.checkpoint_seconds
         self._save_at = time.monotonic() + (wait if written else min(wait, RETRY_SECONDS))
@@ -209,9 +216,9 @@ class Run:
         batches = load_batches(self.crops, sampler, workers=part.workers)
         torch.set_rng_state(generator)
         board = None
-        if self.tensorboard and processes.first:
-            board = Board(self.folder.path, start_step=self.loop.progress.step)
         try:
+            if self.tensorboard and processes.first:
+                board = Board(self.folder.path, start_step=self.loop.progress.step)
             fit(
                 self.loop,
                 self._told_plainly(batches),
@@ -259,9 +266,7 @@ class Run:
             OSError: Still not possible.
         """
         try:
-            save_checkpoint(
-                self.folder.checkpoint, {**self.loop.state(), "made_with": made_with(self.device, self.processes.world)}
-            )
+            save_checkpoint(self.folder.checkpoint, {**self.loop.state(), "made_with": self.made_with})
             self.folder.write_curve(self.loop.progress.rows)
         except OSError as error:
             raise OSError(
@@ -408,12 +413,8 @@ def prepare(
             f"train.batch_size is {part.batch_size}, but there are only {len(crops)} people. "
             f"Set it to at most {len(crops)}."
         )
-    new_end = resume and check_end(
-        run_folder.stored_recipe(),
-        recipe,
-        step=0 if state is None else state["progress"]["step"],
-        steps_per_epoch=steps_per_epoch,
-    )
+    progress = Progress() if state is None else Progress.from_state(state["progress"])
+    moved = processes.once(lambda: _move_end(run_folder, recipe, progress, steps_per_epoch)) if resume else ""
     if part.start_from is not None and state is None:
         weights, card = read_weights(shipped().get(part.start_from, Path(part.start_from)))
         load_matching(
@@ -437,12 +438,34 @@ def prepare(
         loop.restore(state)
     elif not resume:
         processes.once(lambda: run_folder.create(recipe))
-    if new_end:
-        processes.once(lambda: run_folder.write_recipe(recipe))
     run = Run(
         recipe, run_folder, loop, crops, val, codec, table, sizes, steps_per_epoch, target, processes, tensorboard
     )
     if state is not None and processes.first:
-        run.note = changed_circumstances(state.get("made_with"), made_with(target, processes.world))
+        changed = changed_circumstances(state.get("made_with"), run.made_with)
+        run.note = " ".join(part for part in (moved, changed) if part)
         run._write("curve", lambda: run_folder.write_curve(loop.progress.rows))
     return run
+
+
+def _move_end(folder: RunFolder, recipe: Recipe, progress: Progress, steps_per_epoch: int) -> str:
+    """Give a run the end its recipe now has, if that is another one; return a sentence that says so.
+
+    Raises:
+        RecipeError: Too late for that; the folder is as before.
+    """
+    stored = folder.stored_recipe()
+    if not check_end(stored, recipe, step=progress.step, steps_per_epoch=steps_per_epoch):
+        return ""
+    check_best(folder, progress, recipe.evaluate.choose)
+    schedule = stored.train.schedule.model_copy(update={"fall_epochs": recipe.train.schedule.fall_epochs})
+    part = stored.train.model_copy(update={"epochs": recipe.train.epochs, "schedule": schedule})
+    now = stored.model_copy(update={"train": part})
+    # what an earlier end has left is not this one's
+    for file in (folder.last, folder.report):
+        file.unlink(missing_ok=True)
+    if folder.best.is_file():
+        weights, card = read_weights(folder.best)
+        save_weights(folder.best, weights, dataclasses.replace(card, recipe=now.to_toml()))
+    folder.write_recipe(now)
+    return f"The end was moved from epoch {stored.train.epochs} to {recipe.train.epochs}."

@@ -257,11 +257,17 @@ def card_network(card: WeightCard, state: Mapping[str, Tensor] | None = None, *,
             f"Weights {card.name!r} ask for code outside poseglass: network {name!r}. Loading them would run that "
             "code. If it is yours, or you trust it: pass trust_code=True."
         )
-    if state is not None:
-        _check_numbers(card, state)
     try:
+        if state is not None and ":" not in name:
+            # First without memory, so that a card which lies about its file costs nothing.
+            _check_numbers(card, state)
+            with torch.device("meta"):
+                hollow = build(NETWORKS, name, **numbers)
+            check_fit(hollow, state, source=card.name)
         network = build(NETWORKS, name, **numbers)
-    except (LookupError, TypeError, ValueError) as error:
+    except CheckpointError:
+        raise
+    except (LookupError, TypeError, ValueError, RuntimeError, MemoryError) as error:
         raise CheckpointError(f"Weights {card.name!r}: their network cannot be built. {error}") from error
     if not isinstance(network, nn.Module):
         raise CheckpointError(f"Weights {card.name!r}: {name!r} made a {type(network).__name__}, not a network.")
@@ -271,16 +277,17 @@ def card_network(card: WeightCard, state: Mapping[str, Tensor] | None = None, *,
 
 
 def _check_numbers(card: WeightCard, state: Mapping[str, Tensor]) -> None:
-    """Raise if a card asks for a network larger than its file can fill, before memory is spent on building it.
+    """Raise if a card asks for a network larger than its file can fill, before one is built.
 
-    No count or width of a network is above both the number of its tensors and their longest side.
+    No count of stacks, levels or blocks is above the number of tensors, and no width above their longest side.
     """
-    most = max([len(state), *(max(value.shape, default=1) for value in state.values())])
+    longest = max((max(value.shape, default=1) for value in state.values() if value.numel()), default=1)
     for key, value in card.network.items():
+        most = longest if key in ("width", "num_keypoints") else len(state)
         if isinstance(value, int | float) and value > most:
             raise CheckpointError(
-                f"Weights {card.name!r}: their card says network.{key} = {value}, but nothing among the {len(state)} "
-                f"tensors of the file is larger than {most}. The card belongs to other weights, or was tampered with."
+                f"Weights {card.name!r}: their card says network.{key} = {value}, but the file has {len(state)} "
+                f"tensors with sides of at most {longest}. The card belongs to other weights; fetch the file again."
             )
 
 
