@@ -6,6 +6,7 @@ from typing import Annotated
 import torch
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from poseglass.core.allocator import keep_freed_memory
@@ -27,14 +28,16 @@ def doctor(
     rows["allocator"] = "glibc, keeps freed memory" if keep_freed_memory() else "as the system has it"
     for extra, module in EXTRAS.items():
         found = importlib.util.find_spec(module) is not None
-        rows[f"extra {extra}"] = "found" if found else f"missing: pip install 'poseglass[{extra}]'"
+        rows[f"extra {extra}"] = (
+            "found" if found else f"missing: pip install 'poseglass[{extra}]' (in a clone: pip install -e '.[{extra}]')"
+        )
     rows["weights"] = ", ".join(shipped()) or f"none in {SHIPPED_FOLDER}"
     console = Console()
     if plain:
         for name, value in rows.items():
-            console.print(f"{name}: {value}", highlight=False, soft_wrap=True)
+            console.print(f"{name}: {value}", highlight=False, markup=False, soft_wrap=True)
         return
     table = Table(show_header=False)
     for name, value in rows.items():
-        table.add_row(name, value)
+        table.add_row(name, escape(value))
     console.print(table)

@@ -1,6 +1,7 @@
 """``poseglass evaluate``: the figures of weights on a dataset."""
 
 import json
+import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,11 +11,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from poseglass.cli.read_data import FORMATS, read_data
+from poseglass.core.card import WeightCard
 from poseglass.core.image import write_bytes
 from poseglass.core.table import lookup
-from poseglass.engine.assemble import make
+from poseglass.engine.assemble import choose_device, make
 from poseglass.engine.evaluate import Evaluation, evaluate
-from poseglass.engine.recipe import apply_override
+from poseglass.engine.recipe import Recipe, RecipeError, apply_override
 from poseglass.estimators.load import DEFAULT, load
 from poseglass.metrics import METRICS
 from poseglass.metrics.metric import Metric
@@ -30,11 +32,15 @@ def evaluate_weights(
         Path | None, typer.Option("--images", help="Folder of the pictures, if not beside the labels.")
     ] = None,
     metric: Annotated[
-        list[str] | None, typer.Option("--metric", help=f"One of {', '.join(METRICS)}. May be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--metric",
+            help=f"One of {', '.join(METRICS)}. May be repeated. Unless given, what the weights were trained by.",
+        ),
     ] = None,
     normaliser: Annotated[
-        str, typer.Option(help="What PCK divides errors by: torso, head, box_diagonal, ...")
-    ] = "torso",
+        str | None, typer.Option(help="What PCK divides errors by: torso (the default), head, box_diagonal, ...")
+    ] = None,
     limit: Annotated[list[float] | None, typer.Option("--limit", help="PCK's limits. May be repeated.")] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="PCK counts errors below the limit (<), not up to it (<=).")
@@ -52,37 +58,38 @@ def evaluate_weights(
     size: Annotated[int, typer.Option(help="Another crop size than the card's, pixels.")] = 0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures as JSON.")] = None,
     report: Annotated[Path | None, typer.Option("--report", help="Write an .html report for offline reading.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
 ) -> None:
     """Measure weights on labelled people, from the annotations' boxes, in source pixels."""
     console = Console()
     for file in (json_file, report):
         if file is not None and not file.parent.is_dir():
             raise FileNotFoundError(f"Cannot write {file}: no folder {file.parent}. Make it first.")
-    comparator = "<" if strict else "<="
-    tables: dict[str, dict[str, Any]] = {name: {} for name in ("data", *(metric or ["pck"]))}
-    known: dict[str, dict[str, Any]] = {
-        "pck": {"normaliser": normaliser, "limits": tuple(limit or (0.2, 0.1)), "comparator": comparator},
-        "pckh": {"limits": tuple(limit or (0.5, 0.1)), "comparator": comparator},
-    }
-    for name in tables:
-        tables[name] |= known.get(name, {})
+    estimator = load(weights, flip_test=flip_test, device=choose_device(device), size_wh=(size, size) if size else None)
+    parts: list[dict[str, Any]] = []
+    if metric is None and normaliser is None and limit is None and not strict:
+        parts = recipe_metrics(estimator.card)
+    if not parts:
+        more: dict[str, Any] = {"comparator": "<" if strict else "<="}
+        known = {
+            "pck": {"normaliser": normaliser or "torso", "limits": tuple(limit or (0.2, 0.1)), **more},
+            "pckh": {"limits": tuple(limit or (0.5, 0.1)), **more},
+        }
+        parts = [{"name": name, **known.get(name, {})} for name in metric or ["pck"]]
+    tables: dict[str, dict[str, Any]] = {"data": {}} | {part["name"]: part for part in reversed(parts)}
     for override in overrides or ():
-        part = next((name for name in tables if override.startswith(f"{name}.")), None)
-        key = override.removeprefix(f"{part}.")
-        if part is None:
+        chosen = next((name for name in tables if override.startswith(f"{name}.")), None)
+        key = override.removeprefix(f"{chosen}.")
+        if chosen is None:
             raise ValueError(f"--set takes {' or '.join(f'{name}.KEY=VALUE' for name in tables)}; got {override!r}.")
         if key.partition("=")[0].strip() == "name":
-            raise ValueError(
-                f"--set {override!r}: which one it is says {'--format' if part == 'data' else '--metric'}."
-            )
-        apply_override(tables[part], key)
-    metrics: list[Metric] = []
-    for name in metric or ["pck"]:
-        lookup(METRICS, name, kind="metric")
-        metrics.append(make(METRICS, {"name": name, **tables[name]}, "metric"))
+            which = "--format" if chosen == "data" else "--metric"
+            raise ValueError(f"--set {override!r}: which one it is says {which}.")
+        apply_override(tables[chosen], key)
+    for part in parts:
+        lookup(METRICS, part["name"], kind="metric")
+    metrics: list[Metric] = [make(METRICS, part, "metric") for part in parts]
     dataset = read_data(data, format, images, tables["data"])
-    estimator = load(weights, flip_test=flip_test, device=device, size_wh=(size, size) if size else None)
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console,
         disable=not console.is_terminal, transient=True,
@@ -104,10 +111,19 @@ def evaluate_weights(
         console.print(f"report: {report}")
 
 
+def recipe_metrics(card: WeightCard | None) -> list[dict[str, Any]]:
+    """Return the metrics that weights were trained by, as their card's recipe states them; none where it does not."""
+    try:
+        return [] if card is None or not card.recipe else Recipe.from_dict(tomllib.loads(card.recipe)).evaluate.metrics
+    except (RecipeError, tomllib.TOMLDecodeError):  # of another version, or imported
+        return []
+
+
 def print_evaluation(result: Evaluation, console: Console) -> None:
     """Print the figures and a row per joint."""
     people = sum(len(t) for t in result.truth)
-    console.print(f"{people:,} people in {len(result.truth):,} images")
+    pictures = len(result.truth)
+    console.print(f"{people:,} {'person' if people == 1 else 'people'} in {pictures:,} image{'s' * (pictures != 1)}")
     for name, value in result.figures.items():
         console.print(f"  {name:<28} {value:.4f}")
     if result.table:

@@ -225,10 +225,7 @@ def print_weights(rows: list[WeightsRow], console: Console) -> None:
     table.add_column("skeleton", no_wrap=True)
     for column in ("input", "parameters", "multiply-adds", "file"):
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("trained on, figures, terms", overflow="fold", ratio=1)
     for row in rows:
-        figures = ", ".join(f"{name} {value:.4g}" for name, value in row.results.items())
-        said = [row.data or "data not stated", figures, f"terms: {row.license or 'not stated'}"]
         table.add_row(
             escape(row.name),
             f"{escape(row.skeleton)} ({row.num_keypoints})",
@@ -236,9 +233,17 @@ def print_weights(rows: list[WeightsRow], console: Console) -> None:
             f"{row.parameters:,}",
             _giga(row.multiply_adds),
             f"{row.bytes / 1e6:.1f} MB",
-            escape("\n".join(part for part in said if part)),
         )
     console.print(table)
+    # Below it, and in full: terms must not be cut by a narrow window.
+    for row in rows:
+        figures = ", ".join(f"{name} {value:.4g}" for name, value in row.results.items())
+        said = [
+            f"trained on {row.data}" if row.data else "data not stated",
+            figures,
+            f"terms: {row.license or 'not stated'}",
+        ]
+        console.print(f"{row.name}: {'; '.join(part for part in said if part)}", markup=False, highlight=False)
 
 
 def _giga(count: int) -> str:

@@ -141,7 +141,10 @@ def write_poses(
             records.append(record | {"file_name": picture.file_name or f"{picture.name}.png"})
         if heatmaps and len(people):
             crop, maps = estimator.heatmaps(picture.image, None if picture.boxes is None else picture.boxes[0])
-            write_image(out / f"{picture.name}-heatmaps.png", heatmap_grid(crop, maps, estimator.skeleton))
+            write_image(
+                out / f"{picture.name}-heatmaps.png",
+                heatmap_grid(crop, maps, estimator.skeleton, scores=people.score[0]),
+            )
         for row in range(len(people)):
             score = people.score[row]
             best, worst = int(score.argmax()), int(score.argmin())
@@ -154,10 +157,13 @@ def write_poses(
                 f"{keypoints[best]} {score[best]:.2f}",
                 f"{keypoints[worst]} {score[worst]:.2f}",
             )
+    if not table.row_count and failed:
+        return failed
     write_bytes(out / "poses.json", json.dumps(records, indent=1).encode())
     console.print(table)
     console.print(
-        f"found: keypoints whose score is at least {min_score:g}; those are drawn. score: their mean, 0 to 1."
+        f"found: keypoints whose score is at least {min_score:g}; those are drawn. score: the mean of all, 0 to 1. "
+        "Orange is the person's own left, blue the right."
     )
     if whole:
         console.print(

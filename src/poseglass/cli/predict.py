@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 from poseglass.cli.pictures import list_pictures, parse_box, read_pictures, write_poses
+from poseglass.engine.assemble import choose_device
 from poseglass.estimators.load import DEFAULT, load
 
 
@@ -22,16 +23,15 @@ def predict(
     flip_test: Annotated[bool, typer.Option("--flip-test", help="Average with the mirrored picture.")] = False,
     names: Annotated[bool, typer.Option("--names", help="Write the keypoints' names.")] = False,
     heatmaps: Annotated[bool, typer.Option("--heatmaps", help="Write the heatmaps of the first person too.")] = False,
-    device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
 ) -> None:
     """Find the poses of people in pictures; without --box a picture is taken as one person filling it."""
     paths = list_pictures(images)
     boxes = None if not box else np.array([parse_box(b) for b in box], np.float32)
-    estimator = load(weights, flip_test=flip_test, device=device)
+    estimator = load(weights, flip_test=flip_test, device=choose_device(device))
     failed = write_poses(
         estimator, read_pictures(paths, boxes), out, Console(), min_score=min_score, names=names, heatmaps=heatmaps
     )
     if failed:
-        raise ValueError(
-            " ".join(failed) + (f" The other {len(paths) - len(failed)} are done." if len(paths) > 1 else "")
-        )
+        done = len(paths) - len(failed)
+        raise ValueError(" ".join(failed) + (f" Done: {done} of {len(paths)} pictures." if len(paths) > 1 else ""))

@@ -1,6 +1,7 @@
 """``poseglass train``: from a recipe to a run folder."""
 
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,9 @@ from poseglass.engine.recipe import Recipe
 from poseglass.engine.run import Run, prepare
 from poseglass.engine.run_folder import RunFolder
 from poseglass.engine.train import Progress as TrainingProgress
+
+TELL_SECONDS = 60.0
+"""How often a line is printed within an epoch, where no bar can be drawn."""
 
 
 def train(
@@ -66,6 +70,8 @@ def train(
         if processes.first:
             what = str(stop) or "a checkpoint is kept"
             words = f"poseglass: stopped; {what}. Go on with: poseglass train --resume --run {folder}"
+            if not RunFolder(folder).checkpoint.is_file():
+                words = "poseglass: stopped before the first step was done; nothing is kept."
             Console(stderr=True).print(words, soft_wrap=True, highlight=False, markup=False)
         raise typer.Exit(130) from None
     finally:
@@ -117,6 +123,7 @@ class Bar:
         self.task = self.progress.add_task("training", total=self.work.total_steps, completed=done, figures="")
         self.work.on_step, self.work.on_epoch, self.work.on_warning = self.on_step, self.on_epoch, self.on_warning
         self.last_seconds, self.last_step, self.rate = self.work.loop.progress.seconds, done, 0.0
+        self.told_at = time.monotonic() - TELL_SECONDS + 5.0  # soon after the start, that it goes on
 
     def __exit__(self, *error: object) -> None:
         self.progress.stop()
@@ -129,6 +136,10 @@ class Bar:
             self.last_seconds, self.last_step = progress.seconds, progress.step
         figures = f"loss {sum(terms.values()):.4g}  lr {lr:.2g}  {self.rate:.0f} img/s"
         self.progress.update(self.task, completed=progress.step, figures=figures)
+        if not self.console.is_terminal and time.monotonic() - self.told_at > TELL_SECONDS:
+            self.told_at = time.monotonic()
+            self.console.print(f"step {progress.step} of {self.work.total_steps}  {figures}", soft_wrap=True)
+            sys.stdout.flush()
 
     def on_warning(self, words: str) -> None:
         """Print what went wrong without ending the run, above the bar."""
@@ -142,7 +153,9 @@ class Bar:
         rate = f"  {self.rate:.0f} img/s" if self.rate else ""
         self.console.print(
             f"epoch {row['epoch']:.0f}/{self.work.recipe.train.epochs}  loss {row['loss']:.5g}  lr {row['lr']:.2g}"
-            f"{rate}  {row['train_seconds']:.0f} s{figures}"
+            f"{rate}  {row['train_seconds']:.0f} s{figures}",
+            soft_wrap=True,
         )
+        self.told_at = time.monotonic()
         self.progress.update(self.task, completed=int(row["step"]))
         sys.stdout.flush()

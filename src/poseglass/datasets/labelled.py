@@ -152,8 +152,19 @@ class LabelledImages:
         return str(self.paths[_position(index, len(self))])
 
     def image(self, index: int, *, reduce: int = 1) -> np.ndarray:
-        """Return the image ``(H, W, 3)`` uint8 RGB; a JPEG at ``1/reduce`` of its size (1, 2, 4 or 8)."""
-        return read_image(self.paths[_position(index, len(self))], reduce=reduce)
+        """Return the image ``(H, W, 3)`` uint8 RGB; a JPEG at ``1/reduce`` of its size (1, 2, 4 or 8).
+
+        Raises:
+            FileNotFoundError: It is not there; the message says how to name the folder of the pictures.
+            ValueError: It cannot be decoded.
+        """
+        try:
+            return read_image(self.paths[_position(index, len(self))], reduce=reduce)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"{error} Where pictures lie elsewhere than their labels, name their folder: --images FOLDER, or "
+                'images = "FOLDER" in a recipe.'
+            ) from None
 
     def size_wh(self, index: int) -> tuple[int, int]:
         """Return width and height of an image at full size: as the labels say, else from the file's header.

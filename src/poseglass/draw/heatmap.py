@@ -42,15 +42,17 @@ def heatmap_grid(
     heatmaps: np.ndarray,
     skeleton: Skeleton,
     *,
+    scores: np.ndarray | None = None,
     columns: int | None = None,
     tile_px: int = 160,
 ) -> np.ndarray:
-    """Return a tile per joint: its map over the crop, its name, the height of its peak, a cross at the peak.
+    """Return a tile per joint: its map over the crop, its name, its score, a cross at the peak.
 
     Args:
         image: ``(H, W, 3)`` uint8 RGB, the network's input.
         heatmaps: ``(K, h, w)``; values are clipped to [0, 1], the peak is written as it is.
         skeleton: Names the K maps.
+        scores: ``(K,)``, written beside the names; none takes the heights of the peaks.
         columns: Tiles in a row; none chooses about as many as rows.
         tile_px: Longest side of a tile, pixels.
 
@@ -63,7 +65,8 @@ def heatmap_grid(
     base = 0.6 * _grey(tile)
     height, width = tile.shape[:2]
     tiles, captions = [], []
-    for name, one in zip(skeleton.keypoints, maps, strict=True):
+    written = maps.max((-1, -2)) if scores is None else scores
+    for name, one, score in zip(skeleton.keypoints, maps, written, strict=True):
         value = np.clip(cv2.resize(one, (width, height), interpolation=cv2.INTER_LINEAR), 0, 1)
         value = np.sqrt(value)  # so that weak peaks show too
         heat = cv2.applyColorMap(np.round(value * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
@@ -73,7 +76,7 @@ def heatmap_grid(
         center = np.array([(column + 0.5) * width / one.shape[1] - 0.5, (row + 0.5) * height / one.shape[0] - 0.5])
         _cross(picture, center, max(3, tile_px // 16))
         tiles.append(picture)
-        captions.append((name, f"{float(one.max()):.2f}"))
+        captions.append((name, f"{float(score):.2f}"))
     return tiled(tiles, captions, columns=columns or max(1, round(len(tiles) ** 0.5)), tile_wh=(width, height))
 
 

@@ -10,6 +10,7 @@ from poseglass.core.instances import Instances
 from poseglass.core.sample import Dataset
 from poseglass.core.skeleton import Skeleton
 from poseglass.estimators.topdown import TopDownEstimator
+from poseglass.estimators.weights import listed
 from poseglass.metrics.metric import Metric
 
 
@@ -75,6 +76,13 @@ def evaluate(
     Raises:
         ValueError: The skeletons share no joint, or nobody in the dataset is labelled.
     """
+    shared = set(estimator.skeleton.keypoints) & set(dataset.skeleton.keypoints)
+    if not shared:
+        raise ValueError(
+            f"The weights predict {estimator.skeleton.name!r} ({listed(estimator.skeleton.keypoints)}) and the labels "
+            f"are of {dataset.skeleton.name!r} ({listed(dataset.skeleton.keypoints)}): no keypoint has the same name. "
+            "Give weights that predict these keypoints (--weights FILE), or rename one side's."
+        )
     kept: list[int] = []
     truth: list[Instances] = []
     for i in range(len(dataset)):

@@ -152,7 +152,8 @@ class Recipe(Part):
         """
         path = Path(path)
         if not path.is_file():
-            raise FileNotFoundError(f"No such recipe: {path}. Recipes are .toml files; see the folder recipes/.")
+            ours = Path(__file__).parents[1] / "recipes"
+            raise FileNotFoundError(f"No such recipe: {path}. Recipes are .toml files; ours are in {ours}.")
         try:
             data = tomllib.loads(path.read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

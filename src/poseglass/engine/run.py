@@ -415,15 +415,23 @@ def prepare(
         )
     progress = Progress() if state is None else Progress.from_state(state["progress"])
     moved = processes.once(lambda: _move_end(run_folder, recipe, progress, steps_per_epoch)) if resume else ""
+    started = ""
     if part.start_from is not None and state is None:
         weights, card = read_weights(shipped().get(part.start_from, Path(part.start_from)))
-        load_matching(
+        begun = load_matching(
             network,
             weights,
             from_keypoints=card.skeleton.keypoints,
             to_keypoints=crops.skeleton.keypoints,
             source=card.name,
         )
+        kept = [name for name in crops.skeleton.keypoints if name in card.skeleton.keypoints]
+        started = f"Started from {card.name} ({part.start_from}): all of its weights."
+        if begun:
+            started = (
+                f"Started from {card.name} ({part.start_from}); {len(kept)} of {len(crops.skeleton)} keypoints are in "
+                "both and keep what they know, the others begin anew."
+            )
     if processes.world > 1:
         network = synchronise_norms(network, target)
     network = network.to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -441,6 +449,7 @@ def prepare(
     run = Run(
         recipe, run_folder, loop, crops, val, codec, table, sizes, steps_per_epoch, target, processes, tensorboard
     )
+    run.note = started
     if state is not None and processes.first:
         changed = changed_circumstances(state.get("made_with"), run.made_with)
         run.note = " ".join(part for part in (moved, changed) if part)

@@ -178,7 +178,10 @@ def _read_header(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
         start = file.read(512)
         length = int.from_bytes(start[:8], "little")
         if len(start) < 10 or start[8:9] != b"{":
-            raise CheckpointError(f"{path} is not a safetensors file{what_it_is(start)}.")
+            raise CheckpointError(
+                f"{path} is not a safetensors file{what_it_is(start)}. Weights are a .safetensors that "
+                "poseglass wrote; `poseglass models` lists those that ship."
+            )
         if length > MAX_HEADER_BYTES or length > size - 8:
             raise CheckpointError(
                 f"{path} is truncated or not a safetensors file: its header claims {length:,} bytes, "

@@ -134,6 +134,15 @@ def segment_px(truth: Instances, start: str, end: str) -> np.ndarray:
 
 def torso_px(truth: Instances) -> np.ndarray:
     """Return the mean of the two hip-to-opposite-shoulder distances, ``(N,)``, NaN unless all four are labelled."""
+    missing = [
+        n for n in ("left_hip", "right_hip", "left_shoulder", "right_shoulder") if n not in truth.skeleton.keypoints
+    ]
+    if missing:
+        raise LookupError(
+            f"The torso is measured between hips and shoulders, and skeleton {truth.skeleton.name!r} has no "
+            f"{' and no '.join(missing)}. Divide by something else: normaliser = 'box_diagonal' "
+            "(--normaliser box_diagonal), or a pair of its keypoints."
+        )
     left = segment_px(truth, "left_hip", "right_shoulder")
     return (left + segment_px(truth, "right_hip", "left_shoulder")) / 2
 
