@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,8 @@ from poseglass.core.skeletons import COCO17
 from poseglass.datasets.coco_write import write_coco
 from poseglass.datasets.synthetic import synthetic_people
 from poseglass.engine.evaluate import evaluate
-from poseglass.estimators.weights import read_weights
+from poseglass.engine.recipe import Recipe
+from poseglass.estimators.weights import read_weights, save_weights
 from poseglass.metrics import Pck
 
 
@@ -188,6 +190,53 @@ def test_evaluate_sets_what_a_reader_and_a_metric_take(monkeypatch, tmp_path, la
         assert message in " ".join(capsys.readouterr().err.split())
 
 
+def test_weights_are_measured_as_they_were_trained(monkeypatch, tmp_path, labelled, tiny_weights, capsys):
+    """Unless something else is asked for. A skeleton without hips has no torso."""
+    recipe = Recipe.from_dict(
+        {
+            "name": "x", "network": {"name": "hg1"}, "codec": {"name": "heatmap"}, "data": {"train": {"name": "coco"}},
+            "train": {"epochs": 1, "batch_size": 1},
+            "evaluate": {"metrics": [{"name": "pck", "normaliser": "box_diagonal", "limits": [0.07]}]},
+        }
+    )  # fmt: skip
+    state, card = read_weights(tiny_weights)
+    theirs = tmp_path / "theirs.safetensors"
+    save_weights(theirs, state, replace(card, recipe=recipe.to_toml()))
+    figures = tmp_path / "figures.json"
+    for words, name in (((), "pck@0.07"), (("--limit", 0.3), "pck@0.3"), (("--set", "pck.limits=[0.4]"), "pck@0.4")):
+        assert run(monkeypatch, "evaluate", labelled, "--weights", theirs, "--json", figures, *words) == 0
+        assert name in json.loads(figures.read_text())["figures"]
+    save_weights(theirs, state, replace(card, recipe="not = 'one of ours'"))
+    assert run(monkeypatch, "evaluate", labelled, "--weights", theirs) == 0
+
+
+def test_keypoints_that_share_no_name(monkeypatch, tmp_path, labelled, tiny_weights, capsys):
+    data = json.loads(labelled.read_text())
+    names = data["categories"][0]["keypoints"]
+    data["categories"][0]["keypoints"] = [f"p{i}" for i in range(len(names))]
+    data["categories"][0]["skeleton"] = []
+    labelled.write_text(json.dumps(data))
+    assert run(monkeypatch, "evaluate", labelled, "--weights", tiny_weights) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert "The weights predict 'lsp14' (right_ankle, right_knee" in error
+    assert "no keypoint has the same name. Give weights that predict these" in error
+
+
+def test_pictures_that_lie_elsewhere(monkeypatch, tmp_path, labelled, tiny_weights, capsys):
+    (labelled.parent / "images").rename(tmp_path / "elsewhere")
+    for command in (("look", labelled, "--out", tmp_path / "o.png"), ("evaluate", labelled, "--weights", tiny_weights)):
+        assert run(monkeypatch, *command) == 2
+        assert "name their folder: --images FOLDER, or images =" in " ".join(capsys.readouterr().err.split())
+
+
+def test_where_no_picture_could_be_done_there_is_the_error_alone(monkeypatch, tmp_path, tiny_weights, capsys):
+    (tmp_path / "text.jpg").write_text("text")
+    words = ("predict", tmp_path / "text.jpg", "--weights", tiny_weights, "--out", tmp_path / "o")
+    assert run(monkeypatch, *words) == 2
+    assert capsys.readouterr().out == ""
+    assert not (tmp_path / "o" / "poses.json").exists()
+
+
 def test_evaluate_an_unknown_metric(monkeypatch, labelled, tiny_weights, capsys):
     assert run(monkeypatch, "evaluate", labelled, "--weights", tiny_weights, "--metric", "pkc") == 2
     assert "Did you mean 'pck'" in " ".join(capsys.readouterr().err.split())
@@ -221,6 +270,10 @@ def test_doctor_names_versions_and_extras(monkeypatch, capsys):
     lines = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
     assert lines["torch"].startswith("2.13")
     assert {"commit", "cpu", "trains on", "extra tensorboard", "weights"} <= set(lines)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    for words in ((), ("--plain",)):
+        assert run(monkeypatch, "doctor", *words) == 0
+        assert "pip install 'poseglass[tensorboard]'" in " ".join(capsys.readouterr().out.replace("│", " ").split())
 
 
 def test_module_and_help():

@@ -51,9 +51,17 @@ def test_every_network_is_listed_with_its_figures(capsys: pytest.CaptureFixture[
     models()
     output = capsys.readouterr().out
     for name in NETWORKS:
-        assert f"│ {name} " in output
+        assert f"\n {name} " in output
     for text in ("6,570,400", "8.335 G", "256 x 256", "27.440 G", "128 x 128", "takes num_stacks=8, width=256"):
         assert text in output
+
+
+def test_nothing_is_cut_in_a_narrow_terminal(capsys, weights: Path, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    models()
+    output = capsys.readouterr().out
+    assert "…" not in output
+    assert "terms: terms [of] ours" in " ".join(output.split())
 
 
 def test_json_holds_the_numbers(capsys: pytest.CaptureFixture[str], weights: Path) -> None:

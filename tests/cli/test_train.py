@@ -1,3 +1,4 @@
+import importlib
 import os
 import re
 import sys
@@ -130,6 +131,24 @@ def test_each_mistake_gets_one_sentence_and_leaves_nothing(poseglass, recipe, tm
     assert err.count("\n") == 1
     assert err.startswith("poseglass: ")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_stopped_before_anything_was_kept(poseglass, recipe, monkeypatch, tmp_path):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importlib.import_module("poseglass.cli.train"), "prepare", stopped)
+    status, _, err = poseglass("train", recipe)
+    assert status == 130
+    assert err == "poseglass: stopped before the first step was done; nothing is kept.\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_terminal_a_line_tells_that_it_goes_on(poseglass, recipe, monkeypatch, tmp_path):
+    monkeypatch.setattr(importlib.import_module("poseglass.cli.train"), "TELL_SECONDS", 0.0)
+    status, out, _ = poseglass("train", recipe)
+    assert status == 0
+    assert "step 1 of 4  loss" in out
 
 
 def test_a_missing_extra_is_named_with_its_command(poseglass, recipe, monkeypatch, tmp_path):

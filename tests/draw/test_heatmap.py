@@ -56,3 +56,9 @@ def test_tiles_need_something_to_lay_out():
         tiled([], [], columns=2, tile_wh=(10, 10))
     with pytest.raises(ValueError, match="columns must be at least 1, got 0"):
         tiled([CROP], [("a", "")], columns=0, tile_wh=(64, 64))
+
+
+def test_grid_writes_the_scores_that_it_is_given():
+    given = heatmap_grid(CROP, maps(), TOY, scores=np.array([1.0, 1.0, 0.5]))
+    assert np.array_equal(given, heatmap_grid(CROP, maps(), TOY))  # those of the peaks
+    assert not np.array_equal(given, heatmap_grid(CROP, maps(), TOY, scores=np.array([0.9, 1.0, 0.5])))

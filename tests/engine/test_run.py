@@ -259,6 +259,7 @@ def test_weights_to_start_from(data, tmp_path):
     path = tmp_path / "start.safetensors"
     path.write_bytes(first.folder.last.read_bytes())
     second = prepare(tiny(data, f"train.start_from={path}"), tmp_path / "second")
+    assert second.note == f"Started from {first.recipe.name} ({path}): all of its weights."
     for name, value in first.trained.state_dict().items():
         assert torch.equal(second.loop.network.state_dict()[name], value), name
     second.train()

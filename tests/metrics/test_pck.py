@@ -261,3 +261,10 @@ def test_published_figures_of_the_original_network_on_mpii():
     assert figures["pckh@0.5/together"] != figures["pckh@0.5/joints"] != figures["pckh@0.5/joints_all"]
     table = metric.table(pairs=True)
     assert table["head_top"]["pckh@0.5"] > table["shoulder"]["pckh@0.5"] > table["wrist"]["pckh@0.5"]
+
+
+def test_a_skeleton_without_hips_has_no_torso():
+    hand = Skeleton("hand", ("wrist", "left_shoulder", "tip"))
+    truth = people(np.zeros((1, 3, 2)), hand)
+    with pytest.raises(LookupError, match=r"'hand' has no left_hip and no right_hip .*--normaliser box_diagonal"):
+        Pck().update(truth, truth)

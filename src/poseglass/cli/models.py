@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -188,11 +189,10 @@ def weights_row(name: str, card: WeightCard, size_bytes: int) -> WeightsRow:
 def print_networks(rows: list[NetworkRow], num_keypoints: int, console: Console) -> None:
     """Print the table of networks."""
     timed = any(row.latency_ms is not None for row in rows)
-    table = Table(header_style="bold")
+    table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("network", no_wrap=True)
     for column in ("parameters", "multiply-adds", "input", "stride", "divisor", *(["ms here"] if timed else [])):
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("weights that ship", overflow="fold")
     for row in rows:
         blank = ["as built", "", "", str(row.stride or ""), ""] if row.generic else []
         figures = blank or [
@@ -204,11 +204,11 @@ def print_networks(rows: list[NetworkRow], num_keypoints: int, console: Console)
         ]
         if timed:
             figures.append("" if row.latency_ms is None else f"{row.latency_ms:.1f}")
-        last = escape(", ".join(row.weights))
-        if row.generic:
-            last = f"[dim]takes {escape(', '.join(row.options))}[/dim]"
-        table.add_row(row.name, *figures, last)
+        table.add_row(row.name, *figures)
     console.print(table)
+    for row in rows:
+        if row.generic:
+            console.print(f"{row.name} takes {', '.join(row.options)}", markup=False, highlight=False)
     note = f"At {num_keypoints} keypoints and batch 1; sides of an input must divide by the divisor."
     if timed:
         note += f" Measured: float32, PyTorch {torch.__version__}, {torch.get_num_threads()} threads."
@@ -220,7 +220,7 @@ def print_weights(rows: list[WeightsRow], console: Console) -> None:
     if not rows:
         console.print("No weights ship with this installation. poseglass import and poseglass train make them.")
         return
-    table = Table(header_style="bold")
+    table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("weights", no_wrap=True)
     table.add_column("skeleton", no_wrap=True)
     for column in ("input", "parameters", "multiply-adds", "file"):
@@ -239,6 +239,7 @@ def print_weights(rows: list[WeightsRow], console: Console) -> None:
     for row in rows:
         figures = ", ".join(f"{name} {value:.4g}" for name, value in row.results.items())
         said = [
+            f"network {row.network.get('name')}",
             f"trained on {row.data}" if row.data else "data not stated",
             figures,
             f"terms: {row.license or 'not stated'}",

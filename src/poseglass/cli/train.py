@@ -123,7 +123,8 @@ class Bar:
         self.task = self.progress.add_task("training", total=self.work.total_steps, completed=done, figures="")
         self.work.on_step, self.work.on_epoch, self.work.on_warning = self.on_step, self.on_epoch, self.on_warning
         self.last_seconds, self.last_step, self.rate = self.work.loop.progress.seconds, done, 0.0
-        self.told_at = time.monotonic() - TELL_SECONDS + 5.0  # soon after the start, that it goes on
+        # soon after the start, that it goes on
+        self.told_at = time.monotonic() - TELL_SECONDS + min(5.0, TELL_SECONDS)
 
     def __exit__(self, *error: object) -> None:
         self.progress.stop()
