@@ -135,7 +135,8 @@ class Bar:
             images = (progress.step - self.last_step) * self.work.recipe.train.batch_size
             self.rate = images / max(progress.seconds - self.last_seconds, 1e-9)
             self.last_seconds, self.last_step = progress.seconds, progress.step
-        figures = f"loss {sum(terms.values()):.4g}  lr {lr:.2g}  {self.rate:.0f} img/s"
+        rate = f"  {self.rate:.0f} img/s" if self.rate else ""
+        figures = f"loss {sum(terms.values()):.4g}  lr {lr:.2g}{rate}"
         self.progress.update(self.task, completed=progress.step, figures=figures)
         if not self.console.is_terminal and time.monotonic() - self.told_at > TELL_SECONDS:
             self.told_at = time.monotonic()
