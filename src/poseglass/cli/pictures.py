@@ -99,7 +99,7 @@ def write_poses(
     out: Path,
     console: Console,
     *,
-    min_score: float = 0.2,
+    min_score: float = 0.3,
     names: bool = False,
     heatmaps: bool = False,
 ) -> list[str]:

@@ -19,7 +19,7 @@ def predict(
         list[str] | None, typer.Option("--box", help="A person's box, x0,y0,x1,y1 in pixels. May be repeated.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for annotated pictures and poses.json.")] = Path("poses"),
-    min_score: Annotated[float, typer.Option(help="Keypoints below this score are not drawn.")] = 0.2,
+    min_score: Annotated[float, typer.Option(help="Keypoints below this score are not drawn.")] = 0.3,
     flip_test: Annotated[bool, typer.Option("--flip-test", help="Average with the mirrored picture.")] = False,
     names: Annotated[bool, typer.Option("--names", help="Write the keypoints' names.")] = False,
     heatmaps: Annotated[bool, typer.Option("--heatmaps", help="Write the heatmaps of the first person too.")] = False,
