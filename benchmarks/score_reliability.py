@@ -6,6 +6,7 @@ Also the share of all points that a threshold keeps, and of those how many are r
 """
 
 import argparse
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,7 @@ def main() -> None:
     labelled = np.isfinite(distance)
     score, right = score[labelled], distance[labelled] <= arguments.limit
     rows = []
-    for low, high in zip(EDGES[:-1], EDGES[1:], strict=True):
+    for low, high in itertools.pairwise(EDGES):
         here = (score >= low) & (score < high if high < 1 else score <= high)
         above = score >= low
         rows.append(
