@@ -4,6 +4,7 @@
 one (rank 0) prints, measures and writes files; all of them make the same decisions.
 """
 
+import gc
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -108,6 +109,11 @@ def join(processes: Processes, device: torch.device) -> None:
 
 
 def leave() -> None:
-    """Part from the other processes; without it torch warns when the program ends."""
+    """Part from the other processes; without it torch warns when the program ends.
+
+    What still holds the group, a wrapped network in a cycle of references, is collected first: gloo's threads would
+    outlive it, and a process whose threads live on at its end is aborted.
+    """
     if distributed.is_available() and distributed.is_initialized():
+        gc.collect()
         distributed.destroy_process_group()

@@ -199,11 +199,16 @@ class Run:
         if not self.complete:
             with asked_to_stop() as asked:
                 self._fit(asked)
-        if not self.processes.first:
-            return None
-        if self._unsaved:
-            self._write_now()
-        return finish(self)
+        evaluation: list[Evaluation | None] = []
+
+        def end() -> None:
+            if self._unsaved:
+                self._write_now()
+            evaluation.append(finish(self))
+
+        # the others wait: a process that leaves early pulls the rug from under those that still write
+        self.processes.once(end)
+        return evaluation[0] if evaluation else None
 
     def _fit(self, asked: Callable[[], bool]) -> None:
         part, processes = self.recipe.train, self.processes
