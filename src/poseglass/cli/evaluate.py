@@ -13,7 +13,6 @@ from rich.table import Table
 from poseglass.cli.read_data import FORMATS, read_data
 from poseglass.core.card import WeightCard
 from poseglass.core.image import write_bytes
-from poseglass.core.table import lookup
 from poseglass.engine.assemble import choose_device, make
 from poseglass.engine.evaluate import Evaluation, evaluate
 from poseglass.engine.recipe import Recipe, RecipeError, apply_override
@@ -86,8 +85,6 @@ def evaluate_weights(
             which = "--format" if chosen == "data" else "--metric"
             raise ValueError(f"--set {override!r}: which one it is says {which}.")
         apply_override(tables[chosen], key)
-    for part in parts:
-        lookup(METRICS, part["name"], kind="metric")
     metrics: list[Metric] = [make(METRICS, part, "metric") for part in parts]
     dataset = read_data(data, format, images, tables["data"])
     bar = Progress(

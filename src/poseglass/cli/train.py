@@ -68,10 +68,10 @@ def train(
         train_with_bar(work, console)
     except KeyboardInterrupt as stop:
         if processes.first:
-            what = str(stop) or "a checkpoint is kept"
-            words = f"poseglass: stopped; {what}. Go on with: poseglass train --resume --run {folder}"
-            if not RunFolder(folder).checkpoint.is_file():
-                words = "poseglass: stopped before the first step was done; nothing is kept."
+            words = "poseglass: stopped before the first step was done; nothing is kept."
+            if RunFolder(folder).checkpoint.is_file():
+                what = str(stop) or "a checkpoint is kept"
+                words = f"poseglass: stopped; {what}. Go on with: poseglass train --resume --run {folder}"
             Console(stderr=True).print(words, soft_wrap=True, highlight=False, markup=False)
         raise typer.Exit(130) from None
     finally:

@@ -17,14 +17,15 @@ from torch import Tensor
 from poseglass.codecs.heatmap import (
     Activation,
     Alignment,
+    SoftmaxScale,
     argmax_2d,
     check_heatmap_fields,
     encode_heatmaps,
     flip_heatmaps,
     inner_window,
-    log_total,
     peak_score,
     probabilities,
+    softmax_scale,
     to_input,
     window,
 )
@@ -72,9 +73,9 @@ class DarkCodec:
         """Read ``"heatmap"`` ``(B, K, h, w)``: points in network-input pixels ``(B, 1, K, 2)``, scores in [0, 1]."""
         maps = prediction["heatmap"].float().contiguous()
         xy, peak = argmax_2d(maps)
-        total = log_total(maps, peak, self.activation)
-        score = peak_score(maps, xy, peak, self.sigma, total)
-        around = smoothed_window(maps, xy, self.blur_kernel, None if total is None else (peak, total))
+        scale = softmax_scale(maps, peak, self.activation)
+        score = peak_score(maps, xy, peak, self.sigma, scale)
+        around = smoothed_window(maps, xy, self.blur_kernel, scale)
         xy = xy + newton_step(around, xy, (maps.shape[-1], maps.shape[-2]))
         return Decoded(to_input(xy, self.stride, self.alignment)[:, None], score[:, None])
 
@@ -83,16 +84,15 @@ class DarkCodec:
         return {"heatmap": flip_heatmaps(prediction["heatmap"], skeleton, self.alignment)}
 
 
-def smoothed_window(maps: Tensor, xy: Tensor, blur_kernel: int, softmax: tuple[Tensor, Tensor] | None = None) -> Tensor:
+def smoothed_window(maps: Tensor, xy: Tensor, blur_kernel: int, scale: SoftmaxScale | None = None) -> Tensor:
     """Return the 5 x 5 window about each peak of the Gaussian-smoothed maps, ``(B, K, 5, 5)``; maps end in zeros.
 
-    With ``softmax`` (peaks, and what ``log_total`` gives) maps are logits, and their probabilities are smoothed.
+    With a ``scale`` (see ``softmax_scale``) maps are logits, and their probabilities are smoothed.
     """
-    peak, total = (maps, None) if softmax is None else softmax
     if blur_kernel == 1:
-        return probabilities(window(maps, xy, 2, outside=0.0 if total is None else -math.inf), peak, total)
+        return probabilities(window(maps, xy, 2, outside=0.0 if scale is None else -math.inf), scale)
     values, peak_xy = inner_window(maps, xy, 2 + blur_kernel // 2)
-    values = probabilities(values, peak, total)
+    values = probabilities(values, scale)
     # the blur is separable: five rows and five columns, each a product with the band that fits the peak's place
     down, across = (_blur_bands(blur_kernel, side, maps.device) for side in values.shape[-2:])
     return down[peak_xy[..., 1]] @ values @ across[peak_xy[..., 0]].mT

@@ -61,7 +61,7 @@ class HeatmapCodec:
         """Read ``"heatmap"`` ``(B, K, h, w)``: points in network-input pixels ``(B, 1, K, 2)``, scores in [0, 1]."""
         maps = prediction["heatmap"].float().contiguous()
         xy, peak = argmax_2d(maps)
-        score = peak_score(maps, xy, peak, self.sigma, log_total(maps, peak, self.activation))
+        score = peak_score(maps, xy, peak, self.sigma, softmax_scale(maps, peak, self.activation))
         xy = quarter_offset(maps, xy)  # logits stand in the order of their probabilities
         return Decoded(to_input(xy, self.stride, self.alignment)[:, None], score[:, None])
 
@@ -156,7 +156,7 @@ def draw_gaussians(xy: Tensor, size_wh: tuple[int, int], sigma: float) -> Tensor
 def activate(maps: Tensor, activation: Activation) -> Tensor:
     """Turn what the network gives ``(B, K, h, w)`` into whole maps to look at, float32 and contiguous.
 
-    Decoding does without: it turns only the pixels around a peak into probabilities (``log_total``).
+    Decoding does without: it turns only the pixels around a peak into probabilities (``softmax_scale``).
     """
     maps = maps.float().contiguous()
     if activation == "none":
@@ -186,10 +186,15 @@ def _argmax(rows: Tensor) -> Tensor:
     On a CPU by NumPy, whose arg-max is vectorised and reads memory as fast as one core can; PyTorch's there is not,
     and takes twice as long on two cores. Two NumPy threads were tried: waking the second core costs what it saves.
     """
-    tracing = torch.compiler.is_compiling() or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
-    if rows.device.type != "cpu" or tracing:
+    if not _on_cpu_eagerly(rows):
         return rows.argmax(-1)
     return torch.from_numpy(rows.detach().numpy().argmax(-1))
+
+
+def _on_cpu_eagerly(values: Tensor) -> bool:
+    """Whether values are at hand: on the CPU, and not being traced for a compiler or an export."""
+    tracing = torch.compiler.is_compiling() or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+    return values.device.type == "cpu" and not tracing
 
 
 def quarter_offset(maps: Tensor, xy: Tensor) -> Tensor:
@@ -229,10 +234,15 @@ def quarter_offset(maps: Tensor, xy: Tensor) -> Tensor:
     return xy + ((after > before).float() - (after < before).float()) * 0.25  # 0 where the map is NaN
 
 
-def log_total(maps: Tensor, peak: Tensor, activation: Activation) -> Tensor | None:
-    """Return the logarithm of the sum over each map of ``exp(logit - peak)``: ``(B, K)``; None for Gaussian maps.
+SoftmaxScale = tuple[Tensor, Tensor]
+"""Of maps of logits, each ``(B, K)``: the peak, and the logarithm of the sum over the map of ``exp(logit - peak)``.
 
-    The peak is kept apart, so that probabilities do not lose digits where logits are large.
+Kept apart, so that probabilities do not lose digits where logits are large.
+"""
+
+
+def softmax_scale(maps: Tensor, peak: Tensor, activation: Activation) -> SoftmaxScale | None:
+    """Return what makes probabilities of single logits; None for Gaussian maps, which hold their values.
 
     Args:
         maps: ``(B, K, h, w)`` float32.
@@ -242,30 +252,32 @@ def log_total(maps: Tensor, peak: Tensor, activation: Activation) -> Tensor | No
     if activation == "none":
         return None
     rows = maps.flatten(2)
-    tracing = torch.compiler.is_compiling() or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
-    if rows.device.type != "cpu" or tracing:
-        return (rows - peak[..., None]).exp().sum(-1).log()
+    if not _on_cpu_eagerly(rows):
+        return peak, (rows - peak[..., None]).exp().sum(-1).log()
     # a few maps at a time stay in the processor's cache between the three passes
     parts = zip(rows.flatten(0, 1).split(128), peak.flatten()[:, None].split(128), strict=True)
     sums = torch.cat([(part - top).exp_().sum(-1) for part, top in parts]) if rows.numel() else peak.flatten()
-    return sums.log().view_as(peak)
+    return peak, sums.log().view_as(peak)
 
 
-def probabilities(values: Tensor, peak: Tensor, total: Tensor | None) -> Tensor:
+def probabilities(values: Tensor, scale: SoftmaxScale | None) -> Tensor:
     """Turn windows ``(B, K, rows, columns)`` of logits into probabilities, Gaussian maps' into themselves."""
-    return values if total is None else (values - peak[..., None, None] - total[..., None, None]).exp()
+    if scale is None:
+        return values
+    peak, log_sum = scale
+    return (values - peak[..., None, None] - log_sum[..., None, None]).exp()
 
 
-def peak_score(maps: Tensor, xy: Tensor, peak: Tensor, sigma: float, total: Tensor | None) -> Tensor:
+def peak_score(maps: Tensor, xy: Tensor, peak: Tensor, sigma: float, scale: SoftmaxScale | None) -> Tensor:
     """Return how sure each peak is, ``(B, K)`` in [0, 1].
 
     A Gaussian map's score is its peak, cut to [0, 1]. A softmax map's is the probability within two sigma of the peak
     (a window of ``2 * ceil(2 * sigma) + 1`` pixels): the share of its belief that the network puts there. A map with a
     NaN has score 0.
     """
-    if total is None:
+    if scale is None:
         return peak.nan_to_num(0.0).clamp(0.0, 1.0)
-    share = probabilities(window(maps, xy, math.ceil(2 * sigma), outside=-math.inf), peak, total).sum((-1, -2))
+    share = probabilities(window(maps, xy, math.ceil(2 * sigma), outside=-math.inf), scale).sum((-1, -2))
     return share.nan_to_num(0.0).clamp(0.0, 1.0)
 
 

@@ -117,16 +117,16 @@ def check_end(stored: Recipe, recipe: Recipe, *, step: int, steps_per_epoch: int
     Raises:
         RecipeError: Steps were done, or epochs measured, that the other end would have made otherwise.
     """
-    changed = [k for k in differences(stored, recipe) if k in END]
+    changed = {key: values for key, values in differences(stored, recipe).items() if key in END}
     if not changed:
         return False
     matters = min(_end_matters_from(r, steps_per_epoch) for r in (stored, recipe))
     if step > matters:
-        before, now = (_flat_end(r) for r in (stored, recipe))
+        words = ", ".join(f"{key} = {before}, not {now}" for key, (before, now) in changed.items())
         raise RecipeError(
-            f"The run was started with {', '.join(f'{k} = {before[k]}, not {now[k]}' for k in changed)}. Its end can "
-            f"be moved up to step {max(matters, 0):.0f}, where the learning rate begins to fall or the run would end, "
-            f"and {step} are done. Go on without that change, or start a new run with --set train.start_from=WEIGHTS."
+            f"The run was started with {words}. Its end can be moved up to step {max(matters, 0):.0f}, where the "
+            f"learning rate begins to fall or the run would end, and {step} are done. Go on without that change, or "
+            "start a new run with --set train.start_from=WEIGHTS."
         )
     sizes = [crop_sizes(r) for r in (stored, recipe)]
     if sizes[0][-1] != sizes[1][-1] or set(sizes[0]) != set(sizes[1]):
@@ -143,10 +143,6 @@ def _end_matters_from(recipe: Recipe, steps_per_epoch: int) -> float:
     # The last epoch is measured, also where its number would not ask for it.
     last = total if part.epochs % recipe.evaluate.every_epochs == 0 else total - 1
     return min(Schedule(part.schedule, total, steps_per_epoch).end_matters_from(), last)
-
-
-def _flat_end(recipe: Recipe) -> dict[str, int]:
-    return dict(zip(END, (recipe.train.epochs, recipe.train.schedule.fall_epochs), strict=True))
 
 
 def check_best(folder: RunFolder, progress: Progress, choose: str | None) -> None:
