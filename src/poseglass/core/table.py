@@ -41,8 +41,8 @@ def lookup(table: Mapping[str, T], name: str, *, kind: str = "name") -> T:
     )
 
 
-def build(table: Mapping[str, Callable[..., T]], name: str, /, **numbers: Any) -> T:
-    """Make ``table[name](**numbers)``. ``name`` may also be ``"package.module:attribute"``.
+def build(table: Mapping[str, Callable[..., T]], name: str, /, *first: Any, **numbers: Any) -> T:
+    """Make ``table[name](*first, **numbers)``. ``name`` may also be ``"package.module:attribute"``.
 
     Raises:
         LookupError: The name is unknown; the nearest one is named.
@@ -52,4 +52,4 @@ def build(table: Mapping[str, Callable[..., T]], name: str, /, **numbers: Any) -
         >>> build({"complex": complex}, "complex", real=1.0, imag=2.0)
         (1+2j)
     """
-    return lookup(table, name)(**numbers)
+    return lookup(table, name)(*first, **numbers)

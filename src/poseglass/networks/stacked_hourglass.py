@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from poseglass.core.batch import Stages
+from poseglass.layers.input_size import check_input
 from poseglass.layers.residual import PreActivationResidual
 
 
@@ -157,29 +158,6 @@ class StackedHourglass(nn.Module):
             if i < len(self.feature_feedback):
                 features = features + self.feature_feedback[i](refined) + self.heatmap_feedback[i](heatmap)
         return stages
-
-
-def check_input(images: Tensor, divisor: int) -> None:
-    """Raise unless images are ``(B, 3, H, W)`` with sides that divide by ``divisor``.
-
-    Raises:
-        ValueError: They are not; sizes that would do are named.
-    """
-    if images.ndim != 4 or images.shape[1] != 3:
-        raise ValueError(f"A network takes images of shape (B, 3, H, W), got {tuple(images.shape)}.")
-    height, width = images.shape[-2:]
-    if height % divisor or width % divisor or not height or not width:
-        near = [f"{w} x {h}" for w, h in _sizes_near(width, height, divisor)]
-        raise ValueError(
-            f"Input of {width} x {height} pixels (w x h) does not divide by {divisor}, as this network's poolings "
-            f"need. Sizes that would do: {' or '.join(near)}."
-        )
-
-
-def _sizes_near(width: int, height: int, divisor: int) -> list[tuple[int, int]]:
-    down = tuple(max(side // divisor, 1) * divisor for side in (width, height))
-    up = tuple(-(-max(side, 1) // divisor) * divisor for side in (width, height))
-    return [(down[0], down[1])] if down == up else [(down[0], down[1]), (up[0], up[1])]
 
 
 def hg1(num_keypoints: int, *, stem: Literal["newell", "bearpaw"] = "newell") -> StackedHourglass:

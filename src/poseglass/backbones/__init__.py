@@ -1,0 +1,27 @@
+"""Floor 2: images to features at several resolutions."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from torch import Tensor, nn
+
+
+class Backbone(Protocol):
+    """What every backbone has; any neck fits any backbone through it.
+
+    Attributes:
+        channels: Of each level, finest first.
+        strides: Input pixels per feature pixel of each level, finest first.
+        divisor: Both sides of an input must divide by it.
+    """
+
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+    divisor: int
+
+    def __call__(self, images: Tensor) -> list[Tensor]:
+        """Map ``(B, 3, H, W)`` to one ``(B, channels[i], H / strides[i], W / strides[i])`` per level, finest first."""
+        ...
+
+
+BACKBONES: dict[str, Callable[..., nn.Module]] = {}

@@ -1,0 +1,25 @@
+"""One convolution from features to heatmaps."""
+
+from torch import Tensor, nn
+
+from poseglass.core.batch import Prediction
+
+
+class HeatmapHead(nn.Module):
+    """A 1x1 convolution with bias, one map per keypoint, no activation.
+
+    Args:
+        in_channels: Of the features.
+        num_keypoints: K.
+
+    Source:
+        Newell et al. 2016, section 3.1; Xiao et al. 2018, section 2; Sun et al. 2019, section 3.
+    """
+
+    def __init__(self, in_channels: int, num_keypoints: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, num_keypoints, 1)
+
+    def forward(self, features: Tensor) -> Prediction:
+        """Map ``(B, in_channels, h, w)`` to ``"heatmap"`` ``(B, K, h, w)``."""
+        return {"heatmap": self.conv(features)}
