@@ -1,0 +1,257 @@
+"""Families and codecs put through the same short training: PCK@0.2 with confidence intervals, beside what they cost.
+
+Every training has the same budget of time on one core: its speed is measured first, and the number of steps follows.
+Two trainings run side by side, each on a core of its own. Figures are of the moving average at the end, flip test on,
+over all people of the validation set; intervals are 95 % of 2,000 resamples of the people, the same for every row.
+
+    python benchmarks/compare.py families --minutes 6 --seeds 0 1         # trains; goes on where it was ended
+    python benchmarks/compare.py families --summary                      # table and picture of what there is
+    python benchmarks/compare.py codecs --minutes 6 --seeds 0
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+from machine import RESULTS, commit, machine, write_rows
+
+RECIPE = Path(__file__).parents[1] / "src/poseglass/recipes/lspet/family.toml"
+BASE_STEPS = 235  # of an epoch over all people, 32 at once
+LIMIT = 0.2
+
+VARIANTS: dict[str, dict[str, list[str]]] = {
+    "families": {
+        "hg2_light": [],
+    },
+    "codecs": {
+        "dark": [],
+    },
+}
+"""What is compared, by name: overrides of the recipe."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("what", choices=VARIANTS)
+    parser.add_argument("--minutes", type=float, default=6.0, help="Of training for each, on one core.")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--only", nargs="+", help="Some of the names.")
+    parser.add_argument("--cores", type=int, nargs="+", default=sorted(os.sched_getaffinity(0)))
+    parser.add_argument("--runs", type=Path, default=Path("runs/compare"), help="Folder of what each training gave.")
+    parser.add_argument("--summary", action="store_true", help="Train nothing.")
+    parser.add_argument("--one", nargs=2, metavar=("NAME", "SEED"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one is not None:
+        name, seed = arguments.one
+        train_one(arguments.what, name, int(seed), arguments.minutes, arguments.runs)
+        return
+    if not arguments.summary:
+        names = arguments.only or list(VARIANTS[arguments.what])
+        jobs = [(name, seed) for seed in arguments.seeds for name in names]
+        train_all(arguments.what, jobs, arguments.minutes, arguments.cores, arguments.runs)
+    summarise(arguments.what, arguments.runs)
+
+
+def train_all(what: str, jobs: list[tuple[str, int]], minutes: float, cores: list[int], runs: Path) -> None:
+    """Run every job that has no result yet in a process of its own, one to a core at a time."""
+    free: SimpleQueue[int] = SimpleQueue()
+    for core in cores:
+        free.put(core)
+
+    def run(job: tuple[str, int]) -> None:
+        name, seed = job
+        if result_file(runs, what, name, seed).is_file():
+            return
+        core = free.get()
+        try:
+            command = [sys.executable, __file__, what, "--minutes", str(minutes), "--runs", str(runs)]
+            started = time.monotonic()
+            done = subprocess.run(
+                ["taskset", "-c", str(core), *command, "--one", name, str(seed)],
+                env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            last = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()[-1:]
+            print(f"{name} seed {seed}: {' '.join(last)} ({time.monotonic() - started:.0f} s)", flush=True)
+        finally:
+            free.put(core)
+
+    with ThreadPoolExecutor(len(cores)) as pool:
+        list(pool.map(run, jobs))
+
+
+def result_file(runs: Path, what: str, name: str, seed: int) -> Path:
+    """Return where a training leaves its figures."""
+    return runs / what / f"{name}-{seed}.json"
+
+
+def train_one(what: str, name: str, seed: int, minutes: float, runs: Path) -> None:
+    """Measure the speed, train for the budget, and keep the figures with each person's errors."""
+    import torch
+
+    from poseglass.engine.recipe import Recipe
+    from poseglass.engine.run import prepare
+    from poseglass.metrics.pck import normalised_distance, torso_px
+
+    overrides = [*VARIANTS[what][name], f"seed={seed}", "train.checkpoint_seconds=1000"]
+    with tempfile.TemporaryDirectory() as folder:
+        trial = prepare(
+            Recipe.read(RECIPE, [*overrides, "train.epochs=1", "data.train.0.repeat=0.1"]), Path(folder) / "trial"
+        )
+        seconds: list[float] = []
+        trial.on_step = lambda progress, _terms, _lr: seconds.append(progress.seconds)
+        trial.val = None
+        trial.train()
+        # a process that was paused meanwhile shows as one long step: the median does not see it
+        step_seconds = float(np.median(np.diff(seconds)[3:]))
+        steps = max(60.0 * minutes / step_seconds, 1.0)
+        epochs = max(int(steps // BASE_STEPS), 1)
+        recipe = Recipe.read(
+            RECIPE,
+            [*overrides, f"train.epochs={epochs}", f"data.train.0.repeat={steps / (BASE_STEPS * epochs):.4f}",
+             f"evaluate.every_epochs={epochs + 1}"],
+        )  # fmt: skip
+        run = prepare(recipe, Path(folder) / "run")
+        run.train()
+        val = run.val
+        assert val is not None
+        found = run.measure(val)
+        distances = [
+            normalised_distance(p.xy, t.xy, torso_px(t)).tolist()
+            for p, t in zip(found.predicted, found.truth, strict=True)
+        ]
+    result = {
+        "name": name,
+        "seed": seed,
+        "minutes": minutes,
+        "steps": run.total_steps,
+        "step_ms": step_seconds * 1000,
+        "figures": {key: value for key, value in found.figures.items() if "/" not in key},
+        "rows": run.loop.progress.rows,
+        "network": run.network_table,
+        "codec": dict(recipe.codec),
+        "size_wh": list(recipe.input.size_wh),
+        "distances": distances,
+        "machine": machine(),
+        "torch": torch.__version__.split("+")[0],
+        "commit": commit(),
+    }
+    file = result_file(runs, what, name, seed)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_suffix(".part")
+    part.write_text(json.dumps(result))
+    part.rename(file)
+    print(f"PCK@0.2 {found.figures['pck@0.2']:.4f} after {run.total_steps} steps of {step_seconds * 1000:.0f} ms")
+
+
+def summarise(what: str, runs: Path) -> None:
+    """Write one row for each name that has results, best first, and the picture of accuracy against latency."""
+    results: dict[str, list[dict[str, Any]]] = {}
+    for name in VARIANTS[what]:
+        files = sorted((runs / what).glob(f"{name}-*.json"))
+        found = [json.loads(file.read_text()) for file in files]
+        if found:
+            results[name] = [one for one in found if one["name"] == name]
+    if not results:
+        print(f"Nothing in {runs / what} yet.")
+        return
+    costs = cost_of({name: found[0] for name, found in results.items()})
+    rows = []
+    for name, found in results.items():
+        low, high = interval([np.concatenate([np.asarray(p, float) for p in one["distances"]]) for one in found])
+        each = [one["figures"]["pck@0.2"] for one in found]
+        rows.append(
+            {
+                "name": name,
+                "PCK@0.2": f"{statistics.mean(each):.4f}",
+                "from": f"{low:.4f}",
+                "to": f"{high:.4f}",
+                "seeds": " ".join(f"{value:.4f}" for value in each),
+                "PCK@0.1": f"{statistics.mean(one['figures']['pck@0.1'] for one in found):.4f}",
+                **costs[name],
+                "steps": round(statistics.mean(one["steps"] for one in found)),
+                "minutes": found[0]["minutes"],
+                "trained at commit": found[0]["commit"],
+            }
+        )
+    rows.sort(key=lambda row: -float(row["PCK@0.2"]))
+    for row in rows:
+        print("  ".join(str(value) for value in list(row.values())[:10]))
+    write_rows(RESULTS / what / f"{what}-{machine()}.csv", rows)
+    picture(what, rows)
+
+
+def interval(distances: list[np.ndarray]) -> tuple[float, float]:
+    """Return the 95 % interval of the mean over seeds of PCK, people resampled alike for all of them.
+
+    Args:
+        distances: For each seed ``(people, K)``, in torsos; NaN where unlabelled.
+    """
+    stack = np.stack(distances)
+    labelled = np.isfinite(stack[0])
+    right = ((stack <= LIMIT) & labelled).sum(-1).mean(0)
+    rng = np.random.default_rng(0)
+    drawn = rng.integers(0, len(right), (2000, len(right)))
+    shares = right[drawn].sum(1) / labelled.sum(-1)[drawn].sum(1)
+    return float(np.quantile(shares, 0.025)), float(np.quantile(shares, 0.975))
+
+
+def cost_of(results: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return parameters, multiply-adds and the latency of one crop; networks are timed in turns, in one process."""
+    import torch
+
+    from poseglass.core.table import build
+    from poseglass.networks import NETWORKS
+    from poseglass.networks.cost import latency_ms, multiply_adds, parameters
+
+    networks, rows, times = {}, {}, {name: [] for name in results}
+    for name, one in results.items():
+        table = dict(one["network"])
+        size_wh = (one["size_wh"][0], one["size_wh"][1])
+        network = build(NETWORKS, table.pop("name"), **table)
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        networks[name] = (network, size_wh)
+        rows[name] = {"parameters": parameters(network), "multiply-adds": multiply_adds(network, size_wh)}
+    for _ in range(7):
+        for name, (network, size_wh) in networks.items():
+            times[name].append(latency_ms(network, size_wh, repeats=5, warm_up=1))
+    return {
+        name: rows[name] | {"latency ms": f"{statistics.median(times[name]):.2f}", "input": "{}x{}".format(*size_wh)}
+        for name, (_, size_wh) in networks.items()
+    }
+
+
+def picture(what: str, rows: list[dict[str, Any]]) -> None:
+    """Draw PCK@0.2 against the latency of one crop, with intervals."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7.2, 4.6), dpi=110)
+    for row in rows:
+        x, y = float(row["latency ms"]), float(row["PCK@0.2"])
+        axes.errorbar(x, y, [[y - float(row["from"])], [float(row["to"]) - y]], fmt="o", capsize=3, markersize=5)
+        axes.annotate(row["name"], (x, y), textcoords="offset points", xytext=(7, 4), fontsize=8)
+    axes.set_xlabel("latency of one crop of 128 px, ms (float32, eager, batch 1)")
+    axes.set_ylabel("PCK@0.2 on lspet/val")
+    axes.set_title(f"{what}: the same {rows[0]['minutes']:g} minutes of one core for each", fontsize=10)
+    axes.grid(alpha=0.25)
+    axes.margins(x=0.15)
+    figure.tight_layout()
+    path = RESULTS / what / f"{what}-{machine()}.png"
+    figure.savefig(path)
+    print(path)
+
+
+if __name__ == "__main__":
+    main()
