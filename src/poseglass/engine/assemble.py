@@ -16,7 +16,7 @@ from poseglass.engine.crops import Crops
 from poseglass.engine.processes import ALONE, Processes
 from poseglass.engine.recipe import Recipe, RecipeError
 from poseglass.networks import NETWORKS
-from poseglass.transforms import TRANSFORMS, RandomAffine
+from poseglass.transforms import TRANSFORMS, HalfBody, RandomAffine
 
 
 def make(table: Any, part: dict[str, Any], kind: str) -> Any:
@@ -92,12 +92,15 @@ def make_crops(recipe: Recipe, dataset: Dataset) -> Crops:
     """
     steps = [make(TRANSFORMS, part, "transform") for part in recipe.augment]
     geometric = [s for s in steps if isinstance(s, RandomAffine)]
-    if len(geometric) > 1:
-        raise RecipeError("augment takes one random_affine: scale, turn, shift and mirror are one map.")
-    photometric = tuple(s for s in steps if not isinstance(s, RandomAffine))
+    halves = [s for s in steps if isinstance(s, HalfBody)]
+    if len(geometric) > 1 or len(halves) > 1:
+        raise RecipeError(
+            "augment takes one random_affine (scale, turn, shift and mirror are one map) and one half_body."
+        )
+    photometric = tuple(s for s in steps if not isinstance(s, RandomAffine | HalfBody))
     return Crops(
-        dataset, recipe.input.spec(), geometric[0] if geometric else None, photometric, recipe.seed,
-        sizes_wh=tuple(crop_sizes(recipe)),
+        dataset, recipe.input.spec(), geometric[0] if geometric else None, photometric,
+        halves[0] if halves else None, seed=recipe.seed, sizes_wh=tuple(crop_sizes(recipe)),
     )  # fmt: skip
 
 

@@ -26,7 +26,7 @@ from poseglass.core.instances import Instances
 from poseglass.core.sample import Dataset, PoseSample
 from poseglass.core.skeleton import Skeleton
 from poseglass.engine.crop_cache import CropCache, Cuts, Part
-from poseglass.transforms import Photometric, RandomAffine, warp_image
+from poseglass.transforms import HalfBody, Photometric, RandomAffine, warp_image
 
 Place = tuple[int, int, int, int]
 """Epoch, person, crop width, crop height: what one item of a batch is made from."""
@@ -49,6 +49,7 @@ class Crops:
         input: Crop size, padding.
         affine: Draws the geometric augmentation, or None.
         photometric: Applied to the crop in order.
+        half_body: Sometimes crops a half of the person instead, or None; such crops come from the file, not the cache.
         seed: Of all augmentation.
         sizes_wh: Crop sizes that will be asked for; ``input.size_wh`` unless given. Others can be asked for too, but do
             not come from a cache.
@@ -69,6 +70,7 @@ class Crops:
     input: InputSpec
     affine: RandomAffine | None = None
     photometric: tuple[Photometric, ...] = ()
+    half_body: HalfBody | None = None
     seed: int = 0
     sizes_wh: tuple[tuple[int, int], ...] = ()
     cache: CropCache | None = None
@@ -142,21 +144,26 @@ class Crops:
         """Cut, augment and return one person's crop; the sample holds that person alone."""
         epoch, index, width, height = place
         rng = np.random.default_rng([self.seed, epoch, index])
-        to_crop = Affine.crop(self.box_xyxy[index], (width, height))
+        half = None
+        if self.half_body is not None:
+            known, xy = self.labels.known[index], self.labels.xy[index]
+            half = self.half_body.draw(xy, known, self.skeleton, self.input.aspect, rng)
+        to_crop = Affine.crop(self.box_xyxy[index] if half is None else half, (width, height))
         if self.affine is not None:
             to_crop = to_crop.then(self.affine.draw((width, height), rng))
-        crop = self._pixels(index, to_crop, (width, height))
+        crop = self._pixels(index, to_crop, (width, height), whole=half is not None)
         for change in self.photometric:
             crop = change(crop, rng)
         person = self.labels[index : index + 1].moved(to_crop)
         return PoseSample(crop, person, to_crop.inverse(), self.dataset.source(int(self.people[index, 0])))
 
-    def _pixels(self, index: int, to_crop: Affine, size_wh: tuple[int, int]) -> np.ndarray:
+    def _pixels(self, index: int, to_crop: Affine, size_wh: tuple[int, int], *, whole: bool) -> np.ndarray:
+        """Warp a person's pixels; ``whole`` reads the whole picture, for a map that the cuts do not foresee."""
         # A JPEG decoded at 1/2, 1/4 or 1/8 is enough where the crop shrinks at least that much.
         scale = to_crop.scale
         level = next((i for i in (3, 2, 1) if scale * REDUCTIONS[i] <= 1.0), 0)
         cut = self.cuts[index, level]
-        if size_wh not in self.sizes_wh or not cut.any():
+        if whole or size_wh not in self.sizes_wh or not cut.any():
             part = self._decoded(index, level, None)
         elif self.cache is None or not self.cache.fits(index):
             part = self._decoded(index, level, cut)

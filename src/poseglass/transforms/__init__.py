@@ -6,13 +6,15 @@ import numpy as np
 
 from poseglass.transforms.color import ColorJitter, Occlusion
 from poseglass.transforms.geometry import RandomAffine, warp, warp_image
+from poseglass.transforms.half_body import HalfBody
 
 Photometric = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 TRANSFORMS: dict[str, type] = {
     "random_affine": RandomAffine,
+    "half_body": HalfBody,
     "color_jitter": ColorJitter,
     "occlusion": Occlusion,
 }
 
-__all__ = ["TRANSFORMS", "ColorJitter", "Occlusion", "Photometric", "RandomAffine", "warp", "warp_image"]
+__all__ = ["TRANSFORMS", "ColorJitter", "HalfBody", "Occlusion", "Photometric", "RandomAffine", "warp", "warp_image"]

@@ -1,0 +1,73 @@
+"""Half-body augmentation: now and then a crop shows a person's upper or lower half, as truncated people are seen.
+
+As the HRNet repository trains COCO (leoxiaobin/deep-high-resolution-net.pytorch, MIT), after the Megvii entry of the
+COCO 2018 keypoint challenge. How this differs: the halves follow from the names of the keypoints, so any skeleton of a
+body has them.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from poseglass.core.boxes import fit_aspect
+from poseglass.core.skeleton import Skeleton
+
+LOWER_WORDS = ("hip", "knee", "ankle", "pelvis", "heel", "toe", "foot")
+"""A keypoint whose name holds one of these is of the lower half; all others are of the upper half."""
+
+
+@dataclass(frozen=True, slots=True)
+class HalfBody:
+    """Choose a half of a person's known keypoints, and a box around it.
+
+    Args:
+        probability: Share of the people with enough keypoints whose crop shows a half.
+        more_than: A person needs more known keypoints than this.
+        upper_probability: Share of those that show the upper half. The original draws ``randn() < 0.5``, which is
+            0.69 and not a half.
+        padding: The box around the half is grown to the crop's aspect, then by this factor.
+
+    Raises:
+        ValueError: A probability outside 0 to 1, a count below 0, or a padding that is not positive.
+    """
+
+    probability: float = 0.3
+    more_than: int = 8
+    upper_probability: float = 0.69
+    padding: float = 1.5
+
+    def __post_init__(self) -> None:
+        for name in ("probability", "upper_probability"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"HalfBody.{name} must be within 0 and 1, got {getattr(self, name)}.")
+        if self.more_than < 0 or not self.padding > 0:
+            raise ValueError(f"HalfBody needs more_than >= 0 and padding > 0, got {self.more_than} and {self.padding}.")
+
+    def draw(
+        self, xy: np.ndarray, known: np.ndarray, skeleton: Skeleton, aspect: float, rng: np.random.Generator
+    ) -> np.ndarray | None:
+        """Return the box of a half, or None where the whole person is to be shown.
+
+        Args:
+            xy: ``(K, 2)``, pixels.
+            known: ``(K,)`` bool.
+            skeleton: Whose names tell the halves apart.
+            aspect: Width over height of the crop.
+            rng: Two numbers are drawn whatever comes of them, so that other draws do not hang on the labels.
+
+        Returns:
+            ``(4,)`` x0 y0 x1 y1 in the pixels of ``xy``, about the mean of the half's keypoints.
+        """
+        wanted, upper_first = rng.random() < self.probability, rng.random() < self.upper_probability
+        if not wanted or known.sum() <= self.more_than:
+            return None
+        lower = np.array([any(word in name for word in LOWER_WORDS) for name in skeleton.keypoints])
+        halves = [known & ~lower, known & lower]
+        if not upper_first or halves[0].sum() <= 2:
+            halves.reverse()
+        chosen = next((half for half in halves if half.sum() > 2), None)
+        if chosen is None:
+            return None
+        points = xy[chosen].astype(np.float64)
+        center, half_wh = points.mean(0), np.maximum(np.ptp(points, axis=0) / 2, 1.0)
+        return fit_aspect(np.concatenate([center - half_wh, center + half_wh]), aspect, padding=self.padding)
