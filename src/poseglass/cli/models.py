@@ -27,6 +27,10 @@ USUAL_SIZE_WH: dict[str, tuple[int, int]] = {
     "hg8": (256, 256),
     "hg1_light": (64, 64),
     "hg2_light": (128, 128),
+    "unet_full": (128, 128),
+    "unet_light": (128, 128),
+    "mobile_pose_small": (128, 128),
+    "mobile_pose_large": (128, 128),
 }
 """Input at which a network is usually trained; 256 x 256 for one that is not listed."""
 
