@@ -23,14 +23,12 @@ SMALL_ROWS = (
     "3 16 16 se re 2, 3 72 24 - re 2, 3 88 24 - re 1, 5 96 40 se hs 2, 5 240 40 se hs 1, 5 240 40 se hs 1, "
     "5 120 48 se hs 1, 5 144 48 se hs 1, 5 288 96 se hs 2, 5 576 96 se hs 1, 5 576 96 se hs 1"
 )
-"""Of the public networks: kernel, channels inside, channels of the output, squeeze-and-excitation, activation, stride."""
+"""Of the public network: kernel, channels inside, channels made, squeeze-and-excitation, activation, stride."""
 
 BLOCKS = {
     "dli14": [f"features.{i}.conv" for i in range(1, 12)],
     "torchvision": [f"features.{i}.block" for i in range(1, 12)],
-    "timm": [
-        f"blocks.{place}" for place in ["0.0", "1.0", "1.1", "2.0", "2.1", "2.2", "3.0", "3.1", "4.0", "4.1", "4.2"]
-    ],
+    "timm": [f"blocks.{stage}.{i}" for stage, count in enumerate((1, 2, 3, 2, 3)) for i in range(count)],
 }
 
 
