@@ -6,21 +6,31 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
 from poseglass.cli.models import USUAL_SIZE_WH, models
 from poseglass.core.card import InputSpec, WeightCard
 from poseglass.core.skeletons import LSP14
 from poseglass.estimators.load import SHIPPED_FOLDER
 from poseglass.estimators.weights import CheckpointError, save_weights
+from poseglass.necks import NECKS
 from poseglass.networks import NETWORKS
 from poseglass.networks.stacked_hourglass import hg1_light
 
 models_module = importlib.import_module("poseglass.cli.models")  # the package's attribute is the function
 
+FEW = ("stacked_hourglass", "hg1_light", "hg1", "hg2", "mobile_pose_small", "unet", "unet_light")
+
 
 @pytest.fixture(autouse=True)
 def _wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "160")
+
+
+@pytest.fixture(autouse=True)
+def _few_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few networks stand for all, which takes many seconds; the first test lists all."""
+    monkeypatch.setattr(models_module, "NETWORKS", {name: NETWORKS[name] for name in FEW})
 
 
 @pytest.fixture
@@ -47,29 +57,28 @@ def run_json(capsys: pytest.CaptureFixture[str], **options: object) -> dict:
     return json.loads(capsys.readouterr().out)
 
 
-def test_every_network_is_listed_with_its_figures(capsys: pytest.CaptureFixture[str]) -> None:
-    models()
-    output = capsys.readouterr().out
-    for name in NETWORKS:
-        assert f"\n {name} " in output
-    for text in ("6,570,400", "8.335 G", "256 x 256", "27.440 G", "128 x 128", "takes num_stacks=8, width=256"):
-        assert text in output
-
-
-def test_nothing_is_cut_in_a_narrow_terminal(capsys, weights: Path, monkeypatch) -> None:
+def test_every_network_is_listed_with_its_figures_and_nothing_is_cut_in_a_narrow_terminal(
+    capsys: pytest.CaptureFixture[str], weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models_module, "NETWORKS", NETWORKS)
     monkeypatch.setenv("COLUMNS", "80")
     models()
     output = capsys.readouterr().out
     assert "…" not in output
+    for name in NETWORKS:
+        assert f"\n {name} " in output
+    for text in ("6,570,400", "8.335 G", "256 x 256", "27.440 G", "128 x 128", "num_stacks=8, width=256"):
+        assert text in output
     assert "terms: terms [of] ours" in " ".join(output.split())
 
 
 def test_json_holds_the_numbers(capsys: pytest.CaptureFixture[str], weights: Path) -> None:
     document = run_json(capsys)
     rows = {row["name"]: row for row in document["networks"]}
-    assert list(rows) == list(NETWORKS)
+    assert list(rows) == list(FEW)
     assert rows["hg2"] == {
         "name": "hg2",
+        "family": "stacked_hourglass",
         "options": ["stem=newell"],
         "generic": False,
         "size_wh": [256, 256],
@@ -135,6 +144,53 @@ def test_no_weights_are_said(capsys: pytest.CaptureFixture[str], monkeypatch: py
     monkeypatch.setattr(models_module, "shipped", dict)
     models()
     assert "No weights ship with this installation" in capsys.readouterr().out
+
+
+def test_families_stand_together_from_small_to_large(capsys: pytest.CaptureFixture[str]) -> None:
+    models(names=["hg2", "unet_light", "hg1_light", "mobile_pose_small", "hg1", "unet"])
+    output = capsys.readouterr().out
+    first = [line.split()[0] for line in output.splitlines() if line.strip()]
+    built = ["hg1_light", "hg1", "hg2", "unet_light", "mobile_pose_small"]
+    assert [word for word in first if word in built] == built
+    assert output.index("hg2") < output.index("\n unet ") < output.index("unet_light")  # heading, then member
+
+
+def test_a_long_name_and_a_network_without_a_stride_fit_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    sized = {"size_wh": (192, 256), "parameters": 194_811_124, "multiply_adds": 350_478_663_680}
+    rows = [
+        models_module.NetworkRow("a_network_of_a_very_long_name_384x288", "paper", [], generic=False, **sized),
+        models_module.NetworkRow("a_family", "paper", [f"argument_{i}=8" for i in range(12)], generic=True),
+    ]
+    models_module.print_networks(rows, 17, Console(width=80))
+    output = capsys.readouterr().out
+    assert "…" not in output
+    assert max(map(len, output.splitlines())) <= 80
+    for text in ("194,811,124", "350.479 G", "192 x 256", "argument_0=8", "argument_11=8"):
+        assert text in output
+
+
+def test_a_stride_that_is_not_one_number_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Several(torch.nn.Conv2d):
+        """A network whose maps are of two strides."""
+
+        stride: tuple[int, int]  # type: ignore[assignment]
+
+    def several(num_keypoints: int) -> torch.nn.Module:
+        return Several(3, num_keypoints, 1, stride=(2, 4))
+
+    monkeypatch.setattr(models_module, "NETWORKS", {"several": several})
+    row = models_module.network_row("several", 2, (64, 64), [])
+    assert (row.stride, row.divisor, row.multiply_adds) == (None, None, 3 * 2 * 32 * 16)
+    monkeypatch.setattr(models_module, "NETWORKS", {"several": Several})
+    assert models_module.network_row("several", 2, None, []).stride is None
+
+
+def test_parts_of_a_composed_network_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    models()
+    output = capsys.readouterr().out
+    for text in ("mobilenet_v3_small, mobilenet_v3_large", "fpn, unet", "heatmap"):
+        assert text in output
+    assert run_json(capsys, names=["hg1_light"])["parts"]["neck"] == list(NECKS)
 
 
 def test_usual_sizes_are_of_networks_that_exist() -> None:

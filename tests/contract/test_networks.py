@@ -23,12 +23,27 @@ STATED: dict[str, tuple[int, int, str]] = {
     "hg8": (25_434_112, 2526, "9d762c9e19b305f3"),
     "hg1_light": (180_400, 314, "d928830771fae858"),
     "hg2_light": (2_078_032, 558, "3925991526bbef9a"),
+    "unet": (31_038_608, 118, "2a17a36bbbcd7738"),
+    "unet_full": (31_038_608, 118, "2a17a36bbbcd7738"),
+    "unet_light": (4_375_216, 104, "a6633970405f0930"),
+    "mobile_pose_small": (898_808, 314, "2241d902e0922641"),
+    "mobile_pose_large": (2_915_152, 382, "3546523f9365e709"),
+    "composed": (279_800, 252, "5a7fa51bfc5a6429"),
 }
-"""At 16 keypoints, as built without further arguments: parameters, entries in the state dict, and the start of the
-SHA-256 of their names, shapes and dtypes. Weights in the world depend on those: where one changes on purpose, an
-importer for the old names belongs to the change."""
+"""At 16 keypoints, as built without further arguments (or with ``REQUIRED``): parameters, entries in the state dict,
+and the start of the SHA-256 of their names, shapes and dtypes. Weights in the world depend on those: where one changes
+on purpose, an importer for the old names belongs to the change."""
 
-SMALL: dict[str, dict[str, Any]] = {"stacked_hourglass": {"num_stacks": 2, "width": 16, "depth": 2, "num_blocks": 2}}
+REQUIRED: dict[str, dict[str, Any]] = {
+    "composed": {"backbone": {"name": "mobilenet_v3_small", "width": 0.5}, "neck": {"name": "fpn", "width": 16}},
+}
+"""Arguments that a generic family cannot be built without."""
+
+SMALL: dict[str, dict[str, Any]] = {
+    "stacked_hourglass": {"num_stacks": 2, "width": 16, "depth": 2, "num_blocks": 2},
+    "unet": {"width": 8, "depth": 2, "stem_stride": 2},
+    **REQUIRED,
+}
 """Arguments that make a small member of a generic family, for what takes arithmetic."""
 
 
@@ -56,7 +71,7 @@ def _divisor(network: nn.Module) -> int:
 
 def _on_meta(name: str) -> nn.Module:
     with torch.device("meta"):
-        return build(NETWORKS, name, num_keypoints=K)
+        return build(NETWORKS, name, num_keypoints=K, **REQUIRED.get(name, {}))
 
 
 def test_every_name_has_its_figures_stated() -> None:
@@ -74,8 +89,9 @@ def test_a_count_in_the_docstring_is_right(name: str) -> None:
     text = inspect.getdoc(NETWORKS[name]) or ""
     for count in re.findall(r"([\d,]{7,}) parameters at 16 keypoints", text):
         assert int(count.replace(",", "")) == STATED[name][0]
-    for giga in re.findall(r"([\d.]+) G multiply-adds at 256 x 256", text):
-        assert f"{multiply_adds(_on_meta(name), (256, 256)) / 1e9:.3f}" == giga
+    for figure, unit, width, height in re.findall(r"([\d.]+) ([GM]) multiply-adds at (\d+) x (\d+)", text):
+        count = multiply_adds(_on_meta(name), (int(width), int(height)))
+        assert (f"{count / 1e9:.3f}" if unit == "G" else f"{count / 1e6:.1f}") == figure
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -144,7 +160,7 @@ def test_a_size_that_does_not_divide_is_refused_with_sizes_that_do(network: nn.M
     assert multiply_adds(network, (divisor, divisor)) > 0  # what was offered last
 
 
-@pytest.mark.parametrize("name", ["hg1_light", "hg2_light"])
+@pytest.mark.parametrize("name", ["hg1_light", "hg2_light", "unet_light", "mobile_pose_small"])
 def test_the_same_seed_makes_the_same_network(name: str) -> None:
     states = []
     for _ in range(2):
@@ -153,7 +169,7 @@ def test_the_same_seed_makes_the_same_network(name: str) -> None:
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
-@pytest.mark.parametrize("name", ["hg1_light"])
+@pytest.mark.parametrize("name", ["hg1_light", "unet_light", "mobile_pose_small"])
 def test_a_few_steps_lower_the_loss(name: str) -> None:
     torch.manual_seed(0)
     network = build(NETWORKS, name, num_keypoints=2).train()

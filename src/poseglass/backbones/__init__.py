@@ -5,6 +5,8 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from poseglass.backbones.mobilenet_v3 import mobilenet_v3_large, mobilenet_v3_small
+
 
 class Backbone(Protocol):
     """What every backbone has; any neck fits any backbone through it.
@@ -24,4 +26,7 @@ class Backbone(Protocol):
         ...
 
 
-BACKBONES: dict[str, Callable[..., nn.Module]] = {}
+BACKBONES: dict[str, Callable[..., nn.Module]] = {
+    "mobilenet_v3_small": mobilenet_v3_small,
+    "mobilenet_v3_large": mobilenet_v3_large,
+}

@@ -13,10 +13,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from poseglass.backbones import BACKBONES
 from poseglass.core.card import WeightCard
 from poseglass.core.table import lookup
 from poseglass.estimators.load import shipped
 from poseglass.estimators.weights import card_network, read_card
+from poseglass.heads import HEADS
+from poseglass.necks import NECKS
 from poseglass.networks import NETWORKS
 from poseglass.networks.cost import latency_ms, multiply_adds, parameters
 
@@ -27,8 +30,14 @@ USUAL_SIZE_WH: dict[str, tuple[int, int]] = {
     "hg8": (256, 256),
     "hg1_light": (64, 64),
     "hg2_light": (128, 128),
+    "unet_full": (128, 128),
+    "unet_light": (128, 128),
+    "mobile_pose_small": (128, 128),
+    "mobile_pose_large": (128, 128),
 }
 """Input at which a network is usually trained; 256 x 256 for one that is not listed."""
+
+PARTS: dict[str, dict[str, Any]] = {"backbone": BACKBONES, "neck": NECKS, "head": HEADS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +77,20 @@ class NetworkRow:
 
     Args:
         name: In ``NETWORKS``.
+        family: File that it is in, "stacked_hourglass": one paper, one file.
         options: Arguments beside ``num_keypoints``, as they are typed: ``"width=160"``.
         generic: The constructor of a family: its figures depend on the arguments, so it has none here.
         size_wh: Input that the figures are for, pixels.
         parameters: Learnable numbers.
         multiply_adds: Of one image of that size.
-        stride: Input pixels per heatmap pixel.
+        stride: Input pixels per heatmap pixel, where that is one number.
         divisor: Both sides of an input must divide by it.
         latency_ms: Median time of one image here, where it was measured.
         weights: Names of shipped weights of this network.
     """
 
     name: str
+    family: str
     options: list[str]
     generic: bool
     size_wh: tuple[int, int] | None = None
@@ -111,6 +122,7 @@ def models(
         document = {
             "keypoints": keypoints,
             "networks": [asdict(row) for row in rows],
+            "parts": {name: list(table) for name, table in PARTS.items()},
             "weights": [asdict(row) for row in weights if not names or row.network.get("name") in names],
         }
         if measure:
@@ -120,6 +132,7 @@ def models(
         return
     print_networks(rows, keypoints, Console())
     if not names:
+        print_parts(Console())
         print_weights(weights, Console())
 
 
@@ -144,20 +157,22 @@ def network_row(
         if option != "num_keypoints"
     ]
     own = [row.name for row in weights if row.network.get("name") == name]
+    family = maker.__module__.rpartition(".")[2]
     if isinstance(maker, type):
-        return NetworkRow(name, options, generic=True, stride=getattr(maker, "stride", None), weights=own)
+        return NetworkRow(name, family, options, generic=True, stride=_whole(maker, "stride"), weights=own)
     at_wh = size_wh or USUAL_SIZE_WH.get(name, (256, 256))
     with torch.device("cpu" if measure else "meta"):
         network = maker(num_keypoints)
     return NetworkRow(
         name,
+        family,
         options,
         generic=False,
         size_wh=at_wh,
         parameters=parameters(network),
         multiply_adds=multiply_adds(network, at_wh),
-        stride=getattr(network, "stride", None),
-        divisor=getattr(network, "divisor", None),
+        stride=_whole(network, "stride"),
+        divisor=_whole(network, "divisor"),
         latency_ms=latency_ms(network, at_wh, repeats=9) if measure else None,
         weights=own,
     )
@@ -187,32 +202,43 @@ def weights_row(name: str, card: WeightCard, size_bytes: int) -> WeightsRow:
 
 
 def print_networks(rows: list[NetworkRow], num_keypoints: int, console: Console) -> None:
-    """Print the table of networks."""
+    """Print the table of networks by family, each from small to large; below it what can be built with arguments."""
     timed = any(row.latency_ms is not None for row in rows)
     table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("network", no_wrap=True)
-    for column in ("parameters", "multiply-adds", "input", "stride", "divisor", *(["ms here"] if timed else [])):
+    table.add_column("network", overflow="fold")
+    for column in ("parameters", "multiply-adds", "input w x h", "stride", "divisor", *(["ms here"] if timed else [])):
         table.add_column(column, justify="right", no_wrap=True)
+    families: dict[str, list[NetworkRow]] = {}
     for row in rows:
-        blank = ["as built", "", "", str(row.stride or ""), ""] if row.generic else []
-        figures = blank or [
-            f"{row.parameters:,}",
-            _giga(row.multiply_adds or 0),
-            "" if row.size_wh is None else f"{row.size_wh[0]} x {row.size_wh[1]}",
-            str(row.stride or ""),
-            str(row.divisor or ""),
-        ]
-        if timed:
-            figures.append("" if row.latency_ms is None else f"{row.latency_ms:.1f}")
-        table.add_row(row.name, *figures)
-    console.print(table)
-    for row in rows:
-        if row.generic:
-            console.print(f"{row.name} takes {', '.join(row.options)}", markup=False, highlight=False)
+        if not row.generic:
+            families.setdefault(row.family, []).append(row)
+    for family, members in families.items():
+        table.add_row(f"[bold]{escape(family.replace('_', ' '))}[/bold]")
+        for row in sorted(members, key=lambda row: row.parameters or 0):
+            figures = [
+                f"{row.parameters:,}",
+                _giga(row.multiply_adds or 0),
+                "" if row.size_wh is None else f"{row.size_wh[0]} x {row.size_wh[1]}",
+                str(row.stride or ""),
+                str(row.divisor or ""),
+            ]
+            if timed:
+                figures.append("" if row.latency_ms is None else f"{row.latency_ms:.1f}")
+            table.add_row(escape(row.name), *figures)
+    if families:
+        console.print(table)
+    generic = [row for row in rows if row.generic]
+    if generic:
+        _print_lists({row.name: row.options for row in generic}, ("family", "takes"), console)
     note = f"At {num_keypoints} keypoints and batch 1; sides of an input must divide by the divisor."
     if timed:
         note += f" Measured: float32, PyTorch {torch.__version__}, {torch.get_num_threads()} threads."
     console.print(f"[dim]{note}[/dim]", highlight=False)
+
+
+def print_parts(console: Console) -> None:
+    """Print the names that a composed network is put together from."""
+    _print_lists({name: list(table) for name, table in PARTS.items()}, ("part", "of a composed network"), console)
 
 
 def print_weights(rows: list[WeightsRow], console: Console) -> None:
@@ -245,6 +271,22 @@ def print_weights(rows: list[WeightsRow], console: Console) -> None:
             f"terms: {row.license or 'not stated'}",
         ]
         console.print(f"{row.name}: {'; '.join(part for part in said if part)}", markup=False, highlight=False)
+
+
+def _print_lists(lists: dict[str, list[str]], header: tuple[str, str], console: Console) -> None:
+    """Print names, each with a list beside it that may take several lines."""
+    table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in header:
+        table.add_column(column, overflow="fold")
+    for name, entries in lists.items():
+        table.add_row(escape(name), escape(", ".join(entries)))
+    console.print(table)
+
+
+def _whole(thing: Any, attribute: str) -> int | None:
+    """Return a whole number that a network states; None where it has none, or more than one."""
+    value = getattr(thing, attribute, None)
+    return value if isinstance(value, int) else None
 
 
 def _giga(count: int) -> str:

@@ -1,16 +1,16 @@
-"""Which images a network takes: three channels, and sides that its strides divide."""
+"""Which images a network takes: three channels (RGB) mostly, and sides that its strides divide."""
 
 from torch import Tensor
 
 
-def check_input(images: Tensor, divisor: int) -> None:
-    """Raise unless images are ``(B, 3, H, W)`` with sides that divide by ``divisor``.
+def check_input(images: Tensor, divisor: int, channels: int = 3) -> None:
+    """Raise unless images are ``(B, channels, H, W)`` with sides that divide by ``divisor``.
 
     Raises:
         ValueError: They are not; sizes that would do are named.
     """
-    if images.ndim != 4 or images.shape[1] != 3:
-        raise ValueError(f"A network takes images of shape (B, 3, H, W), got {tuple(images.shape)}.")
+    if images.ndim != 4 or images.shape[1] != channels:
+        raise ValueError(f"A network takes images of shape (B, {channels}, H, W), got {tuple(images.shape)}.")
     height, width = images.shape[-2:]
     if height % divisor or width % divisor or not height or not width:
         near = [f"{w} x {h}" for w, h in _sizes_near(width, height, divisor)]

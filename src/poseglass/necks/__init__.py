@@ -5,6 +5,10 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from poseglass.necks.fpn import FPN
+from poseglass.necks.unet import UNetNeck
+from poseglass.necks.upsample import Upsample
+
 
 class Neck(Protocol):
     """What every neck has. Its constructor takes a backbone's ``channels`` and ``strides`` first.
@@ -22,4 +26,8 @@ class Neck(Protocol):
         ...
 
 
-NECKS: dict[str, Callable[..., nn.Module]] = {}
+NECKS: dict[str, Callable[..., nn.Module]] = {
+    "upsample": Upsample,
+    "fpn": FPN,
+    "unet": UNetNeck,
+}

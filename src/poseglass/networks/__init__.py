@@ -4,7 +4,10 @@ from collections.abc import Callable
 
 from torch import nn
 
+from poseglass.networks.compose import ComposedNetwork
+from poseglass.networks.mobile_pose import mobile_pose_large, mobile_pose_small
 from poseglass.networks.stacked_hourglass import StackedHourglass, hg1, hg1_light, hg2, hg2_light, hg4, hg8
+from poseglass.networks.unet import UNet, unet_full, unet_light
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "stacked_hourglass": StackedHourglass,
@@ -14,4 +17,10 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "hg8": hg8,
     "hg1_light": hg1_light,
     "hg2_light": hg2_light,
+    "unet": UNet,
+    "unet_full": unet_full,
+    "unet_light": unet_light,
+    "mobile_pose_small": mobile_pose_small,
+    "mobile_pose_large": mobile_pose_large,
+    "composed": ComposedNetwork,
 }

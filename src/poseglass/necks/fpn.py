@@ -1,0 +1,63 @@
+"""Feature Pyramid Network: 1x1 laterals, added on the way from the coarsest level up.
+
+Lin et al., "Feature Pyramid Networks for Object Detection", CVPR 2017, https://arxiv.org/abs/1612.03144. Written from
+the paper.
+
+How this differs from the paper: a detector reads every level and shares one head among them; keypoints are read off
+the finest level that is used, so only that one is smoothed. One level of an hourglass does the same with residuals in
+place of the laterals, and one more on the way up: ``tests/necks`` turns either into the other.
+"""
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from poseglass.layers.pyramid import levels_from
+
+
+class FPN(nn.Module):
+    """Top-down by addition.
+
+    Args:
+        channels: Of the backbone's levels, finest first.
+        strides: Of those levels.
+        width: Channels of every map inside.
+        out_stride: Of the finest level that is used; finer ones are left out.
+        norm: Whether batch norm and ReLU follow the smoothing. A detector's heads bring their own; one 1x1 convolution
+            to heatmaps does not, and nothing else in this neck bends.
+
+    Attributes:
+        out_channels: ``width``.
+        out_stride: As given.
+
+    Raises:
+        ValueError: No level has stride ``out_stride``.
+
+    Source:
+        Lin et al. 2017, section 3. Upsampling is nearest-neighbour.
+    """
+
+    def __init__(
+        self,
+        channels: tuple[int, ...],
+        strides: tuple[int, ...],
+        *,
+        width: int = 256,
+        out_stride: int = 4,
+        norm: bool = False,
+    ) -> None:
+        super().__init__()
+        self._first, self._factors = levels_from(strides, out_stride, "FPN")
+        self.out_channels, self.out_stride = width, out_stride
+        self.laterals = nn.ModuleList(nn.Conv2d(count, width, 1) for count in channels[self._first :])
+        self.smoothing = nn.Conv2d(width, width, 3, padding=1)
+        self.norm = nn.BatchNorm2d(width) if norm else None
+
+    def forward(self, levels: list[Tensor]) -> Tensor:
+        """Map a backbone's levels, finest first, to ``(B, width, H / out_stride, W / out_stride)``."""
+        used = levels[self._first :]
+        features = self.laterals[-1](used[-1])
+        for i in reversed(range(len(self._factors))):
+            features = functional.interpolate(features, scale_factor=float(self._factors[i]), mode="nearest")
+            features = self.laterals[i](used[i]) + features
+        features = self.smoothing(features)
+        return features if self.norm is None else functional.relu(self.norm(features), inplace=True)

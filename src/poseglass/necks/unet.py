@@ -1,0 +1,65 @@
+"""U-Net's way up over any backbone: upsample, concatenate the level of that size, convolve twice.
+
+Ronneberger, Fischer, Brox, "U-Net: Convolutional Networks for Biomedical Image Segmentation", MICCAI 2015,
+https://arxiv.org/abs/1505.04597. The network of the paper itself is ``networks/unet.py``.
+
+How this differs from the paper: the levels are a backbone's, the width is the same at every level, upsampling is
+nearest-neighbour where the paper learns a transposed convolution, convolutions are padded and have batch norm.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from poseglass.layers.conv_norm import ConvNorm, SeparableConvNorm
+from poseglass.layers.pyramid import levels_from
+
+
+class UNetNeck(nn.Module):
+    """Top-down by concatenation.
+
+    Args:
+        channels: Of the backbone's levels, finest first.
+        strides: Of those levels.
+        width: Channels of every map inside.
+        out_stride: Of the finest level that is used; finer ones are left out.
+        separable: Whether the 3x3 convolutions are separable: about an eighth of the arithmetic.
+
+    Attributes:
+        out_channels: ``width``.
+        out_stride: As given.
+
+    Raises:
+        ValueError: No level has stride ``out_stride``.
+
+    Source:
+        Ronneberger et al. 2015, section 2.
+    """
+
+    def __init__(
+        self,
+        channels: tuple[int, ...],
+        strides: tuple[int, ...],
+        *,
+        width: int = 256,
+        out_stride: int = 4,
+        separable: bool = False,
+    ) -> None:
+        super().__init__()
+        self._first, self._factors = levels_from(strides, out_stride, "UNetNeck")
+        self.out_channels, self.out_stride = width, out_stride
+        used = channels[self._first :]
+        conv = SeparableConvNorm if separable else ConvNorm
+        self.coarsest = ConvNorm(used[-1], width, 1)
+        self.merges = nn.ModuleList(
+            nn.Sequential(conv(width + count, width), conv(width, width)) for count in used[:-1]
+        )
+
+    def forward(self, levels: list[Tensor]) -> Tensor:
+        """Map a backbone's levels, finest first, to ``(B, width, H / out_stride, W / out_stride)``."""
+        used = levels[self._first :]
+        features = self.coarsest(used[-1])
+        for i in reversed(range(len(self._factors))):
+            features = functional.interpolate(features, scale_factor=float(self._factors[i]), mode="nearest")
+            features = self.merges[i](torch.cat([used[i], features], dim=1))
+        return features
