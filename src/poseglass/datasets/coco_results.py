@@ -1,8 +1,8 @@
 """COCO's result files: a list of boxes or poses that somebody found, with scores.
 
-The format: https://cocodataset.org/#format-results. A detector's file has ``image_id``, ``category_id``, ``bbox`` (x, y,
-width, height) and ``score`` in each record; one of poses has ``keypoints``, and maybe no ``bbox``: then the box around
-the keypoints stands for it.
+The format: https://cocodataset.org/#format-results. A detector's file has ``image_id``, ``category_id``, ``bbox``
+(x, y, width, height) and ``score`` in each record; one of poses has ``keypoints``, and maybe no ``bbox``: then the box
+around the keypoints stands for it.
 """
 
 from collections.abc import Collection
