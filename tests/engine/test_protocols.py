@@ -473,3 +473,9 @@ def test_head_factor(head_factor):
     people = replace(people, extra={"head_px": np.full(len(people), 10.0)})
     _, truth = MpiiProtocol(head_factor=head_factor).compared(people, people)
     np.testing.assert_allclose(truth.extra["head_px"], 10.0 * head_factor / 0.6)
+
+
+def test_mpii_without_head_sizes_says_so(two):
+    estimator, _ = estimator_of(COCO17, (32, 32))
+    with pytest.raises(ValueError, match=r"labels have no head boxes .* give --set data.head_boxes="):
+        MpiiProtocol(left_out=()).evaluate(estimator, two)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from poseglass.core.boxes import around, xywh_to_xyxy
+from poseglass.core.boxes import around
 from poseglass.datasets.json_file import finite_number, read_json, shortened, whole_number
 
 MAX_RESULTS = 20_000_000
@@ -133,7 +133,7 @@ def _box(where: str, record: dict[str, Any]) -> list[float]:
         if len(numbers) == 4 and all(v is not None and abs(v) < 1e9 for v in numbers):
             x, y, width, height = (float(v) for v in numbers if v is not None)
             if width > 0 and height > 0:
-                return xywh_to_xyxy(np.array([x, y, width, height])).tolist()
+                return [x, y, x + width, y + height]
         raise ValueError(
             f"{where}: 'bbox' must be x, y, width and height in pixels, both sides above 0, {_got(record, 'bbox')}."
         )

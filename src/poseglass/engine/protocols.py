@@ -121,8 +121,8 @@ class CocoProtocol:
             on_image: Called after each image, for a progress bar.
 
         Returns:
-            All images by ascending id. ``predicted`` are the poses that were kept, best first; ``box_score`` is the
-            score of the pose.
+            All images by ascending id, no table. ``predicted`` are the poses that were kept, best first, whatever people there
+            are in ``truth``; ``box_score`` is the score of the pose.
 
         Raises:
             ValueError: The weights lack a keypoint of the labels; labels lack sigmas or areas; detections are of other
@@ -158,8 +158,8 @@ class CocoProtocol:
             if on_image is not None:
                 on_image()
         return Evaluation(
-            dataset.skeleton, order, predicted, [people[i] for i in order], [dataset.source(i) for i in order],
-            metric.compute(), metric.table(),
+            dataset.skeleton, order, predicted, [people_to_judge(people[i]) for i in order],
+            [dataset.source(i) for i in order], metric.compute(), {},
         )  # fmt: skip
 
     def _scaled(self, people: Instances) -> Instances:
@@ -329,8 +329,7 @@ class MpiiProtocol:
             on_image: Called after each image, for a progress bar.
 
         Raises:
-            ValueError: The weights lack a keypoint of the labels, or nobody is labelled.
-            LookupError: The labels have no head sizes.
+            ValueError: The weights lack a keypoint of the labels, nobody is labelled, or labels have no head sizes.
         """
         check_keypoints(estimator, dataset.skeleton)
         estimator = _with(estimator, self.flip_test, 1.0)
@@ -345,6 +344,11 @@ class MpiiProtocol:
             raise ValueError(
                 f"None of the {len(dataset)} images has a labelled person: nothing to evaluate. MPII's own test people "
                 "are not labelled; take the validation people."
+            )
+        if any("head_px" not in people.extra for people in truth):
+            raise ValueError(
+                "PCKh divides by the size of the head, and these labels have no head boxes (extra['head_px']). For "
+                "MPII's validation people give --set data.head_boxes=detections_our_format.mat."
             )
         metric = self.metric()
 
