@@ -121,8 +121,8 @@ class CocoProtocol:
             on_image: Called after each image, for a progress bar.
 
         Returns:
-            All images by ascending id, no table. ``predicted`` are the poses that were kept, best first, whatever people there
-            are in ``truth``; ``box_score`` is the score of the pose.
+            All images by ascending id, no table. ``predicted`` are the poses that were kept, best first, however many
+            there are in ``truth``; ``box_score`` is the score of the pose.
 
         Raises:
             ValueError: The weights lack a keypoint of the labels; labels lack sigmas or areas; detections are of other
