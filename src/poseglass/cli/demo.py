@@ -34,7 +34,7 @@ def demo(
     estimator = load(weights, flip_test=True)
     if image:
         paths = list_pictures(image)
-        failed = write_poses(estimator, read_pictures(paths, None), out, console, heatmaps=True)
+        failed = write_poses(estimator, read_pictures(paths, [None] * len(paths)), out, console, heatmaps=True)
         if failed:
             raise ValueError(" ".join(failed))
     else:

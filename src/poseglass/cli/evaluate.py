@@ -13,8 +13,10 @@ from rich.table import Table
 from poseglass.cli.read_data import FORMATS, read_data
 from poseglass.core.card import WeightCard
 from poseglass.core.image import write_bytes
+from poseglass.core.table import lookup
 from poseglass.engine.assemble import choose_device, make
 from poseglass.engine.evaluate import Evaluation, evaluate
+from poseglass.engine.protocols import PROTOCOLS
 from poseglass.engine.recipe import Recipe, RecipeError, apply_override
 from poseglass.estimators.load import DEFAULT, load
 from poseglass.metrics import METRICS
@@ -25,8 +27,11 @@ def evaluate_weights(
     data: Annotated[Path, typer.Argument(help="A COCO JSON, or the path of a set in --format.")],
     weights: Annotated[str, typer.Option(help="A name that ships, or a .safetensors file.")] = DEFAULT,
     format: Annotated[
-        str, typer.Option("--format", help=f"How DATA is written: {', '.join(sorted(FORMATS))}.")
-    ] = "coco",
+        str | None,
+        typer.Option(
+            "--format", help=f"How DATA is written: {', '.join(sorted(FORMATS))}. Else as --protocol, or coco."
+        ),
+    ] = None,
     images: Annotated[
         Path | None, typer.Option("--images", help="Folder of the pictures, if not beside the labels.")
     ] = None,
@@ -36,6 +41,13 @@ def evaluate_weights(
             "--metric",
             help=f"One of {', '.join(METRICS)}. May be repeated. Unless given, what the weights were trained by.",
         ),
+    ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option("--protocol", help=f"Follow a published test protocol: {', '.join(PROTOCOLS)}."),
+    ] = None,
+    detections: Annotated[
+        Path | None, typer.Option("--detections", help="COCO results whose boxes --protocol coco starts from.")
     ] = None,
     normaliser: Annotated[
         str | None, typer.Option(help="What PCK divides errors by: torso (the default), head, box_diagonal, ...")
@@ -48,7 +60,8 @@ def evaluate_weights(
         list[str] | None,
         typer.Option(
             "--set",
-            help="A reader's or metric's own argument: --set data.split=val, --set pckh.left_out=[]. May be repeated.",
+            help="An argument of the reader, a metric or the protocol: --set data.split=val, --set pckh.left_out=[], "
+            "--set protocol.nms=soft. May be repeated.",
         ),
     ] = None,
     flip_test: Annotated[
@@ -59,16 +72,30 @@ def evaluate_weights(
     report: Annotated[Path | None, typer.Option("--report", help="Write an .html report for offline reading.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
 ) -> None:
-    """Measure weights on labelled people, from the annotations' boxes, in source pixels."""
+    """Measure weights on labelled people in source pixels: from the annotations' boxes, or as a protocol says."""
     console = Console()
     for file in (json_file, report):
         if file is not None and not file.parent.is_dir():
             raise FileNotFoundError(f"Cannot write {file}: no folder {file.parent}. Make it first.")
+    if detections is not None and protocol != "coco":
+        raise ValueError("--detections gives boxes to --protocol coco; add it, or leave --detections out.")
+    if report is not None and protocol == "coco":
+        raise ValueError("--report compares row by row, and --protocol coco keeps poses of its own; use --json.")
+    if protocol is not None and (metric or normaliser or limit or strict):
+        raise ValueError(
+            "--protocol says what is measured; leave --metric, --normaliser, --limit and --strict out, and change its "
+            "own options: --set protocol.KEY=VALUE."
+        )
     estimator = load(weights, flip_test=flip_test, device=choose_device(device), size_wh=(size, size) if size else None)
     parts: list[dict[str, Any]] = []
-    if metric is None and normaliser is None and limit is None and not strict:
+    followed: dict[str, Any] = {"name": protocol, "flip_test": flip_test}
+    if detections is not None:
+        followed["detections"] = detections
+    if protocol is not None:
+        lookup(PROTOCOLS, protocol, kind="protocol")
+    elif metric is None and normaliser is None and limit is None and not strict:
         parts = recipe_metrics(estimator.card)
-    if not parts:
+    if not parts and protocol is None:
         more: dict[str, Any] = {"comparator": "<" if strict else "<="}
         known = {
             "pck": {"normaliser": normaliser or "torso", "limits": tuple(limit or (0.2, 0.1)), **more},
@@ -76,30 +103,41 @@ def evaluate_weights(
         }
         parts = [{"name": name, **known.get(name, {})} for name in metric or ["pck"]]
     tables: dict[str, dict[str, Any]] = {"data": {}} | {part["name"]: part for part in reversed(parts)}
+    if protocol is not None:
+        tables["protocol"] = followed
     for override in overrides or ():
         chosen = next((name for name in tables if override.startswith(f"{name}.")), None)
         key = override.removeprefix(f"{chosen}.")
         if chosen is None:
             raise ValueError(f"--set takes {' or '.join(f'{name}.KEY=VALUE' for name in tables)}; got {override!r}.")
         if key.partition("=")[0].strip() == "name":
-            which = "--format" if chosen == "data" else "--metric"
+            which = {"data": "--format", "protocol": "--protocol"}.get(chosen, "--metric")
             raise ValueError(f"--set {override!r}: which one it is says {which}.")
         apply_override(tables[chosen], key)
     metrics: list[Metric] = [make(METRICS, part, "metric") for part in parts]
-    dataset = read_data(data, format, images, tables["data"])
+    published = None if protocol is None else make(PROTOCOLS, followed, "protocol")
+    dataset = read_data(data, format or protocol or "coco", images, tables["data"])
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console,
         disable=not console.is_terminal, transient=True,
     )  # fmt: skip
     with bar:
         task = bar.add_task("estimating", total=len(dataset))
-        result = evaluate(estimator, dataset, metrics, on_image=lambda: bar.advance(task))
+        if published is None:
+            result = evaluate(estimator, dataset, metrics, on_image=lambda: bar.advance(task))
+        else:
+            result = published.evaluate(estimator, dataset, on_image=lambda: bar.advance(task))
+    convention = {} if published is None else {"protocol": published.convention(estimator)}
+    for line in convention.values():
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
     print_evaluation(result, console)
     left_out = [name for name in dataset.skeleton.keypoints if name not in estimator.skeleton.keypoints]
     if left_out:
         console.print(f"not counted, as these weights do not predict them: {', '.join(left_out)}")
     if json_file is not None:
-        write_bytes(json_file, json.dumps({"figures": result.figures, "table": result.table}, indent=1).encode())
+        write_bytes(
+            json_file, json.dumps({**convention, "figures": result.figures, "table": result.table}, indent=1).encode()
+        )
     if report is not None:
         from poseglass.engine.finish import report_of
         from poseglass.engine.report import write_report

@@ -1,7 +1,7 @@
 """What ``predict`` and ``demo`` share: pictures and boxes in, files and a table out."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from poseglass.core.image import SUFFIXES, read_image, write_bytes, write_image
+from poseglass.datasets.coco_results import read_coco_results
 from poseglass.draw.heatmap import heatmap_grid
 from poseglass.draw.pose import draw
 from poseglass.estimators.topdown import TopDownEstimator
@@ -70,6 +71,39 @@ def parse_box(text: str) -> list[float]:
     return numbers
 
 
+def boxes_of_pictures(detections: Path, paths: Iterable[Path], min_score: float) -> list[np.ndarray]:
+    """Read the boxes of people (category 1) that a detector found in pictures.
+
+    A record belongs to the picture that its ``file_name`` names, or whose own name is the ``image_id`` as COCO writes
+    it: 785 is 000000000785.jpg.
+
+    Args:
+        detections: COCO results.
+        paths: Of the pictures.
+        min_score: Boxes below it are left out.
+
+    Returns:
+        ``(N, 4)`` x0 y0 x1 y1 for each picture.
+
+    Raises:
+        ValueError: Not such a file, or none of it is of these pictures.
+    """
+    found = read_coco_results(detections).of_categories({1}, where="people")
+    names = np.array([Path(name).name for name in found.file_name])
+    boxes, matched = [], False
+    for path in paths:
+        number = int(path.stem) if path.stem.isascii() and path.stem.isdigit() and len(path.stem) < 19 else -1
+        mine = np.where(names != "", names == path.name, found.image_id == number)
+        matched |= bool(mine.any())
+        boxes.append(found.box_xyxy[mine & (found.score >= min_score)].astype(np.float32))
+    if not matched:
+        raise ValueError(
+            f"{detections}: none of {len(found):,} boxes is of the pictures given. A record needs the picture's "
+            "'file_name', or an 'image_id' that the picture is named by, as 000000000785.jpg is by 785."
+        )
+    return boxes
+
+
 def unique_names(paths: Iterable[Path]) -> list[str]:
     """Return file stems; where two agree, a number is added, so that no output overwrites another."""
     taken: set[str] = set()
@@ -84,11 +118,11 @@ def unique_names(paths: Iterable[Path]) -> list[str]:
     return names
 
 
-def read_pictures(paths: list[Path], boxes: np.ndarray | None) -> Iterator[Picture | str]:
-    """Read pictures one at a time; what cannot be read comes as the sentence that says why."""
-    for i, (path, name) in enumerate(zip(paths, unique_names(paths), strict=True)):
+def read_pictures(paths: list[Path], boxes: Sequence[np.ndarray | None]) -> Iterator[Picture | str]:
+    """Read pictures one at a time, with the boxes of each; what cannot be read comes as the sentence that says why."""
+    for i, (path, name, mine) in enumerate(zip(paths, unique_names(paths), boxes, strict=True)):
         try:
-            yield Picture(name, str(path), read_image(path), boxes, i)
+            yield Picture(name, str(path), read_image(path), mine, i)
         except (ValueError, OSError) as error:
             yield str(error)
 

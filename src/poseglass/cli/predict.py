@@ -7,7 +7,7 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from poseglass.cli.pictures import list_pictures, parse_box, read_pictures, write_poses
+from poseglass.cli.pictures import boxes_of_pictures, list_pictures, parse_box, read_pictures, write_poses
 from poseglass.engine.assemble import choose_device
 from poseglass.estimators.load import DEFAULT, load
 
@@ -18,6 +18,10 @@ def predict(
     box: Annotated[
         list[str] | None, typer.Option("--box", help="A person's box, x0,y0,x1,y1 in pixels. May be repeated.")
     ] = None,
+    boxes_file: Annotated[
+        Path | None, typer.Option("--boxes", help="Boxes of a detector: COCO results (JSON); category 1 is taken.")
+    ] = None,
+    min_box_score: Annotated[float, typer.Option(help="Boxes of --boxes below this score are left out.")] = 0.5,
     out: Annotated[Path, typer.Option(help="Folder for annotated pictures and poses.json.")] = Path("poses"),
     min_score: Annotated[float, typer.Option(help="Keypoints below this score are not drawn.")] = 0.3,
     flip_test: Annotated[bool, typer.Option("--flip-test", help="Average with the mirrored picture.")] = False,
@@ -25,9 +29,14 @@ def predict(
     heatmaps: Annotated[bool, typer.Option("--heatmaps", help="Write the heatmaps of the first person too.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
 ) -> None:
-    """Find the poses of people in pictures; without --box a picture is taken as one person filling it."""
+    """Find the poses of people in pictures; without boxes a picture is taken as one person filling it."""
     paths = list_pictures(images)
-    boxes = None if not box else np.array([parse_box(b) for b in box], np.float32)
+    if box and boxes_file is not None:
+        raise ValueError("--box and --boxes both give the boxes; leave one of them out.")
+    if boxes_file is not None:
+        boxes = boxes_of_pictures(boxes_file, paths, min_box_score)
+    else:
+        boxes = [np.array([parse_box(b) for b in box], np.float32) if box else None] * len(paths)
     estimator = load(weights, flip_test=flip_test, device=choose_device(device))
     failed = write_poses(
         estimator, read_pictures(paths, boxes), out, Console(), min_score=min_score, names=names, heatmaps=heatmaps

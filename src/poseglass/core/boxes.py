@@ -70,3 +70,26 @@ def fit_aspect(box_xyxy: np.ndarray, aspect: float, *, padding: float = 1.0) -> 
     width, height = np.maximum(width, height * aspect), np.maximum(height, width / aspect)
     half = np.stack([width, height], -1) * (padding / 2)
     return np.concatenate([center - half, center + half], -1).astype(box.dtype)
+
+
+def inside_pixels(box_xyxy: np.ndarray, size_wh: tuple[int, int] | np.ndarray) -> np.ndarray:
+    """Cut boxes to an image as SimpleBaseline's and HRNet's readers of COCO do: a pixel smaller than they were.
+
+    Their ``x1 = max(0, x)`` and ``x2 = min(W - 1, x1 + max(0, w - 1))`` count whole pixels, last one included. A box
+    that begins outside the image keeps its size and so moves into it.
+
+    Args:
+        box_xyxy: ``(..., 4)`` pixels.
+        size_wh: Of the image.
+
+    Returns:
+        ``(..., 4)`` float64; a box of a pixel or less, or one beyond the right or lower edge, has no area left.
+
+    Example:
+        >>> inside_pixels(np.array([-5.0, 10.0, 15.0, 50.0]), (640, 30)).tolist()
+        [0.0, 10.0, 19.0, 29.0]
+    """
+    box = np.asarray(box_xyxy, np.float64)
+    low = np.maximum(box[..., :2], 0.0)
+    size = np.maximum(box[..., 2:] - box[..., :2] - 1.0, 0.0)
+    return np.concatenate([low, np.minimum(np.asarray(size_wh, np.float64) - 1.0, low + size)], -1)

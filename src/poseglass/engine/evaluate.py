@@ -21,7 +21,7 @@ class Evaluation:
     Args:
         skeleton: Of predictions and truth.
         indices: Image numbers in the dataset, those with people to judge.
-        predicted: One ``Instances`` an image, rows as in ``truth``.
+        predicted: One ``Instances`` an image, rows as in ``truth``; of COCO's protocol the poses it keeps, best first.
         truth: One ``Instances`` an image: people with a labelled keypoint and a box, crowds left out.
         sources: Paths or ids.
         figures: By name, from all metrics.

@@ -1,0 +1,105 @@
+"""``evaluate --protocol`` and ``predict --boxes`` as they are typed."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from poseglass import cli
+from poseglass.core.card import InputSpec, WeightCard
+from poseglass.core.image import write_image
+from poseglass.core.instances import Instances
+from poseglass.core.skeletons import COCO17
+from poseglass.datasets.coco_write import write_coco
+from poseglass.datasets.labelled import LabelledImages
+from poseglass.estimators.weights import save_weights
+from poseglass.networks import StackedHourglass
+
+
+def run(monkeypatch, *words) -> int:
+    monkeypatch.setattr(sys, "argv", ["poseglass", *map(str, words)])
+    try:
+        cli.main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+@pytest.fixture
+def street(tmp_path):
+    """Weights of COCO's keypoints, two pictures with a labelled person each, and four boxes that were found there."""
+    torch.manual_seed(0)
+    network = StackedHourglass(17, num_stacks=1, width=16, depth=2)
+    table = {"name": "stacked_hourglass", "num_keypoints": 17, "num_stacks": 1, "width": 16, "depth": 2}
+    card = WeightCard("tiny", table, {"name": "heatmap", "alignment": "corner"}, COCO17, InputSpec((64, 64), 1.25))
+    save_weights(tmp_path / "tiny.safetensors", network.state_dict(), card)
+    rng = np.random.default_rng(0)
+    paths = (tmp_path / "000000000007.png", tmp_path / "000000000012.png")
+    for path in paths:
+        write_image(path, rng.integers(0, 255, (80, 100, 3), np.uint8))
+    people = Instances.from_keypoints(COCO17, rng.uniform(10, 70, (1, 17, 2)), extra={"area": np.array([2000.0])})
+    data = LabelledImages("street", COCO17, paths, (people, people), (7, 12), np.array([[100, 80]] * 2))
+    write_coco(data, tmp_path / "street.json")
+    record = {"category_id": 1, "bbox": [10, 10, 50, 60]}
+    found = [record | {"image_id": i, "score": s} for i, s in ((7, 0.9), (7, 0.8), (12, 0.7), (12, 0.2))]
+    (tmp_path / "found.json").write_text(json.dumps(found))
+    return tmp_path
+
+
+def test_evaluate_states_the_convention(monkeypatch, street, capsys):
+    words = ("evaluate", street / "street.json", "--weights", street / "tiny.safetensors", "--protocol", "coco")
+    assert run(monkeypatch, *words, "--json", street / "true.json") == 0
+    assert "protocol coco: boxes from the truth, cut to whole pixels, x1.25; flip test" in capsys.readouterr().out
+    more = ("--detections", street / "found.json", "--no-flip-test", "--set", "protocol.nms=none")
+    assert run(monkeypatch, *words, *more, "--json", street / "figures.json") == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("protocol"))
+    assert "boxes from found.json (score >= 0), as given" in line
+    assert "no flip test; score: box score x mean of joints above 0.2; no NMS" in line
+    kept = json.loads((street / "figures.json").read_text())
+    assert kept["protocol"] == line
+    assert list(kept["figures"])[:3] == ["AP", "AP50", "AP75"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--detections", "found.json"), "--detections gives boxes to --protocol coco"),
+        (("--protocol", "coco", "--metric", "pck"), "--protocol says what is measured"),
+        (("--protocol", "coco", "--report", "r.html"), "--report compares row by row"),
+        (("--protocol", "cooc"), "Unknown protocol 'cooc'. Did you mean 'coco'?"),
+        (("--protocol", "coco", "--set", "protocol.mns=soft"), "takes no 'mns'. Did you mean 'nms'?"),
+        (("--protocol", "coco", "--set", "protocol.name=mpii"), "which one it is says --protocol"),
+        (("--protocol", "coco", "--set", "protocol.nms=sotf"), "nms must be 'hard' or 'soft' or 'none'"),
+        (("--protocol", "coco", "--detections", "gone.json"), "No such file"),
+        (("--protocol", "mpii"), "is not MPII JSON"),
+    ],
+)
+def test_evaluate_says_what_does_not_go_together(monkeypatch, street, capsys, words, message):
+    monkeypatch.chdir(street)
+    assert run(monkeypatch, "evaluate", "street.json", "--weights", "tiny.safetensors", *words) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_predict_takes_a_detectors_boxes(monkeypatch, street):
+    words = ("--weights", street / "tiny.safetensors", "--boxes", street / "found.json", "--out", street / "out")
+    pictures = (street / "000000000007.png", street / "000000000012.png")
+    assert run(monkeypatch, "predict", *pictures, *words) == 0
+    poses = json.loads((street / "out/poses.json").read_text())
+    assert [pose["image_id"] for pose in poses] == [0, 0, 1]  # 0.2 is below --min-box-score
+    assert poses[0]["bbox"] == [10, 10, 50, 60]
+    # what predict writes can be read again: its records name their pictures
+    again = (*words[:2], "--boxes", street / "out/poses.json", "--min-box-score", "0", "--out", street / "more")
+    assert run(monkeypatch, "predict", pictures[1], *again) == 0
+    assert [pose["image_id"] for pose in json.loads((street / "more/poses.json").read_text())] == [0]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [((), "none of 4 boxes is of the pictures given"), (("--box", "0,0,9,9"), "--box and --boxes both give the boxes")],
+)
+def test_predict_boxes_of_other_pictures(monkeypatch, street, drawn_person, capsys, more, message):
+    words = ("--weights", street / "tiny.safetensors", "--boxes", street / "found.json", "--out", street / "out", *more)
+    assert run(monkeypatch, "predict", drawn_person, *words) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
