@@ -4,6 +4,18 @@ from collections.abc import Callable
 
 from torch import nn
 
+from poseglass.networks.hrnet import hrnet, hrnet_w16_light, hrnet_w32, hrnet_w48
+from poseglass.networks.simple_baseline import (
+    dilated_light,
+    dilated_r50,
+    simple_baseline,
+    simple_baseline_light,
+    simple_baseline_r18,
+    simple_baseline_r34,
+    simple_baseline_r50,
+    simple_baseline_r101,
+    simple_baseline_r152,
+)
 from poseglass.networks.stacked_hourglass import StackedHourglass, hg1, hg1_light, hg2, hg2_light, hg4, hg8
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
@@ -14,4 +26,17 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "hg8": hg8,
     "hg1_light": hg1_light,
     "hg2_light": hg2_light,
+    "hrnet": hrnet,
+    "hrnet_w32": hrnet_w32,
+    "hrnet_w48": hrnet_w48,
+    "hrnet_w16_light": hrnet_w16_light,
+    "simple_baseline": simple_baseline,
+    "simple_baseline_r18": simple_baseline_r18,
+    "simple_baseline_r34": simple_baseline_r34,
+    "simple_baseline_r50": simple_baseline_r50,
+    "simple_baseline_r101": simple_baseline_r101,
+    "simple_baseline_r152": simple_baseline_r152,
+    "simple_baseline_light": simple_baseline_light,
+    "dilated_r50": dilated_r50,
+    "dilated_light": dilated_light,
 }
