@@ -175,7 +175,9 @@ def test_a_few_steps_lower_the_loss(name: str) -> None:
     torch.manual_seed(0)
     network = build(NETWORKS, name, num_keypoints=2).train()
     optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)
-    side = 64 // network.stride  # type: ignore[operator]
+    stride = network.stride
+    assert isinstance(stride, int)
+    side = 64 // stride
     images, target = torch.rand(4, 3, 64, 64), torch.rand(4, 2, side, side)
     losses = []
     for _ in range(6):

@@ -3,9 +3,8 @@
 Sun, Xiao, Liu, Wang, "Deep High-Resolution Representation Learning for Human Pose Estimation", CVPR 2019,
 https://arxiv.org/abs/1902.09212. Facts of layers: leoxiaobin/deep-high-resolution-net.pytorch (MIT).
 
-How this differs from the published code: it does not in what is computed. Convolutions start by He's rule instead of
-N(0, 0.001), which suits its pretrained weights but not training from nothing with Adam, whose first step at 1e-3 is as
-large as such a weight.
+How this differs from the published code: it does not. Convolutions start from N(0, 0.001), as there; BatchNorm after
+every one makes that a matter of scale, and the light network learns from nothing as well as from He's rule.
 """
 
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional
 
-from poseglass.layers.resnet_blocks import BasicBlock, Bottleneck, conv_norm, he_initialise
+from poseglass.layers.resnet_blocks import BasicBlock, Bottleneck, conv_norm
 
 
 class ExchangeModule(nn.Module):
@@ -43,8 +42,10 @@ class ExchangeModule(nn.Module):
         outputs: list[Tensor] = []
         for paths in self.exchange:
             assert isinstance(paths, nn.ModuleList)
-            parts = [path(x) for path, x in zip(paths, features, strict=True)]
-            outputs.append(functional.relu(sum(parts[1:], parts[0]), inplace=True))
+            total = paths[0](features[0])
+            for path, x in zip(paths[1:], features[1:], strict=True):
+                total = total + path(x)
+            outputs.append(functional.relu(total, inplace=True))
         return outputs
 
 
@@ -118,7 +119,9 @@ class HRNet(nn.Module):
             last = 1 if finest_only and i == 2 else len(branches)
             outputs = [len(branches)] * (count - 1) + [last]
             self.stages.append(nn.ModuleList(ExchangeModule(branches, num_blocks, n) for n in outputs))
-        he_initialise(self)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=0.001)
         self.channels: tuple[int, ...] = (width,) if finest_only else tuple(widths)
         self.strides: tuple[int, ...] = (4,) if finest_only else (4, 8, 16, 32)
         self.divisor = 32

@@ -11,7 +11,7 @@ weights are public. There is no classifier.
 from torch import Tensor, nn
 from torch.nn import functional
 
-from poseglass.layers.resnet_blocks import BasicBlock, Bottleneck, conv_norm, he_initialise
+from poseglass.layers.resnet_blocks import BasicBlock, Bottleneck, conv_norm
 
 BLOCKS: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, int, int]]] = {
     18: (BasicBlock, (2, 2, 2, 2)),
@@ -24,7 +24,7 @@ BLOCKS: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, int
 
 
 class ResNet(nn.Module):
-    """Images to C2, C3, C4 and C5.
+    """Images to C2, C3, C4 and C5. Convolutions start by He's rule (https://arxiv.org/abs/1502.01852, section 2.2).
 
     Args:
         depth: 18, 34, 50, 101 or 152.
@@ -65,7 +65,9 @@ class ResNet(nn.Module):
             self.stages.append(stage)
             channels.append(in_channels)
             strides.append(strides[-1] * stride)
-        he_initialise(self)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         self.channels: tuple[int, ...] = tuple(channels)
         self.strides: tuple[int, ...] = tuple(strides[1:])
         self.divisor = output_stride

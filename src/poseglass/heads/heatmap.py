@@ -8,6 +8,9 @@ from poseglass.core.batch import Prediction
 class HeatmapHead(nn.Module):
     """A 1x1 convolution with bias, one map per keypoint, no activation.
 
+    It starts from N(0, 0.001) with a bias of 0, so that the first maps are nearly empty, as targets are: from PyTorch's
+    own start HRNet's first loss is a hundred times larger, and a few dozen steps only undo it.
+
     Args:
         in_channels: Of the features.
         num_keypoints: K.
@@ -19,6 +22,8 @@ class HeatmapHead(nn.Module):
     def __init__(self, in_channels: int, num_keypoints: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, num_keypoints, 1)
+        nn.init.normal_(self.conv.weight, std=0.001)
+        nn.init.zeros_(self.conv.bias)
 
     def forward(self, features: Tensor) -> Prediction:
         """Map ``(B, in_channels, h, w)`` to ``"heatmap"`` ``(B, K, h, w)``."""

@@ -85,16 +85,5 @@ class Bottleneck(nn.Module):
         return functional.relu(inside + (features if self.shortcut is None else self.shortcut(features)), inplace=True)
 
 
-def he_initialise(network: nn.Module) -> None:
-    """Draw every convolution of a network from N(0, 2 / (k * k * out_channels)).
-
-    Source:
-        He et al. 2015, "Delving Deep into Rectifiers", https://arxiv.org/abs/1502.01852, section 2.2, backward case.
-    """
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-
 def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Sequential | None:
     return conv_norm(in_channels, out_channels, 1, stride=stride) if stride > 1 or in_channels != out_channels else None

@@ -3,8 +3,7 @@
 Sun, Xiao, Liu, Wang, "Deep High-Resolution Representation Learning for Human Pose Estimation", CVPR 2019,
 https://arxiv.org/abs/1902.09212. Read for facts: leoxiaobin/deep-high-resolution-net.pytorch (MIT).
 
-How this differs from the paper: W32 and W48 do not in what they compute; how their weights start is in
-``poseglass.backbones.hrnet``. The light one is ours, for inputs of 128 px on a laptop.
+How this differs from the paper: W32 and W48 do not. The light one is ours, for inputs of 128 px on a laptop.
 """
 
 from collections.abc import Mapping, Sequence
