@@ -72,9 +72,7 @@ def hrnet_names(
             ours, theirs = f"{new}stages.{i}.{m}", f"{old}stage{i + 2}.{m}"
             for b in range(branches):
                 for k in range(num_blocks):
-                    names |= residual_block(
-                        f"{ours}.branches.{b}.{k}", f"{theirs}.branches.{b}.{k}", 2, shortcut=False
-                    )
+                    names |= residual_block(f"{ours}.branches.{b}.{k}", f"{theirs}.branches.{b}.{k}", 2, shortcut=False)
             outputs = 1 if finest_only and i == 2 and m == count - 1 else branches
             for target in range(outputs):
                 for source in range(branches):
@@ -109,7 +107,7 @@ def pose_hrnet(keys: Collection[str], num_keypoints: int, width: int, stem_width
 
 
 def pose_hrnet_names(network: Mapping[str, Any], *, old: str, head: str) -> dict[str, str]:
-    """Return our name -> theirs of an HRNet for pose, whose backbone they put under ``old`` and output under ``head``."""
+    """Return our name -> theirs of an HRNet for pose: ``old`` comes before its backbone, ``head`` before its output."""
     names = hrnet_names(
         network.get("num_modules", (1, 4, 3)),
         network.get("num_blocks", 4),
@@ -136,7 +134,7 @@ def simple_baseline(
 
 
 def simple_baseline_names(network: Mapping[str, Any], *, old: str, head: str) -> dict[str, str]:
-    """Return our name -> theirs of a SimpleBaseline, whose ResNet they put under ``old``, the rest under ``head``."""
+    """Return our name -> theirs of a SimpleBaseline: ``old`` comes before its ResNet, ``head`` before the rest."""
     short = str(network["name"]).rpartition("_r")[2]
     names = resnet_names(int(short) if short.isdigit() else network.get("depth", 50), new="backbone.", old=old)
     for i in range(network.get("num_deconvs", 3)):  # theirs counts convolution, BatchNorm and ReLU in one row

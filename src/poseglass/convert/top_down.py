@@ -24,4 +24,5 @@ CODEC: dict[str, Any] = {"name": "heatmap", "alignment": "corner", "stride": 4, 
 
 def head_of_1x(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return a state of mmpose 0.x with its "keypoint_head" called "head", as 1.x does; one of 1.x as it is."""
-    return {f"head.{k.removeprefix('keypoint_head.')}" if k.startswith("keypoint_head.") else k: v for k, v in state.items()}
+    old = "keypoint_head."
+    return {f"head.{k.removeprefix(old)}" if k.startswith(old) else k: value for k, value in state.items()}

@@ -23,6 +23,7 @@ class HeatmapHead(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(in_channels, num_keypoints, 1)
         nn.init.normal_(self.conv.weight, std=0.001)
+        assert self.conv.bias is not None
         nn.init.zeros_(self.conv.bias)
 
     def forward(self, features: Tensor) -> Prediction:
