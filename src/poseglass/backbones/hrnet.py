@@ -4,7 +4,7 @@ Sun, Xiao, Liu, Wang, "Deep High-Resolution Representation Learning for Human Po
 https://arxiv.org/abs/1902.09212. Facts of layers: leoxiaobin/deep-high-resolution-net.pytorch (MIT).
 
 How this differs from the published code: it does not. Convolutions start from N(0, 0.001), as there; BatchNorm after
-every one makes that a matter of scale, and in forty steps on toy images the light network learnt as much as by He's rule.
+every one makes that a matter of scale, and in forty steps on toy images the light one learnt as much as by He's rule.
 """
 
 from collections.abc import Sequence
