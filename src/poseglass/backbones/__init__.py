@@ -5,7 +5,9 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from poseglass.backbones.hrnet import HRNet
 from poseglass.backbones.mobilenet_v3 import mobilenet_v3_large, mobilenet_v3_small
+from poseglass.backbones.resnet import resnet18, resnet34, resnet50, resnet101, resnet152
 
 
 class Backbone(Protocol):
@@ -29,4 +31,10 @@ class Backbone(Protocol):
 BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "mobilenet_v3_small": mobilenet_v3_small,
     "mobilenet_v3_large": mobilenet_v3_large,
+    "resnet18": resnet18,
+    "resnet34": resnet34,
+    "resnet50": resnet50,
+    "resnet101": resnet101,
+    "resnet152": resnet152,
+    "hrnet": HRNet,
 }

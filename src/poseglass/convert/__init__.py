@@ -7,7 +7,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from poseglass.convert import hourglass_bearpaw, hourglass_princeton
+from poseglass.convert import (
+    hourglass_bearpaw,
+    hourglass_princeton,
+    hrnet_msra,
+    mmpose_hrnet,
+    mmpose_simple_baseline,
+    simple_baseline_msra,
+)
 from poseglass.convert.checkpoint import read_checkpoint
 from poseglass.convert.importer import Importer
 from poseglass.core.card import WeightCard
@@ -16,7 +23,18 @@ from poseglass.core.skeletons import SKELETONS
 from poseglass.core.table import lookup
 from poseglass.estimators.weights import CheckpointError, card_network, check_finite, check_fit, listed, sha256_of
 
-IMPORTERS: dict[str, Importer] = {i.name: i for i in (hourglass_princeton.IMPORTER, hourglass_bearpaw.IMPORTER)}
+IMPORTERS: dict[str, Importer] = {
+    i.name: i
+    for i in (
+        hourglass_princeton.IMPORTER,
+        hourglass_bearpaw.IMPORTER,
+        hrnet_msra.IMPORTER,
+        simple_baseline_msra.IMPORTER,
+        simple_baseline_msra.IMPORTER_MICROSOFT,
+        mmpose_hrnet.IMPORTER,
+        mmpose_simple_baseline.IMPORTER,
+    )
+}
 
 
 def recognise(state: Mapping[str, Tensor], layout: str = "") -> Importer:
@@ -69,7 +87,7 @@ def import_state(
         network=network,
         codec=dict(importer.codec),
         skeleton=skeleton,
-        input=importer.input,
+        input=importer.input_by_keypoints.get(len(skeleton), importer.input),
         data="Not stated in the checkpoint.",
         license=f"Code: {importer.source.license}. Weights: the terms of whoever trained and published them.",
         source_url=importer.source.url,

@@ -1,7 +1,7 @@
 """What one public checkpoint layout needs to become a weights file of ours: where it is from, its names, its card."""
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -43,6 +43,7 @@ class Importer:
         input: Size and normalisation of the original code.
         codec: ``{"name": "heatmap", ...}``.
         notes: What a user of these weights should know.
+        input_by_keypoints: By number of keypoints, the input where it is not ``input``.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Importer:
     input: InputSpec
     codec: Mapping[str, Any]
     notes: str
+    input_by_keypoints: Mapping[int, InputSpec] = field(default_factory=dict)
 
 
 def take(

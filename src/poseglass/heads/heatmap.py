@@ -8,6 +8,9 @@ from poseglass.core.batch import Prediction
 class HeatmapHead(nn.Module):
     """A 1x1 convolution with bias, one map per keypoint, no activation.
 
+    It starts from N(0, 0.001) with a bias of 0, as the code of the last two papers does, so that the first maps are
+    nearly empty, as targets are. From PyTorch's own start those of the light HRNet have a mean square near 10.
+
     Args:
         in_channels: Of the features.
         num_keypoints: K.
@@ -19,6 +22,9 @@ class HeatmapHead(nn.Module):
     def __init__(self, in_channels: int, num_keypoints: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, num_keypoints, 1)
+        nn.init.normal_(self.conv.weight, std=0.001)
+        assert self.conv.bias is not None
+        nn.init.zeros_(self.conv.bias)
 
     def forward(self, features: Tensor) -> Prediction:
         """Map ``(B, in_channels, h, w)`` to ``"heatmap"`` ``(B, K, h, w)``."""

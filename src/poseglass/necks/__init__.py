@@ -5,7 +5,9 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from poseglass.necks.deconv import Deconv
 from poseglass.necks.fpn import FPN
+from poseglass.necks.level import Level
 from poseglass.necks.unet import UNetNeck
 from poseglass.necks.upsample import Upsample
 
@@ -30,4 +32,6 @@ NECKS: dict[str, Callable[..., nn.Module]] = {
     "upsample": Upsample,
     "fpn": FPN,
     "unet": UNetNeck,
+    "deconv": Deconv,
+    "level": Level,
 }

@@ -5,7 +5,19 @@ from collections.abc import Callable
 from torch import nn
 
 from poseglass.networks.compose import ComposedNetwork
+from poseglass.networks.hrnet import hrnet, hrnet_w16_light, hrnet_w32, hrnet_w48
 from poseglass.networks.mobile_pose import mobile_pose_large, mobile_pose_small
+from poseglass.networks.simple_baseline import (
+    dilated_light,
+    dilated_r50,
+    simple_baseline,
+    simple_baseline_light,
+    simple_baseline_r18,
+    simple_baseline_r34,
+    simple_baseline_r50,
+    simple_baseline_r101,
+    simple_baseline_r152,
+)
 from poseglass.networks.stacked_hourglass import StackedHourglass, hg1, hg1_light, hg2, hg2_light, hg4, hg8
 from poseglass.networks.unet import UNet, unet_full, unet_light
 
@@ -23,4 +35,17 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "mobile_pose_small": mobile_pose_small,
     "mobile_pose_large": mobile_pose_large,
     "composed": ComposedNetwork,
+    "hrnet": hrnet,
+    "hrnet_w32": hrnet_w32,
+    "hrnet_w48": hrnet_w48,
+    "hrnet_w16_light": hrnet_w16_light,
+    "simple_baseline": simple_baseline,
+    "simple_baseline_r18": simple_baseline_r18,
+    "simple_baseline_r34": simple_baseline_r34,
+    "simple_baseline_r50": simple_baseline_r50,
+    "simple_baseline_r101": simple_baseline_r101,
+    "simple_baseline_r152": simple_baseline_r152,
+    "simple_baseline_light": simple_baseline_light,
+    "dilated_r50": dilated_r50,
+    "dilated_light": dilated_light,
 }

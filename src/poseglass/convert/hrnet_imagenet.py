@@ -1,0 +1,79 @@
+"""HRNet trained on ImageNet, as HRNet/HRNet-Image-Classification and timm store it: a backbone.
+
+What makes a classifier of it ("incre_modules", "downsamp_modules", "final_layer", "classifier") is left out. Its last
+module gives all four resolutions, so it fits ``BACKBONES["hrnet"]``; for pose the weights of the coarser ones are not
+used. Images are RGB, normalised by the mean and deviation of ImageNet.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from poseglass.convert.importer import Importer, Source, shape_of, take
+from poseglass.convert.resnet_lineage import hrnet_counts, hrnet_names
+from poseglass.convert.top_down import IMAGENET_MEAN, IMAGENET_STD
+from poseglass.core.card import InputSpec
+
+PART = "backbone"
+
+SOURCE = Source(
+    repository="HRNet/HRNet-Image-Classification",
+    url="https://github.com/HRNet/HRNet-Image-Classification",
+    commit="not read; names as timm 1.0.31 and leoxiaobin/deep-high-resolution-net.pytorch 6f69e46 have them",
+    license="MIT",
+)
+
+LAYOUT = f"an HRNet classifier of {SOURCE.repository}"
+
+CLASSIFIER = ("incre_modules", "downsamp_modules", "final_layer", "classifier")
+
+
+def recognises(keys: Collection[str]) -> bool:
+    """Return whether these are this layout's names."""
+    return "transition1.0.0.weight" in keys and any(key.startswith(("incre_modules.", "classifier.")) for key in keys)
+
+
+def network(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Read widths, modules and blocks from the names and shapes: ``{"name": "hrnet", "width": 32}`` of ``BACKBONES``.
+
+    Raises:
+        CheckpointError: A tensor that tells them is missing.
+    """
+    table: dict[str, Any] = {"name": "hrnet", "width": shape_of(state, "transition1.0.0.weight", 4, LAYOUT)[0]}
+    numbers = hrnet_counts(state) | {"stem_width": shape_of(state, "conv1.weight", 4, LAYOUT)[0]}
+    published = {"num_modules": [1, 4, 3], "num_blocks": 4, "num_bottlenecks": 4, "stem_width": 64}
+    return table | {key: value for key, value in numbers.items() if value != published[key]}
+
+
+def names(network: Mapping[str, Any]) -> dict[str, str]:
+    """Return our name -> the public one of every tensor of a backbone's table."""
+    return hrnet_names(
+        network.get("num_modules", (1, 4, 3)),
+        network.get("num_blocks", 4),
+        network.get("num_bottlenecks", 4),
+        finest_only=network.get("finest_only", False),
+    )
+
+
+def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the state in the names of ``HRNet``.
+
+    Raises:
+        CheckpointError: A tensor is missing or left over.
+    """
+    unused = [key for key in state if key.partition(".")[0] in CLASSIFIER]
+    return take(state, names(network(state)), unused=unused, layout=LAYOUT)
+
+
+IMPORTER = Importer(
+    name="hrnet_imagenet",
+    source=SOURCE,
+    recognises=recognises,
+    rename=rename,
+    network=network,
+    skeletons={},
+    input=InputSpec(size_wh=(224, 224), padding=1.0, mean=IMAGENET_MEAN, std=IMAGENET_STD),
+    codec={},
+    notes="A backbone trained to classify; it predicts no keypoints by itself.",
+)

@@ -1,0 +1,67 @@
+"""HRNet for pose as open-mmlab/mmpose stores it, versions 0.x and 1.x.
+
+The backbone has the paper's own names behind "backbone."; the output is the "head" of 1.x and the "keypoint_head" of
+0.x. Images are RGB, normalised by the mean and deviation of ImageNet.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from poseglass.convert.importer import Importer, Source, shape_of, take
+from poseglass.convert.resnet_lineage import pose_hrnet, pose_hrnet_names
+from poseglass.convert.top_down import CODEC, INPUT, INPUT_BY_KEYPOINTS, SKELETONS, head_of_1x
+
+SOURCE = Source(
+    repository="open-mmlab/mmpose", url="https://github.com/open-mmlab/mmpose", commit="759b39c", license="Apache-2.0"
+)
+
+LAYOUT = f"an HRNet for pose of {SOURCE.repository}"
+
+
+def recognises(keys: Collection[str]) -> bool:
+    """Return whether these are this layout's names."""
+    heads = ("head.final_layer.weight", "keypoint_head.final_layer.weight")
+    return "backbone.transition1.0.0.weight" in keys and any(head in keys for head in heads)
+
+
+def network(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Read keypoints, widths, modules and blocks from the names and shapes.
+
+    Raises:
+        CheckpointError: A tensor that tells them is missing.
+    """
+    state = head_of_1x(state)
+    num_keypoints, width, _, _ = shape_of(state, "head.final_layer.weight", 4, LAYOUT)
+    stem_width = shape_of(state, "backbone.conv1.weight", 4, LAYOUT)[0]
+    return pose_hrnet(state, num_keypoints, width, stem_width, old="backbone.")
+
+
+def names(network: Mapping[str, Any]) -> dict[str, str]:
+    """Return our name -> the public one of every tensor of a card's network, as version 1.x has it."""
+    return pose_hrnet_names(network, old="backbone.", head="head.")
+
+
+def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the state in the names of ``hrnet``.
+
+    Raises:
+        CheckpointError: A tensor is missing or left over.
+    """
+    return take(head_of_1x(state), names(network(state)), layout=LAYOUT)
+
+
+IMPORTER = Importer(
+    name="mmpose_hrnet",
+    source=SOURCE,
+    recognises=recognises,
+    rename=rename,
+    network=network,
+    skeletons=SKELETONS,
+    input=INPUT,
+    input_by_keypoints=INPUT_BY_KEYPOINTS,
+    codec=CODEC,
+    notes="The original averages with the flipped image, its maps shifted right by one column. Weights trained at "
+    "288 x 384 want that size, and a sigma of 3, in their card; those of DARK and UDP another codec.",
+)

@@ -1,0 +1,72 @@
+"""ResNet 18 to 152 of torchvision, whose names timm's plain ones share: a backbone; the classifier "fc" is left out.
+
+Images are RGB, normalised by the mean and deviation of ImageNet.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from poseglass.convert.importer import Importer, Source, shape_of, take
+from poseglass.convert.resnet_lineage import resnet_depth, resnet_names
+from poseglass.convert.top_down import IMAGENET_MEAN, IMAGENET_STD
+from poseglass.core.card import InputSpec
+from poseglass.estimators.weights import CheckpointError
+
+PART = "backbone"
+
+SOURCE = Source(
+    repository="pytorch/vision",
+    url="https://github.com/pytorch/vision",
+    commit="package 0.29.1",
+    license="BSD-3-Clause",
+)
+
+LAYOUT = f"a ResNet of {SOURCE.repository}"
+
+
+def recognises(keys: Collection[str]) -> bool:
+    """Return whether these are this layout's names; a pose network around a ResNet has others besides."""
+    tops = {key.partition(".")[0] for key in keys}
+    return resnet_depth(keys) is not None and tops <= {"conv1", "bn1", "layer1", "layer2", "layer3", "layer4", "fc"}
+
+
+def network(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Read depth and width from the names and shapes: ``{"name": "resnet50"}``, of ``BACKBONES``.
+
+    Raises:
+        CheckpointError: The blocks are not those of a known depth, or the stem is missing.
+    """
+    depth = resnet_depth(state)
+    if depth is None:
+        raise CheckpointError(f"The checkpoint looks like {LAYOUT}, but its blocks make no ResNet 18 to 152.")
+    width = shape_of(state, "conv1.weight", 4, LAYOUT)[0]
+    return {"name": f"resnet{depth}"} | ({} if width == 64 else {"width": width})
+
+
+def names(network: Mapping[str, Any]) -> dict[str, str]:
+    """Return our name -> the public one of every tensor of a backbone's table."""
+    return resnet_names(int(str(network["name"]).removeprefix("resnet")))
+
+
+def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the state in the names of ``ResNet``.
+
+    Raises:
+        CheckpointError: A tensor is missing or left over.
+    """
+    return take(state, names(network(state)), unused=("fc.weight", "fc.bias"), layout=LAYOUT)
+
+
+IMPORTER = Importer(
+    name="resnet_torchvision",
+    source=SOURCE,
+    recognises=recognises,
+    rename=rename,
+    network=network,
+    skeletons={},
+    input=InputSpec(size_wh=(224, 224), padding=1.0, mean=IMAGENET_MEAN, std=IMAGENET_STD),
+    codec={},
+    notes="A backbone trained to classify; it predicts no keypoints by itself.",
+)

@@ -1,0 +1,93 @@
+"""SimpleBaseline as Microsoft and leoxiaobin publish it: the same names, two orders of colour.
+
+Both normalise by the mean and deviation of ImageNet, in the order RGB. leoxiaobin/deep-high-resolution-net.pytorch
+feeds RGB; microsoft/human-pose-estimation.pytorch feeds images as OpenCV reads them, BGR, and nothing in its files says
+so. Whoever knows a file to be Microsoft's asks for the layout ``simple_baseline_microsoft``.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from poseglass.convert.importer import Importer, Source, shape_of, take
+from poseglass.convert.resnet_lineage import simple_baseline, simple_baseline_names
+from poseglass.convert.top_down import CODEC, INPUT, INPUT_BY_KEYPOINTS, SKELETONS
+from poseglass.estimators.weights import CheckpointError
+
+SOURCE = Source(
+    repository="leoxiaobin/deep-high-resolution-net.pytorch",
+    url="https://github.com/leoxiaobin/deep-high-resolution-net.pytorch",
+    commit="6f69e46",
+    license="MIT",
+)
+
+SOURCE_MICROSOFT = Source(
+    repository="microsoft/human-pose-estimation.pytorch",
+    url="https://github.com/microsoft/human-pose-estimation.pytorch",
+    commit="49f3f44",
+    license="MIT",
+)
+
+LAYOUT = f"a SimpleBaseline of {SOURCE.repository} or {SOURCE_MICROSOFT.repository}"
+
+
+def recognises(keys: Collection[str]) -> bool:
+    """Return whether these are this layout's names."""
+    return "final_layer.weight" in keys and "deconv_layers.0.weight" in keys and "layer4.0.conv1.weight" in keys
+
+
+def network(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Read keypoints, depth and widths from the names and shapes.
+
+    Raises:
+        CheckpointError: A tensor that tells them is missing, or the ResNet has other blocks than the known ones.
+    """
+    num_keypoints, deconv_width, _, _ = shape_of(state, "final_layer.weight", 4, LAYOUT)
+    width = shape_of(state, "conv1.weight", 4, LAYOUT)[0]
+    table = simple_baseline(state, num_keypoints, width, deconv_width, old="", head="")
+    if table is None:
+        raise CheckpointError(f"The checkpoint looks like {LAYOUT}, but its blocks make no ResNet 18 to 152.")
+    return table
+
+
+def names(network: Mapping[str, Any]) -> dict[str, str]:
+    """Return our name -> the public one of every tensor of a card's network."""
+    return simple_baseline_names(network, old="", head="")
+
+
+def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the state in the names of ``simple_baseline``.
+
+    Raises:
+        CheckpointError: A tensor is missing or left over.
+    """
+    return take(state, names(network(state)), layout=LAYOUT)
+
+
+IMPORTER = Importer(
+    name="simple_baseline_msra",
+    source=SOURCE,
+    recognises=recognises,
+    rename=rename,
+    network=network,
+    skeletons=SKELETONS,
+    input=INPUT,
+    input_by_keypoints=INPUT_BY_KEYPOINTS,
+    codec=CODEC,
+    notes="Read as leoxiaobin's, which want RGB. Microsoft's files have the same names and want BGR: import those with "
+    "--layout simple_baseline_microsoft.",
+)
+
+IMPORTER_MICROSOFT = Importer(
+    name="simple_baseline_microsoft",
+    source=SOURCE_MICROSOFT,
+    recognises=lambda keys: False,  # its names are those of simple_baseline_msra, so it has to be asked for
+    rename=rename,
+    network=network,
+    skeletons=SKELETONS,
+    input=INPUT,
+    input_by_keypoints=INPUT_BY_KEYPOINTS,
+    codec=CODEC,
+    notes="These weights want BGR, normalised by the mean and deviation of ImageNet in the order RGB.",
+)
