@@ -27,6 +27,9 @@ USUAL_SIZE_WH: dict[str, tuple[int, int]] = {
     "hg8": (256, 256),
     "hg1_light": (64, 64),
     "hg2_light": (128, 128),
+    "hourglass_52_light": (128, 128),
+    "cpm": (368, 368),
+    "cpm_light": (128, 128),
 }
 """Input at which a network is usually trained; 256 x 256 for one that is not listed."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from poseglass.convert import hourglass_bearpaw, hourglass_princeton
+from poseglass.convert import cpm_mmpose, hourglass_bearpaw, hourglass_mmpose, hourglass_princeton
 from poseglass.convert.checkpoint import read_checkpoint
 from poseglass.convert.importer import Importer
 from poseglass.core.card import WeightCard
@@ -16,7 +16,15 @@ from poseglass.core.skeletons import SKELETONS
 from poseglass.core.table import lookup
 from poseglass.estimators.weights import CheckpointError, card_network, check_finite, check_fit, listed, sha256_of
 
-IMPORTERS: dict[str, Importer] = {i.name: i for i in (hourglass_princeton.IMPORTER, hourglass_bearpaw.IMPORTER)}
+IMPORTERS: dict[str, Importer] = {
+    i.name: i
+    for i in (
+        hourglass_princeton.IMPORTER,
+        hourglass_bearpaw.IMPORTER,
+        hourglass_mmpose.IMPORTER,
+        cpm_mmpose.IMPORTER,
+    )
+}
 
 
 def recognise(state: Mapping[str, Tensor], layout: str = "") -> Importer:
