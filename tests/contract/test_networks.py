@@ -30,6 +30,19 @@ STATED: dict[str, tuple[int, int, str]] = {
     "pose_machine": (31_225_568, 216, "0414d74f2e745f6e"),
     "cpm": (31_225_568, 216, "0414d74f2e745f6e"),
     "cpm_light": (351_040, 120, "024bb1eef03adc5a"),
+    "hrnet": (28_536_080, 1754, "4fe5977d2a43836e"),
+    "hrnet_w32": (28_536_080, 1754, "4fe5977d2a43836e"),
+    "hrnet_w48": (63_595_696, 1754, "75965bfa244d7b56"),
+    "hrnet_w16_light": (2_722_640, 770, "41c61609df1bb065"),
+    "simple_baseline": (33_999_440, 338, "8ab5fdd84526cd12"),
+    "simple_baseline_r18": (15_376_464, 140, "47bdfbce743f0f8b"),
+    "simple_baseline_r34": (25_484_624, 236, "c510abd34a2efd24"),
+    "simple_baseline_r50": (33_999_440, 338, "8ab5fdd84526cd12"),
+    "simple_baseline_r101": (52_991_568, 644, "82e3f462d8ef77a3"),
+    "simple_baseline_r152": (68_635_216, 950, "7d2dea2da3be09aa"),
+    "simple_baseline_light": (5_552_760, 140, "9aafaa3cba685023"),
+    "dilated_r50": (23_540_816, 320, "2d415ef7adf863fb"),
+    "dilated_light": (1_579_240, 122, "5f96603a27bc8a9e"),
 }
 """At 16 keypoints, as built without further arguments: parameters, entries in the state dict, and the start of the
 SHA-256 of their names, shapes and dtypes. Weights in the world depend on those: where one changes on purpose, an
@@ -39,6 +52,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "stacked_hourglass": {"num_stacks": 2, "width": 16, "depth": 2, "num_blocks": 2},
     "corner_hourglass": {"num_stacks": 2, "widths": (16, 16, 24), "blocks": (2, 1, 2)},
     "pose_machine": {"num_stages": 3, "width": 16, "first_width": 32, "feature_width": 8},
+    "hrnet": {"width": 8, "num_modules": (2, 1, 2), "num_blocks": 1, "num_bottlenecks": 1, "stem_width": 8},
+    "simple_baseline": {"depth": 18, "width": 8, "num_deconvs": 2, "deconv_width": 16},
 }
 """Arguments that make a small member of a generic family, for what takes arithmetic."""
 
@@ -88,8 +103,8 @@ def test_a_count_in_the_docstring_is_right(name: str) -> None:
     text = inspect.getdoc(NETWORKS[name]) or ""
     for count in re.findall(r"([\d,]{7,}) parameters at 16 keypoints", text):
         assert int(count.replace(",", "")) == STATED[name][0]
-    for giga in re.findall(r"([\d.]+) G multiply-adds at 256 x 256", text):
-        assert f"{multiply_adds(_on_meta(name), (256, 256)) / 1e9:.3f}" == giga
+    for giga, width, height in re.findall(r"([\d.]+) G multiply-adds at (\d+) x (\d+)", text):
+        assert f"{multiply_adds(_on_meta(name), (int(width), int(height))) / 1e9:.3f}" == giga
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -158,7 +173,7 @@ def test_a_size_that_does_not_divide_is_refused_with_sizes_that_do(network: nn.M
     assert multiply_adds(network, (divisor, divisor)) > 0  # what was offered last
 
 
-@pytest.mark.parametrize("name", ["hg1_light", "hg2_light"])
+@pytest.mark.parametrize("name", ["hg1_light", "hg2_light", "hrnet_w16_light", "simple_baseline_light"])
 def test_the_same_seed_makes_the_same_network(name: str) -> None:
     states = []
     for _ in range(2):
@@ -167,12 +182,13 @@ def test_the_same_seed_makes_the_same_network(name: str) -> None:
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
-@pytest.mark.parametrize("name", ["hg1_light"])
+@pytest.mark.parametrize("name", ["hg1_light", "hrnet_w16_light", "simple_baseline_light", "dilated_light"])
 def test_a_few_steps_lower_the_loss(name: str) -> None:
     torch.manual_seed(0)
     network = build(NETWORKS, name, num_keypoints=2).train()
     optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)
-    images, target = torch.rand(4, 3, 64, 64), torch.rand(4, 2, 16, 16)
+    side = 64 // network.stride  # type: ignore[operator]
+    images, target = torch.rand(4, 3, 64, 64), torch.rand(4, 2, side, side)
     losses = []
     for _ in range(6):
         loss = torch.stack([(stage["heatmap"] - target).square().mean() for stage in network(images)]).sum()

@@ -5,6 +5,9 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from poseglass.backbones.hrnet import HRNet
+from poseglass.backbones.resnet import resnet18, resnet34, resnet50, resnet101, resnet152
+
 
 class Backbone(Protocol):
     """What every backbone has; any neck fits any backbone through it.
@@ -24,4 +27,11 @@ class Backbone(Protocol):
         ...
 
 
-BACKBONES: dict[str, Callable[..., nn.Module]] = {}
+BACKBONES: dict[str, Callable[..., nn.Module]] = {
+    "resnet18": resnet18,
+    "resnet34": resnet34,
+    "resnet50": resnet50,
+    "resnet101": resnet101,
+    "resnet152": resnet152,
+    "hrnet": HRNet,
+}

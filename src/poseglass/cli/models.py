@@ -30,6 +30,18 @@ USUAL_SIZE_WH: dict[str, tuple[int, int]] = {
     "hourglass_52_light": (128, 128),
     "cpm": (368, 368),
     "cpm_light": (128, 128),
+    "hrnet": (192, 256),
+    "hrnet_w32": (192, 256),
+    "hrnet_w48": (192, 256),
+    "hrnet_w16_light": (128, 128),
+    "simple_baseline": (192, 256),
+    "simple_baseline_r18": (192, 256),
+    "simple_baseline_r34": (192, 256),
+    "simple_baseline_r50": (192, 256),
+    "simple_baseline_r101": (192, 256),
+    "simple_baseline_r152": (192, 256),
+    "simple_baseline_light": (128, 128),
+    "dilated_light": (128, 128),
 }
 """Input at which a network is usually trained; 256 x 256 for one that is not listed."""
 

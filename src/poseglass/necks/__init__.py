@@ -5,6 +5,9 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from poseglass.necks.deconv import Deconv
+from poseglass.necks.level import Level
+
 
 class Neck(Protocol):
     """What every neck has. Its constructor takes a backbone's ``channels`` and ``strides`` first.
@@ -22,4 +25,7 @@ class Neck(Protocol):
         ...
 
 
-NECKS: dict[str, Callable[..., nn.Module]] = {}
+NECKS: dict[str, Callable[..., nn.Module]] = {
+    "deconv": Deconv,
+    "level": Level,
+}

@@ -6,6 +6,18 @@ from torch import nn
 
 from poseglass.networks.corner_hourglass import CornerHourglass, hourglass_52, hourglass_52_light, hourglass_104
 from poseglass.networks.cpm import ConvolutionalPoseMachine, cpm, cpm_light
+from poseglass.networks.hrnet import hrnet, hrnet_w16_light, hrnet_w32, hrnet_w48
+from poseglass.networks.simple_baseline import (
+    dilated_light,
+    dilated_r50,
+    simple_baseline,
+    simple_baseline_light,
+    simple_baseline_r18,
+    simple_baseline_r34,
+    simple_baseline_r50,
+    simple_baseline_r101,
+    simple_baseline_r152,
+)
 from poseglass.networks.stacked_hourglass import StackedHourglass, hg1, hg1_light, hg2, hg2_light, hg4, hg8
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
@@ -23,4 +35,17 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "pose_machine": ConvolutionalPoseMachine,
     "cpm": cpm,
     "cpm_light": cpm_light,
+    "hrnet": hrnet,
+    "hrnet_w32": hrnet_w32,
+    "hrnet_w48": hrnet_w48,
+    "hrnet_w16_light": hrnet_w16_light,
+    "simple_baseline": simple_baseline,
+    "simple_baseline_r18": simple_baseline_r18,
+    "simple_baseline_r34": simple_baseline_r34,
+    "simple_baseline_r50": simple_baseline_r50,
+    "simple_baseline_r101": simple_baseline_r101,
+    "simple_baseline_r152": simple_baseline_r152,
+    "simple_baseline_light": simple_baseline_light,
+    "dilated_r50": dilated_r50,
+    "dilated_light": dilated_light,
 }

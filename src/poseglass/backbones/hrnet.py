@@ -1,0 +1,137 @@
+"""HRNet: branches of several resolutions side by side, which exchange what they know after every module.
+
+Sun, Xiao, Liu, Wang, "Deep High-Resolution Representation Learning for Human Pose Estimation", CVPR 2019,
+https://arxiv.org/abs/1902.09212. Facts of layers: leoxiaobin/deep-high-resolution-net.pytorch (MIT).
+
+How this differs from the published code: it does not in what is computed. Convolutions start by He's rule instead of
+N(0, 0.001), which suits its pretrained weights but not training from nothing with Adam, whose first step at 1e-3 is as
+large as such a weight.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from poseglass.layers.resnet_blocks import BasicBlock, Bottleneck, conv_norm, he_initialise
+
+
+class ExchangeModule(nn.Module):
+    """Basic blocks in every branch, then every output sums all branches at its own resolution.
+
+    Args:
+        widths: Channels of the branches, finest first; each has half the resolution of the one before.
+        num_blocks: Basic blocks in each branch.
+        num_outputs: How many of the resolutions are given, from the finest on.
+
+    Source:
+        Sun et al. 2019, section 3, "Repeated multi-scale fusion". Upsampling is nearest-neighbour.
+    """
+
+    def __init__(self, widths: Sequence[int], num_blocks: int, num_outputs: int) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(
+            nn.Sequential(*(BasicBlock(width, width) for _ in range(num_blocks))) for width in widths
+        )
+        self.exchange = nn.ModuleList(
+            nn.ModuleList(_path(widths, j, i) for j in range(len(widths))) for i in range(num_outputs)
+        )
+
+    def forward(self, features: list[Tensor]) -> list[Tensor]:
+        """Map one ``(B, widths[j], h / 2**j, w / 2**j)`` per branch to the same for the first ``num_outputs``."""
+        features = [branch(x) for branch, x in zip(self.branches, features, strict=True)]
+        outputs: list[Tensor] = []
+        for paths in self.exchange:
+            assert isinstance(paths, nn.ModuleList)
+            parts = [path(x) for path, x in zip(paths, features, strict=True)]
+            outputs.append(functional.relu(sum(parts[1:], parts[0]), inplace=True))
+        return outputs
+
+
+def _path(widths: Sequence[int], source: int, target: int) -> nn.Sequential:
+    """Return the way from one branch to another: nothing, up (1x1, then nearest), or down (a chain of 3x3 stride 2)."""
+    if source == target:
+        return nn.Sequential()
+    if source > target:
+        up = conv_norm(widths[source], widths[target], 1)
+        up.add_module("upsample", nn.Upsample(scale_factor=2 ** (source - target), mode="nearest"))
+        return up
+    chain = [conv_norm(widths[source], widths[source], 3, stride=2, relu=True) for _ in range(target - source - 1)]
+    return nn.Sequential(*chain, conv_norm(widths[source], widths[target], 3, stride=2))
+
+
+class HRNet(nn.Module):
+    """Images to features at strides 4, 8, 16 and 32, or at 4 alone.
+
+    Args:
+        width: C, channels of the finest branch; each coarser one has twice as many. 32 and 48 as published.
+        num_modules: Exchange modules of stages 2, 3 and 4, which have two, three and four branches.
+        num_blocks: Basic blocks in each branch of a module.
+        num_bottlenecks: Bottlenecks of stage 1.
+        stem_width: Channels of the stem, and inside a bottleneck.
+        finest_only: The last module gives the finest resolution alone, as for pose; the weights that would make the
+            others do not exist.
+
+    Attributes:
+        channels, strides, divisor: As every backbone has them.
+
+    Raises:
+        ValueError: A number below 1, or other than three numbers of modules.
+
+    Source:
+        Sun et al. 2019, section 3, "Network instantiation".
+    """
+
+    def __init__(
+        self,
+        width: int = 32,
+        *,
+        num_modules: Sequence[int] = (1, 4, 3),
+        num_blocks: int = 4,
+        num_bottlenecks: int = 4,
+        stem_width: int = 64,
+        finest_only: bool = False,
+    ) -> None:
+        super().__init__()
+        if len(num_modules) != 3:
+            raise ValueError(f"HRNet: num_modules are three, of stages 2, 3 and 4, got {list(num_modules)}.")
+        numbers = {"width": width, "num_blocks": num_blocks, "num_bottlenecks": num_bottlenecks}
+        numbers |= {"stem_width": stem_width, "num_modules": min(num_modules)}
+        for name, value in numbers.items():
+            if int(value) != value or value < 1:
+                raise ValueError(f"HRNet: {name} must be a whole number above 0, got {value!r}.")
+        self.stem = nn.Sequential(
+            conv_norm(3, stem_width, 3, stride=2, relu=True), conv_norm(stem_width, stem_width, 3, stride=2, relu=True)
+        )
+        wide = Bottleneck.expansion * stem_width
+        self.bottlenecks = nn.Sequential(
+            *(Bottleneck(stem_width if i == 0 else wide, stem_width) for i in range(num_bottlenecks))
+        )
+        widths = [width * 2**i for i in range(4)]
+        self.finest = conv_norm(wide, width, 3, relu=True)
+        self.coarser = nn.ModuleList(
+            conv_norm(wide if i == 0 else widths[i], widths[i + 1], 3, stride=2, relu=True) for i in range(3)
+        )
+        self.stages = nn.ModuleList()
+        for i, count in enumerate(num_modules):
+            branches = widths[: i + 2]
+            last = 1 if finest_only and i == 2 else len(branches)
+            outputs = [len(branches)] * (count - 1) + [last]
+            self.stages.append(nn.ModuleList(ExchangeModule(branches, num_blocks, n) for n in outputs))
+        he_initialise(self)
+        self.channels: tuple[int, ...] = (width,) if finest_only else tuple(widths)
+        self.strides: tuple[int, ...] = (4,) if finest_only else (4, 8, 16, 32)
+        self.divisor = 32
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Map ``(B, 3, H, W)`` to ``(B, channels[i], H / strides[i], W / strides[i])`` per level, finest first."""
+        features = self.bottlenecks(self.stem(images))
+        # Stage 1 has one branch; each later stage gets one more, made from the coarsest that was there before it.
+        levels, coarsest = [self.finest(features)], features
+        for begin, modules in zip(self.coarser, self.stages, strict=True):
+            assert isinstance(modules, nn.ModuleList)
+            levels = [*levels, begin(coarsest)]
+            for module in modules:
+                levels = module(levels)
+            coarsest = levels[-1]
+        return levels

@@ -1,0 +1,100 @@
+"""SimpleBaseline: a ResNet, three transposed convolutions, one 1x1 convolution; and its dilated relative.
+
+Xiao, Wu, Wei, "Simple Baselines for Human Pose Estimation and Tracking", ECCV 2018, https://arxiv.org/abs/1804.06208.
+Read for facts: microsoft/human-pose-estimation.pytorch (MIT), leoxiaobin/deep-high-resolution-net.pytorch (MIT).
+The dilated networks keep the resolution instead of winning it back: Insafutdinov et al., "DeeperCut", ECCV 2016,
+https://arxiv.org/abs/1605.03170, section 3.
+
+How this differs: R50 to R152 do not. R18 and R34, the light ones, and a dilated network at stride 8 under nothing but a
+1x1 convolution are ours (DeeperCut dilates to stride 16 and adds one transposed convolution).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from poseglass.networks.compose import ComposedNetwork
+
+
+def simple_baseline(
+    num_keypoints: int,
+    *,
+    depth: int = 50,
+    width: int = 64,
+    num_deconvs: int = 3,
+    deconv_width: int = 256,
+    head: Mapping[str, Any] | None = None,
+) -> ComposedNetwork:
+    """Any ResNet under transposed convolutions, which default to the paper's R50.
+
+    Args:
+        num_keypoints: K.
+        depth: Of the ResNet: 18, 34, 50, 101 or 152.
+        width: Of the ResNet's stem.
+        num_deconvs: Transposed convolutions; each doubles the resolution, from stride 32 on.
+        deconv_width: Channels of each.
+        head: As ``ComposedNetwork`` takes it.
+    """
+    return ComposedNetwork(
+        num_keypoints,
+        backbone={"name": f"resnet{depth}", "width": width},
+        neck={"name": "deconv", "num_layers": num_deconvs, "width": deconv_width},
+        head=head,
+    )
+
+
+def simple_baseline_r18(num_keypoints: int, *, head: Mapping[str, Any] | None = None) -> ComposedNetwork:
+    """R18: 15,376,464 parameters at 16 keypoints, 3.862 G multiply-adds at 256 x 256."""
+    return simple_baseline(num_keypoints, depth=18, head=head)
+
+
+def simple_baseline_r34(num_keypoints: int, *, head: Mapping[str, Any] | None = None) -> ComposedNetwork:
+    """R34: 25,484,624 parameters at 16 keypoints, 6.278 G multiply-adds at 256 x 256."""
+    return simple_baseline(num_keypoints, depth=34, head=head)
+
+
+def simple_baseline_r50(num_keypoints: int, *, head: Mapping[str, Any] | None = None) -> ComposedNetwork:
+    """R50: 33,999,440 parameters at 16 keypoints, 7.234 G multiply-adds at 256 x 256."""
+    return simple_baseline(num_keypoints, depth=50, head=head)
+
+
+def simple_baseline_r101(num_keypoints: int, *, head: Mapping[str, Any] | None = None) -> ComposedNetwork:
+    """R101: 52,991,568 parameters at 16 keypoints, 12.083 G multiply-adds at 256 x 256."""
+    return simple_baseline(num_keypoints, depth=101, head=head)
+
+
+def simple_baseline_r152(num_keypoints: int, *, head: Mapping[str, Any] | None = None) -> ComposedNetwork:
+    """R152: 68,635,216 parameters at 16 keypoints, 16.931 G multiply-adds at 256 x 256."""
+    return simple_baseline(num_keypoints, depth=152, head=head)
+
+
+def simple_baseline_light(num_keypoints: int, *, head: Mapping[str, Any] | None = None) -> ComposedNetwork:
+    """R18 from a stem of 40, deconvolutions of 128; for inputs of 128 px.
+
+    5,552,760 parameters at 16 keypoints, 0.337 G multiply-adds at 128 x 128.
+    """
+    return simple_baseline(num_keypoints, depth=18, width=40, deconv_width=128, head=head)
+
+
+def dilated_r50(num_keypoints: int, *, head: Mapping[str, Any] | None = None) -> ComposedNetwork:
+    """R50 dilated to stride 8, which is the heatmaps' too.
+
+    23,540,816 parameters at 16 keypoints, 24.951 G multiply-adds at 256 x 256.
+    """
+    return _dilated(num_keypoints, 50, 64, head)
+
+
+def dilated_light(num_keypoints: int, *, head: Mapping[str, Any] | None = None) -> ComposedNetwork:
+    """R18 from a stem of 24, dilated to stride 8, which is the heatmaps' too; for inputs of 128 px.
+
+    1,579,240 parameters at 16 keypoints, 0.433 G multiply-adds at 128 x 128.
+    """
+    return _dilated(num_keypoints, 18, 24, head)
+
+
+def _dilated(num_keypoints: int, depth: int, width: int, head: Mapping[str, Any] | None) -> ComposedNetwork:
+    return ComposedNetwork(
+        num_keypoints,
+        backbone={"name": f"resnet{depth}", "width": width, "output_stride": 8},
+        neck={"name": "level", "level": -1},
+        head=head,
+    )
