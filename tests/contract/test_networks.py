@@ -30,6 +30,10 @@ STATED: dict[str, tuple[int, int, str]] = {
     "pose_machine": (31_225_568, 216, "0414d74f2e745f6e"),
     "cpm": (31_225_568, 216, "0414d74f2e745f6e"),
     "cpm_light": (351_040, 120, "024bb1eef03adc5a"),
+    "cpn": (27_395_296, 582, "e87c56c9469f2430"),
+    "cpn_r50": (27_395_296, 582, "e87c56c9469f2430"),
+    "cpn_r101": (46_387_424, 888, "9974abc3d3865eb6"),
+    "cpn_light": (4_627_976, 384, "23022c5a871dbb0c"),
     "hrnet": (28_536_080, 1754, "4fe5977d2a43836e"),
     "hrnet_w32": (28_536_080, 1754, "4fe5977d2a43836e"),
     "hrnet_w48": (63_595_696, 1754, "75965bfa244d7b56"),
@@ -52,6 +56,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "stacked_hourglass": {"num_stacks": 2, "width": 16, "depth": 2, "num_blocks": 2},
     "corner_hourglass": {"num_stacks": 2, "widths": (16, 16, 24), "blocks": (2, 1, 2)},
     "pose_machine": {"num_stages": 3, "width": 16, "first_width": 32, "feature_width": 8},
+    "cpn": {"backbone": {"name": "resnet18", "width": 8}, "width": 8},
     "hrnet": {"width": 8, "num_modules": (2, 1, 2), "num_blocks": 1, "num_bottlenecks": 1, "stem_width": 8},
     "simple_baseline": {"depth": 18, "width": 8, "num_deconvs": 2, "deconv_width": 16},
 }
@@ -173,7 +178,9 @@ def test_a_size_that_does_not_divide_is_refused_with_sizes_that_do(network: nn.M
     assert multiply_adds(network, (divisor, divisor)) > 0  # what was offered last
 
 
-@pytest.mark.parametrize("name", ["hg1_light", "hg2_light", "hrnet_w16_light", "simple_baseline_light"])
+@pytest.mark.parametrize(
+    "name", ["hg1_light", "hg2_light", "hrnet_w16_light", "simple_baseline_light", "cpm_light", "cpn_light"]
+)
 def test_the_same_seed_makes_the_same_network(name: str) -> None:
     states = []
     for _ in range(2):
@@ -182,7 +189,9 @@ def test_the_same_seed_makes_the_same_network(name: str) -> None:
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
-@pytest.mark.parametrize("name", ["hg1_light", "hrnet_w16_light", "simple_baseline_light", "dilated_light"])
+@pytest.mark.parametrize(
+    "name", ["hg1_light", "hrnet_w16_light", "simple_baseline_light", "dilated_light", "cpm_light"]
+)
 def test_a_few_steps_lower_the_loss(name: str) -> None:
     torch.manual_seed(0)
     network = build(NETWORKS, name, num_keypoints=2).train()

@@ -6,6 +6,7 @@ from torch import nn
 
 from poseglass.networks.corner_hourglass import CornerHourglass, hourglass_52, hourglass_52_light, hourglass_104
 from poseglass.networks.cpm import ConvolutionalPoseMachine, cpm, cpm_light
+from poseglass.networks.cpn import CascadedPyramidNetwork, cpn_light, cpn_r50, cpn_r101
 from poseglass.networks.hrnet import hrnet, hrnet_w16_light, hrnet_w32, hrnet_w48
 from poseglass.networks.simple_baseline import (
     dilated_light,
@@ -35,6 +36,10 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "pose_machine": ConvolutionalPoseMachine,
     "cpm": cpm,
     "cpm_light": cpm_light,
+    "cpn": CascadedPyramidNetwork,
+    "cpn_r50": cpn_r50,
+    "cpn_r101": cpn_r101,
+    "cpn_light": cpn_light,
     "hrnet": hrnet,
     "hrnet_w32": hrnet_w32,
     "hrnet_w48": hrnet_w48,
