@@ -71,7 +71,8 @@ def test_information_flows_from_coarse_to_fine_and_into_the_last_stage() -> None
     assert moved(laterals[1].conv.weight) == [False, True, True, True]  # type: ignore[union-attr]
     assert moved(laterals[0].conv.weight) == [False, False, True, True]  # type: ignore[union-attr]
     assert moved(predict[2][1].weight) == [True, False, False, False]  # type: ignore[index]
-    assert moved(network.refine_net.mix.shortcut.conv.weight) == [False, False, False, True]
+    mix: Any = network.refine_net.mix.shortcut
+    assert moved(mix.conv.weight) == [False, False, False, True]
 
 
 @pytest.mark.parametrize(

@@ -22,11 +22,11 @@ from poseglass.layers.input_size import check_input
 from poseglass.layers.resnet_blocks import conv_norm
 
 
-def resize(features: Tensor, size_hw: tuple[int, int]) -> Tensor:
-    """Return features of another size, bilinear, corner pixels kept at the corners."""
-    if features.shape[-2:] == size_hw:
+def resize(features: Tensor, like: Tensor) -> Tensor:
+    """Return features at the height and width of ``like``, bilinear, corner pixels kept at the corners."""
+    if features.shape[-2:] == like.shape[-2:]:
         return features
-    return functional.interpolate(features, size=size_hw, mode="bilinear", align_corners=True)
+    return functional.interpolate(features, size=like.shape[-2:], mode="bilinear", align_corners=True)
 
 
 class Bottleneck(nn.Module):
@@ -87,10 +87,10 @@ class GlobalNet(nn.Module):
         """
         pyramid = [self.laterals[-1](levels[-1])]
         for i in reversed(range(len(levels) - 1)):
-            above = resize(pyramid[0], levels[i].shape[-2:])
+            above = resize(pyramid[0], levels[i])
             pyramid.insert(0, self.laterals[i](levels[i]) + self.tops[i](above))
         maps = [
-            norm(resize(predict(level), levels[0].shape[-2:]))
+            norm(resize(predict(level), levels[0]))
             for level, predict, norm in zip(pyramid, self.predict, self.norms, strict=True)
         ]
         return pyramid, maps
@@ -119,8 +119,7 @@ class RefineNet(nn.Module):
 
     def forward(self, pyramid: list[Tensor]) -> Tensor:
         """Map ``(B, width, h_i, w_i)``, finest first, to ``(B, K, h_0, w_0)``."""
-        size_hw = pyramid[0].shape[-2:]
-        refined = [resize(level(given), size_hw) for level, given in zip(self.levels, pyramid, strict=True)]
+        refined = [resize(level(given), pyramid[0]) for level, given in zip(self.levels, pyramid, strict=True)]
         return self.predict(self.mix(torch.cat(refined, dim=1)))
 
 
