@@ -270,7 +270,8 @@ def test_networks_that_cannot_be_built() -> None:
 def test_a_card_cannot_ask_for_more_than_its_file_holds() -> None:
     """A network of 10**9 stacks would be built until memory ends, before a single tensor was compared."""
     state = {"a": torch.zeros(3, 7), "b": torch.zeros(()), "empty": torch.zeros(10**9, 0)}
-    for key, value in (("num_stacks", 10**9), ("num_stacks", 4), ("width", 4e12), ("width", 8)):
+    too_much = [("num_stacks", 10**9), ("num_stacks", 4), ("width", 4e12), ("width", 8), ("blocks", [1, 4])]
+    for key, value in [*too_much, ("widths", [7, 8]), ("first_width", 8)]:
         card = replace(CARD, network={"name": "stacked_hourglass", "num_keypoints": 5, key: value})
         with pytest.raises(
             CheckpointError, match=rf"card says network\.{key} = .* 3 tensors with sides of at most 7\."

@@ -11,7 +11,7 @@ from poseglass.codecs import HeatmapCodec
 from poseglass.codecs.heatmap import draw_gaussians
 from poseglass.core.batch import PoseBatch
 from poseglass.losses import LOSSES
-from poseglass.losses.heatmap import mean_squared_error, softmax_cross_entropy
+from poseglass.losses.heatmap import hard_keypoint_squared_error, mean_squared_error, softmax_cross_entropy
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 losses = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
@@ -36,6 +36,41 @@ def test_mean_squared_error_by_hand() -> None:
     maps[0, 0, 0, 0], target[0, 1] = 2.0, 1.0
     assert mean_squared_error(maps, target, torch.ones(1, 2)).item() == pytest.approx((1.0 + 1.0) / 2)
     assert mean_squared_error(maps, target, torch.tensor([[1.0, 0.0]])).item() == pytest.approx(0.5)
+
+
+def test_hard_keypoints_by_hand() -> None:
+    maps, target = torch.zeros(2, 3, 1, 2), torch.zeros(2, 3, 1, 2)
+    maps[0, :, 0, 0] = torch.tensor([2.0, 4.0, 6.0])  # per joint, the mean over two pixels: 2, 8, 18
+    maps[1, :, 0, 0] = torch.tensor([8.0, 2.0, 4.0])  # 32, 2, 8
+    weight = torch.tensor([[1.0, 1.0, 1.0], [0.0, 1.0, 1.0]])
+    value = hard_keypoint_squared_error(maps, target, weight, hardest=2)
+    assert value.item() == pytest.approx((18 + 8 + 8 + 2) / 4)
+    assert hard_keypoint_squared_error(maps, target, weight, hardest=1).item() == pytest.approx((18 + 8) / 2)
+    maps.requires_grad_()
+    hard_keypoint_squared_error(maps, target, weight, hardest=1).backward()
+    assert maps.grad is not None
+    assert (maps.grad.abs().amax((-1, -2)) > 0).tolist() == [[False, False, True], [False, False, True]]
+
+
+def test_hard_keypoints_are_eight_and_all_where_there_are_no_more() -> None:
+    generator = torch.Generator().manual_seed(0)
+    maps, target = torch.randn(4, 17, 6, 5, generator=generator), torch.zeros(4, 17, 6, 5)
+    given = gradient(hard_keypoint_squared_error, maps, target, torch.ones(4, 17)).abs().amax((-1, -2)) > 0
+    assert given.sum(1).tolist() == [8] * 4
+    few = (maps[:, :8], target[:, :8], torch.ones(4, 8))
+    torch.testing.assert_close(hard_keypoint_squared_error(*few), mean_squared_error(*few))
+
+
+def test_hard_keypoints_of_parts_of_a_batch_add_up_to_the_whole() -> None:
+    generator = torch.Generator().manual_seed(0)
+    maps, target = torch.randn(4, 17, 6, 5, generator=generator), torch.zeros(4, 17, 6, 5)
+    weight = (torch.rand(4, 17, generator=generator) > 0.6).float()  # some people have fewer than eight labelled
+    assert weight[:2].sum() != weight[2:].sum()
+    assert weight.sum(1).min() < 8
+    whole = gradient(hard_keypoint_squared_error, maps, target, weight)
+    halves = [slice(0, 2), slice(2, 4)]
+    parts = [gradient(hard_keypoint_squared_error, maps[i], target[i], weight[i]) / 2 for i in halves]
+    torch.testing.assert_close(torch.cat(parts), whole)
 
 
 def test_softmax_cross_entropy_by_hand() -> None:

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from poseglass.convert import (
+    cpm_mmpose,
     hourglass_bearpaw,
+    hourglass_mmpose,
     hourglass_princeton,
     hrnet_msra,
     mmpose_hrnet,
@@ -33,6 +35,8 @@ IMPORTERS: dict[str, Importer] = {
         simple_baseline_msra.IMPORTER_MICROSOFT,
         mmpose_hrnet.IMPORTER,
         mmpose_simple_baseline.IMPORTER,
+        hourglass_mmpose.IMPORTER,
+        cpm_mmpose.IMPORTER,
     )
 }
 

@@ -286,8 +286,9 @@ def _check_numbers(card: WeightCard, state: Mapping[str, Tensor]) -> None:
     """
     longest = max((max(value.shape, default=1) for value in state.values() if value.numel()), default=1)
     for key, value in card.network.items():
-        most = longest if key in ("width", "num_keypoints") else len(state)
-        if isinstance(value, int | float) and value > most:
+        most = longest if "width" in key or key == "num_keypoints" else len(state)
+        numbers = value if isinstance(value, list | tuple) else [value]
+        if any(isinstance(number, int | float) and number > most for number in numbers):
             raise CheckpointError(
                 f"Weights {card.name!r}: their card says network.{key} = {value}, but the file has {len(state)} "
                 f"tensors with sides of at most {longest}. The card belongs to other weights; fetch the file again."

@@ -4,12 +4,13 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from poseglass.losses.heatmap import mean_squared_error, softmax_cross_entropy
+from poseglass.losses.heatmap import hard_keypoint_squared_error, mean_squared_error, softmax_cross_entropy
 
 LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "mse": mean_squared_error,
+    "mse_hard_keypoints": hard_keypoint_squared_error,
     "softmax_cross_entropy": softmax_cross_entropy,
 }
 
-MAPS_OF_LOSS = {"mse": "none", "softmax_cross_entropy": "softmax"}
+MAPS_OF_LOSS = {"mse": "none", "mse_hard_keypoints": "none", "softmax_cross_entropy": "softmax"}
 """What each loss takes maps for, in the words of a heatmap codec's ``activation``."""

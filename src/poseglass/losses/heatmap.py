@@ -22,6 +22,27 @@ def mean_squared_error(maps: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     return ((maps.float() - target).square().mean((-1, -2)) * weight).mean()
 
 
+def hard_keypoint_squared_error(maps: Tensor, target: Tensor, weight: Tensor, *, hardest: int = 8) -> Tensor:
+    """Return the squared difference of each person's hardest joints alone (online hard keypoint mining).
+
+    A joint's loss is the mean over its pixels, times its weight. Of each person the ``hardest`` largest count and the
+    others give no gradient; the mean is over ``B * min(hardest, K)``, however many joints are labelled. With K joints
+    or more taken it is ``mean_squared_error``.
+
+    Args:
+        maps: ``(B, K, h, w)``, predicted.
+        target: ``(B, K, h, w)``.
+        weight: ``(B, K)``.
+        hardest: Joints per person that count.
+
+    Source:
+        Chen et al. 2018, "Cascaded Pyramid Network", section 3.2.2, https://arxiv.org/abs/1711.07319; 8 of 17 joints is
+        their best choice.
+    """
+    per_joint = (maps.float() - target).square().mean((-1, -2)) * weight
+    return per_joint.topk(min(hardest, per_joint.shape[1]), dim=1).values.mean()
+
+
 def softmax_cross_entropy(maps: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """Return the cross-entropy between the target, normalised to a distribution over pixels, and the maps' softmax.
 

@@ -5,6 +5,9 @@ from collections.abc import Callable
 from torch import nn
 
 from poseglass.networks.compose import ComposedNetwork
+from poseglass.networks.corner_hourglass import CornerHourglass, hourglass_52, hourglass_52_light, hourglass_104
+from poseglass.networks.cpm import ConvolutionalPoseMachine, cpm, cpm_light
+from poseglass.networks.cpn import CascadedPyramidNetwork, cpn_light, cpn_r50, cpn_r101
 from poseglass.networks.hrnet import hrnet, hrnet_w16_light, hrnet_w32, hrnet_w48
 from poseglass.networks.mobile_pose import mobile_pose_large, mobile_pose_small
 from poseglass.networks.simple_baseline import (
@@ -35,6 +38,17 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "mobile_pose_small": mobile_pose_small,
     "mobile_pose_large": mobile_pose_large,
     "composed": ComposedNetwork,
+    "corner_hourglass": CornerHourglass,
+    "hourglass_52": hourglass_52,
+    "hourglass_104": hourglass_104,
+    "hourglass_52_light": hourglass_52_light,
+    "pose_machine": ConvolutionalPoseMachine,
+    "cpm": cpm,
+    "cpm_light": cpm_light,
+    "cpn": CascadedPyramidNetwork,
+    "cpn_r50": cpn_r50,
+    "cpn_r101": cpn_r101,
+    "cpn_light": cpn_light,
     "hrnet": hrnet,
     "hrnet_w32": hrnet_w32,
     "hrnet_w48": hrnet_w48,

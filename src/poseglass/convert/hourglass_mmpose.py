@@ -1,0 +1,142 @@
+"""Hourglass-52 (and deeper) checkpoints of open-mmlab/mmpose: CornerNet's hourglass under 1x1 heads.
+
+Files of mmpose 1.x name the head ``head``, those of 0.x ``keypoint_head``. A network of one stack stores a residual
+between stacks that is never run: it is left out.
+"""
+
+import itertools
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from poseglass.convert.importer import Importer, Source, convolution, normalisation, shape_of, take
+from poseglass.core.card import InputSpec
+from poseglass.core.skeletons import COCO17
+from poseglass.estimators.weights import CheckpointError
+from poseglass.networks.corner_hourglass import BLOCKS, WIDTHS
+
+SOURCE = Source(
+    repository="open-mmlab/mmpose",
+    url="https://github.com/open-mmlab/mmpose",
+    commit="759b39c",
+    license="Apache-2.0",
+)
+
+LAYOUT = f"an hourglass of {SOURCE.repository}"
+
+PUBLISHED = {"hourglass_52": 1, "hourglass_104": 2}
+"""Stacks of the networks that go by a name."""
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def recognises(keys: Collection[str]) -> bool:
+    """Return whether these are this layout's names."""
+    return "backbone.hourglass_modules.0.up1.0.conv1.weight" in keys
+
+
+def network(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Read stacks, keypoints, widths and blocks from the names and shapes.
+
+    Raises:
+        CheckpointError: A tensor that tells them is missing.
+    """
+    state = current(state)
+    num_keypoints = shape_of(state, "head.multi_final_layers.0.weight", 4, LAYOUT)[0]
+    num_stacks = len({key.split(".")[2] for key in state if key.startswith("backbone.hourglass_modules.")})
+    level = "backbone.hourglass_modules.0"
+    widths, blocks = [shape_of(state, f"{level}.up1.0.conv1.weight", 4, LAYOUT)[0]], []
+    while f"{level}.up1.0.conv1.weight" in state:
+        widths.append(shape_of(state, f"{level}.low1.0.conv1.weight", 4, LAYOUT)[0])
+        blocks.append(_count(state, f"{level}.up1"))
+        level = f"{level}.low2"
+    blocks.append(_count(state, level))
+    for name, count in PUBLISHED.items():
+        if (num_stacks, tuple(widths), tuple(blocks)) == (count, WIDTHS, BLOCKS):
+            return {"name": name, "num_keypoints": num_keypoints}
+    table = {"name": "corner_hourglass", "num_keypoints": num_keypoints, "num_stacks": num_stacks}
+    return table | {"widths": widths, "blocks": blocks}
+
+
+def names(network: Mapping[str, Any]) -> dict[str, str]:
+    """Return our name to mmpose's of every tensor of a network, as a card's table describes it.
+
+    Raises:
+        CheckpointError: Another network, for which the layout has no names.
+    """
+    num_stacks = PUBLISHED.get(network["name"]) or network.get("num_stacks", 1)
+    if network["name"] not in (*PUBLISHED, "corner_hourglass"):
+        raise CheckpointError(
+            f"Network {network['name']!r} is not {LAYOUT}; expected {', '.join(PUBLISHED)} or corner_hourglass."
+        )
+    widths, blocks = network.get("widths", WIDTHS), network.get("blocks", BLOCKS)
+    sources = conv_norm("trunk.stem", "backbone.stem.0") | _residual("trunk.stem_residual", "backbone.stem.1.0", True)
+    for i in range(num_stacks):
+        new, old = f"trunk.hourglasses.{i}", f"backbone.hourglass_modules.{i}"
+        for (here, below), count in zip(itertools.pairwise(widths), blocks[:-1], strict=True):
+            for j in range(count):
+                sources |= _residual(f"{new}.skip.{j}", f"{old}.up1.{j}", False)
+                sources |= _residual(f"{new}.down.{j}", f"{old}.low1.{j}", j == 0)
+                sources |= _residual(f"{new}.up.{j}", f"{old}.low3.{j}", j == count - 1 and here != below)
+            new, old = f"{new}.inner", f"{old}.low2"
+        for j in range(blocks[-1]):
+            sources |= _residual(f"{new}.{j}", f"{old}.{j}", False)
+        sources |= conv_norm(f"trunk.outputs.{i}", f"backbone.out_convs.{i}")
+        sources |= convolution(f"heads.{i}.conv", f"head.multi_final_layers.{i}")
+    for i in range(num_stacks - 1):
+        sources |= conv_norm(f"trunk.keep.{i}", f"backbone.conv1x1s.{i}")
+        sources |= conv_norm(f"trunk.feedback.{i}", f"backbone.remap_convs.{i}")
+        sources |= _residual(f"trunk.between.{i}", f"backbone.inters.{i}", False)
+    return sources
+
+
+def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the state in the names of ``CornerHourglass``.
+
+    Raises:
+        CheckpointError: A tensor is missing or left over.
+    """
+    table, state = network(state), current(state)
+    one_stack = "backbone.conv1x1s.0.conv.weight" not in state
+    never_run = _residual("", "backbone.inters.0", False).values() if one_stack else ()
+    return take(state, names(table), unused=never_run, layout=LAYOUT)
+
+
+def current(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the state with the names of mmpose 1.x, where it has those of 0.x."""
+    old = "keypoint_head."
+    return {f"head.{key.removeprefix(old)}" if key.startswith(old) else key: value for key, value in state.items()}
+
+
+def conv_norm(new: str, old: str) -> dict[str, str]:
+    """Return our name to mmpose's of a convolution without bias and its norm."""
+    return {f"{new}.conv.weight": f"{old}.conv.weight"} | normalisation(f"{new}.norm", f"{old}.bn")
+
+
+def _residual(new: str, old: str, projects: bool) -> dict[str, str]:
+    parts = {"inside1": ("conv1", "bn1"), "inside2": ("conv2", "bn2")}
+    parts |= {"shortcut": ("downsample.0", "downsample.1")} if projects else {}
+    sources: dict[str, str] = {}
+    for part, (conv, norm) in parts.items():
+        sources[f"{new}.{part}.conv.weight"] = f"{old}.{conv}.weight"
+        sources |= normalisation(f"{new}.{part}.norm", f"{old}.{norm}")
+    return sources
+
+
+def _count(state: Mapping[str, Tensor], position: str) -> int:
+    start = f"{position}."
+    return sum(key.startswith(start) and key.removeprefix(start).partition(".")[2] == "conv1.weight" for key in state)
+
+
+IMPORTER = Importer(
+    name="hourglass_mmpose",
+    source=SOURCE,
+    recognises=recognises,
+    rename=rename,
+    network=network,
+    skeletons={17: COCO17},
+    input=InputSpec(size_wh=(256, 256), padding=1.25, mean=IMAGENET_MEAN, std=IMAGENET_STD),
+    codec={"name": "heatmap", "alignment": "corner", "stride": 4, "sigma": 2.0},
+    notes="The original decodes with a quarter offset and flip averaging.",
+)

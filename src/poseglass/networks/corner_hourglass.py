@@ -1,0 +1,185 @@
+"""The other hourglass: Hourglass-52 and Hourglass-104, the trunk of CornerNet and CenterNet, as pose networks.
+
+Law and Deng, "CornerNet: Detecting Objects as Paired Keypoints", ECCV 2018, section 3.5, https://arxiv.org/abs/1808.01244;
+Zhou et al., "Objects as Points", 2019, https://arxiv.org/abs/1904.07850. Reference code: xingyizhou/CenterNet (MIT),
+open-mmlab/mmpose (Apache-2.0). Written from the papers and tables of their layers.
+
+It shares a name and the idea with Newell's network (``stacked_hourglass.py``) and no weights: residuals are two 3x3
+convolutions with the activation last, a strided residual goes down instead of a pooling, the width grows with depth
+(256-256-384-384-384-512), the stem ends at a quarter of the input by two strides, and between stacks only features are
+fed on, never predictions.
+
+How this differs: with one stack, mmpose and CornerNet also store a residual "between the stacks" that never runs; it
+does not exist here.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from poseglass.core.batch import Stages
+from poseglass.heads.heatmap import HeatmapHead
+from poseglass.layers.input_size import check_input
+from poseglass.layers.resnet_blocks import BasicBlock, conv_norm
+
+WIDTHS = (256, 256, 384, 384, 384, 512)
+"""Of Hourglass-52 and -104: of the features, then after each step down."""
+
+BLOCKS = (2, 2, 2, 2, 2, 4)
+"""Of Hourglass-52 and -104: residuals per position on each level, and at the bottom."""
+
+
+class Hourglass(nn.Module):
+    """One hourglass: step down by a strided residual, work there (recursively), upsample, add the skip branch.
+
+    Args:
+        widths: Channels of the input and output, then of each lower level: one more than there are steps down.
+        blocks: Residuals per position on each level, as many as ``widths``; the last number is for the bottom.
+
+    Source:
+        Law and Deng 2018, section 3.5. Upsampling is nearest-neighbour; the way up narrows in its last residual.
+    """
+
+    def __init__(self, widths: Sequence[int], blocks: Sequence[int]) -> None:
+        super().__init__()
+        here, below = widths[:2]
+        more = range(blocks[0] - 1)
+        self.skip = nn.Sequential(*(BasicBlock(here, here) for _ in range(blocks[0])))
+        self.down = nn.Sequential(BasicBlock(here, below, stride=2), *(BasicBlock(below, below) for _ in more))
+        self.inner: nn.Module = (
+            Hourglass(widths[1:], blocks[1:])
+            if len(widths) > 2
+            else nn.Sequential(*(BasicBlock(below, below) for _ in range(blocks[1])))
+        )
+        self.up = nn.Sequential(*(BasicBlock(below, below) for _ in more), BasicBlock(below, here))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map ``(B, widths[0], h, w)`` to the same shape; h and w must divide by 2 per step down."""
+        low = self.up(self.inner(self.down(features)))
+        return self.skip(features) + functional.interpolate(low, scale_factor=2.0, mode="nearest")
+
+
+class CornerHourglassTrunk(nn.Module):
+    """Images to one map of features per stack, whatever heads read them.
+
+    Args:
+        num_stacks: Hourglasses in a row; no weights are shared.
+        widths: Channels of the features, then after each step down. The stem starts at half of the first.
+        blocks: Residuals per position on each level, as many as ``widths``.
+
+    Attributes:
+        out_channels: Of every map of features, ``widths[0]``.
+        stride: Of the features, 4.
+        divisor: Both sides of an input must divide by it.
+
+    Raises:
+        ValueError: A number that makes no network, with what would do.
+
+    Source:
+        Law and Deng 2018, section 3.5.
+    """
+
+    stride = 4
+
+    def __init__(self, *, num_stacks: int, widths: Sequence[int] = WIDTHS, blocks: Sequence[int] = BLOCKS) -> None:
+        super().__init__()
+        if len(widths) < 2 or len(blocks) != len(widths):
+            raise ValueError(
+                "An hourglass needs at least two widths, of its features and one step down, and as many numbers of "
+                f"blocks; got {len(widths)} widths and {len(blocks)} blocks."
+            )
+        for name, numbers in (("num_stacks", [num_stacks]), ("widths", widths), ("blocks", blocks)):
+            if any(int(n) != n or n < 1 for n in numbers):
+                raise ValueError(f"An hourglass takes whole numbers above 0 for {name}, got {list(numbers)}.")
+        width = widths[0]
+        if width % 2:
+            raise ValueError(f"The first of an hourglass's widths must be even (the stem starts at half), got {width}.")
+        self.out_channels = width
+        self.divisor = self.stride * 2 ** (len(widths) - 1)
+        self.stem = conv_norm(3, width // 2, 7, stride=2, relu=True)
+        self.stem_residual = BasicBlock(width // 2, width, stride=2)
+        self.hourglasses = nn.ModuleList(Hourglass(widths, blocks) for _ in range(num_stacks))
+        self.outputs = nn.ModuleList(conv_norm(width, width, 3, relu=True) for _ in range(num_stacks))
+        between = range(num_stacks - 1)
+        self.keep = nn.ModuleList(conv_norm(width, width, 1) for _ in between)
+        self.feedback = nn.ModuleList(conv_norm(width, width, 1) for _ in between)
+        self.between = nn.ModuleList(BasicBlock(width, width) for _ in between)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Map ``(B, 3, H, W)`` to one ``(B, out_channels, H/4, W/4)`` per stack.
+
+        Raises:
+            ValueError: H or W does not divide by ``divisor``; the message names sizes that would do.
+        """
+        check_input(images, self.divisor)
+        features = self.stem_residual(self.stem(images))
+        maps: list[Tensor] = []
+        for i, (hourglass, output) in enumerate(zip(self.hourglasses, self.outputs, strict=True)):
+            maps.append(output(hourglass(features)))
+            if i < len(self.between):
+                features = self.between[i](functional.relu(self.keep[i](features) + self.feedback[i](maps[-1])))
+        return maps
+
+
+class CornerHourglass(nn.Module):
+    """The trunk with one head of heatmaps per stack: images to one stage per stack.
+
+    Args:
+        num_keypoints: K.
+        num_stacks: Hourglasses in a row, each supervised.
+        widths: Channels of the features, then after each step down; fewer make a shallower hourglass.
+        blocks: Residuals per position on each level, as many as ``widths``.
+
+    Attributes:
+        stride: Of the heatmaps, 4.
+        divisor: Both sides of an input must divide by it.
+
+    Raises:
+        ValueError: A number that makes no network, with what would do.
+
+    Source:
+        Law and Deng 2018, section 3.5; the 1x1 heads are mmpose's.
+    """
+
+    stride = 4
+
+    def __init__(
+        self,
+        num_keypoints: int,
+        *,
+        num_stacks: int = 1,
+        widths: Sequence[int] = WIDTHS,
+        blocks: Sequence[int] = BLOCKS,
+    ) -> None:
+        super().__init__()
+        self.num_keypoints = num_keypoints
+        self.trunk = CornerHourglassTrunk(num_stacks=num_stacks, widths=widths, blocks=blocks)
+        self.heads = nn.ModuleList(HeatmapHead(self.trunk.out_channels, num_keypoints) for _ in range(num_stacks))
+        self.divisor = self.trunk.divisor
+
+    def forward(self, images: Tensor) -> Stages:
+        """Map ``(B, 3, H, W)`` to S stages, each ``{"heatmap": (B, K, H/4, W/4)}``; the last one is the answer.
+
+        Raises:
+            ValueError: H or W does not divide by ``divisor``; the message names sizes that would do.
+        """
+        return [head(features) for head, features in zip(self.heads, self.trunk(images), strict=True)]
+
+
+def hourglass_52(num_keypoints: int) -> CornerHourglass:
+    """One stack, as mmpose trains it: 93,666,960 parameters at 16 keypoints, 28.619 G multiply-adds at 256 x 256."""
+    return CornerHourglass(num_keypoints, num_stacks=1)
+
+
+def hourglass_104(num_keypoints: int) -> CornerHourglass:
+    """Two stacks, as CornerNet has: 187,708,576 parameters at 16 keypoints, 58.541 G multiply-adds at 256 x 256."""
+    return CornerHourglass(num_keypoints, num_stacks=2)
+
+
+def hourglass_52_light(num_keypoints: int) -> CornerHourglass:
+    """One narrow stack of three steps down, for inputs of 128 px.
+
+    1,878,960 parameters at 16 keypoints, 0.293 G multiply-adds at 128 x 128.
+    """
+    return CornerHourglass(num_keypoints, widths=(64, 64, 96, 128), blocks=(1, 1, 1, 2))

@@ -1,0 +1,158 @@
+"""Convolutional Pose Machines: belief maps, refined stage by stage from themselves and features of the image.
+
+Wei, Ramakrishna, Kanade, Sheikh, "Convolutional Pose Machines", CVPR 2016, https://arxiv.org/abs/1602.00134. The sizes
+are those of open-mmlab/mmpose (Apache-2.0), written from a table of its layers; the authors' own release was not read.
+
+How this differs from the paper, with mmpose: batch norm after every convolution but the last of a stage, overlapping
+3x3 poolings, no map of the background, no map of where the person's centre is (the crop says so), and as many
+channels of features as are printed there (32). The first stage looks at the image through convolutions of its own; all
+later ones share theirs but for the last.
+"""
+
+import itertools
+
+import torch
+from torch import Tensor, nn
+
+from poseglass.core.batch import Stages
+from poseglass.layers.input_size import check_input
+from poseglass.layers.resnet_blocks import conv_norm
+
+
+def trunk(width: int, kernel_size: int, stride: int) -> nn.Sequential:
+    """Return three convolutions, a pooling after each until ``stride`` is reached: image to features."""
+    layers: list[nn.Module] = []
+    for given in (3, width, width):
+        layers.append(conv_norm(given, width, kernel_size, relu=True))
+        if stride > 1:
+            layers.append(nn.MaxPool2d(3, 2, 1))
+            stride //= 2
+    return nn.Sequential(*layers)
+
+
+class Refinement(nn.Module):
+    """One later stage: belief maps of the stage before and features of the image to better belief maps.
+
+    Args:
+        num_keypoints: K.
+        width: Channels inside, and of the features given.
+        feature_width: Channels to which the features are brought before they stand beside the maps.
+        kernel_size: Of the three convolutions over both, odd. Their size is what a stage can see.
+
+    Source:
+        Wei et al. 2016, section 3.2.
+    """
+
+    def __init__(self, num_keypoints: int, width: int, feature_width: int, kernel_size: int) -> None:
+        super().__init__()
+        self.features = conv_norm(width, feature_width, 5, relu=True)
+        widths = [num_keypoints + feature_width, width, width, width]
+        self.convs = nn.Sequential(*(conv_norm(a, b, kernel_size, relu=True) for a, b in itertools.pairwise(widths)))
+        self.mix = conv_norm(width, width, 1, relu=True)
+        self.belief = nn.Conv2d(width, num_keypoints, 1)
+
+    def forward(self, belief: Tensor, features: Tensor) -> Tensor:
+        """Map ``(B, K, h, w)`` and ``(B, width, h, w)`` to ``(B, K, h, w)``."""
+        return self.belief(self.mix(self.convs(torch.cat([belief, self.features(features)], dim=1))))
+
+
+class ConvolutionalPoseMachine(nn.Module):
+    """The whole network: images to one stage of belief maps (heatmaps) per stage of the machine.
+
+    Args:
+        num_keypoints: K.
+        num_stages: Of the machine, at least 2: the first sees the image alone, the others refine.
+        stride: Of the belief maps: 8 as published, or 4 (one pooling less).
+        width: Channels of the convolutions.
+        first_width: Channels of the first stage's last layers.
+        feature_width: Channels of image features beside the belief maps.
+        kernel_size: Of the convolutions over the image, odd.
+        stage_kernel_size: Of the convolutions over belief maps and features, odd.
+
+    Attributes:
+        stride: Of the belief maps.
+        divisor: Both sides of an input must divide by it.
+
+    Raises:
+        ValueError: A number that makes no network, with what would do.
+
+    Source:
+        Wei et al. 2016, section 3.
+    """
+
+    def __init__(
+        self,
+        num_keypoints: int,
+        *,
+        num_stages: int = 6,
+        stride: int = 8,
+        width: int = 128,
+        first_width: int = 512,
+        feature_width: int = 32,
+        kernel_size: int = 9,
+        stage_kernel_size: int = 11,
+    ) -> None:
+        super().__init__()
+        if int(num_stages) != num_stages or num_stages < 2:
+            raise ValueError(f"A pose machine needs num_stages of 2 or more, got {num_stages!r}.")
+        for name, value in {"width": width, "first_width": first_width, "feature_width": feature_width}.items():
+            if int(value) != value or value < 1:
+                raise ValueError(f"A pose machine's {name} must be a whole number above 0, got {value!r}.")
+        for name, value in {"kernel_size": kernel_size, "stage_kernel_size": stage_kernel_size}.items():
+            if value < 1 or value % 2 != 1:
+                raise ValueError(f"A pose machine's {name} must be odd, to keep the size of maps; got {value!r}.")
+        if stride not in (4, 8):
+            raise ValueError(f"A pose machine's stride must be 4 or 8, got {stride!r}.")
+        self.num_keypoints = num_keypoints
+        self.stride = self.divisor = stride
+        self.first_trunk = trunk(width, kernel_size, stride)
+        self.first = nn.Sequential(
+            conv_norm(width, feature_width, 5, relu=True),
+            conv_norm(feature_width, first_width, kernel_size, relu=True),
+            conv_norm(first_width, first_width, 1, relu=True),
+            nn.Conv2d(first_width, num_keypoints, 1),
+        )
+        self.trunk = trunk(width, kernel_size, stride)
+        self.refinements = nn.ModuleList(
+            Refinement(num_keypoints, width, feature_width, stage_kernel_size) for _ in range(num_stages - 1)
+        )
+
+    def forward(self, images: Tensor) -> Stages:
+        """Map ``(B, 3, H, W)`` to S stages, each ``{"heatmap": (B, K, H/stride, W/stride)}``; the last is the answer.
+
+        Raises:
+            ValueError: H or W does not divide by ``divisor``; the message names sizes that would do.
+        """
+        check_input(images, self.divisor)
+        belief = self.first(self.first_trunk(images))
+        stages: Stages = [{"heatmap": belief}]
+        features = self.trunk(images)
+        for refinement in self.refinements:
+            belief = refinement(belief, features)
+            stages.append({"heatmap": belief})
+        return stages
+
+
+def cpm(num_keypoints: int) -> ConvolutionalPoseMachine:
+    """Six stages at stride 8: 31,225,568 parameters at 16 keypoints, 175.440 G multiply-adds at 368 x 368."""
+    return ConvolutionalPoseMachine(num_keypoints)
+
+
+def cpm_light(num_keypoints: int) -> ConvolutionalPoseMachine:
+    """Three narrow stages at stride 4, for inputs of 128 px.
+
+    351,040 parameters at 16 keypoints, 0.502 G multiply-adds at 128 x 128.
+
+    Stride 4, because a pixel of the 16 x 16 maps that stride 8 gives is 8 px of such an input wide, too coarse for
+    wrists and ankles. Kernels shrink with the input.
+    """
+    return ConvolutionalPoseMachine(
+        num_keypoints,
+        num_stages=3,
+        stride=4,
+        width=24,
+        first_width=128,
+        feature_width=16,
+        kernel_size=5,
+        stage_kernel_size=7,
+    )
