@@ -151,7 +151,9 @@ def test_channels_come_in_the_order_the_card_says() -> None:
     spec = InputSpec((1, 1), mean=(0.0, 0.1, 0.2), std=(0.5, 1.0, 2.0), color="bgr")
     expected = [30 / 255 / 0.5, 20 / 255 - 0.1, (10 / 255 - 0.2) / 2]
     torch.testing.assert_close(normalise(pixel, spec).flatten(), torch.tensor(expected))
-    assert normalise(torch.zeros((2, 4, 6, 3), dtype=torch.uint8), spec).is_contiguous(memory_format=torch.channels_last)
+    assert normalise(torch.zeros((2, 4, 6, 3), dtype=torch.uint8), spec).is_contiguous(
+        memory_format=torch.channels_last
+    )
 
 
 class OneHot(nn.Module):

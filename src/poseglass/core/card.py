@@ -37,7 +37,9 @@ class InputSpec:
         if len(self.size_wh) != 2 or any(int(s) != s or s < 1 for s in self.size_wh):
             raise ValueError(f"InputSpec.size_wh must be two whole numbers above 0, got {self.size_wh}.")
         if len(self.mean) != 3 or len(self.std) != 3:
-            raise ValueError(f"InputSpec.mean and std must have 3 numbers (one a channel), got {self.mean} and {self.std}.")
+            raise ValueError(
+                f"InputSpec.mean and std must have 3 numbers (one a channel), got {self.mean} and {self.std}."
+            )
         if self.color not in ("rgb", "bgr"):
             raise ValueError(f"InputSpec.color must be 'rgb' or 'bgr', got {self.color!r}.")
         if self.crop not in get_args(CropRule):
@@ -59,9 +61,10 @@ class WeightCard:
 
     Args:
         name: Of the weights, "hg2-light-lspet".
-        network: ``{"name": "hg2_light", "num_keypoints": 14, ...}``, built from ``NETWORKS``.
-        codec: ``{"name": "heatmap", ...}``, built from ``CODECS``.
-        skeleton: In full, not by name.
+        network: ``{"name": "hg2_light", "num_keypoints": 14, ...}``, built from ``NETWORKS``; of a backbone alone,
+            ``{"name": "resnet", ...}``, built from ``BACKBONES``.
+        codec: ``{"name": "heatmap", ...}``, built from ``CODECS``; of a backbone alone, empty.
+        skeleton: In full, not by name; of a backbone alone, None.
         input: Size, padding, normalisation.
         results: Measured figures by name, ``{"lspet/val PCK@0.2": 0.71}``.
         data: What it was trained on, and whose.
@@ -71,13 +74,18 @@ class WeightCard:
         recipe: The recipe in full (TOML text), or where it is.
         commit: Of poseglass, for weights trained here.
         notes: Anything a user should know.
+        part: What the file holds: a whole network, or a backbone to start one from.
+        certificate: Of imported weights: ``{"checked": False}``, or how far they were from the original, on what.
         poseglass: Version that wrote the card.
+
+    Raises:
+        ValueError: A whole network without a skeleton or a codec, or a backbone with one.
     """
 
     name: str
     network: dict[str, Any]
     codec: dict[str, Any]
-    skeleton: Skeleton
+    skeleton: Skeleton | None
     input: InputSpec
     results: dict[str, float] = field(default_factory=dict)
     data: str = ""
@@ -88,11 +96,22 @@ class WeightCard:
     commit: str = ""
     notes: str = ""
     poseglass: str = ""
+    part: Literal["network", "backbone"] = "network"
+    certificate: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.part not in ("network", "backbone"):
+            raise ValueError(f"WeightCard.part must be 'network' or 'backbone', got {self.part!r}.")
+        if self.part == "network" and (self.skeleton is None or not self.codec):
+            raise ValueError(f"The card of {self.name!r} is of a whole network, which has a skeleton and a codec.")
+        if self.part == "backbone" and (self.skeleton is not None or self.codec):
+            raise ValueError(f"The card of {self.name!r} is of a backbone, which has neither skeleton nor codec.")
 
     def to_json(self) -> str:
         """Return the card as JSON."""
         data = {name: getattr(self, name) for name in self.__slots__ if name not in ("skeleton", "input")}
-        return json.dumps(data | {"skeleton": self.skeleton.to_dict(), "input": asdict(self.input)})
+        skeleton = None if self.skeleton is None else self.skeleton.to_dict()
+        return json.dumps(data | {"skeleton": skeleton, "input": asdict(self.input)})
 
     @classmethod
     def from_json(cls, text: str) -> "WeightCard":
@@ -104,7 +123,7 @@ class WeightCard:
         try:
             data = json.loads(text)
             known = {k: v for k, v in data.items() if k in cls.__slots__}
-            known["skeleton"] = Skeleton.from_dict(data["skeleton"])
+            known["skeleton"] = None if data["skeleton"] is None else Skeleton.from_dict(data["skeleton"])
             known["input"] = InputSpec(**data["input"])
             if not isinstance(known["network"], dict) or not isinstance(known["codec"], dict):
                 raise ValueError("'network' and 'codec' must be tables with a name")
