@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import inspect
 import logging
 import os
 import time
@@ -14,6 +15,7 @@ import torch
 from torch import nn
 
 import poseglass
+from poseglass.backbones import BACKBONES
 from poseglass.codecs import CODECS, Codec
 from poseglass.core.batch import PoseBatch
 from poseglass.core.card import WeightCard
@@ -424,7 +426,7 @@ def prepare(
     started = ""
     if part.start_from is not None and state is None:
         weights, card = read_weights(shipped().get(part.start_from, Path(part.start_from)))
-        started = _start(network, weights, card, crops.skeleton, f"{card.name} ({part.start_from})")
+        started = _start(network, table, weights, card, crops.skeleton, f"{card.name} ({part.start_from})")
     if processes.world > 1:
         network = synchronise_norms(network, target)
     network = network.to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -450,15 +452,40 @@ def prepare(
     return run
 
 
+def _check_same_backbone(card: WeightCard, table: dict[str, Any]) -> None:
+    """Raise if a recipe asks for another variant of a backbone than its weights are of, which shapes may not show.
+
+    Raises:
+        RecipeError: With the recipe's key and the card's value.
+    """
+    asked = table.get("backbone")
+    if not isinstance(asked, dict) or asked.get("name") != card.network.get("name"):
+        return
+    known = inspect.signature(lookup(BACKBONES, asked["name"], kind="backbone")).parameters
+    for key, value in card.network.items():
+        if key != "name" and key in known and asked.get(key, known[key].default) != value:
+            raise RecipeError(
+                f"train.start_from: weights {card.name!r} are of a backbone with {key} = {value!r}, the recipe's has "
+                f"{asked.get(key, known[key].default)!r}. Set network.backbone.{key}."
+            )
+
+
 def _start(
-    network: nn.Module, weights: dict[str, torch.Tensor], card: WeightCard, skeleton: Skeleton, source: str
+    network: nn.Module,
+    table: dict[str, Any],
+    weights: dict[str, torch.Tensor],
+    card: WeightCard,
+    skeleton: Skeleton,
+    source: str,
 ) -> str:
     """Copy weights into a network that is about to be trained; return a sentence that says what they started.
 
     Raises:
         CheckpointError: They do not fit.
+        RecipeError: The recipe's backbone is another variant than theirs.
     """
     if card.skeleton is None:
+        _check_same_backbone(card, table)
         load_backbone(network, weights, source=card.name)
         return f"Started from {source}: all of the backbone; what is above it begins anew."
     begun = load_matching(
