@@ -23,6 +23,11 @@ MAKE = {PRINCETON: layouts.princeton, BEARPAW: layouts.bearpaw}
 RUN = {PRINCETON: layouts.run_princeton, BEARPAW: layouts.run_bearpaw}
 
 
+def renamed(layout: str, original: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    importer = IMPORTERS[layout]
+    return importer.rename(original, importer.network(original))
+
+
 @pytest.mark.parametrize(
     ("layout", "numbers"),
     [
@@ -68,10 +73,9 @@ def test_the_card_says_what_the_original_needs(layout: str) -> None:
 
 @pytest.mark.parametrize("layout", MAKE)
 def test_nothing_is_left_over_or_missing_unnoticed(layout: str) -> None:
-    rename = IMPORTERS[layout].rename
     original = MAKE[layout]()
     with pytest.raises(CheckpointError, match=r"is not quite: left over: fc_extra\.weight\."):
-        rename(original | {"fc_extra.weight": torch.zeros(1)})
+        renamed(layout, original | {"fc_extra.weight": torch.zeros(1)})
     used = [name for name in original if "skip_layer" not in name and "num_batches" not in name]
     assert len(used) > 100
     for name in used[:: len(used) // 40]:
@@ -81,21 +85,21 @@ def test_nothing_is_left_over_or_missing_unnoticed(layout: str) -> None:
 
 def test_only_skips_that_are_never_run_are_left_out() -> None:
     original = layouts.princeton()
-    rename = IMPORTERS[PRINCETON].rename
-    kept = rename({k: v for k, v in original.items() if "skip_layer" not in k or k.startswith(("pre.1.", "pre.4."))})
-    assert kept.keys() == rename(original).keys()
+    used = {k: v for k, v in original.items() if "skip_layer" not in k or k.startswith(("pre.1.", "pre.4."))}
+    kept = renamed(PRINCETON, used)
+    assert kept.keys() == renamed(PRINCETON, original).keys()
     with pytest.raises(
         CheckpointError, match=r"missing: pre\.4\.skip_layer\.conv\.weight, pre\.4\.skip_layer\.conv\.bias"
     ):
-        rename({k: v for k, v in original.items() if not k.startswith("pre.4.skip_layer")})
+        renamed(PRINCETON, {k: v for k, v in original.items() if not k.startswith("pre.4.skip_layer")})
 
 
 @pytest.mark.parametrize("layout", MAKE)
 def test_renaming_copies_nothing_and_changes_nothing(layout: str) -> None:
     original = MAKE[layout]()
     before = {name: tensor.clone() for name, tensor in original.items()}
-    renamed = IMPORTERS[layout].rename(original)
-    assert {t.data_ptr() for t in renamed.values()} <= {t.data_ptr() for t in original.values()}
+    ours = renamed(layout, original)
+    assert {t.data_ptr() for t in ours.values()} <= {t.data_ptr() for t in original.values()}
     assert original.keys() == before.keys()
     assert all(torch.equal(before[name], tensor) for name, tensor in original.items())
 
@@ -164,6 +168,29 @@ def test_sizes_of_the_paper_go_by_their_names() -> None:
             assert IMPORTERS[layout].network(state) == expected | ({"stem": "bearpaw"} if layout == BEARPAW else {})
 
 
+@pytest.mark.parametrize(
+    ("network", "layout", "says"),
+    [
+        ({"name": "hg1_light", "num_keypoints": 14}, PRINCETON, "is not a stacked hourglass of princeton-vl"),
+        ({"name": "hg2", "num_keypoints": 16, "stem": "bearpaw"}, PRINCETON, "expected a hourglass with stem 'newell'"),
+        ({"name": "hg2", "num_keypoints": 16}, BEARPAW, "expected a hourglass with stem 'bearpaw'"),
+        ({"name": "stacked_hourglass", "num_blocks": 2}, PRINCETON, "has 2 residuals at every position"),
+    ],
+)
+def test_a_network_that_the_layout_cannot_hold_has_no_names(network: dict[str, Any], layout: str, says: str) -> None:
+    with pytest.raises(CheckpointError, match=says):
+        IMPORTERS[layout].names(network)
+
+
+@pytest.mark.parametrize("layout", MAKE)
+def test_the_reference_reads_the_layout_as_the_tests_do(layout: str) -> None:
+    original = MAKE[layout](num_stacks=3, depth=2)
+    images = torch.rand(1, 3, 32, 64, generator=torch.Generator().manual_seed(1))
+    reference = IMPORTERS[layout].reference
+    assert reference is not None
+    torch.testing.assert_close(reference(original, images), RUN[layout](original, images)[-1])
+
+
 @pytest.mark.shared
 @pytest.mark.skipif(not SHARED.is_dir(), reason="wants ../shared/checkpoints")
 @pytest.mark.parametrize("name", ["princeton_hg2", "bearpaw_hg2", "princeton_hg8", "bearpaw_hg8"])
@@ -173,6 +200,12 @@ def test_parity_with_the_public_code(name: str, tmp_path: Path) -> None:
     original = {prefix + key: value for key, value in tools.fill(tools.load_keys(SHARED / f"{name}.json")).items()}
     path = tmp_path / "checkpoint.pth.tar"
     torch.save({"epoch": 100, "state_dict": original, "best_acc": np.float64(0.88), "optimizer": {"state": {}}}, path)
+    last = np.load(SHARED / f"{name}.npz")["last"][:1]
+    importer = IMPORTERS["hourglass_" + name.partition("_")[0]]
+    assert importer.reference is not None
+    with torch.no_grad():
+        read = importer.reference(tools.fill(tools.load_keys(SHARED / f"{name}.json")), tools.image(256, 256)[:1])
+    assert np.abs(read.numpy() - last).max() / np.abs(last).max() < 1e-4
     del original
     save_weights(tmp_path / "ours.safetensors", *import_checkpoint(path))
     state, card = read_weights(tmp_path / "ours.safetensors")

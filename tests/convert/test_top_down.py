@@ -15,14 +15,15 @@ from poseglass.codecs import CODECS
 from poseglass.convert import (
     IMPORTERS,
     hrnet_imagenet,
+    hrnet_mmpose,
     hrnet_msra,
     import_state,
-    mmpose_hrnet,
-    mmpose_simple_baseline,
     recognise,
     resnet_torchvision,
+    simple_baseline_mmpose,
     simple_baseline_msra,
 )
+from poseglass.convert.importer import Importer
 from poseglass.core.skeletons import COCO17, MPII16
 from poseglass.core.table import build
 from poseglass.estimators.weights import CheckpointError, card_network
@@ -51,9 +52,14 @@ POSE: list[tuple[str, Any, Any, dict[str, Any]]] = [
 """Network, tensors in the names of the paper's code, what they compute, and what a card says of them."""
 
 FILES = {
-    "hrnet": (hrnet_msra, mmpose_hrnet),
-    "simple_baseline": (simple_baseline_msra, mmpose_simple_baseline),
+    "hrnet": (hrnet_msra, hrnet_mmpose),
+    "simple_baseline": (simple_baseline_msra, simple_baseline_mmpose),
 }
+
+
+def renamed(importer: Importer, stored: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    current = importer.current(stored)
+    return importer.rename(current, importer.network(current))
 
 
 def close(ours: torch.Tensor, theirs: torch.Tensor) -> None:
@@ -72,7 +78,7 @@ def test_the_maps_are_those_of_the_original(
 ) -> None:
     stored = layouts.mmpose(original, head) if head else original
     importer = recognise(stored)
-    assert importer.name == (f"mmpose_{kind}" if head else f"{kind}_msra")
+    assert importer.name == (f"{kind}_mmpose" if head else f"{kind}_msra")
     state, card = import_state(stored, importer)
     assert card.network == table
     images = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(3))
@@ -89,7 +95,7 @@ def test_names_follow_from_the_card_alone_and_can_be_turned_round(
         names = module.names(table)
         assert set(names.values()) == set(stored)
         assert len(set(names.values())) == len(names)
-        ours = module.rename(stored)
+        ours = renamed(module.IMPORTER, stored)
         assert all(torch.equal(ours[new], stored[old]) for new, old in names.items())
 
 
@@ -103,7 +109,7 @@ def test_the_card_says_what_the_original_needs(make: Any, num_keypoints: int, sk
         assert card.skeleton == skeleton
         assert card.input.size_wh == size_wh
         assert (card.input.mean, card.input.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-        assert card.input.padding == 1.25
+        assert (card.input.padding, card.input.crop) == (1.25, "msra")
         assert card.codec == {"name": "heatmap", "alignment": "corner", "stride": 4, "sigma": 2.0}
         assert build(CODECS, "heatmap", **{k: v for k, v in card.codec.items() if k != "name"})
         assert card.source_url == importer.source.url
@@ -113,8 +119,10 @@ def test_microsofts_order_of_colours_has_to_be_asked_for() -> None:
     original = layouts.simple_baseline()
     _, card = import_state(original, recognise(original))
     assert "want BGR: import those with --layout simple_baseline_microsoft" in card.notes
+    assert card.input.color == "rgb"
     _, card = import_state(original, recognise(original, "simple_baseline_microsoft"))
     assert "These weights want BGR" in card.notes
+    assert (card.input.color, card.input.mean) == ("bgr", (0.485, 0.456, 0.406))
     assert card.source_url == "https://github.com/microsoft/human-pose-estimation.pytorch"
 
 
@@ -124,7 +132,7 @@ def test_nothing_is_left_over_or_missing_unnoticed(
 ) -> None:
     for module, stored in zip(FILES[kind], (original, layouts.mmpose(original, "head")), strict=True):
         with pytest.raises(CheckpointError, match=r"is not quite: left over: extra\.weight\."):
-            module.rename(stored | {"extra.weight": torch.zeros(1)})
+            renamed(module.IMPORTER, stored | {"extra.weight": torch.zeros(1)})
         for name in list(stored)[:: len(stored) // 12]:
             without = {k: v for k, v in stored.items() if k != name}
             if not name.endswith("num_batches_tracked"):
@@ -147,7 +155,7 @@ def test_a_resnet_backbone_gives_the_same_levels(bottleneck: bool, depth: int) -
     table = resnet_torchvision.network(original)
     assert table == {"name": f"resnet{depth}", "width": 4}
     network = backbone(table)
-    network.load_state_dict(resnet_torchvision.rename(original))
+    network.load_state_dict(renamed(resnet_torchvision.IMPORTER, original))
     images = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
         for ours, theirs in zip(network(images), layouts.run_resnet(original, images), strict=True):
@@ -155,7 +163,7 @@ def test_a_resnet_backbone_gives_the_same_levels(bottleneck: bool, depth: int) -
     left = {"fc.weight", "fc.bias"}
     assert set(resnet_torchvision.names(table).values()) == original.keys() - left
     with pytest.raises(CheckpointError, match=r"left over: head\.weight"):
-        resnet_torchvision.rename(original | {"head.weight": torch.zeros(1)})
+        renamed(resnet_torchvision.IMPORTER, original | {"head.weight": torch.zeros(1)})
 
 
 def test_a_classifier_keeps_only_its_hrnet() -> None:
@@ -165,13 +173,13 @@ def test_a_classifier_keeps_only_its_hrnet() -> None:
     small = {"num_modules": [1, 2, 2], "num_blocks": 2, "num_bottlenecks": 2, "stem_width": 8}
     assert table == {"name": "hrnet", "width": 4} | small
     network = backbone(table)
-    network.load_state_dict(hrnet_imagenet.rename(original))
+    network.load_state_dict(renamed(hrnet_imagenet.IMPORTER, original))
     images = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
         for ours, theirs in zip(network(images), layouts.run_hrnet_levels(original, images), strict=True):
             close(ours, theirs)
     with pytest.raises(CheckpointError, match=r"left over: head\.weight"):
-        hrnet_imagenet.rename(original | {"head.weight": torch.zeros(1)})
+        renamed(hrnet_imagenet.IMPORTER, original | {"head.weight": torch.zeros(1)})
 
 
 def test_a_backbone_is_not_taken_for_a_pose_network_nor_the_reverse() -> None:
@@ -215,7 +223,7 @@ def test_backbones_of_the_papers_go_by_their_names(table: dict[str, Any]) -> Non
         ("hrnet_w48_mpii", "hrnet_w48"),
         ("simplebaseline_r50_coco", "simple_baseline_r50"),
         ("simplebaseline_r152_coco", "simple_baseline_r152"),
-        ("mmpose_hrnet_w32_coco", "hrnet_w32"),
+        ("hrnet_mmpose_w32_coco", "hrnet_w32"),
         ("mmpose_simplebaseline_r50_coco", "simple_baseline_r50"),
     ],
 )

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from poseglass.core.affine import Affine
+from poseglass.core.affine import Affine, CropRule
 
 numbers = st.floats(-50, 50)
 maps = st.builds(
@@ -54,6 +54,19 @@ def test_crop_takes_edges_to_edges() -> None:
     # a whole picture onto itself is the identity
     np.testing.assert_allclose(Affine.crop(np.array([-0.5, -0.5, 63.5, 47.5]), (64, 48)).matrix, np.eye(2, 3))
     assert Affine.crop(np.array([0.0, 0.0, 10.0, 40.0]), (20, 20)).scale == pytest.approx(1.0)  # 2 by 0.5
+
+
+@pytest.mark.parametrize(
+    ("rule", "corner", "centre", "far"),
+    [
+        ("edges", (-0.5, -0.5), (9.5, 19.5), (19.5, 39.5)),
+        ("msra", (0.0, 0.0), (10.0, 20.0), (20.0, 40.0)),
+        ("udp", (0.0, 0.0), (9.5, 19.5), (19.0, 39.0)),
+    ],
+)
+def test_where_the_rules_put_a_box(rule: CropRule, corner: tuple, centre: tuple, far: tuple) -> None:
+    to_crop = Affine.crop(np.array([10.0, 20.0, 50.0, 100.0]), (20, 40), rule)
+    np.testing.assert_allclose(to_crop(np.array([[10.0, 20.0], [30, 60], [50, 100]])), [corner, centre, far])
 
 
 def test_positive_degrees_turn_clockwise_on_the_screen() -> None:

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from poseglass.core.affine import Affine
+from poseglass.core.affine import Affine, CropRule
 from poseglass.core.card import InputSpec
 from poseglass.core.instances import Instances
 from poseglass.core.skeleton import Skeleton
 from poseglass.datasets.labelled import LabelledImages
 from poseglass.engine.crops import REDUCTIONS, Crops, PlaceSampler, _cuts, collate, load_batches
-from poseglass.transforms import ColorJitter, Occlusion, RandomAffine
+from poseglass.transforms import ColorJitter, Occlusion, RandomAffine, warp_image
 
 HANDS = Skeleton("hands3", ("left_hand", "right_hand", "nose"))
 COLORS = np.array([(255, 0, 0), (0, 255, 0), (0, 0, 255)], np.float32)
@@ -145,15 +145,23 @@ affines = st.builds(
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
-@given(affine=affines, side=st.floats(10, 3000), aspect=st.floats(0.4, 2.5), seed=st.integers(0, 99))
-def test_cuts_hold_whatever_a_draw_sees(affine: RandomAffine, side: float, aspect: float, seed: int) -> None:
+@given(
+    affine=affines,
+    side=st.floats(10, 3000),
+    aspect=st.floats(0.4, 2.5),
+    seed=st.integers(0, 99),
+    rule=st.sampled_from(["edges", "msra", "udp"]),
+)
+def test_cuts_hold_whatever_a_draw_sees(
+    affine: RandomAffine, side: float, aspect: float, seed: int, rule: CropRule
+) -> None:
     rng = np.random.default_rng(seed)
     size_wh = (96, 128)
     box = np.array([[100.0, 50.0, 100 + side * aspect, 50 + side]])
-    cuts = _cuts(box, [size_wh, (64, 80)], affine)[0]
+    cuts = _cuts(box, [size_wh, (64, 80)], affine, rule)[0]
     for _ in range(20):
         for wh in (size_wh, (64, 80)):
-            to_crop = Affine.crop(box[0], wh).then(affine.draw(wh, rng))
+            to_crop = Affine.crop(box[0], wh, rule).then(affine.draw(wh, rng))
             level = next((i for i in (3, 2, 1) if to_crop.scale * REDUCTIONS[i] <= 1), 0)
             r = REDUCTIONS[level]
             seen = to_crop.inverse().box(np.array([-0.5, -0.5, wh[0] - 0.5, wh[1] - 0.5]))
@@ -162,15 +170,30 @@ def test_cuts_hold_whatever_a_draw_sees(affine: RandomAffine, side: float, aspec
             assert (cuts[level, 2:] >= seen[2:] + 1).all()
 
 
+@pytest.mark.parametrize("rule", ["msra", "udp"])
+def test_crops_follow_the_input_s_rule(tmp_path: Path, rule: CropRule) -> None:
+    """Labels and pixels move alike: the crop is the whole picture warped by the rule's map."""
+    dataset = crowd(tmp_path)
+    ours, edges = (Crops(dataset, InputSpec((48, 64), crop=r)) for r in (rule, "edges"))
+    for i in range(3):
+        to_crop = Affine.crop(ours.box_xyxy[i], (48, 64), rule)
+        sample = ours[(0, i, 48, 64)]
+        np.testing.assert_allclose(sample.instances.xy[0], to_crop(ours.labels.xy[i]), atol=1e-3)
+        assert np.nanmax(np.abs(sample.instances.xy[0] - edges[(0, i, 48, 64)].instances.xy[0])) > 0.1
+        moved = warp_image(dataset.image(int(ours.people[i, 0])), to_crop, (48, 64))
+        if to_crop.scale > 0.5:  # no reduced decoding
+            assert np.abs(sample.image.astype(int) - moved).max() <= 2
+
+
 def test_cuts_are_no_larger_than_they_must(tmp_path: Path) -> None:
     """At scale 0.75 and 30 degrees: (cos 30 + sin 30) / 0.75 = 1.82 of the padded box, and a margin."""
     box = np.array([[0.0, 0.0, 256.0, 256.0]])
-    cuts = _cuts(box, [(256, 256)], RandomAffine())[0]
+    cuts = _cuts(box, [(256, 256)], RandomAffine(), "edges")[0]
     side = 256 * (np.cos(np.pi / 6) + 0.5) / 0.75
     assert (cuts[0, 2:] - cuts[0, :2] <= side + 12).all()
     assert (cuts[0, 2:] - cuts[0, :2] >= side).all()
     assert not cuts[1:].any()  # a half of the size never does: 0.75 is the most it shrinks
-    without = _cuts(box, [(256, 256)], None)[0]
+    without = _cuts(box, [(256, 256)], None, "edges")[0]
     assert (without[0, 2:] - without[0, :2] <= 256 + 12).all()
 
 

@@ -7,8 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from poseglass.backbones import BACKBONES
 from poseglass.codecs import HeatmapCodec
+from poseglass.core.card import InputSpec, WeightCard
 from poseglass.datasets import DATASETS, synthetic_people, write_coco
 from poseglass.engine import run as module
 from poseglass.engine import run_folder
@@ -19,6 +22,7 @@ from poseglass.engine.recipe import Recipe, RecipeError
 from poseglass.engine.run import prepare
 from poseglass.engine.run_folder import RunFolder
 from poseglass.engine.train import TrainingStopped
+from poseglass.estimators.weights import CheckpointError, save_weights
 from poseglass.networks import NETWORKS
 
 pytestmark = pytest.mark.usefixtures("plain_reports")
@@ -267,6 +271,43 @@ def test_weights_to_start_from(data, tmp_path):
     prepare(tiny(data, f"train.start_from={path}"), tmp_path / "second", resume=True)
     with pytest.raises(FileNotFoundError, match=r"start\.safetensors"):
         prepare(tiny(data, f"train.start_from={path}"), tmp_path / "third")
+
+
+def two_layers(*, eps: float = 1e-5) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.BatchNorm2d(8, eps))
+
+
+class Halved(nn.Module):
+    """A backbone of one level at stride 4 under a 1x1 head."""
+
+    stride, divisor = 4, 4
+
+    def __init__(self, num_keypoints: int, *, backbone: dict | None = None) -> None:
+        super().__init__()
+        self.backbone = two_layers(**{k: v for k, v in (backbone or {}).items() if k != "name"})
+        self.head = nn.Conv2d(8, num_keypoints, 1)
+
+    def forward(self, images: torch.Tensor) -> list[dict[str, torch.Tensor]]:
+        return [{"heatmap": self.head(self.backbone(images))}]
+
+
+def test_a_backbone_to_start_from(data, tmp_path, monkeypatch):
+    monkeypatch.setitem(NETWORKS, "halved", Halved)
+    monkeypatch.setitem(BACKBONES, "two_layers", two_layers)
+    weights = Halved(1).backbone.state_dict()
+    path = tmp_path / "backbone.safetensors"
+    card = WeightCard("halved-imagenet", {"name": "two_layers", "eps": 1e-3}, {}, None, InputSpec(), part="backbone")
+    save_weights(path, weights, card)
+    run = prepare(tiny(data, 'network={name="halved"}', f"train.start_from={path}"), tmp_path / "run")
+    assert run.note == (f"Started from halved-imagenet ({path}): all of the backbone; what is above it begins anew.")
+    for name, value in weights.items():
+        assert torch.equal(run.loop.network.state_dict()[f"backbone.{name}"], value), name
+    network = 'network={name="halved", backbone={name="two_layers"}}'
+    with pytest.raises(RecipeError, match=r"with eps = 0\.001, the recipe's has 1e-05\. Set network\.backbone\.eps"):
+        prepare(tiny(data, network, f"train.start_from={path}"), tmp_path / "other")
+    with pytest.raises(CheckpointError, match=r"'halved-imagenet' are a backbone, and \w+ has none"):
+        prepare(tiny(data, f"train.start_from={path}"), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_sizes_change_with_the_epoch(data):

@@ -143,3 +143,40 @@ def test_encode_then_estimate_agrees(rng):
     work = TopDownEstimator(SpotFinder(), codec, RED, InputSpec((128, 128), 1.0), runner=lambda _: {"heatmap": target})
     people = work(np.zeros((128, 128, 3), np.uint8))
     assert np.abs(people.xy[0] - xy[0, 0].numpy()).max() <= 1.01  # a quarter of a heatmap pixel of 4 px
+
+
+def test_channels_come_in_the_order_the_card_says() -> None:
+    """Mean and deviation are those of the network's channels: the first of a BGR network is blue's."""
+    pixel = torch.tensor([[[[10, 20, 30]]]], dtype=torch.uint8)
+    spec = InputSpec((1, 1), mean=(0.0, 0.1, 0.2), std=(0.5, 1.0, 2.0), color="bgr")
+    expected = [30 / 255 / 0.5, 20 / 255 - 0.1, (10 / 255 - 0.2) / 2]
+    torch.testing.assert_close(normalise(pixel, spec).flatten(), torch.tensor(expected))
+    assert normalise(torch.zeros((2, 4, 6, 3), dtype=torch.uint8), spec).is_contiguous(
+        memory_format=torch.channels_last
+    )
+
+
+class OneHot(nn.Module):
+    """Maps with one peak, at column 5 and row 9, whatever comes; its right and lower neighbours are the higher."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.anchor = nn.Parameter(torch.zeros(1))
+
+    def forward(self, images: Tensor) -> list[dict[str, Tensor]]:
+        maps = torch.zeros(len(images), 3, images.shape[2] // 4, images.shape[3] // 4)
+        maps[:, :, 9, 5], maps[:, :, 9, 6], maps[:, :, 10, 5] = 1.0, 0.5, 0.5
+        return [{"heatmap": maps}]
+
+
+def test_msra_crops_decode_as_the_public_code_does() -> None:
+    """Column 5.25, row 9.25 of a 24 x 32 map, back by box / map from the corner of the fitted box.
+
+    A box of 60 x 100 about (50, 70) becomes 75 x 100 at 3 : 4, times 1.25: 93.75 x 125.
+    """
+    spec = InputSpec((96, 128), 1.25, crop="msra")
+    work = TopDownEstimator(OneHot(), HeatmapCodec(alignment="corner"), RED, spec)
+    people = work(np.zeros((140, 120, 3), np.uint8), boxes=[[20, 20, 80, 120]])
+    x = 5.25 * 93.75 / 24 + 50 - 93.75 / 2
+    y = 9.25 * 125 / 32 + 70 - 125 / 2
+    np.testing.assert_allclose(people.xy[0], [[x, y]] * 3, atol=1e-4)

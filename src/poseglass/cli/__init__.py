@@ -11,6 +11,7 @@ from poseglass.cli.check import check
 from poseglass.cli.demo import demo
 from poseglass.cli.doctor import doctor
 from poseglass.cli.evaluate import evaluate_weights
+from poseglass.cli.export_weights import export_weights
 from poseglass.cli.import_weights import import_weights
 from poseglass.cli.look import look
 from poseglass.cli.models import models
@@ -27,6 +28,7 @@ COMMANDS = {
     "look": look,
     "check": check,
     "import": import_weights,
+    "export": export_weights,
     "models": models,
     "pack": pack,
     "doctor": doctor,

@@ -1,16 +1,21 @@
 """``poseglass import CHECKPOINT --to FILE``: a public checkpoint becomes a weights file with its card."""
 
+import dataclasses
 import json
+import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from poseglass.convert import IMPORTERS, import_checkpoint
+from poseglass.convert import IMPORTERS, import_state, recognise, told_of
+from poseglass.convert.certificate import certify
+from poseglass.convert.checkpoint import read_checkpoint
+from poseglass.core.image import read_image
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.skeletons import SKELETONS
 from poseglass.core.table import nearest
-from poseglass.estimators.weights import read_weights, save_weights
+from poseglass.estimators.weights import read_weights, save_weights, sha256_of
 
 
 def import_weights(
@@ -29,8 +34,15 @@ def import_weights(
     ] = "",
     half: Annotated[bool, typer.Option("--half", help="Store kernels as float16: half the size.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Compare the file with the original's tensors; no file is left if they differ."),
+    ] = False,
+    check_image: Annotated[
+        list[Path] | None, typer.Option(help="With --check: a picture to compare on, instead of drawn people.")
+    ] = None,
 ) -> None:
-    """Turn a checkpoint of a public hourglass into a weights file. Code in a checkpoint is never run."""
+    """Turn a checkpoint of a public implementation into a weights file. Code in a checkpoint is never run."""
     if to.suffix != ".safetensors":
         raise ValueError(f"--to must name a .safetensors file, got {to.name!r}.")
     if to.exists() and to.resolve() == checkpoint.resolve():
@@ -40,7 +52,19 @@ def import_weights(
     if not to.parent.is_dir():
         raise FileNotFoundError(f"Cannot write {to}: no folder {to.parent}. Make it first.")
     chosen = read_skeleton(skeleton) if skeleton else None
-    renamed, card = import_checkpoint(checkpoint, skeleton=chosen, name=name, layout=layout)
+    if check_image and not check:
+        raise ValueError("--check-image goes with --check. Add it, or leave the picture out.")
+    pictures = [(path.name, read_image(path)) for path in check_image or ()]
+    original = read_checkpoint(checkpoint)
+    importer = recognise(original, layout)
+    with told_of(checkpoint):
+        renamed, card = import_state(original, importer, skeleton=chosen, name=name, sha256=sha256_of(checkpoint))
+        if check:
+            with tempfile.TemporaryDirectory(dir=to.parent, prefix=".unchecked-") as folder:
+                unchecked = Path(folder) / to.name
+                save_weights(unchecked, renamed, card, half=half)
+                certificate = certify(unchecked, original, importer, pictures=pictures, half=half)
+            card = dataclasses.replace(card, certificate=certificate)
     save_weights(to, renamed, card, half=half)
     written, card = read_weights(to)  # what is on the disk, not what was meant
     values = sum(tensor.numel() for tensor in written.values() if tensor.is_floating_point())
@@ -49,15 +73,31 @@ def import_weights(
         "name": card.name,
         "network": json.dumps(card.network),
         "codec": json.dumps(card.codec),
-        "skeleton": f"{card.skeleton.name}: {', '.join(card.skeleton.keypoints)}",
+        "skeleton": f"{card.skeleton.name}: {', '.join(card.skeleton.keypoints)}" if card.skeleton else "none",
         "input": f"{card.input.size_wh[0]} x {card.input.size_wh[1]} px, padding {card.input.padding}, "
-        f"mean {card.input.mean}, std {card.input.std}",
+        f"mean {card.input.mean}, std {card.input.std}, {card.input.color}, crop {card.input.crop}",
         "source": f"{card.source_url}, sha256 {card.sha256[:12]}",
         "licence": card.license,
+        "checked": certificate_line(card.certificate),
     }
+    if importer.doubt and not layout:
+        rows = {"read as": importer.doubt} | rows
+    if card.part == "backbone":
+        rows["use"] = f"train.start_from = {str(to)!r}, in a recipe whose network has this backbone"
     for label, text in rows.items():
         print(f"{label:<11} {text}")
     print(f"wrote       {to} ({to.stat().st_size / 1e6:.1f} MB, {values:,} numbers)")
+
+
+def certificate_line(certificate: dict[str, Any]) -> str:
+    """Say in a line how far weights were from the original."""
+    if not certificate.get("checked"):
+        return "no; --check compares the file with the original's tensors"
+    return (
+        f"heatmaps differ by {certificate['maps_relative']:.1e} of their largest value, keypoints by at most "
+        f"{certificate['keypoints_max_px']:.2g} px (mean {certificate['keypoints_mean_px']:.2g}), "
+        f"on {', '.join(certificate['pictures'])}"
+    )
 
 
 def read_skeleton(text: str) -> Skeleton:

@@ -204,11 +204,12 @@ def weights_row(name: str, card: WeightCard, size_bytes: int) -> WeightsRow:
     """
     with torch.device("meta"):
         network = card_network(card)
+    keypoints = () if card.skeleton is None else card.skeleton.keypoints
     return WeightsRow(
         name=name,
         network=card.network,
-        skeleton=card.skeleton.name,
-        num_keypoints=len(card.skeleton),
+        skeleton="backbone" if card.skeleton is None else card.skeleton.name,
+        num_keypoints=len(keypoints),
         size_wh=card.input.size_wh,
         parameters=parameters(network),
         multiply_adds=multiply_adds(network, card.input.size_wh),

@@ -1,8 +1,10 @@
 """Floor 6: checkpoints of public implementations become weights files of ours."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,9 +14,12 @@ from poseglass.convert import (
     hourglass_bearpaw,
     hourglass_mmpose,
     hourglass_princeton,
+    hrnet_imagenet,
+    hrnet_mmpose,
     hrnet_msra,
-    mmpose_hrnet,
-    mmpose_simple_baseline,
+    mobilenet_v3,
+    resnet_torchvision,
+    simple_baseline_mmpose,
     simple_baseline_msra,
 )
 from poseglass.convert.checkpoint import read_checkpoint
@@ -26,17 +31,20 @@ from poseglass.core.table import lookup
 from poseglass.estimators.weights import CheckpointError, card_network, check_finite, check_fit, listed, sha256_of
 
 IMPORTERS: dict[str, Importer] = {
-    i.name: i
-    for i in (
+    importer.name: importer
+    for importer in (
         hourglass_princeton.IMPORTER,
         hourglass_bearpaw.IMPORTER,
         hrnet_msra.IMPORTER,
         simple_baseline_msra.IMPORTER,
         simple_baseline_msra.IMPORTER_MICROSOFT,
-        mmpose_hrnet.IMPORTER,
-        mmpose_simple_baseline.IMPORTER,
+        hrnet_mmpose.IMPORTER,
+        simple_baseline_mmpose.IMPORTER,
         hourglass_mmpose.IMPORTER,
         cpm_mmpose.IMPORTER,
+        hrnet_imagenet.IMPORTER,
+        resnet_torchvision.IMPORTER,
+        *mobilenet_v3.IMPORTERS,
     )
 }
 
@@ -81,23 +89,27 @@ def import_state(
         CheckpointError: A tensor is missing, left over, of a wrong shape, NaN or infinite; or the skeleton is not
             known, or not of as many keypoints as the checkpoint predicts.
     """
+    state = importer.current(state)
     network = importer.network(state)
-    skeleton = _skeleton(importer, int(network["num_keypoints"]), skeleton)
-    renamed = importer.rename(state)
-    left_out = _count(state) - _count(renamed)
-    unused = f" Left out: {left_out} tensors that the original stores but never runs." if left_out else ""
+    chosen = None
+    if importer.part == "network":
+        chosen = _skeleton(importer, int(network["num_keypoints"]), skeleton)
+    elif skeleton is not None:
+        raise CheckpointError(f"The checkpoint is {importer.layout}, a backbone alone, which has no skeleton.")
+    renamed = importer.rename(state, network)
     card = WeightCard(
-        name=name or f"{network['name']}-{skeleton.name}-{importer.name}",
+        name=name or "-".join([network["name"], *([chosen.name] if chosen else []), importer.name]),
         network=network,
         codec=dict(importer.codec),
-        skeleton=skeleton,
-        input=importer.input_by_keypoints.get(len(skeleton), importer.input),
+        skeleton=chosen,
+        input=importer.input_of(network),
         data="Not stated in the checkpoint.",
         license=f"Code: {importer.source.license}. Weights: the terms of whoever trained and published them.",
         source_url=importer.source.url,
         sha256=sha256,
-        notes=f"Imported from the layout of {importer.source.repository} (commit {importer.source.commit}). "
-        f"{importer.notes}{unused}",
+        notes=" ".join(_notes(importer, network, state)),
+        part=importer.part,
+        certificate={"checked": False},
         poseglass=version("poseglass"),
     )
     with torch.device("meta"):  # shapes alone: no memory is taken for weights that may not fit
@@ -126,14 +138,32 @@ def import_checkpoint(
         CheckpointError: The file cannot be read safely, or is not a layout that is known, to the tensor.
     """
     state = read_checkpoint(path)
-    try:
+    with told_of(path):
         return import_state(state, recognise(state, layout), skeleton=skeleton, name=name, sha256=sha256_of(path))
+
+
+@contextmanager
+def told_of(path: str | Path) -> Iterator[None]:
+    """Put the file before what goes wrong with it."""
+    try:
+        yield
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
 
 
-def _count(state: Mapping[str, Tensor]) -> int:
-    return sum(not key.endswith("num_batches_tracked") for key in state)  # old files lack these counters
+def _notes(importer: Importer, network: Mapping[str, Any], state: Mapping[str, Tensor]) -> Iterator[str]:
+    """Yield what a card says of where the weights came from and what became of them."""
+    source = importer.source
+    yield f"Imported from the layout of {source.repository} (commit {source.commit})."
+    for text in (importer.notes, importer.doubt):
+        if text:
+            yield text
+    unused = sum(name in state for name in importer.never_run(network))
+    if unused:
+        yield f"Left out: {unused} tensors that the original stores but never runs."
+    tail = sum(name.startswith(importer.left_out) for name in state)
+    if tail:
+        yield f"Left out: {tail} tensors of the original that are of no use here."
 
 
 def _skeleton(importer: Importer, num_keypoints: int, given: Skeleton | None) -> Skeleton:

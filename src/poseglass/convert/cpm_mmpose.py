@@ -5,13 +5,15 @@ from typing import Any
 
 from torch import Tensor
 
-from poseglass.convert.hourglass_mmpose import IMAGENET_MEAN, IMAGENET_STD, SOURCE, conv_norm
-from poseglass.convert.importer import Importer, convolution, shape_of, take
+from poseglass.convert import reference_mmpose
+from poseglass.convert.hourglass_mmpose import conv_norm
+from poseglass.convert.importer import Importer, convolution, shape_of
+from poseglass.convert.top_down import IMAGENET_MEAN, IMAGENET_STD, MMPOSE
 from poseglass.core.card import InputSpec
 from poseglass.core.skeletons import MPII16
 from poseglass.estimators.weights import CheckpointError
 
-LAYOUT = f"a pose machine of {SOURCE.repository}"
+LAYOUT = f"a pose machine of {MMPOSE.repository}"
 
 PUBLISHED = {
     "num_stages": 6,
@@ -73,23 +75,16 @@ def names(network: Mapping[str, Any]) -> dict[str, str]:
     return sources
 
 
-def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the state in the names of ``ConvolutionalPoseMachine``.
-
-    Raises:
-        CheckpointError: A tensor is missing or left over.
-    """
-    return take(state, names(network(state)), layout=LAYOUT)
-
-
 IMPORTER = Importer(
     name="cpm_mmpose",
-    source=SOURCE,
+    source=MMPOSE,
     recognises=recognises,
-    rename=rename,
+    layout=LAYOUT,
+    names=names,
     network=network,
     skeletons={16: MPII16},
-    input=InputSpec(size_wh=(368, 368), padding=1.25, mean=IMAGENET_MEAN, std=IMAGENET_STD),
+    input=InputSpec(size_wh=(368, 368), padding=1.25, mean=IMAGENET_MEAN, std=IMAGENET_STD, crop="msra"),
+    reference=reference_mmpose.pose_machine,
     codec={"name": "heatmap", "alignment": "corner", "stride": 8, "sigma": 2.0},
     notes="The original decodes with a quarter offset and flip averaging.",
 )

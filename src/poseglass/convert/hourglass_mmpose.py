@@ -10,25 +10,18 @@ from typing import Any
 
 from torch import Tensor
 
-from poseglass.convert.importer import Importer, Source, convolution, normalisation, shape_of, take
+from poseglass.convert import reference_mmpose
+from poseglass.convert.importer import Importer, convolution, normalisation, shape_of
+from poseglass.convert.top_down import IMAGENET_MEAN, IMAGENET_STD, MMPOSE, OLDER_MMPOSE
 from poseglass.core.card import InputSpec
 from poseglass.core.skeletons import COCO17
 from poseglass.estimators.weights import CheckpointError
 from poseglass.networks.corner_hourglass import BLOCKS, WIDTHS
 
-SOURCE = Source(
-    repository="open-mmlab/mmpose",
-    url="https://github.com/open-mmlab/mmpose",
-    commit="759b39c",
-    license="Apache-2.0",
-)
-
-LAYOUT = f"an hourglass of {SOURCE.repository}"
+LAYOUT = f"an hourglass of {MMPOSE.repository}"
 
 PUBLISHED = {"hourglass_52": 1, "hourglass_104": 2}
 """Stacks of the networks that go by a name."""
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def recognises(keys: Collection[str]) -> bool:
@@ -42,7 +35,6 @@ def network(state: Mapping[str, Tensor]) -> dict[str, Any]:
     Raises:
         CheckpointError: A tensor that tells them is missing.
     """
-    state = current(state)
     num_keypoints = shape_of(state, "head.multi_final_layers.0.weight", 4, LAYOUT)[0]
     num_stacks = len({key.split(".")[2] for key in state if key.startswith("backbone.hourglass_modules.")})
     level = "backbone.hourglass_modules.0"
@@ -91,22 +83,16 @@ def names(network: Mapping[str, Any]) -> dict[str, str]:
     return sources
 
 
-def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the state in the names of ``CornerHourglass``.
-
-    Raises:
-        CheckpointError: A tensor is missing or left over.
-    """
-    table, state = network(state), current(state)
-    one_stack = "backbone.conv1x1s.0.conv.weight" not in state
-    never_run = _residual("", "backbone.inters.0", False).values() if one_stack else ()
-    return take(state, names(table), unused=never_run, layout=LAYOUT)
-
-
-def current(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the state with the names of mmpose 1.x, where it has those of 0.x."""
-    old = "keypoint_head."
-    return {f"head.{key.removeprefix(old)}" if key.startswith(old) else key: value for key, value in state.items()}
+def never_run(network: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Return the residual that mmpose stores behind the last stack and never runs, where there is one stack."""
+    if (PUBLISHED.get(network["name"]) or network.get("num_stacks", 1)) > 1:
+        return {}
+    width = network.get("widths", WIDTHS)[0]
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name in _residual("", "backbone.inters.0", False).values():
+        counter, kernel = name.endswith("num_batches_tracked"), ".conv" in name
+        shapes[name] = () if counter else (width, width, 3, 3) if kernel else (width,)
+    return shapes
 
 
 def conv_norm(new: str, old: str) -> dict[str, str]:
@@ -131,12 +117,16 @@ def _count(state: Mapping[str, Tensor], position: str) -> int:
 
 IMPORTER = Importer(
     name="hourglass_mmpose",
-    source=SOURCE,
+    source=MMPOSE,
     recognises=recognises,
-    rename=rename,
+    layout=LAYOUT,
+    names=names,
     network=network,
     skeletons={17: COCO17},
-    input=InputSpec(size_wh=(256, 256), padding=1.25, mean=IMAGENET_MEAN, std=IMAGENET_STD),
+    input=InputSpec(size_wh=(256, 256), padding=1.25, mean=IMAGENET_MEAN, std=IMAGENET_STD, crop="msra"),
+    older=OLDER_MMPOSE,
+    never_run=never_run,
+    reference=reference_mmpose.corner_hourglass,
     codec={"name": "heatmap", "alignment": "corner", "stride": 4, "sigma": 2.0},
     notes="The original decodes with a quarter offset and flip averaging.",
 )

@@ -10,12 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
-from poseglass.convert.importer import Importer, Source, shape_of, take
+from poseglass.convert.importer import Importer, Source, shape_of
 from poseglass.convert.resnet_lineage import hrnet_counts, hrnet_names
-from poseglass.convert.top_down import IMAGENET_MEAN, IMAGENET_STD
-from poseglass.core.card import InputSpec
-
-PART = "backbone"
+from poseglass.convert.top_down import CLASSIFIER_INPUT
 
 SOURCE = Source(
     repository="HRNet/HRNet-Image-Classification",
@@ -26,7 +23,7 @@ SOURCE = Source(
 
 LAYOUT = f"an HRNet classifier of {SOURCE.repository}"
 
-CLASSIFIER = ("incre_modules", "downsamp_modules", "final_layer", "classifier")
+CLASSIFIER = ("incre_modules.", "downsamp_modules.", "final_layer.", "classifier.")
 
 
 def recognises(keys: Collection[str]) -> bool:
@@ -56,24 +53,15 @@ def names(network: Mapping[str, Any]) -> dict[str, str]:
     )
 
 
-def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the state in the names of ``HRNet``.
-
-    Raises:
-        CheckpointError: A tensor is missing or left over.
-    """
-    unused = [key for key in state if key.partition(".")[0] in CLASSIFIER]
-    return take(state, names(network(state)), unused=unused, layout=LAYOUT)
-
-
 IMPORTER = Importer(
     name="hrnet_imagenet",
     source=SOURCE,
     recognises=recognises,
-    rename=rename,
+    layout=LAYOUT,
+    names=names,
     network=network,
-    skeletons={},
-    input=InputSpec(size_wh=(224, 224), padding=1.0, mean=IMAGENET_MEAN, std=IMAGENET_STD),
-    codec={},
+    input=CLASSIFIER_INPUT,
+    part="backbone",
+    left_out=CLASSIFIER,
     notes="A backbone trained to classify; it predicts no keypoints by itself.",
 )

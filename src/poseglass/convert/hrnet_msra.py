@@ -9,9 +9,10 @@ from typing import Any
 
 from torch import Tensor
 
-from poseglass.convert.importer import Importer, Source, shape_of, take
+from poseglass.convert import reference_msra
+from poseglass.convert.importer import Importer, Source, shape_of
 from poseglass.convert.resnet_lineage import pose_hrnet, pose_hrnet_names
-from poseglass.convert.top_down import CODEC, INPUT, INPUT_BY_KEYPOINTS, SKELETONS
+from poseglass.convert.top_down import CODEC, SKELETONS, coco_or_mpii
 
 SOURCE = Source(
     repository="leoxiaobin/deep-high-resolution-net.pytorch",
@@ -43,25 +44,17 @@ def names(network: Mapping[str, Any]) -> dict[str, str]:
     return pose_hrnet_names(network, old="", head="")
 
 
-def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the state in the names of ``hrnet``.
-
-    Raises:
-        CheckpointError: A tensor is missing or left over.
-    """
-    return take(state, names(network(state)), layout=LAYOUT)
-
-
 IMPORTER = Importer(
     name="hrnet_msra",
     source=SOURCE,
     recognises=recognises,
-    rename=rename,
+    layout=LAYOUT,
+    names=names,
     network=network,
     skeletons=SKELETONS,
-    input=INPUT,
-    input_by_keypoints=INPUT_BY_KEYPOINTS,
+    input=coco_or_mpii,
     codec=CODEC,
+    reference=reference_msra.hrnet,
     notes="The original averages with the flipped image, its maps shifted right by one column. Weights trained at "
     "288 x 384 want that size, and a sigma of 3, in their card.",
 )

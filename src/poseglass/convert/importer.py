@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -29,33 +29,92 @@ class Source:
     license: str
 
 
-@dataclass(frozen=True, slots=True)
+def _nothing(network: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    return {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Importer:
     """One layout, described in one file of this package.
+
+    A "network" is what a card says of one: ``{"name": "hg8", "num_keypoints": 16, ...}``.
 
     Args:
         name: Of the layout, "hourglass_princeton".
         source: Whose it is.
+        layout: What it is, for messages: "a stacked hourglass of owner/name".
         recognises: Whether these keys (prefixes stripped) are this layout's.
-        rename: The state in our names. Pure and strict: a tensor that is missing or left over is an error.
-        network: ``{"name": "hg8", "num_keypoints": 16, ...}``, read from the shapes of the original state.
+        network: Read from the names and shapes of the original state.
+        names: Of a network: our name to the public name of every tensor. ``CheckpointError`` for a network that the
+            layout cannot hold.
+        input: Size, crop and normalisation of the original code; or a function of the network that gives them.
         skeletons: By number of keypoints, what the layout means where the user does not say.
-        input: Size and normalisation of the original code.
         codec: ``{"name": "heatmap", ...}``.
         notes: What a user of these weights should know.
-        input_by_keypoints: By number of keypoints, the input where it is not ``input``.
+        part: Whether the layout holds a whole network or a backbone alone, whose "network" is a table of ``BACKBONES``
+            and which has neither skeletons nor a codec.
+        never_run: Of a network: public name to shape of what the original stores and never runs. It may be missing;
+            where the layout is written, it is zero.
+        left_out: What public names start with that may be there and are of no use, such as a classifier's.
+        older: What public names started with in earlier files, to what they start with now.
+        flat: Of a network: our names of 1x1 kernels that the original stores as linear layers, ``(out, in)``.
+        doubt: A sentence for a layout whose names do not tell it from another: how it is read, and what to do if it
+            is the other.
+        reference: Original state and normalised images ``(B, 3, H, W)`` to the last heatmaps ``(B, K, h, w)``, computed
+            from the original names without anything of ``networks``; None where a certificate cannot be made.
     """
 
     name: str
     source: Source
+    layout: str
     recognises: Callable[[Collection[str]], bool]
-    rename: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
     network: Callable[[Mapping[str, Tensor]], dict[str, Any]]
-    skeletons: Mapping[int, Skeleton]
-    input: InputSpec
-    codec: Mapping[str, Any]
-    notes: str
-    input_by_keypoints: Mapping[int, InputSpec] = field(default_factory=dict)
+    names: Callable[[Mapping[str, Any]], dict[str, str]]
+    input: InputSpec | Callable[[Mapping[str, Any]], InputSpec]
+    skeletons: Mapping[int, Skeleton] = field(default_factory=dict)
+    codec: Mapping[str, Any] = field(default_factory=dict)
+    notes: str = ""
+    part: Literal["network", "backbone"] = "network"
+    never_run: Callable[[Mapping[str, Any]], Mapping[str, tuple[int, ...]]] = _nothing
+    left_out: tuple[str, ...] = ()
+    older: Mapping[str, str] = field(default_factory=dict)
+    flat: Callable[[Mapping[str, Any]], Collection[str]] = _nothing
+    doubt: str = ""
+    reference: Callable[[Mapping[str, Tensor], Tensor], Tensor] | None = None
+
+    def current(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the state in the public names of today; nothing is copied."""
+        return {_renewed(name, self.older): tensor for name, tensor in state.items()}
+
+    def rename(self, state: Mapping[str, Tensor], network: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Return a state with ``current`` names in ours. Pure and strict; float32 tensors are not copied.
+
+        Raises:
+            CheckpointError: A tensor is missing or left over.
+        """
+        unused = [*self.never_run(network), *(name for name in state if name.startswith(self.left_out))]
+        renamed = take(state, self.names(network), unused=unused, layout=self.layout)
+        for name in self.flat(network):
+            if renamed[name].ndim == 2:
+                renamed[name] = renamed[name][:, :, None, None]
+        return renamed
+
+    def publish(self, state: Mapping[str, Tensor], network: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Return a state of ours in the public names and shapes: ``rename`` undone, what never runs as zeros."""
+        flat = set(self.flat(network))
+        public = {old: state[new].flatten(1) if new in flat else state[new] for new, old in self.names(network).items()}
+        return public | {name: torch.zeros(shape) for name, shape in self.never_run(network).items()}
+
+    def input_of(self, network: Mapping[str, Any]) -> InputSpec:
+        """Return size, crop and normalisation for a network."""
+        return self.input if isinstance(self.input, InputSpec) else self.input(network)
+
+
+def _renewed(name: str, older: Mapping[str, str]) -> str:
+    for start, now in older.items():
+        if name.startswith(start):
+            return now + name.removeprefix(start)
+    return name
 
 
 def take(
@@ -123,3 +182,17 @@ def hourglass(
         table |= {"name": "stacked_hourglass", "num_stacks": num_stacks, "width": width, "depth": depth}
         table |= {"num_blocks": num_blocks}
     return table if stem == "newell" else table | {"stem": stem}
+
+
+def hourglass_numbers(network: Mapping[str, Any], *, stem: str, layout: str) -> tuple[int, int, int, int]:
+    """Return stacks, width, depth and residuals per position of a stacked hourglass: ``hourglass`` read back.
+
+    Raises:
+        CheckpointError: Another network, or an hourglass with another stem.
+    """
+    name = str(network["name"])
+    short = name.removeprefix("hg")
+    if network.get("stem", "newell") != stem or (name != "stacked_hourglass" and short not in ("1", "2", "4", "8")):
+        raise CheckpointError(f"The network {dict(network)} is not {layout}; expected a hourglass with stem {stem!r}.")
+    stacks = int(network.get("num_stacks", 8)) if name == "stacked_hourglass" else int(short)
+    return stacks, int(network.get("width", 256)), int(network.get("depth", 4)), int(network.get("num_blocks", 1))

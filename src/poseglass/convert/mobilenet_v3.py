@@ -15,10 +15,8 @@ from typing import Any, Literal
 from torch import Tensor
 
 from poseglass.backbones.mobilenet_v3 import LARGE, SMALL, Row
-from poseglass.convert.importer import Importer, Source, convolution, normalisation, shape_of, take
-from poseglass.core.card import InputSpec
-
-PART = "backbone"
+from poseglass.convert.importer import Importer, Source, convolution, normalisation, shape_of
+from poseglass.convert.top_down import CLASSIFIER_INPUT
 
 Publisher = Literal["dli14", "torchvision", "timm"]
 
@@ -96,25 +94,9 @@ def names(network: Mapping[str, Any], publisher: Publisher) -> dict[str, str]:
     return table
 
 
-def rename(state: Mapping[str, Tensor], publisher: Publisher) -> dict[str, Tensor]:
-    """Return the state in the names of ``MobileNetV3``.
-
-    Raises:
-        CheckpointError: A tensor is missing or left over.
-    """
-    unused = [old for layer in TAIL[publisher] for old in convolution("", layer).values()]
-    renamed = take(state, names(network(state, publisher), publisher), unused=unused, layout=_layout(publisher))
-    linear = {new for new, tensor in renamed.items() if _squeezes(new) and tensor.ndim == 2}
-    return {new: tensor[:, :, None, None] if new in linear else tensor for new, tensor in renamed.items()}
-
-
-def publish(state: Mapping[str, Tensor], network: Mapping[str, Any], publisher: Publisher) -> dict[str, Tensor]:
-    """Return a state of ours in a publisher's names and shapes, without a classification tail: ``rename`` undone."""
-    linear = publisher == "dli14"
-    return {
-        old: state[new].flatten(1) if linear and _squeezes(new) else state[new]
-        for new, old in names(network, publisher).items()
-    }
+def flat(network: Mapping[str, Any]) -> list[str]:
+    """Return our names of the kernels that d-li14 stores as linear layers, those of squeeze-and-excitation."""
+    return [new for new in names(network, "dli14") if _squeezes(new)]
 
 
 def _squeezes(name: str) -> bool:
@@ -177,22 +159,28 @@ def _timm(rows: tuple[Row, ...]) -> dict[str, str]:
     return table | {"last.conv": f"blocks.{stage + 1}.0.conv", "last.norm": f"blocks.{stage + 1}.0.bn1"}
 
 
-def _importer(publisher: Publisher, note: str) -> Importer:
+def _importer(publisher: Publisher, notes: str) -> Importer:
     return Importer(
         name=f"mobilenet_v3_{publisher}",
         source=SOURCES[publisher],
+        layout=_layout(publisher),
         recognises=partial(recognises, publisher=publisher),
-        rename=partial(rename, publisher=publisher),
         network=partial(network, publisher=publisher),
-        skeletons={},
-        input=InputSpec(size_wh=(224, 224), padding=1.0, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
-        codec={},
-        notes=note,
+        names=partial(names, publisher=publisher),
+        input=CLASSIFIER_INPUT,
+        part="backbone",
+        left_out=tuple(f"{layer}." for layer in TAIL[publisher]),
+        flat=flat if publisher == "dli14" else lambda network: [],
+        notes=notes,
     )
 
 
-IMPORTERS: dict[Publisher, Importer] = {
-    "dli14": _importer("dli14", "Squeeze-and-excitation stands before the activation."),
-    "torchvision": _importer("torchvision", "Batch norm has an epsilon of 1e-3."),
-    "timm": _importer("timm", "Weights of timm's tf_mobilenetv3_* have the same names, but pad as TensorFlow does."),
-}
+IMPORTERS = (
+    _importer("dli14", "Squeeze-and-excitation stands before the activation."),
+    _importer("torchvision", "Batch norm has an epsilon of 1e-3."),
+    _importer(
+        "timm",
+        "Weights of timm's tf_mobilenetv3_* have the same names, but pad as TensorFlow does and have an "
+        "epsilon of 1e-3: those are not these.",
+    ),
+)

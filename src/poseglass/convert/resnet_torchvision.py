@@ -8,13 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
-from poseglass.convert.importer import Importer, Source, shape_of, take
+from poseglass.convert.importer import Importer, Source, shape_of
 from poseglass.convert.resnet_lineage import resnet_depth, resnet_names
-from poseglass.convert.top_down import IMAGENET_MEAN, IMAGENET_STD
-from poseglass.core.card import InputSpec
+from poseglass.convert.top_down import CLASSIFIER_INPUT
 from poseglass.estimators.weights import CheckpointError
-
-PART = "backbone"
 
 SOURCE = Source(
     repository="pytorch/vision",
@@ -50,23 +47,15 @@ def names(network: Mapping[str, Any]) -> dict[str, str]:
     return resnet_names(int(str(network["name"]).removeprefix("resnet")))
 
 
-def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the state in the names of ``ResNet``.
-
-    Raises:
-        CheckpointError: A tensor is missing or left over.
-    """
-    return take(state, names(network(state)), unused=("fc.weight", "fc.bias"), layout=LAYOUT)
-
-
 IMPORTER = Importer(
     name="resnet_torchvision",
     source=SOURCE,
     recognises=recognises,
-    rename=rename,
+    layout=LAYOUT,
+    names=names,
     network=network,
-    skeletons={},
-    input=InputSpec(size_wh=(224, 224), padding=1.0, mean=IMAGENET_MEAN, std=IMAGENET_STD),
-    codec={},
+    input=CLASSIFIER_INPUT,
+    part="backbone",
+    left_out=("fc.",),
     notes="A backbone trained to classify; it predicts no keypoints by itself.",
 )

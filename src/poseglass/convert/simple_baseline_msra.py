@@ -6,13 +6,15 @@ so. Whoever knows a file to be Microsoft's asks for the layout ``simple_baseline
 """
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
-from poseglass.convert.importer import Importer, Source, shape_of, take
+from poseglass.convert import reference_msra
+from poseglass.convert.importer import Importer, Source, shape_of
 from poseglass.convert.resnet_lineage import simple_baseline, simple_baseline_names
-from poseglass.convert.top_down import CODEC, INPUT, INPUT_BY_KEYPOINTS, SKELETONS
+from poseglass.convert.top_down import CODEC, SKELETONS, coco_or_mpii
 from poseglass.estimators.weights import CheckpointError
 
 SOURCE = Source(
@@ -56,26 +58,18 @@ def names(network: Mapping[str, Any]) -> dict[str, str]:
     return simple_baseline_names(network, old="", head="")
 
 
-def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the state in the names of ``simple_baseline``.
-
-    Raises:
-        CheckpointError: A tensor is missing or left over.
-    """
-    return take(state, names(network(state)), layout=LAYOUT)
-
-
 IMPORTER = Importer(
     name="simple_baseline_msra",
     source=SOURCE,
     recognises=recognises,
-    rename=rename,
+    layout=LAYOUT,
+    names=names,
     network=network,
     skeletons=SKELETONS,
-    input=INPUT,
-    input_by_keypoints=INPUT_BY_KEYPOINTS,
+    input=coco_or_mpii,
     codec=CODEC,
-    notes="Read as leoxiaobin's, which want RGB. Microsoft's files have the same names and want BGR: import those with "
+    reference=reference_msra.simple_baseline,
+    doubt="Read as leoxiaobin's, which want RGB. Microsoft's files have the same names and want BGR: import those with "
     "--layout simple_baseline_microsoft.",
 )
 
@@ -83,11 +77,12 @@ IMPORTER_MICROSOFT = Importer(
     name="simple_baseline_microsoft",
     source=SOURCE_MICROSOFT,
     recognises=lambda keys: False,  # its names are those of simple_baseline_msra, so it has to be asked for
-    rename=rename,
+    layout=LAYOUT,
+    names=names,
     network=network,
     skeletons=SKELETONS,
-    input=INPUT,
-    input_by_keypoints=INPUT_BY_KEYPOINTS,
+    input=lambda network: replace(coco_or_mpii(network), color="bgr"),
     codec=CODEC,
+    reference=reference_msra.simple_baseline,
     notes="These weights want BGR, normalised by the mean and deviation of ImageNet in the order RGB.",
 )

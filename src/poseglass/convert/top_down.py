@@ -1,28 +1,31 @@
-"""What HRNet and SimpleBaseline weights share, whoever published them: input, codec and skeletons."""
+"""What top-down weights share, whoever published them: input, codec, skeletons, and the names of mmpose's heads."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
-
+from poseglass.convert.importer import Source
 from poseglass.core.card import InputSpec
 from poseglass.core.skeletons import COCO17, MPII16
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+CLASSIFIER_INPUT = InputSpec(size_wh=(224, 224), padding=1.0, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+"""Of backbones trained to classify."""
+
 SKELETONS = {17: COCO17, 16: MPII16}
-
-INPUT = InputSpec(size_wh=(192, 256), padding=1.25, mean=IMAGENET_MEAN, std=IMAGENET_STD)
-"""Of weights trained on COCO."""
-
-INPUT_BY_KEYPOINTS = {16: InputSpec(size_wh=(256, 256), padding=1.25, mean=IMAGENET_MEAN, std=IMAGENET_STD)}
-"""Of weights trained on MPII."""
 
 CODEC: dict[str, Any] = {"name": "heatmap", "alignment": "corner", "stride": 4, "sigma": 2.0}
 
+MMPOSE = Source(
+    repository="open-mmlab/mmpose", url="https://github.com/open-mmlab/mmpose", commit="759b39c", license="Apache-2.0"
+)
 
-def head_of_1x(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a state of mmpose 0.x with its "keypoint_head" called "head", as 1.x does; one of 1.x as it is."""
-    old = "keypoint_head."
-    return {f"head.{k.removeprefix(old)}" if k.startswith(old) else k: value for k, value in state.items()}
+OLDER_MMPOSE = {"keypoint_head.": "head."}
+"""What mmpose 0.x calls the head, and what 1.x calls it."""
+
+
+def coco_or_mpii(network: Mapping[str, Any]) -> InputSpec:
+    """Return the input of weights trained on MPII (16 keypoints) or else on COCO."""
+    size_wh = (256, 256) if network["num_keypoints"] == 16 else (192, 256)
+    return InputSpec(size_wh=size_wh, padding=1.25, mean=IMAGENET_MEAN, std=IMAGENET_STD, crop="msra")

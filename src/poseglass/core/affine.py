@@ -6,8 +6,12 @@ is the box ``(-0.5, -0.5, W - 0.5, H - 0.5)``.
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
+
+CropRule = Literal["edges", "msra", "udp"]
+"""How a box maps to a crop; see ``Affine.crop``."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,8 +96,16 @@ class Affine:
         return cls(np.eye(2, 3))
 
     @classmethod
-    def crop(cls, box_xyxy: np.ndarray, size_wh: tuple[int, int]) -> "Affine":
-        """Return the map that takes the box, edge to edge, to a whole image of ``size_wh``.
+    def crop(cls, box_xyxy: np.ndarray, size_wh: tuple[int, int], rule: CropRule = "edges") -> "Affine":
+        """Return the map that takes the box to a whole image of ``size_wh``.
+
+        Args:
+            box_xyxy: ``(4,)``, pixels.
+            size_wh: Of the crop, W and H pixels.
+            rule: "edges" maps the box edge to edge, its centre to ((W - 1) / 2, (H - 1) / 2). "msra" enlarges as much,
+                and puts the centre on (W / 2, H / 2), half a pixel further, as SimpleBaseline and HRNet do. "udp"
+                takes the box's sides to W - 1 and H - 1, between the centres of the outermost pixels, and its centre
+                to ((W - 1) / 2, (H - 1) / 2) (Huang et al., "The Devil is in the Details", CVPR 2020, section 3).
 
         Raises:
             ValueError: The box has no area.
@@ -101,8 +113,10 @@ class Affine:
         x0, y0, x1, y1 = (float(v) for v in box_xyxy)
         if not (x1 > x0 and y1 > y0):
             raise ValueError(f"A crop needs a box with area, x0 < x1 and y0 < y1; got {[x0, y0, x1, y1]}.")
-        sx, sy = size_wh[0] / (x1 - x0), size_wh[1] / (y1 - y0)
-        return cls(np.array([[sx, 0.0, -0.5 - sx * x0], [0.0, sy, -0.5 - sy * y0]]))
+        short = 1 if rule == "udp" else 0
+        sx, sy = (size_wh[0] - short) / (x1 - x0), (size_wh[1] - short) / (y1 - y0)
+        first = {"edges": -0.5, "msra": 0.0, "udp": 0.0}[rule]  # where the box's corner x0, y0 lands
+        return cls(np.array([[sx, 0.0, first - sx * x0], [0.0, sy, first - sy * y0]]))
 
     @classmethod
     def about(

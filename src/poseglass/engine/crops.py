@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from poseglass.core.affine import Affine
+from poseglass.core.affine import Affine, CropRule
 from poseglass.core.batch import PoseBatch
 from poseglass.core.boxes import fit_aspect
 from poseglass.core.card import InputSpec
@@ -46,7 +46,7 @@ class Crops:
 
     Args:
         dataset: Images with instances.
-        input: Crop size, padding.
+        input: Crop size, padding, crop rule.
         affine: Draws the geometric augmentation, or None.
         photometric: Applied to the crop in order.
         half_body: Sometimes crops a half of the person instead, or None; such crops come from the file, not the cache.
@@ -107,7 +107,7 @@ class Crops:
         object.__setattr__(self, "box_xyxy", fit_aspect(box, self.input.aspect, padding=self.input.padding))
         sizes = tuple(dict.fromkeys((int(w), int(h)) for w, h in self.sizes_wh or (self.input.size_wh,)))
         object.__setattr__(self, "sizes_wh", sizes)
-        object.__setattr__(self, "cuts", _cuts(self.box_xyxy, sizes, self.affine))
+        object.__setattr__(self, "cuts", _cuts(self.box_xyxy, sizes, self.affine, self.input.crop))
         object.__setattr__(self, "_full_wh", np.zeros((len(self.dataset), 2), np.int64))
 
     @property
@@ -148,7 +148,8 @@ class Crops:
         if self.half_body is not None:
             known, xy = self.labels.known[index], self.labels.xy[index]
             half = self.half_body.draw(xy, known, self.skeleton, self.input.aspect, rng)
-        to_crop = Affine.crop(self.box_xyxy[index] if half is None else half, (width, height))
+        box = self.box_xyxy[index] if half is None else half
+        to_crop = Affine.crop(box, (width, height), self.input.crop)
         if self.affine is not None:
             to_crop = to_crop.then(self.affine.draw((width, height), rng))
         crop = self._pixels(index, to_crop, (width, height), whole=half is not None)
@@ -212,18 +213,23 @@ class Crops:
         return int(known[0]), int(known[1])
 
 
-def _cuts(box_xyxy: np.ndarray, sizes_wh: Sequence[tuple[int, int]], affine: RandomAffine | None) -> np.ndarray:
+def _cuts(
+    box_xyxy: np.ndarray, sizes_wh: Sequence[tuple[int, int]], affine: RandomAffine | None, rule: CropRule
+) -> np.ndarray:
     """Return what draws see of a picture at each decode size, with a margin to interpolate: ``(P, 4, 4)`` int32."""
     low, high = (1.0, 1.0) if affine is None else (affine.scale[0], affine.largest_scale)
     zooms = affine is not None and affine.zoom_probability > 0
-    center = (box_xyxy[:, None, :2] + box_xyxy[:, None, 2:]) / 2
+    box_center = (box_xyxy[:, None, :2] + box_xyxy[:, None, 2:]) / 2
     box_wh = box_xyxy[:, 2:] - box_xyxy[:, :2]
     reductions = np.array(REDUCTIONS, dtype=np.float64)
     first, last = np.full((2, len(box_xyxy), 4, 2), np.inf)
     last = -last
     for size_wh in sizes_wh:
         reach = np.array(size_wh) / 2 if affine is None else np.array(affine.reach(size_wh))
-        enlarge = np.array(size_wh) / box_wh  # (P, 2) crop pixels to a pixel of the file, before the draw
+        # (P, 2) crop pixels to a pixel of the file, before the draw
+        enlarge = (np.array(size_wh) - (rule == "udp")) / box_wh
+        # what the middle of the crop shows
+        center = box_center - (0.5 if rule == "msra" else 0.0) / enlarge[:, None]
         scale = np.sqrt(enlarge.prod(1))[:, None]
         # Decoded at 1/r is what a draw asks for that shrinks the file to between 1/(2r) and 1/r.
         smallest = np.maximum(np.where(reductions == 8, 0.0, 0.5 / (reductions * scale)), low) * (1 - 1e-9)

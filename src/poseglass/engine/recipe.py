@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from poseglass.core.affine import CropRule
 from poseglass.core.card import InputSpec
 from poseglass.core.table import nearest
 
@@ -31,10 +32,12 @@ class InputPart(Part):
     padding: float = 1.25
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    color: Literal["rgb", "bgr"] = "rgb"
+    crop: CropRule = "edges"
 
     def spec(self, size_wh: tuple[int, int] | None = None) -> InputSpec:
         """Return the typed value that the toolkit uses, at another size if one is given."""
-        return InputSpec(size_wh or self.size_wh, self.padding, self.mean, self.std)
+        return InputSpec(size_wh or self.size_wh, self.padding, self.mean, self.std, self.color, self.crop)
 
 
 class DataPart(Part):

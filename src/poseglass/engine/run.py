@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import inspect
 import logging
 import os
 import time
@@ -14,10 +15,12 @@ import torch
 from torch import nn
 
 import poseglass
+from poseglass.backbones import BACKBONES
 from poseglass.codecs import CODECS, Codec
 from poseglass.core.batch import PoseBatch
 from poseglass.core.card import WeightCard
 from poseglass.core.sample import Dataset
+from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import lookup
 from poseglass.engine.assemble import (
     choose_device,
@@ -53,7 +56,7 @@ from poseglass.engine.train import (
 )
 from poseglass.estimators.load import shipped
 from poseglass.estimators.topdown import TopDownEstimator
-from poseglass.estimators.weights import load_matching, read_weights, save_weights
+from poseglass.estimators.weights import load_backbone, load_matching, read_weights, save_weights
 from poseglass.layers.synchronised_norm import synchronise_norms
 from poseglass.losses import LOSSES
 from poseglass.metrics import METRICS
@@ -423,20 +426,7 @@ def prepare(
     started = ""
     if part.start_from is not None and state is None:
         weights, card = read_weights(shipped().get(part.start_from, Path(part.start_from)))
-        begun = load_matching(
-            network,
-            weights,
-            from_keypoints=card.skeleton.keypoints,
-            to_keypoints=crops.skeleton.keypoints,
-            source=card.name,
-        )
-        kept = [name for name in crops.skeleton.keypoints if name in card.skeleton.keypoints]
-        started = f"Started from {card.name} ({part.start_from}): all of its weights."
-        if begun:
-            started = (
-                f"Started from {card.name} ({part.start_from}); {len(kept)} of {len(crops.skeleton)} keypoints are in "
-                "both and keep what they know, the others begin anew."
-            )
+        started = _start(network, table, weights, card, crops.skeleton, f"{card.name} ({part.start_from})")
     if processes.world > 1:
         network = synchronise_norms(network, target)
     network = network.to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -460,6 +450,58 @@ def prepare(
         run.note = " ".join(part for part in (moved, changed) if part)
         run._write("curve", lambda: run_folder.write_curve(loop.progress.rows))
     return run
+
+
+def _check_same_backbone(card: WeightCard, table: dict[str, Any]) -> None:
+    """Raise if a recipe asks for another variant of a backbone than its weights are of, which shapes may not show.
+
+    Raises:
+        RecipeError: With the recipe's key and the card's value.
+    """
+    asked = table.get("backbone")
+    if not isinstance(asked, dict) or asked.get("name") != card.network.get("name"):
+        return
+    known = inspect.signature(lookup(BACKBONES, asked["name"], kind="backbone")).parameters
+    for key, value in card.network.items():
+        if key != "name" and key in known and asked.get(key, known[key].default) != value:
+            raise RecipeError(
+                f"train.start_from: weights {card.name!r} are of a backbone with {key} = {value!r}, the recipe's has "
+                f"{asked.get(key, known[key].default)!r}. Set network.backbone.{key}."
+            )
+
+
+def _start(
+    network: nn.Module,
+    table: dict[str, Any],
+    weights: dict[str, torch.Tensor],
+    card: WeightCard,
+    skeleton: Skeleton,
+    source: str,
+) -> str:
+    """Copy weights into a network that is about to be trained; return a sentence that says what they started.
+
+    Raises:
+        CheckpointError: They do not fit.
+        RecipeError: The recipe's backbone is another variant than theirs.
+    """
+    if card.skeleton is None:
+        _check_same_backbone(card, table)
+        load_backbone(network, weights, source=card.name)
+        return f"Started from {source}: all of the backbone; what is above it begins anew."
+    begun = load_matching(
+        network,
+        weights,
+        from_keypoints=card.skeleton.keypoints,
+        to_keypoints=skeleton.keypoints,
+        source=card.name,
+    )
+    if not begun:
+        return f"Started from {source}: all of its weights."
+    kept = [name for name in skeleton.keypoints if name in card.skeleton.keypoints]
+    return (
+        f"Started from {source}; {len(kept)} of {len(skeleton)} keypoints are in both and keep what they know, the "
+        "others begin anew."
+    )
 
 
 def _move_end(folder: RunFolder, recipe: Recipe, progress: Progress, steps_per_epoch: int) -> str:

@@ -92,6 +92,11 @@ def load(
             "A checkpoint of another project becomes one by `poseglass import CHECKPOINT --to FILE.safetensors`."
         )
     state, card = read_weights(path)
+    if card.skeleton is None:
+        raise CheckpointError(
+            f"{path} holds the backbone {card.network.get('name')!r} alone, which finds no keypoints. Train a network "
+            f"from it: train.start_from = {str(path)!r} in a recipe whose network has that backbone."
+        )
     network = card_network(card, state, trust_code=trust_code)
     codec = card_codec(card, trust_code=trust_code)
     spec = card.input if size_wh is None else dataclasses.replace(card.input, size_wh=size_wh)

@@ -47,11 +47,15 @@ def flipped(runner: Runner, codec: Codec, skeleton: Skeleton) -> Runner:
 
 
 def normalise(images_uint8: Tensor, spec: InputSpec) -> Tensor:
-    """Turn ``(B, H, W, 3)`` uint8 RGB into ``(B, 3, H, W)`` float32, normalised, in channels-last memory."""
+    """Turn ``(B, H, W, 3)`` uint8 RGB into ``(B, 3, H, W)`` float32, normalised, in channels-last memory.
+
+    The channels come out in the order of ``spec.color``, which is also that of its mean and deviation.
+    """
     device = images_uint8.device
     mean, std = torch.tensor(spec.mean, device=device) * 255, torch.tensor(spec.std, device=device) * 255
     # one multiply-add over contiguous NHWC memory; the permuted view is channels_last for free
-    return torch.addcmul(-mean / std, images_uint8.float(), 1 / std).permute(0, 3, 1, 2)
+    ordered = images_uint8.flip(-1) if spec.color == "bgr" else images_uint8
+    return torch.addcmul(-mean / std, ordered.float(), 1 / std).permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,7 +66,7 @@ class TopDownEstimator:
         network: Images to stages.
         codec: Reads keypoints out of the last stage.
         skeleton: Names the keypoints.
-        input: Crop size, padding, normalisation.
+        input: Crop size, padding, crop rule, normalisation.
         flip_test: Average with the mirrored crop: twice the work, a little more accurate.
         batch_size: Crops through the network at once.
         card: Of the weights, where they came from a file.
@@ -110,7 +114,7 @@ class TopDownEstimator:
             boxes_xyxy = check_boxes(image, boxes)
             waiting.append(boxes_xyxy)
             for box in fit_aspect(boxes_xyxy.astype(np.float64), self.input.aspect, padding=self.input.padding):
-                to_crop = Affine.crop(box, self.input.size_wh)
+                to_crop = Affine.crop(box, self.input.size_wh, self.input.crop)
                 crops.append(warp_image(image, to_crop, self.input.size_wh))
                 maps.append(to_crop)
                 if len(crops) == self.batch_size:
@@ -144,7 +148,8 @@ class TopDownEstimator:
             map that puts all its belief into the target's Gaussian peaks at 1, like a map of the Gaussian itself.
         """
         box = check_boxes(image, None if box_xyxy is None else [box_xyxy])[0]
-        to_crop = Affine.crop(fit_aspect(box, self.input.aspect, padding=self.input.padding), self.input.size_wh)
+        fitted = fit_aspect(box, self.input.aspect, padding=self.input.padding)
+        to_crop = Affine.crop(fitted, self.input.size_wh, self.input.crop)
         crop = warp_image(image, to_crop, self.input.size_wh)
         runner = self.runner or torch_runner(self.network)
         maps = runner(normalise(torch.from_numpy(crop[None]), self.input))["heatmap"]

@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from poseglass.backbones import BACKBONES
 from poseglass.core.card import WeightCard
 from poseglass.core.image import write_chunks
 from poseglass.core.table import build
@@ -242,7 +243,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def card_network(card: WeightCard, state: Mapping[str, Tensor] | None = None, *, trust_code: bool = False) -> nn.Module:
-    """Build the network that a card describes, with its weights when they are given, in evaluation mode.
+    """Build the network (or backbone) that a card describes, with its weights if given, in evaluation mode.
 
     Args:
         card: Says which network.
@@ -260,14 +261,15 @@ def card_network(card: WeightCard, state: Mapping[str, Tensor] | None = None, *,
             f"Weights {card.name!r} ask for code outside poseglass: network {name!r}. Loading them would run that "
             "code. If it is yours, or you trust it: pass trust_code=True."
         )
+    table = BACKBONES if card.part == "backbone" else NETWORKS
     try:
         if state is not None and ":" not in name:
             # First without memory, so that a card which lies about its file costs nothing.
             _check_numbers(card, state)
             with torch.device("meta"):
-                hollow = build(NETWORKS, name, **numbers)
+                hollow = build(table, name, **numbers)
             check_fit(hollow, state, source=card.name)
-        network = build(NETWORKS, name, **numbers)
+        network = build(table, name, **numbers)
     except CheckpointError:
         raise
     except (LookupError, TypeError, ValueError, RuntimeError, MemoryError) as error:
@@ -369,7 +371,9 @@ def load_matching(
         shapes = [f"{n} {tuple(state[n].shape)} for {tuple(own[n].shape)}" for n in wrong]
         findings.append(f"of another shape, in more than the number of keypoints: {listed(shapes)}")
     if findings:
-        raise CheckpointError(f"Weights {source!r} cannot start this network: {'; '.join(findings)}.")
+        raise CheckpointError(
+            f"Weights {source!r} cannot start this network: {'; '.join(findings)}.{_only_the_backbone(own, state)}"
+        )
     if counts is not None and from_keypoints and to_keypoints:
         given = (len(from_keypoints), len(to_keypoints))
         if given != counts:
@@ -398,6 +402,42 @@ def load_matching(
         merged[name] = value
     network.load_state_dict(merged, strict=True)
     return begun
+
+
+def load_backbone(network: nn.Module, state: Mapping[str, Tensor], *, source: str = "weights") -> None:
+    """Copy the state of a backbone into the one of a network; what is above it keeps its initial values.
+
+    Args:
+        network: Has a ``backbone``.
+        state: Every name and every shape must agree with the backbone's.
+        source: Name of the weights, for messages.
+
+    Raises:
+        CheckpointError: The network has no backbone, or another one. The network is untouched.
+    """
+    backbone = getattr(network, "backbone", None)
+    if not isinstance(backbone, nn.Module):
+        raise CheckpointError(
+            f"Weights {source!r} are a backbone, and {type(network).__name__} has none to start. Take a network with a "
+            'backbone, or compose one: network = {name = "composed", backbone = {name = ...}, neck = {name = ...}}.'
+        )
+    try:
+        check_fit(backbone, state, source=source)
+    except CheckpointError as error:
+        raise CheckpointError(f"The network's backbone is another one. {error}") from None
+    backbone.load_state_dict(dict(state), strict=True)
+
+
+def _only_the_backbone(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+    """Return a sentence for weights of a network that has the same backbone under another neck or head, or nothing."""
+    ours, theirs = ({k: v.shape for k, v in s.items() if k.startswith("backbone.")} for s in (own, state))
+    if not ours or ours != theirs:
+        return ""
+    return (
+        " The backbones are the same and what is above them is not: a network's weights start a network of the same "
+        "neck and head, with other keypoints at most. Take that neck and head, or start from weights of the backbone "
+        "alone."
+    )
 
 
 def _names_that_differ(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:

@@ -5,20 +5,18 @@ The ResNet has torchvision's names behind "backbone."; deconvolutions and output
 """
 
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 
-from poseglass.convert.importer import Importer, Source, shape_of, take
+from poseglass.convert import reference_msra
+from poseglass.convert.importer import Importer, shape_of
 from poseglass.convert.resnet_lineage import simple_baseline, simple_baseline_names
-from poseglass.convert.top_down import CODEC, INPUT, INPUT_BY_KEYPOINTS, SKELETONS, head_of_1x
+from poseglass.convert.top_down import CODEC, MMPOSE, OLDER_MMPOSE, SKELETONS, coco_or_mpii
 from poseglass.estimators.weights import CheckpointError
 
-SOURCE = Source(
-    repository="open-mmlab/mmpose", url="https://github.com/open-mmlab/mmpose", commit="759b39c", license="Apache-2.0"
-)
-
-LAYOUT = f"a SimpleBaseline of {SOURCE.repository}"
+LAYOUT = f"a SimpleBaseline of {MMPOSE.repository}"
 
 
 def recognises(keys: Collection[str]) -> bool:
@@ -33,7 +31,6 @@ def network(state: Mapping[str, Tensor]) -> dict[str, Any]:
     Raises:
         CheckpointError: A tensor that tells them is missing, or the ResNet has other blocks than the known ones.
     """
-    state = head_of_1x(state)
     num_keypoints, deconv_width, _, _ = shape_of(state, "head.final_layer.weight", 4, LAYOUT)
     width = shape_of(state, "backbone.conv1.weight", 4, LAYOUT)[0]
     table = simple_baseline(state, num_keypoints, width, deconv_width, old="backbone.", head="head.")
@@ -47,25 +44,18 @@ def names(network: Mapping[str, Any]) -> dict[str, str]:
     return simple_baseline_names(network, old="backbone.", head="head.")
 
 
-def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the state in the names of ``simple_baseline``.
-
-    Raises:
-        CheckpointError: A tensor is missing or left over.
-    """
-    return take(head_of_1x(state), names(network(state)), layout=LAYOUT)
-
-
 IMPORTER = Importer(
-    name="mmpose_simple_baseline",
-    source=SOURCE,
+    name="simple_baseline_mmpose",
+    source=MMPOSE,
     recognises=recognises,
-    rename=rename,
+    layout=LAYOUT,
+    names=names,
     network=network,
     skeletons=SKELETONS,
-    input=INPUT,
-    input_by_keypoints=INPUT_BY_KEYPOINTS,
+    input=coco_or_mpii,
     codec=CODEC,
+    older=OLDER_MMPOSE,
+    reference=partial(reference_msra.simple_baseline, body="backbone.", head="head."),
     notes="The original averages with the flipped image, its maps shifted right by one column. Weights trained at "
     "288 x 384 want that size, and a sigma of 3, in their card; those of DARK and UDP another codec.",
 )

@@ -5,19 +5,17 @@ The backbone has the paper's own names behind "backbone."; the output is the "he
 """
 
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 
-from poseglass.convert.importer import Importer, Source, shape_of, take
+from poseglass.convert import reference_msra
+from poseglass.convert.importer import Importer, shape_of
 from poseglass.convert.resnet_lineage import pose_hrnet, pose_hrnet_names
-from poseglass.convert.top_down import CODEC, INPUT, INPUT_BY_KEYPOINTS, SKELETONS, head_of_1x
+from poseglass.convert.top_down import CODEC, MMPOSE, OLDER_MMPOSE, SKELETONS, coco_or_mpii
 
-SOURCE = Source(
-    repository="open-mmlab/mmpose", url="https://github.com/open-mmlab/mmpose", commit="759b39c", license="Apache-2.0"
-)
-
-LAYOUT = f"an HRNet for pose of {SOURCE.repository}"
+LAYOUT = f"an HRNet for pose of {MMPOSE.repository}"
 
 
 def recognises(keys: Collection[str]) -> bool:
@@ -32,7 +30,6 @@ def network(state: Mapping[str, Tensor]) -> dict[str, Any]:
     Raises:
         CheckpointError: A tensor that tells them is missing.
     """
-    state = head_of_1x(state)
     num_keypoints, width, _, _ = shape_of(state, "head.final_layer.weight", 4, LAYOUT)
     stem_width = shape_of(state, "backbone.conv1.weight", 4, LAYOUT)[0]
     return pose_hrnet(state, num_keypoints, width, stem_width, old="backbone.")
@@ -43,25 +40,18 @@ def names(network: Mapping[str, Any]) -> dict[str, str]:
     return pose_hrnet_names(network, old="backbone.", head="head.")
 
 
-def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the state in the names of ``hrnet``.
-
-    Raises:
-        CheckpointError: A tensor is missing or left over.
-    """
-    return take(head_of_1x(state), names(network(state)), layout=LAYOUT)
-
-
 IMPORTER = Importer(
-    name="mmpose_hrnet",
-    source=SOURCE,
+    name="hrnet_mmpose",
+    source=MMPOSE,
     recognises=recognises,
-    rename=rename,
+    layout=LAYOUT,
+    names=names,
     network=network,
     skeletons=SKELETONS,
-    input=INPUT,
-    input_by_keypoints=INPUT_BY_KEYPOINTS,
+    input=coco_or_mpii,
     codec=CODEC,
+    older=OLDER_MMPOSE,
+    reference=partial(reference_msra.hrnet, body="backbone.", head="head."),
     notes="The original averages with the flipped image, its maps shifted right by one column. Weights trained at "
     "288 x 384 want that size, and a sigma of 3, in their card; those of DARK and UDP another codec.",
 )

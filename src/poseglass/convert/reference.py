@@ -1,0 +1,70 @@
+"""What the references of importers are written in: layers that take their tensors from a state by the original names.
+
+A reference computes what the public network does without anything of ``networks``, so that an error in an importer's
+reading of the layout cannot stand on both sides of a comparison. Evaluation mode, float32.
+"""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+from torch.nn import functional
+
+
+def conv(state: Mapping[str, Tensor], name: str, x: Tensor, *, stride: int = 1) -> Tensor:
+    """Convolve with ``NAME.weight``, and ``NAME.bias`` if there is one; odd kernels, padded to keep the size."""
+    weight = state[f"{name}.weight"].float()
+    bias = state.get(f"{name}.bias")
+    return functional.conv2d(x, weight, None if bias is None else bias.float(), stride, weight.shape[-1] // 2)
+
+
+def norm(state: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
+    """Normalise with the statistics of a BatchNorm, epsilon 1e-5."""
+    mean, var, weight, bias = (
+        state[f"{name}.{leaf}"].float() for leaf in ("running_mean", "running_var", "weight", "bias")
+    )
+    return functional.batch_norm(x, mean, var, weight, bias, training=False, eps=1e-5)
+
+
+def norm_relu(state: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
+    """Normalise, then set what is below zero to zero."""
+    return functional.relu(norm(state, name, x))
+
+
+def doubled(x: Tensor, times: int = 2) -> Tensor:
+    """Enlarge by repeating every pixel."""
+    return functional.interpolate(x, scale_factor=times, mode="nearest")
+
+
+def pooled(x: Tensor) -> Tensor:
+    """Halve by the maximum of 3 x 3 with stride 2, padded by one, as ResNets do behind their first convolution."""
+    return functional.max_pool2d(x, 3, 2, 1)
+
+
+def conv_bn(state: Mapping[str, Tensor], name: str, x: Tensor, *, stride: int = 1) -> Tensor:
+    """Apply ``NAME.conv``, ``NAME.bn`` where there is one, and a ReLU with it: how mmpose names such a group."""
+    x = conv(state, f"{name}.conv", x, stride=stride)
+    return norm_relu(state, f"{name}.bn", x) if f"{name}.bn.weight" in state else x
+
+
+def blocks(state: Mapping[str, Tensor], name: str, x: Tensor, *, stride: int = 1) -> Tensor:
+    """Apply ``NAME.0``, ``NAME.1``, ...: ResNet's basic or bottleneck blocks, the first with a stride.
+
+    A bottleneck has its stride in the 3 x 3 convolution (He et al. 2015, table 1, as torchvision builds it).
+    """
+    i = 0
+    while f"{name}.{i}.conv1.weight" in state:
+        x, i = block(state, f"{name}.{i}", x, stride=stride if i == 0 else 1), i + 1
+    return x
+
+
+def block(state: Mapping[str, Tensor], name: str, x: Tensor, *, stride: int = 1) -> Tensor:
+    """Apply one basic or bottleneck block: ``conv1``, ``bn1``, ..., and ``downsample`` where the shape changes."""
+    convs = 3 if f"{name}.conv3.weight" in state else 2
+    inside = x
+    for k in range(1, convs + 1):
+        inside = conv(state, f"{name}.conv{k}", inside, stride=stride if k == convs - 1 else 1)
+        inside = norm(state, f"{name}.bn{k}", inside)
+        inside = functional.relu(inside) if k < convs else inside
+    if f"{name}.downsample.0.weight" in state:
+        x = norm(state, f"{name}.downsample.1", conv(state, f"{name}.downsample.0", x, stride=stride))
+    return functional.relu(inside + x)

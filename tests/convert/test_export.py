@@ -1,0 +1,163 @@
+"""Public layouts written back, and the certificate of an import."""
+
+import runpy
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from poseglass.cli.export_weights import export_weights
+from poseglass.cli.import_weights import import_weights
+from poseglass.convert import IMPORTERS, import_state
+from poseglass.convert.certificate import certify
+from poseglass.convert.checkpoint import read_checkpoint
+from poseglass.core.image import write_image
+from poseglass.estimators.weights import CheckpointError, read_card, read_weights, save_weights
+
+layouts, resnets, mmpose, mobile = (
+    SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name(f"layouts{kind}.py"))))
+    for kind in ("", "_resnet", "_mmpose", "_mobilenet")
+)
+State = dict[str, torch.Tensor]
+MAKE: dict[str, Callable[[], State]] = {
+    "hourglass_princeton": layouts.princeton,
+    "hourglass_bearpaw": layouts.bearpaw,
+    "hrnet_msra": resnets.hrnet,
+    "simple_baseline_msra": resnets.simple_baseline,
+    "simple_baseline_microsoft": resnets.simple_baseline,
+    "hrnet_mmpose": lambda: resnets.mmpose(resnets.hrnet(), "head"),
+    "simple_baseline_mmpose": lambda: resnets.mmpose(resnets.simple_baseline(), "head"),
+    "hourglass_mmpose": lambda: mmpose.hourglass(1),
+    "cpm_mmpose": mmpose.pose_machine,
+    "hrnet_imagenet": lambda: resnets.hrnet(classifier=True),
+    "resnet_torchvision": resnets.torchvision,
+    "mobilenet_v3_dli14": lambda: mobile.small("dli14"),
+    "mobilenet_v3_torchvision": lambda: mobile.small("torchvision"),
+    "mobilenet_v3_timm": lambda: mobile.small("timm"),
+}
+"""A small state of every layout that is known, as its authors store it."""
+
+
+def test_every_layout_is_written_back_in_a_test() -> None:
+    assert MAKE.keys() == IMPORTERS.keys()
+
+
+@pytest.mark.parametrize("layout", MAKE)
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_import_export_import_changes_no_bit(
+    layout: str, suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    original, importer = MAKE[layout](), IMPORTERS[layout]
+    ours, card = import_state(original, importer)
+    path, public = tmp_path / "ours.safetensors", tmp_path / f"public{suffix}"
+    save_weights(path, ours, card)
+    export_weights(str(path), layout, public)
+    written = read_checkpoint(public)
+    unused = importer.never_run(card.network)
+    kept = {name: tensor for name, tensor in original.items() if not name.startswith(importer.left_out)}
+    assert written.keys() == kept.keys()
+    for name, tensor in kept.items():
+        assert written[name].shape == tensor.shape, name
+        assert torch.equal(written[name], torch.zeros_like(tensor) if name in unused else tensor), name
+    again, again_card = import_state(written, importer)
+    assert again_card.network == card.network
+    assert again.keys() == ours.keys()
+    assert all(torch.equal(again[name], ours[name]) for name in ours)
+    output = capsys.readouterr().out
+    assert (f"zeros       {len(unused)} tensors" in output) == bool(unused)
+    assert f"{len(written)} tensors" in output
+
+
+def test_what_cannot_be_written_names_what_can(tmp_path: Path) -> None:
+    path = tmp_path / "ours.safetensors"
+    save_weights(path, *import_state(layouts.bearpaw(), IMPORTERS["hourglass_bearpaw"]))
+    for layout, says in (
+        ("hourglass_princeton", r"as 'hourglass_princeton', which has no place for them\. It fits hourglass_bearpaw\."),
+        ("princeton", r"as 'princeton', which is none of the layouts\. It fits hourglass_bearpaw\."),
+    ):
+        with pytest.raises(CheckpointError, match=says):
+            export_weights(str(path), layout, tmp_path / "public.pth")
+    with pytest.raises(CheckpointError, match="None of the layouts known here does"):
+        export_weights("hg2-light-lspet", "hourglass_bearpaw", tmp_path / "public.pth")
+    with pytest.raises(ValueError, match=r"must name a \.pth, \.pt or \.safetensors file, got 'public\.onnx'"):
+        export_weights(str(path), "hourglass_bearpaw", tmp_path / "public.onnx")
+    with pytest.raises(FileExistsError, match=r"ours\.safetensors exists.*--force"):
+        export_weights(str(path), "hourglass_bearpaw", path)
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        export_weights(str(path), "hourglass_bearpaw", tmp_path / "none" / "public.pth")
+    assert [p.name for p in tmp_path.iterdir()] == ["ours.safetensors"]
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    path = tmp_path / "checkpoint.pth"
+    torch.save(layouts.princeton(num_stacks=1), path)
+    return path
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_an_import_is_checked_and_its_card_says_so(
+    checkpoint: Path, tmp_path: Path, half: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    to = tmp_path / "ours.safetensors"
+    import_weights(checkpoint, to, half=half, check=True)
+    certificate = read_card(to).certificate
+    assert certificate["checked"] is True
+    assert certificate["half"] is half
+    assert 0 < certificate["maps_relative"] < (1e-2 if half else 1e-5)
+    assert (certificate["maps_relative"] > 1e-5) == half
+    assert 0 <= certificate["keypoints_mean_px"] <= certificate["keypoints_max_px"]
+    assert certificate["pictures"] == ["drawn person 0", "drawn person 1"]
+    assert certificate["torch"] == torch.__version__
+    assert "checked     heatmaps differ by" in capsys.readouterr().out
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.pth", "ours.safetensors"]
+
+
+def test_an_import_that_was_not_checked_says_so(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    to = tmp_path / "ours.safetensors"
+    import_weights(checkpoint, to)
+    assert read_card(to).certificate == {"checked": False}
+    assert "checked     no; --check compares" in capsys.readouterr().out
+
+
+def test_a_picture_of_one_s_own_to_check_on(checkpoint: Path, tmp_path: Path) -> None:
+    picture, to = tmp_path / "mine.png", tmp_path / "ours.safetensors"
+    write_image(picture, np.random.default_rng(0).integers(0, 255, (60, 40, 3), np.uint8))
+    import_weights(checkpoint, to, check=True, check_image=[picture])
+    assert read_card(to).certificate["pictures"] == ["mine.png"]
+    with pytest.raises(ValueError, match="--check-image goes with --check"):
+        import_weights(checkpoint, to, force=True, check_image=[picture])
+
+
+def test_an_import_that_computes_something_else_leaves_no_file(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A layout read wrongly: two residuals of the same shapes have changed places."""
+    right = IMPORTERS["hourglass_princeton"]
+
+    def wrong(network):
+        names = right.names(network)
+        a, b = (f"hourglasses.0.{part}.0." for part in ("down", "up"))
+        return {k.replace(a, "*").replace(b, a).replace("*", b): v for k, v in names.items()}
+
+    monkeypatch.setitem(IMPORTERS, right.name, replace(right, names=wrong))
+    to = tmp_path / "ours.safetensors"
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pth: .* do not compute what the original does: .* 0\.001"):
+        import_weights(checkpoint, to, check=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pth"]
+
+
+def test_a_layout_without_a_reference_cannot_be_checked(tmp_path: Path) -> None:
+    importer = replace(IMPORTERS["hourglass_princeton"], reference=None)
+    original = layouts.princeton(num_stacks=1)
+    path = tmp_path / "ours.safetensors"
+    save_weights(path, *import_state(original, importer))
+    with pytest.raises(CheckpointError, match=r"no independent reading\. Import without --check"):
+        certify(path, original, importer)
+    assert read_weights(path)[1].certificate == {"checked": False}

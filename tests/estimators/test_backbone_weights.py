@@ -1,0 +1,119 @@
+"""Weights of a backbone alone: what they start, and what they cannot do."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import poseglass
+from poseglass.backbones import BACKBONES
+from poseglass.core.card import InputSpec, WeightCard
+from poseglass.core.skeletons import LSP14
+from poseglass.estimators.weights import (
+    CheckpointError,
+    card_network,
+    load_backbone,
+    load_matching,
+    read_weights,
+    save_weights,
+)
+from poseglass.networks import StackedHourglass
+
+
+class Plain(nn.Module):
+    """One convolution of stride 4."""
+
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, width, 4, 4)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return [self.conv(images)]
+
+
+class WithBackbone(nn.Module):
+    def __init__(self, head: str = "head", width: int = 8) -> None:
+        super().__init__()
+        self.backbone = Plain(width)
+        self.add_module(head, nn.Conv2d(width, 14, 1))
+
+
+CARD = WeightCard("plain-imagenet", {"name": "plain"}, {}, None, InputSpec(), part="backbone")
+
+
+@pytest.fixture
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setitem(BACKBONES, "plain", Plain)
+    torch.manual_seed(1)
+    path = tmp_path / "plain.safetensors"
+    save_weights(path, Plain().state_dict(), CARD)
+    return path
+
+
+def test_a_card_of_a_backbone_travels_and_builds_it(written: Path) -> None:
+    state, card = read_weights(written)
+    assert card == CARD
+    assert isinstance(card_network(card, state), Plain)
+
+
+def test_a_backbone_finds_no_keypoints(written: Path) -> None:
+    with pytest.raises(
+        CheckpointError, match=r"backbone 'plain' alone, which finds no keypoints\. .*train\.start_from ="
+    ):
+        poseglass.load(written)
+
+
+def test_it_starts_the_backbone_and_nothing_else(written: Path) -> None:
+    state, _ = read_weights(written)
+    torch.manual_seed(2)
+    network = WithBackbone()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    load_backbone(network, state)
+    for name, value in network.state_dict().items():
+        expected = state[name.removeprefix("backbone.")] if name.startswith("backbone.") else before[name]
+        assert torch.equal(value, expected), name
+
+
+@pytest.mark.parametrize(
+    ("network", "says"),
+    [
+        (
+            lambda: StackedHourglass(3, num_stacks=1, width=8, depth=1),
+            r"'w' are a backbone, and StackedHourglass has none",
+        ),
+        (lambda: WithBackbone(width=4), r"backbone is another one\. .*of another shape: conv\.weight"),
+    ],
+)
+def test_another_network_is_left_as_it_is(written: Path, network, says: str) -> None:
+    state, _ = read_weights(written)
+    built = network()
+    before = {name: value.clone() for name, value in built.state_dict().items()}
+    with pytest.raises(CheckpointError, match=says):
+        load_backbone(built, state, source="w")
+    assert all(torch.equal(value, before[name]) for name, value in built.state_dict().items())
+
+
+def test_a_network_of_the_same_backbone_says_what_it_cannot_do() -> None:
+    state = WithBackbone("other").state_dict()
+    with pytest.raises(CheckpointError, match=r"missing: head\..*backbones are the same and what is above them is not"):
+        load_matching(WithBackbone(), state)
+    with pytest.raises(CheckpointError, match=r"another shape.*backbone\.conv\.weight") as caught:
+        load_matching(WithBackbone(width=4), state)
+    assert "backbones are the same" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "says"),
+    [
+        ({"part": "backbone", "codec": {"name": "heatmap"}}, "neither skeleton nor codec"),
+        ({"part": "backbone", "skeleton": LSP14}, "neither skeleton nor codec"),
+        ({"part": "network", "codec": {"name": "heatmap"}}, "has a skeleton and a codec"),
+        ({"part": "network", "skeleton": LSP14}, "has a skeleton and a codec"),
+        ({"part": "neck"}, "part must be 'network' or 'backbone', got 'neck'"),
+    ],
+)
+def test_a_card_is_whole(numbers: dict, says: str) -> None:
+    fields = {"codec": {}, "skeleton": None} | numbers
+    with pytest.raises(ValueError, match=says):
+        WeightCard("a", {"name": "plain"}, input=InputSpec(), **fields)
