@@ -34,7 +34,11 @@ class Handler(BaseHTTPRequestHandler):
         if manner == "missing":
             return self.send_error(404)
         if manner in ("to_file", "moved", "to_ftp"):
-            targets = {"to_file": "file:///etc/hostname", "moved": self.server.url("whole", name), "to_ftp": "ftp://a/b"}
+            targets = {
+                "to_file": "file:///etc/hostname",
+                "moved": self.server.url("whole", name),
+                "to_ftp": "ftp://a/b",
+            }
             self.send_response(302)
             self.send_header("Location", targets[manner])
             self.send_header("Content-Length", "0")

@@ -2,12 +2,14 @@
 
 import errno
 import hashlib
+import io
 import os
 import runpy
 import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -150,6 +152,15 @@ def test_redirects_to_http_are_followed_with_the_range(server, to: Path) -> None
     assert server.asked == [("/moved/file.pth", "bytes=1000-"), ("/whole/file.pth", "bytes=1000-")]
 
 
+def test_https_never_leads_to_http() -> None:
+    request, body = urllib.request.Request("https://a.example/file.pth"), io.BytesIO()
+    follow = fetch._Redirects().redirect_request
+    with pytest.raises(fetch._Refused, match=r"leads to http://a\.example/x, which is not followed"):
+        follow(request, body, 302, "Found", {}, "http://a.example/x")
+    assert body.closed
+    assert follow(request, io.BytesIO(), 302, "Found", {}, "https://b.example/x").full_url == "https://b.example/x"
+
+
 def test_nothing_but_http_is_opened(to: Path, tmp_path: Path) -> None:
     (tmp_path / "local").write_bytes(DATA)
     with pytest.raises(FetchError, match="unknown url type: file"):
@@ -168,7 +179,7 @@ def test_offline(server, to: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("POSEGLASS_OFFLINE", value)
         assert not fetch.offline_by_environment()
     monkeypatch.setenv("POSEGLASS_OFFLINE", "1")
-    says = rf"Offline: file\.pth is not on this machine\. Bring it from {url} .*sha256 starts with {SHA256[:8]}.*put it at "
+    says = rf"Offline: file\.pth is not on this machine\. Bring it from {url} .*starts with {SHA256[:8]}\), put it at "
     with pytest.raises(FetchError, match=says):
         fetch_file([url], to, sha256=SHA256[:8])
     assert not to.parent.exists()
@@ -190,7 +201,7 @@ def test_a_full_disk_keeps_what_has_come(server, to: Path, monkeypatch: pytest.M
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(FetchError, match="No space left in .*cache. Free some and ask again: what has come is kept"):
+        with pytest.raises(FetchError, match=r"No space left in .*cache\. Free some .*what has come is kept"):
             fetch_file([server.url("breaks"), server.url("whole")], to, sha256=SHA256)
     assert len(server.asked) == 1  # another server would not help
     assert to.with_name("file.pth.part").read_bytes() == DATA[:150_000]
@@ -253,5 +264,5 @@ def test_the_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.setattr(Path, "home", homeless)
-    with pytest.raises(FetchError, match="no home folder. Set POSEGLASS_CACHE"):
+    with pytest.raises(FetchError, match=r"no home folder\. Set POSEGLASS_CACHE"):
         cache_folder()
