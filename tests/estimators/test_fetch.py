@@ -161,6 +161,13 @@ def test_https_never_leads_to_http() -> None:
     assert follow(request, io.BytesIO(), 302, "Found", {}, "https://b.example/x").full_url == "https://b.example/x"
 
 
+@pytest.mark.parametrize("digits", ["", SHA256[:7], SHA256.upper(), SHA256 + "0"])
+def test_nothing_is_fetched_unchecked(server, to: Path, digits: str) -> None:
+    with pytest.raises(ValueError, match=f"8 to 64 small hexadecimal digits, got '{digits}'"):
+        fetch_file([server.url("whole")], to, sha256=digits)
+    assert server.asked == []
+
+
 def test_nothing_but_http_is_opened(to: Path, tmp_path: Path) -> None:
     (tmp_path / "local").write_bytes(DATA)
     with pytest.raises(FetchError, match="unknown url type: file"):

@@ -9,6 +9,7 @@ import errno
 import hashlib
 import http.client
 import os
+import re
 import sys
 import urllib.error
 import urllib.request
@@ -101,10 +102,13 @@ def fetch_file(
         ``to``.
 
     Raises:
+        ValueError: ``sha256`` is not 8 to 64 hexadecimal digits.
         FetchError: No server gave the right bytes, the disk is full or cannot be written, or the network is not to be
             used.
     """
     to = Path(to)
+    if not re.fullmatch(r"[0-9a-f]{8,64}", sha256):
+        raise ValueError(f"sha256 must be 8 to 64 small hexadecimal digits, got {sha256!r}: nothing unchecked is fetched.")
     if _is_right(to, sha256):
         return to
     if offline_by_environment() if offline is None else offline:
