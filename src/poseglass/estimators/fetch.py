@@ -108,7 +108,7 @@ def fetch_file(
     """
     to = Path(to)
     if not re.fullmatch(r"[0-9a-f]{8,64}", sha256):
-        raise ValueError(f"sha256 must be 8 to 64 small hexadecimal digits, got {sha256!r}: nothing unchecked is fetched.")
+        raise ValueError(f"sha256 must be 8 to 64 small hexadecimal digits, got {sha256!r}.")
     if _is_right(to, sha256):
         return to
     if offline_by_environment() if offline is None else offline:
