@@ -18,6 +18,7 @@ from poseglass.cli.models import models
 from poseglass.cli.pack import pack
 from poseglass.cli.predict import predict
 from poseglass.cli.train import train
+from poseglass.cli.weights import weights
 from poseglass.core.allocator import keep_freed_memory
 
 COMMANDS = {
@@ -33,7 +34,10 @@ COMMANDS = {
     "pack": pack,
     "doctor": doctor,
 }
-"""Everything that can be typed after ``poseglass``."""
+"""Everything that can be typed after ``poseglass``, but for the groups."""
+
+GROUPS = {"weights": weights}
+"""Names that take a second one, ``poseglass weights list``."""
 
 app = typer.Typer(
     name="poseglass",
@@ -44,6 +48,8 @@ app = typer.Typer(
 )
 for _name, _function in COMMANDS.items():
     app.command(_name)(_function)
+for _name, _group in GROUPS.items():
+    app.add_typer(_group, name=_name)
 
 
 def main() -> None:

@@ -54,7 +54,7 @@ from poseglass.engine.train import (
     make_optimizer,
     supervised,
 )
-from poseglass.estimators.load import shipped
+from poseglass.estimators.load import find_weights
 from poseglass.estimators.topdown import TopDownEstimator
 from poseglass.estimators.weights import load_backbone, load_matching, read_weights, save_weights
 from poseglass.layers.synchronised_norm import synchronise_norms
@@ -425,7 +425,7 @@ def prepare(
     moved = processes.once(lambda: _move_end(run_folder, recipe, progress, steps_per_epoch)) if resume else ""
     started = ""
     if part.start_from is not None and state is None:
-        weights, card = read_weights(shipped().get(part.start_from, Path(part.start_from)))
+        weights, card = read_weights(find_weights(part.start_from))
         started = _start(network, table, weights, card, crops.skeleton, f"{card.name} ({part.start_from})")
     if processes.world > 1:
         network = synchronise_norms(network, target)

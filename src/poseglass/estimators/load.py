@@ -1,14 +1,15 @@
 """``poseglass.load``: from a name or a file to an estimator that is ready to be called."""
 
 import dataclasses
-import difflib
 from pathlib import Path
 
 import torch
 
 from poseglass.codecs import CODECS, Codec
 from poseglass.core.card import WeightCard
-from poseglass.core.table import build
+from poseglass.core.table import build, nearest
+from poseglass.estimators.fetch import cache_folder
+from poseglass.estimators.manifest import read_manifest
 from poseglass.estimators.topdown import TopDownEstimator
 from poseglass.estimators.weights import CheckpointError, card_network, read_weights
 
@@ -22,6 +23,38 @@ DEFAULT = "hg2-light-lspet"
 def shipped() -> dict[str, Path]:
     """Return the weights that come with the package, by name."""
     return {path.stem: path for path in sorted(SHIPPED_FOLDER.glob("*.safetensors"))}
+
+
+def cached() -> dict[str, Path]:
+    """Return the public weights that were fetched, by name."""
+    return {path.stem: path for path in sorted(cache_folder().glob("*.safetensors"))}
+
+
+def find_weights(weights: str | Path) -> Path:
+    """Return the file of weights that ship, lie at this path, or were fetched. Never uses the network.
+
+    Raises:
+        FileNotFoundError: None of them; the message names the nearest, or the command that fetches it.
+    """
+    name = str(weights)
+    if name in shipped():
+        return shipped()[name]
+    if Path(weights).is_file():
+        return Path(weights)
+    here, public = shipped() | cached(), read_manifest()
+    if name in here:
+        return here[name]
+    if name in public:
+        entry = public[name]
+        raise FileNotFoundError(
+            f"Weights {name!r} are known but not on this machine. `poseglass weights fetch {name}` brings them from "
+            f"{entry.hosts} (commercial use: {entry.commercial}, {entry.commercial_reason})."
+        )
+    raise FileNotFoundError(
+        f"No weights {name!r}: neither a file nor a name that ships or was fetched.{nearest(name, here | public)} "
+        f"Names: {', '.join(here) or 'none'}; `poseglass weights list` has those that can be fetched. "
+        "A checkpoint of another project becomes one by `poseglass import CHECKPOINT --to FILE.safetensors`."
+    )
 
 
 def usable_device(device: str | torch.device) -> torch.device:
@@ -69,7 +102,7 @@ def load(
     """Open weights and return their estimator.
 
     Args:
-        weights: A name of shipped weights, or the path of a ``.safetensors`` with a card.
+        weights: A name of weights that ship or were fetched, or the path of a ``.safetensors`` with a card.
         flip_test: Average with the mirrored image: twice the work, a little more accurate.
         size_wh: Crops of another size than the card's; the network's ``divisor`` must divide both sides.
         device: Where the network runs.
@@ -79,18 +112,10 @@ def load(
         An estimator, called as ``estimate(image, boxes=...)``; it has ``.network``, ``.codec`` and ``.skeleton``.
 
     Raises:
-        FileNotFoundError: No such name and no such file; the nearest name is given.
+        FileNotFoundError: No such name and no such file; the nearest name, or the command that fetches it, is given.
         CheckpointError: The file is no weights file, or not one this version can use.
     """
-    path = shipped().get(str(weights)) or Path(weights)
-    if not path.is_file():
-        near = difflib.get_close_matches(str(weights), shipped(), n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        names = ", ".join(shipped()) or "none"
-        raise FileNotFoundError(
-            f"No weights {str(weights)!r}: neither a file nor a name that ships.{hint} Names: {names}. "
-            "A checkpoint of another project becomes one by `poseglass import CHECKPOINT --to FILE.safetensors`."
-        )
+    path = find_weights(weights)
     state, card = read_weights(path)
     if card.skeleton is None:
         raise CheckpointError(

@@ -1,0 +1,249 @@
+"""``poseglass weights list | fetch | path | remove``: weights by name, with their terms."""
+
+import dataclasses
+import json as json_format
+import shutil
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from poseglass.convert import import_checkpoint
+from poseglass.core.card import WeightCard
+from poseglass.core.skeletons import SKELETONS
+from poseglass.core.table import nearest
+from poseglass.estimators import fetch
+from poseglass.estimators.load import cached, find_weights, shipped
+from poseglass.estimators.manifest import MANIFEST, PublicWeights, read_manifest
+from poseglass.estimators.weights import CheckpointError, read_card, read_weights, save_weights
+
+weights = typer.Typer(no_args_is_help=True, help="Find, fetch and remove weights by name, with their terms.")
+
+Names = Annotated[list[str], typer.Argument(help="Names, as `poseglass weights list` gives them.")]
+Manifest = Annotated[Path, typer.Option("--manifest", help="A list of your own instead of the one that ships (TOML).")]
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsListing:
+    """Weights that can be had by name.
+
+    Args:
+        name: What ``poseglass.load`` takes.
+        ships: Whether they come with the package.
+        file: Where they are on this machine, None where they are not.
+        network: Which they are for.
+        skeleton: What they predict; empty for a backbone.
+        bytes: Of the file as published or shipped, 0 where it is not known.
+        commercial: "yes", "no" or "unknown".
+        terms: Why, and under which licences.
+        data: What they were trained on.
+        published: Figures: the publisher's own, or for what ships those measured here.
+        sources: Where they are fetched from.
+        verified: Whether the addresses have been fetched from and imported.
+    """
+
+    name: str
+    ships: bool
+    file: str | None
+    network: str
+    skeleton: str
+    bytes: int
+    commercial: str
+    terms: str
+    data: str
+    published: dict[str, float]
+    sources: list[str]
+    verified: bool
+
+
+@weights.command("list")
+def list_weights(
+    commercial_ok: Annotated[
+        bool, typer.Option("--commercial-ok", help="Only those whose stated terms allow commercial use.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    manifest: Manifest = MANIFEST,
+) -> None:
+    """List weights that ship and public ones, with their terms and whether they are on this machine."""
+    rows = [_shipped_row(name, path) for name, path in shipped().items()]
+    rows += [_public_row(entry) for entry in read_manifest(manifest).values()]
+    if commercial_ok:
+        rows = [row for row in rows if row.commercial == "yes"]
+    if json:
+        json_format.dump([asdict(row) for row in rows], sys.stdout, indent=1)
+        print()
+        return
+    if not rows:
+        print("None of the listed weights is stated to be free for commercial use.")
+    for row in rows:
+        where = "ships" if row.ships else "fetched" if row.file else "not fetched"
+        size = f", {row.bytes / 1e6:.1f} MB" if row.bytes else ""
+        figures = ", ".join(f"{name} {value:.4g}" for name, value in row.published.items())
+        print(f"{row.name}  [{where}{size}]")
+        print(f"    {row.network}{', ' + row.skeleton if row.skeleton else ''}; trained on {row.data}")
+        print(f"    commercial use: {row.commercial}; {row.terms}")
+        if figures:
+            print(f"    {'measured' if row.ships else 'the publisher states'}: {figures}")
+        if not row.verified:
+            print("    address not yet verified")
+
+
+@weights.command("fetch")
+def fetch_weights(
+    names: Names,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Use only what is on this machine, as POSEGLASS_OFFLINE=1 does.")
+    ] = False,
+    manifest: Manifest = MANIFEST,
+) -> None:
+    """Fetch public weights, check them, import them, and keep them in the user's cache. Prints their terms first."""
+    public = read_manifest(manifest)
+    for name in names:
+        if name in shipped():
+            print(f"{name} comes with the package: {shipped()[name]}")
+            continue
+        entry = _entry(public, name)
+        print(f"{name}: from {entry.hosts}; code {entry.code_license}; trained on {entry.data} ({entry.data_terms})")
+        print(f"    commercial use: {entry.commercial}, {entry.commercial_reason}", flush=True)
+        print(f"    {_fetch_and_import(entry, offline=offline or None)}")
+
+
+@weights.command("path")
+def weights_path(name: Annotated[str, typer.Argument(help="Name of weights.")]) -> None:
+    """Print where weights lie on this machine."""
+    print(find_weights(name))
+
+
+@weights.command("remove")
+def remove_weights(names: Names) -> None:
+    """Remove fetched weights, and what was left of a download, from the cache."""
+    folder = fetch.cache_folder()
+    begun = {path.name: path for path in (folder / "downloads").glob("*")}
+    for name in names:
+        if name in shipped():
+            raise ValueError(f"{name} comes with the package and is not removed.")
+        if name not in cached() and name not in begun:
+            here = ", ".join(sorted({*cached(), *begun})) or "none"
+            raise LookupError(f"No weights {name!r} in {folder}.{nearest(name, {*cached(), *begun})} There: {here}.")
+        if name in cached():
+            cached()[name].unlink()
+        if name in begun:
+            shutil.rmtree(begun[name])
+        print(f"{name}: removed")
+
+
+def _entry(public: dict[str, PublicWeights], name: str) -> PublicWeights:
+    if name not in public:
+        raise LookupError(
+            f"Unknown weights {name!r}.{nearest(name, public)} `poseglass weights list` names all that are known; a "
+            "checkpoint that you have becomes one by `poseglass import`."
+        )
+    return public[name]
+
+
+def _imported(entry: PublicWeights) -> Path:
+    return fetch.cache_folder() / f"{entry.name}.safetensors"
+
+
+def _downloads(entry: PublicWeights) -> Path:
+    return fetch.cache_folder() / "downloads" / entry.name
+
+
+def _fetch_and_import(entry: PublicWeights, *, offline: bool | None) -> Path:
+    """Return the weights file of an entry in the cache, made from its download unless it is there.
+
+    Raises:
+        FetchError: The file cannot be had, or the cache cannot be written.
+        CheckpointError: The file is right, but this version cannot import it; it stays in the cache.
+    """
+    to = _imported(entry)
+    if to.exists():
+        read_weights(to)
+        return to
+    with fetch.locked(to):
+        if to.exists():  # another process brought it meanwhile
+            return to
+        download = _downloads(entry) / entry.file
+        _fetch(entry, download, offline)
+        try:
+            state, card = import_checkpoint(
+                download, skeleton=SKELETONS.get(entry.skeleton), name=entry.name, layout=entry.layout
+            )
+        except (CheckpointError, LookupError) as error:
+            raise CheckpointError(
+                f"{entry.name} was fetched and its checksum is right, but this version cannot import it: {error} "
+                "It is kept, so a version that can need not fetch it again."
+            ) from error
+        save_weights(to, state, _with_terms(card, entry))
+        del state  # its tensors lie in the download
+        shutil.rmtree(download.parent)
+    return to
+
+
+def _fetch(entry: PublicWeights, download: Path, offline: bool | None) -> None:
+    console = Console(stderr=True)
+    columns = (TextColumn("    {task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(entry.file, total=entry.bytes or None)
+        fetch.fetch_file(
+            entry.urls,
+            download,
+            sha256=entry.digits,
+            num_bytes=entry.bytes,
+            offline=offline,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+
+
+def _with_terms(card: WeightCard, entry: PublicWeights) -> WeightCard:
+    """Return the card with what the list says of data, terms and figures."""
+    figures = ", ".join(f"{name} {value:.4g}" for name, value in entry.published.items())
+    stated = f" The publisher states: {figures}." if figures else ""
+    return dataclasses.replace(
+        card,
+        data=entry.data,
+        license=f"Code: {entry.code_license}. Data: {entry.data_terms}. Commercial use: {entry.commercial}, "
+        f"{entry.commercial_reason}.",
+        source_url=entry.urls[0],
+        notes=f"{card.notes}{stated}",
+    )
+
+
+def _shipped_row(name: str, path: Path) -> WeightsListing:
+    card = read_card(path)
+    return WeightsListing(
+        name=name,
+        ships=True,
+        file=str(path),
+        network=str(card.network.get("name", "")),
+        skeleton=card.skeleton.name,
+        bytes=path.stat().st_size,
+        commercial="unknown",  # a card has terms in words only
+        terms=card.license,
+        data=card.data,
+        published=card.results,
+        sources=[],
+        verified=True,
+    )
+
+
+def _public_row(entry: PublicWeights) -> WeightsListing:
+    path = _imported(entry)
+    return WeightsListing(
+        name=entry.name,
+        ships=False,
+        file=str(path) if path.exists() else None,
+        network=entry.network,
+        skeleton=entry.skeleton,
+        bytes=entry.bytes,
+        commercial=entry.commercial,
+        terms=f"{entry.commercial_reason} (code {entry.code_license}; data: {entry.data_terms})",
+        data=entry.data,
+        published=entry.published,
+        sources=list(entry.urls),
+        verified=entry.verified,
+    )

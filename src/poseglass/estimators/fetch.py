@@ -1,0 +1,306 @@
+"""Bring one file from the first of several addresses that has it: resumed, checked as it streams, never half in place.
+
+Only the standard library is used. What servers send is not trusted: it is written aside, bounded in size, and takes its
+name only once its SHA-256 is the expected one. A checksum of which only eight digits are known notices damage but not
+malice, so whoever opens the file must still treat it as a stranger's (``poseglass.convert`` runs no code in it).
+"""
+
+import errno
+import hashlib
+import http.client
+import os
+import re
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+try:
+    import fcntl
+except ImportError:  # Windows: two processes may then fetch the same bytes, and the checksum decides
+    fcntl = None
+
+MAX_BYTES = 8 * 1024**3
+"""Of a file whose size is not known beforehand."""
+
+TRIES = 5
+"""Connections to one server before the next is asked; each goes on where the one before broke off."""
+
+_CHUNK = 1 << 20
+
+Progress = Callable[[int, int | None], None]
+"""Called with the bytes that are there and, where it is known, the size of the whole."""
+
+
+class FetchError(OSError):
+    """A file that could not be brought; the message says what was tried and what to do."""
+
+
+class _Refused(Exception):
+    """This source will not do; the next may."""
+
+
+class _BrokenOff(Exception):
+    """The connection ended early; what came is good."""
+
+
+def cache_folder() -> Path:
+    """Return where fetched weights lie: ``$POSEGLASS_CACHE/weights``, or ``poseglass/weights`` in the user's cache.
+
+    Raises:
+        FetchError: Neither is set and the user has no home.
+    """
+    given = os.environ.get("POSEGLASS_CACHE")
+    if given:
+        return Path(given).expanduser() / "weights"
+    try:
+        if sys.platform == "win32":
+            base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+        elif sys.platform == "darwin":
+            base = Path.home() / "Library" / "Caches"
+        else:
+            base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:
+        raise FetchError("This user has no home folder. Set POSEGLASS_CACHE to a folder for fetched weights.") from None
+    return base / "poseglass" / "weights"
+
+
+def offline_by_environment() -> bool:
+    """Return whether ``POSEGLASS_OFFLINE`` forbids the network; empty and 0 do not."""
+    return os.environ.get("POSEGLASS_OFFLINE", "") not in ("", "0")
+
+
+def fetch_file(
+    urls: Sequence[str],
+    to: str | Path,
+    *,
+    sha256: str,
+    num_bytes: int = 0,
+    offline: bool | None = None,
+    timeout_s: float = 30.0,
+    progress: Progress | None = None,
+) -> Path:
+    """Bring a file to ``to``, unless it is there already; a good file is never overwritten.
+
+    Servers are asked in order. What has come lies beside it as ``.part`` and is kept when a fetch fails or is
+    interrupted; the next goes on from there. Processes that want the same file wait for each other.
+
+    Args:
+        urls: http or https, the preferred one first.
+        to: The file to make; its folders are made too.
+        sha256: In small hexadecimal digits: all 64, or the first of them.
+        num_bytes: Of the whole file; 0 where it is not known.
+        offline: Never use the network. None takes what ``POSEGLASS_OFFLINE`` says.
+        timeout_s: Of connecting, and of each wait for more bytes, in seconds.
+        progress: Told how far it is.
+
+    Returns:
+        ``to``.
+
+    Raises:
+        ValueError: ``sha256`` is not 8 to 64 hexadecimal digits.
+        FetchError: No server gave the right bytes, the disk is full or cannot be written, or the network is not to be
+            used.
+    """
+    to = Path(to)
+    if not re.fullmatch(r"[0-9a-f]{8,64}", sha256):
+        raise ValueError(f"sha256 must be 8 to 64 small hexadecimal digits, got {sha256!r}.")
+    if _is_right(to, sha256):
+        return to
+    if offline_by_environment() if offline is None else offline:
+        wrong = "holds other bytes" if to.exists() else "is not on this machine"
+        raise FetchError(
+            f"Offline: {to.name} {wrong}. Bring it from {urls[0]} some other way "
+            f"(its sha256 {'is' if len(sha256) == 64 else 'starts with'} {sha256}), put it at {to} and ask again."
+        )
+    with locked(to):
+        part = to.with_name(f"{to.name}.part")
+        if _is_right(to, sha256):  # another process brought it meanwhile
+            return to
+        if not _is_right(part, sha256):
+            _fill(part, urls, to, sha256, num_bytes, timeout_s, progress)
+        with _writing(to):
+            part.replace(to)
+    return to
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold ``path`` for this process, after waiting for whoever holds it; a hidden lock file stays beside it.
+
+    Folders that are missing are made.
+
+    Raises:
+        FetchError: The folder cannot be written.
+    """
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = path.with_name(f".{path.name}.lock").open("ab")
+    with handle:
+        if fcntl is not None:
+            with _writing(path):
+                fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _is_right(path: Path, sha256: str) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest().startswith(sha256)
+
+
+def _fill(
+    part: Path, urls: Sequence[str], to: Path, sha256: str, num_bytes: int, timeout_s: float, progress: Progress | None
+) -> None:
+    """Fill ``part`` with the right bytes from the first source that has them."""
+    failures: list[str] = []
+    for url in urls:
+        try:
+            _fill_from(url, part, sha256, num_bytes, timeout_s, progress)
+            return
+        except _Refused as refusal:
+            failures.append(f"{urlsplit(url).netloc} {refusal}")
+    raise FetchError(
+        f"{to.name} could not be fetched: {'; '.join(failures)}. Try again later (what has come is kept), or bring "
+        f"the file some other way and put it at {to}."
+    )
+
+
+def _fill_from(url: str, part: Path, sha256: str, num_bytes: int, timeout_s: float, progress: Progress | None) -> None:
+    """Fill ``part`` from one source, going on after breaks.
+
+    Raises:
+        _Refused: It does not have the file, or other bytes, or the connection broke too often.
+    """
+    reason = ""
+    for _ in range(TRIES):
+        continued = part.exists() and part.stat().st_size > 0
+        digest, reason = _transfer(url, part, num_bytes, timeout_s, progress)
+        if digest.startswith(sha256):  # whatever the server said of its length
+            return
+        if reason:
+            continue
+        with _writing(part):
+            part.unlink()
+        reason = f"sent other bytes than expected (sha256 {digest[: len(sha256)]} instead of {sha256})"
+        if not continued:
+            break  # from the beginning it would only send them again; the start of a continued one may be at fault
+    raise _Refused(reason)
+
+
+def _transfer(url: str, part: Path, num_bytes: int, timeout_s: float, progress: Progress | None) -> tuple[str, str]:
+    """Append to ``part`` what one connection gives.
+
+    Returns:
+        The SHA-256 of all of ``part``, and how the connection broke off: empty if it ended as announced.
+    """
+    hasher = hashlib.sha256()
+    have = 0
+    if part.exists():
+        with _writing(part), part.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                hasher.update(chunk)
+                have += len(chunk)
+    headers = {"User-Agent": "poseglass", "Accept-Encoding": "identity"}
+    if have:
+        headers["Range"] = f"bytes={have}-"
+    try:
+        response = _opener().open(urllib.request.Request(url, headers=headers), timeout=timeout_s)
+    except urllib.error.HTTPError as error:
+        with error:
+            if error.code == 416 and have:  # as long as the file or longer, and not it: start anew
+                with _writing(part):
+                    part.unlink()
+                return "", "has no more bytes than had come"
+            raise _Refused(f"answered {error.code} {error.reason}") from None
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise _Refused(f"cannot be reached ({getattr(error, 'reason', None) or error})") from None
+    with response:
+        if response.status == 206 and not str(response.headers.get("Content-Range")).startswith(f"bytes {have}-"):
+            raise _Refused(f"sent another part than was asked for ({response.headers.get('Content-Range')})")
+        if response.status != 206:  # it cannot go on in the middle
+            hasher, have = hashlib.sha256(), 0
+        total = None if response.length is None else have + response.length
+        most = num_bytes or MAX_BYTES
+        if total is not None and (total > most or (num_bytes and total != num_bytes)):
+            raise _Refused(f"offers {total:,} bytes, expected {'' if num_bytes else 'at most '}{most:,}")
+        reason = ""
+        with _writing(part), part.open("ab" if have else "wb") as file:
+            try:
+                for chunk in _chunks(response):
+                    have += len(chunk)
+                    if have > most:
+                        raise _Refused(f"sent more than {most:,} bytes")
+                    file.write(chunk)
+                    hasher.update(chunk)
+                    if progress is not None:
+                        progress(have, total or num_bytes or None)
+            except _BrokenOff as end:
+                reason = f"broke off after {have:,} bytes ({end})"
+            file.flush()
+            os.fsync(file.fileno())
+    if not reason and total is not None and have < total:
+        reason = f"broke off after {have:,} of {total:,} bytes"
+    return hasher.hexdigest(), reason
+
+
+def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
+    while True:
+        try:
+            chunk = response.read1(_CHUNK)
+        except (OSError, http.client.HTTPException) as error:
+            raise _BrokenOff(str(error) or type(error).__name__) from error
+        if not chunk:
+            return
+        yield chunk
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn an error of the disk into a sentence."""
+    try:
+        yield
+    except FetchError:
+        raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise FetchError(
+                f"No space left in {path.parent}. Free some and ask again: what has come is kept. Or set "
+                "POSEGLASS_CACHE to a folder on another disk."
+            ) from error
+        raise FetchError(
+            f"Cannot write to {path.parent} ({error.strerror or error}). Set POSEGLASS_CACHE to a folder that can be "
+            "written."
+        ) from error
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows to http and https only, and never from https to http."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        allowed = ("https",) if urlsplit(req.full_url).scheme == "https" else ("http", "https")
+        if urlsplit(newurl).scheme not in allowed:
+            fp.close()
+            raise _Refused(f"leads to {newurl}, which is not followed")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    """Return an opener that knows http and https, and nothing else: no files, no ftp."""
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler(),
+        urllib.request.HTTPHandler(),
+        urllib.request.HTTPSHandler(),
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.HTTPErrorProcessor(),
+        urllib.request.UnknownHandler(),
+        _Redirects(),
+    ):
+        opener.add_handler(handler)
+    return opener
