@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from poseglass.cli.read_data import FORMATS, read_data
+from poseglass.cli.speed import BFLOAT16, COMPILED, say_compiling
 from poseglass.core.card import WeightCard
 from poseglass.core.image import write_bytes
 from poseglass.engine.assemble import choose_device, make
@@ -58,13 +59,18 @@ def evaluate_weights(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures as JSON.")] = None,
     report: Annotated[Path | None, typer.Option("--report", help="Write an .html report for offline reading.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    bfloat16: BFLOAT16 = False,
+    compiled: COMPILED = False,
 ) -> None:
     """Measure weights on labelled people, from the annotations' boxes, in source pixels."""
     console = Console()
     for file in (json_file, report):
         if file is not None and not file.parent.is_dir():
             raise FileNotFoundError(f"Cannot write {file}: no folder {file.parent}. Make it first.")
-    estimator = load(weights, flip_test=flip_test, device=choose_device(device), size_wh=(size, size) if size else None)
+    estimator = load(
+        weights, flip_test=flip_test, device=choose_device(device), size_wh=(size, size) if size else None,
+        precision="bfloat16" if bfloat16 else "float32", compiled=compiled,
+    )  # fmt: skip
     parts: list[dict[str, Any]] = []
     if metric is None and normaliser is None and limit is None and not strict:
         parts = recipe_metrics(estimator.card)
@@ -87,6 +93,7 @@ def evaluate_weights(
         apply_override(tables[chosen], key)
     metrics: list[Metric] = [make(METRICS, part, "metric") for part in parts]
     dataset = read_data(data, format, images, tables["data"])
+    say_compiling(compiled)
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console,
         disable=not console.is_terminal, transient=True,
