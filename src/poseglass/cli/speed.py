@@ -18,8 +18,8 @@ COMPILED = Annotated[
     bool,
     typer.Option(
         "--compile",
-        help="Compile the network first: 10 to 90 s once for single pictures and once for batches, less when it has been "
-        "compiled before; for many pictures. Needs a C++ compiler, and runs uncompiled without one.",
+        help="Compile the network first: 10 to 90 s for single crops and again for batches, less when it was compiled "
+        "before; pays for many pictures. Needs a C++ compiler, and runs uncompiled without one.",
     ),
 ]
 

@@ -98,8 +98,8 @@ def fold_batch_norms(network: nn.Module, images: Tensor) -> nn.Module:
     """Return a copy, in evaluation mode, in which batch norms right after a convolution are part of it.
 
     Which those are is seen by running the network once: a ``Conv2d`` or ``ConvTranspose2d`` whose output is, untouched,
-    the input of a ``BatchNorm2d``, both used once. Where BN comes before the convolution (pre-activation residuals) with
-    a ReLU between, nothing can be folded, and BN stays.
+    the input of a ``BatchNorm2d``, both used once. Where no convolution comes before, as at the head of a
+    pre-activation residual, BN stays.
 
     A convolution whose output goes elsewhere too cannot be seen in this way, and would be folded wrongly: compare the
     copy with the network before using it, as ``fast_runner`` does.
@@ -109,13 +109,15 @@ def fold_batch_norms(network: nn.Module, images: Tensor) -> nn.Module:
         images: ``(B, 3, H, W)`` that it takes; what they show does not matter.
     """
     folded = copy.deepcopy(network).eval()
+    part_of: set[nn.Module] = set()
     for conv, norm in _convolutions_before_norms(folded, images):
         fused = fuse_conv_bn_eval(conv, norm, transpose=isinstance(conv, nn.ConvTranspose2d))
         conv.weight, conv.bias = fused.weight, fused.bias
-        for name, module in list(folded.named_modules(remove_duplicate=False)):
-            if module is norm:
-                parent, _, leaf = name.rpartition(".")
-                setattr(folded.get_submodule(parent), leaf, nn.Identity())
+        part_of.add(norm)
+    for name, module in list(folded.named_modules(remove_duplicate=False)):
+        if module in part_of:
+            parent, _, leaf = name.rpartition(".")
+            setattr(folded.get_submodule(parent), leaf, nn.Identity())
     return folded
 
 
@@ -249,7 +251,7 @@ class _Compiled:
         self._answer = answer
         self._tolerance = tolerance
         self._on_warning = on_warning
-        self._compiled = torch.compile(answer, dynamic=False, options={"freezing": False})
+        self._compiled: Callable[[Tensor], Prediction] = answer  # until the first images come
         self._checked: set[torch.Size] = set()
         self._broken = False
         self._full = False
@@ -277,7 +279,8 @@ class _Compiled:
         if len(self._checked) == MOST_SHAPES:
             if not self._full:
                 self._on_warning(
-                    f"Images of {MOST_SHAPES} shapes were compiled for; others, as {tuple(images.shape)} now, run without."
+                    f"Images of {MOST_SHAPES} shapes were compiled for; others, as {tuple(images.shape)} now, "
+                    "run without."
                 )
                 self._full = True
             return self._answer(images)
@@ -286,6 +289,8 @@ class _Compiled:
     def _first(self, images: Tensor) -> Prediction:
         expected = self._answer(images)
         try:
+            if self._compiled is self._answer:
+                self._compiled = torch.compile(self._answer, dynamic=False, options={"freezing": False})
             got = self._compiled(images)
             apart = difference(expected, got)
             problem = "" if apart < self._tolerance else _too_far(apart, self._tolerance)
