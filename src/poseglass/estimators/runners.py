@@ -116,22 +116,30 @@ def fold_batch_norms(network: nn.Module, images: Tensor) -> nn.Module:
         part_of.add(norm)
     for name, module in list(folded.named_modules(remove_duplicate=False)):
         if module in part_of:
-            parent, _, leaf = name.rpartition(".")
-            setattr(folded.get_submodule(parent), leaf, nn.Identity())
+            _replace(folded, name, nn.Identity())
     return folded
 
 
-def _convolutions_before_norms(network: nn.Module, images: Tensor) -> list[tuple[nn.Module, nn.Module]]:
+def _replace(network: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, leaf = name.rpartition(".")
+    setattr(network.get_submodule(parent), leaf, module)
+
+
+def _convolutions_before_norms(
+    network: nn.Module, images: Tensor
+) -> list[tuple[nn.Conv2d | nn.ConvTranspose2d, nn.BatchNorm2d]]:
     # outputs are held, so that no other tensor gets the same id; the version tells of a change in place, as by a ReLU
-    outputs: dict[int, tuple[nn.Module, Tensor, int]] = {}
+    outputs: dict[int, tuple[nn.Conv2d | nn.ConvTranspose2d, Tensor, int]] = {}
     calls: Counter[nn.Module] = Counter()
-    found: list[tuple[nn.Module, nn.Module]] = []
+    found: list[tuple[nn.Conv2d | nn.ConvTranspose2d, nn.BatchNorm2d]] = []
 
     def made(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        assert isinstance(module, nn.Conv2d | nn.ConvTranspose2d)
         calls[module] += 1
         outputs[id(output)] = (module, output, output._version)
 
     def taken(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        assert isinstance(module, nn.BatchNorm2d)
         calls[module] += 1
         conv, _, version = outputs.get(id(inputs[0]), (None, None, -1))
         if conv is not None and inputs[0]._version == version:
@@ -165,26 +173,28 @@ def lowered(network: nn.Module, images: Tensor) -> nn.Module:
         images: ``(B, 3, H, W)`` that it takes.
     """
     lower = copy.deepcopy(network)
-    outputs: list[tuple[str, Tensor]] = []
-    names = {module: name for name, module in lower.named_modules() if type(module) is nn.Conv2d}
-    hooks = [m.register_forward_hook(lambda m, _, out: outputs.append((names[m], out))) for m in names]
+    outputs: list[tuple[nn.Module, Tensor]] = []
+
+    def made(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        outputs.append((module, output))
+
+    hooks = [m.register_forward_hook(made) for m in lower.modules() if type(m) is nn.Conv2d]
     try:
         with torch.inference_mode():
             answers = lower(images)[-1].values()
     finally:
         for hook in hooks:
             hook.remove()
-    last = {name for name, output in outputs if any(output is answer for answer in answers)}
-    kept = {lower.get_submodule(name) for name in last}
+    kept = {module for module, output in outputs if any(output is answer for answer in answers)}
     for module in lower.modules():
         if module in kept or isinstance(module, nn.BatchNorm2d):
             continue
         for tensor in [*module.parameters(recurse=False), *module.buffers(recurse=False)]:
             if tensor.is_floating_point():
                 tensor.data = tensor.data.to(torch.bfloat16)
-    for name in last:
-        parent, _, leaf = name.rpartition(".")
-        setattr(lower.get_submodule(parent), leaf, _InFloat32(lower.get_submodule(name)))
+    for name, module in list(lower.named_modules(remove_duplicate=False)):
+        if module in kept:
+            _replace(lower, name, _InFloat32(module))
     return lower
 
 
@@ -263,12 +273,15 @@ class _Compiled:
             # up to half a chunk is done one by one; more is filled up with grey
             count = CHUNK if len(images) - start > CHUNK // 2 else 1
             piece = images[start : start + count].to(self._answer.device)
-            filling = piece.new_zeros(count - len(piece), *piece.shape[1:])
-            filled = torch.cat([piece, filling]).contiguous(memory_format=torch.channels_last)
+            filled = piece
+            if len(piece) < count:
+                filled = torch.cat([piece, piece.new_zeros(count - len(piece), *piece.shape[1:])])
             with torch.inference_mode():
-                maps = self._run(filled)
+                maps = self._run(filled.contiguous(memory_format=torch.channels_last))
             pieces.append({name: value[: len(piece)] for name, value in maps.items()})
             start += count
+        if len(pieces) == 1:
+            return pieces[0]
         return {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
 
     def _run(self, images: Tensor) -> Prediction:
@@ -291,14 +304,13 @@ class _Compiled:
         try:
             if self._compiled is self._answer:
                 self._compiled = torch.compile(self._answer, dynamic=False, options={"freezing": False})
-            got = self._compiled(images)
-            apart = difference(expected, got)
+            apart = difference(expected, self._compiled(images))
             problem = "" if apart < self._tolerance else _too_far(apart, self._tolerance)
         except Exception as error:  # inductor's, the compiler's, the file system's: all of them leave the plain way
             problem = f"{type(error).__name__}: {_first_line(error)}"
         if problem:
             self._broken = True
             self._on_warning(f"Running without torch.compile, which needs a working C++ compiler: {problem}")
-            return expected
-        self._checked.add(images.shape)
-        return got
+        else:
+            self._checked.add(images.shape)
+        return expected
