@@ -242,6 +242,25 @@ def test_evaluate_an_unknown_metric(monkeypatch, labelled, tiny_weights, capsys)
     assert "Did you mean 'pck'" in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_faster_ways_are_options_and_say_what_they_cost(
+    monkeypatch, tmp_path, labelled, tiny_weights, drawn_person, capsys, command
+):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda module, **options: compiled.append(module) or module)
+    words = [command, drawn_person if command == "predict" else labelled, "--weights", tiny_weights]
+    words += ["--out", tmp_path / "out"] if command == "predict" else []
+    assert run(monkeypatch, *words) == 0
+    assert not compiled
+    assert "Compiling" not in capsys.readouterr().err
+    assert run(monkeypatch, *words, "--compile", "--bfloat16") == 0
+    assert len(compiled) == 1
+    assert "Compiling when the first crops come: 10 to 90 s" in capsys.readouterr().err
+    assert run(monkeypatch, command, "--help") == 0
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "10 to 90 s" in said
+
+
 def test_demo_without_training(monkeypatch, tmp_path, tiny_weights, capsys):
     words = ("demo", "--weights", tiny_weights, "--out", tmp_path / "demo", "--no-train")
     assert run(monkeypatch, *words) == 0
