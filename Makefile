@@ -50,7 +50,7 @@ format: $(VENV)/.tests ## format the code
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
 bench: $(VENV)/.tests ## speed on this machine -> benchmarks/results/ (wants the machine for itself)
-	for file in oks_ap decode loader train_step; do $(BIN)/python benchmarks/$$file.py || exit 1; done
+	for file in oks_ap decode loader train_step inference; do $(BIN)/python benchmarks/$$file.py || exit 1; done
 
 clean: ## remove what the verbs made, the environment too
 	rm -rf demo $(VENV) .pytest_cache .ruff_cache .hypothesis

@@ -11,16 +11,13 @@ than reading the maps once, so that is timed too.
 """
 
 import argparse
-import statistics
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from machine import RESULTS, machine, write_rows
+from machine import RESULTS, interleave, machine, write_rows
 
 from poseglass.codecs import DarkCodec, HeatmapCodec
 from poseglass.codecs.heatmap import draw_gaussians
@@ -92,18 +89,6 @@ def check_equal(name: str, ours: np.ndarray, theirs: np.ndarray, tolerance_px: f
     if not largest <= tolerance_px:
         raise SystemExit(f"{name}: keypoints differ by up to {largest:.3g} px, allowed are {tolerance_px:g}.")
     return largest
-
-
-def interleave(functions: dict[str, Callable[[], Any]], repeats: int, clock: Callable[[], float]) -> dict[str, float]:
-    """Return each function's median seconds; they run turn by turn, after one pass that is not counted."""
-    seconds: dict[str, list[float]] = {name: [] for name in functions}
-    for i in range(repeats + 1):
-        for name, function in functions.items():
-            start = clock()
-            function()
-            if i:
-                seconds[name].append(clock() - start)
-    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def main() -> None:

@@ -17,11 +17,7 @@ of the processor (one thread), so that other programs disturb them less; on a qu
 """
 
 import argparse
-import csv
-import platform
-import re
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable
@@ -31,6 +27,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from machine import RESULTS, machine, write_rows
 
 from poseglass.core.allocator import keep_freed_memory
 from poseglass.core.card import InputSpec
@@ -181,28 +178,6 @@ def decode_shares(crops: Crops) -> str:
     return ", ".join(f"1/{r} {wanted.count(r) / len(wanted):.0%}" for r in sorted(set(wanted)))
 
 
-def machine() -> str:
-    """Return the processor and its cores, fit for the name of a file."""
-    info = Path("/proc/cpuinfo")
-    names = re.findall(r"model name\s*:\s*(.+)", info.read_text()) if info.is_file() else []
-    model = names[0] if names else platform.processor() or platform.machine()
-    return (
-        re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((r|tm)\)", "", model.lower())).strip("-") + f"-{max(len(names), 1)}cores"
-    )
-
-
-def commit() -> str:
-    """Return the commit of the code, with a plus when the loader differs from it."""
-    git = ["git", "-C", str(Path(__file__).parent)]
-    watched = [f"../src/poseglass/{p}" for p in ("core", "transforms", "engine/crops.py", "engine/crop_cache.py")]
-    try:
-        name = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout
-        changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", *watched], check=False).returncode
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return name.strip() + ("+" if changed else "")
-
-
 def measure(folder: Path, detail: float, quality: int, repeats: int) -> list[dict[str, object]]:
     """Time the three loaders on one kind of picture, turn by turn; return a row each."""
     dataset = make_dataset(folder, detail, quality)
@@ -238,12 +213,8 @@ def measure(folder: Path, detail: float, quality: int, repeats: int) -> list[dic
             "repeats": 1 if "first" in name else repeats,
             "decoded at": shares,
             "cache MB per person": f"{planned / PEOPLE / 1e6:.2f}",
-            "machine": machine(),
             "opencv": cv2.__version__,
             "numpy": np.__version__,
-            "torch": torch.__version__.split("+")[0],
-            "python": platform.python_version(),
-            "commit": commit(),
         }
         for name, value in medians.items()
     ]
@@ -252,7 +223,7 @@ def measure(folder: Path, detail: float, quality: int, repeats: int) -> list[dic
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     keep_freed_memory()  # for all three; it is set where the program starts
     cv2.setNumThreads(0)
@@ -261,19 +232,14 @@ def main() -> None:
     for detail, quality in ((0.3, 77), (1.0, 90)):
         with tempfile.TemporaryDirectory() as folder:
             rows += measure(Path(folder), detail, quality, arguments.repeats)
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    path = arguments.output / f"loader-{rows[0]['machine']}-torch{rows[0]['torch']}.csv"
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
     print(f"decoded at {rows[0]['decoded at']}; {rows[0]['cache MB per person']} MB of cache per person")
     for row in rows:
         print(
             f"{row['JPEG kB']:>4} kB  {row['loader']:<19} {row['ms per crop']:>7} ms "
             f"{row['crops per core and second']:>6} /s {row['times as fast']:>6} x"
         )
-    print(path)
+    path = arguments.output / f"loader-{machine()}-torch{torch.__version__.split('+')[0]}.csv"
+    write_rows(path, rows, "core", "transforms", "engine/crops.py", "engine/crop_cache.py")
 
 
 if __name__ == "__main__":

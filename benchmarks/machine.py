@@ -1,16 +1,32 @@
-"""What a figure is kept with: the machine, the versions, the commit."""
+"""What the benchmarks share: turns and medians; the machine, the versions and the commit that a figure is kept with."""
 
 import csv
 import platform
 import re
+import statistics
 import subprocess
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 RESULTS = Path(__file__).parent / "results"
+
+
+def interleave(
+    functions: Mapping[str, Callable[[], Any]], repeats: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, float]:
+    """Return each function's median seconds; they run turn by turn, after one pass that is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for i in range(repeats + 1):
+        for name, function in functions.items():
+            start = clock()
+            function()
+            if i:
+                seconds[name].append(clock() - start)
+    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def machine() -> str:
@@ -23,7 +39,7 @@ def machine() -> str:
 
 
 def commit(*packages: str) -> str:
-    """Return the commit of the code, with a plus where the named packages of poseglass differ from it."""
+    """Return the commit of the code, with a plus where the named packages or files of poseglass differ from it."""
     root = Path(__file__).parents[1]
     git = ["git", "-C", str(root)]
     try:

@@ -242,6 +242,25 @@ def test_evaluate_an_unknown_metric(monkeypatch, labelled, tiny_weights, capsys)
     assert "Did you mean 'pck'" in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_faster_ways_are_options_and_say_what_they_cost(
+    monkeypatch, tmp_path, labelled, tiny_weights, drawn_person, capsys, command
+):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda module, **options: compiled.append(module) or module)
+    words = [command, drawn_person if command == "predict" else labelled, "--weights", tiny_weights]
+    words += ["--out", tmp_path / "out"] if command == "predict" else []
+    assert run(monkeypatch, *words) == 0
+    assert not compiled
+    assert "Compiling" not in capsys.readouterr().err
+    assert run(monkeypatch, *words, "--compile", "--bfloat16") == 0
+    assert len(compiled) == 1
+    assert "Compiling when the first crops come: 10 to 90 s" in capsys.readouterr().err
+    assert run(monkeypatch, command, "--help") == 0
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "10 to 90 s" in said
+
+
 def test_demo_without_training(monkeypatch, tmp_path, tiny_weights, capsys):
     words = ("demo", "--weights", tiny_weights, "--out", tmp_path / "demo", "--no-train")
     assert run(monkeypatch, *words) == 0
@@ -280,3 +299,41 @@ def test_module_and_help():
     done = subprocess.run([sys.executable, "-m", "poseglass", "--help"], capture_output=True, text=True, check=True)
     for command in cli.COMMANDS:
         assert command in done.stdout
+
+
+def test_ctrl_c_while_torch_is_imported_is_quiet(tmp_path):
+    (tmp_path / "torch.py").write_text("raise KeyboardInterrupt")
+    paths = [str(tmp_path), str(Path(pg.__file__).parents[1])]
+    code = f"import sys; sys.path[:0] = {paths}; from poseglass_command import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "poseglass: stopped.\n")
+
+
+def test_names_are_written_large_enough_to_read(monkeypatch, tmp_path, tiny_weights, drawn_person, capsys):
+    out = tmp_path / "out"
+    words = ("predict", drawn_person, "--weights", tiny_weights, "--box", "4,4,34,64", "--min-score", "0", "--out", out)
+    assert run(monkeypatch, *words) == 0
+    assert read_image(out / "person.png").shape == (120, 96, 3)
+    (small,) = json.loads((out / "poses.json").read_text())
+    capsys.readouterr()
+    assert run(monkeypatch, *words, "--names") == 0
+    assert read_image(out / "person.png").shape == (600, 480, 3)  # the box of 60 px becomes one of 300
+    assert json.loads((out / "poses.json").read_text()) == [small]  # in the picture's own pixels
+    assert "enlarged so that the names can be read: person 5.0 times" in " ".join(capsys.readouterr().out.split())
+    far = ("predict", drawn_person, "--weights", tiny_weights, "--box", "4,4,5,6", "--out", out, "--names")
+    assert run(monkeypatch, *far) == 0
+    assert max(read_image(out / "person.png").shape) <= 4000
+
+
+@pytest.mark.parametrize("name", ["grace_hopper", "a_picture_whose_name_is_so_long_that_it_alone_would_fill_the_line"])
+def test_the_table_of_poses_fits_80_columns(monkeypatch, tmp_path, tiny_weights, drawn_person, capsys, name):
+    monkeypatch.setenv("COLUMNS", "80")
+    (tmp_path / f"{name}.png").write_bytes(drawn_person.read_bytes())
+    words = ("predict", tmp_path / f"{name}.png", "--weights", tiny_weights, "--out", tmp_path / "out")
+    assert run(monkeypatch, *words) == 0
+    table = capsys.readouterr().out.partition("found:")[0]
+    assert max(map(len, table.splitlines())) <= 80
+    assert "…" not in table
+    (row,) = [line for line in table.splitlines() if " of 14" in line]
+    assert len(row.split()) == 10  # picture, whole, 3 words, score, twice a keypoint with its score
+    assert "_" in row.split()[0]

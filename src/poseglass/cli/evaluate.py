@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from poseglass.cli.read_data import FORMATS, read_data
+from poseglass.cli.speed import BFLOAT16, COMPILED, say_compiling
 from poseglass.core.card import WeightCard
 from poseglass.core.image import write_bytes
 from poseglass.core.table import lookup
@@ -71,6 +72,8 @@ def evaluate_weights(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures as JSON.")] = None,
     report: Annotated[Path | None, typer.Option("--report", help="Write an .html report for offline reading.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    bfloat16: BFLOAT16 = False,
+    compiled: COMPILED = False,
 ) -> None:
     """Measure weights on labelled people in source pixels: from the annotations' boxes, or as a protocol says."""
     console = Console()
@@ -86,7 +89,10 @@ def evaluate_weights(
             "--protocol says what is measured; leave --metric, --normaliser, --limit and --strict out, and change its "
             "own options: --set protocol.KEY=VALUE."
         )
-    estimator = load(weights, flip_test=flip_test, device=choose_device(device), size_wh=(size, size) if size else None)
+    estimator = load(
+        weights, flip_test=flip_test, device=choose_device(device), size_wh=(size, size) if size else None,
+        precision="bfloat16" if bfloat16 else "float32", compiled=compiled,
+    )  # fmt: skip
     parts: list[dict[str, Any]] = []
     followed: dict[str, Any] = {"name": protocol, "flip_test": flip_test}
     if detections is not None:
@@ -117,6 +123,7 @@ def evaluate_weights(
     metrics: list[Metric] = [make(METRICS, part, "metric") for part in parts]
     published = None if protocol is None else make(PROTOCOLS, followed, "protocol")
     dataset = read_data(data, format or protocol or "coco", images, tables["data"])
+    say_compiling(compiled)
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console,
         disable=not console.is_terminal, transient=True,

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from poseglass.core.image import SUFFIXES, read_image, write_bytes, write_image
+from poseglass.core.instances import Instances
 from poseglass.datasets.coco_results import read_coco_results
 from poseglass.draw.heatmap import heatmap_grid
-from poseglass.draw.pose import draw
+from poseglass.draw.pose import draw, resized
 from poseglass.estimators.topdown import TopDownEstimator
 
 
@@ -127,6 +129,23 @@ def read_pictures(paths: list[Path], boxes: Sequence[np.ndarray | None]) -> Iter
             yield str(error)
 
 
+def enlarged(image: np.ndarray, people: Instances) -> tuple[np.ndarray, Instances]:
+    """Return the picture and its people so large that names can be read: the smallest person's box at 300 px.
+
+    Letters have a size that goes with the person's, 17 px there. A picture grows to 4,000 px at most.
+    """
+    if not len(people):
+        return image, people
+    longest = max(image.shape[:2])
+    sides = people.box_xyxy[:, 2:] - people.box_xyxy[:, :2]
+    smallest = float(sides.max(axis=1).min())
+    factor = min(300 / smallest, 4000 / longest)
+    if factor <= 1:
+        return image, people
+    image, to_larger = resized(image, round(factor * longest))
+    return image, people.moved(to_larger)
+
+
 def write_poses(
     estimator: TopDownEstimator,
     pictures: Iterable[Picture | str],
@@ -150,11 +169,16 @@ def write_poses(
     """
     out.mkdir(parents=True, exist_ok=True)
     failed: list[str] = []
-    table = Table(header_style="bold", title=f"poses by {estimator.card.name if estimator.card else 'the network'}")
+    # 80 columns hold every name of a keypoint; only a picture's long name is folded
+    table = Table(
+        header_style="bold", title=f"poses by {estimator.card.name if estimator.card else 'the network'}",
+        box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0),
+    )  # fmt: skip
     for column in ("picture", "person", "found", "score", "surest", "least sure"):
-        table.add_column(column, no_wrap=column in ("picture", "found", "score"))
+        table.add_column(column, no_wrap=column != "picture", overflow="fold")
     records: list[dict[str, Any]] = []
     whole: list[str] = []
+    larger: list[str] = []
     for picture in pictures:
         if isinstance(picture, str):
             failed.append(picture)
@@ -169,8 +193,10 @@ def write_poses(
             continue
         if picture.boxes is None:
             whole.append(picture.name)
-        drawn = draw(picture.image, people, min_score=min_score, boxes=picture.boxes is not None, names=names)
-        write_image(target, drawn)
+        image, shown = enlarged(picture.image, people) if names else (picture.image, people)
+        if image is not picture.image:
+            larger.append(f"{picture.name} {image.shape[1] / picture.image.shape[1]:.1f} times")
+        write_image(target, draw(image, shown, min_score=min_score, boxes=picture.boxes is not None, names=names))
         for record in people.to_coco(image_id=picture.image_id):
             records.append(record | {"file_name": picture.file_name or f"{picture.name}.png"})
         if heatmaps and len(people):
@@ -185,7 +211,7 @@ def write_poses(
             keypoints = estimator.skeleton.keypoints
             table.add_row(
                 picture.name,
-                "whole picture" if picture.boxes is None else str(row + 1),
+                "whole" if picture.boxes is None else str(row + 1),
                 f"{int((score >= min_score).sum())} of {len(keypoints)}",
                 f"{score.mean():.2f}",
                 f"{keypoints[best]} {score[best]:.2f}",
@@ -203,6 +229,10 @@ def write_poses(
         console.print(
             f"No boxes were given for {', '.join(whole)}: each such picture was taken as one person filling it. "
             "Give boxes with --box x0,y0,x1,y1."
+        )
+    if larger:
+        console.print(
+            f"enlarged so that the names can be read: {', '.join(larger)}. poses.json is in their own pixels."
         )
     console.print(f"written to {out}: annotated pictures, poses.json" + (", heatmaps" if heatmaps else ""))
     return failed

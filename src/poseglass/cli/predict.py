@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 from poseglass.cli.pictures import boxes_of_pictures, list_pictures, parse_box, read_pictures, write_poses
+from poseglass.cli.speed import BFLOAT16, COMPILED, say_compiling
 from poseglass.engine.assemble import choose_device
 from poseglass.estimators.load import DEFAULT, load
 
@@ -28,6 +29,8 @@ def predict(
     names: Annotated[bool, typer.Option("--names", help="Write the keypoints' names.")] = False,
     heatmaps: Annotated[bool, typer.Option("--heatmaps", help="Write the heatmaps of the first person too.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    bfloat16: BFLOAT16 = False,
+    compiled: COMPILED = False,
 ) -> None:
     """Find the poses of people in pictures; without boxes a picture is taken as one person filling it."""
     paths = list_pictures(images)
@@ -37,7 +40,11 @@ def predict(
         boxes = boxes_of_pictures(boxes_file, paths, min_box_score)
     else:
         boxes = [np.array([parse_box(b) for b in box], np.float32) if box else None] * len(paths)
-    estimator = load(weights, flip_test=flip_test, device=choose_device(device))
+    estimator = load(
+        weights, flip_test=flip_test, device=choose_device(device),
+        precision="bfloat16" if bfloat16 else "float32", compiled=compiled,
+    )  # fmt: skip
+    say_compiling(compiled)
     failed = write_poses(
         estimator, read_pictures(paths, boxes), out, Console(), min_score=min_score, names=names, heatmaps=heatmaps
     )

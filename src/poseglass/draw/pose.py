@@ -61,8 +61,9 @@ def draw(
     for i in order:
         _draw_person(out, people, i, shown[i], hidden[i], radii[i])
     if names:
+        taken: list[tuple[float, float, float, float]] = []
         for i in order:
-            _draw_names(out, people, i, shown[i], radii[i])
+            _draw_names(out, people, i, shown[i], radii[i], taken)
     return out
 
 
@@ -262,10 +263,17 @@ def _draw_box(image: np.ndarray, people: Instances, row: int, radius: float) -> 
     write_text(image, " ".join(words), at, size_px=size_px, ground=OUTLINE_RGB)
 
 
-def _draw_names(image: np.ndarray, people: Instances, row: int, shown: np.ndarray, radius: float) -> None:
+def _draw_names(
+    image: np.ndarray,
+    people: Instances,
+    row: int,
+    shown: np.ndarray,
+    radius: float,
+    taken: list[tuple[float, float, float, float]],
+) -> None:
+    """Write a person's names where no name (``taken``, x0 y0 x1 y1) stands yet; they are added to it."""
     height, width = image.shape[:2]
     size_px = int(np.clip(round(3 * radius), 8, 120))
-    taken: list[tuple[float, float, float, float]] = []
     for k in np.flatnonzero(shown):
         x, y = (float(v) for v in people.xy[row, k])
         if not (0 <= x < width and 0 <= y < height):

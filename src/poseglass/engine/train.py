@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from poseglass.codecs import Codec
 from poseglass.core.batch import PoseBatch
 from poseglass.core.card import InputSpec
+from poseglass.core.precision import has_bfloat16
 from poseglass.engine.ema import MovingAverage
 from poseglass.engine.processes import ALONE, Processes
 from poseglass.engine.recipe import OptimizerPart
@@ -75,23 +76,7 @@ def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
         return torch.float32
     if wanted == "bfloat16":
         return torch.bfloat16
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    if device.type == "cpu":
-        return torch.bfloat16 if _cpu_has_bfloat16() else torch.float32
-    return torch.float32
-
-
-def _cpu_has_bfloat16() -> bool:
-    """Return whether this processor multiplies bfloat16 itself: AVX-512 BF16 or AMX, through oneDNN.
-
-    oneDNN's own question is also true for AVX-512 without these, where bfloat16 is emulated.
-    """
-    if not torch.backends.mkldnn.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        return False
-    asked = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
-    answers = [bool(ask()) for ask in asked if ask is not None]
-    return any(answers) if answers else True
+    return torch.bfloat16 if has_bfloat16(device) else torch.float32
 
 
 @dataclass(slots=True)

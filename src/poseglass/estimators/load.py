@@ -10,6 +10,7 @@ from poseglass.core.card import WeightCard
 from poseglass.core.table import build, nearest
 from poseglass.estimators.fetch import cache_folder
 from poseglass.estimators.manifest import read_manifest
+from poseglass.estimators.runners import Precision, fast_runner
 from poseglass.estimators.topdown import TopDownEstimator
 from poseglass.estimators.weights import CheckpointError, card_network, read_weights
 
@@ -97,6 +98,8 @@ def load(
     flip_test: bool = False,
     size_wh: tuple[int, int] | None = None,
     device: str | torch.device = "cpu",
+    precision: Precision = "float32",
+    compiled: bool = False,
     trust_code: bool = False,
 ) -> TopDownEstimator:
     """Open weights and return their estimator.
@@ -106,6 +109,10 @@ def load(
         flip_test: Average with the mirrored image: twice the work, a little more accurate.
         size_wh: Crops of another size than the card's; the network's ``divisor`` must divide both sides.
         device: Where the network runs.
+        precision: "bfloat16" is faster where the processor multiplies it itself, and moves keypoints by parts of a
+            pixel; elsewhere it is float32, with a warning. See ``fast_runner``.
+        compiled: Compile the network when the first batch comes, which takes 10 to 90 s and needs a C++ compiler;
+            without one it runs uncompiled, with a warning. See ``fast_runner``.
         trust_code: Allow the card to name code outside poseglass; see ``card_network``.
 
     Returns:
@@ -114,6 +121,8 @@ def load(
     Raises:
         FileNotFoundError: No such name and no such file; the nearest name, or the command that fetches it, is given.
         CheckpointError: The file is no weights file, or not one this version can use.
+        ValueError: A device that is not there, another precision, or (where one of the two above is asked for) a size
+            that the network does not take.
     """
     path = find_weights(weights)
     state, card = read_weights(path)
@@ -126,4 +135,7 @@ def load(
     codec = card_codec(card, trust_code=trust_code)
     spec = card.input if size_wh is None else dataclasses.replace(card.input, size_wh=size_wh)
     network = network.to(usable_device(device), memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return TopDownEstimator(network, codec, card.skeleton, spec, flip_test=flip_test, card=card)
+    runner = None
+    if compiled or precision != "float32":
+        runner = fast_runner(network, spec.size_wh, precision=precision, compiled=compiled)
+    return TopDownEstimator(network, codec, card.skeleton, spec, flip_test=flip_test, card=card, runner=runner)

@@ -70,7 +70,7 @@ class TopDownEstimator:
         flip_test: Average with the mirrored crop: twice the work, a little more accurate.
         batch_size: Crops through the network at once.
         card: Of the weights, where they came from a file.
-        runner: What runs the network; the network itself unless given.
+        runner: What runs the network; the network itself unless given. ``runners.fast_runner`` makes faster ones.
 
     Raises:
         ValueError: When called: an image that is not uint8 RGB; boxes of another shape, without area, not finite, or

@@ -1,0 +1,249 @@
+"""Inference: the runners of ``poseglass.load`` against the same network run the plain way; and what bfloat16 moves.
+
+The plain way is eager PyTorch, float32, images and weights in contiguous (NCHW) memory, batch norm by itself. The
+others are ``estimators.runners.fast_runner``: batch norm folded and channels-last memory, in float32 or bfloat16,
+compiled or not. Same weights, same images; maps are compared before anything is timed. All run turn by turn in one
+process; the answer is a ratio of medians. Weights are random, which changes no time.
+
+The limit is what a machine could do at best: the network's multiply-adds at the rate of a large matrix product in the
+same dtype, measured in the same run. Times below it are no error of the clock: a convolution may be quicker than MKL's
+product.
+
+With --data, the keypoints that a trained network finds in bfloat16 against those in float32, in pixels of its input,
+and PCK@0.2 both ways.
+
+    python benchmarks/inference.py [--repeats 21] [--threads 2] [--data ../shared/data/lspet/val.json]
+    python benchmarks/inference.py --networks hg1_light --width 64 --height 64 --repeats 1 --no-compile   # does it run
+"""
+
+import argparse
+import copy
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from machine import RESULTS, interleave, machine, write_rows
+
+import poseglass as pg
+from poseglass.core.affine import Affine
+from poseglass.core.allocator import keep_freed_memory
+from poseglass.core.boxes import fit_aspect
+from poseglass.core.precision import has_bfloat16
+from poseglass.core.table import build
+from poseglass.datasets import coco
+from poseglass.engine.evaluate import Evaluation, evaluate
+from poseglass.estimators.load import DEFAULT
+from poseglass.estimators.runners import Precision, difference, fast_runner
+from poseglass.estimators.topdown import TopDownEstimator, torch_runner
+from poseglass.metrics import Pck
+from poseglass.networks import NETWORKS
+from poseglass.networks.cost import multiply_adds
+
+KEYPOINTS = 17
+BATCHES = (1, 8)
+VARIANTS: dict[str, tuple[Precision, bool]] = {
+    "folded, channels-last": ("float32", False),
+    "compiled": ("float32", True),
+    "bfloat16": ("bfloat16", False),
+    "bfloat16, compiled": ("bfloat16", True),
+}
+AIMS: dict[tuple[str, str, int], float] = {
+    ("hrnet_w32", "compiled", 1): 1.7,
+    ("hrnet_w32", "compiled", 8): 1.8,
+    ("simple_baseline_r50", "compiled", 1): 1.7,
+    ("simple_baseline_r50", "compiled", 8): 1.4,
+    ("hrnet_w32", "bfloat16, compiled", 1): 2.6,
+    ("hrnet_w32", "bfloat16, compiled", 8): 3.6,
+    ("simple_baseline_r50", "bfloat16, compiled", 1): 3.0,
+    ("simple_baseline_r50", "bfloat16, compiled", 8): 2.9,
+}
+"""At 192 x 256 (w x h)."""
+
+
+def stop(sentence: str) -> None:
+    """End the run: a variant that fell back would be timed under a wrong name."""
+    raise SystemExit(sentence)
+
+
+def product_rate(dtype: torch.dtype, repeats: int, side: int) -> float:
+    """Return the multiply-adds a second of a square matrix product."""
+    a, b = torch.randn(side, side).to(dtype), torch.randn(side, side).to(dtype)
+    return side**3 / interleave({"product": lambda: a @ b}, repeats)["product"]
+
+
+def speed(name: str, size_wh: tuple[int, int], variants: Sequence[str], arguments: argparse.Namespace) -> list[dict]:
+    """Compare the maps of a network's runners, then time them; return a row per batch size and runner."""
+    torch.manual_seed(0)
+    network = build(NETWORKS, name, num_keypoints=KEYPOINTS).eval()
+    plain = torch_runner(copy.deepcopy(network))
+    runners = {
+        variant: fast_runner(
+            network, size_wh, precision=VARIANTS[variant][0], compiled=VARIANTS[variant][1], on_warning=stop
+        )
+        for variant in variants
+    }
+    work = multiply_adds(network, size_wh)
+    rates = {"float32": product_rate(torch.float32, arguments.repeats, arguments.product_side)}
+    if any(VARIANTS[variant][0] == "bfloat16" for variant in variants):
+        rates["bfloat16"] = product_rate(torch.bfloat16, arguments.repeats, arguments.product_side)
+    rows = []
+    for batch in BATCHES:
+        images = torch.randn(batch, 3, size_wh[1], size_wh[0])
+        expected = plain(images)
+        for runner in runners.values():
+            runner(images)  # where it compiles
+        apart = {variant: difference(expected, runner(images)) for variant, runner in runners.items()}
+        for variant, value in apart.items():
+            if not value < {"float32": 1e-4, "bfloat16": 0.1}[VARIANTS[variant][0]]:
+                raise SystemExit(
+                    f"{name}, {variant}: maps are {value:.2g} of the largest value away from the plain ones."
+                )
+        medians = interleave(
+            {variant: partial(runner, images) for variant, runner in {"plain": plain, **runners}.items()},
+            arguments.repeats,
+        )
+        for variant, seconds in medians.items():
+            precision = VARIANTS[variant][0] if variant in VARIANTS else "float32"
+            limit = batch * work / rates[precision]
+            rows.append(
+                {
+                    "network": name,
+                    "input": f"{size_wh[0]}x{size_wh[1]}",
+                    "batch": batch,
+                    "runner": variant,
+                    "ms": f"{seconds * 1e3:.2f}",
+                    "times as fast as plain": f"{medians['plain'] / seconds:.2f}",
+                    "aim": aim(name, size_wh, variant, batch),
+                    "largest difference of maps": f"{apart[variant]:.1e}" if variant in apart else "",
+                    "G multiply-adds": f"{batch * work / 1e9:.3f}",
+                    "product G multiply-adds/s": f"{rates[precision] / 1e9:.0f}",
+                    "limit ms": f"{limit * 1e3:.2f}",
+                    "times the limit": f"{seconds / limit:.2f}",
+                    "repeats": arguments.repeats,
+                    "threads": arguments.threads,
+                    "freed memory kept": arguments.keep_memory,
+                }
+            )
+            print("  ".join(f"{key} {value}" for key, value in list(rows[-1].items())[:8]), flush=True)
+    return rows
+
+
+def aim(name: str, size_wh: tuple[int, int], variant: str, batch: int) -> float | str:
+    """Return the ratio aimed at, or nothing."""
+    return AIMS.get((name, variant, batch), "") if size_wh == (192, 256) else ""
+
+
+def keypoints(arguments: argparse.Namespace) -> list[dict]:
+    """Return what bfloat16 moves in a trained network: a row for all keypoints and one for those of a fair score."""
+    dataset = coco(arguments.data)
+    if arguments.pictures:
+        dataset = First(dataset, arguments.pictures)
+    results: dict[str, Evaluation] = {}
+    estimator: TopDownEstimator | None = None
+    for precision in ("float32", "bfloat16"):
+        estimator = pg.load(
+            arguments.weights, precision=precision, compiled=arguments.compile, flip_test=arguments.flip_test
+        )
+        results[precision] = evaluate(estimator, dataset, [Pck()])
+    assert estimator is not None
+    moved, score = [], []
+    for plain, lower in zip(results["float32"].predicted, results["bfloat16"].predicted, strict=True):
+        boxes = fit_aspect(plain.box_xyxy.astype(np.float64), estimator.input.aspect, padding=estimator.input.padding)
+        for row, box in enumerate(boxes):
+            to_crop = Affine.crop(box, estimator.input.size_wh)
+            moved.append(np.linalg.norm(to_crop(plain.xy[row]) - to_crop(lower.xy[row]), axis=-1))
+            score.append(plain.score[row])
+    distance, score = np.concatenate(moved), np.concatenate(score)
+    found = np.isfinite(distance)  # a joint that the weights do not predict is NaN in both
+    rows = []
+    for least in (0.0, 0.3):
+        px = distance[found & (score >= least)]
+        rows.append(
+            {
+                "weights": arguments.weights,
+                "data": f"{arguments.data.parent.name}/{arguments.data.stem}",
+                "pictures": len(results["float32"].predicted),
+                "score from": least,
+                "keypoints": len(px),
+                "mean px": f"{px.mean():.4f}",
+                "99 % px": f"{np.quantile(px, 0.99):.4f}",
+                "largest px": f"{px.max():.4f}",
+                "within 0.5 px": f"{(px <= 0.5).mean():.5f}",
+                "input": "x".join(map(str, estimator.input.size_wh)),
+                "flip test": arguments.flip_test,
+                "compiled": arguments.compile,
+                **{
+                    f"{name} {precision}": f"{value:.4f}"
+                    for precision, result in results.items()
+                    for name, value in result.figures.items()
+                },
+            }
+        )
+        print("  ".join(f"{key} {value}" for key, value in rows[-1].items()))
+    return rows
+
+
+class First:
+    """The first pictures of a dataset."""
+
+    def __init__(self, dataset: Any, count: int) -> None:
+        self.skeleton = dataset.skeleton
+        self.name = dataset.name
+        self.instances, self.image, self.source = dataset.instances, dataset.image, dataset.source
+        self._count = min(count, len(dataset))
+
+    def __len__(self) -> int:
+        return self._count
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--networks", nargs="*", default=["hrnet_w32", "simple_baseline_r50"])
+    parser.add_argument("--width", type=int, default=192)
+    parser.add_argument("--height", type=int, default=256)
+    parser.add_argument("--repeats", type=int, default=21)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--product-side", type=int, default=2048, help="of the matrices that give the limit")
+    parser.add_argument("--no-compile", dest="compile", action="store_false", help="leave out what compiles")
+    parser.add_argument("--keep-memory", action="store_true", help="keep freed memory, as every command does; for all")
+    parser.add_argument("--data", type=Path, help="COCO JSON of what the weights find: keypoints in bfloat16")
+    parser.add_argument("--weights", default=DEFAULT)
+    parser.add_argument("--pictures", type=int, default=0, help="of --data, the first so many; 0 takes all")
+    parser.add_argument("--flip-test", action="store_true")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    if arguments.keep_memory and not keep_freed_memory():
+        raise SystemExit("The C library's allocator took no settings: run without --keep-memory.")
+    torch.set_num_threads(arguments.threads)
+    lower = has_bfloat16(torch.device("cpu"))
+    if not lower:
+        print("bfloat16 is left out: this processor does not multiply it itself.")
+    variants = [
+        name
+        for name, (precision, compiled) in VARIANTS.items()
+        if (lower or precision == "float32") and (arguments.compile or not compiled)
+    ]
+    packages = ("core", "estimators", "networks", "backbones", "necks", "heads", "layers")
+    rows = []
+    for name in arguments.networks:
+        rows += speed(name, (arguments.width, arguments.height), variants, arguments)
+    if rows:
+        kept = "-kept-memory" if arguments.keep_memory else ""
+        write_rows(arguments.output / f"inference-{machine()}{kept}.csv", rows, *packages)
+        for row in rows:
+            if row["aim"]:
+                reached = float(row["times as fast as plain"]) >= row["aim"]
+                print(
+                    f"{row['network']}, batch {row['batch']}, {row['runner']}: {row['times as fast as plain']} times "
+                    f"as fast as plain, {'as' if reached else 'NOT'} aimed at ({row['aim']:g})"
+                )
+    if arguments.data and lower:
+        path = arguments.output / f"bfloat16-{Path(arguments.weights).stem}-{machine()}.csv"
+        write_rows(path, keypoints(arguments), *packages, "codecs")
+
+
+if __name__ == "__main__":
+    main()
