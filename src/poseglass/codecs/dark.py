@@ -62,9 +62,7 @@ class DarkCodec:
     placement: Placement = "exact"
 
     def __post_init__(self) -> None:
-        check_heatmap_fields(
-            self.stride, self.sigma, self.alignment, self.activation, self.unlabelled, self.placement
-        )
+        check_heatmap_fields(self.stride, self.sigma, self.alignment, self.activation, self.unlabelled, self.placement)
         if self.blur_kernel < 1 or self.blur_kernel % 2 == 0:
             raise ValueError(f"DarkCodec.blur_kernel must be odd and at least 1, got {self.blur_kernel}.")
 

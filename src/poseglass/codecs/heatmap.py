@@ -50,9 +50,7 @@ class HeatmapCodec:
     placement: Placement = "exact"
 
     def __post_init__(self) -> None:
-        check_heatmap_fields(
-            self.stride, self.sigma, self.alignment, self.activation, self.unlabelled, self.placement
-        )
+        check_heatmap_fields(self.stride, self.sigma, self.alignment, self.activation, self.unlabelled, self.placement)
 
     def encode(self, batch: PoseBatch) -> Prediction:
         """Draw the targets on the batch's device.

@@ -2,8 +2,8 @@
 
 Li et al., "SimCC: a Simple Coordinate Classification Perspective for Human Pose Estimation", ECCV 2022,
 https://arxiv.org/abs/2107.03332, section 3. How this differs: a score is a share of belief, in [0, 1], instead of the
-largest logit; and the flip puts bins where the mirrored pixels are, which moves them by ``split - 1`` bins, where public
-code reverses the vectors alone and is off by half a pixel at a split of 2.
+largest logit; and the flip puts bins where the mirrored pixels are, which moves them by ``split - 1`` bins, where
+public code reverses the vectors alone and is off by half a pixel at a split of 2.
 """
 
 import math

@@ -87,7 +87,7 @@ class UdpCodec:
 
 
 def _scale(stride: int, size_wh: tuple[int, int], device: torch.device) -> Tensor:
-    """Return input pixels per heatmap pixel along x and y; a map of one pixel has no distances, and takes the stride."""
+    """Return input pixels per heatmap pixel along x and y; a map of one pixel takes the stride."""
     return torch.tensor([(n * stride - 1) / (n - 1) if n > 1 else float(stride) for n in size_wh], device=device)
 
 
@@ -102,7 +102,7 @@ def to_input_udp(xy: Tensor, stride: int, size_wh: tuple[int, int]) -> Tensor:
 
 
 def near_step(around: Tensor, xy: Tensor, size_wh: tuple[int, int]) -> Tensor:
-    """Return the Newton step on the logarithm from the peak's eight neighbours; beyond the border the last pixel counts.
+    """Return the Newton step on the logarithm among the peak's neighbours; beyond the border the last pixel counts.
 
     Args:
         around: ``(B, K, 5, 5)``, values about the peak.
@@ -110,7 +110,8 @@ def near_step(around: Tensor, xy: Tensor, size_wh: tuple[int, int]) -> Tensor:
         size_wh: Of the maps.
 
     Returns:
-        ``(B, K, 2)``, heatmap pixels; zero where the fit has no maximum there. Cut to one and a half pixels.
+        ``(B, K, 2)``, heatmap pixels; zero where the fit has no maximum there. Cut to one and a half pixels. A peak on
+        the border has no neighbour beyond, and the step then leads about half a pixel outwards, as in public code.
 
     Source:
         Huang et al. 2020, with the differences of neighbours where DARK takes every second pixel.
@@ -129,7 +130,8 @@ def near_step(around: Tensor, xy: Tensor, size_wh: tuple[int, int]) -> Tensor:
         - log[..., 1, 0] - log[..., 0, 1] + log[..., 0, 0]
     )  # fmt: skip
     determinant = dxx * dyy - dxy**2
-    usable = (determinant > 1e-12) & (dxx < 0)
+    on_border = ((xy <= 0) | (xy >= limit)).any(-1)
+    usable = ((determinant > 1e-12) & (dxx < 0)) | (on_border & (determinant.abs() > 1e-12))
     safe = torch.where(usable, determinant, torch.ones_like(determinant))
     step = torch.stack([dxy * dy - dyy * dx, dxy * dx - dxx * dy], -1) / safe[..., None]
     return torch.where(usable[..., None], step, torch.zeros_like(step)).nan_to_num(0.0).clamp(-1.5, 1.5)
