@@ -97,6 +97,9 @@ def measure(
         it ("border"); inside, with normal noise on the output of 2 % of its range about the keypoint, in logits 0.1
         ("noise"); inside, in half precision ("float16"); and inside, read from the mirrored image's output
         turned back ("flip"; left out where the codec has none).
+
+    Raises:
+        ValueError: What is decoded has another shape than what was encoded.
     """
     rng = np.random.default_rng(seed)
     width, height = size_wh
@@ -129,7 +132,8 @@ def measure(
         xy, score = subject.decode(change(subject.encode(points, size_wh)))
         if xy.shape != points.shape or score.shape != points.shape[:2]:
             raise ValueError(
-                f"decode must give points {points.shape} and scores {points.shape[:2]}, got {xy.shape} and {score.shape}."
+                f"decode must give points {points.shape} and scores {points.shape[:2]}, got {xy.shape} and {score.shape}. "
+                "Expected network-input pixels, one person an entry."
             )
         error = np.linalg.norm(xy - points, axis=-1)
         median, p95, largest = np.percentile(error, [50, 95, 100]).tolist()
