@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from poseglass.codecs import HeatmapCodec, SimccCodec, SoftArgmaxCodec, UdpCombinedCodec
 from poseglass.core.table import build
@@ -20,6 +21,7 @@ from poseglass.engine.recipe import Recipe, RecipeError
 from poseglass.engine.run import prepare
 from poseglass.engine.run_folder import RunFolder
 from poseglass.engine.train import TrainingStopped
+from poseglass.heads import SimccHead
 from poseglass.networks import NETWORKS
 
 pytestmark = pytest.mark.usefixtures("plain_reports")
@@ -331,6 +333,17 @@ def test_a_loss_that_reads_maps_otherwise_than_the_codec(data):
         check_loss("mse + offset", UdpCombinedCodec(), sigmas=(2.0,))
 
 
+class _Axes(nn.Module):
+    """A head of two bins a pixel on the images themselves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = SimccHead(3, 3, size_wh=(64, 64), stride=1)
+
+    def forward(self, images):
+        return [self.head(images)]
+
+
 def test_what_the_network_gives_must_be_what_the_codec_encodes(data):
     recipe = tiny(data)
     network = build(NETWORKS, "stacked_hourglass", num_keypoints=3, num_stacks=2, width=16, depth=2)
@@ -339,6 +352,8 @@ def test_what_the_network_gives_must_be_what_the_codec_encodes(data):
         check_shapes(network, SimccCodec(), [(64, 64)], recipe)
     with pytest.raises(RecipeError, match=r"codec draws \(8, 8\)\. Set codec\.stride to 4"):
         check_shapes(network, HeatmapCodec(stride=8), [(64, 64)], recipe)
+    with pytest.raises(RecipeError, match=r"gives 'x' of 128 bins, the codec encodes 192\. Give codec\.split and"):
+        check_shapes(_Axes(), SimccCodec(split=3), [(64, 64)], recipe)
     with pytest.raises(RecipeError, match=r"loss has 3 entries, the network 2 stages\. Give one, or 2"):
         check_shapes(network, HeatmapCodec(), [(64, 64)], recipe.model_copy(update={"loss": ["mse"] * 3}))
 

@@ -159,4 +159,4 @@ def test_terms_are_of_what_the_codec_encodes() -> None:
     with pytest.raises(ValueError, match=r"loss 'mse' is of 'heatmap', the codec encodes 'x', 'y'\. Take another"):
         terms_of("mse", ("x", "y", "weight"), LOSSES)
     with pytest.raises(LookupError, match="Did you mean 'offset'"):
-        terms_of("mse + ofset", ("heatmap", "offset"), LOSSES)
+        terms_of("mse + offst", ("heatmap", "offset"), LOSSES)

@@ -132,7 +132,8 @@ def measure(
         xy, score = subject.decode(change(subject.encode(points, size_wh)))
         if xy.shape != points.shape or score.shape != points.shape[:2]:
             raise ValueError(
-                f"decode must give points {points.shape} and scores {points.shape[:2]}, got {xy.shape} and {score.shape}. "
+                f"decode must give points {points.shape} and scores {points.shape[:2]}, got {xy.shape} and "
+                f"{score.shape}. "
                 "Expected network-input pixels, one person an entry."
             )
         error = np.linalg.norm(xy - points, axis=-1)

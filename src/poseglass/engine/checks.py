@@ -88,8 +88,8 @@ def _check_key(key: str, stage: Prediction, expected: tuple[int, ...], number: i
             f"{expected[-2:]}. Set codec.stride to {height // got[-2]}."
         )
     raise RecipeError(
-        f"The network gives {key!r} of {got[-1]} bins, the codec encodes {expected[-1]}. Give codec.split and "
-        "network.head.split the same number."
+        f"The network gives {key!r} of {stage[key].shape[-1]} bins, the codec encodes {expected[-1]}. "
+        "Give codec.split and network.head.split the same number."
     )
 
 
