@@ -10,19 +10,21 @@ import torch
 from torch import nn
 
 from poseglass.backbones import BACKBONES
-from poseglass.codecs import HeatmapCodec
+from poseglass.codecs import HeatmapCodec, SimccCodec, SoftArgmaxCodec, UdpCombinedCodec
 from poseglass.core.card import InputSpec, WeightCard
+from poseglass.core.table import build
 from poseglass.datasets import DATASETS, synthetic_people, write_coco
 from poseglass.engine import run as module
 from poseglass.engine import run_folder
 from poseglass.engine.assemble import choose_device, crop_sizes, make
 from poseglass.engine.checkpoint import load_checkpoint
-from poseglass.engine.checks import check_evaluation, check_loss
+from poseglass.engine.checks import check_evaluation, check_loss, check_shapes
 from poseglass.engine.recipe import Recipe, RecipeError
 from poseglass.engine.run import prepare
 from poseglass.engine.run_folder import RunFolder
 from poseglass.engine.train import TrainingStopped
 from poseglass.estimators.weights import CheckpointError, save_weights
+from poseglass.heads import SimccHead
 from poseglass.networks import NETWORKS
 
 pytestmark = pytest.mark.usefixtures("plain_reports")
@@ -353,6 +355,47 @@ def test_a_loss_that_reads_maps_otherwise_than_the_codec(data):
     with pytest.raises(LookupError, match=r"Unknown loss 'msee'\. Did you mean 'mse'"):
         check_loss("msee", HeatmapCodec())
     check_loss("softmax_cross_entropy", HeatmapCodec(activation="softmax"))
+    check_loss(["mse", "2 * mse"], HeatmapCodec(), sigmas=(3.0, 2.0))
+    check_loss("mse + 0.5 * offset", UdpCombinedCodec())
+    check_loss("softmax_cross_entropy", SimccCodec())
+    check_loss("integral_l1 + jensen_shannon", SoftArgmaxCodec())
+    with pytest.raises(RecipeError, match=r"loss 'mse' trains heatmap, but the codec also reads offset\. Add a term"):
+        check_loss("mse", UdpCombinedCodec())
+    with pytest.raises(RecipeError, match=r"loss 'mse' is of 'heatmap', the codec encodes 'x', 'y'"):
+        check_loss("mse", SimccCodec())
+    with pytest.raises(RecipeError, match="loss is 'mse', which trains maps with activation 'none', but"):
+        check_loss("mse + integral_l1", SoftArgmaxCodec())
+    with pytest.raises(RecipeError, match="loss is an empty list"):
+        check_loss([], HeatmapCodec())
+    with pytest.raises(RecipeError, match="stage_sigmas must be positive heatmap pixels"):
+        check_loss("mse", HeatmapCodec(), sigmas=(0.0,))
+    with pytest.raises(RecipeError, match="the codec draws no Gaussians"):
+        check_loss("mse + offset", UdpCombinedCodec(), sigmas=(2.0,))
+
+
+class _Axes(nn.Module):
+    """A head of two bins a pixel on the images themselves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = SimccHead(3, 3, size_wh=(64, 64), stride=1)
+
+    def forward(self, images):
+        return [self.head(images)]
+
+
+def test_what_the_network_gives_must_be_what_the_codec_encodes(data):
+    recipe = tiny(data)
+    network = build(NETWORKS, "stacked_hourglass", num_keypoints=3, num_stacks=2, width=16, depth=2)
+    check_shapes(network, HeatmapCodec(), [(64, 64)], recipe)
+    with pytest.raises(RecipeError, match="The codec encodes 'x', stage 0 of the network gives 'heatmap'"):
+        check_shapes(network, SimccCodec(), [(64, 64)], recipe)
+    with pytest.raises(RecipeError, match=r"codec draws \(8, 8\)\. Set codec\.stride to 4"):
+        check_shapes(network, HeatmapCodec(stride=8), [(64, 64)], recipe)
+    with pytest.raises(RecipeError, match=r"gives 'x' of 128 bins, the codec encodes 192\. Give codec\.split and"):
+        check_shapes(_Axes(), SimccCodec(split=3), [(64, 64)], recipe)
+    with pytest.raises(RecipeError, match=r"loss has 3 entries, the network 2 stages\. Give one, or 2"):
+        check_shapes(network, HeatmapCodec(), [(64, 64)], recipe.model_copy(update={"loss": ["mse"] * 3}))
 
 
 def test_devices():

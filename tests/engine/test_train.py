@@ -22,6 +22,7 @@ from poseglass.engine.train import (
     supervised,
 )
 from poseglass.losses import mean_squared_error
+from poseglass.losses.terms import Term
 
 
 class Toy(nn.Module):
@@ -240,3 +241,17 @@ def test_weights_that_are_not_finite_are_named():
     assert parts.not_finite() == []
     parts.network.norm.running_var[0] = math.nan
     assert parts.not_finite() == ["norm.running_var"]
+
+
+def test_each_stage_has_its_own_loss_and_width():
+    torch.manual_seed(0)
+    network, batch = Toy(), next(batches())
+    batch.images = batch.images.permute(0, 3, 1, 2).float()
+    losses = [[Term(mean_squared_error)], [Term(mean_squared_error, factor=3.0)]]
+    terms = supervised(HeatmapCodec(), losses, (2.0, 1.0))(network, batch)
+    for i, (stage, sigma, factor) in enumerate(zip(network(batch.images), (2.0, 1.0), (1.0, 3.0), strict=True)):
+        target = HeatmapCodec(sigma=sigma).encode(batch)
+        expected = factor * mean_squared_error(stage["heatmap"], target["heatmap"], target["weight"])
+        torch.testing.assert_close(terms[f"heatmap/{i}"], expected)
+    with pytest.raises(ValueError, match="loss has 3 entries, the network 2 stages"):
+        supervised(HeatmapCodec(), [*losses, losses[0]])(network, batch)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from poseglass.codecs import HeatmapCodec
+from poseglass.codecs import HeatmapCodec, SimccCodec
 from poseglass.core.batch import PoseBatch
 from poseglass.core.card import InputSpec
 from poseglass.core.skeleton import Skeleton
@@ -180,3 +180,22 @@ def test_msra_crops_decode_as_the_public_code_does() -> None:
     x = 5.25 * 93.75 / 24 + 50 - 93.75 / 2
     y = 9.25 * 125 / 32 + 70 - 125 / 2
     np.testing.assert_allclose(people.xy[0], [[x, y]] * 3, atol=1e-4)
+
+
+def test_without_heatmaps_the_beliefs_in_x_and_y_are_shown_or_it_says_so():
+    image, codec = np.zeros((64, 64, 3), np.uint8), SimccCodec()
+    xy = torch.tensor([[[[20.0, 30.0], [40.0, 10.0], [5.0, 50.0]]]])
+    batch = PoseBatch(
+        torch.zeros(1, 3, 64, 64), xy, torch.ones(1, 1, 3), torch.zeros(1, 1, 4), torch.zeros(1, 2, 3), [""]
+    )
+    logits = {key: value.clamp_min(1e-6).log() for key, value in codec.encode(batch).items() if key != "weight"}
+    work = TopDownEstimator(SpotFinder(), codec, RED, InputSpec((64, 64), 1.0), runner=lambda _: logits)
+    _, maps = work.heatmaps(image)
+    assert maps.shape == (3, 64, 64)
+    assert maps.max() == pytest.approx(1.0)
+    for found, (x, y) in zip(maps, xy[0, 0].tolist(), strict=True):
+        row, column = np.unravel_index(found.argmax(), found.shape)
+        assert (abs(column - x), abs(row - y)) <= (1, 1)
+    other = TopDownEstimator(SpotFinder(), codec, RED, InputSpec((64, 64), 1.0), runner=lambda _: {"z": logits["x"]})
+    with pytest.raises(ValueError, match=r"heatmaps\(\) shows 'heatmap', or 'x' and 'y', but this network gives z"):
+        other.heatmaps(image)

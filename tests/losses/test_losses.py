@@ -12,14 +12,23 @@ from poseglass.codecs.heatmap import draw_gaussians
 from poseglass.core.batch import PoseBatch
 from poseglass.losses import LOSSES
 from poseglass.losses.heatmap import hard_keypoint_squared_error, mean_squared_error, softmax_cross_entropy
+from poseglass.losses.integral import integral_l1, jensen_shannon
+from poseglass.losses.offset import smooth_l1_in_disc
+from poseglass.losses.terms import names_in, terms_of
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 losses = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 
 
-def example(people: int = 4) -> tuple[Tensor, Tensor, Tensor]:
+def example(people: int = 4, loss: Loss | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Predictions, targets and weights of the shapes that a loss takes; heatmaps unless it is of something else."""
     generator = torch.Generator().manual_seed(0)
     maps = torch.randn(people, 3, 8, 6, generator=generator)
+    if loss is smooth_l1_in_disc:
+        offset = torch.rand(people, 3, 2, 8, 6, generator=generator) * 4 - 2
+        return torch.randn(people, 3, 2, 8, 6, generator=generator), offset, torch.ones(people, 3)
+    if loss is integral_l1:
+        return maps, torch.rand(people, 3, 2, generator=generator) * 5, torch.ones(people, 3)
     target = draw_gaussians(torch.rand(people, 3, 2, generator=generator) * 5, (6, 8), 1.0)
     return maps, target, torch.ones(people, 3)
 
@@ -87,16 +96,16 @@ def test_cross_entropy_is_least_where_the_softmax_is_the_target() -> None:
 
 @losses
 def test_a_masked_joint_gives_no_gradient_and_the_others_do(loss: Loss) -> None:
-    maps, target, weight = example()
+    maps, target, weight = example(loss=loss)
     weight[1, 2] = weight[3, 0] = 0.0
     target[1, 2] = 0.0  # as codecs give it
-    given = gradient(loss, maps, target, weight).abs().amax((-1, -2))
+    given = gradient(loss, maps, target, weight).abs().flatten(2).amax(-1)
     assert torch.equal(given > 0, weight > 0)
 
 
 @losses
 def test_a_batch_without_any_label_is_zero_and_not_nan(loss: Loss) -> None:
-    maps, target, weight = example()
+    maps, target, weight = example(loss=loss)
     assert loss(maps, target * 0, weight * 0).item() == 0
     assert gradient(loss, maps, target * 0, weight * 0).abs().max() == 0
 
@@ -104,7 +113,7 @@ def test_a_batch_without_any_label_is_zero_and_not_nan(loss: Loss) -> None:
 @losses
 def test_parts_of_a_batch_add_up_to_the_whole_whatever_is_masked(loss: Loss) -> None:
     """Datasets that label different joints train together, and two processes train as one."""
-    maps, target, weight = example()
+    maps, target, weight = example(loss=loss)
     weight[:2, 0] = 0.0
     weight[2:, 1:] = 0.0
     whole = gradient(loss, maps, target, weight)
@@ -114,13 +123,13 @@ def test_parts_of_a_batch_add_up_to_the_whole_whatever_is_masked(loss: Loss) -> 
 
 @losses
 def test_a_weight_is_a_factor(loss: Loss) -> None:
-    maps, target, weight = example()
+    maps, target, weight = example(loss=loss)
     torch.testing.assert_close(loss(maps, target, weight * 0.5), loss(maps, target, weight) * 0.5)
 
 
 @losses
 def test_half_precision_predictions_are_summed_in_float32(loss: Loss) -> None:
-    maps, target, weight = example()
+    maps, target, weight = example(loss=loss)
     value = loss(maps.bfloat16(), target, weight)
     assert value.dtype == torch.float32
     torch.testing.assert_close(value, loss(maps.bfloat16().float(), target, weight))
@@ -137,3 +146,52 @@ def test_background_trains_unknown_joints_and_ignore_does_not() -> None:
         target = HeatmapCodec(unlabelled=unlabelled).encode(batch)  # type: ignore[arg-type]
         given = gradient(mean_squared_error, maps, target["heatmap"], target["weight"])
         assert (given.abs().amax((-1, -2)) > 0)[0].tolist() == trained
+
+
+def test_offsets_count_inside_their_disc_only() -> None:
+    target = torch.zeros(1, 1, 2, 1, 2)
+    target[0, 0, 0] = torch.tensor([0.5, 1.5])  # along x: the second pixel is outside
+    maps = torch.full_like(target, 3.0)
+    # smooth L1: |d| - 0.5 beyond 1; along x 2.5 - 0.5, along y 3 - 0.5
+    assert smooth_l1_in_disc(maps, target, torch.ones(1, 1)).item() == pytest.approx((2.0 + 2.5) / 2)
+    other = maps.clone()
+    other[..., 1] = 100.0
+    assert smooth_l1_in_disc(other, target, torch.ones(1, 1)) == smooth_l1_in_disc(maps, target, torch.ones(1, 1))
+
+
+def test_the_integral_is_the_mean_place_by_hand() -> None:
+    maps = torch.full((1, 1, 2, 4), -math.inf)
+    maps[0, 0, 0, 1], maps[0, 0, 1, 3] = math.log(0.25), math.log(0.75)  # mean (2.5, 0.75)
+    target = torch.tensor([[[2.0, 0.0]]])
+    assert integral_l1(maps, target, torch.ones(1, 1)).item() == pytest.approx((0.5 + 0.75) / 2)
+
+
+def test_jensen_shannon_is_zero_for_the_target_and_log_2_apart() -> None:
+    target = torch.tensor([[[[1.0, 3.0, 0.0, 0.0]]]])
+    same, apart = (target + 1e-20).log(), torch.tensor([[[[-90.0, -90.0, 0.0, 0.0]]]])
+    assert jensen_shannon(same, target, torch.ones(1, 1)).item() == pytest.approx(0, abs=1e-6)
+    assert jensen_shannon(apart, target, torch.ones(1, 1)).item() == pytest.approx(math.log(2))
+
+
+def test_words_for_a_loss() -> None:
+    assert names_in("mse") == [(1.0, "mse")]
+    assert names_in("mse + 0.5 * offset") == [(1.0, "mse"), (0.5, "offset")]
+    assert names_in("2*my.module:loss+mse") == [(2.0, "my.module:loss"), (1.0, "mse")]
+    for text in ("", "mse +", "mse * 2", "mse offset", "-1 * mse"):
+        with pytest.raises(ValueError, match=r"loss must be names with factors, like 'mse'"):
+            names_in(text)
+
+
+def test_terms_are_of_what_the_codec_encodes() -> None:
+    found = terms_of("mse + 0.5 * offset", ("heatmap", "offset", "weight"), LOSSES)
+    assert [(t.loss, t.prediction, t.target, t.factor) for t in found] == [
+        (mean_squared_error, "heatmap", "heatmap", 1.0),
+        (smooth_l1_in_disc, "offset", "offset", 0.5),
+    ]
+    of_axes = terms_of("softmax_cross_entropy", ("x", "y", "weight"), LOSSES)
+    assert [(t.prediction, t.target) for t in of_axes] == [("x", "x"), ("y", "y")]
+    assert [(t.prediction, t.target) for t in terms_of("integral_l1", ("heatmap", "xy"), LOSSES)] == [("heatmap", "xy")]
+    with pytest.raises(ValueError, match=r"loss 'mse' is of 'heatmap', the codec encodes 'x', 'y'\. Take another"):
+        terms_of("mse", ("x", "y", "weight"), LOSSES)
+    with pytest.raises(LookupError, match="Did you mean 'offset'"):
+        terms_of("mse + offst", ("heatmap", "offset"), LOSSES)

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from poseglass.cli.check import check
+from poseglass.cli.codecs import codecs
 from poseglass.cli.demo import demo
 from poseglass.cli.doctor import doctor
 from poseglass.cli.evaluate import evaluate_weights
@@ -32,6 +33,7 @@ COMMANDS = {
     "export": export_weights,
     "models": models,
     "pack": pack,
+    "codecs": codecs,
     "doctor": doctor,
 }
 """Everything that can be typed after ``poseglass``, but for the groups."""

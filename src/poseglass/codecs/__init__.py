@@ -4,6 +4,10 @@ from typing import Protocol
 
 from poseglass.codecs.dark import DarkCodec
 from poseglass.codecs.heatmap import HeatmapCodec
+from poseglass.codecs.simcc import SimccCodec
+from poseglass.codecs.soft_argmax import SoftArgmaxCodec
+from poseglass.codecs.udp import UdpCodec
+from poseglass.codecs.udp_combined import UdpCombinedCodec
 from poseglass.core.batch import Decoded, PoseBatch, Prediction
 from poseglass.core.skeleton import Skeleton
 
@@ -27,4 +31,8 @@ class Codec(Protocol):
 CODECS: dict[str, type[Codec]] = {
     "heatmap": HeatmapCodec,
     "dark": DarkCodec,
+    "udp": UdpCodec,
+    "udp_combined": UdpCombinedCodec,
+    "soft_argmax": SoftArgmaxCodec,
+    "simcc": SimccCodec,
 }

@@ -17,6 +17,7 @@ from torch import Tensor
 from poseglass.codecs.heatmap import (
     Activation,
     Alignment,
+    Placement,
     SoftmaxScale,
     argmax_2d,
     check_heatmap_fields,
@@ -46,6 +47,7 @@ class DarkCodec:
         blur_kernel: Odd side of the smoothing kernel, heatmap pixels. The kernel is OpenCV's for that side, which the
             public implementations use: its sigma is ``0.3 * ((k - 1) / 2 - 1) + 0.8`` from 11 on. 1 leaves the map
             as it is.
+        placement: As in ``HeatmapCodec``; "whole" draws the paper's targets.
 
     Raises:
         ValueError: A number or word out of range.
@@ -57,17 +59,19 @@ class DarkCodec:
     activation: Activation = "none"
     unlabelled: Literal["ignore", "background"] = "ignore"
     blur_kernel: int = 11
+    placement: Placement = "exact"
 
     def __post_init__(self) -> None:
-        check_heatmap_fields(self.stride, self.sigma, self.alignment, self.activation, self.unlabelled)
+        check_heatmap_fields(self.stride, self.sigma, self.alignment, self.activation, self.unlabelled, self.placement)
         if self.blur_kernel < 1 or self.blur_kernel % 2 == 0:
             raise ValueError(f"DarkCodec.blur_kernel must be odd and at least 1, got {self.blur_kernel}.")
 
     def encode(self, batch: PoseBatch) -> Prediction:
         """Draw the targets on the batch's device; as ``HeatmapCodec.encode``."""
         return encode_heatmaps(
-            batch, stride=self.stride, sigma=self.sigma, alignment=self.alignment, unlabelled=self.unlabelled
-        )
+            batch, stride=self.stride, sigma=self.sigma, alignment=self.alignment, unlabelled=self.unlabelled,
+            placement=self.placement,
+        )  # fmt: skip
 
     def decode(self, prediction: Prediction) -> Decoded:
         """Read ``"heatmap"`` ``(B, K, h, w)``: points in network-input pixels ``(B, 1, K, 2)``, scores in [0, 1]."""
@@ -87,7 +91,8 @@ class DarkCodec:
 def smoothed_window(maps: Tensor, xy: Tensor, blur_kernel: int, scale: SoftmaxScale | None = None) -> Tensor:
     """Return the 5 x 5 window about each peak of the Gaussian-smoothed maps, ``(B, K, 5, 5)``; maps end in zeros.
 
-    With a ``scale`` (see ``softmax_scale``) maps are logits, and their probabilities are smoothed.
+    With a ``scale`` (see ``softmax_scale``) maps are logits, and their probabilities are smoothed. Zeros beyond the
+    border pull points near it; mirrored maps, or a kernel scaled up to what lies inside, pull them four times as far.
     """
     if blur_kernel == 1:
         return probabilities(window(maps, xy, 2, outside=0.0 if scale is None else -math.inf), scale)

@@ -19,6 +19,7 @@ from poseglass.core.skeleton import Skeleton
 
 Alignment = Literal["center", "corner"]
 Activation = Literal["none", "softmax"]
+Placement = Literal["exact", "rounded", "whole"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,9 @@ class HeatmapCodec:
         activation: What maps hold. "none": the Gaussian itself, peak 1. "softmax": logits over the map's pixels.
         unlabelled: "ignore" leaves unknown keypoints out of the loss; "background" trains their maps towards zero,
             as the original hourglass code does. A softmax always has a peak somewhere, so it cannot learn that.
+        placement: Where Gaussians stand and end. "exact": at the sub-pixel place, cut at three sigma, for keypoints in
+            the map. "rounded": at the nearest whole heatmap pixel, also for keypoints up to three sigma outside, as
+            the MSRA family trains. "whole": at the sub-pixel place, not cut, up to three sigma outside, as DARK trains.
 
     Raises:
         ValueError: A stride or sigma that is not positive, an unknown word, or "background" with "softmax".
@@ -43,9 +47,10 @@ class HeatmapCodec:
     alignment: Alignment = "center"
     activation: Activation = "none"
     unlabelled: Literal["ignore", "background"] = "ignore"
+    placement: Placement = "exact"
 
     def __post_init__(self) -> None:
-        check_heatmap_fields(self.stride, self.sigma, self.alignment, self.activation, self.unlabelled)
+        check_heatmap_fields(self.stride, self.sigma, self.alignment, self.activation, self.unlabelled, self.placement)
 
     def encode(self, batch: PoseBatch) -> Prediction:
         """Draw the targets on the batch's device.
@@ -54,8 +59,9 @@ class HeatmapCodec:
             ``"heatmap"`` ``(B, K, H/stride, W/stride)`` with peak 1, and ``"weight"`` ``(B, K)``.
         """
         return encode_heatmaps(
-            batch, stride=self.stride, sigma=self.sigma, alignment=self.alignment, unlabelled=self.unlabelled
-        )
+            batch, stride=self.stride, sigma=self.sigma, alignment=self.alignment, unlabelled=self.unlabelled,
+            placement=self.placement,
+        )  # fmt: skip
 
     def decode(self, prediction: Prediction) -> Decoded:
         """Read ``"heatmap"`` ``(B, K, h, w)``: points in network-input pixels ``(B, 1, K, 2)``, scores in [0, 1]."""
@@ -70,7 +76,9 @@ class HeatmapCodec:
         return {"heatmap": flip_heatmaps(prediction["heatmap"], skeleton, self.alignment)}
 
 
-def check_heatmap_fields(stride: int, sigma: float, alignment: str, activation: str, unlabelled: str) -> None:
+def check_heatmap_fields(
+    stride: int, sigma: float, alignment: str, activation: str, unlabelled: str, placement: str = "exact"
+) -> None:
     """Raise on numbers or words that no heatmap codec takes.
 
     Raises:
@@ -82,6 +90,7 @@ def check_heatmap_fields(stride: int, sigma: float, alignment: str, activation: 
         ("alignment", alignment, ("center", "corner")),
         ("activation", activation, ("none", "softmax")),
         ("unlabelled", unlabelled, ("ignore", "background")),
+        ("placement", placement, ("exact", "rounded", "whole")),
     ):
         if value not in known:
             raise ValueError(f"A heatmap codec's {name} must be {' or '.join(map(repr, known))}, got {value!r}.")
@@ -109,35 +118,54 @@ def encode_heatmaps(
     sigma: float,
     alignment: Alignment,
     unlabelled: Literal["ignore", "background"],
+    placement: Placement = "exact",
 ) -> Prediction:
     """Draw one map per keypoint of the first instance.
 
-    A keypoint that is unknown (whatever its coordinates, NaN too) or outside the map has an empty map and weight 0.
-    The MSRA family instead rounds centres to whole heatmap pixels, cuts Gaussians to squares there, and still trains
-    those of keypoints up to three sigma outside the map.
+    A keypoint that is unknown (whatever its coordinates, NaN too) or outside the map (as ``placement`` has it) has an
+    empty map and weight 0.
 
     Returns:
         ``"heatmap"`` ``(B, K, h, w)`` float32 with peak 1 and ``"weight"`` ``(B, K)`` float32.
     """
-    height, width = batch.images.shape[-2] // stride, batch.images.shape[-1] // stride
+    size_wh = (batch.images.shape[-1] // stride, batch.images.shape[-2] // stride)
     xy, weight = to_heatmap(batch.xy[:, 0], stride, alignment), batch.weight[:, 0]
-    inside = ((xy > -0.5) & (xy < torch.tensor([width - 0.5, height - 0.5], device=xy.device))).all(-1)
-    weight = weight * inside
+    weight = weight * within(xy, size_wh, 0.0 if placement == "exact" else 3 * sigma)
+    if placement == "rounded":
+        xy = nearest_pixel(xy)
     # far away, a Gaussian is cut off to zero everywhere: no pass over the maps to blank them, and no NaN
     xy = torch.where((weight > 0)[..., None], xy, torch.full_like(xy, -1e4))
-    maps = draw_gaussians(xy, (width, height), sigma)
+    maps = draw_gaussians(xy, size_wh, sigma, reach=math.inf if placement == "whole" else 3 * sigma)
     if unlabelled == "background":
         weight = torch.ones_like(weight)
     return {"heatmap": maps, "weight": weight}
 
 
-def draw_gaussians(xy: Tensor, size_wh: tuple[int, int], sigma: float) -> Tensor:
-    """Draw unnormalised Gaussians with peak 1 at exact places, cut off beyond three sigma on each axis.
+def within(xy: Tensor, size_wh: tuple[int, int], reach: float) -> Tensor:
+    """Return which heatmap points ``(..., 2)`` lie in the map or, rounded, at most ``reach`` pixels outside."""
+    size = torch.tensor(size_wh, device=xy.device)
+    if reach == 0:
+        return ((xy > -0.5) & (xy < size - 0.5)).all(-1)
+    at = nearest_pixel(xy)
+    return ((at >= -reach) & (at <= size - 1 + reach)).all(-1)
+
+
+def nearest_pixel(xy: Tensor) -> Tensor:
+    """Return points rounded as the MSRA family rounds: a half is added and the fraction dropped, towards zero."""
+    return (xy + 0.5).trunc()
+
+
+def draw_gaussians(
+    xy: Tensor, size_wh: tuple[int, int], sigma: float, *, reach: float | None = None, about: Tensor | None = None
+) -> Tensor:
+    """Draw unnormalised Gaussians with peak 1 at exact places, cut off at a distance on each axis.
 
     Args:
         xy: ``(..., 2)``, heatmap pixels.
         size_wh: Of the maps.
         sigma: Heatmap pixels.
+        reach: Where they end, heatmap pixels; None is three sigma.
+        about: ``(..., 2)``, from where that is measured; None is from ``xy``.
 
     Returns:
         ``(..., H, W)`` float32.
@@ -147,9 +175,11 @@ def draw_gaussians(xy: Tensor, size_wh: tuple[int, int], sigma: float) -> Tensor
     """
     columns = torch.arange(size_wh[0], device=xy.device, dtype=torch.float32) - xy[..., 0, None].float()
     rows = torch.arange(size_wh[1], device=xy.device, dtype=torch.float32) - xy[..., 1, None].float()
+    moved = torch.zeros_like(xy) if about is None else (xy - about).float()
+    reach = 3 * sigma if reach is None else reach
     # separable: w + h exponentials a joint instead of w * h
-    across = torch.exp(columns.square() * (-0.5 / sigma**2)) * (columns.abs() <= 3 * sigma)
-    down = torch.exp(rows.square() * (-0.5 / sigma**2)) * (rows.abs() <= 3 * sigma)
+    across = torch.exp(columns.square() * (-0.5 / sigma**2)) * ((columns + moved[..., 0, None]).abs() <= reach)
+    down = torch.exp(rows.square() * (-0.5 / sigma**2)) * ((rows + moved[..., 1, None]).abs() <= reach)
     return down[..., :, None] * across[..., None, :]
 
 

@@ -1,15 +1,16 @@
 """What can be found wrong before hours of training: shapes, loss, figures, a recipe that has changed."""
 
 import copy
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 
 from poseglass.codecs import Codec
-from poseglass.core.batch import PoseBatch
+from poseglass.core.batch import PoseBatch, Prediction
 from poseglass.core.sample import Dataset
 from poseglass.core.skeleton import Skeleton
-from poseglass.core.table import lookup, nearest
+from poseglass.core.table import nearest
 from poseglass.engine.assemble import crop_sizes, make
 from poseglass.engine.evaluate import people_to_judge
 from poseglass.engine.recipe import Recipe, RecipeError, differences
@@ -18,6 +19,7 @@ from poseglass.engine.schedule import Schedule
 from poseglass.engine.train import Progress
 from poseglass.estimators.weights import read_weights
 from poseglass.losses import LOSSES, MAPS_OF_LOSS
+from poseglass.losses.terms import Term, names_in, terms_of
 from poseglass.metrics import METRICS
 
 FREE_TO_CHANGE = (
@@ -30,50 +32,116 @@ END = ("train.epochs", "train.schedule.fall_epochs")
 """What may differ as long as no step hung on it; see ``check_end``."""
 
 
-def check_shapes(network: nn.Module, codec: Codec, sizes_wh: list[tuple[int, int]]) -> None:
-    """Run the network without numbers (on the meta device) and compare its maps with the codec's targets.
+def check_shapes(network: nn.Module, codec: Codec, sizes_wh: list[tuple[int, int]], recipe: Recipe) -> None:
+    """Run the network without numbers (on the meta device) and compare what it gives with the codec's targets.
 
     Raises:
-        RecipeError: A size the network does not take, or maps of another shape than the codec draws.
+        RecipeError: A size the network does not take; a key that the network does not give, or of another shape than
+            the codec encodes; another number of stages than the recipe has losses or Gaussian widths for.
     """
     hollow = copy.deepcopy(network).to("meta").eval()
     for width, height in dict.fromkeys(sizes_wh):
         images = torch.empty(2, 3, height, width, device="meta")
         try:
             with torch.no_grad():
-                maps = hollow(images)[-1]["heatmap"]
+                stages = hollow(images)
+                keypoints = next(iter(stages[-1].values())).shape[1]
         except ValueError as error:
             raise RecipeError(f"input.size_wh or train.sizes: {error}") from None
-        except (RuntimeError, NotImplementedError, LookupError, TypeError):
+        except (RuntimeError, NotImplementedError, LookupError, TypeError, AttributeError):
             return  # a network of one's own that cannot run without numbers, or gives something else
-        keypoints = maps.shape[1]
-        point = torch.zeros(2, 1, keypoints, 2)
-        batch = PoseBatch(
-            torch.zeros(2, 3, height, width), point, point[..., 0], torch.zeros(2, 1, 4), torch.zeros(2, 2, 3), []
+        _check_stages(len(stages), recipe)
+        target = _targets(codec, (width, height), keypoints)
+        for key in (k for k in target if k not in NOT_PREDICTED):
+            for number, stage in enumerate(stages):
+                _check_key(key, stage, tuple(target[key].shape), number, height)
+
+
+NOT_PREDICTED = ("weight", "xy")
+"""What codecs encode for the loss alone."""
+
+
+def _targets(codec: Codec, size_wh: tuple[int, int], keypoints: int) -> Prediction:
+    """Return what a codec encodes of two unknown people."""
+    point, images = torch.zeros(2, 1, keypoints, 2), torch.zeros(2, 3, size_wh[1], size_wh[0])
+    return codec.encode(PoseBatch(images, point, point[..., 0], torch.zeros(2, 1, 4), torch.zeros(2, 2, 3), []))
+
+
+def _check_stages(stages: int, recipe: Recipe) -> None:
+    for name, items in (("loss", recipe.loss), ("stage_sigmas", recipe.stage_sigmas)):
+        if not isinstance(items, str) and len(items) not in (0, 1, stages):
+            raise RecipeError(f"{name} has {len(items)} entries, the network {stages} stages. Give one, or {stages}.")
+
+
+def _check_key(key: str, stage: Prediction, expected: tuple[int, ...], number: int, height: int) -> None:
+    if key not in stage:
+        raise RecipeError(
+            f"The codec encodes {key!r}, stage {number} of the network gives {', '.join(map(repr, stage))}. Take the "
+            "codec's head: network.head.name = 'offset' for 'offset', 'simcc' for 'x' and 'y', else 'heatmap'."
         )
-        target = codec.encode(batch)["heatmap"]
-        if maps.shape != target.shape:
-            raise RecipeError(
-                f"The network's maps are {tuple(maps.shape[-2:])} (h, w) for an input of {height} x {width}, the "
-                f"codec draws {tuple(target.shape[-2:])}. Set codec.stride to {height // maps.shape[-2]}."
-            )
+    got = tuple(stage[key].shape)
+    if got == expected:
+        return
+    if len(got) >= 4:
+        raise RecipeError(
+            f"The network's maps are {got[-2:]} (h, w) for an input of height {height}, the codec draws "
+            f"{expected[-2:]}. Set codec.stride to {height // got[-2]}."
+        )
+    raise RecipeError(
+        f"The network gives {key!r} of {stage[key].shape[-1]} bins, the codec encodes {expected[-1]}. "
+        "Give codec.split and network.head.split the same number."
+    )
 
 
-def check_loss(name: str, codec: Codec) -> None:
-    """Raise if the loss is unknown, or reads maps in another way than the codec does.
+def loss_terms(loss: str | list[str], codec: Codec, size_wh: tuple[int, int]) -> list[tuple[Term, ...]]:
+    """Return the terms of every stage's loss; one entry is every stage's.
 
     Raises:
         LookupError: An unknown loss.
-        RecipeError: One of them takes maps as logits, the other as Gaussians; such a network would not learn.
+        RecipeError: A loss of something that the codec does not encode.
     """
-    lookup(LOSSES, name, kind="loss")
-    needed, has = MAPS_OF_LOSS.get(name), getattr(codec, "activation", None)
-    if needed is not None and has is not None and needed != has:
-        other = next((loss for loss, activation in MAPS_OF_LOSS.items() if activation == has), None)
-        raise RecipeError(
-            f"loss is {name!r}, which trains maps with activation {needed!r}, but codec.activation is {has!r}. "
-            f"Set codec.activation to {needed!r}{'' if other is None else f', or loss to {other!r}'}."
-        )
+    encoded = _targets(codec, size_wh, 1)
+    try:
+        return [terms_of(text, encoded, LOSSES) for text in ([loss] if isinstance(loss, str) else loss)]
+    except ValueError as error:
+        raise RecipeError(str(error)) from None
+
+
+def check_loss(
+    loss: str | list[str], codec: Codec, size_wh: tuple[int, int] = (64, 64), sigmas: Sequence[float] = ()
+) -> None:
+    """Raise if a loss is unknown, or cannot go with the codec.
+
+    Raises:
+        LookupError: An unknown loss.
+        RecipeError: One of them takes maps as logits, the other as Gaussians; or a loss is of what the codec does not
+            encode; or something that is encoded has no loss. Such a network would not learn. Or widths for a codec
+            without one.
+    """
+    has = getattr(codec, "activation", None)
+    stages = [loss] if isinstance(loss, str) else loss
+    if not stages:
+        raise RecipeError("loss is an empty list. Give one loss, or one for each stage of the network.")
+    for text, terms in zip(stages, loss_terms(loss, codec, size_wh), strict=True):
+        for _, name in names_in(text):
+            needed = MAPS_OF_LOSS.get(name)
+            if needed is not None and has is not None and needed != has:
+                other = next((known for known, activation in MAPS_OF_LOSS.items() if activation == has), None)
+                raise RecipeError(
+                    f"loss is {name!r}, which trains maps with activation {needed!r}, but codec.activation is {has!r}. "
+                    f"Set codec.activation to {needed!r}{'' if other is None else f', or loss to {other!r}'}."
+                )
+        trained = {term.prediction for term in terms}
+        left = [key for key in _targets(codec, size_wh, 1) if key not in NOT_PREDICTED and key not in trained]
+        if left:
+            raise RecipeError(
+                f"loss {text!r} trains {', '.join(sorted(trained))}, but the codec also reads {', '.join(left)}. Add "
+                f"a term, e.g. loss = '{text} + {left[0]}'."
+            )
+    if sigmas and not hasattr(codec, "sigma"):
+        raise RecipeError(f"stage_sigmas is {list(sigmas)}, but the codec draws no Gaussians. Leave stage_sigmas out.")
+    if not all(sigma > 0 for sigma in sigmas):
+        raise RecipeError(f"stage_sigmas must be positive heatmap pixels, got {list(sigmas)}.")
 
 
 def check_evaluation(recipe: Recipe, val: Dataset | None, skeleton: Skeleton) -> None:

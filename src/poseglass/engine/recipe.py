@@ -127,7 +127,8 @@ class Recipe(Part):
     skeleton: str | None = None
     network: dict[str, Any]
     codec: dict[str, Any]
-    loss: str = "mse"
+    loss: str | list[str] = Field(default="mse", description="Of every stage, or one a stage.")
+    stage_sigmas: tuple[float, ...] = Field(default=(), description="The Gaussian's width of each stage; or codec's.")
     input: InputPart = InputPart()
     augment: list[dict[str, Any]] = Field(default_factory=list)
     data: DataPart
@@ -144,6 +145,13 @@ class Recipe(Part):
             if table is not None and not isinstance(table.get("name"), str):
                 raise ValueError(f'{where} needs a name, e.g. {{ name = "..." }}, got {table}')
         return self
+
+    @field_validator("loss", mode="before")
+    @classmethod
+    def _words(cls, value: Any) -> Any:
+        if not isinstance(value, str | list):
+            raise ValueError(f"must be a list of strings, one a stage, or one string, got {value!r}")
+        return value
 
     @classmethod
     def read(cls, path: str | Path, overrides: Sequence[str] = ()) -> "Recipe":

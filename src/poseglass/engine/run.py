@@ -21,7 +21,6 @@ from poseglass.core.batch import PoseBatch
 from poseglass.core.card import WeightCard
 from poseglass.core.sample import Dataset
 from poseglass.core.skeleton import Skeleton
-from poseglass.core.table import lookup
 from poseglass.engine.assemble import (
     choose_device,
     crop_sizes,
@@ -32,7 +31,15 @@ from poseglass.engine.assemble import (
     validation_data,
 )
 from poseglass.engine.checkpoint import load_checkpoint, save_checkpoint
-from poseglass.engine.checks import check_best, check_end, check_evaluation, check_loss, check_shapes, check_unchanged
+from poseglass.engine.checks import (
+    check_best,
+    check_end,
+    check_evaluation,
+    check_loss,
+    check_shapes,
+    check_unchanged,
+    loss_terms,
+)
 from poseglass.engine.crops import Crops, PlaceSampler, load_batches
 from poseglass.engine.ema import MovingAverage
 from poseglass.engine.environment import changed_circumstances, made_with, source_commit
@@ -58,7 +65,6 @@ from poseglass.estimators.load import find_weights
 from poseglass.estimators.topdown import TopDownEstimator
 from poseglass.estimators.weights import load_backbone, load_matching, read_weights, save_weights
 from poseglass.layers.synchronised_norm import synchronise_norms
-from poseglass.losses import LOSSES
 from poseglass.metrics import METRICS
 from poseglass.metrics.metric import Metric
 
@@ -230,7 +236,11 @@ class Run:
             fit(
                 self.loop,
                 self._told_plainly(batches),
-                supervised(self.codec, lookup(LOSSES, self.recipe.loss, kind="loss")),
+                supervised(
+                    self.codec,
+                    loss_terms(self.recipe.loss, self.codec, self.recipe.input.size_wh),
+                    self.recipe.stage_sigmas,
+                ),
                 _Keeper(self, asked, board),
                 spec=self.recipe.input.spec(),
                 steps_per_epoch=self.steps_per_epoch,
@@ -406,7 +416,7 @@ def prepare(
         state = load_checkpoint(run_folder.checkpoint) if run_folder.checkpoint.exists() else None
     torch.manual_seed(recipe.seed)
     codec = make(CODECS, recipe.codec, "codec")
-    check_loss(recipe.loss, codec)
+    check_loss(recipe.loss, codec, recipe.input.size_wh, recipe.stage_sigmas)
     crops = make_crops(recipe, training_data(recipe))
     if recipe.data.cache_gb > 0:
         crops = crops.cached(int(recipe.data.cache_gb * 1e9))
@@ -414,7 +424,7 @@ def prepare(
     check_evaluation(recipe, val, crops.skeleton)
     network, table = make_network(recipe, crops.skeleton)
     sizes = crop_sizes(recipe)
-    check_shapes(network, codec, sizes)
+    check_shapes(network, codec, sizes, recipe)
     steps_per_epoch = len(crops) // part.batch_size
     if steps_per_epoch < 1:
         raise RecipeError(

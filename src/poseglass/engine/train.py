@@ -3,10 +3,10 @@
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,11 +21,12 @@ from poseglass.engine.processes import ALONE, Processes
 from poseglass.engine.recipe import OptimizerPart
 from poseglass.engine.schedule import Schedule
 from poseglass.estimators.topdown import normalise
+from poseglass.losses.terms import Loss, Term
 
 Step = Callable[[nn.Module, PoseBatch], dict[str, Tensor]]
 """Network and batch (images normalised) to named, weighted loss terms; their sum is minimised."""
 
-Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+T = TypeVar("T")
 
 
 class TrainingStopped(RuntimeError):
@@ -36,22 +37,43 @@ class Interrupted(KeyboardInterrupt):
     """Somebody asked training to stop (Ctrl-C, SIGTERM), and it did so between two steps."""
 
 
-def supervised(codec: Codec, loss: Loss) -> Step:
-    """Return the ordinary step: the same target for every stage (intermediate supervision), equal weight.
+def supervised(codec: Codec, loss: Loss | Sequence[Sequence[Term]], sigmas: Sequence[float] = ()) -> Step:
+    """Return the ordinary step: every stage is supervised (intermediate supervision), with equal weight.
+
+    Args:
+        codec: Makes the targets.
+        loss: A function of heatmaps for every stage; or terms, for every stage if they are of one, or of each stage.
+        sigmas: The Gaussian's width of each stage, heatmap pixels; none is the codec's own for all.
+
+    Raises:
+        ValueError: When called: another number of stages than of losses or sigmas.
 
     Source:
-        Newell et al. 2016, section 3.2.
+        Newell et al. 2016, section 3.2; widths that differ: Chen et al. 2018 (CPN), section 3.
     """
+    losses = [[Term(loss)]] if callable(loss) else list(loss)
+    codecs = [replace(codec, sigma=sigma) for sigma in sigmas] or [codec]  # type: ignore[type-var]
 
     def step(network: nn.Module, batch: PoseBatch) -> dict[str, Tensor]:
-        targets = codec.encode(batch)
+        targets = [one.encode(batch) for one in codecs]
         stages = network(batch.images)
-        return {
-            f"heatmap/{i}": loss(stage["heatmap"], targets["heatmap"], targets["weight"])
-            for i, stage in enumerate(stages)
-        }
+        values: dict[str, Tensor] = {}
+        for i, stage in enumerate(stages):
+            target = _of_stage(targets, i, len(stages), "stage_sigmas")
+            for term in _of_stage(losses, i, len(stages), "loss"):
+                value = term.factor * term.loss(stage[term.prediction], target[term.target], target["weight"])
+                name = f"{term.target}/{i}"
+                values[name] = values[name] + value if name in values else value
+        return values
 
     return step
+
+
+def _of_stage(items: Sequence[T], stage: int, stages: int, what: str) -> T:
+    """Return the item of a stage; one item alone is every stage's."""
+    if len(items) not in (1, stages):
+        raise ValueError(f"{what} has {len(items)} entries, the network {stages} stages. Give one, or {stages}.")
+    return items[0] if len(items) == 1 else items[stage]
 
 
 def make_optimizer(network: nn.Module, part: OptimizerPart) -> torch.optim.Optimizer:

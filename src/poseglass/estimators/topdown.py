@@ -145,18 +145,40 @@ class TopDownEstimator:
 
         Returns:
             The crop ``(H, W, 3)`` uint8 and maps ``(K, h, w)`` float32 in [0, 1]. Softmax maps are scaled so that a
-            map that puts all its belief into the target's Gaussian peaks at 1, like a map of the Gaussian itself.
+            map that puts all its belief into the target's Gaussian peaks at 1, like a map of the Gaussian itself. Of
+            SimCC the maps are the product of the beliefs in x and in y, at the size of the crop.
+
+        Raises:
+            ValueError: The network gives neither maps nor SimCC's vectors.
         """
         box = check_boxes(image, None if box_xyxy is None else [box_xyxy])[0]
         fitted = fit_aspect(box, self.input.aspect, padding=self.input.padding)
         to_crop = Affine.crop(fitted, self.input.size_wh, self.input.crop)
         crop = warp_image(image, to_crop, self.input.size_wh)
         runner = self.runner or torch_runner(self.network)
-        maps = runner(normalise(torch.from_numpy(crop[None]), self.input))["heatmap"]
+        prediction = runner(normalise(torch.from_numpy(crop[None]), self.input))
+        if {"x", "y"} <= prediction.keys():
+            return crop, _product_of_axes(prediction, self.input.size_wh)
+        if "heatmap" not in prediction:
+            raise ValueError(
+                f"heatmaps() shows 'heatmap', or 'x' and 'y', but this network gives {', '.join(prediction)}; "
+                "there is nothing to show. Call the estimator for its keypoints."
+            )
+        maps = prediction["heatmap"]
         activation: Activation = getattr(self.codec, "activation", "none")
         sigma: float = getattr(self.codec, "sigma", 1.0)
         shown = activate(maps, activation) * (2 * math.pi * sigma**2 if activation == "softmax" else 1.0)
         return crop, shown.clamp(0.0, 1.0)[0].cpu().numpy()
+
+
+def _product_of_axes(prediction: Prediction, size_wh: tuple[int, int]) -> np.ndarray:
+    """Return the belief in each pixel ``(K, H, W)`` from logits over the bins of x and y, each map's peak at 1."""
+    x, y = (
+        prediction[axis][0].float().softmax(-1).unflatten(-1, (pixels, -1)).sum(-1)
+        for axis, pixels in zip("xy", size_wh, strict=True)
+    )
+    maps = y[:, :, None] * x[:, None, :]
+    return (maps / maps.amax((-1, -2), keepdim=True).clamp_min(1e-12)).cpu().numpy()
 
 
 def check_boxes(image: np.ndarray, boxes: np.ndarray | list | None) -> np.ndarray:

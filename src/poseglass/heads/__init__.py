@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from poseglass.core.batch import Prediction
 from poseglass.heads.heatmap import HeatmapHead
+from poseglass.heads.offset import OffsetHead
+from poseglass.heads.simcc import SimccHead
 
 
 class Head(Protocol):
@@ -17,4 +19,8 @@ class Head(Protocol):
         ...
 
 
-HEADS: dict[str, Callable[..., nn.Module]] = {"heatmap": HeatmapHead}
+HEADS: dict[str, Callable[..., nn.Module]] = {
+    "heatmap": HeatmapHead,
+    "offset": OffsetHead,
+    "simcc": SimccHead,
+}

@@ -47,8 +47,8 @@ def softmax_cross_entropy(maps: Tensor, target: Tensor, weight: Tensor) -> Tenso
     """Return the cross-entropy between the target, normalised to a distribution over pixels, and the maps' softmax.
 
     Args:
-        maps: ``(B, K, h, w)``, logits.
-        target: ``(B, K, h, w)``, not negative.
+        maps: ``(B, K, h, w)`` or ``(B, K, n)`` (SimCC's bins), logits.
+        target: Of the same shape, not negative.
         weight: ``(B, K)``; a map whose target is empty must have weight 0.
 
     Source:

@@ -1,0 +1,149 @@
+"""How exactly a codec gives back what it was given: one measure for ours and for anybody else's."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from poseglass.codecs import Codec
+from poseglass.core.batch import PoseBatch
+from poseglass.core.skeleton import Skeleton
+
+Arrays = dict[str, np.ndarray]
+
+
+class NumpyCodec(Protocol):
+    """What is measured: three functions, NumPy in and out. ``flip`` may be missing."""
+
+    def encode(self, xy: np.ndarray, size_wh: tuple[int, int]) -> Arrays:
+        """Turn points ``(N, K, 2)``, network-input pixels, into what a perfectly trained network would give."""
+        ...
+
+    def decode(self, output: Arrays) -> tuple[np.ndarray, np.ndarray]:
+        """Return points ``(N, K, 2)``, network-input pixels, and scores ``(N, K)``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class OurCodec:
+    """One of our codecs as ``NumpyCodec``."""
+
+    codec: Codec
+
+    def encode(self, xy: np.ndarray, size_wh: tuple[int, int]) -> Arrays:
+        """Encode known points; where the codec reads logits, give the logarithm of the target."""
+        points = torch.from_numpy(xy.astype(np.float32))
+        count = len(points)
+        batch = PoseBatch(
+            torch.zeros(1, 3, size_wh[1], size_wh[0]).expand(count, -1, -1, -1), points[:, None],
+            torch.ones(count, 1, points.shape[1]), torch.zeros(count, 1, 4), torch.zeros(count, 2, 3), [""] * count,
+        )  # fmt: skip
+        target = self.codec.encode(batch)
+        return {key: value.numpy() for key, value in as_output(self.codec, target).items()}
+
+    def decode(self, output: Arrays) -> tuple[np.ndarray, np.ndarray]:
+        """Decode."""
+        decoded = self.codec.decode({key: torch.from_numpy(value) for key, value in output.items()})
+        return decoded.xy[:, 0].numpy(), decoded.score[:, 0].numpy()
+
+    def flip(self, output: Arrays) -> Arrays:
+        """Turn the output for a mirrored image into one for the image itself; no keypoint has a partner."""
+        count = next(iter(output.values())).shape[1]
+        alone = Skeleton("alone", tuple(f"point_{k}" for k in range(count)))
+        flipped = self.codec.flip({key: torch.from_numpy(value) for key, value in output.items()}, alone)
+        return {key: value.numpy() for key, value in flipped.items()}
+
+
+def as_output(codec: Codec, target: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return what a perfectly trained network would give for a codec's targets, without what only losses read."""
+    output = {key: value for key, value in target.items() if key not in ("weight", "xy")}
+    logits = getattr(codec, "activation", None) == "softmax"
+    return {
+        key: value.clamp_min(1e-6).log() if key in ("x", "y") or (logits and key == "heatmap") else value
+        for key, value in output.items()
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """Distances between points given and points read, network-input pixels, and the range of the scores."""
+
+    condition: str
+    median_px: float
+    p95_px: float
+    max_px: float
+    score_low: float
+    score_high: float
+
+
+CONDITIONS = ("inside", "border", "noise", "float16", "flip")
+
+
+def measure(
+    subject: NumpyCodec, size_wh: tuple[int, int] = (192, 256), *, people: int = 64, seed: int = 0
+) -> list[Measure]:
+    """Measure the round trip from points to output and back.
+
+    Args:
+        subject: The codec.
+        size_wh: Of the network's input, pixels.
+        people: Times 16 keypoints are tried under each condition.
+        seed: Of the places and the noise.
+
+    Returns:
+        One for each condition: sub-pixel places at least 32 pixels from the border ("inside"); less than 28 pixels from
+        it ("border"); inside, with normal noise on the output of 2 % of its range about the keypoint, in logits 0.1
+        ("noise"); inside, in half precision ("float16"); and inside, read from the mirrored image's output
+        turned back ("flip"; left out where the codec has none).
+
+    Raises:
+        ValueError: What is decoded has another shape than what was encoded.
+    """
+    rng = np.random.default_rng(seed)
+    width, height = size_wh
+    inside = rng.uniform(32, np.array([width - 33, height - 33]), (people, 16, 2))
+    border = rng.uniform(0, np.array([width - 1, height - 1]), (people, 16, 2))
+    axis = rng.integers(0, 2, (people, 16))
+    depth = rng.uniform(0, 28, (people, 16))
+    far = np.where(rng.random((people, 16)) < 0.5, depth, np.array(size_wh)[axis] - 1 - depth)
+    np.put_along_axis(border, axis[..., None], far[..., None], -1)
+
+    def noisy(output: Arrays) -> Arrays:
+        return {key: value + rng.normal(0, _noise(value), value.shape) for key, value in output.items()}
+
+    def mirrored(_: Arrays) -> Arrays:
+        points = inside.copy()
+        points[..., 0] = width - 1 - points[..., 0]
+        return subject.flip(subject.encode(points, size_wh))  # type: ignore[attr-defined]
+
+    changes: dict[str, tuple[np.ndarray, Callable[[Arrays], Arrays]]] = {
+        "inside": (inside, lambda output: output),
+        "border": (border, lambda output: output),
+        "noise": (inside, lambda output: {k: v.astype(np.float32) for k, v in noisy(output).items()}),
+        "float16": (inside, lambda output: {k: v.astype(np.float16) for k, v in output.items()}),
+        "flip": (inside, mirrored),
+    }
+    if not hasattr(subject, "flip"):
+        del changes["flip"]
+    measures: list[Measure] = []
+    for condition, (points, change) in changes.items():
+        xy, score = subject.decode(change(subject.encode(points, size_wh)))
+        if xy.shape != points.shape or score.shape != points.shape[:2]:
+            raise ValueError(
+                f"decode must give points {points.shape} and scores {points.shape[:2]}, got {xy.shape} and "
+                f"{score.shape}. "
+                "Expected network-input pixels, one person an entry."
+            )
+        error = np.linalg.norm(xy - points, axis=-1)
+        median, p95, largest = np.percentile(error, [50, 95, 100]).tolist()
+        measures.append(Measure(condition, median, p95, largest, float(score.min()), float(score.max())))
+    return measures
+
+
+def _noise(value: np.ndarray) -> float:
+    """Return 2 % of what an output spans about a keypoint; logits go down to -13, of which 0.1 is noise enough."""
+    if value.min() < -10 and value.max() <= 1:
+        return 0.1
+    return 0.02 * min(float(value.max()), 1.0)

@@ -1,0 +1,101 @@
+"""SimCC: a keypoint is two classifications, one over the columns and one over the rows of a finer image.
+
+Li et al., "SimCC: a Simple Coordinate Classification Perspective for Human Pose Estimation", ECCV 2022,
+https://arxiv.org/abs/2107.03332, section 3. How this differs: a score is a share of belief, in [0, 1], instead of the
+largest logit; and the flip puts bins where the mirrored pixels are, which moves them by ``split - 1`` bins, where
+public code reverses the vectors alone and is off by half a pixel at a split of 2.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from poseglass.core.batch import Decoded, PoseBatch, Prediction
+from poseglass.core.skeleton import Skeleton
+
+
+@dataclass(frozen=True, slots=True)
+class SimccCodec:
+    """Logits over ``W * split`` bins of x and ``H * split`` bins of y.
+
+    Args:
+        split: Bins per input pixel; bin ``b`` stands at input pixel ``b / split``.
+        sigma: Of the Gaussian that smooths the labels, bins.
+        score: How the beliefs in x and in y make one score. "min": the lesser, as mmpose does with its logits. "mean":
+            their mean, as others do; one blurred axis then shows less.
+
+    Raises:
+        ValueError: A number or word out of range.
+    """
+
+    split: int = 2
+    sigma: float = 6.0
+    score: Literal["min", "mean"] = "min"
+
+    def __post_init__(self) -> None:
+        if self.split < 1 or not self.sigma > 0:
+            raise ValueError(f"SimccCodec needs split >= 1 and sigma > 0, got split={self.split}, sigma={self.sigma}.")
+        if self.score not in ("min", "mean"):
+            raise ValueError(f"SimccCodec.score must be 'min' or 'mean', got {self.score!r}.")
+
+    def encode(self, batch: PoseBatch) -> Prediction:
+        """Return smoothed labels on the batch's device, also of keypoints up to three sigma outside.
+
+        Returns:
+            ``"x"`` ``(B, K, W * split)`` and ``"y"`` ``(B, K, H * split)``, densities about the nearest bin that sum to
+            1 inside; ``"weight"`` ``(B, K)``. Unknown keypoints have empty labels.
+        """
+        bins = torch.tensor([batch.images.shape[-1] * self.split, batch.images.shape[-2] * self.split])
+        at, weight = (batch.xy[:, 0].float() * self.split).round(), batch.weight[:, 0]
+        reach = 3 * self.sigma
+        inside = ((at >= -reach) & (at <= bins.to(at.device) - 1 + reach)).all(-1)
+        weight = weight * inside
+        at = torch.where((weight > 0)[..., None], at, -1e6)
+        x, y = (
+            torch.exp((torch.arange(n, device=at.device) - at[..., axis, None]).square() * (-0.5 / self.sigma**2))
+            for axis, n in enumerate(bins.tolist())
+        )
+        height = 1 / (self.sigma * math.sqrt(2 * math.pi))
+        return {"x": x * height, "y": y * height, "weight": weight}
+
+    def decode(self, prediction: Prediction) -> Decoded:
+        """Read ``"x"`` ``(B, K, W * split)`` and ``"y"`` ``(B, K, H * split)``, logits.
+
+        Returns:
+            Points in network-input pixels ``(B, 1, K, 2)``; scores, the softmax's share within two sigma of the peaks.
+        """
+        (x, in_x), (y, in_y) = (peak_and_belief(prediction[axis], 2 * self.sigma) for axis in ("x", "y"))
+        score = torch.minimum(in_x, in_y) if self.score == "min" else (in_x + in_y) / 2
+        return Decoded((torch.stack([x, y], -1) / self.split)[:, None], score[:, None])
+
+    def flip(self, prediction: Prediction, skeleton: Skeleton) -> Prediction:
+        """Turn the prediction for a mirrored image into one for the image itself.
+
+        The last ``split - 1`` bins of x lie beyond the mirrored image's first pixel; they repeat the one before.
+        """
+        order = torch.as_tensor(skeleton.flip, device=prediction["x"].device)
+        x = prediction["x"].flip(-1).index_select(1, order)
+        beyond = self.split - 1
+        if beyond:
+            x = torch.cat([x[..., beyond:], x[..., -1:].expand(*x.shape[:-1], beyond)], -1)
+        return {"x": x, "y": prediction["y"].index_select(1, order)}
+
+
+def peak_and_belief(logits: Tensor, reach: float) -> tuple[Tensor, Tensor]:
+    """Return the (first) bin of the largest logit, and the share of the softmax within ``reach`` bins of it.
+
+    Args:
+        logits: ``(B, K, n)``.
+        reach: Bins to each side, rounded up.
+
+    Returns:
+        ``(B, K)`` float32 each. Where a logit is NaN or infinite the share is 0.
+    """
+    logits = logits.float()
+    at = logits.argmax(-1)
+    near = (torch.arange(logits.shape[-1], device=logits.device) - at[..., None]).abs() <= math.ceil(reach)
+    share = (torch.softmax(logits, -1) * near).sum(-1)
+    return at.float(), share.nan_to_num(0.0).clamp(0.0, 1.0)

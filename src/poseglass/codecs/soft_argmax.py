@@ -1,0 +1,95 @@
+"""Integral regression: a keypoint is the mean place under the softmax of its map.
+
+Sun et al., "Integral Human Pose Regression", ECCV 2018, https://arxiv.org/abs/1711.08229, section 2. How this differs:
+at reading, the mean may be taken over a window about the peak, which keeps the pull of far pixels (towards the middle
+of the map) out of it.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from poseglass.codecs.heatmap import (
+    Alignment,
+    argmax_2d,
+    check_heatmap_fields,
+    encode_heatmaps,
+    flip_heatmaps,
+    peak_score,
+    probabilities,
+    softmax_scale,
+    to_heatmap,
+    to_input,
+    window,
+)
+from poseglass.core.batch import Decoded, PoseBatch, Prediction
+from poseglass.core.skeleton import Skeleton
+
+
+@dataclass(frozen=True, slots=True)
+class SoftArgmaxCodec:
+    """Maps of logits, read by the expectation of their softmax.
+
+    Args:
+        stride: Input pixels per heatmap pixel.
+        sigma: Of the Gaussian that a regulariser pulls the softmax to, heatmap pixels; the score looks within two.
+        alignment: As in ``HeatmapCodec``.
+        reach: Half side of the window about the peak that the mean is taken over, heatmap pixels; 0 is the whole map,
+            as in the paper.
+
+    Raises:
+        ValueError: A number or word out of range.
+    """
+
+    stride: int = 4
+    sigma: float = 2.0
+    alignment: Alignment = "center"
+    reach: int = 0
+    activation: ClassVar[str] = "softmax"
+
+    def __post_init__(self) -> None:
+        check_heatmap_fields(self.stride, self.sigma, self.alignment, "softmax", "ignore")
+        if self.reach < 0:
+            raise ValueError(f"SoftArgmaxCodec.reach must be 0 (the whole map) or more pixels, got {self.reach}.")
+
+    def encode(self, batch: PoseBatch) -> Prediction:
+        """Return what a softmax is trained towards.
+
+        Returns:
+            ``"xy"`` ``(B, K, 2)``, heatmap pixels, for the integral loss; ``"heatmap"`` ``(B, K, h, w)``, Gaussians as
+            ``HeatmapCodec`` draws them, for a loss on the map; ``"weight"`` ``(B, K)``. Without weight all are 0.
+        """
+        drawn = encode_heatmaps(
+            batch, stride=self.stride, sigma=self.sigma, alignment=self.alignment, unlabelled="ignore"
+        )
+        xy = to_heatmap(batch.xy[:, 0], self.stride, self.alignment).float()
+        return drawn | {"xy": torch.where((drawn["weight"] > 0)[..., None], xy, 0.0)}
+
+    def decode(self, prediction: Prediction) -> Decoded:
+        """Read ``"heatmap"`` ``(B, K, h, w)``: points in network-input pixels ``(B, 1, K, 2)``.
+
+        Scores are the belief within two sigma of the map's peak, in [0, 1].
+        """
+        maps = prediction["heatmap"].float().contiguous()
+        height, width = maps.shape[-2:]
+        peak_xy, peak = argmax_2d(maps)
+        scale = softmax_scale(maps, peak, "softmax")
+        score = peak_score(maps, peak_xy, peak, self.sigma, scale)
+        if self.reach:
+            belief = probabilities(window(maps, peak_xy, self.reach, outside=-math.inf), scale)
+            first, (rows, columns) = peak_xy - self.reach, belief.shape[-2:]
+        else:
+            belief = probabilities(maps, scale)
+            first, (rows, columns) = torch.zeros_like(peak_xy), (height, width)
+        total = belief.sum((-1, -2))
+        x = (belief.sum(-2) * torch.arange(columns, device=maps.device)).sum(-1) / total
+        y = (belief.sum(-1) * torch.arange(rows, device=maps.device)).sum(-1) / total
+        xy = torch.stack([x, y], -1) + first
+        xy = torch.where(xy.isfinite(), xy, peak_xy)  # a map with a NaN or an infinity has no mean
+        return Decoded(to_input(xy, self.stride, self.alignment)[:, None], score[:, None])
+
+    def flip(self, prediction: Prediction, skeleton: Skeleton) -> Prediction:
+        """Turn the prediction for a mirrored image into one for the image itself."""
+        return {"heatmap": flip_heatmaps(prediction["heatmap"], skeleton, self.alignment)}

@@ -1,0 +1,103 @@
+"""Disc and offsets: one map says roughly where a keypoint is, two more how far from each pixel, exactly.
+
+Papandreou et al., "Towards Accurate Multi-person Pose Estimation in the Wild", CVPR 2017,
+https://arxiv.org/abs/1701.01779, section 3.2; on UDP's grid by Huang et al. 2020 (arXiv 1911.07524), section 4.
+How this differs: offsets are read at one pixel and not gathered by votes; and points go back to input pixels by the
+inverse of the map that drew them (see ``codecs/udp.py``).
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from poseglass.codecs.heatmap import argmax_2d, flip_heatmaps
+from poseglass.codecs.udp import to_heatmap_udp, to_input_udp
+from poseglass.core.batch import Decoded, PoseBatch, Prediction
+from poseglass.core.skeleton import Skeleton
+
+
+@dataclass(frozen=True, slots=True)
+class UdpCombinedCodec:
+    """A disc about each keypoint and offset maps to it, on UDP's grid.
+
+    Args:
+        stride: Input pixels per heatmap pixel in number; in distance they are ``(W - 1) / (w - 1)``.
+        radius_factor: Radius of the disc, as a share of the map's height.
+        blur_kernel: Odd side of the kernel that smooths the disc's map before its peak is looked for, heatmap pixels;
+            OpenCV's Gaussian for that side. It is as wide as the disc, whose own pixels are all alike.
+
+    Raises:
+        ValueError: A number out of range.
+    """
+
+    stride: int = 4
+    radius_factor: float = 0.0546875
+    blur_kernel: int = 23
+    activation: ClassVar[str] = "none"
+
+    def __post_init__(self) -> None:
+        if self.stride < 1 or not self.radius_factor > 0:
+            raise ValueError(
+                "UdpCombinedCodec needs stride >= 1 and radius_factor > 0, "
+                f"got stride={self.stride}, radius_factor={self.radius_factor}."
+            )
+        if self.blur_kernel < 1 or self.blur_kernel % 2 == 0:
+            raise ValueError(f"UdpCombinedCodec.blur_kernel must be odd and at least 1, got {self.blur_kernel}.")
+
+    def encode(self, batch: PoseBatch) -> Prediction:
+        """Draw the targets on the batch's device, also of keypoints outside whose disc reaches into the map or not.
+
+        Returns:
+            ``"heatmap"`` ``(B, K, h, w)``, 1 in the disc; ``"offset"`` ``(B, K, 2, h, w)``, from each pixel to the
+            keypoint along x and y in radii, so at most 1 in the disc; and ``"weight"`` ``(B, K)``. Unknown keypoints
+            have empty maps.
+        """
+        size_wh = (batch.images.shape[-1] // self.stride, batch.images.shape[-2] // self.stride)
+        xy, weight = to_heatmap_udp(batch.xy[:, 0], self.stride, size_wh).float(), batch.weight[:, 0]
+        known = (weight > 0)[..., None, None]
+        radius = self.radius_factor * size_wh[1]
+        across = (xy[..., 0, None] - torch.arange(size_wh[0], device=xy.device)) / radius
+        down = (xy[..., 1, None] - torch.arange(size_wh[1], device=xy.device)) / radius
+        across, down = torch.broadcast_tensors(across[..., None, :], down[..., :, None])
+        disc = (across.square() + down.square() <= 1) & known
+        offset = torch.where(known[..., None, :, :], torch.stack([across, down], 2), 0.0)
+        return {"heatmap": disc.float(), "offset": offset, "weight": weight}
+
+    def decode(self, prediction: Prediction) -> Decoded:
+        """Read ``"heatmap"`` ``(B, K, h, w)`` and ``"offset"`` ``(B, K, 2, h, w)``.
+
+        Returns:
+            Points in network-input pixels ``(B, 1, K, 2)``; scores are the smoothed map's peak, cut to [0, 1]. A whole
+            disc's is about 0.75 at 64 pixels of height.
+        """
+        maps = smoothed(prediction["heatmap"].float(), self.blur_kernel)
+        height, width = maps.shape[-2:]
+        xy, peak = argmax_2d(maps)
+        index = (xy[..., 1] * width + xy[..., 0]).long()[..., None, None].expand(-1, -1, 2, 1)
+        offset = prediction["offset"].float().flatten(3).gather(-1, index).squeeze(-1)
+        # what was trained is at most one radius; noise is not let further
+        xy = xy + offset.nan_to_num(0.0).clamp(-1.5, 1.5) * (self.radius_factor * height)
+        score = peak.nan_to_num(0.0).clamp(0.0, 1.0)
+        return Decoded(to_input_udp(xy, self.stride, (width, height))[:, None], score[:, None])
+
+    def flip(self, prediction: Prediction, skeleton: Skeleton) -> Prediction:
+        """Turn the prediction for a mirrored image into one for the image itself; offsets along x change sign."""
+        offset = flip_heatmaps(prediction["offset"], skeleton, "center")
+        sign = torch.tensor([-1.0, 1.0], device=offset.device, dtype=offset.dtype)[:, None, None]
+        return {"heatmap": flip_heatmaps(prediction["heatmap"], skeleton, "center"), "offset": offset * sign}
+
+
+def smoothed(maps: Tensor, blur_kernel: int) -> Tensor:
+    """Return maps ``(B, K, h, w)`` under OpenCV's Gaussian kernel of that side; maps go on mirrored at their border."""
+    if blur_kernel == 1:
+        return maps.contiguous()
+    # a blurred identity holds, per line, what each pixel weighs: two products instead of a padded convolution
+    down, across = (
+        torch.from_numpy(cv2.GaussianBlur(np.eye(n, dtype=np.float32), (1, blur_kernel), 0)).to(maps.device)
+        for n in maps.shape[-2:]
+    )
+    return (down @ maps @ across.mT).contiguous()

@@ -1,0 +1,26 @@
+"""One convolution from features to disc maps and offset maps."""
+
+from torch import Tensor, nn
+
+from poseglass.core.batch import Prediction
+
+
+class OffsetHead(nn.Module):
+    """A 1x1 convolution with bias to three maps per keypoint, no activation.
+
+    Args:
+        in_channels: Of the features.
+        num_keypoints: K.
+
+    Source:
+        Papandreou et al. 2017, section 3.2; Huang et al. 2020, section 4.
+    """
+
+    def __init__(self, in_channels: int, num_keypoints: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, 3 * num_keypoints, 1)
+
+    def forward(self, features: Tensor) -> Prediction:
+        """Map ``(B, in_channels, h, w)`` to ``"heatmap"`` ``(B, K, h, w)`` and ``"offset"`` ``(B, K, 2, h, w)``."""
+        maps = self.conv(features).unflatten(1, (-1, 3))
+        return {"heatmap": maps[:, :, 0], "offset": maps[:, :, 1:]}

@@ -1,0 +1,53 @@
+"""``poseglass codecs``, and the page that shows what it prints."""
+
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from poseglass.cli.codecs import codecs, other
+
+PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "codecs.md"
+
+
+def test_the_page_shows_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    codecs()
+    printed = capsys.readouterr().out.strip().splitlines()
+    shown = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+    assert shown[: len(printed)][:2] == printed[:2]
+    for ours, theirs in zip(shown, printed, strict=False):
+        assert ours.split("|")[1] == theirs.split("|")[1]
+        for a, b in zip(_figures(ours), _figures(theirs), strict=True):
+            assert a == pytest.approx(b, abs=0.02)
+
+
+def _figures(line: str) -> list[float]:
+    words = line.replace("/", " ").replace("|", " ").split()
+    return [float(word) for word in words if word.replace(".", "").isdigit()]
+
+
+class Rounded:
+    """A codec of another library: whole pixels, no flip."""
+
+    def encode(self, xy, size_wh):
+        return {"xy": np.round(xy)}
+
+    def decode(self, output):
+        return output["xy"], np.full(output["xy"].shape[:2], 0.5)
+
+
+def test_another_librarys_codec_is_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = types.ModuleType("elsewhere")
+    module.Rounded, module.nothing = Rounded, object()  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "elsewhere", module)
+    codecs("elsewhere:Rounded")
+    row = capsys.readouterr().out.strip().splitlines()[-1]
+    # the middle distance from a uniform point to the centre of its unit square is 0.399, the largest 0.707
+    assert row.startswith("| elsewhere:Rounded | 0.40 / 0.60 / 0.70 |")
+    assert row.endswith("| - | 0.50 to 0.50 |")
+    with pytest.raises(ValueError, match=r"elsewhere:nothing has no encode and no decode\. Expected encode"):
+        other("elsewhere:nothing")

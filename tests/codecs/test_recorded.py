@@ -1,0 +1,124 @@
+"""What mmpose 1.3.2 encodes and decodes, against ours; and the numbers that the newer codecs refuse."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from poseglass.codecs import CODECS, Codec, DarkCodec, HeatmapCodec, SimccCodec, UdpCodec, UdpCombinedCodec
+from poseglass.core.batch import PoseBatch
+from poseglass.core.skeleton import Skeleton
+from poseglass.core.table import build
+
+MMPOSE_SCALE = np.array([192 / 191, 256 / 255])
+"""mmpose goes back from UDP's maps by W / (w - 1), though it drew by (W - 1) / (w - 1)."""
+
+
+def recorded(shared: Path, name: str) -> dict[str, np.ndarray]:
+    path = shared / "codecs" / f"{name}.npz"
+    if not path.is_file():
+        pytest.skip(f"needs {path}")
+    with np.load(path) as file:
+        return dict(file)
+
+
+def targets(codec: Codec, data: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    batch = PoseBatch(
+        torch.zeros(6, 3, 256, 192), torch.from_numpy(data["keypoints"][:6, None]),
+        torch.from_numpy(data["visible"][:6, None]), torch.zeros(6, 1, 4), torch.zeros(6, 2, 3), [""] * 6,
+    )  # fmt: skip
+    encoded = {key: value.numpy() for key, value in codec.encode(batch).items()}
+    np.testing.assert_array_equal(encoded["weight"], data["encoded_keypoint_weights"][:, 0])
+    return encoded
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        ("msra_sigma2", HeatmapCodec(sigma=2.0, alignment="corner", placement="rounded")),
+        ("dark_sigma2_blur11", DarkCodec(sigma=2.0, alignment="corner", placement="whole")),
+        ("udp_gaussian_sigma2_blur11", UdpCodec()),
+    ],
+)
+def test_heatmaps_are_mmposes(shared: Path, name: str, codec: Codec) -> None:
+    data = recorded(shared, name)
+    np.testing.assert_allclose(targets(codec, data)["heatmap"], data["encoded_heatmaps"], atol=1e-5, rtol=0)
+
+
+@pytest.mark.shared
+def test_udp_reads_as_mmpose_where_there_is_a_peak(shared: Path) -> None:
+    data = recorded(shared, "udp_gaussian_sigma2_blur11")
+    decoded = UdpCodec().decode({"heatmap": torch.from_numpy(data["network_output"])})
+    difference = np.abs(decoded.xy[:, 0].numpy() * MMPOSE_SCALE - data["decoded_keypoints"]).max(-1)
+    peaks = data["decoded_scores"] > 0.2
+    assert peaks.sum() > 300
+    assert difference[peaks].max() < 0.05
+    np.testing.assert_allclose(decoded.score[:, 0].numpy(), data["decoded_scores"].clip(0, 1), atol=1e-4)
+
+
+@pytest.mark.shared
+def test_disc_and_offsets_are_mmposes(shared: Path) -> None:
+    data = recorded(shared, "udp_combined_radius")
+    codec, maps = UdpCombinedCodec(), data["encoded_heatmaps"].reshape(6, 17, 3, 64, 48)
+    encoded = targets(codec, data)
+    np.testing.assert_array_equal(encoded["heatmap"], maps[:, :, 0])
+    np.testing.assert_allclose(encoded["offset"], maps[:, :, 1:], atol=1e-5, rtol=0)
+    output = torch.from_numpy(data["network_output"]).view(24, 17, 3, 64, 48)
+    decoded = codec.decode({"heatmap": output[:, :, 0], "offset": output[:, :, 1:]})
+    np.testing.assert_allclose(decoded.xy[:, 0].numpy() * MMPOSE_SCALE, data["decoded_keypoints"], atol=0.05, rtol=0)
+    np.testing.assert_allclose(decoded.score[:, 0].numpy(), data["decoded_scores"], atol=1e-4)
+
+
+@pytest.mark.shared
+def test_simcc_is_mmposes_but_for_the_score(shared: Path) -> None:
+    data = recorded(shared, "simcc_sigma6_split2")
+    codec = SimccCodec()
+    encoded = targets(codec, data)
+    for axis in ("x", "y"):
+        np.testing.assert_allclose(encoded[axis], data[f"encoded_keypoint_{axis}_labels"][:, 0], atol=1e-5, rtol=0)
+    output = {axis: torch.from_numpy(data[f"network_output_{axis}"]) for axis in ("x", "y")}
+    decoded = codec.decode(output)
+    np.testing.assert_allclose(decoded.xy[:, 0].numpy(), data["decoded_keypoints"], atol=0.01)
+    # mmpose's score is the lesser of the two largest values as they are; ours is a share of the softmax's belief
+    raw = torch.minimum(output["x"].amax(-1), output["y"].amax(-1))
+    np.testing.assert_allclose(raw.float().numpy(), data["decoded_scores"], atol=1e-4)
+    assert decoded.score.max() < 0.1  # what was recorded is not logits: as such it is next to nothing
+
+
+def test_a_score_of_simcc_is_the_lesser_or_the_mean_of_two_beliefs() -> None:
+    x, y = torch.full((1, 1, 200), -20.0), torch.zeros(1, 1, 100)
+    x[..., 50] = y[..., 30] = 20.0
+    y[..., 90] = 20.0  # half of the belief is far away
+    for score, expected in (("min", 0.5), ("mean", 0.75)):
+        decoded = SimccCodec(score=score).decode({"x": x, "y": y})
+        assert decoded.xy[0, 0, 0].tolist() == [25.0, 15.0]
+        assert decoded.score.item() == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("split", [1, 2, 3])
+def test_simccs_flip_puts_every_bin_on_its_mirror_image(split: int) -> None:
+    x = torch.zeros(1, 1, 8 * split)
+    x[..., 2 * split] = 1.0  # input pixel 2 of 8, mirrored pixel 5
+    flipped = SimccCodec(split=split).flip({"x": x, "y": x}, Skeleton("one", ("nose",)))
+    assert flipped["x"].argmax().item() == 5 * split
+    assert torch.equal(flipped["y"], x)
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers", "message"),
+    [
+        ("udp", {"blur_kernel": 4}, "UdpCodec.blur_kernel must be odd and at least 1, got 4"),
+        ("udp", {"sigma": 0.0}, "stride >= 1 and sigma > 0"),
+        ("udp_combined", {"radius_factor": 0.0}, "needs stride >= 1 and radius_factor > 0, got .* radius_factor=0"),
+        ("udp_combined", {"blur_kernel": 4}, "UdpCombinedCodec.blur_kernel must be odd and at least 1, got 4"),
+        ("soft_argmax", {"reach": -1}, r"reach must be 0 \(the whole map\) or more pixels, got -1"),
+        ("simcc", {"split": 0}, "needs split >= 1 and sigma > 0, got split=0"),
+        ("simcc", {"score": "max"}, "score must be 'min' or 'mean', got 'max'"),
+    ],
+)
+def test_numbers_that_make_no_codec(name: str, numbers: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build(CODECS, name, **numbers)

@@ -1,0 +1,78 @@
+"""A head gives what its codec encodes, in every shape, and a composed network trains with it."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from poseglass.codecs import CODECS
+from poseglass.core.batch import PoseBatch
+from poseglass.core.table import build
+from poseglass.engine.checks import loss_terms
+from poseglass.engine.train import supervised
+from poseglass.heads import HEADS, SimccHead
+
+SIZE_WH = (64, 96)
+
+USED_BY: dict[str, tuple[dict[str, Any], list[tuple[str, str]]]] = {
+    "heatmap": (
+        {},
+        [("heatmap", "mse"), ("dark", "mse"), ("udp", "mse"), ("soft_argmax", "integral_l1 + jensen_shannon")],
+    ),
+    "offset": ({}, [("udp_combined", "mse + offset")]),
+    "simcc": ({"size_wh": SIZE_WH, "stride": 4, "split": 2}, [("simcc", "softmax_cross_entropy")]),
+}
+"""Head -> its arguments, and the codecs that read it, each with a loss."""
+
+
+class Alone(torch.nn.Module):
+    """A head on a strided convolution."""
+
+    def __init__(self, name: str, numbers: dict[str, Any]) -> None:
+        super().__init__()
+        self.body = torch.nn.Conv2d(3, 8, 4, stride=4)
+        self.head = build(HEADS, name, 8, 5, **numbers)
+
+    def forward(self, images: torch.Tensor) -> list[dict[str, torch.Tensor]]:
+        return [self.head(self.body(images))]
+
+
+def batch() -> PoseBatch:
+    generator = torch.Generator().manual_seed(0)
+    xy = torch.rand(2, 1, 5, 2, generator=generator) * 60
+    images = torch.randn(2, 3, SIZE_WH[1], SIZE_WH[0], generator=generator)
+    return PoseBatch(images, xy, torch.ones(2, 1, 5), torch.zeros(2, 1, 4), torch.zeros(2, 2, 3), [""] * 2)
+
+
+def test_every_head_and_every_codec_stands_here() -> None:
+    assert set(USED_BY) == set(HEADS)
+    assert {codec for _, pairs in USED_BY.values() for codec, _ in pairs} == set(CODECS)
+
+
+@pytest.mark.parametrize(
+    ("head", "codec", "loss"), [(head, *pair) for head, (_, pairs) in USED_BY.items() for pair in pairs]
+)
+def test_a_head_learns_what_its_codec_encodes(head: str, codec: str, loss: str) -> None:
+    torch.manual_seed(0)
+    network, reader, people = Alone(head, USED_BY[head][0]), build(CODECS, codec), batch()
+    step = supervised(reader, loss_terms(loss, reader, SIZE_WH))
+    optimizer = torch.optim.Adam(network.parameters(), 0.02)
+    totals = []
+    for _ in range(25):
+        terms = step(network, people)
+        total = torch.stack(list(terms.values())).sum()
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        totals.append(total.item())
+    assert totals[-1] < 0.9 * totals[0]
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+    assert reader.decode(network(people.images)[-1]).xy.shape == (2, 1, 5, 2)
+
+
+def test_the_simcc_head_names_the_size_that_it_was_built_for() -> None:
+    head = SimccHead(8, 5, size_wh=(64, 96))
+    with pytest.raises(ValueError, match=r"built for an input of 64 x 96 .* got features of 24 x 16"):
+        head(torch.zeros(1, 8, 16, 24))
+    with pytest.raises(ValueError, match="size_wh must divide by stride=4, got 63 x 96"):
+        SimccHead(8, 5, size_wh=(63, 96))
