@@ -12,6 +12,7 @@ over all people of the validation set; intervals are 95 % of 2,000 resamples of 
 import argparse
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -29,12 +30,52 @@ RECIPE = Path(__file__).parents[1] / "src/poseglass/recipes/lspet/family.toml"
 BASE_STEPS = 235  # of an epoch over all people, 32 at once
 LIMIT = 0.2
 
+RESNET = '{ name = "resnet18", width = 36 }'
+BASELINE = '{ name = "simple_baseline_light" }'
+
+
+def _network(text: str, *more: str) -> list[str]:
+    return [f"network={text}", *more]
+
+
+def _neck(text: str) -> list[str]:
+    return _network(f'{{ name = "composed", backbone = {RESNET}, neck = {text} }}')
+
+
+def _codec(text: str, loss: str = "softmax_cross_entropy", head: str = '{ name = "heatmap" }') -> list[str]:
+    return [f"network={BASELINE}", f"network.head={head}", f"codec={text}", f"loss={loss}"]
+
+
 VARIANTS: dict[str, dict[str, list[str]]] = {
     "families": {
-        "hg2_light": [],
+        "stacked hourglass": _network('{ name = "hg2_light", width = 104 }'),
+        "HRNet": _network('{ name = "hrnet_w16_light" }'),
+        "SimpleBaseline": _network(BASELINE),
+        "CPN": _network('{ name = "cpn_light" }'),
+        "MobileNetV3-Large": _network('{ name = "mobile_pose_large" }'),
+        "FPN on ResNet-18": _network(
+            '{ name = "composed", backbone = { name = "resnet18", width = 40 }, '
+            'neck = { name = "fpn", width = 96, norm = true } }'
+        ),
+        "U-Net": _network('{ name = "unet_light" }'),
+        "dilated ResNet": _network('{ name = "dilated_light" }', "codec.stride=8"),
+        "Hourglass-52": _network('{ name = "hourglass_52_light" }'),
+        "CPM": _network('{ name = "cpm_light" }'),
+        "MobileNetV3-Small": _network('{ name = "mobile_pose_small" }'),
+    },
+    "necks": {
+        "upsampled": _neck('{ name = "upsample", width = 96, norm = true }'),
+        "added (FPN)": _neck('{ name = "fpn", width = 96, norm = true }'),
+        "concatenated (U-Net)": _neck('{ name = "unet", width = 48 }'),
+        "deconvolved": _neck('{ name = "deconv", width = 104 }'),
     },
     "codecs": {
-        "dark": [],
+        "heatmap": _codec('{ name = "heatmap", sigma = 1.0, activation = "softmax" }'),
+        "dark": _codec('{ name = "dark", sigma = 1.0, activation = "softmax", blur_kernel = 3 }'),
+        "udp": _codec('{ name = "udp", sigma = 1.0, activation = "softmax", blur_kernel = 3 }'),
+        "udp_combined": _codec('{ name = "udp_combined" }', "mse + offset", '{ name = "offset" }'),
+        "soft_argmax": _codec('{ name = "soft_argmax" }', "integral_l1 + jensen_shannon"),
+        "simcc": _codec('{ name = "simcc" }', head='{ name = "simcc", size_wh = [128, 128] }'),
     },
 }
 """What is compared, by name: overrides of the recipe."""
@@ -91,7 +132,7 @@ def train_all(what: str, jobs: list[tuple[str, int]], minutes: float, cores: lis
 
 def result_file(runs: Path, what: str, name: str, seed: int) -> Path:
     """Return where a training leaves its figures."""
-    return runs / what / f"{name}-{seed}.json"
+    return runs / what / f"{re.sub(r'[^A-Za-z0-9]+', '_', name)}-{seed}.json"
 
 
 def train_one(what: str, name: str, seed: int, minutes: float, runs: Path) -> None:
@@ -157,10 +198,10 @@ def summarise(what: str, runs: Path) -> None:
     """Write one row for each name that has results, best first, and the picture of accuracy against latency."""
     results: dict[str, list[dict[str, Any]]] = {}
     for name in VARIANTS[what]:
-        files = sorted((runs / what).glob(f"{name}-*.json"))
-        found = [json.loads(file.read_text()) for file in files]
+        files = sorted((runs / what).glob("*.json"))
+        found = [one for one in map(_read, files) if one["name"] == name]
         if found:
-            results[name] = [one for one in found if one["name"] == name]
+            results[name] = found
     if not results:
         print(f"Nothing in {runs / what} yet.")
         return
@@ -188,6 +229,10 @@ def summarise(what: str, runs: Path) -> None:
         print("  ".join(str(value) for value in list(row.values())[:10]))
     write_rows(RESULTS / what / f"{what}-{machine()}.csv", rows)
     picture(what, rows)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    return json.loads(file.read_text())
 
 
 def interval(distances: list[np.ndarray]) -> tuple[float, float]:

@@ -220,7 +220,7 @@ def _shipped_row(name: str, path: Path) -> WeightsListing:
         ships=True,
         file=str(path),
         network=str(card.network.get("name", "")),
-        skeleton=card.skeleton.name,
+        skeleton=card.skeleton.name if card.skeleton else "",
         bytes=path.stat().st_size,
         commercial="unknown",  # a card has terms in words only
         terms=card.license,

@@ -21,6 +21,7 @@ from poseglass.core.batch import PoseBatch
 from poseglass.core.card import WeightCard
 from poseglass.core.sample import Dataset
 from poseglass.core.skeleton import Skeleton
+from poseglass.core.table import lookup
 from poseglass.engine.assemble import (
     choose_device,
     crop_sizes,
