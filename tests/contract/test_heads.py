@@ -26,12 +26,14 @@ USED_BY: dict[str, tuple[dict[str, Any], list[tuple[str, str]]]] = {
 
 
 class Alone(torch.nn.Module):
-    """A head on a strided convolution."""
+    """A head on two convolutions."""
 
     def __init__(self, name: str, numbers: dict[str, Any]) -> None:
         super().__init__()
-        self.body = torch.nn.Conv2d(3, 8, 4, stride=4)
-        self.head = build(HEADS, name, 8, 5, **numbers)
+        self.body = torch.nn.Sequential(
+            torch.nn.Conv2d(3, 32, 4, stride=4), torch.nn.ReLU(), torch.nn.Conv2d(32, 32, 3, padding=1), torch.nn.ReLU()
+        )
+        self.head = build(HEADS, name, 32, 5, **numbers)
 
     def forward(self, images: torch.Tensor) -> list[dict[str, torch.Tensor]]:
         return [self.head(self.body(images))]
@@ -56,9 +58,9 @@ def test_a_head_learns_what_its_codec_encodes(head: str, codec: str, loss: str) 
     torch.manual_seed(0)
     network, reader, people = Alone(head, USED_BY[head][0]), build(CODECS, codec), batch()
     step = supervised(reader, loss_terms(loss, reader, SIZE_WH))
-    optimizer = torch.optim.Adam(network.parameters(), 0.02)
+    optimizer = torch.optim.Adam(network.parameters(), 0.005)
     totals = []
-    for _ in range(25):
+    for _ in range(150):
         terms = step(network, people)
         total = torch.stack(list(terms.values())).sum()
         optimizer.zero_grad()

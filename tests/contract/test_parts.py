@@ -77,8 +77,9 @@ def test_parts_are_asked_for_by_name() -> None:
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_every_head_goes_under_a_network(head: str) -> None:
+def test_every_head_goes_over_a_network(head: str) -> None:
+    needed = {"simcc": {"size_wh": (64, 64), "stride": 4}}.get(head, {})
     with torch.device("meta"):
         backbone, neck = {"name": "resnet18", "width": 8}, {"name": "deconv", "width": 8}
-        network = ComposedNetwork(5, backbone=backbone, neck=neck, head={"name": head}).eval()
+        network = ComposedNetwork(5, backbone=backbone, neck=neck, head={"name": head, **needed}).eval()
         assert set(network(torch.zeros(1, 3, 64, 64))[-1])

@@ -223,7 +223,7 @@ def test_backbones_of_the_papers_go_by_their_names(table: dict[str, Any]) -> Non
         ("hrnet_w48_mpii", "hrnet_w48"),
         ("simplebaseline_r50_coco", "simple_baseline_r50"),
         ("simplebaseline_r152_coco", "simple_baseline_r152"),
-        ("hrnet_mmpose_w32_coco", "hrnet_w32"),
+        ("mmpose_hrnet_w32_coco", "hrnet_w32"),
         ("mmpose_simplebaseline_r50_coco", "simple_baseline_r50"),
     ],
 )

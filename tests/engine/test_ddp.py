@@ -125,8 +125,8 @@ from poseglass.engine.recipe import Recipe
 
 plain = module.supervised
 
-def in_double(codec, loss):
-    step = plain(codec, loss)
+def in_double(*parts):
+    step = plain(*parts)
     def cast(network, batch):
         batch.images = batch.images.double()
         return step(network, batch)

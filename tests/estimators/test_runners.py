@@ -17,6 +17,13 @@ from poseglass.networks import NETWORKS
 
 SMALL: dict[str, dict[str, Any]] = {
     "stacked_hourglass": {"num_stacks": 2, "width": 16, "depth": 2, "num_blocks": 2},
+    "unet": {"width": 8, "depth": 2},
+    "corner_hourglass": {"num_stacks": 2, "widths": (16, 16, 24), "blocks": (2, 1, 2)},
+    "pose_machine": {"num_stages": 3, "width": 16, "first_width": 32, "feature_width": 8},
+    "cpn": {"backbone": {"name": "resnet18", "width": 8}, "width": 8},
+    "hrnet": {"width": 8, "num_modules": (1, 1, 1), "num_blocks": 1, "num_bottlenecks": 1, "stem_width": 8},
+    "simple_baseline": {"depth": 18, "width": 8, "deconv_width": 16},
+    "composed": {"backbone": {"name": "mobilenet_v3_small", "width": 0.5}, "neck": {"name": "fpn", "width": 16}},
 }
 """Arguments that make a small member of a generic family."""
 

@@ -55,6 +55,9 @@ USUAL_SIZE_WH: dict[str, tuple[int, int]] = {
 }
 """Input at which a network is usually trained; 256 x 256 for one that is not listed."""
 
+FAMILIES = ("hrnet", "simple_baseline")
+"""Functions that build any member of a family, as the constructors in ``NETWORKS`` do."""
+
 PARTS: dict[str, dict[str, Any]] = {"backbone": BACKBONES, "neck": NECKS, "head": HEADS}
 
 
@@ -176,7 +179,7 @@ def network_row(
     ]
     own = [row.name for row in weights if row.network.get("name") == name]
     family = maker.__module__.rpartition(".")[2]
-    if isinstance(maker, type):
+    if isinstance(maker, type) or name in FAMILIES:
         return NetworkRow(name, family, options, generic=True, stride=_whole(maker, "stride"), weights=own)
     at_wh = size_wh or USUAL_SIZE_WH.get(name, (256, 256))
     with torch.device("cpu" if measure else "meta"):
@@ -225,7 +228,7 @@ def print_networks(rows: list[NetworkRow], num_keypoints: int, console: Console)
     timed = any(row.latency_ms is not None for row in rows)
     table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("network", overflow="fold")
-    for column in ("parameters", "multiply-adds", "input w x h", "stride", "divisor", *(["ms here"] if timed else [])):
+    for column in ("parameters", "multiply-adds", "input", "stride", "divisor", *(["ms here"] if timed else [])):
         table.add_column(column, justify="right", no_wrap=True)
     families: dict[str, list[NetworkRow]] = {}
     for row in rows:
@@ -249,7 +252,9 @@ def print_networks(rows: list[NetworkRow], num_keypoints: int, console: Console)
     generic = [row for row in rows if row.generic]
     if generic:
         _print_lists({row.name: row.options for row in generic}, ("family", "takes"), console)
-    note = f"At {num_keypoints} keypoints and batch 1; sides of an input must divide by the divisor."
+    note = (
+        f"At {num_keypoints} keypoints and batch 1; input is width x height, and its sides must divide by the divisor."
+    )
     if timed:
         note += f" Measured: float32, PyTorch {torch.__version__}, {torch.get_num_threads()} threads."
     console.print(f"[dim]{note}[/dim]", highlight=False)
