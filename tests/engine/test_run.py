@@ -287,6 +287,7 @@ class Halved(nn.Module):
     def __init__(self, num_keypoints: int, *, backbone: dict | None = None) -> None:
         super().__init__()
         self.backbone = two_layers(**{k: v for k, v in (backbone or {}).items() if k != "name"})
+        self.backbone.eps = (backbone or {}).get("eps", 1e-3)  # type: ignore[assignment]
         self.head = nn.Conv2d(8, num_keypoints, 1)
 
     def forward(self, images: torch.Tensor) -> list[dict[str, torch.Tensor]]:
@@ -304,12 +305,28 @@ def test_a_backbone_to_start_from(data, tmp_path, monkeypatch):
     assert run.note == (f"Started from halved-imagenet ({path}): all of the backbone; what is above it begins anew.")
     for name, value in weights.items():
         assert torch.equal(run.loop.network.state_dict()[f"backbone.{name}"], value), name
-    network = 'network={name="halved", backbone={name="two_layers"}}'
-    with pytest.raises(RecipeError, match=r"with eps = 0\.001, the recipe's has 1e-05\. Set network\.backbone\.eps"):
+    network = 'network={name="halved", backbone={name="two_layers", eps=1e-5}}'
+    with pytest.raises(RecipeError, match=r"with eps = 0\.001, the network's has 1e-05\. Set eps of the network"):
         prepare(tiny(data, network, f"train.start_from={path}"), tmp_path / "other")
     with pytest.raises(CheckpointError, match=r"'halved-imagenet' are a backbone, and \w+ has none"):
         prepare(tiny(data, f"train.start_from={path}"), tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+def test_a_network_may_use_less_of_a_backbone_than_was_trained(data, tmp_path):
+    small = {"width": 4, "num_modules": [1, 1, 1], "num_blocks": 1, "num_bottlenecks": 1, "stem_width": 8}
+    torch.manual_seed(1)
+    weights = build(BACKBONES, "hrnet", **small).state_dict()  # all four resolutions, as for classification
+    card = WeightCard("w4-imagenet", {"name": "hrnet", **small}, {}, None, InputSpec(), part="backbone")
+    path = tmp_path / "backbone.safetensors"
+    save_weights(path, weights, card)
+    numbers = ", ".join(f"{key} = {value}" for key, value in small.items())
+    run = prepare(tiny(data, f'network={{name="hrnet", {numbers}}}', f"train.start_from={path}"), tmp_path / "run")
+    state = run.loop.network.state_dict()
+    used = [name for name in weights if f"backbone.{name}" in state]
+    assert 0 < len(used) < len(weights)
+    assert all(torch.equal(state[f"backbone.{name}"], weights[name]) for name in used)
+    assert f"{len(weights) - len(used)} tensors of theirs have no place in it: stages.2.0.exchange.1" in run.note
 
 
 def test_sizes_change_with_the_epoch(data):

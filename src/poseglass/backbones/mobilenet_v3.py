@@ -136,6 +136,7 @@ class MobileNetV3(nn.Module):
             stated, now = row.out_channels, made
         wide = round_channels(rows[-1].expanded * width)
         self.last = ConvNorm(now, wide, 1, activation="hardswish", eps=eps) if last else None
+        self.order, self.eps = order, eps  # which no shape shows
         self.channels = (*channels, wide if last else now)
         self.strides = tuple(2 ** (i + 1) for i in range(len(self.channels)))
         self.divisor = self.strides[-1]

@@ -253,7 +253,7 @@ def print_networks(rows: list[NetworkRow], num_keypoints: int, console: Console)
     if generic:
         _print_lists({row.name: row.options for row in generic}, ("family", "takes"), console)
     note = (
-        f"At {num_keypoints} keypoints and batch 1; input is width x height, and its sides must divide by the divisor."
+        f"At {num_keypoints} keypoints and batch 1; inputs are width x height, their sides must divide by the divisor."
     )
     if timed:
         note += f" Measured: float32, PyTorch {torch.__version__}, {torch.get_num_threads()} threads."

@@ -2,7 +2,6 @@
 
 import dataclasses
 import errno
-import inspect
 import logging
 import os
 import time
@@ -15,13 +14,11 @@ import torch
 from torch import nn
 
 import poseglass
-from poseglass.backbones import BACKBONES
 from poseglass.codecs import CODECS, Codec
 from poseglass.core.batch import PoseBatch
 from poseglass.core.card import WeightCard
 from poseglass.core.sample import Dataset
 from poseglass.core.skeleton import Skeleton
-from poseglass.core.table import lookup
 from poseglass.engine.assemble import (
     choose_device,
     crop_sizes,
@@ -64,7 +61,7 @@ from poseglass.engine.train import (
 )
 from poseglass.estimators.load import find_weights
 from poseglass.estimators.topdown import TopDownEstimator
-from poseglass.estimators.weights import load_backbone, load_matching, read_weights, save_weights
+from poseglass.estimators.weights import listed, load_backbone, load_matching, read_weights, save_weights
 from poseglass.layers.synchronised_norm import synchronise_norms
 from poseglass.metrics import METRICS
 from poseglass.metrics.metric import Metric
@@ -437,7 +434,7 @@ def prepare(
     started = ""
     if part.start_from is not None and state is None:
         weights, card = read_weights(find_weights(part.start_from))
-        started = _start(network, table, weights, card, crops.skeleton, f"{card.name} ({part.start_from})")
+        started = _start(network, weights, card, crops.skeleton, f"{card.name} ({part.start_from})")
     if processes.world > 1:
         network = synchronise_norms(network, target)
     network = network.to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -463,27 +460,22 @@ def prepare(
     return run
 
 
-def _check_same_backbone(card: WeightCard, table: dict[str, Any]) -> None:
-    """Raise if a recipe asks for another variant of a backbone than its weights are of, which shapes may not show.
+def _check_same_backbone(card: WeightCard, backbone: object) -> None:
+    """Raise if a network has another variant of a backbone than its weights are of, which shapes may not show.
 
     Raises:
-        RecipeError: With the recipe's key and the card's value.
+        RecipeError: With the number and the card's value of it.
     """
-    asked = table.get("backbone")
-    if not isinstance(asked, dict) or asked.get("name") != card.network.get("name"):
-        return
-    known = inspect.signature(lookup(BACKBONES, asked["name"], kind="backbone")).parameters
     for key, value in card.network.items():
-        if key != "name" and key in known and asked.get(key, known[key].default) != value:
+        if getattr(backbone, key, value) != value:
             raise RecipeError(
-                f"train.start_from: weights {card.name!r} are of a backbone with {key} = {value!r}, the recipe's has "
-                f"{asked.get(key, known[key].default)!r}. Set network.backbone.{key}."
+                f"train.start_from: weights {card.name!r} are of a backbone with {key} = {value!r}, the network's has "
+                f"{getattr(backbone, key)!r}. Set {key} of the network, or of its backbone, to {value!r}."
             )
 
 
 def _start(
     network: nn.Module,
-    table: dict[str, Any],
     weights: dict[str, torch.Tensor],
     card: WeightCard,
     skeleton: Skeleton,
@@ -493,12 +485,13 @@ def _start(
 
     Raises:
         CheckpointError: They do not fit.
-        RecipeError: The recipe's backbone is another variant than theirs.
+        RecipeError: The network's backbone is another variant than theirs.
     """
     if card.skeleton is None:
-        _check_same_backbone(card, table)
-        load_backbone(network, weights, source=card.name)
-        return f"Started from {source}: all of the backbone; what is above it begins anew."
+        _check_same_backbone(card, getattr(network, "backbone", None))
+        unused = load_backbone(network, weights, source=card.name)
+        left = f" {len(unused)} tensors of theirs have no place in it: {listed(unused)}." if unused else ""
+        return f"Started from {source}: all of the backbone; what is above it begins anew.{left}"
     begun = load_matching(
         network,
         weights,

@@ -404,13 +404,19 @@ def load_matching(
     return begun
 
 
-def load_backbone(network: nn.Module, state: Mapping[str, Tensor], *, source: str = "weights") -> None:
+def load_backbone(network: nn.Module, state: Mapping[str, Tensor], *, source: str = "weights") -> list[str]:
     """Copy the state of a backbone into the one of a network; what is above it keeps its initial values.
+
+    A network may use less of a backbone than was trained: HRNet for pose has no way to its coarser outputs, a light
+    neck leaves out the last convolution of MobileNetV3.
 
     Args:
         network: Has a ``backbone``.
-        state: Every name and every shape must agree with the backbone's.
+        state: Holds every tensor of that backbone, in its shape.
         source: Name of the weights, for messages.
+
+    Returns:
+        The names in ``state`` that the network's backbone has no place for.
 
     Raises:
         CheckpointError: The network has no backbone, or another one. The network is untouched.
@@ -421,11 +427,15 @@ def load_backbone(network: nn.Module, state: Mapping[str, Tensor], *, source: st
             f"Weights {source!r} are a backbone, and {type(network).__name__} has none to start. Take a network with a "
             'backbone, or compose one: network = {name = "composed", backbone = {name = ...}, neck = {name = ...}}.'
         )
+    own = backbone.state_dict()
+    unused = [name for name in state if name not in own]
+    used = {name: tensor for name, tensor in state.items() if name in own}
     try:
-        check_fit(backbone, state, source=source)
+        check_fit(backbone, used, source=source)
     except CheckpointError as error:
         raise CheckpointError(f"The network's backbone is another one. {error}") from None
-    backbone.load_state_dict(dict(state), strict=True)
+    backbone.load_state_dict(used, strict=True)
+    return unused
 
 
 def _only_the_backbone(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:

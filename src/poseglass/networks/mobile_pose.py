@@ -8,28 +8,33 @@ The 1x1 convolution behind the last block (160 -> 960) is left out: it widens th
 takes, and this neck would narrow it again at once.
 """
 
+from poseglass.backbones.mobilenet_v3 import Order
 from poseglass.networks.compose import ComposedNetwork
 
 
-def mobile_pose_small(num_keypoints: int, *, width: int = 48) -> ComposedNetwork:
+def mobile_pose_small(
+    num_keypoints: int, *, width: int = 48, order: Order = "activate_excite", eps: float = 1e-5
+) -> ComposedNetwork:
     """MobileNetV3-Small, for inputs of 128 px (sides a multiple of 32): 898,808 parameters at 16 keypoints.
 
     27.0 M multiply-adds at 128 x 128, a thirtieth of ``hg2_light``.
     """
     return ComposedNetwork(
         num_keypoints,
-        backbone={"name": "mobilenet_v3_small", "last": False},
+        backbone={"name": "mobilenet_v3_small", "last": False, "order": order, "eps": eps},
         neck={"name": "unet", "width": width, "separable": True},
     )
 
 
-def mobile_pose_large(num_keypoints: int, *, width: int = 96) -> ComposedNetwork:
+def mobile_pose_large(
+    num_keypoints: int, *, width: int = 96, order: Order = "activate_excite", eps: float = 1e-5
+) -> ComposedNetwork:
     """MobileNetV3-Large, for inputs of 128 px (sides a multiple of 32): 2,915,152 parameters at 16 keypoints.
 
     101.8 M multiply-adds at 128 x 128, an eighth of ``hg2_light``.
     """
     return ComposedNetwork(
         num_keypoints,
-        backbone={"name": "mobilenet_v3_large", "last": False},
+        backbone={"name": "mobilenet_v3_large", "last": False, "order": order, "eps": eps},
         neck={"name": "unet", "width": width, "separable": True},
     )
