@@ -4,7 +4,7 @@ import contextlib
 import copy
 import io
 import json
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -30,15 +30,7 @@ from poseglass.engine.protocols import CocoProtocol, MpiiProtocol, pose_score
 from poseglass.estimators.topdown import TopDownEstimator
 from poseglass.networks import StackedHourglass
 
-CROP = [
-    "edges",
-    pytest.param(
-        "msra",
-        marks=pytest.mark.skipif(
-            "crop" not in {f.name for f in fields(InputSpec)}, reason="InputSpec has one crop convention"
-        ),
-    ),
-]
+CROP = ["edges", "msra"]
 """Where the box's centre lands: the middle of the crop's pixel centres, or half a pixel further (public code)."""
 
 
@@ -83,7 +75,7 @@ class Recorder:
 
 def estimator_of(skeleton, size_wh, alignment="corner", crop="edges") -> tuple[TopDownEstimator, Recorder]:
     recorder = Recorder(Sharp(len(skeleton)))
-    spec = InputSpec(size_wh, 1.25) if crop == "edges" else InputSpec(size_wh, 1.25, crop=crop)  # type: ignore[call-arg]
+    spec = InputSpec(size_wh, 1.25, crop=crop)
     codec = HeatmapCodec(stride=4, sigma=2.0, alignment=alignment)
     return TopDownEstimator(recorder.network, codec, skeleton, spec, batch_size=7, runner=recorder), recorder
 
@@ -404,13 +396,16 @@ def test_pose_scores(rescoring, expected):
 def test_convention_in_one_line(tmp_path):
     estimator, _ = estimator_of(COCO17, (96, 128))
     assert CocoProtocol().convention(estimator) == (
-        "protocol coco: boxes from the truth, cut to whole pixels, x1.25; flip test, mirrored maps moved right by a "
-        "pixel; score: box score x mean of joints above 0.2; hard OKS-NMS at 0.9 by enlarged box area; at most 20 "
-        "poses a picture"
+        "protocol coco: boxes from the truth, cut to whole pixels, x1.25, edges crops in RGB; flip test, mirrored maps "
+        "moved right by a pixel; score: box score x mean of joints above 0.2; hard OKS-NMS at 0.9 by enlarged box area; at "
+        "most 20 poses a picture"
     )
     line = CocoProtocol("a/b.json", flip_test=False, nms="none", rescoring="box").convention(estimator)
-    assert "boxes from b.json (score >= 0), as given, x1.25; no flip test; score: box score; no NMS;" in line
-    assert "adjusted once; flip test" in MpiiProtocol().convention(estimator)
+    assert (
+        "boxes from b.json (score >= 0), as given, x1.25, edges crops in RGB; no flip test; score: box score; no NMS;"
+        in line
+    )
+    assert "adjusted once, edges crops in RGB; flip test" in MpiiProtocol().convention(estimator)
     assert "without pelvis, thorax; no rescoring, no NMS" in MpiiProtocol().convention(estimator)
 
 

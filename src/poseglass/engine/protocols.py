@@ -106,7 +106,7 @@ class CocoProtocol:
         )
         return (
             f"protocol coco: {boxes}, {'cut to whole pixels' if cut else 'as given'}, "
-            f"x{_padding(self.padding, estimator):g}; {_flip(self.flip_test, estimator)}; score: "
+            f"x{_padding(self.padding, estimator):g}, {_crop(estimator)}; {_flip(self.flip_test, estimator)}; score: "
             f"{scores[self.rescoring]}; {suppression}; at most {self.max_detections} poses a picture"
         )
 
@@ -309,13 +309,14 @@ class MpiiProtocol:
 
     def convention(self, estimator: TopDownEstimator) -> str:
         """Return in one line what a figure of this protocol with these weights follows."""
+        boxes = f"boxes from centre and scale, adjusted {self.adjustment.replace('none', 'never')}"
         one = "1 added to predictions counted from 0" if self.add_one else "nothing added to predictions"
         without = f"without {listed(self.left_out)}" if self.left_out else "of all joints"
         means = {"together": "joints counted together", "joints": "unweighted mean over joints"}
         return (
-            f"protocol mpii: boxes from centre and scale, adjusted {self.adjustment.replace('none', 'never')}; "
-            f"{_flip(self.flip_test, estimator)}; {one}; error {self.comparator} limit x {self.head_factor:g} x head "
-            f"diagonal; {means[self.mean]} {without}; no rescoring, no NMS"
+            f"protocol mpii: {boxes}, {_crop(estimator)}; {_flip(self.flip_test, estimator)}; {one}; error "
+            f"{self.comparator} limit x {self.head_factor:g} x head diagonal; {means[self.mean]} {without}; no "
+            "rescoring, no NMS"
         )
 
     def evaluate(
@@ -427,6 +428,11 @@ def _with(estimator: TopDownEstimator, flip_test: bool, padding: float) -> TopDo
 
 def _padding(padding: float | None, estimator: TopDownEstimator) -> float:
     return estimator.input.padding if padding is None else padding
+
+
+def _crop(estimator: TopDownEstimator) -> str:
+    """Return how the weights see a box: where its centre lands, and in which order the colours come."""
+    return f"{estimator.input.crop} crops in {estimator.input.color.upper()}"
 
 
 def _flip(flip_test: bool, estimator: TopDownEstimator) -> str:
