@@ -70,6 +70,8 @@ def test_every_network_is_listed_with_its_figures_and_nothing_is_cut_in_a_narrow
     for text in ("6,570,400", "8.335 G", "256 x 256", "27.440 G", "128 x 128", "num_stacks=8, width=256"):
         assert text in output
     assert "terms: terms [of] ours" in " ".join(output.split())
+    for text in ("hrnet-w32-coco-mmpose", "resnet50-imagenet-torchvision", "poseglass weights list"):
+        assert text in output
 
 
 def test_json_holds_the_numbers(capsys: pytest.CaptureFixture[str], weights: Path) -> None:
@@ -88,6 +90,7 @@ def test_json_holds_the_numbers(capsys: pytest.CaptureFixture[str], weights: Pat
         "divisor": 64,
         "latency_ms": None,
         "weights": [],
+        "public": ["hg2-mpii-bearpaw"],
     }
     assert rows["stacked_hourglass"]["generic"] is True
     assert rows["stacked_hourglass"]["parameters"] is None

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from poseglass.backbones import BACKBONES
 from poseglass.convert import IMPORTERS
 from poseglass.core.skeletons import SKELETONS
 from poseglass.estimators.load import shipped
@@ -32,7 +33,9 @@ def test_what_is_listed(entry: PublicWeights) -> None:
     assert entry.skeleton in {"", *SKELETONS}
     if entry.layout:
         assert entry.layout in IMPORTERS
-        assert entry.network in NETWORKS
+        part = IMPORTERS[entry.layout].part
+        assert entry.network in (NETWORKS if part == "network" else BACKBONES)
+        assert (entry.skeleton == "") == (part == "backbone")
     assert all(0 < value < 1 for value in entry.published.values())
     assert entry.commercial != "yes" or not {"MPII", "ImageNet"} & set(entry.data.replace(",", "").split())
     if "MPII" in entry.data:

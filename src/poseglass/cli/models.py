@@ -17,6 +17,7 @@ from poseglass.backbones import BACKBONES
 from poseglass.core.card import WeightCard
 from poseglass.core.table import lookup
 from poseglass.estimators.load import shipped
+from poseglass.estimators.manifest import read_manifest
 from poseglass.estimators.weights import card_network, read_card
 from poseglass.heads import HEADS
 from poseglass.necks import NECKS
@@ -108,6 +109,7 @@ class NetworkRow:
         divisor: Both sides of an input must divide by it.
         latency_ms: Median time of one image here, where it was measured.
         weights: Names of shipped weights of this network.
+        public: Names of public weights of it; ``poseglass weights list`` has their terms.
     """
 
     name: str
@@ -121,6 +123,7 @@ class NetworkRow:
     divisor: int | None = None
     latency_ms: float | None = None
     weights: list[str] = field(default_factory=list)
+    public: list[str] = field(default_factory=list)
 
 
 def models(
@@ -155,6 +158,13 @@ def models(
     if not names:
         print_parts(Console())
         print_weights(weights, Console())
+        public: dict[str, list[str]] = {}
+        for entry in read_manifest().values():
+            public.setdefault(entry.network, []).append(entry.name)
+        _print_lists(public, ("network or backbone", "public weights"), Console())
+        Console().print(
+            "[dim]Brought by `poseglass weights fetch NAME`; terms: `poseglass weights list`.[/dim]", highlight=False
+        )
 
 
 def network_row(
@@ -178,9 +188,11 @@ def network_row(
         if option != "num_keypoints"
     ]
     own = [row.name for row in weights if row.network.get("name") == name]
+    public = [entry.name for entry in read_manifest().values() if entry.network == name]
     family = maker.__module__.rpartition(".")[2]
     if isinstance(maker, type) or name in FAMILIES:
-        return NetworkRow(name, family, options, generic=True, stride=_whole(maker, "stride"), weights=own)
+        stride = _whole(maker, "stride")
+        return NetworkRow(name, family, options, generic=True, stride=stride, weights=own, public=public)
     at_wh = size_wh or USUAL_SIZE_WH.get(name, (256, 256))
     with torch.device("cpu" if measure else "meta"):
         network = maker(num_keypoints)
@@ -196,6 +208,7 @@ def network_row(
         divisor=_whole(network, "divisor"),
         latency_ms=latency_ms(network, at_wh, repeats=9) if measure else None,
         weights=own,
+        public=public,
     )
 
 
