@@ -89,6 +89,8 @@ def evaluate_weights(
             "--protocol says what is measured; leave --metric, --normaliser, --limit and --strict out, and change its "
             "own options: --set protocol.KEY=VALUE."
         )
+    if protocol is not None:
+        lookup(PROTOCOLS, protocol, kind="protocol")
     estimator = load(
         weights, flip_test=flip_test, device=choose_device(device), size_wh=(size, size) if size else None,
         precision="bfloat16" if bfloat16 else "float32", compiled=compiled,
@@ -97,9 +99,7 @@ def evaluate_weights(
     followed: dict[str, Any] = {"name": protocol, "flip_test": flip_test}
     if detections is not None:
         followed["detections"] = detections
-    if protocol is not None:
-        lookup(PROTOCOLS, protocol, kind="protocol")
-    elif metric is None and normaliser is None and limit is None and not strict:
+    if protocol is None and metric is None and normaliser is None and limit is None and not strict:
         parts = recipe_metrics(estimator.card)
     if not parts and protocol is None:
         more: dict[str, Any] = {"comparator": "<" if strict else "<="}
@@ -122,7 +122,7 @@ def evaluate_weights(
         apply_override(tables[chosen], key)
     metrics: list[Metric] = [make(METRICS, part, "metric") for part in parts]
     published = None if protocol is None else make(PROTOCOLS, followed, "protocol")
-    dataset = read_data(data, format or protocol or "coco", images, tables["data"])
+    dataset = read_data(data, format or (protocol if protocol in FORMATS else None) or "coco", images, tables["data"])
     say_compiling(compiled)
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console,

@@ -105,7 +105,7 @@ class CocoProtocol:
             "no NMS" if self.nms == "none" else f"{self.nms} OKS-NMS at {self.nms_threshold:g} by {words} area"
         )
         return (
-            f"protocol coco: {boxes}, {'cut to whole pixels' if cut else 'as given'}, "
+            f"protocol coco: {boxes}, {'cut to the picture and a pixel smaller' if cut else 'as given'}, "
             f"x{_padding(self.padding, estimator):g}, {_crop(estimator)}; {_flip(self.flip_test, estimator)}; score: "
             f"{scores[self.rescoring]}; {suppression}; at most {self.max_detections} poses a picture"
         )

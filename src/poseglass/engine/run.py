@@ -466,8 +466,9 @@ def _check_same_backbone(card: WeightCard, backbone: object) -> None:
     Raises:
         RecipeError: With the number and the card's value of it.
     """
-    for key, value in card.network.items():
-        if getattr(backbone, key, value) != value:
+    for key in ("order", "eps"):
+        value = card.network.get(key)
+        if value is not None and getattr(backbone, key, value) != value:
             raise RecipeError(
                 f"train.start_from: weights {card.name!r} are of a backbone with {key} = {value!r}, the network's has "
                 f"{getattr(backbone, key)!r}. Set {key} of the network, or of its backbone, to {value!r}."

@@ -163,10 +163,10 @@ def _convolutions_before_norms(
 
 
 def lowered(network: nn.Module, images: Tensor) -> nn.Module:
-    """Return a copy in bfloat16; batch norm and the convolutions that give the last stage stay float32.
+    """Return a copy in bfloat16; batch norm and the layers that give the last stage stay float32.
 
     bfloat16 has eight bits of precision: maps rounded to it have many equal values around a peak, and their argmax is
-    whichever comes first. In float32 the last convolution costs little and tells them apart.
+    whichever comes first. In float32 the last layer costs little and tells them apart.
 
     Args:
         network: In evaluation mode.
@@ -178,7 +178,7 @@ def lowered(network: nn.Module, images: Tensor) -> nn.Module:
     def made(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         outputs.append((module, output))
 
-    hooks = [m.register_forward_hook(made) for m in lower.modules() if type(m) is nn.Conv2d]
+    hooks = [m.register_forward_hook(made) for m in lower.modules() if type(m) in (nn.Conv2d, nn.Linear)]
     try:
         with torch.inference_mode():
             answers = lower(images)[-1].values()
@@ -226,14 +226,14 @@ def _first_line(error: Exception) -> str:
 
 
 class _InFloat32(nn.Module):
-    """A convolution in float32 inside a network in bfloat16."""
+    """A layer in float32 inside a network in bfloat16."""
 
-    def __init__(self, conv: nn.Module) -> None:
+    def __init__(self, layer: nn.Module) -> None:
         super().__init__()
-        self.conv = conv
+        self.layer = layer
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.conv(features.float())
+        return self.layer(features.float())
 
 
 class _Answer(nn.Module):
@@ -263,7 +263,8 @@ class _Compiled:
         self._on_warning = on_warning
         self._compiled: Callable[[Tensor], Prediction] = answer  # until the first images come
         self._checked: set[torch.Size] = set()
-        self._broken = False
+        self._failed: set[torch.Size] = set()
+        self._hopeless = False  # the first shape failed already
         self._full = False
 
     def __call__(self, images: Tensor) -> Prediction:
@@ -285,7 +286,7 @@ class _Compiled:
         return {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
 
     def _run(self, images: Tensor) -> Prediction:
-        if self._broken:
+        if self._hopeless or images.shape in self._failed:
             return self._answer(images)
         if images.shape in self._checked:
             return self._compiled(images)
@@ -305,12 +306,14 @@ class _Compiled:
             if self._compiled is self._answer:
                 self._compiled = torch.compile(self._answer, dynamic=False, options={"freezing": False})
             apart = difference(expected, self._compiled(images))
-            problem = "" if apart < self._tolerance else _too_far(apart, self._tolerance)
+            problem = "" if apart < self._tolerance else f": {_too_far(apart, self._tolerance)}"
         except Exception as error:  # inductor's, the compiler's, the file system's: all of them leave the plain way
-            problem = f"{type(error).__name__}: {_first_line(error)}"
+            problem = f", which needs a working C++ compiler: {type(error).__name__}: {_first_line(error)}"
         if problem:
-            self._broken = True
-            self._on_warning(f"Running without torch.compile, which needs a working C++ compiler: {problem}")
+            self._failed.add(images.shape)
+            self._hopeless = not self._checked
+            what = "Running" if self._hopeless else f"Images {tuple(images.shape)} run"
+            self._on_warning(f"{what} without torch.compile{problem}")
         else:
             self._checked.add(images.shape)
         return expected
