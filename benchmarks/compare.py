@@ -1,8 +1,9 @@
 """Families and codecs put through the same short training: PCK@0.2 with confidence intervals, beside what they cost.
 
 Every training has the same budget of time on one core: its speed is measured first, and the number of steps follows.
-Two trainings run side by side, each on a core of its own. Figures are of the moving average at the end, flip test on,
-over all people of the validation set; intervals are 95 % of 2,000 resamples of the people, the same for every row.
+Trainings run side by side, each on a core of its own. Figures are of the moving average at the end, flip test on, over
+all people of the validation set. Intervals are 95 % of 2,000 resamples of the people, the same for every row: they say
+what another 500 people would give, not what another seed would; each seed's figure stands beside.
 
     python benchmarks/compare.py families --minutes 6 --seeds 0 1         # trains; goes on where it was ended
     python benchmarks/compare.py families --summary                      # table and picture of what there is
@@ -27,7 +28,6 @@ import numpy as np
 from machine import RESULTS, commit, machine, write_rows
 
 RECIPE = Path(__file__).parents[1] / "src/poseglass/recipes/lspet/family.toml"
-BASE_STEPS = 235  # of an epoch over all people, 32 at once
 LIMIT = 0.2
 
 RESNET = '{ name = "resnet18", width = 36 }'
@@ -96,23 +96,26 @@ def main() -> None:
         name, seed = arguments.one
         train_one(arguments.what, name, int(seed), arguments.minutes, arguments.runs)
         return
+    failed = 0
     if not arguments.summary:
         names = arguments.only or list(VARIANTS[arguments.what])
         jobs = [(name, seed) for seed in arguments.seeds for name in names]
-        train_all(arguments.what, jobs, arguments.minutes, arguments.cores, arguments.runs)
-    summarise(arguments.what, arguments.runs)
+        failed = train_all(arguments.what, jobs, arguments.minutes, arguments.cores, arguments.runs)
+    summarise(arguments.what, arguments.minutes, arguments.runs)
+    if failed:
+        sys.exit(f"{failed} trainings failed; what they said is above.")
 
 
-def train_all(what: str, jobs: list[tuple[str, int]], minutes: float, cores: list[int], runs: Path) -> None:
-    """Run every job that has no result yet in a process of its own, one to a core at a time."""
+def train_all(what: str, jobs: list[tuple[str, int]], minutes: float, cores: list[int], runs: Path) -> int:
+    """Run every job that has no result yet in a process of its own, one to a core at a time; return how many failed."""
     free: SimpleQueue[int] = SimpleQueue()
     for core in cores:
         free.put(core)
 
-    def run(job: tuple[str, int]) -> None:
+    def run(job: tuple[str, int]) -> bool:
         name, seed = job
-        if result_file(runs, what, name, seed).is_file():
-            return
+        if result_file(runs, what, minutes, name, seed).is_file():
+            return True
         core = free.get()
         try:
             command = [sys.executable, __file__, what, "--minutes", str(minutes), "--runs", str(runs)]
@@ -123,22 +126,24 @@ def train_all(what: str, jobs: list[tuple[str, int]], minutes: float, cores: lis
             )  # fmt: skip
             last = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()[-1:]
             print(f"{name} seed {seed}: {' '.join(last)} ({time.monotonic() - started:.0f} s)", flush=True)
+            return done.returncode == 0
         finally:
             free.put(core)
 
     with ThreadPoolExecutor(len(cores)) as pool:
-        list(pool.map(run, jobs))
+        return sum(not done for done in pool.map(run, jobs))
 
 
-def result_file(runs: Path, what: str, name: str, seed: int) -> Path:
+def result_file(runs: Path, what: str, minutes: float, name: str, seed: int) -> Path:
     """Return where a training leaves its figures."""
-    return runs / what / f"{re.sub(r'[^A-Za-z0-9]+', '_', name)}-{seed}.json"
+    return runs / what / f"{minutes:g}min" / f"{re.sub(r'[^A-Za-z0-9]+', '_', name)}-{seed}.json"
 
 
 def train_one(what: str, name: str, seed: int, minutes: float, runs: Path) -> None:
     """Measure the speed, train for the budget, and keep the figures with each person's errors."""
     import torch
 
+    from poseglass.engine.assemble import training_data
     from poseglass.engine.recipe import Recipe
     from poseglass.engine.run import prepare
     from poseglass.metrics.pck import normalised_distance, torso_px
@@ -155,10 +160,11 @@ def train_one(what: str, name: str, seed: int, minutes: float, runs: Path) -> No
         # a process that was paused meanwhile shows as one long step: the median does not see it
         step_seconds = float(np.median(np.diff(seconds)[3:]))
         steps = max(60.0 * minutes / step_seconds, 1.0)
-        epochs = max(int(steps // BASE_STEPS), 1)
+        whole = len(training_data(Recipe.read(RECIPE, overrides))) // trial.recipe.train.batch_size
+        epochs = max(int(steps // whole), 1)
         recipe = Recipe.read(
             RECIPE,
-            [*overrides, f"train.epochs={epochs}", f"data.train.0.repeat={steps / (BASE_STEPS * epochs):.4f}",
+            [*overrides, f"train.epochs={epochs}", f"data.train.0.repeat={steps / (whole * epochs):.4f}",
              f"evaluate.every_epochs={epochs + 1}"],
         )  # fmt: skip
         run = prepare(recipe, Path(folder) / "run")
@@ -186,7 +192,7 @@ def train_one(what: str, name: str, seed: int, minutes: float, runs: Path) -> No
         "torch": torch.__version__.split("+")[0],
         "commit": commit(),
     }
-    file = result_file(runs, what, name, seed)
+    file = result_file(runs, what, minutes, name, seed)
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_suffix(".part")
     part.write_text(json.dumps(result))
@@ -194,16 +200,16 @@ def train_one(what: str, name: str, seed: int, minutes: float, runs: Path) -> No
     print(f"PCK@0.2 {found.figures['pck@0.2']:.4f} after {run.total_steps} steps of {step_seconds * 1000:.0f} ms")
 
 
-def summarise(what: str, runs: Path) -> None:
+def summarise(what: str, minutes: float, runs: Path) -> None:
     """Write one row for each name that has results, best first, and the picture of accuracy against latency."""
     results: dict[str, list[dict[str, Any]]] = {}
     for name in VARIANTS[what]:
-        files = sorted((runs / what).glob("*.json"))
+        files = sorted((runs / what / f"{minutes:g}min").glob("*.json"))
         found = [one for one in map(_read, files) if one["name"] == name]
         if found:
             results[name] = found
     if not results:
-        print(f"Nothing in {runs / what} yet.")
+        print(f"Nothing in {runs / what} of {minutes:g} minutes yet.")
         return
     costs = cost_of({name: found[0] for name, found in results.items()})
     rows = []
@@ -221,7 +227,7 @@ def summarise(what: str, runs: Path) -> None:
                 **costs[name],
                 "steps": round(statistics.mean(one["steps"] for one in found)),
                 "minutes": found[0]["minutes"],
-                "trained at commit": found[0]["commit"],
+                "trained at commit": " ".join(sorted({one["commit"] for one in found})),
             }
         )
     rows.sort(key=lambda row: -float(row["PCK@0.2"]))

@@ -15,7 +15,8 @@ from machine import RESULTS, write_rows
 import poseglass as pg
 from poseglass.datasets import coco
 from poseglass.engine.evaluate import evaluate
-from poseglass.estimators.load import DEFAULT
+from poseglass.estimators.load import DEFAULT, find_weights
+from poseglass.estimators.weights import sha256_of
 from poseglass.metrics.pck import normalised_distance, torso_px
 
 EDGES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -52,6 +53,8 @@ def main() -> None:
                 "weights": arguments.weights,
                 "data": arguments.data.parent.name + "/" + arguments.data.stem,
                 "limit": arguments.limit,
+                "flip test": not arguments.no_flip_test,
+                "sha256": sha256_of(find_weights(arguments.weights))[:12],
             }
         )
     for row in rows:

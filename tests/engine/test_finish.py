@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from poseglass.core.instances import Instances
 from poseglass.core.skeleton import Skeleton
@@ -26,6 +27,12 @@ def evaluation(errors_px: list[float], skeleton: Skeleton = LSP14, **figures: fl
         metric.compute() | figures, metric.table(),
     )  # fmt: skip
     return made, data
+
+
+def test_poses_that_are_nobodys_in_particular_make_no_report():
+    found = Evaluation(LSP14, [], [], [], [], {}, {}, paired=False)
+    with pytest.raises(ValueError, match="poses are of whoever was found"):
+        report_of(found, synthetic_people(1, seed=0), title="none")
 
 
 def test_best_and_worst_are_the_people_with_the_smallest_and_largest_errors():

@@ -26,6 +26,7 @@ class Evaluation:
         sources: Paths or ids.
         figures: By name, from all metrics.
         table: Per joint, from the first metric.
+        paired: Whether row i of a prediction is of the person in row i of the truth; else they are poses of anybody.
     """
 
     skeleton: Skeleton
@@ -35,6 +36,7 @@ class Evaluation:
     sources: list[str]
     figures: dict[str, float]
     table: dict[str, dict[str, float]]
+    paired: bool = True
 
 
 def people_to_judge(instances: Instances, predicted: Skeleton | None = None) -> Instances:

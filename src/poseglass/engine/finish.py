@@ -134,7 +134,15 @@ def report_of(
         environment: Machine and versions; None takes those of this program.
         notes: Sentences for the top of the page.
         examples: Best pictures, and as many worst ones.
+
+    Raises:
+        ValueError: Poses and labels are not paired.
     """
+    if not evaluation.paired:
+        raise ValueError(
+            "A report compares each pose with the labels of its person, and these poses are of whoever was found. "
+            "Evaluate from the labels' boxes (poseglass evaluate without --protocol coco)."
+        )
     metric = _measured(evaluation, pck)
     limits, shares, joint_curves = metric.curve()
     errors = KeypointErrors()

@@ -159,7 +159,7 @@ class CocoProtocol:
                 on_image()
         return Evaluation(
             dataset.skeleton, order, predicted, [people_to_judge(people[i]) for i in order],
-            [dataset.source(i) for i in order], metric.compute(), {},
+            [dataset.source(i) for i in order], metric.compute(), {}, paired=False,
         )  # fmt: skip
 
     def _scaled(self, people: Instances) -> Instances:
