@@ -153,7 +153,7 @@ def keypoints(arguments: argparse.Namespace) -> list[dict]:
     for plain, lower in zip(results["float32"].predicted, results["bfloat16"].predicted, strict=True):
         boxes = fit_aspect(plain.box_xyxy.astype(np.float64), estimator.input.aspect, padding=estimator.input.padding)
         for row, box in enumerate(boxes):
-            to_crop = Affine.crop(box, estimator.input.size_wh)
+            to_crop = Affine.crop(box, estimator.input.size_wh, estimator.input.crop)
             moved.append(np.linalg.norm(to_crop(plain.xy[row]) - to_crop(lower.xy[row]), axis=-1))
             score.append(plain.score[row])
     distance, score = np.concatenate(moved), np.concatenate(score)
