@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from poseglass.backbones import BACKBONES
 from poseglass.core.batch import Stages
-from poseglass.core.table import build
+from poseglass.core.table import build_part
 from poseglass.layers.input_size import check_input
 from poseglass.layers.resnet_blocks import conv_norm
 
@@ -137,7 +137,7 @@ class CascadedPyramidNetwork(nn.Module):
 
     Raises:
         LookupError: An unknown backbone; the nearest is given.
-        ValueError: A width that makes no network.
+        ValueError: A width that makes no network, or a backbone without a name.
 
     Source:
         Chen et al. 2018, section 3.2. There GlobalNet learns all labelled joints and RefineNet the hard ones
@@ -148,10 +148,7 @@ class CascadedPyramidNetwork(nn.Module):
         super().__init__()
         if width < 2 or width % 2:
             raise ValueError(f"A cascaded pyramid's width must be even (bottlenecks halve it), got {width!r}.")
-        numbers = {"name": "resnet50"} if backbone is None else dict(backbone)
-        if "name" not in numbers:
-            raise ValueError(f'backbone needs a name, e.g. {{ name = "resnet50" }}, got {numbers}.')
-        below: Any = build(BACKBONES, numbers.pop("name"), **numbers)
+        below: Any = build_part(BACKBONES, {"name": "resnet50"} if backbone is None else backbone, "backbone")
         self.num_keypoints = num_keypoints
         self.backbone = below
         self.global_net = GlobalNet(below.channels, num_keypoints, width)
