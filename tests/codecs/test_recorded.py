@@ -114,7 +114,7 @@ def test_simccs_flip_puts_every_bin_on_its_mirror_image(split: int) -> None:
         ("udp", {"sigma": 0.0}, "stride >= 1 and sigma > 0"),
         ("udp_combined", {"radius_factor": 0.0}, "needs stride >= 1 and radius_factor > 0, got .* radius_factor=0"),
         ("udp_combined", {"blur_kernel": 4}, "UdpCombinedCodec.blur_kernel must be odd and at least 1, got 4"),
-        ("soft_argmax", {"reach": -1}, r"reach must be 0 \(the whole map\) or more pixels, got -1"),
+        ("soft_argmax", {"reach_px": -1}, r"reach_px must be 0 \(the whole map\) or more, got -1"),
         ("simcc", {"split": 0}, "needs split >= 1 and sigma > 0, got split=0"),
         ("simcc", {"score": "max"}, "score must be 'min' or 'mean', got 'max'"),
     ],
