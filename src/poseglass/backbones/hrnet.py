@@ -3,8 +3,8 @@
 Sun, Xiao, Liu, Wang, "Deep High-Resolution Representation Learning for Human Pose Estimation", CVPR 2019,
 https://arxiv.org/abs/1902.09212. Facts of layers: leoxiaobin/deep-high-resolution-net.pytorch (MIT).
 
-How this differs from the published code: it does not. Convolutions start from N(0, 0.001), as there; BatchNorm after
-every one makes that a matter of scale, and in forty steps on toy images the light one learnt as much as by He's rule.
+How this differs from the published code: it does not. Convolutions start from N(0, 0.001), as there; BatchNorm follows
+every one, so that their scale does not pass on.
 """
 
 from collections.abc import Sequence

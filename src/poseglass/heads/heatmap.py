@@ -9,7 +9,7 @@ class HeatmapHead(nn.Module):
     """A 1x1 convolution with bias, one map per keypoint, no activation.
 
     It starts from N(0, 0.001) with a bias of 0, as the code of the last two papers does, so that the first maps are
-    nearly empty, as targets are. From PyTorch's own start those of the light HRNet have a mean square near 10.
+    nearly empty, as targets are.
 
     Args:
         in_channels: Of the features.
