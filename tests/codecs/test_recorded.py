@@ -8,6 +8,9 @@ import pytest
 import torch
 
 from poseglass.codecs import CODECS, Codec, DarkCodec, HeatmapCodec, SimccCodec, UdpCodec, UdpCombinedCodec
+from poseglass.codecs.simcc import peak_and_belief
+from poseglass.codecs.udp import near_step
+from poseglass.codecs.udp_combined import smoothed, whole_disc_peak
 from poseglass.core.batch import PoseBatch
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import build
@@ -69,7 +72,10 @@ def test_disc_and_offsets_are_mmposes(shared: Path) -> None:
     output = torch.from_numpy(data["network_output"]).view(24, 17, 3, 64, 48)
     decoded = codec.decode({"heatmap": output[:, :, 0], "offset": output[:, :, 1:]})
     np.testing.assert_allclose(decoded.xy[:, 0].numpy() * MMPOSE_SCALE, data["decoded_keypoints"], atol=0.05, rtol=0)
-    np.testing.assert_allclose(decoded.score[:, 0].numpy(), data["decoded_scores"], atol=1e-4)
+    raw = smoothed(output[:, :, 0].float(), 23).amax((-1, -2))
+    np.testing.assert_allclose(raw.numpy(), data["decoded_scores"], atol=1e-4)
+    as_share = (raw / whole_disc_peak(3.5, 23)).clamp(0, 1)
+    np.testing.assert_allclose(decoded.score[:, 0].numpy(), as_share.numpy(), atol=1e-4)
 
 
 @pytest.mark.shared
@@ -96,6 +102,44 @@ def test_a_score_of_simcc_is_the_lesser_or_the_mean_of_two_beliefs() -> None:
         decoded = SimccCodec(score=score).decode({"x": x, "y": y})
         assert decoded.xy[0, 0, 0].tolist() == [25.0, 15.0]
         assert decoded.score.item() == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("height", [24, 32, 48, 64, 96, 128])
+def test_a_whole_disc_scores_about_one_whatever_the_size_of_the_map(height: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    xy = height + torch.rand(1, 1, 64, 2, generator=generator) * 2 * height  # at stride 4: the middle half of the map
+    images = torch.zeros(1, 3, 4 * height, 4 * height)
+    codec = UdpCombinedCodec()
+    target = codec.encode(PoseBatch(images, xy, torch.ones(1, 1, 64), torch.zeros(1, 1, 4), torch.zeros(1, 2, 3), [""]))
+    decoded = codec.decode(target)
+    assert (decoded.xy - xy).abs().max() < 0.01
+    assert decoded.score.min() > (0.85 if height >= 32 else 0.7)
+    half = codec.decode(target | {"heatmap": target["heatmap"] / 2})
+    torch.testing.assert_close(half.score.mean(), decoded.score.mean() / 2, atol=0.1, rtol=0)
+
+
+def test_simcc_takes_the_middle_of_equal_bins() -> None:
+    logits = torch.zeros(1, 4, 9)
+    logits[0, 0, 3:6] = 2.0
+    logits[0, 1, 5:] = 2.0  # up to the last
+    logits[0, 2, 2:4] = logits[0, 2, 7] = 2.0  # the first run, not the last bin
+    logits[0, 3, 6] = torch.nan
+    assert peak_and_belief(logits, 1.0)[0].tolist() == [[4.0, 6.5, 2.5, 6.0]]
+    xy = 64 + torch.rand(1, 1, 64, 2, generator=torch.Generator().manual_seed(0)) * 64
+    batch = PoseBatch(
+        torch.zeros(1, 3, 192, 192), xy, torch.ones(1, 1, 64), torch.zeros(1, 1, 4), torch.zeros(1, 2, 3), [""]
+    )
+    target = SimccCodec().encode(batch)
+    decoded = SimccCodec().decode({axis: target[axis].log().bfloat16() for axis in ("x", "y")})
+    assert (decoded.xy - xy).mean().abs() < 0.05
+    assert (decoded.xy - xy).abs().max() <= 0.26
+
+
+def test_udp_steps_outwards_from_the_border_also_where_the_fit_has_no_top() -> None:
+    place = torch.arange(-2.0, 3.0)
+    saddle = torch.exp(0.1 * place.square() + 0.05 * place - 0.2 * place[:, None].square()).expand(1, 3, 5, 5)
+    xy = torch.tensor([[[4.0, 4.0], [0.0, 4.0], [8.0, 4.0]]])
+    torch.testing.assert_close(near_step(saddle, xy, (9, 9)), torch.tensor([[[0.0, 0.0], [-0.5, 0.0], [0.5, 0.0]]]))
 
 
 @pytest.mark.parametrize("split", [1, 2, 3])

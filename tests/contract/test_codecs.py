@@ -93,8 +93,7 @@ def test_every_codec_reads_back_what_it_encoded(name: str) -> None:
     assert decoded.xy.shape == (64, 1, 4, 2)
     assert decoded.score.shape == (64, 1, 4)
     assert (decoded.xy[:, 0] - xy).abs().max() <= ROUND_TRIP_PX[name] + 1e-4
-    # the disc's map is smoothed by a kernel of fixed width, and at 32 pixels of height the disc is narrow
-    assert (0.08 if name == "udp_combined" else 0.75) < decoded.score.min() <= decoded.score.max() <= 1
+    assert 0.75 < decoded.score.min() <= decoded.score.max() <= 1
 
 
 @every

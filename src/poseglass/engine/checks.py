@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from poseglass.codecs import Codec
+from poseglass.codecs import NOT_PREDICTED, Codec
 from poseglass.core.batch import PoseBatch, Prediction
 from poseglass.core.sample import Dataset
 from poseglass.core.skeleton import Skeleton
@@ -55,10 +55,6 @@ def check_shapes(network: nn.Module, codec: Codec, sizes_wh: list[tuple[int, int
         for key in (k for k in target if k not in NOT_PREDICTED):
             for number, stage in enumerate(stages):
                 _check_key(key, stage, tuple(target[key].shape), number, height)
-
-
-NOT_PREDICTED = ("weight", "xy")
-"""What codecs encode for the loss alone."""
 
 
 def _targets(codec: Codec, size_wh: tuple[int, int], keypoints: int) -> Prediction:
