@@ -33,3 +33,10 @@ def test_no_network_that_is_asked_for_by_size_takes_fewer_multiply_adds() -> Non
         if network is not None and 128 % network.divisor == 0:  # type: ignore[operator]
             counts[name] = multiply_adds(network, (128, 128))
     assert min(counts, key=lambda name: counts[name]) == "mobile_pose_small"
+
+
+@pytest.mark.parametrize("make", [mobile_pose_small, mobile_pose_large])
+def test_another_head(make) -> None:
+    with torch.device("meta"):
+        network = make(14, head={"name": "offset"}).eval()
+        assert set(network(torch.zeros(1, 3, 64, 64))[-1]) == {"heatmap", "offset"}
