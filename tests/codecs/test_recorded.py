@@ -1,5 +1,6 @@
 """What mmpose 1.3.2 encodes and decodes, against ours; and the numbers that the newer codecs refuse."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ def targets(codec: Codec, data: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         torch.from_numpy(data["visible"][:6, None]), torch.zeros(6, 1, 4), torch.zeros(6, 2, 3), [""] * 6,
     )  # fmt: skip
     encoded = {key: value.numpy() for key, value in codec.encode(batch).items()}
-    np.testing.assert_array_equal(encoded["weight"], data["encoded_keypoint_weights"][:, 0])
+    if not isinstance(codec, SimccCodec):
+        np.testing.assert_array_equal(encoded["weight"], data["encoded_keypoint_weights"][:, 0])
     return encoded
 
 
@@ -85,6 +87,10 @@ def test_simcc_is_mmposes_but_for_the_score(shared: Path) -> None:
     encoded = targets(codec, data)
     for axis in ("x", "y"):
         np.testing.assert_allclose(encoded[axis], data[f"encoded_keypoint_{axis}_labels"][:, 0], atol=1e-5, rtol=0)
+    # a label that is partly outside is less than 1 in sum; that share stands in our weight
+    inside = (data[f"encoded_keypoint_{axis}_labels"][:, 0].sum(-1) for axis in ("x", "y"))
+    expected = data["encoded_keypoint_weights"][:, 0] * math.prod(inside)
+    np.testing.assert_allclose(encoded["weight"], expected, atol=1e-3)
     output = {axis: torch.from_numpy(data[f"network_output_{axis}"]) for axis in ("x", "y")}
     decoded = codec.decode(output)
     np.testing.assert_allclose(decoded.xy[:, 0].numpy(), data["decoded_keypoints"], atol=0.01)

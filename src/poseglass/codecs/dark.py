@@ -70,7 +70,7 @@ class DarkCodec:
         """Draw the targets on the batch's device; as ``HeatmapCodec.encode``."""
         return encode_heatmaps(
             batch, stride=self.stride, sigma=self.sigma, alignment=self.alignment, unlabelled=self.unlabelled,
-            placement=self.placement,
+            placement=self.placement, activation=self.activation,
         )  # fmt: skip
 
     def decode(self, prediction: Prediction) -> Decoded:

@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from poseglass.codecs.heatmap import share_inside
 from poseglass.core.batch import Decoded, PoseBatch, Prediction
 from poseglass.core.skeleton import Skeleton
 
@@ -46,7 +47,8 @@ class SimccCodec:
 
         Returns:
             ``"x"`` ``(B, K, W * split)`` and ``"y"`` ``(B, K, H * split)``, densities about the nearest bin that sum to
-            1 inside; ``"weight"`` ``(B, K)``. Unknown keypoints have empty labels.
+            1 inside; ``"weight"`` ``(B, K)``, times the share of the label that is inside. Unknown keypoints have empty
+            labels.
         """
         bins = torch.tensor([batch.images.shape[-1] * self.split, batch.images.shape[-2] * self.split])
         at, weight = (batch.xy[:, 0].float() * self.split).round(), batch.weight[:, 0]
@@ -54,6 +56,7 @@ class SimccCodec:
         inside = ((at >= -reach) & (at <= bins.to(at.device) - 1 + reach)).all(-1)
         weight = weight * inside
         at = torch.where((weight > 0)[..., None], at, -1e6)
+        weight = weight * share_inside(at, (int(bins[0]), int(bins[1])), self.sigma)
         x, y = (
             torch.exp((torch.arange(n, device=at.device) - at[..., axis, None]).square() * (-0.5 / self.sigma**2))
             for axis, n in enumerate(bins.tolist())

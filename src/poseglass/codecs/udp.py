@@ -22,6 +22,7 @@ from poseglass.codecs.heatmap import (
     flip_heatmaps,
     nearest_pixel,
     peak_score,
+    share_inside,
     softmax_scale,
     within,
 )
@@ -60,12 +61,14 @@ class UdpCodec:
 
         Returns:
             ``"heatmap"`` ``(B, K, H/stride, W/stride)``, Gaussians at exact places, cut to squares of three sigma about
-            the nearest pixel; and ``"weight"`` ``(B, K)``.
+            the nearest pixel; and ``"weight"`` ``(B, K)``, of logits times the share of the Gaussian inside.
         """
         size_wh = (batch.images.shape[-1] // self.stride, batch.images.shape[-2] // self.stride)
         xy, weight = to_heatmap_udp(batch.xy[:, 0], self.stride, size_wh), batch.weight[:, 0]
         weight = weight * within(xy, size_wh, 3 * self.sigma)
         xy = torch.where((weight > 0)[..., None], xy, torch.full_like(xy, -1e4))
+        if self.activation == "softmax":
+            weight = weight * share_inside(xy, size_wh, self.sigma)
         maps = draw_gaussians(xy, size_wh, self.sigma, about=nearest_pixel(xy))
         if self.unlabelled == "background":
             weight = torch.ones_like(weight)

@@ -50,7 +50,8 @@ def softmax_cross_entropy(maps: Tensor, target: Tensor, weight: Tensor) -> Tenso
     Args:
         maps: ``(B, K, h, w)`` or ``(B, K, n)`` (SimCC's bins), logits.
         target: Of the same shape, not negative.
-        weight: ``(B, K)``; a map whose target is empty must have weight 0.
+        weight: ``(B, K)``; a map whose target is empty must have weight 0. Codecs lessen it where part of the target is
+            outside, since the rest is normalised to 1 all the same.
 
     Source:
         The spatial softmax as a classifier over pixels, e.g. He et al. 2017 (Mask R-CNN, section 5), with a Gaussian
