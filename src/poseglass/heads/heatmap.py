@@ -5,6 +5,14 @@ from torch import Tensor, nn
 from poseglass.core.batch import Prediction
 
 
+def start_empty(conv: nn.Conv2d) -> nn.Conv2d:
+    """Set a convolution's weights to N(0, 0.001) and its bias to 0, and return it: its first maps are nearly empty."""
+    nn.init.normal_(conv.weight, std=0.001)
+    assert conv.bias is not None
+    nn.init.zeros_(conv.bias)
+    return conv
+
+
 class HeatmapHead(nn.Module):
     """A 1x1 convolution with bias, one map per keypoint, no activation.
 
@@ -21,10 +29,7 @@ class HeatmapHead(nn.Module):
 
     def __init__(self, in_channels: int, num_keypoints: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, num_keypoints, 1)
-        nn.init.normal_(self.conv.weight, std=0.001)
-        assert self.conv.bias is not None
-        nn.init.zeros_(self.conv.bias)
+        self.conv = start_empty(nn.Conv2d(in_channels, num_keypoints, 1))
 
     def forward(self, features: Tensor) -> Prediction:
         """Map ``(B, in_channels, h, w)`` to ``"heatmap"`` ``(B, K, h, w)``."""

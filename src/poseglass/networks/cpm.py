@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from poseglass.core.batch import Stages
+from poseglass.heads.heatmap import start_empty
 from poseglass.layers.input_size import check_input
 from poseglass.layers.resnet_blocks import conv_norm
 
@@ -49,7 +50,7 @@ class Refinement(nn.Module):
         widths = [num_keypoints + feature_width, width, width, width]
         self.convs = nn.Sequential(*(conv_norm(a, b, kernel_size, relu=True) for a, b in itertools.pairwise(widths)))
         self.mix = conv_norm(width, width, 1, relu=True)
-        self.belief = nn.Conv2d(width, num_keypoints, 1)
+        self.belief = start_empty(nn.Conv2d(width, num_keypoints, 1))
 
     def forward(self, belief: Tensor, features: Tensor) -> Tensor:
         """Map ``(B, K, h, w)`` and ``(B, width, h, w)`` to ``(B, K, h, w)``."""
@@ -110,7 +111,7 @@ class ConvolutionalPoseMachine(nn.Module):
             conv_norm(width, feature_width, 5, relu=True),
             conv_norm(feature_width, first_width, kernel_size, relu=True),
             conv_norm(first_width, first_width, 1, relu=True),
-            nn.Conv2d(first_width, num_keypoints, 1),
+            start_empty(nn.Conv2d(first_width, num_keypoints, 1)),
         )
         self.trunk = trunk(width, kernel_size, stride)
         self.refinements = nn.ModuleList(
