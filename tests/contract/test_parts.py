@@ -70,6 +70,8 @@ def test_parts_are_asked_for_by_name() -> None:
     backbone = {"name": "mobilenet_v3_small"}
     with pytest.raises(ValueError, match=r'neck needs a name, e\.g\. \{ name = "\w+" \}, got \{\'width\': 8\}'):
         ComposedNetwork(5, backbone=backbone, neck={"width": 8})
+    with pytest.raises(ValueError, match=r"head needs a name, e\.g\. .* got \{\}"):
+        ComposedNetwork(5, backbone=backbone, neck={"name": "fpn"}, head={})
     with pytest.raises(LookupError, match=r"Unknown name 'mobilenet'\. Did you mean 'mobilenet_v3_"):
         ComposedNetwork(5, backbone={"name": "mobilenet"}, neck={"name": "fpn"})
     with pytest.raises(TypeError, match="wide"):

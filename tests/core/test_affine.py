@@ -102,6 +102,14 @@ def test_unknown_points_stay_unknown_and_dtypes_stay() -> None:
         (lambda: Affine(np.array([[1.0, 2, 0], [2, 4, 0]])).inverse(), "singular"),
         (lambda: Affine.crop(np.array([5.0, 0, 5, 9]), (8, 8)), r"box with area.*got \[5\.0, 0\.0, 5\.0, 9\.0\]"),
         (lambda: Affine.crop(np.array([0.0, np.nan, 5, 9]), (8, 8)), "box with area"),
+        (
+            lambda: Affine.crop(np.array([0.0, 0, 5, 9]), (8, 8), "centre"),  # type: ignore[arg-type]
+            r"rule must be one of edges, msra, udp, got 'centre'",
+        ),
+        (
+            lambda: Affine.crop(np.array([0.0, 0, 5, 9]), (8, 1), "udp"),
+            r"rule 'udp' needs sides of at least 2 pixels, got \(8, 1\)",
+        ),
     ],
 )
 def test_what_makes_no_map_is_refused(make, message: str) -> None:

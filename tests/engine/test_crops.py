@@ -369,3 +369,7 @@ kept = sys.modules["kept"] = [batches]
 def test_a_program_ends_though_nobody_closed_its_loader() -> None:
     done = subprocess.run([sys.executable, "-c", NOBODY_CLOSES], timeout=120, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_fifth_of_the_crops_arguments_is_the_seed(tmp_path: Path) -> None:
+    assert Crops(crowd(tmp_path), InputSpec((16, 16)), None, (), 7).seed == 7

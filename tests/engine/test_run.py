@@ -364,7 +364,7 @@ def test_a_figure_that_cannot_be_had_is_found_before_training(data):
 
 def test_a_loss_that_reads_maps_otherwise_than_the_codec(data):
     with pytest.raises(
-        RecipeError, match=r"loss is 'mse', .* activation 'none', but codec\.activation is 'softmax'\. Set codec"
+        RecipeError, match=r"loss is 'mse', .* activation 'none', but the codec's is 'softmax'\. Set codec"
     ):
         prepare(tiny(data, 'codec={name="heatmap", activation="softmax"}', "loss=mse"), Path("never"))
     with pytest.raises(RecipeError, match="or loss to 'mse'"):
@@ -378,10 +378,17 @@ def test_a_loss_that_reads_maps_otherwise_than_the_codec(data):
     check_loss("integral_l1 + jensen_shannon", SoftArgmaxCodec())
     with pytest.raises(RecipeError, match=r"loss 'mse' trains heatmap, but the codec also reads offset\. Add a term"):
         check_loss("mse", UdpCombinedCodec())
+    with pytest.raises(RecipeError, match=r"codec also reads heatmap\. Add a term: 'offset \+ mse'\."):
+        check_loss("offset", UdpCombinedCodec())
     with pytest.raises(RecipeError, match=r"loss 'mse' is of 'heatmap', the codec encodes 'x', 'y'"):
         check_loss("mse", SimccCodec())
     with pytest.raises(RecipeError, match="loss is 'mse', which trains maps with activation 'none', but"):
         check_loss("mse + integral_l1", SoftArgmaxCodec())
+    with pytest.raises(RecipeError, match=r"the codec's is 'softmax'\. Set loss to 'softmax_cross_entropy'\.$"):
+        check_loss("mse", SoftArgmaxCodec())
+    check_loss("softmax_cross_entropy", SoftArgmaxCodec())
+    with pytest.raises(RecipeError, match=r"the codec's is 'none'\. Set loss to '2 \* mse \+ offset'\.$"):
+        check_loss("2 * softmax_cross_entropy + offset", UdpCombinedCodec())
     with pytest.raises(RecipeError, match="loss is an empty list"):
         check_loss([], HeatmapCodec())
     with pytest.raises(RecipeError, match="stage_sigmas must be positive heatmap pixels"):
@@ -405,7 +412,7 @@ def test_what_the_network_gives_must_be_what_the_codec_encodes(data):
     recipe = tiny(data)
     network = build(NETWORKS, "stacked_hourglass", num_keypoints=3, num_stacks=2, width=16, depth=2)
     check_shapes(network, HeatmapCodec(), [(64, 64)], recipe)
-    with pytest.raises(RecipeError, match="The codec encodes 'x', stage 0 of the network gives 'heatmap'"):
+    with pytest.raises(RecipeError, match=r"encodes 'x', stage 0 of the network gives 'heatmap'\..*takes no head"):
         check_shapes(network, SimccCodec(), [(64, 64)], recipe)
     with pytest.raises(RecipeError, match=r"codec draws \(8, 8\)\. Set codec\.stride to 4"):
         check_shapes(network, HeatmapCodec(stride=8), [(64, 64)], recipe)
@@ -413,6 +420,35 @@ def test_what_the_network_gives_must_be_what_the_codec_encodes(data):
         check_shapes(_Axes(), SimccCodec(split=3), [(64, 64)], recipe)
     with pytest.raises(RecipeError, match=r"loss has 3 entries, the network 2 stages\. Give one, or 2"):
         check_shapes(network, HeatmapCodec(), [(64, 64)], recipe.model_copy(update={"loss": ["mse"] * 3}))
+
+
+class _Given(nn.Module):
+    """Gives what a function makes of the images."""
+
+    def __init__(self, make):
+        super().__init__()
+        self.make = make
+
+    def forward(self, images):
+        return self.make(images)
+
+
+def test_a_network_that_fails_is_told_from_one_that_needs_numbers(data):
+    recipe = tiny(data)
+    for forward in (
+        lambda images: [{"heatmap": images[images > 0]}], lambda images: images.max().item(),
+        lambda images: images.numpy(), lambda images: images + torch.zeros(images.shape),
+        lambda images: int(images.max()),
+    ):  # fmt: skip
+        check_shapes(_Given(forward), HeatmapCodec(), [(64, 64)], recipe)
+    for forward, says in (
+        (lambda images: images @ images[..., 1:, :], r"network fails on images of \(2, 3, 64, 64\): RuntimeError"),
+        (lambda images: images(), r"network fails on images of .*: TypeError"),
+        (lambda images: [], r"The network gives list, expected a list of stages, each a dict"),
+        (lambda images: images, r"The network gives Tensor, expected a list of stages, each a dict"),
+    ):
+        with pytest.raises(RecipeError, match=says):
+            check_shapes(_Given(forward), HeatmapCodec(), [(64, 64)], recipe)
 
 
 def test_devices():

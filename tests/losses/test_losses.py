@@ -177,7 +177,9 @@ def test_words_for_a_loss() -> None:
     assert names_in("mse") == [(1.0, "mse")]
     assert names_in("mse + 0.5 * offset") == [(1.0, "mse"), (0.5, "offset")]
     assert names_in("2*my.module:loss+mse") == [(2.0, "my.module:loss"), (1.0, "mse")]
-    for text in ("", "mse +", "mse * 2", "mse offset", "-1 * mse"):
+    assert names_in("1e-3 * offset+2.5E+1*mse + .5e2*mse") == [(1e-3, "offset"), (25.0, "mse"), (50.0, "mse")]
+    assert names_in("loss1e+mse") == [(1.0, "loss1e"), (1.0, "mse")]
+    for text in ("", "1e * mse", "mse +", "mse * 2", "mse offset", "-1 * mse"):
         with pytest.raises(ValueError, match=r"loss must be names with factors, like 'mse'"):
             names_in(text)
 

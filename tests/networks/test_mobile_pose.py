@@ -1,8 +1,9 @@
-"""The smallest networks: what they are made of, and that they are small."""
+"""MobileNetV3 for pose: what it is made of, and that it is small."""
 
 import pytest
 import torch
 
+from poseglass.networks import NETWORKS
 from poseglass.networks.cost import multiply_adds
 from poseglass.networks.mobile_pose import mobile_pose_large, mobile_pose_small
 
@@ -22,3 +23,20 @@ def test_parts_and_costs_at_128_px(make, numbers: dict[str, int], coarsest: int,
     assert network.backbone.last is None
     assert network.neck.out_channels == width
     assert multiply_adds(network, (128, 128)) < limit
+
+
+def test_no_network_that_is_asked_for_by_size_takes_fewer_multiply_adds() -> None:
+    counts = {}
+    for name, make in NETWORKS.items():
+        with torch.device("meta"):
+            network = None if isinstance(make, type) else make(16)
+        if network is not None and 128 % network.divisor == 0:  # type: ignore[operator]
+            counts[name] = multiply_adds(network, (128, 128))
+    assert min(counts, key=lambda name: counts[name]) == "mobile_pose_small"
+
+
+@pytest.mark.parametrize("make", [mobile_pose_small, mobile_pose_large])
+def test_another_head(make) -> None:
+    with torch.device("meta"):
+        network = make(14, head={"name": "offset"}).eval()
+        assert set(network(torch.zeros(1, 3, 64, 64))[-1]) == {"heatmap", "offset"}

@@ -1,5 +1,6 @@
 """Every recipe that ships loads as it stands and trains two steps on tiny data."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,21 @@ def test_a_recipe_trains_two_steps(name, tmp_path):
     supervised = len([k for k in run.loop.progress.rows[0] if k.startswith("heatmap/")])
     kind = as_it_is.network["name"]
     assert supervised == (int(kind[2]) if kind.startswith("hg") else {"cpm": 6, "cpn_r50": 5}.get(kind, 1))
+
+
+@pytest.mark.parametrize("name", ["coco/hrnet_w32", "coco/hrnet_w48_384", "coco/simple_baseline_r50", "mpii/hrnet_w32"])
+def test_the_msra_family_trains_towards_whole_pixels(name):
+    assert Recipe.read(FOLDER / f"{name}.toml").codec["placement"] == "rounded"
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if name.startswith("coco/")])
+def test_a_figure_of_coco_says_how_to_get_one_that_compares(name):
+    assert "--protocol coco" in (FOLDER / name).read_text()
+
+
+def test_another_network_for_the_family_as_its_header_says():
+    path = FOLDER / "lspet" / "family.toml"
+    change = re.search(r"--set '(network=.*)'", path.read_text())
+    assert change is not None
+    recipe = Recipe.read(path, [change[1]])
+    assert make(NETWORKS, {"num_keypoints": 14} | recipe.network, "network").num_keypoints == 14

@@ -3,8 +3,8 @@
 Sun, Xiao, Liu, Wang, "Deep High-Resolution Representation Learning for Human Pose Estimation", CVPR 2019,
 https://arxiv.org/abs/1902.09212. Facts of layers: leoxiaobin/deep-high-resolution-net.pytorch (MIT).
 
-How this differs from the published code: it does not. Convolutions start from N(0, 0.001), as there; BatchNorm after
-every one makes that a matter of scale, and in forty steps on toy images the light one learnt as much as by He's rule.
+How this differs from the published code: it does not. Convolutions start from N(0, 0.001), as there; BatchNorm follows
+every one, so that their scale does not pass on.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional
 
-from poseglass.layers.resnet_blocks import BasicBlock, Bottleneck, conv_norm
+from poseglass.layers.conv_norm import ConvNorm
+from poseglass.layers.resnet_blocks import BasicBlock, Bottleneck
 
 
 class ExchangeModule(nn.Module):
@@ -40,25 +41,26 @@ class ExchangeModule(nn.Module):
         """Map one ``(B, widths[j], h / 2**j, w / 2**j)`` per branch to the same for the first ``num_outputs``."""
         features = [branch(x) for branch, x in zip(self.branches, features, strict=True)]
         outputs: list[Tensor] = []
-        for paths in self.exchange:
+        for i, paths in enumerate(self.exchange):
             assert isinstance(paths, nn.ModuleList)
             total = paths[0](features[0])
-            for path, x in zip(paths[1:], features[1:], strict=True):
-                total = total + path(x)
+            for j, (path, x) in enumerate(zip(paths[1:], features[1:], strict=True), 1):
+                made = path(x)
+                if j > i:
+                    made = functional.interpolate(made, scale_factor=2.0 ** (j - i), mode="nearest")
+                total = total + made
             outputs.append(functional.relu(total, inplace=True))
         return outputs
 
 
-def _path(widths: Sequence[int], source: int, target: int) -> nn.Sequential:
-    """Return the way from one branch to another: nothing, up (1x1, then nearest), or down (a chain of 3x3 stride 2)."""
+def _path(widths: Sequence[int], source: int, target: int) -> nn.Module:
+    """Return the way between two branches: nothing, up (1x1; the caller enlarges) or down (a chain of 3x3 stride 2)."""
     if source == target:
         return nn.Sequential()
     if source > target:
-        up = conv_norm(widths[source], widths[target], 1)
-        up.add_module("upsample", nn.Upsample(scale_factor=2 ** (source - target), mode="nearest"))
-        return up
-    chain = [conv_norm(widths[source], widths[source], 3, stride=2, relu=True) for _ in range(target - source - 1)]
-    return nn.Sequential(*chain, conv_norm(widths[source], widths[target], 3, stride=2))
+        return ConvNorm(widths[source], widths[target], 1, activation="none")
+    chain = [ConvNorm(widths[source], widths[source], 3, stride=2) for _ in range(target - source - 1)]
+    return nn.Sequential(*chain, ConvNorm(widths[source], widths[target], 3, stride=2, activation="none"))
 
 
 class HRNet(nn.Module):
@@ -101,17 +103,15 @@ class HRNet(nn.Module):
         for name, value in numbers.items():
             if int(value) != value or value < 1:
                 raise ValueError(f"HRNet: {name} must be a whole number above 0, got {value!r}.")
-        self.stem = nn.Sequential(
-            conv_norm(3, stem_width, 3, stride=2, relu=True), conv_norm(stem_width, stem_width, 3, stride=2, relu=True)
-        )
+        self.stem = nn.Sequential(ConvNorm(3, stem_width, 3, stride=2), ConvNorm(stem_width, stem_width, 3, stride=2))
         wide = Bottleneck.expansion * stem_width
         self.bottlenecks = nn.Sequential(
             *(Bottleneck(stem_width if i == 0 else wide, stem_width) for i in range(num_bottlenecks))
         )
         widths = [width * 2**i for i in range(4)]
-        self.finest = conv_norm(wide, width, 3, relu=True)
+        self.finest = ConvNorm(wide, width, 3)
         self.coarser = nn.ModuleList(
-            conv_norm(wide if i == 0 else widths[i], widths[i + 1], 3, stride=2, relu=True) for i in range(3)
+            ConvNorm(wide if i == 0 else widths[i], widths[i + 1], 3, stride=2) for i in range(3)
         )
         self.stages = nn.ModuleList()
         for i, count in enumerate(num_modules):

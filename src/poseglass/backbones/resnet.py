@@ -11,7 +11,8 @@ weights are public. There is no classifier.
 from torch import Tensor, nn
 from torch.nn import functional
 
-from poseglass.layers.resnet_blocks import BasicBlock, Bottleneck, conv_norm
+from poseglass.layers.conv_norm import ConvNorm
+from poseglass.layers.resnet_blocks import BasicBlock, Bottleneck
 
 BLOCKS: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, int, int]]] = {
     18: (BasicBlock, (2, 2, 2, 2)),
@@ -49,7 +50,7 @@ class ResNet(nn.Module):
         if width < 1:
             raise ValueError(f"ResNet: width must be at least 1, got {width!r}.")
         block, counts = BLOCKS[depth]
-        self.stem = conv_norm(3, width, 7, stride=2, relu=True)
+        self.stem = ConvNorm(3, width, 7, stride=2)
         self.stages = nn.ModuleList()
         channels: list[int] = []
         strides, in_channels, dilation = [4], width, 1

@@ -28,6 +28,9 @@ class Codec(Protocol):
         ...
 
 
+NOT_PREDICTED = ("weight", "xy")
+"""Keys of what codecs encode for losses alone; a network gives all the others."""
+
 CODECS: dict[str, type[Codec]] = {
     "heatmap": HeatmapCodec,
     "dark": DarkCodec,

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from poseglass.codecs import Codec
+from poseglass.codecs import NOT_PREDICTED, Codec
 from poseglass.core.batch import PoseBatch
 from poseglass.core.skeleton import Skeleton
 
@@ -58,7 +58,7 @@ class OurCodec:
 
 def as_output(codec: Codec, target: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return what a perfectly trained network would give for a codec's targets, without what only losses read."""
-    output = {key: value for key, value in target.items() if key not in ("weight", "xy")}
+    output = {key: value for key, value in target.items() if key not in NOT_PREDICTED}
     logits = getattr(codec, "activation", None) == "softmax"
     return {
         key: value.clamp_min(1e-6).log() if key in ("x", "y") or (logits and key == "heatmap") else value
@@ -78,7 +78,7 @@ class Measure:
     score_high: float
 
 
-CONDITIONS = ("inside", "border", "noise", "float16", "flip")
+CONDITIONS = ("inside", "border", "noise", "float16", "bfloat16", "flip")
 
 
 def measure(
@@ -95,8 +95,8 @@ def measure(
     Returns:
         One for each condition: sub-pixel places at least 32 pixels from the border ("inside"); less than 28 pixels from
         it ("border"); inside, with normal noise on the output of 2 % of its range about the keypoint, in logits 0.1
-        ("noise"); inside, in half precision ("float16"); and inside, read from the mirrored image's output
-        turned back ("flip"; left out where the codec has none).
+        ("noise"); inside, in half precision ("float16" and "bfloat16"); and inside, read from the mirrored image's
+        output turned back ("flip"; left out where the codec has none).
 
     Raises:
         ValueError: What is decoded has another shape than what was encoded.
@@ -123,6 +123,11 @@ def measure(
         "border": (border, lambda output: output),
         "noise": (inside, lambda output: {k: v.astype(np.float32) for k, v in noisy(output).items()}),
         "float16": (inside, lambda output: {k: v.astype(np.float16) for k, v in output.items()}),
+        # NumPy has no bfloat16: its numbers as float32
+        "bfloat16": (
+            inside,
+            lambda output: {k: torch.from_numpy(v).bfloat16().float().numpy() for k, v in output.items()},
+        ),
         "flip": (inside, mirrored),
     }
     if not hasattr(subject, "flip"):
@@ -140,6 +145,11 @@ def measure(
         median, p95, largest = np.percentile(error, [50, 95, 100]).tolist()
         measures.append(Measure(condition, median, p95, largest, float(score.min()), float(score.max())))
     return measures
+
+
+def _bfloat16(value: np.ndarray) -> np.ndarray:
+    """Return what bfloat16 keeps of an output, as float32: NumPy has no such numbers."""
+    return torch.from_numpy(value).bfloat16().float().numpy()
 
 
 def _noise(value: np.ndarray) -> float:

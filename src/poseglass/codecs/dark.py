@@ -70,7 +70,7 @@ class DarkCodec:
         """Draw the targets on the batch's device; as ``HeatmapCodec.encode``."""
         return encode_heatmaps(
             batch, stride=self.stride, sigma=self.sigma, alignment=self.alignment, unlabelled=self.unlabelled,
-            placement=self.placement,
+            placement=self.placement, activation=self.activation,
         )  # fmt: skip
 
     def decode(self, prediction: Prediction) -> Decoded:
@@ -92,7 +92,7 @@ def smoothed_window(maps: Tensor, xy: Tensor, blur_kernel: int, scale: SoftmaxSc
     """Return the 5 x 5 window about each peak of the Gaussian-smoothed maps, ``(B, K, 5, 5)``; maps end in zeros.
 
     With a ``scale`` (see ``softmax_scale``) maps are logits, and their probabilities are smoothed. Zeros beyond the
-    border pull points near it; mirrored maps, or a kernel scaled up to what lies inside, pull them four times as far.
+    border pull points near it; docs/explanation/codecs.md has by how much.
     """
     if blur_kernel == 1:
         return probabilities(window(maps, xy, 2, outside=0.0 if scale is None else -math.inf), scale)

@@ -60,7 +60,7 @@ class HeatmapCodec:
         """
         return encode_heatmaps(
             batch, stride=self.stride, sigma=self.sigma, alignment=self.alignment, unlabelled=self.unlabelled,
-            placement=self.placement,
+            placement=self.placement, activation=self.activation,
         )  # fmt: skip
 
     def decode(self, prediction: Prediction) -> Decoded:
@@ -119,11 +119,13 @@ def encode_heatmaps(
     alignment: Alignment,
     unlabelled: Literal["ignore", "background"],
     placement: Placement = "exact",
+    activation: Activation = "none",
 ) -> Prediction:
     """Draw one map per keypoint of the first instance.
 
     A keypoint that is unknown (whatever its coordinates, NaN too) or outside the map (as ``placement`` has it) has an
-    empty map and weight 0.
+    empty map and weight 0. Of logits (``activation="softmax"``), the weight of one near or beyond the border is that
+    share of it that is inside (``share_inside``), where ``placement`` draws what lies outside.
 
     Returns:
         ``"heatmap"`` ``(B, K, h, w)`` float32 with peak 1 and ``"weight"`` ``(B, K)`` float32.
@@ -135,6 +137,8 @@ def encode_heatmaps(
         xy = nearest_pixel(xy)
     # far away, a Gaussian is cut off to zero everywhere: no pass over the maps to blank them, and no NaN
     xy = torch.where((weight > 0)[..., None], xy, torch.full_like(xy, -1e4))
+    if activation == "softmax" and placement != "exact":
+        weight = weight * share_inside(xy, size_wh, sigma)
     maps = draw_gaussians(xy, size_wh, sigma, reach=math.inf if placement == "whole" else 3 * sigma)
     if unlabelled == "background":
         weight = torch.ones_like(weight)
@@ -148,6 +152,17 @@ def within(xy: Tensor, size_wh: tuple[int, int], reach: float) -> Tensor:
         return ((xy > -0.5) & (xy < size - 0.5)).all(-1)
     at = nearest_pixel(xy)
     return ((at >= -reach) & (at <= size - 1 + reach)).all(-1)
+
+
+def share_inside(xy: Tensor, size_wh: tuple[int, int], sigma: float) -> Tensor:
+    """Return how much of the mass of Gaussians at ``(..., 2)`` lies in a map, ``(...)`` in [0, 1].
+
+    A softmax sums to 1 over the map, so what a loss pulls it to is normalised there too: the rim of a Gaussian two
+    sigma outside would be as certain a target as a whole one. A weight of this share takes that back.
+    """
+    size = torch.tensor(size_wh, device=xy.device)
+    below, above = (torch.erf((edge - xy) / (sigma * math.sqrt(2))) for edge in (-0.5, size - 0.5))
+    return ((above - below) / 2).prod(-1)
 
 
 def nearest_pixel(xy: Tensor) -> Tensor:

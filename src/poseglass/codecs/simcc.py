@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from poseglass.codecs.heatmap import share_inside
 from poseglass.core.batch import Decoded, PoseBatch, Prediction
 from poseglass.core.skeleton import Skeleton
 
@@ -46,7 +47,8 @@ class SimccCodec:
 
         Returns:
             ``"x"`` ``(B, K, W * split)`` and ``"y"`` ``(B, K, H * split)``, densities about the nearest bin that sum to
-            1 inside; ``"weight"`` ``(B, K)``. Unknown keypoints have empty labels.
+            1 inside; ``"weight"`` ``(B, K)``, times the share of the label that is inside. Unknown keypoints have empty
+            labels.
         """
         bins = torch.tensor([batch.images.shape[-1] * self.split, batch.images.shape[-2] * self.split])
         at, weight = (batch.xy[:, 0].float() * self.split).round(), batch.weight[:, 0]
@@ -54,6 +56,7 @@ class SimccCodec:
         inside = ((at >= -reach) & (at <= bins.to(at.device) - 1 + reach)).all(-1)
         weight = weight * inside
         at = torch.where((weight > 0)[..., None], at, -1e6)
+        weight = weight * share_inside(at, (int(bins[0]), int(bins[1])), self.sigma)
         x, y = (
             torch.exp((torch.arange(n, device=at.device) - at[..., axis, None]).square() * (-0.5 / self.sigma**2))
             for axis, n in enumerate(bins.tolist())
@@ -84,18 +87,25 @@ class SimccCodec:
         return {"x": x, "y": prediction["y"].index_select(1, order)}
 
 
-def peak_and_belief(logits: Tensor, reach: float) -> tuple[Tensor, Tensor]:
-    """Return the (first) bin of the largest logit, and the share of the softmax within ``reach`` bins of it.
+def peak_and_belief(logits: Tensor, reach_bins: float) -> tuple[Tensor, Tensor]:
+    """Return the bin of the largest logit, and the share of the softmax within ``reach_bins`` bins of it.
+
+    Where bins beside each other share the largest logit, as neighbours do in bfloat16, it is the middle of the first
+    run of them: the first alone would lie to the left of the peak, or above.
 
     Args:
         logits: ``(B, K, n)``.
-        reach: Bins to each side, rounded up.
+        reach_bins: Bins to each side, rounded up.
 
     Returns:
         ``(B, K)`` float32 each. Where a logit is NaN or infinite the share is 0.
     """
     logits = logits.float()
-    at = logits.argmax(-1)
-    near = (torch.arange(logits.shape[-1], device=logits.device) - at[..., None]).abs() <= math.ceil(reach)
+    bins = torch.arange(logits.shape[-1], device=logits.device)
+    first = logits.argmax(-1, keepdim=True)
+    beyond = (bins > first) & (logits != logits.gather(-1, first))
+    last = torch.where(beyond, bins, bins.numel()).amin(-1, keepdim=True) - 1
+    at = (first + last) / 2
+    near = (bins - at).abs() <= math.ceil(reach_bins)
     share = (torch.softmax(logits, -1) * near).sum(-1)
-    return at.float(), share.nan_to_num(0.0).clamp(0.0, 1.0)
+    return at.squeeze(-1), share.nan_to_num(0.0).clamp(0.0, 1.0)

@@ -36,8 +36,8 @@ class SoftArgmaxCodec:
         stride: Input pixels per heatmap pixel.
         sigma: Of the Gaussian that a regulariser pulls the softmax to, heatmap pixels; the score looks within two.
         alignment: As in ``HeatmapCodec``.
-        reach: Half side of the window about the peak that the mean is taken over, heatmap pixels; 0 is the whole map,
-            as in the paper.
+        reach_px: Half side of the window about the peak that the mean is taken over, heatmap pixels; 0 is the whole
+            map, as in the paper.
 
     Raises:
         ValueError: A number or word out of range.
@@ -46,13 +46,13 @@ class SoftArgmaxCodec:
     stride: int = 4
     sigma: float = 2.0
     alignment: Alignment = "center"
-    reach: int = 0
+    reach_px: int = 0
     activation: ClassVar[str] = "softmax"
 
     def __post_init__(self) -> None:
         check_heatmap_fields(self.stride, self.sigma, self.alignment, "softmax", "ignore")
-        if self.reach < 0:
-            raise ValueError(f"SoftArgmaxCodec.reach must be 0 (the whole map) or more pixels, got {self.reach}.")
+        if self.reach_px < 0:
+            raise ValueError(f"SoftArgmaxCodec.reach_px must be 0 (the whole map) or more, got {self.reach_px}.")
 
     def encode(self, batch: PoseBatch) -> Prediction:
         """Return what a softmax is trained towards.
@@ -77,9 +77,9 @@ class SoftArgmaxCodec:
         peak_xy, peak = argmax_2d(maps)
         scale = softmax_scale(maps, peak, "softmax")
         score = peak_score(maps, peak_xy, peak, self.sigma, scale)
-        if self.reach:
-            belief = probabilities(window(maps, peak_xy, self.reach, outside=-math.inf), scale)
-            first, (rows, columns) = peak_xy - self.reach, belief.shape[-2:]
+        if self.reach_px:
+            belief = probabilities(window(maps, peak_xy, self.reach_px, outside=-math.inf), scale)
+            first, (rows, columns) = peak_xy - self.reach_px, belief.shape[-2:]
         else:
             belief = probabilities(maps, scale)
             first, (rows, columns) = torch.zeros_like(peak_xy), (height, width)

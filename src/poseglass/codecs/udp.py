@@ -2,9 +2,9 @@
 
 Huang et al., "The Devil is in the Details: Delving into Unbiased Data Processing for Human Pose Estimation", CVPR 2020,
 https://arxiv.org/abs/1911.07524, section 4 (and Zhang et al. 2020 for the fit). Written from the paper. How this
-differs: a step is taken only where the fit has a top, and cut; and points go back to input pixels by the inverse of
-the map that drew them, ``(W - 1) / (w - 1)``, where mmpose 1.3 takes ``W / (w - 1)``: its points lie up to a pixel
-further right and down.
+differs: a step is cut, and inside the map taken only where the fit has a top; and points go back to input pixels by the
+inverse of the map that drew them, ``(W - 1) / (w - 1)``, where mmpose 1.3 takes ``W / (w - 1)``: its points lie up to a
+pixel further right and down.
 """
 
 from dataclasses import dataclass
@@ -22,6 +22,7 @@ from poseglass.codecs.heatmap import (
     flip_heatmaps,
     nearest_pixel,
     peak_score,
+    share_inside,
     softmax_scale,
     within,
 )
@@ -60,12 +61,14 @@ class UdpCodec:
 
         Returns:
             ``"heatmap"`` ``(B, K, H/stride, W/stride)``, Gaussians at exact places, cut to squares of three sigma about
-            the nearest pixel; and ``"weight"`` ``(B, K)``.
+            the nearest pixel; and ``"weight"`` ``(B, K)``, of logits times the share of the Gaussian inside.
         """
         size_wh = (batch.images.shape[-1] // self.stride, batch.images.shape[-2] // self.stride)
         xy, weight = to_heatmap_udp(batch.xy[:, 0], self.stride, size_wh), batch.weight[:, 0]
         weight = weight * within(xy, size_wh, 3 * self.sigma)
         xy = torch.where((weight > 0)[..., None], xy, torch.full_like(xy, -1e4))
+        if self.activation == "softmax":
+            weight = weight * share_inside(xy, size_wh, self.sigma)
         maps = draw_gaussians(xy, size_wh, self.sigma, about=nearest_pixel(xy))
         if self.unlabelled == "background":
             weight = torch.ones_like(weight)
@@ -110,8 +113,9 @@ def near_step(around: Tensor, xy: Tensor, size_wh: tuple[int, int]) -> Tensor:
         size_wh: Of the maps.
 
     Returns:
-        ``(B, K, 2)``, heatmap pixels; zero where the fit has no maximum there. Cut to one and a half pixels. A peak on
-        the border has no neighbour beyond, and the step then leads about half a pixel outwards, as in public code.
+        ``(B, K, 2)``, heatmap pixels, cut to one and a half. Inside the map it is zero where the fit has no maximum. A
+        peak on the border has no neighbour beyond; as in public code its step is taken whether or not the fit has a
+        maximum, and leads about half a pixel outwards.
 
     Source:
         Huang et al. 2020, with the differences of neighbours where DARK takes every second pixel.

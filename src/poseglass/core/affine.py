@@ -6,7 +6,7 @@ is the box ``(-0.5, -0.5, W - 0.5, H - 0.5)``.
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -108,8 +108,12 @@ class Affine:
                 to ((W - 1) / 2, (H - 1) / 2) (Huang et al., "The Devil is in the Details", CVPR 2020, section 3).
 
         Raises:
-            ValueError: The box has no area.
+            ValueError: The box has no area, the rule is unknown, or with "udp" a side is below 2 pixels.
         """
+        if rule not in get_args(CropRule):
+            raise ValueError(f"A crop's rule must be one of {', '.join(get_args(CropRule))}, got {rule!r}.")
+        if rule == "udp" and min(size_wh) < 2:
+            raise ValueError(f"A crop by rule 'udp' needs sides of at least 2 pixels, got {size_wh}.")
         x0, y0, x1, y1 = (float(v) for v in box_xyxy)
         if not (x1 > x0 and y1 > y0):
             raise ValueError(f"A crop needs a box with area, x0 < x1 and y0 < y1; got {[x0, y0, x1, y1]}.")

@@ -62,7 +62,7 @@ class WeightCard:
     Args:
         name: Of the weights, "hg2-light-lspet".
         network: ``{"name": "hg2_light", "num_keypoints": 14, ...}``, built from ``NETWORKS``; of a backbone alone,
-            ``{"name": "resnet", ...}``, built from ``BACKBONES``.
+            ``{"name": "resnet50", ...}``, built from ``BACKBONES``.
         codec: ``{"name": "heatmap", ...}``, built from ``CODECS``; of a backbone alone, empty.
         skeleton: In full, not by name; of a backbone alone, None.
         input: Size, padding, normalisation.

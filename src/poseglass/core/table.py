@@ -41,6 +41,26 @@ def lookup(table: Mapping[str, T], name: str, *, kind: str = "name") -> T:
     )
 
 
+def build_part(table: Mapping[str, Callable[..., T]], part: Mapping[str, Any], kind: str, *first: Any) -> T:
+    """Make ``table[part["name"]]`` of ``first`` and the part's other entries.
+
+    Args:
+        table: The family's dict.
+        part: ``{"name": ..., ...}``.
+        kind: What the part is, for the message: "neck".
+        first: Leading arguments.
+
+    Raises:
+        LookupError, TypeError: As ``build``.
+        ValueError: The part has no name.
+    """
+    numbers = dict(part)
+    name = numbers.pop("name", None)
+    if not isinstance(name, str):
+        raise ValueError(f'{kind} needs a name, e.g. {{ name = "{next(iter(table), "...")}" }}, got {dict(part)}.')
+    return build(table, name, *first, **numbers)
+
+
 def build(table: Mapping[str, Callable[..., T]], name: str, /, *first: Any, **numbers: Any) -> T:
     """Make ``table[name](*first, **numbers)``. ``name`` may also be ``"package.module:attribute"``.
 

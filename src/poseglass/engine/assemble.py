@@ -100,7 +100,7 @@ def make_crops(recipe: Recipe, dataset: Dataset) -> Crops:
     photometric = tuple(s for s in steps if not isinstance(s, RandomAffine | HalfBody))
     return Crops(
         dataset, recipe.input.spec(), geometric[0] if geometric else None, photometric,
-        halves[0] if halves else None, seed=recipe.seed, sizes_wh=tuple(crop_sizes(recipe)),
+        half_body=halves[0] if halves else None, seed=recipe.seed, sizes_wh=tuple(crop_sizes(recipe)),
     )  # fmt: skip
 
 

@@ -1,12 +1,14 @@
 """What can be found wrong before hours of training: shapes, loss, figures, a recipe that has changed."""
 
 import copy
+import dataclasses
+import re
 from collections.abc import Sequence
 
 import torch
 from torch import nn
 
-from poseglass.codecs import Codec
+from poseglass.codecs import NOT_PREDICTED, Codec
 from poseglass.core.batch import PoseBatch, Prediction
 from poseglass.core.sample import Dataset
 from poseglass.core.skeleton import Skeleton
@@ -19,7 +21,7 @@ from poseglass.engine.schedule import Schedule
 from poseglass.engine.train import Progress
 from poseglass.estimators.weights import read_weights
 from poseglass.losses import LOSSES, MAPS_OF_LOSS
-from poseglass.losses.terms import Term, names_in, terms_of
+from poseglass.losses.terms import READS, Term, names_in, terms_of
 from poseglass.metrics import METRICS
 
 FREE_TO_CHANGE = (
@@ -37,7 +39,8 @@ def check_shapes(network: nn.Module, codec: Codec, sizes_wh: list[tuple[int, int
 
     Raises:
         RecipeError: A size the network does not take; a key that the network does not give, or of another shape than
-            the codec encodes; another number of stages than the recipe has losses or Gaussian widths for.
+            the codec encodes; another number of stages than the recipe has losses or Gaussian widths for; a network
+            that fails, or gives something else than stages.
     """
     hollow = copy.deepcopy(network).to("meta").eval()
     for width, height in dict.fromkeys(sizes_wh):
@@ -45,20 +48,26 @@ def check_shapes(network: nn.Module, codec: Codec, sizes_wh: list[tuple[int, int
         try:
             with torch.no_grad():
                 stages = hollow(images)
-                keypoints = next(iter(stages[-1].values())).shape[1]
         except ValueError as error:
             raise RecipeError(f"input.size_wh or train.sizes: {error}") from None
-        except (RuntimeError, NotImplementedError, LookupError, TypeError, AttributeError):
-            return  # a network of one's own that cannot run without numbers, or gives something else
+        except (RuntimeError, TypeError, LookupError, AttributeError) as error:
+            if "meta" in str(error).lower():
+                return  # it asks for numbers, which the meta device does not have
+            raise RecipeError(
+                f"The network fails on images of (2, 3, {height}, {width}): {type(error).__name__}: {error}"
+            ) from error
+        try:
+            keypoints = next(iter(stages[-1].values())).shape[1]
+        except (LookupError, TypeError, AttributeError, RuntimeError, StopIteration):
+            raise RecipeError(
+                f"The network gives {type(stages).__name__}, expected a list of stages, each a dict of a name and maps "
+                "(B, K, ...), such as [{'heatmap': maps}]."
+            ) from None
         _check_stages(len(stages), recipe)
         target = _targets(codec, (width, height), keypoints)
         for key in (k for k in target if k not in NOT_PREDICTED):
             for number, stage in enumerate(stages):
                 _check_key(key, stage, tuple(target[key].shape), number, height)
-
-
-NOT_PREDICTED = ("weight", "xy")
-"""What codecs encode for the loss alone."""
 
 
 def _targets(codec: Codec, size_wh: tuple[int, int], keypoints: int) -> Prediction:
@@ -77,7 +86,8 @@ def _check_key(key: str, stage: Prediction, expected: tuple[int, ...], number: i
     if key not in stage:
         raise RecipeError(
             f"The codec encodes {key!r}, stage {number} of the network gives {', '.join(map(repr, stage))}. Take the "
-            "codec's head: network.head.name = 'offset' for 'offset', 'simcc' for 'x' and 'y', else 'heatmap'."
+            "codec's head: network.head.name = 'offset' for 'offset', 'simcc' for 'x' and 'y', else 'heatmap'. If the "
+            "network takes no head (hourglasses, U-Nets, pose machines, pyramids), take another codec or network."
         )
     got = tuple(stage[key].shape)
     if got == expected:
@@ -127,21 +137,44 @@ def check_loss(
             needed = MAPS_OF_LOSS.get(name)
             if needed is not None and has is not None and needed != has:
                 other = next((known for known, activation in MAPS_OF_LOSS.items() if activation == has), None)
+                ways = [f"codec.activation to {needed!r}"] if "activation" in _fields(codec) else []
+                ways += [] if other is None else [f"loss to {_exchanged(text, name, other)!r}"]
                 raise RecipeError(
-                    f"loss is {name!r}, which trains maps with activation {needed!r}, but codec.activation is {has!r}. "
-                    f"Set codec.activation to {needed!r}{'' if other is None else f', or loss to {other!r}'}."
+                    f"loss is {name!r}, which trains maps with activation {needed!r}, but the codec's is {has!r}. "
+                    f"Set {', or '.join(ways) or 'another codec'}."
                 )
         trained = {term.prediction for term in terms}
         left = [key for key in _targets(codec, size_wh, 1) if key not in NOT_PREDICTED and key not in trained]
         if left:
+            term = _loss_of(left[0], has)
+            advice = "Take another codec: no loss here is of it" if term is None else f"Add a term: '{text} + {term}'"
             raise RecipeError(
-                f"loss {text!r} trains {', '.join(sorted(trained))}, but the codec also reads {', '.join(left)}. Add "
-                f"a term, e.g. loss = '{text} + {left[0]}'."
+                f"loss {text!r} trains {', '.join(sorted(trained))}, but the codec also reads {', '.join(left)}. "
+                f"{advice}."
             )
     if sigmas and not hasattr(codec, "sigma"):
         raise RecipeError(f"stage_sigmas is {list(sigmas)}, but the codec draws no Gaussians. Leave stage_sigmas out.")
     if not all(sigma > 0 for sigma in sigmas):
         raise RecipeError(f"stage_sigmas must be positive heatmap pixels, got {list(sigmas)}.")
+
+
+def _fields(codec: Codec) -> set[str]:
+    """Return the names of what a recipe can set of a codec."""
+    return {field.name for field in dataclasses.fields(codec)} if dataclasses.is_dataclass(codec) else set()
+
+
+def _exchanged(text: str, name: str, other: str) -> str:
+    """Return a recipe's loss with one name in place of another."""
+    return re.sub(rf"(?<![\w.:]){re.escape(name)}(?![\w.:])", other, text)
+
+
+def _loss_of(key: str, activation: str | None) -> str | None:
+    """Return the first loss of that target that takes such maps."""
+    for name in LOSSES:
+        targets = {target for _, target in READS.get(name, (("heatmap", "heatmap"),))}
+        if key in targets and (activation is None or MAPS_OF_LOSS.get(name, activation) == activation):
+            return name
+    return None
 
 
 def check_evaluation(recipe: Recipe, val: Dataset | None, skeleton: Skeleton) -> None:

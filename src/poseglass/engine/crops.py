@@ -70,7 +70,7 @@ class Crops:
     input: InputSpec
     affine: RandomAffine | None = None
     photometric: tuple[Photometric, ...] = ()
-    half_body: HalfBody | None = None
+    half_body: HalfBody | None = field(default=None, kw_only=True)
     seed: int = 0
     sizes_wh: tuple[tuple[int, int], ...] = ()
     cache: CropCache | None = None

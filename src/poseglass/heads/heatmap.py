@@ -5,11 +5,19 @@ from torch import Tensor, nn
 from poseglass.core.batch import Prediction
 
 
+def start_empty(conv: nn.Conv2d) -> nn.Conv2d:
+    """Set a convolution's weights to N(0, 0.001) and its bias to 0, and return it: its first maps are nearly empty."""
+    nn.init.normal_(conv.weight, std=0.001)
+    assert conv.bias is not None
+    nn.init.zeros_(conv.bias)
+    return conv
+
+
 class HeatmapHead(nn.Module):
     """A 1x1 convolution with bias, one map per keypoint, no activation.
 
     It starts from N(0, 0.001) with a bias of 0, as the code of the last two papers does, so that the first maps are
-    nearly empty, as targets are. From PyTorch's own start those of the light HRNet have a mean square near 10.
+    nearly empty, as targets are.
 
     Args:
         in_channels: Of the features.
@@ -21,10 +29,7 @@ class HeatmapHead(nn.Module):
 
     def __init__(self, in_channels: int, num_keypoints: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, num_keypoints, 1)
-        nn.init.normal_(self.conv.weight, std=0.001)
-        assert self.conv.bias is not None
-        nn.init.zeros_(self.conv.bias)
+        self.conv = start_empty(nn.Conv2d(in_channels, num_keypoints, 1))
 
     def forward(self, features: Tensor) -> Prediction:
         """Map ``(B, in_channels, h, w)`` to ``"heatmap"`` ``(B, K, h, w)``."""

@@ -3,10 +3,11 @@
 from torch import Tensor, nn
 
 from poseglass.core.batch import Prediction
+from poseglass.heads.heatmap import start_empty
 
 
 class OffsetHead(nn.Module):
-    """A 1x1 convolution with bias to three maps per keypoint, no activation.
+    """A 1x1 convolution with bias to three maps per keypoint, no activation. It starts as ``HeatmapHead`` does.
 
     Args:
         in_channels: Of the features.
@@ -18,7 +19,7 @@ class OffsetHead(nn.Module):
 
     def __init__(self, in_channels: int, num_keypoints: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, 3 * num_keypoints, 1)
+        self.conv = start_empty(nn.Conv2d(in_channels, 3 * num_keypoints, 1))
 
     def forward(self, features: Tensor) -> Prediction:
         """Map ``(B, in_channels, h, w)`` to ``"heatmap"`` ``(B, K, h, w)`` and ``"offset"`` ``(B, K, 2, h, w)``."""

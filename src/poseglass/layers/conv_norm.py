@@ -23,6 +23,7 @@ class ConvNorm(nn.Module):
         out_channels: Of the output.
         kernel_size: Side of the kernel, odd.
         stride: Of the convolution.
+        dilation: Of the convolution.
         groups: Of the convolution; ``in_channels`` makes it depthwise.
         activation: What follows the norm.
         eps: Of the norm.
@@ -35,13 +36,15 @@ class ConvNorm(nn.Module):
         kernel_size: int = 3,
         *,
         stride: int = 1,
+        dilation: int = 1,
         groups: int = 1,
         activation: Activation = "relu",
         eps: float = 1e-5,
     ) -> None:
         super().__init__()
+        padding = dilation * (kernel_size // 2)
         self.conv = nn.Conv2d(
-            in_channels, out_channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=False
+            in_channels, out_channels, kernel_size, stride, padding, dilation=dilation, groups=groups, bias=False
         )
         self.norm = nn.BatchNorm2d(out_channels, eps=eps)
         self.activation: Activation = activation

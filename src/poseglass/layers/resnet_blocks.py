@@ -1,26 +1,14 @@
-"""The post-activation residual blocks of ResNet, as ResNet and HRNet stack them, and the convolution around them.
+"""The post-activation residual blocks of ResNet, as ResNet and HRNet stack them.
 
 He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", CVPR 2016, https://arxiv.org/abs/1512.03385,
 figure 5. How this differs: the stride of a bottleneck is in its 3x3 convolution, as in fb.resnet.torch and every port
 to PyTorch; the paper has it in the first 1x1.
 """
 
-from collections import OrderedDict
-
 from torch import Tensor, nn
 from torch.nn import functional
 
-
-def conv_norm(
-    in_channels: int, out_channels: int, size: int, *, stride: int = 1, dilation: int = 1, relu: bool = False
-) -> nn.Sequential:
-    """Return a convolution without bias that keeps its input's size but for the stride, BatchNorm, and maybe ReLU."""
-    padding = dilation * (size // 2)
-    conv = nn.Conv2d(in_channels, out_channels, size, stride=stride, padding=padding, dilation=dilation, bias=False)
-    parts: dict[str, nn.Module] = {"conv": conv, "norm": nn.BatchNorm2d(out_channels)}
-    if relu:
-        parts["relu"] = nn.ReLU(inplace=True)
-    return nn.Sequential(OrderedDict(parts))
+from poseglass.layers.conv_norm import ConvNorm
 
 
 class BasicBlock(nn.Module):
@@ -43,8 +31,8 @@ class BasicBlock(nn.Module):
 
     def __init__(self, in_channels: int, width: int, *, stride: int = 1, dilations: tuple[int, int] = (1, 1)) -> None:
         super().__init__()
-        self.inside1 = conv_norm(in_channels, width, 3, stride=stride, dilation=dilations[0], relu=True)
-        self.inside2 = conv_norm(width, width, 3, dilation=dilations[1])
+        self.inside1 = ConvNorm(in_channels, width, 3, stride=stride, dilation=dilations[0])
+        self.inside2 = ConvNorm(width, width, 3, dilation=dilations[1], activation="none")
         self.shortcut = _shortcut(in_channels, width, stride)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -74,9 +62,9 @@ class Bottleneck(nn.Module):
 
     def __init__(self, in_channels: int, width: int, *, stride: int = 1, dilations: tuple[int, int] = (1, 1)) -> None:
         super().__init__()
-        self.inside1 = conv_norm(in_channels, width, 1, relu=True)
-        self.inside2 = conv_norm(width, width, 3, stride=stride, dilation=dilations[0], relu=True)
-        self.inside3 = conv_norm(width, self.expansion * width, 1)
+        self.inside1 = ConvNorm(in_channels, width, 1)
+        self.inside2 = ConvNorm(width, width, 3, stride=stride, dilation=dilations[0])
+        self.inside3 = ConvNorm(width, self.expansion * width, 1, activation="none")
         self.shortcut = _shortcut(in_channels, self.expansion * width, stride)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -85,5 +73,7 @@ class Bottleneck(nn.Module):
         return functional.relu(inside + (features if self.shortcut is None else self.shortcut(features)), inplace=True)
 
 
-def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Sequential | None:
-    return conv_norm(in_channels, out_channels, 1, stride=stride) if stride > 1 or in_channels != out_channels else None
+def _shortcut(in_channels: int, out_channels: int, stride: int) -> ConvNorm | None:
+    if stride == 1 and in_channels == out_channels:
+        return None
+    return ConvNorm(in_channels, out_channels, 1, stride=stride, activation="none")

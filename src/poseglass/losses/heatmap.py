@@ -33,7 +33,8 @@ def hard_keypoint_squared_error(maps: Tensor, target: Tensor, weight: Tensor, *,
         maps: ``(B, K, h, w)``, predicted.
         target: ``(B, K, h, w)``.
         weight: ``(B, K)``.
-        hardest: Joints per person that count.
+        hardest: Joints per person that count, all where there are fewer. A recipe names this loss without arguments,
+            so there it is 8 whatever the skeleton; another number is a function of one's own (``"mypackage:loss"``).
 
     Source:
         Chen et al. 2018, "Cascaded Pyramid Network", section 3.2.2, https://arxiv.org/abs/1711.07319; 8 of 17 joints is
@@ -49,7 +50,8 @@ def softmax_cross_entropy(maps: Tensor, target: Tensor, weight: Tensor) -> Tenso
     Args:
         maps: ``(B, K, h, w)`` or ``(B, K, n)`` (SimCC's bins), logits.
         target: Of the same shape, not negative.
-        weight: ``(B, K)``; a map whose target is empty must have weight 0.
+        weight: ``(B, K)``; a map whose target is empty must have weight 0. Codecs lessen it where part of the target is
+            outside, since the rest is normalised to 1 all the same.
 
     Source:
         The spatial softmax as a classifier over pixels, e.g. He et al. 2017 (Mask R-CNN, section 5), with a Gaussian

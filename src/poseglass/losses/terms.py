@@ -43,8 +43,8 @@ def names_in(text: str) -> list[tuple[float, str]]:
         ValueError: It is not of that form.
     """
     found = []
-    for part in text.split("+"):
-        match = re.fullmatch(r"\s*(?:(\d+\.?\d*|\.\d+)\s*\*)?\s*([^\W\d][\w.:]*)\s*", part)
+    for part in re.split(r"(?<![\d.][eE])\+|\+(?!\d)", text):  # not the sign of an exponent
+        match = re.fullmatch(r"\s*(?:((?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*\*)?\s*([^\W\d][\w.:]*)\s*", part)
         if match is None:
             raise ValueError(
                 f"loss must be names with factors, like 'mse' or 'mse + 0.5 * offset', got {text!r} at {part!r}."

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from poseglass.backbones import BACKBONES
 from poseglass.core.batch import Stages
-from poseglass.core.table import build
+from poseglass.core.table import build_part
 from poseglass.heads import HEADS
 from poseglass.layers.input_size import check_input
 from poseglass.necks import NECKS
@@ -42,10 +42,11 @@ class ComposedNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.num_keypoints = num_keypoints
-        below = _part(BACKBONES, backbone, "backbone")
-        middle = _part(NECKS, neck, "neck", below.channels, below.strides)
+        below: Any = build_part(BACKBONES, backbone, "backbone")
+        middle: Any = build_part(NECKS, neck, "neck", below.channels, below.strides)
         self.backbone, self.neck = below, middle
-        self.head = _part(HEADS, head or {"name": "heatmap"}, "head", middle.out_channels, num_keypoints)
+        head = {"name": "heatmap"} if head is None else head
+        self.head = build_part(HEADS, head, "head", middle.out_channels, num_keypoints)
         self.stride: int = middle.out_stride
         self.divisor: int = below.divisor
 
@@ -57,12 +58,3 @@ class ComposedNetwork(nn.Module):
         """
         check_input(images, self.divisor)
         return [self.head(self.neck(self.backbone(images)))]
-
-
-def _part(table: Mapping[str, Any], part: Mapping[str, Any], kind: str, *first: Any) -> Any:
-    """Build ``table[part["name"]]`` with ``first`` as its leading arguments."""
-    numbers = dict(part)
-    name = numbers.pop("name", None)
-    if not isinstance(name, str):
-        raise ValueError(f'{kind} needs a name, e.g. {{ name = "{next(iter(table), "...")}" }}, got {dict(part)}.')
-    return build(table, name, *first, **numbers)

@@ -20,8 +20,9 @@ from torch.nn import functional
 
 from poseglass.core.batch import Stages
 from poseglass.heads.heatmap import HeatmapHead
+from poseglass.layers.conv_norm import ConvNorm
 from poseglass.layers.input_size import check_input
-from poseglass.layers.resnet_blocks import BasicBlock, conv_norm
+from poseglass.layers.resnet_blocks import BasicBlock
 
 WIDTHS = (256, 256, 384, 384, 384, 512)
 """Of Hourglass-52 and -104: of the features, then after each step down."""
@@ -97,13 +98,13 @@ class CornerHourglassTrunk(nn.Module):
             raise ValueError(f"The first of an hourglass's widths must be even (the stem starts at half), got {width}.")
         self.out_channels = width
         self.divisor = self.stride * 2 ** (len(widths) - 1)
-        self.stem = conv_norm(3, width // 2, 7, stride=2, relu=True)
+        self.stem = ConvNorm(3, width // 2, 7, stride=2)
         self.stem_residual = BasicBlock(width // 2, width, stride=2)
         self.hourglasses = nn.ModuleList(Hourglass(widths, blocks) for _ in range(num_stacks))
-        self.outputs = nn.ModuleList(conv_norm(width, width, 3, relu=True) for _ in range(num_stacks))
+        self.outputs = nn.ModuleList(ConvNorm(width, width, 3) for _ in range(num_stacks))
         between = range(num_stacks - 1)
-        self.keep = nn.ModuleList(conv_norm(width, width, 1) for _ in between)
-        self.feedback = nn.ModuleList(conv_norm(width, width, 1) for _ in between)
+        self.keep = nn.ModuleList(ConvNorm(width, width, 1, activation="none") for _ in between)
+        self.feedback = nn.ModuleList(ConvNorm(width, width, 1, activation="none") for _ in between)
         self.between = nn.ModuleList(BasicBlock(width, width) for _ in between)
 
     def forward(self, images: Tensor) -> list[Tensor]:

@@ -15,15 +15,16 @@ import torch
 from torch import Tensor, nn
 
 from poseglass.core.batch import Stages
+from poseglass.heads.heatmap import start_empty
+from poseglass.layers.conv_norm import ConvNorm
 from poseglass.layers.input_size import check_input
-from poseglass.layers.resnet_blocks import conv_norm
 
 
 def trunk(width: int, kernel_size: int, stride: int) -> nn.Sequential:
     """Return three convolutions, a pooling after each until ``stride`` is reached: image to features."""
     layers: list[nn.Module] = []
     for given in (3, width, width):
-        layers.append(conv_norm(given, width, kernel_size, relu=True))
+        layers.append(ConvNorm(given, width, kernel_size))
         if stride > 1:
             layers.append(nn.MaxPool2d(3, 2, 1))
             stride //= 2
@@ -45,11 +46,11 @@ class Refinement(nn.Module):
 
     def __init__(self, num_keypoints: int, width: int, feature_width: int, kernel_size: int) -> None:
         super().__init__()
-        self.features = conv_norm(width, feature_width, 5, relu=True)
+        self.features = ConvNorm(width, feature_width, 5)
         widths = [num_keypoints + feature_width, width, width, width]
-        self.convs = nn.Sequential(*(conv_norm(a, b, kernel_size, relu=True) for a, b in itertools.pairwise(widths)))
-        self.mix = conv_norm(width, width, 1, relu=True)
-        self.belief = nn.Conv2d(width, num_keypoints, 1)
+        self.convs = nn.Sequential(*(ConvNorm(a, b, kernel_size) for a, b in itertools.pairwise(widths)))
+        self.mix = ConvNorm(width, width, 1)
+        self.belief = start_empty(nn.Conv2d(width, num_keypoints, 1))
 
     def forward(self, belief: Tensor, features: Tensor) -> Tensor:
         """Map ``(B, K, h, w)`` and ``(B, width, h, w)`` to ``(B, K, h, w)``."""
@@ -107,10 +108,10 @@ class ConvolutionalPoseMachine(nn.Module):
         self.stride = self.divisor = stride
         self.first_trunk = trunk(width, kernel_size, stride)
         self.first = nn.Sequential(
-            conv_norm(width, feature_width, 5, relu=True),
-            conv_norm(feature_width, first_width, kernel_size, relu=True),
-            conv_norm(first_width, first_width, 1, relu=True),
-            nn.Conv2d(first_width, num_keypoints, 1),
+            ConvNorm(width, feature_width, 5),
+            ConvNorm(feature_width, first_width, kernel_size),
+            ConvNorm(first_width, first_width, 1),
+            start_empty(nn.Conv2d(first_width, num_keypoints, 1)),
         )
         self.trunk = trunk(width, kernel_size, stride)
         self.refinements = nn.ModuleList(

@@ -17,9 +17,9 @@ from torch.nn import functional
 
 from poseglass.backbones import BACKBONES
 from poseglass.core.batch import Stages
-from poseglass.core.table import build
+from poseglass.core.table import build_part
+from poseglass.layers.conv_norm import ConvNorm
 from poseglass.layers.input_size import check_input
-from poseglass.layers.resnet_blocks import conv_norm
 
 
 def resize(features: Tensor, like: Tensor) -> Tensor:
@@ -44,11 +44,11 @@ class Bottleneck(nn.Module):
     def __init__(self, in_channels: int, middle: int, out_channels: int) -> None:
         super().__init__()
         self.inside = nn.Sequential(
-            conv_norm(in_channels, middle, 1, relu=True),
-            conv_norm(middle, middle, 3, relu=True),
-            conv_norm(middle, out_channels, 1),
+            ConvNorm(in_channels, middle, 1),
+            ConvNorm(middle, middle, 3),
+            ConvNorm(middle, out_channels, 1, activation="none"),
         )
-        self.shortcut = conv_norm(in_channels, out_channels, 1)
+        self.shortcut = ConvNorm(in_channels, out_channels, 1, activation="none")
 
     def forward(self, features: Tensor) -> Tensor:
         """Map ``(B, in, h, w)`` to ``(B, out, h, w)``."""
@@ -69,12 +69,10 @@ class GlobalNet(nn.Module):
 
     def __init__(self, channels: tuple[int, ...], num_keypoints: int, width: int) -> None:
         super().__init__()
-        self.laterals = nn.ModuleList(conv_norm(given, width, 1, relu=True) for given in channels)
-        self.tops = nn.ModuleList(conv_norm(width, width, 1) for _ in channels[1:])
+        self.laterals = nn.ModuleList(ConvNorm(given, width, 1) for given in channels)
+        self.tops = nn.ModuleList(ConvNorm(width, width, 1, activation="none") for _ in channels[1:])
         self.predict = nn.ModuleList(
-            nn.Sequential(
-                conv_norm(width, width, 1, relu=True), nn.Conv2d(width, num_keypoints, 3, padding=1, bias=False)
-            )
+            nn.Sequential(ConvNorm(width, width, 1), nn.Conv2d(width, num_keypoints, 3, padding=1, bias=False))
             for _ in channels
         )
         self.norms = nn.ModuleList(nn.BatchNorm2d(num_keypoints) for _ in channels)
@@ -115,7 +113,7 @@ class RefineNet(nn.Module):
             nn.Sequential(*(Bottleneck(width, half, width) for _ in range(i))) for i in range(num_levels)
         )
         self.mix = Bottleneck(num_levels * width, half, width)
-        self.predict = conv_norm(width, num_keypoints, 3)
+        self.predict = ConvNorm(width, num_keypoints, 3, activation="none")
 
     def forward(self, pyramid: list[Tensor]) -> Tensor:
         """Map ``(B, width, h_i, w_i)``, finest first, to ``(B, K, h_0, w_0)``."""
@@ -137,7 +135,7 @@ class CascadedPyramidNetwork(nn.Module):
 
     Raises:
         LookupError: An unknown backbone; the nearest is given.
-        ValueError: A width that makes no network.
+        ValueError: A width that makes no network, or a backbone without a name.
 
     Source:
         Chen et al. 2018, section 3.2. There GlobalNet learns all labelled joints and RefineNet the hard ones
@@ -148,10 +146,7 @@ class CascadedPyramidNetwork(nn.Module):
         super().__init__()
         if width < 2 or width % 2:
             raise ValueError(f"A cascaded pyramid's width must be even (bottlenecks halve it), got {width!r}.")
-        numbers = {"name": "resnet50"} if backbone is None else dict(backbone)
-        if "name" not in numbers:
-            raise ValueError(f'backbone needs a name, e.g. {{ name = "resnet50" }}, got {numbers}.')
-        below: Any = build(BACKBONES, numbers.pop("name"), **numbers)
+        below: Any = build_part(BACKBONES, {"name": "resnet50"} if backbone is None else backbone, "backbone")
         self.num_keypoints = num_keypoints
         self.backbone = below
         self.global_net = GlobalNet(below.channels, num_keypoints, width)

@@ -1,4 +1,4 @@
-"""The smallest pose networks here that are of use: MobileNetV3 under a thin, separable U-Net.
+"""MobileNetV3 under a thin, separable U-Net; the small one takes the fewest multiply-adds of all networks here.
 
 Howard et al., "Searching for MobileNetV3", ICCV 2019, https://arxiv.org/abs/1905.02244, for the backbone; Ronneberger
 et al. 2015 for the way up; the combination is ours. No paper proposes these two, so there is no published figure for
@@ -8,12 +8,20 @@ The 1x1 convolution behind the last block (160 -> 960) is left out: it widens th
 takes, and this neck would narrow it again at once.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from poseglass.backbones.mobilenet_v3 import Order
 from poseglass.networks.compose import ComposedNetwork
 
 
 def mobile_pose_small(
-    num_keypoints: int, *, width: int = 48, order: Order = "activate_excite", eps: float = 1e-5
+    num_keypoints: int,
+    *,
+    width: int = 48,
+    order: Order = "activate_excite",
+    eps: float = 1e-5,
+    head: Mapping[str, Any] | None = None,
 ) -> ComposedNetwork:
     """MobileNetV3-Small, for inputs of 128 px (sides a multiple of 32): 898,808 parameters at 16 keypoints.
 
@@ -23,11 +31,17 @@ def mobile_pose_small(
         num_keypoints,
         backbone={"name": "mobilenet_v3_small", "last": False, "order": order, "eps": eps},
         neck={"name": "unet", "width": width, "separable": True},
+        head=head,
     )
 
 
 def mobile_pose_large(
-    num_keypoints: int, *, width: int = 96, order: Order = "activate_excite", eps: float = 1e-5
+    num_keypoints: int,
+    *,
+    width: int = 96,
+    order: Order = "activate_excite",
+    eps: float = 1e-5,
+    head: Mapping[str, Any] | None = None,
 ) -> ComposedNetwork:
     """MobileNetV3-Large, for inputs of 128 px (sides a multiple of 32): 2,915,152 parameters at 16 keypoints.
 
@@ -37,4 +51,5 @@ def mobile_pose_large(
         num_keypoints,
         backbone={"name": "mobilenet_v3_large", "last": False, "order": order, "eps": eps},
         neck={"name": "unet", "width": width, "separable": True},
+        head=head,
     )

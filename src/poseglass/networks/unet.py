@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from poseglass.core.batch import Stages
+from poseglass.heads.heatmap import start_empty
 from poseglass.layers.conv_norm import ConvNorm
 from poseglass.layers.input_size import check_input
 
@@ -101,7 +102,7 @@ class UNet(nn.Module):
         )
         self.widen = nn.ModuleList(nn.ConvTranspose2d(2 * made, made, 2, stride=2) for made in widths[:-1])
         self.up = nn.ModuleList(DoubleConv(2 * made, made, padded=padded, norm=norm) for made in widths[:-1])
-        self.heatmap = nn.Conv2d(width, num_keypoints, 1)
+        self.heatmap = start_empty(nn.Conv2d(width, num_keypoints, 1))
 
     def forward(self, images: Tensor) -> Stages:
         """Map ``(B, in_channels, H, W)`` to one stage, ``{"heatmap": (B, K, H / stride, W / stride)}``.
