@@ -1,5 +1,6 @@
 """Public layouts written back, and the certificate of an import."""
 
+import itertools
 import runpy
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +16,7 @@ from poseglass.cli.import_weights import import_weights
 from poseglass.convert import IMPORTERS, import_state
 from poseglass.convert.certificate import certify
 from poseglass.convert.checkpoint import read_checkpoint
+from poseglass.convert.importer import Importer
 from poseglass.core.image import write_image
 from poseglass.estimators.weights import CheckpointError, read_card, read_weights, save_weights
 
@@ -151,6 +153,48 @@ def test_an_import_that_computes_something_else_leaves_no_file(
     with pytest.raises(CheckpointError, match=r"checkpoint\.pth: .* do not compute what the original does: .* 0\.001"):
         import_weights(checkpoint, to, check=True)
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pth"]
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> tuple[Path, State]:
+    """An imported toy and its original, whose keypoint 2 has maps of small values."""
+    original = layouts.princeton(num_stacks=1)
+    original["outs.0.conv.weight"][2] *= 1e-3
+    original["outs.0.conv.bias"][2] = 0
+    path = tmp_path / "ours.safetensors"
+    save_weights(path, *import_state(original, IMPORTERS["hourglass_princeton"]))
+    return path, original
+
+
+def read_as(change: Callable[[torch.Tensor, int], torch.Tensor]) -> Importer:
+    """Return an importer whose reading of the original is changed, given the maps and the number of the picture."""
+    right, count = IMPORTERS["hourglass_princeton"], itertools.count()
+    reading = right.reference
+    assert reading is not None
+    return replace(right, reference=lambda state, images: change(reading(state, images), next(count)))
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("picture", [0, 1])
+def test_nan_is_not_agreement(toy: tuple[Path, State], value: float, picture: int) -> None:
+    importer = read_as(lambda maps, number: maps + value if number == picture else maps)
+    with pytest.raises(CheckpointError, match=f"original's tensors give NaN or infinity on drawn person {picture}"):
+        certify(*toy, importer)
+
+
+def test_nan_of_both_is_not_agreement(toy: tuple[Path, State]) -> None:
+    _, original = toy
+    original["outs.0.conv.weight"].fill_(3e38)
+    save_weights(toy[0], *import_state(original, IMPORTERS["hourglass_princeton"]))
+    with pytest.raises(CheckpointError, match="give NaN or infinity on drawn person 0"):
+        certify(*toy, IMPORTERS["hourglass_princeton"])
+
+
+def test_a_keypoint_of_small_values_is_checked_too(toy: tuple[Path, State]) -> None:
+    assert certify(*toy, IMPORTERS["hourglass_princeton"])["keypoints_max_px"] < 1
+    turned = read_as(lambda maps, _: torch.cat([maps[:, :2], maps[:, 2:3].flip(-1, -2), maps[:, 3:]], 1))
+    with pytest.raises(CheckpointError, match=r"a keypoint with a clear peak lies [\d.]+ px elsewhere, over 4, on"):
+        certify(*toy, turned)
 
 
 def test_a_layout_without_a_reference_cannot_be_checked(tmp_path: Path) -> None:
