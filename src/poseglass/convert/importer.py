@@ -103,7 +103,10 @@ class Importer:
         """Return a state of ours in the public names and shapes: ``rename`` undone, what never runs as zeros."""
         flat = set(self.flat(network))
         public = {old: state[new].flatten(1) if new in flat else state[new] for new, old in self.names(network).items()}
-        return public | {name: torch.zeros(shape) for name, shape in self.never_run(network).items()}
+        for name, shape in self.never_run(network).items():
+            counts = name.endswith("num_batches_tracked")
+            public[name] = torch.zeros(shape, dtype=torch.int64 if counts else torch.float32)
+        return public
 
     def input_of(self, network: Mapping[str, Any]) -> InputSpec:
         """Return size, crop and normalisation for a network."""
