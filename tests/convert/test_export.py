@@ -199,6 +199,33 @@ def test_an_import_is_checked_and_its_card_says_so(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.pth", "ours.safetensors"]
 
 
+@pytest.mark.parametrize("half", [False, True])
+def test_what_was_checked_is_what_is_delivered(
+    checkpoint: Path, tmp_path: Path, half: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A check that changes what lies in memory behind the back of the file it looks at."""
+    seen: dict[str, torch.Tensor] = {}
+
+    def changing(path: Path, original: State, *_: object, **__: object) -> dict[str, object]:
+        seen.update({name: tensor.clone() for name, tensor in read_weights(path)[0].items()})
+        for tensor in original.values():
+            tensor.zero_()
+        return {
+            "checked": True,
+            "maps_relative": 0.0,
+            "keypoints_max_px": 0.0,
+            "keypoints_mean_px": 0.0,
+            "pictures": [],
+        }
+
+    monkeypatch.setitem(import_weights.__globals__, "certify", changing)
+    to = tmp_path / "ours.safetensors"
+    import_weights(checkpoint, to, half=half, check=True)
+    written, card = read_weights(to)
+    assert card.certificate["checked"] is True
+    assert all(torch.equal(written[name], tensor) for name, tensor in seen.items())
+
+
 def test_an_import_that_was_not_checked_says_so(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
