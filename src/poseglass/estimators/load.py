@@ -42,9 +42,10 @@ def find_weights(weights: str | Path) -> Path:
         return shipped()[name]
     if Path(weights).is_file():
         return Path(weights)
-    here, public = shipped() | cached(), read_manifest()
+    here = shipped() | cached()
     if name in here:
         return here[name]
+    public = read_manifest()
     if name in public:
         entry = public[name]
         raise FileNotFoundError(
