@@ -51,10 +51,7 @@ def street(tmp_path):
 def test_evaluate_states_the_convention(monkeypatch, street, capsys):
     words = ("evaluate", street / "street.json", "--weights", street / "tiny.safetensors", "--protocol", "coco")
     assert run(monkeypatch, *words, "--json", street / "true.json") == 0
-    assert (
-        "protocol coco: boxes from the truth, cut to whole pixels, x1.25; flip test"
-        in capsys.readouterr().out
-    )
+    assert "protocol coco: boxes from the truth, cut to whole pixels, x1.25; flip test" in capsys.readouterr().out
     more = ("--detections", street / "found.json", "--no-flip-test", "--set", "protocol.nms=none")
     assert run(monkeypatch, *words, *more, "--json", street / "figures.json") == 0
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("protocol"))
