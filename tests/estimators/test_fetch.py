@@ -233,7 +233,8 @@ def test_nothing_is_fetched_unchecked(server, to: Path, digits: str) -> None:
     assert server.asked == []
 
 
-def test_nothing_but_http_is_opened(to: Path, tmp_path: Path) -> None:
+def test_nothing_but_http_is_opened(to: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch.time, "sleep", lambda _: pytest.fail("asked again"))
     (tmp_path / "local").write_bytes(DATA)
     with pytest.raises(FetchError, match="unknown url type: file"):
         fetch_file([(tmp_path / "local").as_uri()], to, sha256=SHA256)

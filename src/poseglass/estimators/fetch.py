@@ -279,6 +279,7 @@ def _transfer(
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         for_good = isinstance(error, ValueError) or isinstance(reason, ssl.SSLCertVerificationError)
+        for_good = for_good or urlsplit(url).scheme not in ("http", "https")
         raise (_Refused if for_good else _Unready)(f"cannot be reached ({reason})") from None
     target = part
     with response:
