@@ -16,6 +16,7 @@ class FileServer(ThreadingHTTPServer):
         self.files = files
         self.asked: list[tuple[str, str]] = []
         self.release = threading.Event()  # what "silent" and "slow" wait for
+        self.busy: list[int] = []  # what is answered first, whatever is asked
 
     def url(self, manner: str, name: str = "file.pth") -> str:
         return f"http://127.0.0.1:{self.server_address[1]}/{manner}/{name}"
@@ -31,6 +32,8 @@ class Handler(BaseHTTPRequestHandler):
         asked = self.headers.get("Range") or ""
         self.server.asked.append((self.path, asked))
         _, manner, name = self.path.split("/")
+        if self.server.busy:
+            return self.send_error(self.server.busy.pop(0))
         if manner == "missing":
             return self.send_error(404)
         if manner in ("to_file", "moved", "to_ftp"):
@@ -44,9 +47,9 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             return self.end_headers()
         data = self.server.files[name]
-        if manner == "corrupt":
+        if "corrupt" in manner:
             data = data[:-1] + bytes([data[-1] ^ 1])
-        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and manner != "no_range" else 0
+        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and "no_range" not in manner else 0
         if start and start >= len(data):
             return self.send_error(416)
         body = data[start:]
@@ -58,12 +61,12 @@ class Handler(BaseHTTPRequestHandler):
         if start:
             first = 0 if manner == "other_part" else start
             self.send_header("Content-Range", f"bytes {first}-{len(data) - 1}/{len(data)}")
-        if manner != "endless":
+        if manner != "cut" and "endless" not in manner:
             self.send_header("Content-Length", str(stated))
         self.end_headers()
-        if manner == "breaks":
+        if "breaks" in manner or (manner == "cut" and not start):
             body = body[: len(data) // 2]
-        if manner == "endless":
+        if "endless" in manner:
             body *= 3
         if manner == "slow":
             self.wfile.write(body[:1000])

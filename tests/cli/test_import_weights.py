@@ -90,10 +90,13 @@ def test_bad_input_leaves_no_file(checkpoint: Path, tmp_path: Path, monkeypatch:
     left_over = bad.read_bytes()
     torch.save({"state_dict": layouts.princeton(), "hook": Evil()}, bad)
     evil = bad.read_bytes()
+    torch.save({"other.weight": torch.zeros(1)}, bad)
+    unknown = bad.read_bytes()
     for content, says in (
         (b"some text in a file", r"bad\.pth is not a checkpoint but text"),
         (whole[: len(whole) // 2], r"bad\.pth is a truncated or damaged checkpoint"),
         (evil, r"bad\.pth is a pickle with code in it \(\w+\.mkdir\)"),
+        (unknown, r"bad\.pth: No importer knows a checkpoint with names such as other\.weight"),
         (left_over, r"bad\.pth: The checkpoint looks like a stacked hourglass .* left over: left\.weight\."),
     ):
         bad.write_bytes(content)

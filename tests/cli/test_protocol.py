@@ -98,6 +98,30 @@ def test_predict_takes_a_detectors_boxes(monkeypatch, street):
     assert [pose["image_id"] for pose in json.loads((street / "more/poses.json").read_text())] == [0]
 
 
+def test_predict_says_where_no_box_was_left(monkeypatch, street, capsys):
+    words = ("--weights", street / "tiny.safetensors", "--boxes", street / "found.json", "--out", street / "out")
+    pictures = (street / "000000000007.png", street / "000000000012.png")
+    assert run(monkeypatch, "predict", *pictures, *words, "--min-box-score", "0.85") == 0
+    assert "no box of score 0.85 and more for 1 of 2 pictures" in capsys.readouterr().out
+    assert run(monkeypatch, "predict", *pictures, *words, "--min-box-score", "0.1") == 0
+    assert "no box of score" not in capsys.readouterr().out
+
+
+def test_predict_gives_no_boxes_to_two_pictures(monkeypatch, street, capsys):
+    words = ("--weights", street / "tiny.safetensors", "--boxes", street / "found.json", "--out", street / "out")
+    (street / "more").mkdir()
+    copy = street / "more" / "7.png"
+    copy.write_bytes((street / "000000000007.png").read_bytes())
+    assert run(monkeypatch, "predict", street / "000000000007.png", copy, *words) == 2
+    assert "the boxes of 7 would be those of both" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_least_score_of_boxes_wants_boxes(monkeypatch, street, capsys):
+    words = ("--weights", street / "tiny.safetensors", "--min-box-score", "0.3", "--out", street / "out")
+    assert run(monkeypatch, "predict", street / "000000000007.png", *words) == 2
+    assert "--min-box-score goes with --boxes" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [((), "none of 4 boxes is of the pictures given"), (("--box", "0,0,9,9"), "--box and --boxes both give the boxes")],

@@ -1,11 +1,13 @@
 """``poseglass weights``: list, fetch, path, remove; and ``load`` by the name of what was fetched."""
 
+import dataclasses
 import hashlib
 import io
 import json
 import runpy
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +16,8 @@ import torch
 
 import poseglass as pg
 from poseglass import cli
+from poseglass.convert import IMPORTERS
+from poseglass.estimators import fetch
 from poseglass.estimators.load import DEFAULT
 from poseglass.estimators.weights import read_card, read_weights
 
@@ -45,12 +49,14 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator:
 
 @pytest.fixture
 def manifest(server, tmp_path: Path) -> Path:
-    """A list of four: good, without commercial use, of a layout that needs a skeleton, and from a bad server."""
+    """A list of six: good, without commercial use, of a layout that needs a skeleton, from a bad server, and faulty."""
     rows = {
         "bear": ("bear.pth", "whole", "yes", 'layout = "hourglass_bearpaw"\npublished = { "PCKh" = 0.9 }'),
         "bear-nc": ("bear.pth", "whole", "no", 'skeleton = "mpii16"'),
         "three": ("three.pth", "whole", "yes", ""),
         "bear-corrupt": ("bear.pth", "corrupt", "yes", ""),
+        "bear-typo": ("bear.pth", "whole", "no", 'skeleton = "mpii61"'),
+        "bear-other": ("bear.pth", "whole", "no", ""),
     }
     text = ""
     for name, (file, manner, commercial, more) in rows.items():
@@ -61,7 +67,8 @@ def manifest(server, tmp_path: Path) -> Path:
             f"verified = false\n{more}\n"
         )
     path = tmp_path / "list.toml"
-    path.write_text(text)
+    start, _, end = text.partition("[bear-other]")
+    path.write_text(f"{start}[bear-other]{end.replace('stacked_hourglass', 'hg2', 1)}")
     return path
 
 
@@ -86,7 +93,7 @@ def test_fetched_weights_load_by_name_without_a_network(run, server, tmp_path: P
     assert status == 0
     file = tmp_path / "cache" / "weights" / "bear.safetensors"
     terms, where = out.index("commercial use: yes, as they say"), out.index(str(file))
-    assert terms < where
+    assert terms < out.index("address not yet verified") < where
     server.shutdown()
     monkeypatch.setenv("POSEGLASS_OFFLINE", "1")
     estimate = pg.load("bear")
@@ -125,7 +132,7 @@ def test_the_list_with_terms(run) -> None:
     ):
         assert text in out
     rows = {row["name"]: row for row in json.loads(run("list", "--json")[1])}
-    assert set(rows) == {DEFAULT, "bear", "bear-nc", "three", "bear-corrupt"}
+    assert set(rows) == {DEFAULT, "bear", "bear-nc", "three", "bear-corrupt", "bear-typo", "bear-other"}
     assert rows["bear"]["file"].endswith("bear.safetensors")
     assert rows["bear-nc"]["file"] is None
     chosen = [row["name"] for row in json.loads(run("list", "--json", "--commercial-ok")[1])]
@@ -207,3 +214,86 @@ def test_remove(run, tmp_path: Path) -> None:
     status, _, err = run("remove", "../../list.toml")
     assert status == 2
     assert (tmp_path / "list.toml").exists()
+    status, _, err = run("remove", "bear-nc", "baer")
+    assert status == 2
+    assert "No weights 'baer' in " in err
+    assert run("path", "bear-nc")[0] == 0  # nothing goes before all names are known
+
+
+def test_remove_holds_the_lock_of_a_fetch(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("fetch", "bear")
+    held: list[tuple[str, bool]] = []
+
+    @contextmanager
+    def locked(path: Path) -> Iterator[None]:
+        held.append((path.name, path.exists()))
+        yield
+        held.append((path.name, path.exists()))
+
+    monkeypatch.setattr(fetch, "locked", locked)
+    run("remove", "bear")
+    assert held == [("bear.safetensors", True), ("bear.safetensors", False)]
+
+
+def test_a_file_that_was_made_from_another_is_fetched_again(run, server, manifest: Path, tmp_path: Path) -> None:
+    run("fetch", "bear")
+    file = tmp_path / "cache" / "weights" / "bear.safetensors"
+    before = read_card(file).sha256
+    server.files["bear.pth"] = checkpoint(layouts.bearpaw(depth=1, seed=5))
+    now = hashlib.sha256(server.files["bear.pth"]).hexdigest()
+    manifest.write_text(manifest.read_text().replace(before, now))
+    assert run("fetch", "bear")[0] == 0
+    assert read_card(file).sha256 == now
+    assert torch.equal(
+        read_weights(file)[0]["outputs.0.heatmap.weight"], layouts.bearpaw(depth=1, seed=5)["score.0.weight"]
+    )
+    file.write_bytes(file.read_bytes()[:-9])  # as a disk might have left it
+    assert run("fetch", "bear")[0] == 0
+    read_weights(file)
+    assert len(server.asked) == 3
+
+
+def test_a_list_that_is_wrong_about_its_file(run, server, tmp_path: Path) -> None:
+    status, _, err = run("fetch", "bear-typo")
+    assert status == 2
+    assert "Unknown skeleton 'mpii61'. Did you mean 'mpii16'?" in err
+    assert server.asked == []
+    status, _, err = run("fetch", "bear-other")
+    assert status == 2
+    assert "it is of network 'stacked_hourglass', and the list says 'hg2'." in err
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))
+
+
+def test_what_the_names_do_not_tell_is_printed(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    bear = dataclasses.replace(IMPORTERS["hourglass_bearpaw"], doubt="Read as a brown bear's.")
+    monkeypatch.setitem(IMPORTERS, "hourglass_bearpaw", bear)
+    assert "    Read as a brown bear's." in run("fetch", "bear")[1]
+
+
+def test_the_list_has_what_else_lies_in_the_cache(run, tmp_path: Path) -> None:
+    run("fetch", "bear")
+    folder = tmp_path / "cache" / "weights"
+    (folder / "bear.safetensors").rename(folder / "own-bear.safetensors")
+    (folder / "broken.safetensors").write_bytes(b"no weights")
+    _, out, _ = run("list")
+    assert "own-bear  [fetched, " in out
+    assert "Code: GPL-3.0. Data: research" in out
+    assert "broken  [fetched, 0.0 MB]" in out
+    assert "broken.safetensors is not a safetensors file" in out
+
+
+def test_only_a_choice_can_be_empty(run, monkeypatch: pytest.MonkeyPatch, manifest: Path) -> None:
+    manifest.write_text("")
+    monkeypatch.setattr(sys.modules["poseglass.cli.weights"], "shipped", dict)
+    assert run("list") == (0, "", "")
+    assert "None of the listed weights" in run("list", "--commercial-ok")[1]
+
+
+def test_the_cache_is_looked_at_before_the_list(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("fetch", "bear")
+
+    def unread() -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("poseglass.estimators.load.read_manifest", unread)
+    assert run("path", "bear")[0] == 0

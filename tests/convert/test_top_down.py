@@ -1,6 +1,7 @@
 """HRNet, SimpleBaseline and their backbones: what is imported computes what the original does."""
 
 import json
+import re
 import runpy
 from pathlib import Path
 from types import SimpleNamespace
@@ -124,6 +125,22 @@ def test_microsofts_order_of_colours_has_to_be_asked_for() -> None:
     assert "These weights want BGR" in card.notes
     assert (card.input.color, card.input.mean) == ("bgr", (0.485, 0.456, 0.406))
     assert card.source_url == "https://github.com/microsoft/human-pose-estimation.pytorch"
+
+
+@pytest.mark.parametrize(
+    ("layout", "says"),
+    [
+        ("hrnet_msra", "384 x 288"),
+        ("simple_baseline_msra", "384 x 288"),
+        ("simple_baseline_microsoft", "384 x 288"),
+        ("hrnet_mmpose", "384 x 288.*DARK and UDP"),
+        ("simple_baseline_mmpose", "384 x 288.*DARK and UDP"),
+        ("hourglass_mmpose", "384 x 384"),
+        ("mobilenet_v3_timm", "tf_mobilenetv3"),
+    ],
+)
+def test_what_the_names_do_not_tell_is_a_doubt(layout: str, says: str) -> None:
+    assert re.search(says, IMPORTERS[layout].doubt)
 
 
 @pytest.mark.parametrize(("kind", "original", "run", "table"), POSE[::2])

@@ -15,7 +15,13 @@ def written(path, data):
 
 
 def test_reads_boxes_and_poses(tmp_path):
-    pose = {"image_id": 4, "category_id": 1, "keypoints": [1, 2, 0.5, 11, 22, 0.1], "score": 1, "file_name": "a.png"}
+    pose = {
+        "image_id": 4,
+        "category_id": 1,
+        "keypoints": [1, 2, 0.5, 0, 0, 0, 11, 22, 0.1],
+        "score": 1,
+        "file_name": "a.png",
+    }
     path = written(tmp_path / "found.json", [GOOD, pose])
     found = read_coco_results(path)
     np.testing.assert_array_equal(found.box_xyxy, [[10, 20, 40, 60], [1, 2, 11, 22]])
@@ -56,6 +62,8 @@ def test_chooses_categories_and_keeps_to_images(tmp_path):
         ([GOOD | {"bbox": []}], r"'bbox' \(or 'keypoints'\) is missing; it has 'image_id'"),
         ([GOOD | {"bbox": None, "keypoints": [1, 2]}], "'keypoints' must be x, y and score of each"),
         ([GOOD | {"bbox": None, "keypoints": [1, 2, 1]}], "span no area"),
+        ([GOOD | {"bbox": None, "keypoints": [1, 2, 1, 0, 0, 0]}], "span no area"),
+        ([GOOD | {"bbox": None, "keypoints": [0, 0, 0, 5, 5, 0]}], "span no area"),
     ],
 )
 def test_names_file_record_and_field(tmp_path, data, message):

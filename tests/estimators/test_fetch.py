@@ -104,9 +104,9 @@ def test_what_lies_there_from_before(server, to: Path, begun: bytes, connections
 def test_a_bad_source_is_said_and_the_next_one_used(server, to: Path, manner: str, says: str) -> None:
     bad, good = server.url(manner), server.url("whole")
     with pytest.raises(FetchError, match=rf"file\.pth could not be fetched: 127.*{says}.*Try again later.*put it at"):
-        fetch_file([bad], to, sha256=SHA256, num_bytes=len(DATA), timeout_s=0.3)
+        fetch_file([bad], to, sha256=SHA256, num_bytes=len(DATA), timeout_s=0.3, wait_s=0)
     assert not to.exists()
-    fetch_file([bad, good], to, sha256=SHA256, num_bytes=len(DATA), timeout_s=0.3)
+    fetch_file([bad, good], to, sha256=SHA256, num_bytes=len(DATA), timeout_s=0.3, wait_s=0)
     assert to.read_bytes() == DATA
 
 
@@ -121,9 +121,74 @@ def test_a_server_that_is_not_there(server, to: Path) -> None:
         free.bind(("127.0.0.1", 0))
         dead = f"http://127.0.0.1:{free.getsockname()[1]}/file.pth"
     with pytest.raises(FetchError, match=r"127\S+ cannot be reached \(.*refused"):
-        fetch_file([dead], to, sha256=SHA256)
-    fetch_file([dead, server.url("whole")], to, sha256=SHA256)
+        fetch_file([dead], to, sha256=SHA256, wait_s=0)
+    fetch_file([dead, server.url("whole")], to, sha256=SHA256, wait_s=0)
     assert to.read_bytes() == DATA
+
+
+@pytest.mark.parametrize("code", [429, 500, 503])
+def test_a_busy_server_is_asked_again_after_growing_waits(
+    server, to: Path, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(fetch.time, "sleep", waits.append)
+    server.busy = [code, code]
+    fetch_file([server.url("whole")], to, sha256=SHA256)
+    assert to.read_bytes() == DATA
+    assert waits == [1, 2]
+    to.unlink()
+    server.busy = [code] * 3
+    with pytest.raises(FetchError, match=rf"127\S+ answered {code} .*\. Try again later, or bring"):
+        fetch_file([server.url("whole")], to, sha256=SHA256, wait_s=0.5)
+    assert waits == [1, 2, 0.5, 1]
+    server.busy = [404]
+    with pytest.raises(FetchError, match="answered 404"):
+        fetch_file([server.url("whole")], to, sha256=SHA256)
+    assert len(waits) == 4  # what is not there will not be
+
+
+def test_a_server_that_starts_anew_spoils_nothing(server, to: Path) -> None:
+    """It cannot go on in the middle, and breaks off or sends other bytes: what others brought stays."""
+    to.parent.mkdir()
+    part = to.with_name("file.pth.part")
+    part.write_bytes(DATA[:200_000])
+    for manner, says in (
+        ("no_range_breaks", r"broke off after 150,000 of 300,000 bytes\. Try again later \(what has come is kept\)"),
+        ("no_range_corrupt", r"sent other bytes than expected .*\. Try again later \(what has come is kept\)"),
+        ("no_range_endless", r"sent more than 300,000 bytes\. Try again later \(what has come is kept\)"),
+    ):
+        with pytest.raises(FetchError, match=says):
+            fetch_file([server.url(manner)], to, sha256=SHA256, num_bytes=len(DATA))
+        assert part.read_bytes() == DATA[:200_000]
+    server.asked.clear()
+    fetch_file([server.url("no_range_breaks"), server.url("whole")], to, sha256=SHA256, num_bytes=len(DATA))
+    assert server.asked[-1] == ("/whole/file.pth", "bytes=200000-")
+    assert sorted(path.name for path in to.parent.iterdir()) == [".file.pth.lock", "file.pth"]
+
+
+def test_a_cut_connection_that_told_no_length(server, to: Path) -> None:
+    fetch_file([server.url("cut")], to, sha256=SHA256, num_bytes=len(DATA))
+    assert to.read_bytes() == DATA
+    assert [asked for _, asked in server.asked] == ["", "bytes=150000-"]
+
+
+def test_what_is_too_long_is_not_kept(server, to: Path) -> None:
+    with pytest.raises(FetchError, match=r"sent more than 300,000 bytes\. Try again later, or bring"):
+        fetch_file([server.url("endless")], to, sha256=SHA256, num_bytes=len(DATA))
+    assert not to.with_name("file.pth.part").exists()
+
+
+def test_a_full_disk_says_kept_of_what_is(server, to: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Path.open
+
+    def full(path: Path, mode: str = "r", *more: object, **named: object) -> object:
+        if path.suffix == ".part" and mode != "rb":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(path, mode, *more, **named)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(FetchError, match=r"Free some and ask again\. Or set"):
+        fetch_file([server.url("whole")], to, sha256=SHA256)
 
 
 def test_a_stated_length_that_is_too_large_does_no_harm(server, to: Path) -> None:
@@ -168,7 +233,8 @@ def test_nothing_is_fetched_unchecked(server, to: Path, digits: str) -> None:
     assert server.asked == []
 
 
-def test_nothing_but_http_is_opened(to: Path, tmp_path: Path) -> None:
+def test_nothing_but_http_is_opened(to: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch.time, "sleep", lambda _: pytest.fail("asked again"))
     (tmp_path / "local").write_bytes(DATA)
     with pytest.raises(FetchError, match="unknown url type: file"):
         fetch_file([(tmp_path / "local").as_uri()], to, sha256=SHA256)
@@ -247,9 +313,12 @@ def test_two_processes_fetch_it_once(server, to: Path) -> None:
         assert process.stdout.readline() == "ready\n"
     time.sleep(0.5)  # both are at it: one within the file, the other waiting
     server.release.set()
+    told = []
     for process in pair:
         _, said = process.communicate(timeout=60)
         assert process.returncode == 0, said
+        told.append(said)
+    assert sorted(told) == ["", "Waiting for another process that is at file.pth ...\n"]
     assert to.read_bytes() == DATA
     assert len(server.asked) == 1
 

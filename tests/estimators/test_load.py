@@ -77,6 +77,13 @@ def test_a_card_may_not_name_code_as_its_codec(tiny_weights, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
+def test_nor_code_inside_its_codec(tiny_weights, tmp_path):
+    path = tmp_path / "evil.safetensors"
+    _with_codec(tiny_weights, path, {"name": "heatmap", "inner": [{"name": "os:system"}]})
+    with pytest.raises(CheckpointError, match=r"code outside poseglass: codec\.inner 'os:system'"):
+        pg.load(path)
+
+
 def test_a_codec_that_does_not_exist(tiny_weights, tmp_path):
     path = tmp_path / "codec.safetensors"
     _with_codec(tiny_weights, path, {"name": "drak"})

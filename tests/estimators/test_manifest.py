@@ -62,6 +62,9 @@ def test_an_entry(tmp_path: Path) -> None:
         ("0123abcd", "0123abc", r"tiny\.sha256_start: String should match"),
         ('sha256_start = "0123abcd"', "", r"tiny: .*give either sha256 or"),
         ('sha256_start = "0123abcd"', "bytes = -1", r"tiny\.bytes: .*greater than or equal to 0"),
+        ("https://b", "http://b", r"tiny: .*an http address, .* needs all of sha256; or give https"),
+        ("verified", 'skeleton = "os:mkdir"\nverified', r"tiny\.skeleton: String should match"),
+        ("verified", 'layout = "os:mkdir"\nverified', r"tiny\.layout: String should match"),
         ('"yes"', '"maybe"', r"tiny\.commercial: Input should be 'yes', 'no' or 'unknown'"),
         ('data_terms = "none"', "", r"tiny\.data_terms: Field required"),
         ("verified", 'mirror = "x"\nverified', r"tiny\.mirror: Extra inputs are not permitted"),
@@ -75,6 +78,12 @@ def test_a_wrong_list_says_where(tmp_path: Path, old: str, new: str, says: str) 
     path.write_text(GOOD.replace(old, new, 1))
     with pytest.raises(ValueError, match=says):
         read_manifest(path)
+
+
+def test_http_with_all_of_the_checksum(tmp_path: Path) -> None:
+    path = tmp_path / "list.toml"
+    path.write_text(GOOD.replace("https", "http").replace('sha256_start = "0123abcd"', f'sha256 = "{"0123abcd" * 8}"'))
+    assert read_manifest(path)["tiny"].urls[0] == "http://a.example/tiny.pth"
 
 
 def test_no_list(tmp_path: Path) -> None:

@@ -256,6 +256,32 @@ def test_a_card_runs_no_code(tmp_path: Path) -> None:
     assert flag.exists()
 
 
+@pytest.mark.parametrize(
+    ("network", "where"),
+    [
+        ({"name": "cpn", "backbone": {"name": "os:mkdir", "path": "RAN"}}, "network.backbone"),
+        ({"name": "composed", "backbone": {"name": "os:mkdir", "path": "RAN"}, "neck": {"name": "level"}}, "backbone"),
+        ({"name": "hrnet_w32", "head": {"name": "os:mkdir"}}, "network.head"),
+        ({"name": "composed", "parts": [[{"inside": {"name": "os:mkdir"}}]]}, "network.parts.inside"),
+    ],
+)
+@pytest.mark.parametrize("with_state", [True, False])
+def test_a_part_of_a_network_runs_no_code(tmp_path: Path, network: dict, where: str, with_state: bool) -> None:
+    flag = tmp_path / "ran"
+    network = json.loads(json.dumps(network).replace("RAN", str(flag))) | {"num_keypoints": 16}
+    with pytest.raises(CheckpointError, match=rf"code outside poseglass: .*{where} 'os:mkdir'.*trust_code=True"):
+        card_network(replace(CARD, network=network), {"a": torch.zeros(16)} if with_state else None)
+    assert not flag.exists()
+
+
+def test_a_part_of_ones_own_is_built_when_trusted(tmp_path: Path) -> None:
+    flag = tmp_path / "ran"
+    network = {"name": "cpn", "num_keypoints": 16, "backbone": {"name": "os:mkdir", "path": str(flag)}}
+    with pytest.raises(CheckpointError, match="their network cannot be built"):  # mkdir makes no backbone
+        card_network(replace(CARD, network=network), trust_code=True)
+    assert flag.exists()
+
+
 def test_networks_that_cannot_be_built() -> None:
     for network, says in (
         ({"name": "hg9", "num_keypoints": 16}, "Unknown name 'hg9'"),
@@ -277,6 +303,21 @@ def test_a_card_cannot_ask_for_more_than_its_file_holds() -> None:
             CheckpointError, match=rf"card says network\.{key} = .* 3 tensors with sides of at most 7\."
         ):
             card_network(card, state)
+
+
+@pytest.mark.parametrize(
+    ("more", "where"),
+    [
+        ({"backbone": {"name": "resnet18", "width": 10**9}}, "network.backbone.width"),
+        ({"backbone": {"name": "hrnet", "num_modules": [1, 1, 10**9]}}, "network.backbone.num_modules"),
+        ({"neck": {"name": "deconv", "num_layers": 10**9}}, "network.neck.num_layers"),
+        ({"head": {"name": "simcc", "size_wh": [64, 10**9]}}, "network.head.size_wh"),
+    ],
+)
+def test_nor_may_a_part_of_its_network(more: dict, where: str) -> None:
+    table = {"name": "composed", "num_keypoints": 5, "backbone": {"name": "resnet18"}, "neck": {"name": "level"}} | more
+    with pytest.raises(CheckpointError, match=rf"card says {where} = 1000000000, but the file has 1 tensors"):
+        card_network(replace(CARD, network=table), {"a": torch.zeros(64)})
 
 
 def test_a_network_too_deep_or_too_wide_is_told_plainly() -> None:

@@ -36,7 +36,11 @@ def import_weights(
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     check: Annotated[
         bool,
-        typer.Option("--check", help="Compare the file with the original's tensors; no file is left if they differ."),
+        typer.Option(
+            "--check",
+            help="Of whole networks, not of backbones: compare the file with the original's tensors; no file is left "
+            "if they differ.",
+        ),
     ] = False,
     check_image: Annotated[
         list[Path] | None, typer.Option(help="With --check: a picture to compare on, instead of drawn people.")
@@ -56,16 +60,19 @@ def import_weights(
         raise ValueError("--check-image goes with --check. Add it, or leave the picture out.")
     pictures = [(path.name, read_image(path)) for path in check_image or ()]
     original = read_checkpoint(checkpoint)
-    importer = recognise(original, layout)
     with told_of(checkpoint):
+        importer = recognise(original, layout)
         renamed, card = import_state(original, importer, skeleton=chosen, name=name, sha256=sha256_of(checkpoint))
         if check:
             with tempfile.TemporaryDirectory(dir=to.parent, prefix=".unchecked-") as folder:
                 unchecked = Path(folder) / to.name
                 save_weights(unchecked, renamed, card, half=half)
                 certificate = certify(unchecked, original, importer, pictures=pictures, half=half)
-            card = dataclasses.replace(card, certificate=certificate)
-    save_weights(to, renamed, card, half=half)
+                renamed, card = read_weights(unchecked)  # what was checked is what is delivered
+                save_weights(to, renamed, dataclasses.replace(card, certificate=certificate), half=half)
+                del renamed  # its tensors lie in the file that goes
+        else:
+            save_weights(to, renamed, card, half=half)
     written, card = read_weights(to)  # what is on the disk, not what was meant
     values = sum(tensor.numel() for tensor in written.values() if tensor.is_floating_point())
     rows = {
@@ -80,7 +87,7 @@ def import_weights(
         "licence": card.license,
         "checked": certificate_line(card.certificate),
     }
-    if importer.doubt and not layout:
+    if importer.doubt:
         rows = {"read as": importer.doubt} | rows
     if card.part == "backbone":
         rows["use"] = f"train.start_from = {str(to)!r}, in a recipe whose network has this backbone"

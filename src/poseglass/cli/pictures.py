@@ -88,17 +88,26 @@ def boxes_of_pictures(detections: Path, paths: Iterable[Path], min_score: float)
         ``(N, 4)`` x0 y0 x1 y1 for each picture.
 
     Raises:
-        ValueError: Not such a file, or none of it is of these pictures.
+        ValueError: Not such a file, none of it is of these pictures, or some of it is of two of them.
     """
     found = read_coco_results(detections).of_categories({1}, where="people")
-    names = np.array([Path(name).name for name in found.file_name])
-    boxes, matched = [], False
+    rows: dict[str | int, list[int]] = {}
+    for row, name in enumerate(found.file_name):
+        rows.setdefault(Path(name).name or int(found.image_id[row]), []).append(row)
+    boxes: list[np.ndarray] = []
+    owners: dict[str | int, Path] = {}
     for path in paths:
         number = int(path.stem) if path.stem.isascii() and path.stem.isdigit() and len(path.stem) < 19 else -1
-        mine = np.where(names != "", names == path.name, found.image_id == number)
-        matched |= bool(mine.any())
-        boxes.append(found.box_xyxy[mine & (found.score >= min_score)].astype(np.float32))
-    if not matched:
+        keys = [key for key in (path.name, number) if key in rows]
+        for key in keys:
+            if owners.setdefault(key, path) != path:
+                raise ValueError(
+                    f"{detections}: the boxes of {key!r} would be those of both {owners[key]} and {path}. Give "
+                    "pictures of one name one after the other, or rename one of them."
+                )
+        mine = np.array(sorted(row for key in keys for row in rows[key]), np.int64)
+        boxes.append(found.box_xyxy[mine[found.score[mine] >= min_score]].astype(np.float32))
+    if not owners:
         raise ValueError(
             f"{detections}: none of {len(found):,} boxes is of the pictures given. A record needs the picture's "
             "'file_name', or an 'image_id' that the picture is named by, as 000000000785.jpg is by 785."

@@ -11,6 +11,7 @@ from poseglass.cli.pictures import boxes_of_pictures, list_pictures, parse_box, 
 from poseglass.cli.speed import BFLOAT16, COMPILED, say_compiling
 from poseglass.engine.assemble import choose_device
 from poseglass.estimators.load import DEFAULT, load
+from poseglass.estimators.weights import listed
 
 
 def predict(
@@ -22,7 +23,9 @@ def predict(
     boxes_file: Annotated[
         Path | None, typer.Option("--boxes", help="Boxes of a detector: COCO results (JSON); category 1 is taken.")
     ] = None,
-    min_box_score: Annotated[float, typer.Option(help="Boxes of --boxes below this score are left out.")] = 0.5,
+    min_box_score: Annotated[
+        float | None, typer.Option(help="Boxes of --boxes below this score are left out; 0.5 unless given.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for annotated pictures and poses.json.")] = Path("poses"),
     min_score: Annotated[float, typer.Option(help="Keypoints below this score are not drawn.")] = 0.3,
     flip_test: Annotated[bool, typer.Option("--flip-test", help="Average with the mirrored picture.")] = False,
@@ -36,8 +39,17 @@ def predict(
     paths = list_pictures(images)
     if box and boxes_file is not None:
         raise ValueError("--box and --boxes both give the boxes; leave one of them out.")
+    if min_box_score is not None and boxes_file is None:
+        raise ValueError("--min-box-score goes with --boxes. Add it, or leave the score out.")
     if boxes_file is not None:
-        boxes = boxes_of_pictures(boxes_file, paths, min_box_score)
+        least = 0.5 if min_box_score is None else min_box_score
+        boxes = boxes_of_pictures(boxes_file, paths, least)
+        without = [path.name for path, mine in zip(paths, boxes, strict=True) if not len(mine)]
+        if without:
+            print(
+                f"{boxes_file} has no box of score {least:g} and more for {len(without)} of {len(paths)} pictures, "
+                f"where nothing is looked for: {listed(without)}"
+            )
     else:
         boxes = [np.array([parse_box(b) for b in box], np.float32) if box else None] * len(paths)
     estimator = load(

@@ -12,14 +12,15 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from poseglass.convert import import_checkpoint
+from poseglass.convert import import_state, recognise
+from poseglass.convert.checkpoint import read_checkpoint
 from poseglass.core.card import WeightCard
 from poseglass.core.skeletons import SKELETONS
-from poseglass.core.table import nearest
+from poseglass.core.table import lookup, nearest
 from poseglass.estimators import fetch
 from poseglass.estimators.load import cached, find_weights, shipped
 from poseglass.estimators.manifest import MANIFEST, PublicWeights, read_manifest
-from poseglass.estimators.weights import CheckpointError, read_card, read_weights, save_weights
+from poseglass.estimators.weights import CheckpointError, read_card, read_weights, save_weights, sha256_of
 
 weights = typer.Typer(no_args_is_help=True, help="Find, fetch and remove weights by name, with their terms.")
 
@@ -41,7 +42,7 @@ class WeightsListing:
         commercial: "yes", "no" or "unknown".
         terms: Why, and under which licences.
         data: What they were trained on.
-        published: Figures: the publisher's own, or for what ships those measured here.
+        published: Figures: the publisher's own, or for what no list names those that its card says were measured.
         sources: Where they are fetched from.
         verified: Whether the addresses have been fetched from and imported.
     """
@@ -68,16 +69,18 @@ def list_weights(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     manifest: Manifest = MANIFEST,
 ) -> None:
-    """List weights that ship and public ones, with their terms and whether they are on this machine."""
+    """List weights that ship, public ones and others in the cache, with terms and whether they are on this machine."""
     rows = [_shipped_row(name, path) for name, path in shipped().items()]
-    rows += [_public_row(entry) for entry in read_manifest(manifest).values()]
+    public = read_manifest(manifest)
+    rows += [_public_row(entry) for entry in public.values()]
+    rows += [_other_row(name, path) for name, path in cached().items() if name not in public]
     if commercial_ok:
         rows = [row for row in rows if row.commercial == "yes"]
     if json:
         json_format.dump([asdict(row) for row in rows], sys.stdout, indent=1)
         print()
         return
-    if not rows:
+    if commercial_ok and not rows:
         print("None of the listed weights is stated to be free for commercial use.")
     for row in rows:
         where = "ships" if row.ships else "fetched" if row.file else "not fetched"
@@ -87,7 +90,7 @@ def list_weights(
         print(f"    {row.network}{', ' + row.skeleton if row.skeleton else ''}; trained on {row.data}")
         print(f"    commercial use: {row.commercial}; {row.terms}")
         if figures:
-            print(f"    {'measured' if row.ships else 'the publisher states'}: {figures}")
+            print(f"    {'the publisher states' if row.sources else 'measured'}: {figures}")
         if not row.verified:
             print("    address not yet verified")
 
@@ -109,6 +112,8 @@ def fetch_weights(
         entry = _entry(public, name)
         print(f"{name}: from {entry.hosts}; code {entry.code_license}; trained on {entry.data} ({entry.data_terms})")
         print(f"    commercial use: {entry.commercial}, {entry.commercial_reason}", flush=True)
+        if not entry.verified:
+            print("    address not yet verified: nobody has fetched from it and imported what came", flush=True)
         print(f"    {_fetch_and_import(entry, offline=offline or None)}")
 
 
@@ -122,17 +127,19 @@ def weights_path(name: Annotated[str, typer.Argument(help="Name of weights.")]) 
 def remove_weights(names: Names) -> None:
     """Remove fetched weights, and what was left of a download, from the cache."""
     folder = fetch.cache_folder()
-    begun = {path.name: path for path in (folder / "downloads").glob("*")}
+    begun = {path.name: path for path in (folder / "downloads").glob("*") if path.is_dir()}
     for name in names:
         if name in shipped():
             raise ValueError(f"{name} comes with the package and is not removed.")
         if name not in cached() and name not in begun:
             here = ", ".join(sorted({*cached(), *begun})) or "none"
             raise LookupError(f"No weights {name!r} in {folder}.{nearest(name, {*cached(), *begun})} There: {here}.")
-        if name in cached():
-            cached()[name].unlink()
-        if name in begun:
-            shutil.rmtree(begun[name])
+    for name in names:
+        to = folder / f"{name}.safetensors"
+        with fetch.locked(to):
+            to.unlink(missing_ok=True)
+            if name in begun and begun[name].is_dir():  # not removed by another process meanwhile
+                shutil.rmtree(begun[name])
         print(f"{name}: removed")
 
 
@@ -158,30 +165,48 @@ def _fetch_and_import(entry: PublicWeights, *, offline: bool | None) -> Path:
 
     Raises:
         FetchError: The file cannot be had, or the cache cannot be written.
-        CheckpointError: The file is right, but this version cannot import it; it stays in the cache.
+        LookupError: The list names a skeleton that there is not.
+        CheckpointError: The file is right, but this version cannot import it, or it is another network than the list
+            says; it stays in the cache.
     """
     to = _imported(entry)
-    if to.exists():
-        read_weights(to)
+    if _is_of(to, entry):
         return to
+    skeleton = lookup(SKELETONS, entry.skeleton, kind="skeleton") if entry.skeleton else None
     with fetch.locked(to):
-        if to.exists():  # another process brought it meanwhile
+        if _is_of(to, entry):  # another process brought it meanwhile
             return to
         download = _downloads(entry) / entry.file
         _fetch(entry, download, offline)
         try:
-            state, card = import_checkpoint(
-                download, skeleton=SKELETONS.get(entry.skeleton), name=entry.name, layout=entry.layout
+            original = read_checkpoint(download)
+            importer = recognise(original, entry.layout)
+            state, card = import_state(
+                original, importer, skeleton=skeleton, name=entry.name, sha256=sha256_of(download)
             )
+            if card.network["name"] != entry.network:
+                raise CheckpointError(
+                    f"it is of network {card.network['name']!r}, and the list says {entry.network!r}."
+                )
         except (CheckpointError, LookupError) as error:
             raise CheckpointError(
                 f"{entry.name} was fetched and its checksum is right, but this version cannot import it: {error} "
                 "It is kept, so a version that can need not fetch it again."
             ) from error
         save_weights(to, state, _with_terms(card, entry))
-        del state  # its tensors lie in the download
+        if importer.doubt:
+            print(f"    {importer.doubt}")
+        del state, original  # their tensors lie in the download
         shutil.rmtree(download.parent)
     return to
+
+
+def _is_of(path: Path, entry: PublicWeights) -> bool:
+    """Return whether a file in the cache is whole and made from what an entry lists now."""
+    try:
+        return read_weights(path)[1].sha256.startswith(entry.digits)
+    except (CheckpointError, FileNotFoundError):
+        return False
 
 
 def _fetch(entry: PublicWeights, download: Path, offline: bool | None) -> None:
@@ -229,6 +254,27 @@ def _shipped_row(name: str, path: Path) -> WeightsListing:
         sources=[],
         verified=True,
     )
+
+
+def _other_row(name: str, path: Path) -> WeightsListing:
+    """Return the row of a file in the cache that no list names."""
+    try:
+        return dataclasses.replace(_shipped_row(name, path), ships=False)
+    except CheckpointError as error:
+        return WeightsListing(
+            name=name,
+            ships=False,
+            file=str(path),
+            network="unknown",
+            skeleton="",
+            bytes=path.stat().st_size,
+            commercial="unknown",
+            terms=str(error),
+            data="unknown",
+            published={},
+            sources=[],
+            verified=True,
+        )
 
 
 def _public_row(entry: PublicWeights) -> WeightsListing:

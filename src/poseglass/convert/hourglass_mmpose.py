@@ -11,7 +11,8 @@ from typing import Any
 from torch import Tensor
 
 from poseglass.convert import reference_mmpose
-from poseglass.convert.importer import Importer, convolution, normalisation, shape_of
+from poseglass.convert.importer import Importer, convolution, shape_of
+from poseglass.convert.resnet_lineage import conv_then_norm, residual_block
 from poseglass.convert.top_down import IMAGENET_MEAN, IMAGENET_STD, MMPOSE, OLDER_MMPOSE
 from poseglass.core.card import InputSpec
 from poseglass.core.skeletons import COCO17
@@ -63,23 +64,25 @@ def names(network: Mapping[str, Any]) -> dict[str, str]:
             f"Network {network['name']!r} is not {LAYOUT}; expected {', '.join(PUBLISHED)} or corner_hourglass."
         )
     widths, blocks = network.get("widths", WIDTHS), network.get("blocks", BLOCKS)
-    sources = conv_norm("trunk.stem", "backbone.stem.0") | _residual("trunk.stem_residual", "backbone.stem.1.0", True)
+    sources = conv_norm("trunk.stem", "backbone.stem.0")
+    sources |= residual_block("trunk.stem_residual", "backbone.stem.1.0", 2, shortcut=True)
     for i in range(num_stacks):
         new, old = f"trunk.hourglasses.{i}", f"backbone.hourglass_modules.{i}"
         for (here, below), count in zip(itertools.pairwise(widths), blocks[:-1], strict=True):
             for j in range(count):
-                sources |= _residual(f"{new}.skip.{j}", f"{old}.up1.{j}", False)
-                sources |= _residual(f"{new}.down.{j}", f"{old}.low1.{j}", j == 0)
-                sources |= _residual(f"{new}.up.{j}", f"{old}.low3.{j}", j == count - 1 and here != below)
+                sources |= residual_block(f"{new}.skip.{j}", f"{old}.up1.{j}", 2, shortcut=False)
+                sources |= residual_block(f"{new}.down.{j}", f"{old}.low1.{j}", 2, shortcut=j == 0)
+                narrows = j == count - 1 and here != below
+                sources |= residual_block(f"{new}.up.{j}", f"{old}.low3.{j}", 2, shortcut=narrows)
             new, old = f"{new}.inner", f"{old}.low2"
         for j in range(blocks[-1]):
-            sources |= _residual(f"{new}.{j}", f"{old}.{j}", False)
+            sources |= residual_block(f"{new}.{j}", f"{old}.{j}", 2, shortcut=False)
         sources |= conv_norm(f"trunk.outputs.{i}", f"backbone.out_convs.{i}")
         sources |= convolution(f"heads.{i}.conv", f"head.multi_final_layers.{i}")
     for i in range(num_stacks - 1):
         sources |= conv_norm(f"trunk.keep.{i}", f"backbone.conv1x1s.{i}")
         sources |= conv_norm(f"trunk.feedback.{i}", f"backbone.remap_convs.{i}")
-        sources |= _residual(f"trunk.between.{i}", f"backbone.inters.{i}", False)
+        sources |= residual_block(f"trunk.between.{i}", f"backbone.inters.{i}", 2, shortcut=False)
     return sources
 
 
@@ -89,7 +92,7 @@ def never_run(network: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
         return {}
     width = network.get("widths", WIDTHS)[0]
     shapes: dict[str, tuple[int, ...]] = {}
-    for name in _residual("", "backbone.inters.0", False).values():
+    for name in residual_block("", "backbone.inters.0", 2, shortcut=False).values():
         counter, kernel = name.endswith("num_batches_tracked"), ".conv" in name
         shapes[name] = () if counter else (width, width, 3, 3) if kernel else (width,)
     return shapes
@@ -97,17 +100,7 @@ def never_run(network: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 def conv_norm(new: str, old: str) -> dict[str, str]:
     """Return our name to mmpose's of a convolution without bias and its norm."""
-    return {f"{new}.conv.weight": f"{old}.conv.weight"} | normalisation(f"{new}.norm", f"{old}.bn")
-
-
-def _residual(new: str, old: str, projects: bool) -> dict[str, str]:
-    parts = {"inside1": ("conv1", "bn1"), "inside2": ("conv2", "bn2")}
-    parts |= {"shortcut": ("downsample.0", "downsample.1")} if projects else {}
-    sources: dict[str, str] = {}
-    for part, (conv, norm) in parts.items():
-        sources[f"{new}.{part}.conv.weight"] = f"{old}.{conv}.weight"
-        sources |= normalisation(f"{new}.{part}.norm", f"{old}.{norm}")
-    return sources
+    return conv_then_norm(new, f"{old}.conv", f"{old}.bn")
 
 
 def _count(state: Mapping[str, Tensor], position: str) -> int:
@@ -129,4 +122,6 @@ IMPORTER = Importer(
     reference=reference_mmpose.corner_hourglass,
     codec={"name": "heatmap", "alignment": "corner", "stride": 4, "sigma": 2.0},
     notes="The original decodes with a quarter offset and flip averaging.",
+    doubt="Read as trained at 256 x 256; the names of weights trained at 384 x 384 are the same: those want that "
+    "size, and a sigma of 3, in their card.",
 )

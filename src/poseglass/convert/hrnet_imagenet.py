@@ -17,7 +17,7 @@ from poseglass.convert.top_down import CLASSIFIER_INPUT
 SOURCE = Source(
     repository="HRNet/HRNet-Image-Classification",
     url="https://github.com/HRNet/HRNet-Image-Classification",
-    commit="not read; names as timm 1.0.31 and leoxiaobin/deep-high-resolution-net.pytorch 6f69e46 have them",
+    commit="not stated",
     license="MIT",
 )
 
@@ -63,5 +63,6 @@ IMPORTER = Importer(
     input=CLASSIFIER_INPUT,
     part="backbone",
     left_out=CLASSIFIER,
-    notes="A backbone trained to classify; it predicts no keypoints by itself.",
+    notes="A backbone trained to classify; it predicts no keypoints by itself. Its names are as timm 1.0.31 and "
+    "leoxiaobin/deep-high-resolution-net.pytorch (commit 6f69e46) have them; the classifier's code was not read.",
 )

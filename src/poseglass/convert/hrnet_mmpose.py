@@ -13,7 +13,7 @@ from torch import Tensor
 from poseglass.convert import reference_msra
 from poseglass.convert.importer import Importer, shape_of
 from poseglass.convert.resnet_lineage import pose_hrnet, pose_hrnet_names
-from poseglass.convert.top_down import CODEC, MMPOSE, OLDER_MMPOSE, SKELETONS, coco_or_mpii
+from poseglass.convert.top_down import CODEC, CODEC_DOUBT, MMPOSE, OLDER_MMPOSE, SIZE_DOUBT, SKELETONS, coco_or_mpii
 
 LAYOUT = f"an HRNet for pose of {MMPOSE.repository}"
 
@@ -52,6 +52,6 @@ IMPORTER = Importer(
     codec=CODEC,
     older=OLDER_MMPOSE,
     reference=partial(reference_msra.hrnet, body="backbone.", head="head."),
-    notes="The original averages with the flipped image, its maps shifted right by one column. Weights trained at "
-    "288 x 384 want that size, and a sigma of 3, in their card; those of DARK and UDP another codec.",
+    notes="The original averages with the flipped image, its maps shifted right by one column.",
+    doubt=f"{SIZE_DOUBT} {CODEC_DOUBT}",
 )

@@ -12,7 +12,7 @@ from torch import Tensor
 from poseglass.convert import reference_msra
 from poseglass.convert.importer import Importer, Source, shape_of
 from poseglass.convert.resnet_lineage import pose_hrnet, pose_hrnet_names
-from poseglass.convert.top_down import CODEC, SKELETONS, coco_or_mpii
+from poseglass.convert.top_down import CODEC, SIZE_DOUBT, SKELETONS, coco_or_mpii
 
 SOURCE = Source(
     repository="leoxiaobin/deep-high-resolution-net.pytorch",
@@ -55,6 +55,6 @@ IMPORTER = Importer(
     input=coco_or_mpii,
     codec=CODEC,
     reference=reference_msra.hrnet,
-    notes="The original averages with the flipped image, its maps shifted right by one column. Weights trained at "
-    "288 x 384 want that size, and a sigma of 3, in their card.",
+    notes="The original averages with the flipped image, its maps shifted right by one column.",
+    doubt=SIZE_DOUBT,
 )

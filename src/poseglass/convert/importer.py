@@ -58,8 +58,8 @@ class Importer:
         left_out: What public names start with that may be there and are of no use, such as a classifier's.
         older: What public names started with in earlier files, to what they start with now.
         flat: Of a network: our names of 1x1 kernels that the original stores as linear layers, ``(out, in)``.
-        doubt: A sentence for a layout whose names do not tell it from another: how it is read, and what to do if it
-            is the other.
+        doubt: What the names do not tell (whose they are, of what size, for which codec): how they are read, and what
+            to do if that is wrong.
         reference: Original state and normalised images ``(B, 3, H, W)`` to the last heatmaps ``(B, K, h, w)``, computed
             from the original names without anything of ``networks``; None where a certificate cannot be made.
     """
@@ -103,7 +103,10 @@ class Importer:
         """Return a state of ours in the public names and shapes: ``rename`` undone, what never runs as zeros."""
         flat = set(self.flat(network))
         public = {old: state[new].flatten(1) if new in flat else state[new] for new, old in self.names(network).items()}
-        return public | {name: torch.zeros(shape) for name, shape in self.never_run(network).items()}
+        for name, shape in self.never_run(network).items():
+            counts = name.endswith("num_batches_tracked")
+            public[name] = torch.zeros(shape, dtype=torch.int64 if counts else torch.float32)
+        return public
 
     def input_of(self, network: Mapping[str, Any]) -> InputSpec:
         """Return size, crop and normalisation for a network."""

@@ -159,7 +159,7 @@ def _timm(rows: tuple[Row, ...]) -> dict[str, str]:
     return table | {"last.conv": f"blocks.{stage + 1}.0.conv", "last.norm": f"blocks.{stage + 1}.0.bn1"}
 
 
-def _importer(publisher: Publisher, notes: str) -> Importer:
+def _importer(publisher: Publisher, notes: str = "", doubt: str = "") -> Importer:
     return Importer(
         name=f"mobilenet_v3_{publisher}",
         source=SOURCES[publisher],
@@ -172,6 +172,7 @@ def _importer(publisher: Publisher, notes: str) -> Importer:
         left_out=tuple(f"{layer}." for layer in TAIL[publisher]),
         flat=flat if publisher == "dli14" else lambda network: [],
         notes=notes,
+        doubt=doubt,
     )
 
 
@@ -180,7 +181,7 @@ IMPORTERS = (
     _importer("torchvision", "Batch norm has an epsilon of 1e-3."),
     _importer(
         "timm",
-        "Weights of timm's tf_mobilenetv3_* have the same names, but pad as TensorFlow does and have an "
-        "epsilon of 1e-3: those are not these.",
+        doubt="Read as timm's mobilenetv3_*. Its tf_mobilenetv3_* have the same names, but pad as TensorFlow does and "
+        "have an epsilon of 1e-3: those do not compute the same here.",
     ),
 )

@@ -14,7 +14,7 @@ from torch import Tensor
 from poseglass.convert import reference_msra
 from poseglass.convert.importer import Importer, Source, shape_of
 from poseglass.convert.resnet_lineage import simple_baseline, simple_baseline_names
-from poseglass.convert.top_down import CODEC, SKELETONS, coco_or_mpii
+from poseglass.convert.top_down import CODEC, SIZE_DOUBT, SKELETONS, coco_or_mpii
 from poseglass.estimators.weights import CheckpointError
 
 SOURCE = Source(
@@ -70,7 +70,7 @@ IMPORTER = Importer(
     codec=CODEC,
     reference=reference_msra.simple_baseline,
     doubt="Read as leoxiaobin's, which want RGB. Microsoft's files have the same names and want BGR: import those with "
-    "--layout simple_baseline_microsoft.",
+    f"--layout simple_baseline_microsoft. {SIZE_DOUBT}",
 )
 
 IMPORTER_MICROSOFT = Importer(
@@ -85,4 +85,5 @@ IMPORTER_MICROSOFT = Importer(
     codec=CODEC,
     reference=reference_msra.simple_baseline,
     notes="These weights want BGR, normalised by the mean and deviation of ImageNet in the order RGB.",
+    doubt=SIZE_DOUBT,
 )

@@ -21,6 +21,13 @@ MMPOSE = Source(
     repository="open-mmlab/mmpose", url="https://github.com/open-mmlab/mmpose", commit="759b39c", license="Apache-2.0"
 )
 
+SIZE_DOUBT = (
+    "Read as trained at 256 x 192 (COCO) or 256 x 256 (MPII); the names of weights trained at 384 x 288 are the same: "
+    "those want that size, and a sigma of 3, in their card."
+)
+CODEC_DOUBT = "Read as trained on plain Gaussians: those of DARK and UDP have the same names and want another codec."
+"""What the names of top-down weights do not tell."""
+
 OLDER_MMPOSE = {"keypoint_head.": "head."}
 """What mmpose 0.x calls the head, and what 1.x calls it."""
 

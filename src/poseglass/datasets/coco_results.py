@@ -2,7 +2,7 @@
 
 The format: https://cocodataset.org/#format-results. A detector's file has ``image_id``, ``category_id``, ``bbox``
 (x, y, width, height) and ``score`` in each record; one of poses has ``keypoints``, and maybe no ``bbox``: then the box
-around the keypoints stands for it.
+around the keypoints stands for it, without those of score 0, which are absent and lie at 0, 0.
 """
 
 from collections.abc import Collection
@@ -145,7 +145,8 @@ def _box(where: str, record: dict[str, Any]) -> list[float]:
     numbers = [finite_number(v) for v in points] if isinstance(points, list) else [None]
     if any(v is None for v in numbers) or not numbers or len(numbers) % 3:
         raise ValueError(f"{where}: 'keypoints' must be x, y and score of each keypoint, {_got(record, 'keypoints')}.")
-    box = around(np.array(numbers, np.float64).reshape(-1, 3)[:, :2]).astype(np.float64)
+    found = np.array(numbers, np.float64).reshape(-1, 3)
+    box = around(found[found[:, 2] != 0, :2]).astype(np.float64) if found[:, 2].any() else np.zeros(4)
     if not (box[2] > box[0] and box[3] > box[1]):
         raise ValueError(f"{where}: its 'keypoints' span no area and there is no 'bbox' to take instead.")
     return box.tolist()

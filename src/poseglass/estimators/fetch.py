@@ -10,7 +10,9 @@ import hashlib
 import http.client
 import os
 import re
+import ssl
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +32,9 @@ MAX_BYTES = 8 * 1024**3
 TRIES = 5
 """Connections to one server before the next is asked; each goes on where the one before broke off."""
 
+UNREADY_TRIES = 3
+"""Of them, those in which a server may be out of reach or too busy; before each next one there is a wait."""
+
 _CHUNK = 1 << 20
 
 Progress = Callable[[int, int | None], None]
@@ -42,6 +47,10 @@ class FetchError(OSError):
 
 class _Refused(Exception):
     """This source will not do; the next may."""
+
+
+class _Unready(Exception):
+    """The server is out of reach or too busy, and may not be in a moment."""
 
 
 class _BrokenOff(Exception):
@@ -82,6 +91,7 @@ def fetch_file(
     num_bytes: int = 0,
     offline: bool | None = None,
     timeout_s: float = 30.0,
+    wait_s: float = 1.0,
     progress: Progress | None = None,
 ) -> Path:
     """Bring a file to ``to``, unless it is there already; a good file is never overwritten.
@@ -96,6 +106,8 @@ def fetch_file(
         num_bytes: Of the whole file; 0 where it is not known.
         offline: Never use the network. None takes what ``POSEGLASS_OFFLINE`` says.
         timeout_s: Of connecting, and of each wait for more bytes, in seconds.
+        wait_s: Before a server that is out of reach or too busy (429, 5xx) is asked again, in seconds; each next wait
+            is twice as long.
         progress: Told how far it is.
 
     Returns:
@@ -122,7 +134,7 @@ def fetch_file(
         if _is_right(to, sha256):  # another process brought it meanwhile
             return to
         if not _is_right(part, sha256):
-            _fill(part, urls, to, sha256, num_bytes, timeout_s, progress)
+            _fill(part, urls, to, sha256, num_bytes, timeout_s, wait_s, progress)
         with _writing(to):
             part.replace(to)
     return to
@@ -132,7 +144,7 @@ def fetch_file(
 def locked(path: Path) -> Iterator[None]:
     """Hold ``path`` for this process, after waiting for whoever holds it; a hidden lock file stays beside it.
 
-    Folders that are missing are made.
+    A wait is told on the standard error. Folders that are missing are made.
 
     Raises:
         FetchError: The folder cannot be written.
@@ -143,7 +155,11 @@ def locked(path: Path) -> Iterator[None]:
     with handle:
         if fcntl is not None:
             with _writing(path):
-                fcntl.flock(handle, fcntl.LOCK_EX)
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    print(f"Waiting for another process that is at {path.name} ...", file=sys.stderr, flush=True)
+                    fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
 
@@ -155,49 +171,90 @@ def _is_right(path: Path, sha256: str) -> bool:
 
 
 def _fill(
-    part: Path, urls: Sequence[str], to: Path, sha256: str, num_bytes: int, timeout_s: float, progress: Progress | None
+    part: Path,
+    urls: Sequence[str],
+    to: Path,
+    sha256: str,
+    num_bytes: int,
+    timeout_s: float,
+    wait_s: float,
+    progress: Progress | None,
 ) -> None:
     """Fill ``part`` with the right bytes from the first source that has them."""
     failures: list[str] = []
     for url in urls:
         try:
-            _fill_from(url, part, sha256, num_bytes, timeout_s, progress)
+            _fill_from(url, part, sha256, num_bytes, timeout_s, wait_s, progress)
             return
         except _Refused as refusal:
             failures.append(f"{urlsplit(url).netloc} {refusal}")
+    kept = " (what has come is kept)" if _has_come(part) else ""
     raise FetchError(
-        f"{to.name} could not be fetched: {'; '.join(failures)}. Try again later (what has come is kept), or bring "
-        f"the file some other way and put it at {to}."
+        f"{to.name} could not be fetched: {'; '.join(failures)}. Try again later{kept}, or bring the "
+        f"file some other way and put it at {to}."
     )
 
 
-def _fill_from(url: str, part: Path, sha256: str, num_bytes: int, timeout_s: float, progress: Progress | None) -> None:
+def _has_come(part: Path) -> bool:
+    return part.is_file() and part.stat().st_size > 0
+
+
+def _fill_from(
+    url: str,
+    part: Path,
+    sha256: str,
+    num_bytes: int,
+    timeout_s: float,
+    wait_s: float,
+    progress: Progress | None,
+) -> None:
     """Fill ``part`` from one source, going on after breaks.
 
     Raises:
         _Refused: It does not have the file, or other bytes, or the connection broke too often.
     """
-    reason = ""
+    reason, unready = "", 0
     for _ in range(TRIES):
-        continued = part.exists() and part.stat().st_size > 0
-        digest, reason = _transfer(url, part, num_bytes, timeout_s, progress)
+        continued = _has_come(part)
+        try:
+            digest, reason = _transfer(url, part, sha256, num_bytes, timeout_s, progress)
+        except _Unready as error:
+            reason, unready = str(error), unready + 1
+            if unready == UNREADY_TRIES:
+                break
+            time.sleep(wait_s * 2 ** (unready - 1))
+            continue
         if digest.startswith(sha256):  # whatever the server said of its length
             return
         if reason:
             continue
         with _writing(part):
             part.unlink()
-        reason = f"sent other bytes than expected (sha256 {digest[: len(sha256)]} instead of {sha256})"
+        reason = _other_bytes(digest, sha256)
         if not continued:
             break  # from the beginning it would only send them again; the start of a continued one may be at fault
     raise _Refused(reason)
 
 
-def _transfer(url: str, part: Path, num_bytes: int, timeout_s: float, progress: Progress | None) -> tuple[str, str]:
+def _other_bytes(digest: str, sha256: str) -> str:
+    return f"sent other bytes than expected (sha256 {digest[: len(sha256)]} instead of {sha256})"
+
+
+def _transfer(
+    url: str, part: Path, sha256: str, num_bytes: int, timeout_s: float, progress: Progress | None
+) -> tuple[str, str]:
     """Append to ``part`` what one connection gives.
 
+    A server that cannot go on in the middle sends the file from its beginning: it lies beside ``part``, and takes its
+    place only if it is right.
+
     Returns:
-        The SHA-256 of all of ``part``, and how the connection broke off: empty if it ended as announced.
+        The SHA-256 of all of ``part`` (or of what lay beside it), and how the connection broke off: empty if it ended
+        as announced.
+
+    Raises:
+        _Refused: The server does not have the file, or another one.
+        _Unready: It may have it, and cannot be asked now.
     """
     hasher = hashlib.sha256()
     have = 0
@@ -217,36 +274,76 @@ def _transfer(url: str, part: Path, num_bytes: int, timeout_s: float, progress: 
                 with _writing(part):
                     part.unlink()
                 return "", "has no more bytes than had come"
-            raise _Refused(f"answered {error.code} {error.reason}") from None
+            busy = error.code == 429 or error.code >= 500
+            raise (_Unready if busy else _Refused)(f"answered {error.code} {error.reason}") from None
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise _Refused(f"cannot be reached ({getattr(error, 'reason', None) or error})") from None
+        reason = getattr(error, "reason", None) or error
+        for_good = isinstance(error, ValueError) or isinstance(reason, ssl.SSLCertVerificationError)
+        for_good = for_good or urlsplit(url).scheme not in ("http", "https")
+        raise (_Refused if for_good else _Unready)(f"cannot be reached ({reason})") from None
+    target = part
     with response:
         if response.status == 206 and not str(response.headers.get("Content-Range")).startswith(f"bytes {have}-"):
             raise _Refused(f"sent another part than was asked for ({response.headers.get('Content-Range')})")
-        if response.status != 206:  # it cannot go on in the middle
-            hasher, have = hashlib.sha256(), 0
+        if response.status != 206 and have:  # it cannot go on in the middle
+            target, hasher, have = part.with_name(f"{part.name}.anew"), hashlib.sha256(), 0
         total = None if response.length is None else have + response.length
         most = num_bytes or MAX_BYTES
         if total is not None and (total > most or (num_bytes and total != num_bytes)):
             raise _Refused(f"offers {total:,} bytes, expected {'' if num_bytes else 'at most '}{most:,}")
-        reason = ""
-        with _writing(part), part.open("ab" if have else "wb") as file:
-            try:
-                for chunk in _chunks(response):
-                    have += len(chunk)
-                    if have > most:
-                        raise _Refused(f"sent more than {most:,} bytes")
-                    file.write(chunk)
-                    hasher.update(chunk)
-                    if progress is not None:
-                        progress(have, total or num_bytes or None)
-            except _BrokenOff as end:
-                reason = f"broke off after {have:,} bytes ({end})"
-            file.flush()
-            os.fsync(file.fileno())
-    if not reason and total is not None and have < total:
-        reason = f"broke off after {have:,} of {total:,} bytes"
-    return hasher.hexdigest(), reason
+        try:
+            reason = _write(response, target, have, most, total or num_bytes or None, hasher, progress)
+            digest = hasher.hexdigest()
+            if target != part and digest.startswith(sha256):
+                with _writing(part):
+                    target.replace(part)
+            elif target != part and not reason:
+                raise _Refused(_other_bytes(digest, sha256))
+        finally:
+            if target != part:
+                target.unlink(missing_ok=True)
+    return digest, reason
+
+
+def _write(
+    response: http.client.HTTPResponse,
+    target: Path,
+    have: int,
+    most: int,
+    whole: int | None,
+    hasher: Any,
+    progress: Progress | None,
+) -> str:
+    """Append what a connection gives to the ``have`` bytes of a file.
+
+    Returns:
+        How the connection broke off, as it has where fewer than ``whole`` bytes are there; empty if it did not.
+
+    Raises:
+        _Refused: There are more bytes than ``most``; the file is removed.
+    """
+    reason = ""
+    with _writing(target), target.open("ab" if have else "wb") as file:
+        try:
+            for chunk in _chunks(response):
+                have += len(chunk)
+                if have > most:
+                    break
+                file.write(chunk)
+                hasher.update(chunk)
+                if progress is not None:
+                    progress(have, whole)
+        except _BrokenOff as end:
+            reason = f"broke off after {have:,} bytes ({end})"
+        file.flush()
+        os.fsync(file.fileno())
+    if have > most:
+        with _writing(target):
+            target.unlink()
+        raise _Refused(f"sent more than {most:,} bytes")
+    if not reason and whole is not None and have < whole:
+        reason = f"broke off after {have:,} of {whole:,} bytes"
+    return reason
 
 
 def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
@@ -269,9 +366,11 @@ def _writing(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            part = path if path.suffix == ".part" else path.with_name(f"{path.name}.part")
+            kept = ": what has come is kept" if _has_come(part) else ""
             raise FetchError(
-                f"No space left in {path.parent}. Free some and ask again: what has come is kept. Or set "
-                "POSEGLASS_CACHE to a folder on another disk."
+                f"No space left in {path.parent}. Free some and ask again{kept}. Or set POSEGLASS_CACHE to a folder on "
+                "another disk."
             ) from error
         raise FetchError(
             f"Cannot write to {path.parent} ({error.strerror or error}). Set POSEGLASS_CACHE to a folder that can be "

@@ -12,7 +12,7 @@ from poseglass.estimators.fetch import cache_folder
 from poseglass.estimators.manifest import read_manifest
 from poseglass.estimators.runners import Precision, fast_runner
 from poseglass.estimators.topdown import TopDownEstimator
-from poseglass.estimators.weights import CheckpointError, card_network, read_weights
+from poseglass.estimators.weights import CheckpointError, card_network, named_code, read_weights
 
 SHIPPED_FOLDER = Path(__file__).parents[1] / "weights"
 """Weights that come with the package, one ``.safetensors`` each, named as their cards are."""
@@ -42,9 +42,10 @@ def find_weights(weights: str | Path) -> Path:
         return shipped()[name]
     if Path(weights).is_file():
         return Path(weights)
-    here, public = shipped() | cached(), read_manifest()
+    here = shipped() | cached()
     if name in here:
         return here[name]
+    public = read_manifest()
     if name in public:
         entry = public[name]
         raise FileNotFoundError(
@@ -79,13 +80,14 @@ def card_codec(card: WeightCard, *, trust_code: bool = False) -> Codec:
     Raises:
         CheckpointError: The codec is unknown, outside poseglass, or cannot be built.
     """
-    numbers = dict(card.codec)
-    name = str(numbers.pop("name", ""))
-    if ":" in name and not trust_code:
+    outside = named_code(card.codec, "codec")
+    if outside and not trust_code:
         raise CheckpointError(
-            f"Weights {card.name!r} ask for code outside poseglass: codec {name!r}. Loading them would run that code. "
+            f"Weights {card.name!r} ask for code outside poseglass: {outside}. Loading them would run that code. "
             "If it is yours, or you trust it: pass trust_code=True."
         )
+    numbers = dict(card.codec)
+    name = str(numbers.pop("name", ""))
     try:
         return build(CODECS, name, **numbers)
     except (LookupError, TypeError, ValueError) as error:

@@ -13,6 +13,10 @@ MANIFEST = Path(__file__).parents[1] / "weights" / "manifest.toml"
 
 Url = Annotated[str, Field(pattern=r"^https?://[^\s/]+/\S*$")]
 
+Word = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9_]*$")
+]  # a list is no place for "package.module:name", which runs code
+
 
 class PublicWeights(BaseModel):
     """One public weights file.
@@ -22,7 +26,7 @@ class PublicWeights(BaseModel):
         network: In ``NETWORKS``, or of a backbone in ``BACKBONES``.
         skeleton: In ``SKELETONS``; empty for a backbone, which predicts no keypoints.
         layout: Of ``poseglass import``; empty lets the names of the tensors tell.
-        urls: Where the file is, in the order they are tried; http or https.
+        urls: Where the file is, in the order they are tried; https, or http where all of ``sha256`` is given.
         second_source: Where there is one address only, what is known of another.
         sha256: Of the file, 64 hexadecimal digits; empty where only their start is known.
         sha256_start: The digits that are known, at least 8.
@@ -40,8 +44,8 @@ class PublicWeights(BaseModel):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
     network: str
-    skeleton: str = ""
-    layout: str = ""
+    skeleton: Word = ""
+    layout: Word = ""
     urls: Annotated[tuple[Url, ...], Field(min_length=1)]
     second_source: str = ""
     sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
@@ -59,6 +63,8 @@ class PublicWeights(BaseModel):
     def _whole(self) -> "PublicWeights":
         if bool(self.sha256) == bool(self.sha256_start):
             raise ValueError("give either sha256 or, where the rest is not known, sha256_start")
+        if not self.sha256 and any(url.startswith("http:") for url in self.urls):
+            raise ValueError("an http address, on whose way bytes can be changed, needs all of sha256; or give https")
         if (len(self.urls) == 1) != bool(self.second_source):
             raise ValueError("give two urls, or one and what is known of another in second_source")
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.file):

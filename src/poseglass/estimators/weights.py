@@ -254,16 +254,17 @@ def card_network(card: WeightCard, state: Mapping[str, Tensor] | None = None, *,
     Raises:
         CheckpointError: The network is unknown, outside poseglass, cannot be built, or the weights do not fit.
     """
-    numbers = dict(card.network)
-    name = str(numbers.pop("name", ""))
-    if ":" in name and not trust_code:
+    outside = named_code(card.network, "network")
+    if outside and not trust_code:
         raise CheckpointError(
-            f"Weights {card.name!r} ask for code outside poseglass: network {name!r}. Loading them would run that "
+            f"Weights {card.name!r} ask for code outside poseglass: {outside}. Loading them would run that "
             "code. If it is yours, or you trust it: pass trust_code=True."
         )
+    numbers = dict(card.network)
+    name = str(numbers.pop("name", ""))
     table = BACKBONES if card.part == "backbone" else NETWORKS
     try:
-        if state is not None and ":" not in name:
+        if state is not None and not outside:
             # First without memory, so that a card which lies about its file costs nothing.
             _check_numbers(card, state)
             with torch.device("meta"):
@@ -272,7 +273,7 @@ def card_network(card: WeightCard, state: Mapping[str, Tensor] | None = None, *,
         network = build(table, name, **numbers)
     except CheckpointError:
         raise
-    except (LookupError, TypeError, ValueError, RuntimeError, MemoryError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, MemoryError) as error:
         raise CheckpointError(f"Weights {card.name!r}: their network cannot be built. {error}") from error
     if not isinstance(network, nn.Module):
         raise CheckpointError(f"Weights {card.name!r}: {name!r} made a {type(network).__name__}, not a network.")
@@ -281,18 +282,45 @@ def card_network(card: WeightCard, state: Mapping[str, Tensor] | None = None, *,
     return network.eval()
 
 
+def named_code(table: Mapping[str, Any], kind: str) -> str:
+    """Return where a card's table names code outside poseglass, at any depth, and what; else an empty string.
+
+    Example:
+        >>> named_code({"name": "cpn", "backbone": {"name": "my.code:Thing"}}, "network")
+        "network.backbone 'my.code:Thing'"
+    """
+    for where, value in _leaves(table, kind):
+        if isinstance(value, str) and ":" in value:
+            return f"{where.removesuffix('.name')} {value!r}"
+    return ""
+
+
+def _leaves(table: Any, where: str) -> Iterator[tuple[str, Any]]:
+    """Yield place and value of whatever stands in a card's table, through the tables and lists inside."""
+    waiting = [(where, table)]  # no recursion: a card may be nested as deeply as its author likes
+    while waiting:
+        where, value = waiting.pop()
+        if isinstance(value, Mapping):
+            waiting += [(f"{where}.{key}", inner) for key, inner in reversed([*value.items()])]
+        elif isinstance(value, list | tuple):
+            waiting += [(where, inner) for inner in reversed(value)]
+        else:
+            yield where, value
+
+
 def _check_numbers(card: WeightCard, state: Mapping[str, Tensor]) -> None:
     """Raise if a card asks for a network larger than its file can fill, before one is built.
 
-    No count of stacks, levels or blocks is above the number of tensors, and no width above their longest side.
+    No count of stacks, levels or blocks is above the number of tensors, and no width above their longest side. What
+    holds for a network holds for the parts that its table names.
     """
     longest = max((max(value.shape, default=1) for value in state.values() if value.numel()), default=1)
-    for key, value in card.network.items():
-        most = longest if "width" in key or key == "num_keypoints" else len(state)
-        numbers = value if isinstance(value, list | tuple) else [value]
-        if any(isinstance(number, int | float) and number > most for number in numbers):
+    for where, value in _leaves(card.network, "network"):
+        key = where.rpartition(".")[2]
+        most = longest if "width" in key or key in ("num_keypoints", "size_wh") else len(state)
+        if isinstance(value, int | float) and value > most:
             raise CheckpointError(
-                f"Weights {card.name!r}: their card says network.{key} = {value}, but the file has {len(state)} "
+                f"Weights {card.name!r}: their card says {where} = {value}, but the file has {len(state)} "
                 f"tensors with sides of at most {longest}. The card belongs to other weights; fetch the file again."
             )
 
