@@ -290,17 +290,18 @@ def picture(what: str, rows: list[dict[str, Any]]) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(7.2, 4.6), dpi=110)
-    for row in rows:
+    for i, row in enumerate(sorted(rows, key=lambda row: float(row["latency ms"]))):
         x, y = float(row["latency ms"]), float(row["PCK@0.2"])
         axes.errorbar(x, y, [[y - float(row["from"])], [float(row["to"]) - y]], fmt="o", capsize=3, markersize=5)
-        axes.annotate(row["name"], (x, y), textcoords="offset points", xytext=(7, 4), fontsize=8)
+        # above and below in turns, so that neighbours do not write over each other
+        axes.annotate(row["name"], (x, y), textcoords="offset points", xytext=(7, -11 if i % 2 else 5), fontsize=8)
     axes.set_xlabel("latency of one crop of 128 px, ms (float32, eager, batch 1)")
     axes.set_ylabel("PCK@0.2 on lspet/val")
     axes.set_title(f"{what}: the same {rows[0]['minutes']:g} minutes of one core for each", fontsize=10)
     axes.grid(alpha=0.25)
     axes.margins(x=0.15)
     figure.tight_layout()
-    path = RESULTS / what / f"{what}-{machine()}.png"
+    path = Path(__file__).parents[1] / "docs/images" / f"{what}.png"
     figure.savefig(path)
     print(path)
 
