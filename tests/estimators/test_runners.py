@@ -28,6 +28,13 @@ SMALL: dict[str, dict[str, Any]] = {
 """Arguments that make a small member of a generic family."""
 
 
+class Stage(nn.Module):
+    """Features as the heatmaps of one stage."""
+
+    def forward(self, features: torch.Tensor) -> list[dict[str, torch.Tensor]]:
+        return [{"heatmap": features}]
+
+
 class Toy(nn.Module):
     """Convolution, transposed convolution, and what ``last`` names; 16 x 8 pixels in and out."""
 
@@ -259,6 +266,21 @@ def test_one_size_of_batch_that_fails_leaves_the_other_compiled(monkeypatch: pyt
     assert [shape[0] for shape in watched.shapes] == [1, 8, 1]
     assert len(said) == 1
     assert said[0].startswith("Images (8, 3, 8, 16) run without torch.compile: maps are")
+
+
+def test_many_runners_in_one_program_are_all_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch gives up after eight compiled forms of one function, and all runners share theirs."""
+    real, frames = torch.compile, torch._dynamo.utils.counters["frames"]
+    torch._dynamo.reset()
+    monkeypatch.setattr(
+        torch, "compile", lambda module, dynamic, options: real(module, dynamic=dynamic, backend="eager")
+    )
+    before = frames["ok"]
+    for channels in range(3, 13):
+        network = nn.Sequential(nn.Conv2d(3, channels, 1), nn.Conv2d(channels, 2, 1), Stage()).eval()
+        fast_runner(network, (16, 8), compiled=True, on_warning=never)(pictures(1))
+    assert frames["ok"] - before == 10
+    torch._dynamo.reset()
 
 
 def test_it_does_not_compile_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
