@@ -162,3 +162,11 @@ def test_differences_are_named_by_their_keys():
     other = Recipe.from_dict(changed(augment=[{"name": "occlusion"}]), overrides=["train.epochs=3"])
     assert differences(one, one) == {}
     assert differences(one, other) == {"augment.0.probability": (0.5, None), "train.epochs": (2, 3)}
+
+
+def test_a_recipe_that_ships_is_found_by_its_name_here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert Recipe.read("lspet/family.toml").name == "family"
+    (tmp_path / "lspet").mkdir()
+    (tmp_path / "lspet" / "family.toml").write_text(Recipe.read("mpii/hg2.toml").to_toml())
+    assert Recipe.read("lspet/family.toml").name == "hg2-mpii"  # one's own comes first

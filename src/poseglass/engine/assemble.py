@@ -41,8 +41,9 @@ def make(table: Any, part: dict[str, Any], kind: str) -> Any:
         unknown = next((k for k in numbers if k not in known), None)
         if unknown is None:
             raise RecipeError(f"{kind} {part['name']!r}: {error}.") from error
+        whole = " Another network takes a whole table: --set 'network={ name = \"...\" }'." if kind == "network" else ""
         raise RecipeError(
-            f"{kind} {part['name']!r} takes no {unknown!r}.{nearest(unknown, known)} Known: {', '.join(known)}."
+            f"{kind} {part['name']!r} takes no {unknown!r}.{nearest(unknown, known)} Known: {', '.join(known)}.{whole}"
         ) from error
     try:
         return build(table, part["name"], **numbers)

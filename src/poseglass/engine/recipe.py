@@ -155,15 +155,16 @@ class Recipe(Part):
 
     @classmethod
     def read(cls, path: str | Path, overrides: Sequence[str] = ()) -> "Recipe":
-        """Read a recipe file and apply ``a.b=c`` overrides.
+        """Read a recipe file, or one that ships ("lspet/family.toml"), and apply ``a.b=c`` overrides.
 
         Raises:
             FileNotFoundError: No such file.
             RecipeError: Not TOML, an unknown key (the nearest one is named), a value of the wrong kind.
         """
-        path = Path(path)
+        path, ours = Path(path), Path(__file__).parents[1] / "recipes"
+        if not path.is_file() and not path.is_absolute() and (ours / path).is_file():
+            path = ours / path
         if not path.is_file():
-            ours = Path(__file__).parents[1] / "recipes"
             raise FileNotFoundError(f"No such recipe: {path}. Recipes are .toml files; ours are in {ours}.")
         try:
             data = tomllib.loads(path.read_text(encoding="utf-8"))
