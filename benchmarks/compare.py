@@ -30,7 +30,7 @@ from machine import RESULTS, commit, machine, write_rows
 RECIPE = Path(__file__).parents[1] / "src/poseglass/recipes/lspet/family.toml"
 LIMIT = 0.2
 
-FLOAT32 = "train.precision=float32"  # depthwise convolutions train a quarter to two thirds faster so on a CPU
+FLOAT32 = "train.precision=float32"  # depthwise convolutions train faster so on a CPU: benchmarks/depthwise.py
 RESNET = '{ name = "resnet18", width = 36 }'
 BASELINE = '{ name = "simple_baseline_light" }'
 

@@ -6,7 +6,10 @@ Nearly every public pose network is built on that code, so several importers sha
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from poseglass.convert.importer import normalisation
+from torch import Tensor
+
+from poseglass.convert.importer import normalisation, shape_of
+from poseglass.estimators.weights import CheckpointError
 
 RESNET_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 """Blocks per stage, by depth; those of 18 and 34 have two convolutions, the others three."""
@@ -119,14 +122,18 @@ def pose_hrnet_names(network: Mapping[str, Any], *, old: str, head: str) -> dict
     return names | {"head.conv.weight": f"{head}final_layer.weight", "head.conv.bias": f"{head}final_layer.bias"}
 
 
-def simple_baseline(
-    keys: Collection[str], num_keypoints: int, width: int, deconv_width: int, *, old: str, head: str
-) -> dict[str, Any] | None:
-    """Return what a card says of a SimpleBaseline, by its short name where it is the paper's; None if it is none."""
-    depth = resnet_depth(keys, old=old)
+def simple_baseline(state: Mapping[str, Tensor], *, old: str, head: str, layout: str) -> dict[str, Any]:
+    """Return what a card says of a SimpleBaseline, by its short name where it is the paper's.
+
+    Raises:
+        CheckpointError: A tensor that tells it is missing, or the ResNet has other blocks than the known ones.
+    """
+    num_keypoints, deconv_width, _, _ = shape_of(state, f"{head}final_layer.weight", 4, layout)
+    width = shape_of(state, f"{old}conv1.weight", 4, layout)[0]
+    depth = resnet_depth(state, old=old)
     if depth is None:
-        return None
-    num_deconvs = sum(key.startswith(f"{head}deconv_layers.") and key.endswith(".running_mean") for key in keys)
+        raise CheckpointError(f"The checkpoint looks like {layout}, but its blocks make no ResNet 18 to 152.")
+    num_deconvs = sum(key.startswith(f"{head}deconv_layers.") and key.endswith(".running_mean") for key in state)
     if (width, deconv_width, num_deconvs) == (64, 256, 3):
         return {"name": f"simple_baseline_r{depth}", "num_keypoints": num_keypoints}
     table: dict[str, Any] = {"name": "simple_baseline", "num_keypoints": num_keypoints, "depth": depth}

@@ -12,10 +12,9 @@ from typing import Any
 from torch import Tensor
 
 from poseglass.convert import reference_msra
-from poseglass.convert.importer import Importer, Source, shape_of
+from poseglass.convert.importer import Importer, Source
 from poseglass.convert.resnet_lineage import simple_baseline, simple_baseline_names
 from poseglass.convert.top_down import CODEC, SIZE_DOUBT, SKELETONS, coco_or_mpii
-from poseglass.estimators.weights import CheckpointError
 
 SOURCE = Source(
     repository="leoxiaobin/deep-high-resolution-net.pytorch",
@@ -45,12 +44,7 @@ def network(state: Mapping[str, Tensor]) -> dict[str, Any]:
     Raises:
         CheckpointError: A tensor that tells them is missing, or the ResNet has other blocks than the known ones.
     """
-    num_keypoints, deconv_width, _, _ = shape_of(state, "final_layer.weight", 4, LAYOUT)
-    width = shape_of(state, "conv1.weight", 4, LAYOUT)[0]
-    table = simple_baseline(state, num_keypoints, width, deconv_width, old="", head="")
-    if table is None:
-        raise CheckpointError(f"The checkpoint looks like {LAYOUT}, but its blocks make no ResNet 18 to 152.")
-    return table
+    return simple_baseline(state, old="", head="", layout=LAYOUT)
 
 
 def names(network: Mapping[str, Any]) -> dict[str, str]:
