@@ -65,12 +65,77 @@ def test_evaluate_states_the_convention(monkeypatch, street, capsys):
     assert list(kept["figures"])[:3] == ["AP", "AP50", "AP75"]
 
 
+RECIPE = """
+name = "street"
+loss = "mse"
+network = { name = "stacked_hourglass", num_stacks = 1, width = 16, depth = 2 }
+codec = { name = "heatmap", alignment = "corner" }
+input = { size_wh = [64, 64] }
+data = { train = { name = "coco", annotations = "street.json" }, val = { name = "coco", annotations = "street.json" } }
+train = { epochs = 1, batch_size = 2, workers = 0, precision = "float32" }
+evaluate = { protocol = { name = "coco", nms = "none" }, choose = "AP" }
+"""
+
+
+def test_a_recipe_names_the_protocol(monkeypatch, street, capsys):
+    monkeypatch.chdir(street)
+    (street / "street.toml").write_text(RECIPE)
+    assert run(monkeypatch, "train", "street.toml", "--set", "evaluate.protocol.detections=found.json") == 0
+    assert "best weights on the validation set: AP" in capsys.readouterr().out
+    page = (street / "runs/street/report.html").read_text()
+    assert "boxes from found.json" in page
+    assert "pictures and curves from the boxes of the annotations" in page
+    # evaluated as chosen, from the truth of whatever data are given
+    weights = ("--weights", "runs/street/best.safetensors")
+    assert run(monkeypatch, "evaluate", "street.json", *weights, "--report", "report.html") == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("protocol"))
+    assert "boxes from the truth" in line
+    assert "no NMS" in line
+    assert line in (street / "report.html").read_text()
+    assert run(monkeypatch, "evaluate", "street.json", *weights, "--metric", "oks_ap") == 0
+    assert "protocol" not in capsys.readouterr().out
+
+
+def test_weights_chosen_by_a_protocol_on_other_labels(monkeypatch, street, capsys):
+    monkeypatch.chdir(street)
+    (street / "street.toml").write_text(RECIPE)
+    assert run(monkeypatch, "train", "street.toml") == 0
+    other = json.loads((street / "street.json").read_text())
+    other["categories"][0]["keypoints"][0] = "beard"
+    (street / "other.json").write_text(json.dumps(other))
+    assert run(monkeypatch, "evaluate", "other.json", "--weights", "runs/street/best.safetensors") == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "do not predict beard" in said
+    assert "chosen by protocol coco; to measure otherwise give --metric pck" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("evaluate.protocol.nms=sotf",), "nms must be 'hard' or 'soft' or 'none'"),
+        (("evaluate.protocol.name=cooc",), "Unknown protocol 'cooc'. Did you mean 'coco'?"),
+        (("evaluate.protocol={}",), "evaluate.protocol needs a name"),
+        (('evaluate.metrics=[{ name = "pck" }]',), "give protocol or metrics, not both"),
+        (("evaluate.protocol.detections=gone.json",), "No such file"),
+        (("evaluate.protocol.min_box_score=0.95", "evaluate.protocol.detections=found.json"), "box to start from"),
+        (("evaluate.choose=AR50", "evaluate.protocol.name=mpii", "evaluate.protocol.nms=1"), "takes no 'nms'"),
+        (("evaluate.choose=pck",), "evaluate.choose is 'pck', which nothing that is measured gives"),
+        (("stage_occluded=[true, false]",), "stage_occluded has 2 entries, the network 1 stages"),
+    ],
+)
+def test_a_protocol_is_checked_before_training(monkeypatch, street, capsys, words, message):
+    monkeypatch.chdir(street)
+    (street / "street.toml").write_text(RECIPE)
+    assert run(monkeypatch, "train", "street.toml", *(w for word in words for w in ("--set", word))) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not (street / "runs").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (("--detections", "found.json"), "--detections gives boxes to --protocol coco"),
         (("--protocol", "coco", "--metric", "pck"), "--protocol says what is measured"),
-        (("--protocol", "coco", "--report", "r.html"), "--report compares row by row"),
         (("--protocol", "cooc"), "Unknown protocol 'cooc'. Did you mean 'coco'?"),
         (("--protocol", "coco", "--set", "protocol.mns=soft"), "takes no 'mns'. Did you mean 'nms'?"),
         (("--protocol", "coco", "--set", "protocol.name=mpii"), "which one it is says --protocol"),

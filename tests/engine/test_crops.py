@@ -1,3 +1,4 @@
+import dataclasses
 import multiprocessing
 import subprocess
 import sys
@@ -318,6 +319,29 @@ def test_a_batch_holds_what_the_samples_hold(tmp_path: Path) -> None:
     part = collate([type(samples[0])(samples[0].image, unknown, Affine.identity(), "s")])
     assert part.weight.tolist() == [[[1.0, 0.0, 1.0]]]
     assert part.xy[0, 0, 1].tolist() == [0.0, 0.0]
+    assert part.occluded is None
+    hidden = dataclasses.replace(unknown, extra={"occluded": np.array([[True, False, False]])})
+    told = [type(samples[0])(samples[0].image, one, Affine.identity(), "s") for one in (hidden, unknown)]
+    both = collate([told[0], told[0]])
+    assert both.occluded is not None
+    assert both.occluded.tolist() == [[[True, False, False]]] * 2
+    assert collate(told).occluded is None  # of one of them nobody says
+
+
+def test_what_is_hidden_is_mirrored_with_the_rest(tmp_path: Path) -> None:
+    pair = Skeleton("pair", ("left_hand", "right_hand"))
+    path = tmp_path / "a.png"
+    assert cv2.imwrite(str(path), np.zeros((20, 20, 3), np.uint8))
+    person = Instances.from_keypoints(
+        pair, np.array([[(5.0, 5.0), (15.0, 5.0)]]), extra={"occluded": np.array([[True, False]])}
+    )
+    crops = Crops(LabelledImages("d", pair, (path,), (person,), (1,)), InputSpec((20, 20)), RandomAffine())
+    seen = set()
+    for epoch in range(20):
+        batch = collate([crops[(epoch, 0, 20, 20)]])
+        assert batch.occluded is not None
+        seen.add(tuple(batch.occluded[0, 0].tolist()))
+    assert seen == {(True, False), (False, True)}
 
 
 def test_the_missing_picture_is_named(tmp_path: Path) -> None:

@@ -353,7 +353,7 @@ def test_a_figure_that_cannot_be_had_is_found_before_training(data):
     val = synthetic_people(2, size_wh=(48, 48))
     recipe = tiny(data, "evaluate.choose=pck@2")
     with pytest.raises(
-        RecipeError, match=r"evaluate\.choose is 'pck@2', which none of the metrics gives\. Did you mean 'pck@1'"
+        RecipeError, match=r"evaluate\.choose is 'pck@2', which nothing that is measured gives\. Did you mean 'pck@1'"
     ):
         check_evaluation(recipe, val, val.skeleton)
     with pytest.raises(LookupError, match=r"have no extra\['head_px'\]"):

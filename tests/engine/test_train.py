@@ -123,6 +123,29 @@ def test_every_stage_is_supervised_alike():
         assert terms[f"heatmap/{i}"].item() == pytest.approx(expected.item())
 
 
+def test_a_stage_may_leave_out_what_is_hidden():
+    torch.manual_seed(0)
+    network, batch = Toy(), next(batches())
+    batch.images = batch.images.permute(0, 3, 1, 2).float()
+    codec = HeatmapCodec()
+    step = supervised(codec, mean_squared_error, occluded=(False, True))
+    with pytest.raises(ValueError, match="stage_occluded leaves out occluded keypoints"):
+        step(network, batch)
+    batch.occluded = torch.zeros(4, 1, 2, dtype=torch.bool)
+    all_of_them = step(network, batch)
+    assert all_of_them["heatmap/0"].item() == pytest.approx(STEP(network, batch)["heatmap/0"].item())
+    batch.occluded[1, 0, 0] = True
+    targets, stages = codec.encode(batch), network(batch.images)
+    seen = targets["weight"].clone()
+    assert seen[1, 0] == 1
+    seen[1, 0] = 0
+    terms = step(network, batch)
+    for stage, weight in enumerate((seen, targets["weight"])):
+        expected = mean_squared_error(stages[stage]["heatmap"], targets["heatmap"], weight)
+        assert terms[f"heatmap/{stage}"].item() == pytest.approx(expected.item())
+    assert terms["heatmap/0"].item() != all_of_them["heatmap/0"].item()
+
+
 def test_the_learning_rate_follows_the_schedule():
     parts, diary = loop(), Diary()
     parts.schedule = Schedule(SchedulePart(name="constant", warmup_steps=4), 12, 4)

@@ -18,7 +18,7 @@ from poseglass.core.table import lookup
 from poseglass.engine.assemble import choose_device, make
 from poseglass.engine.evaluate import Evaluation, evaluate
 from poseglass.engine.protocols import PROTOCOLS
-from poseglass.engine.recipe import Recipe, RecipeError, apply_override
+from poseglass.engine.recipe import EvaluatePart, Recipe, RecipeError, apply_override
 from poseglass.estimators.load import DEFAULT, load
 from poseglass.metrics import METRICS
 from poseglass.metrics.metric import Metric
@@ -40,7 +40,7 @@ def evaluate_weights(
         list[str] | None,
         typer.Option(
             "--metric",
-            help=f"One of {', '.join(METRICS)}. May be repeated. Unless given, what the weights were trained by.",
+            help=f"One of {', '.join(METRICS)}. May be repeated. Unless given, what chose the weights in training.",
         ),
     ] = None,
     protocol: Annotated[
@@ -80,10 +80,6 @@ def evaluate_weights(
     for file in (json_file, report):
         if file is not None and not file.parent.is_dir():
             raise FileNotFoundError(f"Cannot write {file}: no folder {file.parent}. Make it first.")
-    if detections is not None and protocol != "coco":
-        raise ValueError("--detections gives boxes to --protocol coco; add it, or leave --detections out.")
-    if report is not None and protocol == "coco":
-        raise ValueError("--report compares row by row, and --protocol coco keeps poses of its own; use --json.")
     if protocol is not None and (metric or normaliser or limit or strict):
         raise ValueError(
             "--protocol says what is measured; leave --metric, --normaliser, --limit and --strict out, and change its "
@@ -96,11 +92,21 @@ def evaluate_weights(
         precision="bfloat16" if bfloat16 else "float32", compiled=compiled,
     )  # fmt: skip
     parts: list[dict[str, Any]] = []
-    followed: dict[str, Any] = {"name": protocol, "flip_test": flip_test}
+    followed: dict[str, Any] = {}
+    hint = ""
+    if protocol is None and metric is None and normaliser is None and limit is None and not strict:
+        chosen_by = recipe_evaluation(estimator.card)
+        parts = chosen_by.metrics
+        if chosen_by.protocol is not None and chosen_by.protocol["name"] == (format or "coco"):
+            # the boxes of that run's validation set are not those of these data
+            followed = {key: value for key, value in chosen_by.protocol.items() if key != "detections"}
+            protocol = followed["name"]
+            hint = f" The weights were chosen by protocol {protocol}; to measure otherwise give --metric pck."
+    if detections is not None and protocol != "coco":
+        raise ValueError("--detections gives boxes to --protocol coco; add it, or leave --detections out.")
+    followed |= {"name": protocol, "flip_test": flip_test}
     if detections is not None:
         followed["detections"] = detections
-    if protocol is None and metric is None and normaliser is None and limit is None and not strict:
-        parts = recipe_metrics(estimator.card)
     if not parts and protocol is None:
         more: dict[str, Any] = {"comparator": "<" if strict else "<="}
         known = {
@@ -130,10 +136,13 @@ def evaluate_weights(
     )  # fmt: skip
     with bar:
         task = bar.add_task("estimating", total=len(dataset))
-        if published is None:
-            result = evaluate(estimator, dataset, metrics, on_image=lambda: bar.advance(task))
-        else:
-            result = published.evaluate(estimator, dataset, on_image=lambda: bar.advance(task))
+        try:
+            if published is None:
+                result = evaluate(estimator, dataset, metrics, on_image=lambda: bar.advance(task))
+            else:
+                result = published.evaluate(estimator, dataset, on_image=lambda: bar.advance(task))
+        except ValueError as error:
+            raise ValueError(f"{error}{hint}") from error
     convention = {} if published is None else {"protocol": published.convention(estimator)}
     for line in convention.values():
         console.print(line, soft_wrap=True, highlight=False, markup=False)
@@ -146,19 +155,23 @@ def evaluate_weights(
             json_file, json.dumps({**convention, "figures": result.figures, "table": result.table}, indent=1).encode()
         )
     if report is not None:
-        from poseglass.engine.finish import report_of
+        from poseglass.engine.finish import report_of, with_pairs
         from poseglass.engine.report import write_report
 
-        write_report(report, report_of(result, dataset, title=f"{weights} on {data.name}"))
+        pairs = with_pairs(result, estimator, dataset)
+        notes = list(convention.values())
+        write_report(report, report_of(pairs, dataset, title=f"{weights} on {data.name}", notes=notes))
         console.print(f"report: {report}")
 
 
-def recipe_metrics(card: WeightCard | None) -> list[dict[str, Any]]:
-    """Return the metrics that weights were trained by, as their card's recipe states them; none where it does not."""
+def recipe_evaluation(card: WeightCard | None) -> EvaluatePart:
+    """Return what chose weights in training, as their card's recipe states it; nothing measured where it does not."""
+    if card is None or not card.recipe:
+        return EvaluatePart()
     try:
-        return [] if card is None or not card.recipe else Recipe.from_dict(tomllib.loads(card.recipe)).evaluate.metrics
+        return Recipe.from_dict(tomllib.loads(card.recipe)).evaluate
     except (RecipeError, tomllib.TOMLDecodeError):  # of another version, or imported
-        return []
+        return EvaluatePart()
 
 
 def print_evaluation(result: Evaluation, console: Console) -> None:

@@ -23,6 +23,7 @@ class PoseBatch:
         box_xyxy: ``(B, N, 4)`` float32, network-input pixels.
         to_source: ``(B, 2, 3)`` float64, network-input pixels to the file's pixels.
         sources: B paths or ids.
+        occluded: ``(B, N, K)`` bool, labelled but hidden; None where nobody says.
     """
 
     images: Tensor
@@ -31,6 +32,7 @@ class PoseBatch:
     box_xyxy: Tensor
     to_source: Tensor
     sources: list[str]
+    occluded: Tensor | None = None
 
     def to(self, device: torch.device | str) -> "PoseBatch":
         """Return the batch on a device."""
@@ -41,6 +43,7 @@ class PoseBatch:
             self.box_xyxy.to(device, non_blocking=True),
             self.to_source,
             self.sources,
+            None if self.occluded is None else self.occluded.to(device, non_blocking=True),
         )
 
     def __len__(self) -> int:

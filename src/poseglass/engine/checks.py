@@ -10,11 +10,13 @@ from torch import nn
 
 from poseglass.codecs import NOT_PREDICTED, Codec
 from poseglass.core.batch import PoseBatch, Prediction
+from poseglass.core.instances import Instances
 from poseglass.core.sample import Dataset
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import nearest
 from poseglass.engine.assemble import crop_sizes, make
 from poseglass.engine.evaluate import people_to_judge
+from poseglass.engine.protocols import protocol_of
 from poseglass.engine.recipe import Recipe, RecipeError, differences
 from poseglass.engine.run_folder import RunFolder
 from poseglass.engine.schedule import Schedule
@@ -23,6 +25,7 @@ from poseglass.estimators.weights import read_weights
 from poseglass.losses import LOSSES, MAPS_OF_LOSS
 from poseglass.losses.terms import READS, Term, names_in, terms_of
 from poseglass.metrics import METRICS
+from poseglass.metrics.metric import Metric
 
 FREE_TO_CHANGE = (
     "notes", "data.cache_gb", "train.workers", "train.checkpoint_seconds", "train.flat_after_steps",
@@ -77,7 +80,8 @@ def _targets(codec: Codec, size_wh: tuple[int, int], keypoints: int) -> Predicti
 
 
 def _check_stages(stages: int, recipe: Recipe) -> None:
-    for name, items in (("loss", recipe.loss), ("stage_sigmas", recipe.stage_sigmas)):
+    parts = (("loss", recipe.loss), ("stage_sigmas", recipe.stage_sigmas), ("stage_occluded", recipe.stage_occluded))
+    for name, items in parts:
         if not isinstance(items, str) and len(items) not in (0, 1, stages):
             raise RecipeError(f"{name} has {len(items)} entries, the network {stages} stages. Give one, or {stages}.")
 
@@ -177,16 +181,34 @@ def _loss_of(key: str, activation: str | None) -> str | None:
     return None
 
 
+def check_occluded(recipe: Recipe, labels: Instances) -> None:
+    """Raise if a recipe leaves out hidden keypoints and the labels do not say which are.
+
+    Raises:
+        RecipeError: They do not.
+    """
+    if not all(recipe.stage_occluded) and "occluded" not in labels.extra:
+        raise RecipeError(
+            f"stage_occluded is {list(recipe.stage_occluded)}, which leaves hidden keypoints out of the loss, but not "
+            "every training set says which are hidden. Leave stage_occluded out."
+        )
+
+
 def check_evaluation(recipe: Recipe, val: Dataset | None, skeleton: Skeleton) -> None:
     """Judge the first labelled image by itself, so that a figure that cannot be had is found before hours of training.
 
     Raises:
-        RecipeError: ``evaluate.choose`` names no figure of the metrics.
-        ValueError, LookupError: In the words of the metric: nobody labelled, a length missing, no keypoint shared.
+        RecipeError: ``evaluate.choose`` names no figure of the metrics or the protocol.
+        ValueError, LookupError: In the words of metric or protocol: nobody labelled, a length missing, no keypoint
+            shared, boxes of other pictures.
     """
-    metrics = [make(METRICS, part, "metric") for part in recipe.evaluate.metrics]
-    if val is None or not metrics:
+    metrics: list[Metric] = [make(METRICS, part, "metric") for part in recipe.evaluate.metrics]
+    protocol = protocol_of(recipe.evaluate)
+    if val is None or not recipe.evaluate.measures:
         return
+    if protocol is not None:
+        protocol.check(val, skeleton)
+        metrics = [protocol.metric()]
     people = next((p for i in range(len(val)) if len(p := people_to_judge(val.instances(i)))), None)
     if people is None:
         raise ValueError(
@@ -201,7 +223,7 @@ def check_evaluation(recipe: Recipe, val: Dataset | None, skeleton: Skeleton) ->
     choose = recipe.evaluate.choose
     if choose is not None and choose not in figures:
         raise RecipeError(
-            f"evaluate.choose is {choose!r}, which none of the metrics gives.{nearest(choose, figures)} "
+            f"evaluate.choose is {choose!r}, which nothing that is measured gives.{nearest(choose, figures)} "
             f"Known: {', '.join(figures)}."
         )
 

@@ -312,6 +312,7 @@ def collate(samples: Sequence[PoseSample]) -> PoseBatch:
     """Put crops of one person each into tensors; images stay uint8 ``(B, H, W, 3)`` until they are on the device."""
     xy = np.stack([s.instances.xy for s in samples])
     known = np.stack([s.instances.known for s in samples])
+    hidden = [s.instances.extra["occluded"] for s in samples if "occluded" in s.instances.extra]
     return PoseBatch(
         images=torch.from_numpy(np.stack([s.image for s in samples])),
         xy=torch.from_numpy(np.where(known[..., None], xy, 0.0).astype(np.float32)),
@@ -319,6 +320,7 @@ def collate(samples: Sequence[PoseSample]) -> PoseBatch:
         box_xyxy=torch.from_numpy(np.stack([s.instances.box_xyxy for s in samples])),
         to_source=torch.from_numpy(np.stack([s.to_source.matrix for s in samples])),
         sources=[s.source for s in samples],
+        occluded=torch.from_numpy(np.stack(hidden).astype(bool)) if len(hidden) == len(samples) else None,
     )
 
 

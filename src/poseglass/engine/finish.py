@@ -1,6 +1,7 @@
 """After training: the last weights, what the best ones reach, and the report; and the report of any evaluation."""
 
 import copy
+import dataclasses
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -15,8 +16,9 @@ from poseglass.core.instances import Instances
 from poseglass.core.sample import Dataset
 from poseglass.core.skeleton import Skeleton
 from poseglass.engine.environment import environment as this_environment
-from poseglass.engine.evaluate import Evaluation
+from poseglass.engine.evaluate import Evaluation, evaluate
 from poseglass.engine.report import TILE_PX, Example, Report, write_report
+from poseglass.estimators.topdown import TopDownEstimator
 from poseglass.estimators.weights import load_strictly, read_weights, save_weights
 from poseglass.metrics.errors import KeypointErrors
 from poseglass.metrics.pck import Pck, pckh
@@ -53,7 +55,7 @@ def finish(run: "Run") -> Evaluation | None:
     try:
         save_weights(folder.last, run.trained.state_dict(), run.card({f"val {k}": v for k, v in last.items()}))
         evaluation, notes = None, []
-        if run.val is not None and run.recipe.evaluate.metrics:
+        if run.val is not None and run.recipe.evaluate.measures:
             evaluation, notes = _measure_best(run)
         write_report(folder.report, _report(run, evaluation, notes))
     except OSError as error:
@@ -74,11 +76,16 @@ def _measure_best(run: "Run") -> tuple[Evaluation, list[str]]:
         load_strictly(network, state, source=run.folder.best.name)
         which = f"the best weights ({run.folder.best.name}{_epoch_of_best(run)})"
     evaluation = run.measure(run.val, network)
+    protocol, estimator = run.protocol, run.estimator(network)
+    evaluation = with_pairs(evaluation, estimator, run.val)
     people = sum(len(t) for t in evaluation.truth)
     flip = "flip test on" if run.recipe.evaluate.flip_test else "no flip test"
+    boxes = f"from the boxes of the annotations, {flip}"
+    if protocol is not None:
+        boxes = f"{protocol.convention(estimator)}; pictures and curves from the boxes of the annotations"
     note = (
         f"Figures and pictures: {which} on {people:,} people in {len(evaluation.truth):,} images of the validation "
-        f"set, from the boxes of the annotations, {flip}. That set also chose the weights."
+        f"set, {boxes}. That set also chose the weights."
     )
     return evaluation, [note]
 
@@ -103,8 +110,23 @@ def _report(run: "Run", evaluation: Evaluation | None, notes: list[str]) -> Repo
     }
     if evaluation is None or run.val is None:
         return Report(skeleton=run.crops.skeleton, notes=["There was no validation set to measure on."], **common)
-    measure = next((m for m in run.metrics() if isinstance(m, Pck)), None)
+    metrics = run.metrics() if run.protocol is None else [run.protocol.metric()]
+    measure = next((m for m in metrics if isinstance(m, Pck)), None)
     return report_of(evaluation, run.val, pck=measure, headline_first=recipe.evaluate.choose, notes=notes, **common)
+
+
+def with_pairs(evaluation: Evaluation, estimator: TopDownEstimator, dataset: Dataset) -> Evaluation:
+    """Return an evaluation whose poses are of the labelled people, as a report's pictures need them, figures kept.
+
+    Args:
+        evaluation: As a metric or protocol gave it.
+        estimator: Finds the pose in each labelled box, where those are not there yet.
+        dataset: That it was made on.
+    """
+    if evaluation.paired:
+        return evaluation
+    pairs = evaluate(estimator, dataset, [])
+    return dataclasses.replace(pairs, figures=evaluation.figures, table=evaluation.table)
 
 
 def report_of(
@@ -141,7 +163,7 @@ def report_of(
     if not evaluation.paired:
         raise ValueError(
             "A report compares each pose with the labels of its person, and these poses are of whoever was found. "
-            "Evaluate from the labels' boxes (poseglass evaluate without --protocol coco)."
+            "Make pairs of them first: with_pairs(evaluation, estimator, dataset)."
         )
     metric = _measured(evaluation, pck)
     limits, shares, joint_curves = metric.curve()

@@ -22,12 +22,14 @@ from poseglass.core.sample import Dataset
 from poseglass.core.skeleton import Skeleton
 from poseglass.datasets.coco_results import Detections, read_coco_results
 from poseglass.datasets.labelled import LabelledImages
+from poseglass.engine.assemble import make
 from poseglass.engine.evaluate import Evaluation, people_to_judge
+from poseglass.engine.recipe import EvaluatePart
 from poseglass.estimators.topdown import TopDownEstimator
 from poseglass.estimators.weights import listed
 from poseglass.metrics.oks import OksAp, known_sigmas, person_area
 from poseglass.metrics.oks_nms import oks_nms, soft_oks_nms
-from poseglass.metrics.pck import Comparator, Mean, pckh
+from poseglass.metrics.pck import Comparator, Mean, Pck, pckh
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,25 +130,17 @@ class CocoProtocol:
             ValueError: The weights lack a keypoint of the labels; labels lack sigmas or areas; detections are of other
                 images or categories, or lie outside their image; there is no box at all.
         """
-        check_keypoints(estimator, dataset.skeleton)
+        people, starts, ids = self._begun(dataset, estimator.skeleton)
         estimator = _with(estimator, self.flip_test, _padding(self.padding, estimator))
         sigmas = known_sigmas(dataset.skeleton, self.sigmas)
-        people = [self._scaled(dataset.instances(i)) for i in range(len(dataset))]
-        ids = np.array(dataset.image_ids if isinstance(dataset, LabelledImages) else range(len(dataset)), np.int64)
         order = np.argsort(ids, kind="stable").tolist()
-        starts = list(self._starts(dataset, people, ids))
-        if not any(len(start.box_xyxy) for start in starts):
-            raise ValueError(
-                f"None of the {len(dataset)} images has a box to start from: nobody is labelled, or no detection has a "
-                f"score of at least {self.min_box_score:g}."
-            )
 
         def pictures() -> Iterator[tuple[np.ndarray, np.ndarray]]:
             for i in order:
                 if len(starts[i].box_xyxy):
                     yield dataset.image(i), starts[i].box_xyxy
 
-        metric = OksAp(self.sigmas, score="box", max_detections=self.max_detections)
+        metric = self.metric()
         poses = estimator.stream(pictures())
         predicted = []
         for i in order:
@@ -161,6 +155,28 @@ class CocoProtocol:
             dataset.skeleton, order, predicted, [people_to_judge(people[i]) for i in order],
             [dataset.source(i) for i in order], metric.compute(), {}, paired=False,
         )  # fmt: skip
+
+    def check(self, dataset: Dataset, predicted: Skeleton) -> None:
+        """Raise what ``evaluate`` would say of data and keypoints, before any network runs."""
+        self._begun(dataset, predicted)
+
+    def metric(self) -> OksAp:
+        """Return a fresh AP by these conventions."""
+        return OksAp(self.sigmas, score="box", max_detections=self.max_detections)
+
+    def _begun(self, dataset: Dataset, predicted: Skeleton) -> tuple[list[Instances], list["_Start"], np.ndarray]:
+        """Return the people, the boxes to start from and the id of each image."""
+        check_keypoints(predicted, dataset.skeleton)
+        known_sigmas(dataset.skeleton, self.sigmas)
+        people = [self._scaled(dataset.instances(i)) for i in range(len(dataset))]
+        ids = np.array(dataset.image_ids if isinstance(dataset, LabelledImages) else range(len(dataset)), np.int64)
+        starts = list(self._starts(dataset, people, ids))
+        if not any(len(start.box_xyxy) for start in starts):
+            raise ValueError(
+                f"None of the {len(dataset)} images has a box to start from: nobody is labelled, or no detection has a "
+                f"score of at least {self.min_box_score:g}."
+            )
+        return people, starts, ids
 
     def _scaled(self, people: Instances) -> Instances:
         if self.box_area_factor is None:
@@ -332,25 +348,8 @@ class MpiiProtocol:
         Raises:
             ValueError: The weights lack a keypoint of the labels, nobody is labelled, or labels have no head sizes.
         """
-        check_keypoints(estimator, dataset.skeleton)
+        kept, truth = self._begun(dataset, estimator.skeleton)
         estimator = _with(estimator, self.flip_test, 1.0)
-        kept: list[int] = []
-        truth: list[Instances] = []
-        for i in range(len(dataset)):
-            people = people_to_judge(dataset.instances(i))
-            if len(people):
-                kept.append(i)
-                truth.append(people)
-        if not kept:
-            raise ValueError(
-                f"None of the {len(dataset)} images has a labelled person: nothing to evaluate. MPII's own test people "
-                "are not labelled; take the validation people."
-            )
-        if any("head_px" not in people.extra for people in truth):
-            raise ValueError(
-                "PCKh divides by the size of the head, and these labels have no head boxes (extra['head_px']). For "
-                "MPII's validation people give --set data.head_boxes=detections_our_format.mat."
-            )
         metric = self.metric()
 
         def pictures() -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -369,6 +368,32 @@ class MpiiProtocol:
             metric.table(),
         )  # fmt: skip
 
+    def check(self, dataset: Dataset, predicted: Skeleton) -> None:
+        """Raise what ``evaluate`` would say of data and keypoints, before any network runs."""
+        self._begun(dataset, predicted)
+
+    def _begun(self, dataset: Dataset, predicted: Skeleton) -> tuple[list[int], list[Instances]]:
+        """Return the images with people to judge, and those people."""
+        check_keypoints(predicted, dataset.skeleton)
+        kept: list[int] = []
+        truth: list[Instances] = []
+        for i in range(len(dataset)):
+            people = people_to_judge(dataset.instances(i))
+            if len(people):
+                kept.append(i)
+                truth.append(people)
+        if not kept:
+            raise ValueError(
+                f"None of the {len(dataset)} images has a labelled person: nothing to evaluate. MPII's own test people "
+                "are not labelled; take the validation people."
+            )
+        if any("head_px" not in people.extra for people in truth):
+            raise ValueError(
+                "PCKh divides by the size of the head, and these labels have no head boxes (extra['head_px']). For "
+                "MPII's validation people give --set data.head_boxes=detections_our_format.mat."
+            )
+        return kept, truth
+
     def boxes(self, raw_xyxy: np.ndarray) -> np.ndarray:
         """Return what is cropped, ``(N, 4)`` pixels, from the raw boxes that the reader gives.
 
@@ -386,7 +411,7 @@ class MpiiProtocol:
         moved = box + np.stack([0.0 * scale, down * scale] * 2, 1)
         return fit_aspect(moved, 1.0, padding=larger)
 
-    def metric(self) -> Any:
+    def metric(self) -> Pck:
         """Return a fresh PCKh by these conventions."""
         return pckh(self.limits, self.comparator, self.mean, self.left_out)
 
@@ -407,13 +432,24 @@ PROTOCOLS: dict[str, Callable[..., CocoProtocol | MpiiProtocol]] = {
 """Protocols by name, for ``poseglass evaluate --protocol NAME``."""
 
 
-def check_keypoints(estimator: TopDownEstimator, labels: Skeleton) -> None:
-    """Raise unless the weights predict every keypoint of the labels: a protocol leaves none of them out.
+def protocol_of(part: EvaluatePart) -> CocoProtocol | MpiiProtocol | None:
+    """Return the protocol that a recipe measures by, with the recipe's flip test; None where it has metrics.
+
+    Raises:
+        LookupError, RecipeError, ValueError: An unknown name, an option it does not take, or a value it refuses.
+    """
+    if part.protocol is None:
+        return None
+    return make(PROTOCOLS, {"flip_test": part.flip_test} | part.protocol, "protocol")
+
+
+def check_keypoints(predicted: Skeleton, labels: Skeleton) -> None:
+    """Raise unless every keypoint of the labels is predicted: a protocol leaves none of them out.
 
     Raises:
         ValueError: Names those that are missing.
     """
-    missing = [name for name in labels.keypoints if name not in estimator.skeleton.keypoints]
+    missing = [name for name in labels.keypoints if name not in predicted.keypoints]
     if missing:
         raise ValueError(
             f"A protocol measures every keypoint of {labels.name!r}, and these weights do not predict "

@@ -113,9 +113,21 @@ class EvaluatePart(Part):
 
     metrics: list[dict[str, Any]] = Field(default_factory=list)
     choose: str | None = None
+    protocol: dict[str, Any] | None = Field(default=None, description="A test protocol in the place of metrics.")
     flip_test: bool = True
     batch_size: int = Field(default=32, ge=1)
     every_epochs: int = Field(default=1, ge=1)
+
+    @property
+    def measures(self) -> bool:
+        """Whether anything is measured."""
+        return self.protocol is not None or bool(self.metrics)
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "EvaluatePart":
+        if self.protocol is not None and self.metrics:
+            raise ValueError("a protocol says what is measured; give protocol or metrics, not both")
+        return self
 
 
 class Recipe(Part):
@@ -129,6 +141,9 @@ class Recipe(Part):
     codec: dict[str, Any]
     loss: str | list[str] = Field(default="mse", description="Of every stage, or one a stage.")
     stage_sigmas: tuple[float, ...] = Field(default=(), description="The Gaussian's width of each stage; or codec's.")
+    stage_occluded: tuple[bool, ...] = Field(
+        default=(), description="Whether hidden but labelled keypoints count in each stage's loss; empty: in all."
+    )
     input: InputPart = InputPart()
     augment: list[dict[str, Any]] = Field(default_factory=list)
     data: DataPart
@@ -138,6 +153,7 @@ class Recipe(Part):
     @model_validator(mode="after")
     def _named_tables(self) -> "Recipe":
         tables = [("network", self.network), ("codec", self.codec), ("data.val", self.data.val)]
+        tables.append(("evaluate.protocol", self.evaluate.protocol))
         for what, items in (("augment", self.augment), ("data.train", self.data.train)):
             tables += [(f"{what}[{i}]", item) for i, item in enumerate(items)]
         tables += [(f"evaluate.metrics[{i}]", item) for i, item in enumerate(self.evaluate.metrics)]

@@ -34,6 +34,7 @@ from poseglass.engine.checks import (
     check_end,
     check_evaluation,
     check_loss,
+    check_occluded,
     check_shapes,
     check_unchanged,
     loss_terms,
@@ -44,6 +45,7 @@ from poseglass.engine.environment import changed_circumstances, made_with, sourc
 from poseglass.engine.evaluate import Evaluation, evaluate
 from poseglass.engine.finish import finish
 from poseglass.engine.processes import ALONE, Processes, from_environment, join
+from poseglass.engine.protocols import CocoProtocol, MpiiProtocol, protocol_of
 from poseglass.engine.recipe import Recipe, RecipeError
 from poseglass.engine.run_folder import RunFolder
 from poseglass.engine.schedule import Schedule
@@ -127,6 +129,11 @@ class Run:
             flip_test=self.recipe.evaluate.flip_test, batch_size=self.recipe.evaluate.batch_size,
         )  # fmt: skip
 
+    @property
+    def protocol(self) -> CocoProtocol | MpiiProtocol | None:
+        """The published protocol that the recipe measures by, if it names one."""
+        return protocol_of(self.recipe.evaluate)
+
     def metrics(self) -> list[Metric]:
         """Return fresh metrics of the recipe."""
         return [make(METRICS, part, "metric") for part in self.recipe.evaluate.metrics]
@@ -135,6 +142,8 @@ class Run:
         self, dataset: Dataset, network: nn.Module | None = None, *, on_image: Callable[[], None] | None = None
     ) -> Evaluation:
         """Evaluate the weights as they stand, or others."""
+        if self.protocol is not None:
+            return self.protocol.evaluate(self.estimator(network), dataset, on_image=on_image)
         return evaluate(self.estimator(network), dataset, self.metrics(), on_image=on_image)
 
     def card(self, results: dict[str, float]) -> WeightCard:
@@ -238,6 +247,7 @@ class Run:
                     self.codec,
                     loss_terms(self.recipe.loss, self.codec, self.recipe.input.size_wh),
                     self.recipe.stage_sigmas,
+                    self.recipe.stage_occluded,
                 ),
                 _Keeper(self, asked, board),
                 spec=self.recipe.input.spec(),
@@ -312,7 +322,7 @@ class _Keeper:
 
     def measure(self, progress: Progress, row: dict[str, float]) -> None:
         run, part = self.run, self.run.recipe.evaluate
-        if run.val is None or not part.metrics:
+        if run.val is None or not part.measures:
             run.loop.schedule.observe(-row["loss"])
             return
         last = progress.step >= run.total_steps
@@ -418,6 +428,7 @@ def prepare(
     crops = make_crops(recipe, training_data(recipe))
     if recipe.data.cache_gb > 0:
         crops = crops.cached(int(recipe.data.cache_gb * 1e9))
+    check_occluded(recipe, crops.labels)
     val = validation_data(recipe)
     check_evaluation(recipe, val, crops.skeleton)
     network, table = make_network(recipe, crops.skeleton)
