@@ -74,6 +74,43 @@ def test_predict_says_that_a_picture_without_boxes_is_one_person(
     assert "taken as one person filling it" in " ".join(capsys.readouterr().out.split())
 
 
+def test_predict_says_what_looks_wrong(monkeypatch, tmp_path, tiny_weights, drawn_person, capsys):
+    other = tmp_path / "other.png"
+    other.write_bytes(drawn_person.read_bytes())
+    words = ("--weights", tiny_weights, "--out", tmp_path / "out")
+    assert run(monkeypatch, "predict", drawn_person, other, *words, "--box", "48,60,1000,1000") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "the same 1 box of --box taken in each of 2 pictures" in said
+    assert "Only 0% of the box [48.0, 60.0, 1000.0, 1000.0] lies in person (96 x 120 px)" in said
+    assert run(monkeypatch, "predict", drawn_person, *words, "--box", "0,0,96,120") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "the same" not in said
+    assert "lies in" not in said
+    assert "imported" not in said
+    # an untrained network is sure of nothing; its weights have a card like imported ones
+    state, card = read_weights(tiny_weights)
+    save_weights(tmp_path / "imported.safetensors", state, replace(card, certificate={"checked": False}))
+    words = ("--weights", tmp_path / "imported.safetensors", "--out", tmp_path / "out")
+    assert run(monkeypatch, "predict", drawn_person, *words) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "their scores are heights of peaks" in said
+
+
+def test_a_refused_picture_leaves_no_folder(monkeypatch, tmp_path, tiny_weights, drawn_person):
+    words = ("--weights", tiny_weights, "--out", tmp_path / "out")
+    assert run(monkeypatch, "predict", drawn_person, *words, "--box", "5,5,5,5") == 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_printed_is_short(tiny_weights, drawn_person):
+    estimate = pg.load(tiny_weights)
+    found = estimate(read_image(drawn_person))
+    for thing, words in ((estimate, "14 keypoints of"), (estimate.card, "14 keypoints of"), (found, "1 of 'lsp14'")):
+        assert words in repr(thing)
+        assert len(repr(thing)) < 160
+    assert repr(found[:0]) == "Instances(0 of 'lsp14' (14 keypoints))"
+
+
 def test_predict_a_folder_with_equal_names(monkeypatch, tmp_path, tiny_weights, drawn_person):
     for name in ("a.png", "a.jpg"):
         Image.open(drawn_person).convert("RGB").save(tmp_path / name)

@@ -126,3 +126,41 @@ def test_skeletons_by_name_and_by_file(tmp_path: Path) -> None:
     (tmp_path / "paw.json").write_text(json.dumps({"name": "paw3", "keypoints": ["left", "middle", "right"]}))
     import_weights(checkpoint, to, skeleton=str(tmp_path / "paw.json"))
     assert read_weights(to)[1].skeleton.name == "paw3"
+
+
+def test_what_the_file_does_not_say_can_be_stated(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    to = tmp_path / "ours.safetensors"
+    import_weights(checkpoint, to, overrides=["input.size_wh=[192, 256]", "codec.sigma=3.0"], check=True)
+    _, card = read_weights(to)
+    assert card.input.size_wh == (192, 256)
+    assert card.codec["sigma"] == 3.0
+    assert card.certificate["checked"]
+    assert "Stated at import: input.size_wh=[192, 256], codec.sigma=3.0." in card.notes
+    assert "192 x 256 px" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("network.width=3", r"what can be stated here is input.KEY=VALUE and codec.KEY=VALUE"),
+        ("codec.name=simcc", "which codec it is says the layout"),
+        ("input.gamma=3", "known keys of input are size_wh, padding"),
+        ("input.size_wh=[100, 100]", r"takes sides that divide by \d+"),
+        ("input.size_wh=3", "--set input: "),
+        ("input.color=gbr", "InputSpec.color must be 'rgb' or 'bgr'"),
+        ("codec.sigma=-1", "sigma"),
+        ("codec.sigmaa=1", "sigmaa"),
+        ("input.padding", "--set takes key=value"),
+    ],
+)
+def test_what_cannot_be_stated(checkpoint: Path, tmp_path: Path, override: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        import_weights(checkpoint, tmp_path / "ours.safetensors", overrides=[override])
+    assert not (tmp_path / "ours.safetensors").exists()
+
+
+def test_a_wrong_layout_names_the_right_one(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"Its names are those of the layout 'hourglass_princeton'\.$"):
+        import_weights(checkpoint, tmp_path / "ours.safetensors", layout="hrnet_msra")

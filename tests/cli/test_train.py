@@ -9,6 +9,8 @@ import pytest
 
 from poseglass.cli import main
 from poseglass.datasets import synthetic_people, write_coco
+from poseglass.estimators.load import load
+from poseglass.estimators.weights import read_weights
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +103,36 @@ def test_print_shows_every_value_as_a_recipe(poseglass, recipe, tmp_path):
     assert poseglass("train", tmp_path / "again.toml", "--print")[1] == out
 
 
+@pytest.mark.parametrize("more", [(), ("--set", "train.batch_size=8"), ("--set", "data.cache_gb=1")])
+def test_check_makes_steps_and_keeps_nothing(poseglass, recipe, tmp_path, monkeypatch, more):
+    monkeypatch.setenv("POSEGLASS_CACHE", str(tmp_path / "cache"))
+    status, out, err = poseglass("train", recipe, "--check", *more)
+    assert (status, err) == (0, "")
+    assert re.search(r"checked: a step takes \d+\.\d\d s here, an epoch \d+ s, the run \d+ s, evaluation apart", out)
+    assert list(tmp_path.iterdir()) == []
+    assert poseglass("train", recipe)[0] == 0
+    assert "runs/tiny is there already" in poseglass("train", recipe, "--check")[1]
+
+
+def test_a_simcc_head_has_the_size_of_the_input(poseglass, recipe, tmp_path):
+    network = '{ name = "simple_baseline_light", head = { name = "simcc" } }'
+    changes = (f"network={network}", 'codec={ name = "simcc" }', "loss=softmax_cross_entropy", "input.size_wh=[32, 64]")
+    words = ("train", recipe, "--set", "train.epochs=1", *(w for change in changes for w in ("--set", change)))
+    status, _, err = poseglass(*words)
+    assert (status, err) == (0, "")
+    _, card = read_weights(tmp_path / "runs/tiny/last.safetensors")
+    assert card.network["head"] == {"name": "simcc", "size_wh": [32, 64]}
+    # a run's folder stands for its best weights
+    assert load(tmp_path / "runs/tiny").input.size_wh == (32, 64)
+    (tmp_path / "runs/tiny/best.safetensors").unlink()
+    with pytest.raises(
+        FileNotFoundError, match=r"without best\.safetensors.* Name one of its files: last\.safetensors"
+    ):
+        load(tmp_path / "runs/tiny")
+    with pytest.raises(FileNotFoundError, match=r"It holds no \.safetensors"):
+        load(tmp_path / "runs")
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -114,9 +146,12 @@ def test_print_shows_every_value_as_a_recipe(poseglass, recipe, tmp_path):
         (["RECIPE", "--set", "data.train.annotations=none.json"], "none.json"),
         (["RECIPE", "--set", "codec.stride=8"], "Set codec.stride to 4."),
         (["RECIPE", "--set", "input.size_wh=[40, 40]"], "input.size_wh or train.sizes: Input of 40 x 40 pixels"),
+        (["RECIPE", "--check", "--set", "train.batch_size=9"], "there are only 8 people. Set it to at most 8."),
+        (["RECIPE", "--check", "--resume"], "--check is of a run that is to be started; leave --resume out"),
+        (["RECIPE", "--set", "network=hg2"], 'network is a table, got \'hg2\'; write network = { name = "hg2" }'),
         (["RECIPE", "--set", "train.batch_size=9"], "there are only 8 people. Set it to at most 8."),
         (["RECIPE", "--set", "loss=mes"], "Unknown loss 'mes'. Did you mean 'mse'?"),
-        (["RECIPE", "--set", "evaluate.choose=pck@0.1"], "evaluate.choose is 'pck@0.1', which none of the metrics"),
+        (["RECIPE", "--set", "evaluate.choose=pck@0.1"], "evaluate.choose is 'pck@0.1', which nothing that is"),
         (["RECIPE", "--set", 'evaluate.metrics=[{name="pckh", left_out=[]}]'], "have no extra['head_px']"),
         (["RECIPE", "--device", "gpu"], "device must be auto, cpu, cuda, cuda:0, ..., got 'gpu'"),
         (["RECIPE", "--device", "cuda:77"], "is not available"),

@@ -376,9 +376,11 @@ def test_a_loss_that_reads_maps_otherwise_than_the_codec(data):
     check_loss("mse + 0.5 * offset", UdpCombinedCodec())
     check_loss("softmax_cross_entropy", SimccCodec())
     check_loss("integral_l1 + jensen_shannon", SoftArgmaxCodec())
-    with pytest.raises(RecipeError, match=r"loss 'mse' trains heatmap, but the codec also reads offset\. Add a term"):
+    with pytest.raises(
+        RecipeError, match=r"loss 'mse' trains heatmap, but the codec also reads offset\. Add to it: 'mse \+ offset'"
+    ):
         check_loss("mse", UdpCombinedCodec())
-    with pytest.raises(RecipeError, match=r"codec also reads heatmap\. Add a term: 'offset \+ mse'\."):
+    with pytest.raises(RecipeError, match=r"codec also reads heatmap\. Add to it: 'offset \+ mse'\."):
         check_loss("offset", UdpCombinedCodec())
     with pytest.raises(RecipeError, match=r"loss 'mse' is of 'heatmap', the codec encodes 'x', 'y'"):
         check_loss("mse", SimccCodec())

@@ -3,19 +3,24 @@
 import dataclasses
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 
 from poseglass.convert import IMPORTERS, import_state, recognise, told_of
 from poseglass.convert.certificate import certify
 from poseglass.convert.checkpoint import read_checkpoint
+from poseglass.core.card import InputSpec, WeightCard
 from poseglass.core.image import read_image
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.skeletons import SKELETONS
 from poseglass.core.table import nearest
-from poseglass.estimators.weights import read_weights, save_weights, sha256_of
+from poseglass.engine.recipe import RecipeError, apply_override
+from poseglass.estimators.load import card_codec
+from poseglass.estimators.weights import card_network, read_weights, save_weights, sha256_of
 
 
 def import_weights(
@@ -34,6 +39,14 @@ def import_weights(
     ] = "",
     half: Annotated[bool, typer.Option("--half", help="Store kernels as float16: half the size.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="What you know and the file does not say: --set 'input.size_wh=[288, 384]', --set codec.sigma=3. May "
+            "be repeated.",
+        ),
+    ] = None,
     check: Annotated[
         bool,
         typer.Option(
@@ -63,6 +76,7 @@ def import_weights(
     with told_of(checkpoint):
         importer = recognise(original, layout)
         renamed, card = import_state(original, importer, skeleton=chosen, name=name, sha256=sha256_of(checkpoint))
+        card = stated(card, overrides or ())
         if check:
             with tempfile.TemporaryDirectory(dir=to.parent, prefix=".unchecked-") as folder:
                 unchecked = Path(folder) / to.name
@@ -76,7 +90,7 @@ def import_weights(
     written, card = read_weights(to)  # what is on the disk, not what was meant
     values = sum(tensor.numel() for tensor in written.values() if tensor.is_floating_point())
     rows = {
-        "recognised": card.notes,
+        "recognised": card.notes.replace(importer.doubt, "").replace("  ", " ").strip(),
         "name": card.name,
         "network": json.dumps(card.network),
         "codec": json.dumps(card.codec),
@@ -94,6 +108,43 @@ def import_weights(
     for label, text in rows.items():
         print(f"{label:<11} {text}")
     print(f"wrote       {to} ({to.stat().st_size / 1e6:.1f} MB, {values:,} numbers)")
+
+
+def stated(card: WeightCard, overrides: Sequence[str]) -> WeightCard:
+    """Return a card with what a user knows better than the file: "input.KEY=VALUE" and "codec.KEY=VALUE".
+
+    Raises:
+        RecipeError: A malformed override, or one of something else.
+        ValueError: A value that input or codec refuse, or a size that the network does not take.
+        CheckpointError: A codec that cannot be built.
+    """
+    if not overrides:
+        return card
+    tables: dict[str, Any] = {"input": dataclasses.asdict(card.input), "codec": dict(card.codec)}
+    kept = [key for key in tables if tables[key]]
+    for override in overrides:
+        part, _, key = override.partition("=")[0].strip().partition(".")
+        if part not in kept or not key or key == "name":
+            raise RecipeError(
+                f"--set {override!r}: what can be stated here is {' and '.join(f'{k}.KEY=VALUE' for k in kept)}; which "
+                "codec it is says the layout."
+            )
+        if part == "input" and key not in tables["input"]:
+            raise RecipeError(f"--set {override!r}: known keys of input are {', '.join(tables['input'])}.")
+        apply_override(tables, override)
+    try:
+        spec = InputSpec(**tables["input"])
+    except TypeError as error:
+        raise ValueError(f"--set input: {error}.") from None
+    words = f"Stated at import: {', '.join(overrides)}."
+    card = dataclasses.replace(card, input=spec, codec=tables["codec"], notes=f"{card.notes} {words}")
+    if card.part == "network":
+        card_codec(card)
+        with torch.device("meta"):
+            divisor = int(getattr(card_network(card), "divisor", 1))
+        if any(side % divisor for side in spec.size_wh):
+            raise ValueError(f"--set input.size_wh: {card.network['name']} takes sides that divide by {divisor}.")
+    return card
 
 
 def certificate_line(certificate: dict[str, Any]) -> str:

@@ -38,6 +38,10 @@ class Picture:
     image_id: int
 
 
+UNSURE = 0.3
+"""Mean score below which a picture taken as one person gets a hint."""
+
+
 def list_pictures(paths: Iterable[Path]) -> list[Path]:
     """Return the picture files among files and folders, sorted within each folder.
 
@@ -155,6 +159,23 @@ def enlarged(image: np.ndarray, people: Instances) -> tuple[np.ndarray, Instance
     return image, people.moved(to_larger)
 
 
+def mostly_outside(picture: Picture) -> list[str]:
+    """Return a sentence for each box of which less than half lies in the picture."""
+    assert picture.boxes is not None
+    height, width = picture.image.shape[:2]
+    edge = np.array([width, height]) - 0.5
+    lines = []
+    for box_xyxy in picture.boxes.astype(np.float64):
+        inside = np.clip(box_xyxy, -0.5, np.tile(edge, 2)).reshape(2, 2)
+        share = np.prod(inside[1] - inside[0]) / max(np.prod(box_xyxy[2:] - box_xyxy[:2]), 1e-9)
+        if share < 0.5:
+            lines.append(
+                f"Only {share:.0%} of the box {box_xyxy.round(1).tolist()} lies in {picture.name} ({width} x {height} "
+                "px); is it x0,y0,x1,y1 of this picture?"
+            )
+    return lines
+
+
 def write_poses(
     estimator: TopDownEstimator,
     pictures: Iterable[Picture | str],
@@ -176,7 +197,6 @@ def write_poses(
     Raises:
         ValueError: The folder's annotated picture would overwrite a picture that was given.
     """
-    out.mkdir(parents=True, exist_ok=True)
     failed: list[str] = []
     # 80 columns hold every name of a keypoint; only a picture's long name is folded
     table = Table(
@@ -188,6 +208,8 @@ def write_poses(
     records: list[dict[str, Any]] = []
     whole: list[str] = []
     larger: list[str] = []
+    outside: list[str] = []
+    unsure = False
     for picture in pictures:
         if isinstance(picture, str):
             failed.append(picture)
@@ -202,6 +224,10 @@ def write_poses(
             continue
         if picture.boxes is None:
             whole.append(picture.name)
+        elif picture.file_name:
+            outside += mostly_outside(picture)
+        unsure = unsure or (picture.boxes is None and people.score.mean() < UNSURE)
+        out.mkdir(parents=True, exist_ok=True)
         image, shown = enlarged(picture.image, people) if names else (picture.image, people)
         if image is not picture.image:
             larger.append(f"{picture.name} {image.shape[1] / picture.image.shape[1]:.1f} times")
@@ -228,17 +254,23 @@ def write_poses(
             )
     if not table.row_count and failed:
         return failed
+    out.mkdir(parents=True, exist_ok=True)
     write_bytes(out / "poses.json", json.dumps(records, indent=1).encode())
     console.print(table)
     console.print(
         f"found: keypoints whose score is at least {min_score:g}; those are drawn. score: the mean of all, 0 to 1. "
         "Orange is the person's own left, blue the right."
     )
+    if estimator.card is not None and estimator.card.certificate:
+        console.print("These weights are imported: their scores are heights of peaks, no chances of being right.")
     if whole:
         console.print(
             f"No boxes were given for {', '.join(whole)}: each such picture was taken as one person filling it. "
             "Give boxes with --box x0,y0,x1,y1."
+            + (" Scores this low say that somebody is small in it, cut off, or not there." if unsure else "")
         )
+    for line in outside:
+        console.print(line)
     if larger:
         console.print(
             f"enlarged so that the names can be read: {', '.join(larger)}. poses.json is in their own pixels."

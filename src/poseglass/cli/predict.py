@@ -52,6 +52,8 @@ def predict(
             )
     else:
         boxes = [np.array([parse_box(b) for b in box], np.float32) if box else None] * len(paths)
+        if box and len(paths) > 1:
+            print(f"the same {len(box)} box{'es' * (len(box) > 1)} of --box taken in each of {len(paths)} pictures")
     estimator = load(
         weights, flip_test=flip_test, device=choose_device(device),
         precision="bfloat16" if bfloat16 else "float32", compiled=compiled,

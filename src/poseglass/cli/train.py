@@ -1,6 +1,7 @@
 """``poseglass train``: from a recipe to a run folder."""
 
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +16,9 @@ from poseglass.engine.recipe import Recipe
 from poseglass.engine.run import Run, prepare
 from poseglass.engine.run_folder import RunFolder
 from poseglass.engine.train import Progress as TrainingProgress
+
+CHECK_STEPS = 5
+"""How many steps --check makes; the first one, which starts everything, is not timed."""
 
 TELL_SECONDS = 60.0
 """How often a line is printed within an epoch, where no bar can be drawn."""
@@ -34,6 +38,10 @@ def train(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard event files too.")] = False,
     show: Annotated[bool, typer.Option("--print", help="Show every value after defaults, and stop.")] = False,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Read the data, make some steps, say how long it would take; nothing is kept."),
+    ] = False,
 ) -> None:
     """Train a network by a recipe. Stop it with Ctrl-C, go on with --resume.
 
@@ -52,6 +60,22 @@ def train(
         console.print(chosen.to_toml(), end="", markup=False, highlight=False, soft_wrap=True)
         return
     folder = run or Path("runs") / chosen.name
+    if check:
+        if resume:
+            raise ValueError("--check is of a run that is to be started; leave --resume out.")
+        with tempfile.TemporaryDirectory() as nowhere:
+            uncached = chosen.model_copy(update={"data": chosen.data.model_copy(update={"cache_gb": 0.0})})
+            work = prepare(uncached, Path(nowhere) / "run", device=device, processes=processes)
+            _announce(work, console, folder)
+            seconds = work.rehearse(CHECK_STEPS)
+        if folder.exists() and any(folder.iterdir()):
+            console.print(f"note: {folder} is there already; train into another --run, or go on with --resume.")
+        console.print(
+            f"checked: a step takes {seconds:.2f} s here, an epoch {_duration(seconds * work.steps_per_epoch)}, the "
+            f"run {_duration(seconds * work.total_steps)}, evaluation apart; nothing was written",
+            soft_wrap=True, highlight=False,
+        )  # fmt: skip
+        return
     try:
         work = prepare(
             chosen, folder, resume=resume, device=device, tensorboard=tensorboard, processes=processes
@@ -64,7 +88,7 @@ def train(
                 soft_wrap=True, highlight=False,
             )  # fmt: skip
             return
-        _announce(work, console)
+        _announce(work, console, work.folder.path)
         train_with_bar(work, console)
     except KeyboardInterrupt as stop:
         if processes.first:
@@ -78,12 +102,17 @@ def train(
         leave()
 
 
-def _announce(work: Run, console: Console) -> None:
+def _duration(seconds: float) -> str:
+    minutes = seconds / 60
+    return f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+
+
+def _announce(work: Run, console: Console, folder: Path) -> None:
     parameters = sum(p.numel() for p in work.loop.network.parameters())
     together = f", {work.processes.world} processes" if work.processes.world > 1 else ""
     console.print(
         f"{work.recipe.name}: {len(work.crops):,} people, {parameters:,} parameters, {work.recipe.train.epochs} epochs "
-        f"of {work.steps_per_epoch} steps on {work.device}{together}; run folder {work.folder.path}",
+        f"of {work.steps_per_epoch} steps on {work.device}{together}; run folder {folder}",
         soft_wrap=True, markup=False,
     )  # fmt: skip
     if work.note:

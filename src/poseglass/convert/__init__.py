@@ -89,7 +89,19 @@ def import_state(
         CheckpointError: A tensor is missing, left over, of a wrong shape, NaN or infinite; or the skeleton is not
             known, or not of as many keypoints as the checkpoint predicts.
     """
-    state = importer.current(state)
+    keys = state.keys()
+    try:
+        return _imported(importer.current(state), importer, skeleton=skeleton, name=name, sha256=sha256)
+    except CheckpointError as error:
+        own = next((i.name for i in IMPORTERS.values() if i.recognises(keys)), importer.name)
+        if own == importer.name or importer.recognises(keys):
+            raise
+        raise CheckpointError(f"{error} Its names are those of the layout {own!r}.") from error
+
+
+def _imported(
+    state: Mapping[str, Tensor], importer: Importer, *, skeleton: Skeleton | None, name: str, sha256: str
+) -> tuple[dict[str, Tensor], WeightCard]:
     network = importer.network(state)
     chosen = None
     if importer.part == "network":

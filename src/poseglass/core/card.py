@@ -107,6 +107,11 @@ class WeightCard:
         if self.part == "backbone" and (self.skeleton is not None or self.codec):
             raise ValueError(f"The card of {self.name!r} is of a backbone, which has neither skeleton nor codec.")
 
+    def __repr__(self) -> str:
+        names = "a backbone" if self.skeleton is None else f"{len(self.skeleton)} keypoints of {self.skeleton.name!r}"
+        width, height = self.input.size_wh
+        return f"WeightCard({self.name!r}: {self.network.get('name')}, {names}, {width} x {height} px)"
+
     def to_json(self) -> str:
         """Return the card as JSON."""
         data = {name: getattr(self, name) for name in self.__slots__ if name not in ("skeleton", "input")}

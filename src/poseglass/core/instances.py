@@ -65,6 +65,14 @@ class Instances:
     def __len__(self) -> int:
         return len(self.xy)
 
+    def __repr__(self) -> str:
+        parts = [f"{len(self)} of {self.skeleton.name!r} ({len(self.skeleton)} keypoints)"]
+        if len(self):
+            parts.append(f"mean score {self.score.mean():.2f}")
+        parts += [name for name in ("xyz_mm", "track") if getattr(self, name) is not None]
+        parts += [f"extra: {', '.join(self.extra)}"] if self.extra else []
+        return f"Instances({'; '.join(parts)})"
+
     def __getitem__(self, rows: Any) -> "Instances":
         """Select instances by a mask, a slice, a list of indices or one index."""
         if isinstance(rows, int | np.integer):

@@ -1,6 +1,7 @@
 """From the tables of a recipe to the things they name: data, crops, network, codec, device."""
 
 import inspect
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from poseglass.datasets.mixed import mixed
 from poseglass.engine.crops import Crops
 from poseglass.engine.processes import ALONE, Processes
 from poseglass.engine.recipe import Recipe, RecipeError
+from poseglass.heads import HEADS
 from poseglass.networks import NETWORKS
 from poseglass.transforms import TRANSFORMS, HalfBody, RandomAffine
 
@@ -73,6 +75,8 @@ def validation_data(recipe: Recipe) -> Dataset | None:
 def make_network(recipe: Recipe, skeleton: Skeleton) -> tuple[nn.Module, dict[str, Any]]:
     """Build the recipe's network for a skeleton; return it and the table that a card keeps.
 
+    A head for one size of input has the recipe's, unless it states another.
+
     Raises:
         RecipeError: The recipe states another number of keypoints than the data have.
     """
@@ -82,7 +86,16 @@ def make_network(recipe: Recipe, skeleton: Skeleton) -> tuple[nn.Module, dict[st
             f"network.num_keypoints is {table['num_keypoints']}, the data's skeleton {skeleton.name!r} has "
             f"{len(skeleton)}. Leave num_keypoints out, and it follows the data."
         )
+    head = table.get("head")
+    if isinstance(head, dict) and "size_wh" not in head and _takes(HEADS, head, "size_wh"):
+        table["head"] = head | {"size_wh": list(recipe.input.size_wh)}
     return make(NETWORKS, table, "network"), table
+
+
+def _takes(table: Mapping[str, Callable[..., Any]], part: Mapping[str, Any], key: str) -> bool:
+    """Whether the thing that a part of a recipe names has an argument of that name."""
+    constructor = table.get(part.get("name", ""))
+    return constructor is not None and key in inspect.signature(constructor).parameters
 
 
 def make_crops(recipe: Recipe, dataset: Dataset) -> Crops:

@@ -150,8 +150,9 @@ def check_loss(
         trained = {term.prediction for term in terms}
         left = [key for key in _targets(codec, size_wh, 1) if key not in NOT_PREDICTED and key not in trained]
         if left:
-            term = _loss_of(left[0], has)
-            advice = "Take another codec: no loss here is of it" if term is None else f"Add a term: '{text} + {term}'"
+            terms_left = dict.fromkeys(_loss_of(key, has) for key in left)
+            whole = " + ".join([text, *(term for term in terms_left if term is not None)])
+            advice = "Take another codec: no loss here is of it" if None in terms_left else f"Add to it: {whole!r}"
             raise RecipeError(
                 f"loss {text!r} trains {', '.join(sorted(trained))}, but the codec also reads {', '.join(left)}. "
                 f"{advice}."

@@ -286,6 +286,9 @@ def _explain(error: Any) -> str:
         return f"unknown key '{'.'.join(where)}'.{nearest(where[-1], fields)} Known here: {', '.join(sorted(fields))}"
     if error["type"] == "missing":
         return f"the key '{'.'.join(where)}' is missing"
+    if error["type"] == "dict_type" and isinstance(error["input"], str):
+        name = error["input"]
+        return f"{'.'.join(where)} is a table, got {name!r}; write {where[-1]} = {{ name = {json.dumps(name)} }}"
     got = "" if error["type"] == "value_error" else f", got {error['input']!r}"
     return f"{'.'.join(where) or 'the recipe'}: {error['msg'].removeprefix('Value error, ')}{got}"
 

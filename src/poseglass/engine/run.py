@@ -2,8 +2,11 @@
 
 import dataclasses
 import errno
+import itertools
 import logging
+import math
 import os
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -226,7 +229,26 @@ class Run:
         self.processes.once(end)
         return evaluation[0] if evaluation else None
 
-    def _fit(self, asked: Callable[[], bool]) -> None:
+    def rehearse(self, steps: int) -> float:
+        """Make the first steps, without evaluation or files, and return the median of their seconds.
+
+        The weights are those after the steps: this run is not to be trained further.
+
+        Args:
+            steps: At least 2, of which the first is not timed; no more than the run has.
+        """
+        times: list[float] = []
+        told, self.on_step = self.on_step, lambda progress, _terms, _lr: times.append(progress.seconds)
+        self._save_at = math.inf
+        try:
+            with asked_to_stop() as asked:
+                self._fit(asked, until=min(steps, self.total_steps))
+        finally:
+            self.on_step = told
+        laps = [after - before for before, after in itertools.pairwise(times)]
+        return statistics.median(laps or times)
+
+    def _fit(self, asked: Callable[[], bool], until: int | None = None) -> None:
         part, processes = self.recipe.train, self.processes
         sampler = PlaceSampler(
             len(self.crops), batch_size=part.batch_size, sizes_wh=self.sizes_wh, seed=self.recipe.seed,
@@ -251,8 +273,8 @@ class Run:
                 ),
                 _Keeper(self, asked, board),
                 spec=self.recipe.input.spec(),
-                steps_per_epoch=self.steps_per_epoch,
-                total_steps=self.total_steps,
+                steps_per_epoch=self.steps_per_epoch if until is None else until + 1,  # an epoch's end is measured
+                total_steps=self.total_steps if until is None else until,
                 base_lr=part.optimizer.lr,
                 precision=choose_precision(part.precision, self.device),
                 clip_norm=part.clip_norm,

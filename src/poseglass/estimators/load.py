@@ -34,6 +34,8 @@ def cached() -> dict[str, Path]:
 def find_weights(weights: str | Path) -> Path:
     """Return the file of weights that ship, lie at this path, or were fetched. Never uses the network.
 
+    The folder of a training run stands for the best weights in it.
+
     Raises:
         FileNotFoundError: None of them; the message names the nearest, or the command that fetches it.
     """
@@ -42,6 +44,15 @@ def find_weights(weights: str | Path) -> Path:
         return shipped()[name]
     if Path(weights).is_file():
         return Path(weights)
+    if Path(weights).is_dir():
+        best = Path(weights) / "best.safetensors"
+        if best.is_file():
+            return best
+        inside = ", ".join(sorted(path.name for path in Path(weights).glob("*.safetensors")))
+        raise FileNotFoundError(
+            f"{weights} is a folder without best.safetensors, which a training run leaves. "
+            f"{f'Name one of its files: {inside}' if inside else 'It holds no .safetensors'}."
+        )
     here = shipped() | cached()
     if name in here:
         return here[name]
@@ -107,7 +118,8 @@ def load(
     """Open weights and return their estimator.
 
     Args:
-        weights: A name of weights that ship or were fetched, or the path of a ``.safetensors`` with a card.
+        weights: A name of weights that ship or were fetched, or the path of a ``.safetensors`` with a card, or of a
+            training run's folder.
         flip_test: Average with the mirrored image: twice the work, a little more accurate.
         size_wh: Crops of another size than the card's; the network's ``divisor`` must divide both sides.
         device: Where the network runs.

@@ -86,6 +86,15 @@ class TopDownEstimator:
     card: WeightCard | None = None
     runner: Runner | None = None
 
+    def __repr__(self) -> str:
+        what = type(self.network).__name__ if self.card is None else f"{self.card.name!r}: {self.card.network['name']}"
+        width, height = self.input.size_wh
+        flip = ", flip test" if self.flip_test else ""
+        return (
+            f"{type(self).__name__}({what}, {type(self.codec).__name__}, {len(self.skeleton)} keypoints of "
+            f"{self.skeleton.name!r}, {width} x {height} px{flip})"
+        )
+
     def __call__(self, image: np.ndarray, boxes: np.ndarray | list | None = None) -> Instances:
         """Find one pose per box.
 
