@@ -51,8 +51,7 @@ def import_weights(
         bool,
         typer.Option(
             "--check",
-            help="Of whole networks, not of backbones: compare the file with the original's tensors; no file is left "
-            "if they differ.",
+            help="Compare what the file computes with what the original's tensors do; no file is left if they differ.",
         ),
     ] = False,
     check_image: Annotated[
@@ -151,10 +150,13 @@ def certificate_line(certificate: dict[str, Any]) -> str:
     """Say in a line how far weights were from the original."""
     if not certificate.get("checked"):
         return "no; --check compares the file with the original's tensors"
+    on = f"on {', '.join(certificate['pictures'])}"
+    apart = f"{certificate['maps_relative']:.1e} of their largest value"
+    if "keypoints_max_px" not in certificate:
+        return f"features differ by {apart}, {on}"
     return (
-        f"heatmaps differ by {certificate['maps_relative']:.1e} of their largest value, keypoints by at most "
-        f"{certificate['keypoints_max_px']:.2g} px (mean {certificate['keypoints_mean_px']:.2g}), "
-        f"on {', '.join(certificate['pictures'])}"
+        f"heatmaps differ by {apart}, keypoints by at most {certificate['keypoints_max_px']:.2g} px "
+        f"(mean {certificate['keypoints_mean_px']:.2g}), {on}"
     )
 
 

@@ -5,7 +5,7 @@ with nothing of ``networks``. The same crops go through both.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,11 @@ from torch import Tensor
 from poseglass.convert.importer import Importer
 from poseglass.core.affine import Affine
 from poseglass.core.boxes import fit_aspect, whole_image
+from poseglass.core.card import InputSpec
 from poseglass.datasets.synthetic import synthetic_people
 from poseglass.estimators.load import load
-from poseglass.estimators.topdown import TopDownEstimator, normalise, torch_runner
-from poseglass.estimators.weights import CheckpointError
+from poseglass.estimators.topdown import normalise, torch_runner
+from poseglass.estimators.weights import CheckpointError, card_network, read_weights
 from poseglass.transforms import warp_image
 
 LIMIT, LIMIT_HALF = 1e-3, 1e-2
@@ -53,8 +54,9 @@ def certify(
         half: The file has float16 kernels.
 
     Returns:
-        What a card keeps: ``maps_relative`` max |a - b| / max |b| over all heatmaps, ``keypoints_max_px`` and
-        ``keypoints_mean_px`` in pixels of the network's input, what was compared on what, and the PyTorch version.
+        What a card keeps: ``maps_relative`` max |a - b| / max |b| over all heatmaps (of a backbone the largest over
+        its levels), ``keypoints_max_px`` and ``keypoints_mean_px`` in pixels of the network's input (not of a
+        backbone), what was compared on what, and the PyTorch version.
 
     Raises:
         CheckpointError: The layout has no reference, one of the two gives NaN or infinity, the heatmaps differ by more
@@ -66,27 +68,31 @@ def certify(
         raise CheckpointError(
             f"Nothing checks {importer.layout} yet: the importer has no independent reading. Import without --check."
         )
-    estimator = load(path)
     if not pictures:
         people = synthetic_people(NUM_DRAWN, seed=0)
         pictures = [(f"drawn person {i}", people.image(i)) for i in range(NUM_DRAWN)]
     state = importer.current(original)
+    limit = LIMIT_HALF if half else LIMIT
+    if importer.part == "backbone":
+        relative = _levels_apart(path, state, importer.reference, pictures)
+        if not relative <= limit:
+            raise _differs(
+                f"features differ by {relative:.2g} of their largest value, over {limit:g},", pictures, importer
+            )
+        return _certificate("features of this file with those of the original's tensors", importer, pictures, half) | {
+            "maps_relative": relative
+        }
+    estimator = load(path)
     run = torch_runner(estimator.network)
     differences, largest, moved, clear = [], [], [], []
     cell_px = 0.0
     for name, image in pictures:
-        images = normalise(torch.from_numpy(_crop(estimator, image)[None]), estimator.input)
+        images = _images(image, estimator.input)
         ours = run(images)["heatmap"]
         with torch.inference_mode():
             theirs = importer.reference(state, images.contiguous())
-        if ours.shape != theirs.shape:
-            raise CheckpointError(f"The file gives maps {tuple(ours.shape)}, the original {tuple(theirs.shape)}.")
-        if not bool(ours.isfinite().all() and theirs.isfinite().all()):
-            whose = "imported weights" if theirs.isfinite().all() else "original's tensors"
-            raise CheckpointError(
-                f"The {whose} give NaN or infinity on {name}, so nothing can be compared. Nothing was written; take "
-                "the checkpoint from where it was published again, or import without --check."
-            )
+        assert isinstance(theirs, Tensor)
+        _check_comparable(ours, theirs, name)
         differences.append((ours - theirs).abs().max())
         largest.append(theirs.abs().max())
         a, b = (estimator.codec.decode({"heatmap": maps}).xy for maps in (ours, theirs))
@@ -96,7 +102,6 @@ def certify(
         cell_px = images.shape[-1] / ours.shape[-1]
     scale = float(torch.stack(largest).max())
     relative = float(torch.stack(differences).max()) / scale if scale > 0 else math.nan
-    limit = LIMIT_HALF if half else LIMIT
     px = torch.cat(moved)
     far = max(px[torch.cat(clear) > CLEAR * scale].tolist(), default=0.0)  # maps are finite, and so are these
     what = ""
@@ -105,24 +110,70 @@ def certify(
     elif not half and not far <= cell_px:
         what = f"a keypoint with a clear peak lies {far:.3g} px elsewhere, over {cell_px:g},"
     if what:
-        raise CheckpointError(
-            f"The imported weights do not compute what the original does: {what} "
-            f"on {', '.join(name for name, _ in pictures)}. Nothing was written; please report the checkpoint's origin "
-            f"and its layout ({importer.name})."
-        )
-    return {
-        "checked": True,
-        "compared": f"heatmaps and keypoints of this file with those of the original's tensors ({importer.layout})",
-        "pictures": [name for name, _ in pictures],
+        raise _differs(what, pictures, importer)
+    compared = "heatmaps and keypoints of this file with those of the original's tensors"
+    return _certificate(compared, importer, pictures, half) | {
         "maps_relative": relative,
         "keypoints_max_px": float(px.max()),
         "keypoints_mean_px": float(px.mean()),
+    }
+
+
+def _levels_apart(
+    path: str | Path,
+    state: Mapping[str, Tensor],
+    reference: Callable[[Mapping[str, Tensor], Tensor], Tensor | list[Tensor]],
+    pictures: Sequence[tuple[str, np.ndarray]],
+) -> float:
+    """Return the largest relative difference of a backbone's levels from the original's, over all pictures."""
+    weights, card = read_weights(path)
+    backbone = card_network(card, weights)
+    apart: list[Tensor] = []
+    for name, image in pictures:
+        images = _images(image, card.input)
+        with torch.inference_mode():
+            ours, theirs = backbone(images), reference(state, images.contiguous())
+        if len(ours) != len(theirs):
+            raise CheckpointError(f"The file gives {len(ours)} levels, the original {len(theirs)}.")
+        for mine, its in zip(ours, theirs, strict=True):
+            _check_comparable(mine, its, name)
+            apart.append((mine - its).abs().max() / its.abs().max())
+    return float(torch.stack(apart).max())
+
+
+def _check_comparable(ours: Tensor, theirs: Tensor, picture: str) -> None:
+    if ours.shape != theirs.shape:
+        raise CheckpointError(f"The file gives maps {tuple(ours.shape)}, the original {tuple(theirs.shape)}.")
+    if not bool(ours.isfinite().all() and theirs.isfinite().all()):
+        whose = "imported weights" if theirs.isfinite().all() else "original's tensors"
+        raise CheckpointError(
+            f"The {whose} give NaN or infinity on {picture}, so nothing can be compared. Nothing was written; take "
+            "the checkpoint from where it was published again, or import without --check."
+        )
+
+
+def _differs(what: str, pictures: Sequence[tuple[str, np.ndarray]], importer: Importer) -> CheckpointError:
+    return CheckpointError(
+        f"The imported weights do not compute what the original does: {what} "
+        f"on {', '.join(name for name, _ in pictures)}. Nothing was written; please report the checkpoint's origin "
+        f"and its layout ({importer.name})."
+    )
+
+
+def _certificate(
+    compared: str, importer: Importer, pictures: Sequence[tuple[str, np.ndarray]], half: bool
+) -> dict[str, Any]:
+    return {
+        "checked": True,
+        "compared": f"{compared} ({importer.layout})",
+        "pictures": [name for name, _ in pictures],
         "half": half,
         "torch": str(torch.__version__),
     }
 
 
-def _crop(estimator: TopDownEstimator, image: np.ndarray) -> np.ndarray:
-    spec = estimator.input
+def _images(image: np.ndarray, spec: InputSpec) -> Tensor:
+    """Return a picture, seen whole, as a network with that input gets it: ``(1, 3, H, W)``."""
     box = fit_aspect(whole_image((image.shape[1], image.shape[0])), spec.aspect, padding=spec.padding)
-    return warp_image(image, Affine.crop(box, spec.size_wh, spec.crop), spec.size_wh)
+    crop = warp_image(image, Affine.crop(box, spec.size_wh, spec.crop), spec.size_wh)
+    return normalise(torch.from_numpy(crop[None]), spec)

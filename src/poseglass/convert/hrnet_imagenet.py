@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from poseglass.convert.importer import Importer, Source, shape_of
+from poseglass.convert.reference_msra import hrnet_levels
 from poseglass.convert.resnet_lineage import hrnet_counts, hrnet_names
 from poseglass.convert.top_down import CLASSIFIER_INPUT
 
@@ -63,6 +64,7 @@ IMPORTER = Importer(
     input=CLASSIFIER_INPUT,
     part="backbone",
     left_out=CLASSIFIER,
+    reference=hrnet_levels,
     notes="A backbone trained to classify; it predicts no keypoints by itself. Its names are as timm 1.0.31 and "
     "leoxiaobin/deep-high-resolution-net.pytorch (commit 6f69e46) have them; the classifier's code was not read.",
 )

@@ -61,7 +61,8 @@ class Importer:
         doubt: What the names do not tell (whose they are, of what size, for which codec): how they are read, and what
             to do if that is wrong.
         reference: Original state and normalised images ``(B, 3, H, W)`` to the last heatmaps ``(B, K, h, w)``, computed
-            from the original names without anything of ``networks``; None where a certificate cannot be made.
+            from the original names without anything of ``networks``; of a backbone to its levels, finest first. None
+            where a certificate cannot be made.
     """
 
     name: str
@@ -80,7 +81,7 @@ class Importer:
     older: Mapping[str, str] = field(default_factory=dict)
     flat: Callable[[Mapping[str, Any]], Collection[str]] = _nothing
     doubt: str = ""
-    reference: Callable[[Mapping[str, Tensor], Tensor], Tensor] | None = None
+    reference: Callable[[Mapping[str, Tensor], Tensor], Tensor | list[Tensor]] | None = None
 
     def current(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the state in the public names of today; nothing is copied."""

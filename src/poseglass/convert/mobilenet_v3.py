@@ -15,6 +15,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from poseglass.backbones.mobilenet_v3 import LARGE, SMALL, Row
+from poseglass.convert import reference_backbones
 from poseglass.convert.importer import Importer, Source, convolution, normalisation, shape_of
 from poseglass.convert.top_down import CLASSIFIER_INPUT
 
@@ -170,6 +171,7 @@ def _importer(publisher: Publisher, notes: str = "", doubt: str = "") -> Importe
         input=CLASSIFIER_INPUT,
         part="backbone",
         left_out=tuple(f"{layer}." for layer in TAIL[publisher]),
+        reference=partial(reference_backbones.mobilenet_v3, publisher=publisher),
         flat=flat if publisher == "dli14" else lambda network: [],
         notes=notes,
         doubt=doubt,

@@ -17,12 +17,12 @@ def conv(state: Mapping[str, Tensor], name: str, x: Tensor, *, stride: int = 1) 
     return functional.conv2d(x, weight, None if bias is None else bias.float(), stride, weight.shape[-1] // 2)
 
 
-def norm(state: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
-    """Normalise with the statistics of a BatchNorm, epsilon 1e-5."""
+def norm(state: Mapping[str, Tensor], name: str, x: Tensor, *, eps: float = 1e-5) -> Tensor:
+    """Normalise with the statistics of a BatchNorm."""
     mean, var, weight, bias = (
         state[f"{name}.{leaf}"].float() for leaf in ("running_mean", "running_var", "weight", "bias")
     )
-    return functional.batch_norm(x, mean, var, weight, bias, training=False, eps=1e-5)
+    return functional.batch_norm(x, mean, var, weight, bias, training=False, eps=eps)
 
 
 def norm_relu(state: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:

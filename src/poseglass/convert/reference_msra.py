@@ -34,6 +34,11 @@ def simple_baseline(state: Mapping[str, Tensor], images: Tensor, *, body: str = 
 
 def hrnet(state: Mapping[str, Tensor], images: Tensor, *, body: str = "", head: str = "") -> Tensor:
     """Return the heatmaps of an HRNet; arguments as ``simple_baseline``."""
+    return conv(state, f"{head}final_layer", hrnet_levels(state, images, body=body)[0])
+
+
+def hrnet_levels(state: Mapping[str, Tensor], images: Tensor, *, body: str = "") -> list[Tensor]:
+    """Return the outputs of HRNet's last module, finest first: one for pose, four of a classifier."""
     x = norm_relu(state, f"{body}bn1", conv(state, f"{body}conv1", images, stride=2))
     x = norm_relu(state, f"{body}bn2", conv(state, f"{body}conv2", x, stride=2))
     levels = [blocks(state, f"{body}layer1", x)]
@@ -52,7 +57,7 @@ def hrnet(state: Mapping[str, Tensor], images: Tensor, *, body: str = "", head: 
         while f"{body}stage{stage}.{module}.branches.0.0.conv1.weight" in state:
             levels = _exchange(state, f"{body}stage{stage}.{module}", levels)
             module += 1
-    return conv(state, f"{head}final_layer", levels[0])
+    return levels
 
 
 def _transition(state: Mapping[str, Tensor], name: str, x: Tensor, stride: int) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from poseglass.convert import reference_backbones
 from poseglass.convert.importer import Importer, Source, shape_of
 from poseglass.convert.resnet_lineage import resnet_depth, resnet_names
 from poseglass.convert.top_down import CLASSIFIER_INPUT
@@ -57,5 +58,6 @@ IMPORTER = Importer(
     input=CLASSIFIER_INPUT,
     part="backbone",
     left_out=("fc.",),
+    reference=reference_backbones.resnet,
     notes="A backbone trained to classify; it predicts no keypoints by itself.",
 )
