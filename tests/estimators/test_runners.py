@@ -195,21 +195,28 @@ def test_another_precision_or_size_is_refused() -> None:
 
 
 class Watched:
-    """Stands for ``torch.compile``: keeps the shapes that compiled code was run with."""
+    """Stands for ``torch.compile``: keeps the shapes that compiled code was run with, and what was frozen."""
 
-    def __init__(self, wrong: float = 0.0, error: Exception | None = None) -> None:
+    def __init__(self, wrong: float = 0.0, error: Exception | None = None, *, wrong_frozen: float = 0.0) -> None:
         self.shapes: list[tuple[int, ...]] = []
+        self.frozen: list[bool] = []
         self.wrong = wrong
+        self.wrong_frozen = wrong_frozen
         self.error = error
 
-    def __call__(self, module: nn.Module, *, dynamic: bool, options: dict[str, Any]) -> Any:
-        assert options == {"freezing": False}
+    def __call__(self, module: nn.Module, *, dynamic: bool) -> Any:
+        frozen: set[tuple[int, ...]] = set()
 
         def run(images: Tensor) -> dict[str, Tensor]:
-            self.shapes.append(tuple(images.shape))
+            shape = tuple(images.shape)
+            if torch._inductor.config.freezing:  # as compiled code, it stays what it was made as
+                frozen.add(shape)
+            self.shapes.append(shape)
+            self.frozen.append(shape in frozen)
             if self.error is not None:
                 raise self.error
-            return {name: maps + self.wrong for name, maps in module(images).items()}
+            wrong = self.wrong + (self.wrong_frozen if shape in frozen else 0.0)
+            return {name: maps + wrong for name, maps in module(images).items()}
 
         return run
 
@@ -246,10 +253,21 @@ def test_where_compiling_fails_it_runs_without_and_says_so_once(
     runner = fast_runner(network, (16, 8), compiled=True, on_warning=said.append)
     for _ in range(2):
         assert difference(torch_runner(network)(images), runner(images)) < 1e-4
-    assert len(watched.shapes) == 1
+    assert watched.frozen == [True, False]
     assert len(said) == 1
     with pytest.raises(RuntimeError, match=f"Running without torch.compile{reason}"):
         raise RuntimeError(said[0])
+
+
+def test_where_constants_fail_it_is_compiled_without_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = Watched(wrong_frozen=0.5)
+    monkeypatch.setattr(torch, "compile", watched)
+    network = toy()
+    runner = fast_runner(network, (16, 8), compiled=True, on_warning=never)
+    for count in (1, 1, 8, 8):
+        assert difference(torch_runner(network)(pictures(count)), runner(pictures(count))) < 1e-4
+    assert watched.frozen == [True, False, False, False, False]
+    assert [shape[0] for shape in watched.shapes] == [1, 1, 1, 8, 8]
 
 
 def test_one_size_of_batch_that_fails_leaves_the_other_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,9 +290,7 @@ def test_many_runners_in_one_program_are_all_compiled(monkeypatch: pytest.Monkey
     """PyTorch gives up after eight compiled forms of one function, and all runners share theirs."""
     real, frames = torch.compile, torch._dynamo.utils.counters["frames"]
     torch._dynamo.reset()
-    monkeypatch.setattr(
-        torch, "compile", lambda module, dynamic, options: real(module, dynamic=dynamic, backend="eager")
-    )
+    monkeypatch.setattr(torch, "compile", lambda module, dynamic: real(module, dynamic=dynamic, backend="eager"))
     before = frames["ok"]
     for channels in range(3, 13):
         network = nn.Sequential(nn.Conv2d(3, channels, 1), nn.Conv2d(channels, 2, 1), Stage()).eval()
@@ -307,6 +323,45 @@ def test_compiled_for_real(precision: runners.Precision, monkeypatch: pytest.Mon
     runner = fast_runner(network, (16, 8), precision=precision, compiled=True, on_warning=said.append)
     assert difference(torch_runner(network)(images), runner(images)) < {"float32": 1e-4, "bfloat16": 0.03}[precision]
     assert not said or not any(map(shutil.which, ("g++", "clang++", "c++")))
+    # weights are constants of the code: another network of the same form has code of its own
+    torch.manual_seed(7)
+    other = toy()
+    for tensor in other.parameters():
+        tensor.data = torch.randn_like(tensor)
+    second = fast_runner(other, (16, 8), precision=precision, compiled=True, on_warning=said.append)
+    for _ in range(2):
+        for plain, fast in ((other, second), (network, runner)):
+            apart = difference(torch_runner(plain)(images), fast(images))
+            assert apart < {"float32": 1e-4, "bfloat16": 0.03}[precision]
+    assert not said or not any(map(shutil.which, ("g++", "clang++", "c++")))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_a_norm_behind_a_transposed_convolution_is_compiled_right() -> None:
+    """With ``freezing`` PyTorch 2.13 folds such a norm wrongly; it is folded before, so that nothing is left to it."""
+    torch.manual_seed(3)
+    deconv = nn.ConvTranspose2d(8, 4, 4, stride=2, padding=1, bias=False)
+    network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), deconv, nn.BatchNorm2d(4), nn.ReLU(), Stage()).eval()
+    norm = network[2]
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    norm.running_mean.normal_()
+    norm.running_var.uniform_(0.5, 2.0)
+    said: list[str] = []
+    runner = fast_runner(network, (16, 8), compiled=True, on_warning=said.append)
+    for count in (1, 8):
+        images = pictures(count)
+        assert difference(torch_runner(network)(images), runner(images)) < 1e-4
+    assert not said or not any(map(shutil.which, ("g++", "clang++", "c++")))
+
+
+def test_it_works_where_gradients_were_switched_off_for_good() -> None:
+    network = toy()
+    with torch.inference_mode():
+        runner = fast_runner(network, (16, 8), on_warning=never)
+        assert difference(torch_runner(network)(pictures(1)), runner(pictures(1))) < 1e-4
 
 
 def test_load_takes_both(tiny_weights, drawn_person, monkeypatch: pytest.MonkeyPatch) -> None:

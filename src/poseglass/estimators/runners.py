@@ -3,8 +3,9 @@
 What they do, in this order: batch norm is folded into the convolution before it, memory is channels-last, arithmetic is
 bfloat16 where asked for, and ``torch.compile`` fuses what is left where asked for. Each step works on a copy of the
 network and is checked against the plain network before it is used; a step that fails its check is left out, with a
-warning. Inductor's ``freezing`` is off whatever the environment says: in PyTorch 2.13 it folds batch norm into
-transposed convolutions wrongly.
+warning. Compiling takes weights as constants (inductor's ``freezing``), which lays kernels out once instead of at every
+call. In PyTorch 2.13 that folds a batch norm into a transposed convolution wrongly: those are folded here before, and
+where the check still fails it is compiled again without.
 """
 
 import copy
@@ -153,8 +154,9 @@ def _convolutions_before_norms(
         elif isinstance(module, nn.BatchNorm2d) and module.running_mean is not None:
             hooks.append(module.register_forward_pre_hook(taken))
     try:
-        with torch.no_grad():  # inference mode keeps no versions
-            network(images)
+        # inference mode, which the caller may be in, keeps no versions
+        with torch.inference_mode(False), torch.no_grad():
+            network(images.clone())
     finally:
         for hook in hooks:
             hook.remove()
@@ -262,6 +264,7 @@ class _Compiled:
         self._tolerance = tolerance
         self._on_warning = on_warning
         self._compiled: Callable[[Tensor], Prediction] = answer  # until the first images come
+        self._frozen: tuple[bool, ...] = (True, False)  # whether weights are constants: ways to try
         self._checked: set[torch.Size] = set()
         self._failed: set[torch.Size] = set()
         self._hopeless = False  # the first shape failed already
@@ -302,15 +305,12 @@ class _Compiled:
 
     def _first(self, images: Tensor) -> Prediction:
         expected = self._answer(images)
-        try:
-            if self._compiled is self._answer:
-                self._compiled = torch.compile(self._answer, dynamic=False, options={"freezing": False})
-            # PyTorch counts what it compiled of one piece of code in all runners of a program, and stops at eight
-            with torch._dynamo.config.patch(recompile_limit=256):
-                apart = difference(expected, self._compiled(images))
-            problem = "" if apart < self._tolerance else f": {_too_far(apart, self._tolerance)}"
-        except Exception as error:  # inductor's, the compiler's, the file system's: all of them leave the plain way
-            problem = f", which needs a working C++ compiler: {type(error).__name__}: {_first_line(error)}"
+        problem = ""
+        for frozen in self._frozen:
+            problem = self._wrong(images, expected, frozen)
+            if not problem:
+                self._frozen = (frozen,)
+                break
         if problem:
             self._failed.add(images.shape)
             self._hopeless = not self._checked
@@ -319,3 +319,20 @@ class _Compiled:
         else:
             self._checked.add(images.shape)
         return expected
+
+    def _wrong(self, images: Tensor, expected: Prediction, frozen: bool) -> str:
+        """Compile for images of this shape and run them; return what is wrong with the maps, or nothing."""
+        try:
+            if not self._checked:
+                # code that was compiled another way belongs to another module
+                answer = _Answer(self._answer.network, self._answer.dtype)
+                self._compiled = torch.compile(answer, dynamic=False)
+            # imported when it is wanted: it takes a second
+            from torch._inductor import config as inductor
+
+            # PyTorch counts what it compiled of one piece of code in all runners of a program, and stops at eight
+            with torch._dynamo.config.patch(recompile_limit=256), inductor.patch(freezing=frozen):
+                apart = difference(expected, self._compiled(images))
+            return "" if apart < self._tolerance else f": {_too_far(apart, self._tolerance)}"
+        except Exception as error:  # inductor's, the compiler's, the file system's: all of them leave the plain way
+            return f", which needs a working C++ compiler: {type(error).__name__}: {_first_line(error)}"
