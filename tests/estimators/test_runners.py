@@ -204,7 +204,8 @@ class Watched:
         self.wrong_frozen = wrong_frozen
         self.error = error
 
-    def __call__(self, module: nn.Module, *, dynamic: bool) -> Any:
+    def __call__(self, module: Any, *, dynamic: bool, fullgraph: bool = False, options: Any = None) -> Any:
+        assert fullgraph == bool(options)
         frozen: set[tuple[int, ...]] = set()
 
         def run(images: Tensor) -> dict[str, Tensor]:
@@ -290,7 +291,7 @@ def test_many_runners_in_one_program_are_all_compiled(monkeypatch: pytest.Monkey
     """PyTorch gives up after eight compiled forms of one function, and all runners share theirs."""
     real, frames = torch.compile, torch._dynamo.utils.counters["frames"]
     torch._dynamo.reset()
-    monkeypatch.setattr(torch, "compile", lambda module, dynamic: real(module, dynamic=dynamic, backend="eager"))
+    monkeypatch.setattr(torch, "compile", lambda module, dynamic, **_: real(module, dynamic=dynamic, backend="eager"))
     before = frames["ok"]
     for channels in range(3, 13):
         network = nn.Sequential(nn.Conv2d(3, channels, 1), nn.Conv2d(channels, 2, 1), Stage()).eval()

@@ -5,14 +5,15 @@ bfloat16 where asked for, and ``torch.compile`` fuses what is left where asked f
 network and is checked against the plain network before it is used; a step that fails its check is left out, with a
 warning. Compiling takes weights as constants (inductor's ``freezing``), which lays kernels out once instead of at every
 call. In PyTorch 2.13 that folds a batch norm into a transposed convolution wrongly: those are folded here before, and
-where the check still fails it is compiled again without.
+where the check still fails it is compiled again without. Nor is it asked at every call whether the network is still
+the one that was compiled (2 ms of HRNet's 40): a runner's copy is nobody else's.
 """
 
 import copy
 import logging
 from collections import Counter
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -264,7 +265,7 @@ class _Compiled:
         self._tolerance = tolerance
         self._on_warning = on_warning
         self._compiled: Callable[[Tensor], Prediction] = answer  # until the first images come
-        self._frozen: tuple[bool, ...] = (True, False)  # whether weights are constants: ways to try
+        self._fixed: tuple[bool, ...] = (True, False)  # whether the network is taken as it is for good: ways to try
         self._checked: set[torch.Size] = set()
         self._failed: set[torch.Size] = set()
         self._hopeless = False  # the first shape failed already
@@ -306,10 +307,10 @@ class _Compiled:
     def _first(self, images: Tensor) -> Prediction:
         expected = self._answer(images)
         problem = ""
-        for frozen in self._frozen:
-            problem = self._wrong(images, expected, frozen)
+        for fixed in self._fixed:
+            problem = self._wrong(images, expected, fixed)
             if not problem:
-                self._frozen = (frozen,)
+                self._fixed = (fixed,)
                 break
         if problem:
             self._failed.add(images.shape)
@@ -320,19 +321,37 @@ class _Compiled:
             self._checked.add(images.shape)
         return expected
 
-    def _wrong(self, images: Tensor, expected: Prediction, frozen: bool) -> str:
+    def _wrong(self, images: Tensor, expected: Prediction, fixed: bool) -> str:
         """Compile for images of this shape and run them; return what is wrong with the maps, or nothing."""
         try:
             if not self._checked:
-                # code that was compiled another way belongs to another module
-                answer = _Answer(self._answer.network, self._answer.dtype)
-                self._compiled = torch.compile(answer, dynamic=False)
+                call = _own_code(self._answer)
+                if fixed:  # in one piece: code of a part could be taken for that of another runner's
+                    options: dict[str, Any] = {"guard_filter_fn": _of_images}
+                    self._compiled = torch.compile(call, dynamic=False, fullgraph=True, options=options)
+                else:
+                    self._compiled = torch.compile(call, dynamic=False)
             # imported when it is wanted: it takes a second
             from torch._inductor import config as inductor
 
             # PyTorch counts what it compiled of one piece of code in all runners of a program, and stops at eight
-            with torch._dynamo.config.patch(recompile_limit=256), inductor.patch(freezing=frozen):
+            with torch._dynamo.config.patch(recompile_limit=256), inductor.patch(freezing=fixed):
                 apart = difference(expected, self._compiled(images))
             return "" if apart < self._tolerance else f": {_too_far(apart, self._tolerance)}"
         except Exception as error:  # inductor's, the compiler's, the file system's: all of them leave the plain way
             return f", which needs a working C++ compiler: {type(error).__name__}: {_first_line(error)}"
+
+
+def _own_code(answer: _Answer) -> Callable[[Tensor], Prediction]:
+    """Return a function that calls it and has a code object of its own, which is where PyTorch keeps compiled code."""
+
+    def run(images: Tensor) -> Prediction:
+        return answer(images)
+
+    run.__code__ = run.__code__.replace()
+    return run
+
+
+def _of_images(guards: Sequence[Any]) -> list[bool]:
+    """Tell which of PyTorch's questions before each call to keep: those of the images and of global settings."""
+    return ["answer" not in guard.name for guard in guards]
