@@ -72,11 +72,12 @@ VARIANTS: dict[str, dict[str, list[str]]] = {
     },
     "codecs": {
         "heatmap": _codec('{ name = "heatmap", sigma = 1.0, activation = "softmax" }'),
+        "heatmap by mse": _codec('{ name = "heatmap", sigma = 2.0 }', "mse"),
         "dark": _codec('{ name = "dark", sigma = 1.0, activation = "softmax", blur_kernel = 3 }'),
         "udp": _codec('{ name = "udp", sigma = 1.0, activation = "softmax", blur_kernel = 3 }'),
         "udp_combined": _codec('{ name = "udp_combined" }', "mse + offset", '{ name = "offset" }'),
         "soft_argmax": _codec('{ name = "soft_argmax" }', "integral_l1 + jensen_shannon"),
-        "simcc": _codec('{ name = "simcc" }', head='{ name = "simcc", size_wh = [128, 128] }'),
+        "simcc": _codec('{ name = "simcc" }', head='{ name = "simcc" }'),
     },
 }
 """What is compared, by name: overrides of the recipe."""
@@ -89,7 +90,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--only", nargs="+", help="Some of the names.")
     parser.add_argument("--cores", type=int, nargs="+", default=sorted(os.sched_getaffinity(0)))
-    parser.add_argument("--runs", type=Path, default=Path("runs/compare"), help="Folder of what each training gave.")
+    parser.add_argument("--runs", type=Path, default=RESULTS, help="Folder of what each training gave.")
     parser.add_argument("--summary", action="store_true", help="Train nothing.")
     parser.add_argument("--one", nargs=2, metavar=("NAME", "SEED"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -173,10 +174,11 @@ def train_one(what: str, name: str, seed: int, minutes: float, runs: Path) -> No
         val = run.val
         assert val is not None
         found = run.measure(val)
-        distances = [
-            normalised_distance(p.xy, t.xy, torso_px(t)).tolist()
-            for p, t in zip(found.predicted, found.truth, strict=True)
-        ]
+        distances = np.concatenate(
+            [normalised_distance(p.xy, t.xy, torso_px(t)) for p, t in zip(found.predicted, found.truth, strict=True)]
+        )
+        labelled = np.isfinite(distances)
+        people = np.stack([((distances <= LIMIT) & labelled).sum(-1), labelled.sum(-1)], -1)
     result = {
         "name": name,
         "seed": seed,
@@ -188,7 +190,7 @@ def train_one(what: str, name: str, seed: int, minutes: float, runs: Path) -> No
         "network": run.network_table,
         "codec": dict(recipe.codec),
         "size_wh": list(recipe.input.size_wh),
-        "distances": distances,
+        "people": people.tolist(),
         "machine": machine(),
         "torch": torch.__version__.split("+")[0],
         "commit": commit(),
@@ -215,7 +217,8 @@ def summarise(what: str, minutes: float, runs: Path) -> None:
     costs = cost_of({name: found[0] for name, found in results.items()})
     rows = []
     for name, found in results.items():
-        low, high = interval([np.concatenate([np.asarray(p, float) for p in one["distances"]]) for one in found])
+        kept = [np.asarray(one["people"]) for one in found if "people" in one]
+        low, high = interval(kept) if kept else (float("nan"), float("nan"))
         each = [one["figures"]["pck@0.2"] for one in found]
         rows.append(
             {
@@ -224,6 +227,7 @@ def summarise(what: str, minutes: float, runs: Path) -> None:
                 "from": f"{low:.4f}",
                 "to": f"{high:.4f}",
                 "seeds": " ".join(f"{value:.4f}" for value in each),
+                "interval of seeds": " ".join(str(one["seed"]) for one in found if "people" in one),
                 "PCK@0.1": f"{statistics.mean(one['figures']['pck@0.1'] for one in found):.4f}",
                 **costs[name],
                 "steps": round(statistics.mean(one["steps"] for one in found)),
@@ -235,25 +239,24 @@ def summarise(what: str, minutes: float, runs: Path) -> None:
     for row in rows:
         print("  ".join(str(value) for value in list(row.values())[:10]))
     write_rows(RESULTS / what / f"{what}-{machine()}.csv", rows)
-    picture(what, rows)
+    if what != "codecs":  # which all have about the same latency
+        picture(what, rows)
 
 
 def _read(file: Path) -> dict[str, Any]:
     return json.loads(file.read_text())
 
 
-def interval(distances: list[np.ndarray]) -> tuple[float, float]:
+def interval(people: list[np.ndarray]) -> tuple[float, float]:
     """Return the 95 % interval of the mean over seeds of PCK, people resampled alike for all of them.
 
     Args:
-        distances: For each seed ``(people, K)``, in torsos; NaN where unlabelled.
+        people: For each seed ``(people, 2)``: how many keypoints of each are right, and how many are labelled.
     """
-    stack = np.stack(distances)
-    labelled = np.isfinite(stack[0])
-    right = ((stack <= LIMIT) & labelled).sum(-1).mean(0)
+    right, labelled = np.stack(people).mean(0).T
     rng = np.random.default_rng(0)
     drawn = rng.integers(0, len(right), (2000, len(right)))
-    shares = right[drawn].sum(1) / labelled.sum(-1)[drawn].sum(1)
+    shares = right[drawn].sum(1) / labelled[drawn].sum(1)
     return float(np.quantile(shares, 0.025)), float(np.quantile(shares, 0.975))
 
 
