@@ -113,6 +113,18 @@ def test_boxes_show_track_and_score():
     assert not np.array_equal(draw(grey(), scored, boxes=True), boxed)
 
 
+def test_names_have_the_size_of_the_person_not_of_the_box():
+    points = np.array([[(x, y) for y in (550.0, 600.0, 650.0) for x in (550.0, 610.0)]])
+    skeleton = Skeleton("six", tuple(f"point_{k}" for k in range(6)))
+    image = np.zeros((1200, 1200, 3), np.uint8)
+    widths = []
+    for box in ((540, 540, 660, 660), (0, 0, 1199, 1199)):
+        people = Instances.from_keypoints(skeleton, points, box_xyxy=np.array([box], float))
+        written = (draw(image, people, names=True) != draw(image, people)).any(-1)
+        widths.append(int(np.ptp(np.flatnonzero(written.any(0)))))
+    assert widths[1] <= 1.5 * widths[0]
+
+
 def test_names_are_written_inside_the_picture():
     people = toy(((2, 2), (117, 97), (117, 2), (2, 97)))
     named, plain = draw(grey(), people, names=True), draw(grey(), people)

@@ -273,7 +273,10 @@ def _draw_names(
 ) -> None:
     """Write a person's names where no name (``taken``, x0 y0 x1 y1) stands yet; they are added to it."""
     height, width = image.shape[:2]
-    size_px = int(np.clip(round(3 * radius), 8, 120))
+    points = people.xy[row][shown].astype(np.float64)
+    extent = float(np.ptp(points, axis=0).max()) if len(points) > 1 else np.inf
+    # a box may be far larger than the person in it, a picture taken whole is
+    size_px = int(np.clip(round(min(3 * radius, 0.06 * extent)), 8, 120))
     for k in np.flatnonzero(shown):
         x, y = (float(v) for v in people.xy[row, k])
         if not (0 <= x < width and 0 <= y < height):
