@@ -6,11 +6,12 @@ all people of the validation set. Intervals are 95 % of 2,000 resamples of the p
 what another 500 people would give, not what another seed would; each seed's figure stands beside.
 
     python benchmarks/compare.py families --minutes 6 --seeds 0 1         # trains; goes on where it was ended
-    python benchmarks/compare.py families --summary                      # table and picture of what there is
+    python benchmarks/compare.py families --summary --runs benchmarks/results      # table and picture of what is kept
     python benchmarks/compare.py codecs --minutes 6 --seeds 0
 """
 
 import argparse
+import csv
 import json
 import os
 import re
@@ -90,7 +91,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--only", nargs="+", help="Some of the names.")
     parser.add_argument("--cores", type=int, nargs="+", default=sorted(os.sched_getaffinity(0)))
-    parser.add_argument("--runs", type=Path, default=RESULTS, help="Folder of what each training gave.")
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs/compare"),
+        help="Folder of what each training gave; what is there is not trained again. What is kept: benchmarks/results.",
+    )  # fmt: skip
     parser.add_argument("--summary", action="store_true", help="Train nothing.")
     parser.add_argument("--one", nargs=2, metavar=("NAME", "SEED"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -214,11 +218,17 @@ def summarise(what: str, minutes: float, runs: Path) -> None:
     if not results:
         print(f"Nothing in {runs / what} of {minutes:g} minutes yet.")
         return
+    table = RESULTS / what / f"{what}-{machine()}.csv"
+    before = list(csv.DictReader(table.open())) if table.is_file() else []
     costs = cost_of({name: found[0] for name, found in results.items()})
     rows = []
     for name, found in results.items():
         kept = [np.asarray(one["people"]) for one in found if "people" in one]
-        low, high = interval(kept) if kept else (float("nan"), float("nan"))
+        if not kept:
+            print(f"{name}: its files have no counts of each person, so no interval; its row is left as it is")
+            rows += [row for row in before if row["name"] == name]
+            continue
+        low, high = interval(kept)
         each = [one["figures"]["pck@0.2"] for one in found]
         rows.append(
             {
@@ -238,7 +248,7 @@ def summarise(what: str, minutes: float, runs: Path) -> None:
     rows.sort(key=lambda row: -float(row["PCK@0.2"]))
     for row in rows:
         print("  ".join(str(value) for value in list(row.values())[:10]))
-    write_rows(RESULTS / what / f"{what}-{machine()}.csv", rows)
+    write_rows(table, rows)
     if what != "codecs":  # which all have about the same latency
         picture(what, rows)
 

@@ -161,6 +161,18 @@ def test_what_cannot_be_stated(checkpoint: Path, tmp_path: Path, override: str, 
     assert not (tmp_path / "ours.safetensors").exists()
 
 
+def test_a_stated_size_leaves_no_doubt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    toys = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "convert" / "layouts_resnet.py")))
+    torch.save(toys.hrnet(), tmp_path / "theirs.pth")
+    to = tmp_path / "ours.safetensors"
+    import_weights(tmp_path / "theirs.pth", to)
+    assert "read as     Read as trained at 256 x 192" in capsys.readouterr().out
+    assert "Read as trained at 256 x 192" in read_weights(to)[1].notes
+    import_weights(tmp_path / "theirs.pth", to, force=True, overrides=["input.size_wh=[288, 384]"])
+    assert "read as" not in capsys.readouterr().out
+    assert "Read as" not in read_weights(to)[1].notes
+
+
 def test_a_wrong_layout_names_the_right_one(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"Its names are those of the layout 'hourglass_princeton'\.$"):
         import_weights(checkpoint, tmp_path / "ours.safetensors", layout="hrnet_msra")

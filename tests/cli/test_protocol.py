@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from scipy.io import savemat
 
 from poseglass import cli
 from poseglass.core.card import InputSpec, WeightCard
@@ -109,6 +110,46 @@ def test_weights_chosen_by_a_protocol_on_other_labels(monkeypatch, street, capsy
     assert "chosen by protocol coco; to measure otherwise give --metric pck" in said
 
 
+def test_the_recipes_flip_test_is_kept(monkeypatch, street, capsys):
+    monkeypatch.chdir(street)
+    (street / "street.toml").write_text(RECIPE)
+    assert run(monkeypatch, "train", "street.toml", "--set", "evaluate.flip_test=false") == 0
+    assert "no flip test; score" in (street / "runs/street/report.html").read_text()
+    words = ("evaluate", "street.json", "--weights", "runs/street")
+    for more, expected in (((), "no flip test"), (("--flip-test",), "flip test, mirrored maps moved right")):
+        capsys.readouterr()
+        assert run(monkeypatch, *words, *more) == 0
+        assert f"; {expected}" in capsys.readouterr().out
+    assert run(monkeypatch, *words, "--metric", "pck") == 0  # asked for by hand: as ever
+
+
+def test_a_recipe_follows_mpiis_protocol(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    records = []
+    rng = np.random.default_rng(0)
+    (tmp_path / "images").mkdir()
+    for i in range(2):
+        write_image(tmp_path / f"images/{i}.png", rng.integers(0, 255, (200, 200, 3), np.uint8))
+        joints = rng.uniform(40, 160, (16, 2)).tolist()
+        records.append(
+            {"image": f"{i}.png", "center": [100, 100], "scale": 0.8, "joints": joints, "joints_vis": [1] * 16}
+        )
+    (tmp_path / "valid.json").write_text(json.dumps(records))
+    heads = np.array([[[60.0, 40.0], [100.0, 80.0]]] * 2).transpose(1, 2, 0)
+    truth = np.array([record["joints"] for record in records]).transpose(1, 2, 0) + 1  # MATLAB counts from 1
+    savemat(tmp_path / "heads.mat", {"headboxes_src": heads, "pos_gt_src": truth})
+    data = '{ name = "mpii", annotations = "valid.json", images = "images", head_boxes = "heads.mat" }'
+    changes = (f"data.train={data}", f"data.val={data}", 'evaluate={ protocol = { name = "mpii", add_one = false } }')
+    (tmp_path / "mpii.toml").write_text(RECIPE)
+    assert run(monkeypatch, "train", "mpii.toml", *(w for change in changes for w in ("--set", change))) == 0
+    assert "best weights on the validation set: pckh@0.5" in capsys.readouterr().out
+    page = (tmp_path / "runs/street/report.html").read_text()
+    assert "nothing added to predictions" in page
+    words = ("--format", "mpii", "--set", "data.images=images", "--set", "data.head_boxes=heads.mat")
+    assert run(monkeypatch, "evaluate", "valid.json", "--weights", "runs/street", *words) == 0
+    assert "protocol mpii: boxes from centre and scale" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -120,7 +161,8 @@ def test_weights_chosen_by_a_protocol_on_other_labels(monkeypatch, street, capsy
         (("evaluate.protocol.min_box_score=0.95", "evaluate.protocol.detections=found.json"), "box to start from"),
         (("evaluate.choose=AR50", "evaluate.protocol.name=mpii", "evaluate.protocol.nms=1"), "takes no 'nms'"),
         (("evaluate.choose=pck",), "evaluate.choose is 'pck', which nothing that is measured gives"),
-        (("stage_occluded=[true, false]",), "stage_occluded has 2 entries, the network 1 stages"),
+        (("stage_occluded=[true, true]",), "stage_occluded has 2 entries, the network 1 stages"),
+        (("stage_occluded=[false]",), "no keypoint is marked as hidden"),
     ],
 )
 def test_a_protocol_is_checked_before_training(monkeypatch, street, capsys, words, message):

@@ -108,10 +108,17 @@ def test_check_makes_steps_and_keeps_nothing(poseglass, recipe, tmp_path, monkey
     monkeypatch.setenv("POSEGLASS_CACHE", str(tmp_path / "cache"))
     status, out, err = poseglass("train", recipe, "--check", *more)
     assert (status, err) == (0, "")
-    assert re.search(r"checked: a step takes \d+\.\d\d s here, an epoch \d+ s, the run \d+ s, evaluation apart", out)
+    assert re.search(r"checked: a step takes \d+\.\d\d s at 32 x 32 px, an epoch \d+ s, the run \d+ s, evaluation", out)
     assert list(tmp_path.iterdir()) == []
     assert poseglass("train", recipe)[0] == 0
     assert "runs/tiny is there already" in poseglass("train", recipe, "--check")[1]
+
+
+def test_check_tries_every_size_of_crops(poseglass, recipe):
+    words = ("train", recipe, "--check", "--set", "train.sizes=[{ epoch = 1, size_wh = [64, 48] }]")
+    status, out, _ = poseglass(*words)
+    assert status == 0
+    assert re.search(r"a step takes [\d.]+ s at 32 x 32 px and [\d.]+ s at 64 x 48 px, an epoch \d+ s to \d+ s", out)
 
 
 def test_a_simcc_head_has_the_size_of_the_input(poseglass, recipe, tmp_path):
@@ -148,6 +155,7 @@ def test_a_simcc_head_has_the_size_of_the_input(poseglass, recipe, tmp_path):
         (["RECIPE", "--set", "input.size_wh=[40, 40]"], "input.size_wh or train.sizes: Input of 40 x 40 pixels"),
         (["RECIPE", "--check", "--set", "train.batch_size=9"], "there are only 8 people. Set it to at most 8."),
         (["RECIPE", "--check", "--resume"], "--check is of a run that is to be started; leave --resume out"),
+        (["RECIPE", "--set", 'augment=["flip"]'], "augment.0 is a table, got 'flip'; write { name = \"flip\" }"),
         (["RECIPE", "--set", "network=hg2"], 'network is a table, got \'hg2\'; write network = { name = "hg2" }'),
         (["RECIPE", "--set", "train.batch_size=9"], "there are only 8 people. Set it to at most 8."),
         (["RECIPE", "--set", "loss=mes"], "Unknown loss 'mes'. Did you mean 'mse'?"),

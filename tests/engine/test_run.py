@@ -1,7 +1,8 @@
+import dataclasses
 import errno
 import os
 import resource
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from poseglass.codecs import HeatmapCodec, SimccCodec, SoftArgmaxCodec, UdpCombi
 from poseglass.core.card import InputSpec, WeightCard
 from poseglass.core.table import build
 from poseglass.datasets import DATASETS, synthetic_people, write_coco
+from poseglass.datasets.labelled import LabelledImages
 from poseglass.engine import run as module
 from poseglass.engine import run_folder
 from poseglass.engine.assemble import choose_device, crop_sizes, make
@@ -360,6 +362,18 @@ def test_a_figure_that_cannot_be_had_is_found_before_training(data):
         check_evaluation(tiny(data, 'evaluate.metrics=[{name="pckh", left_out=[]}]'), val, val.skeleton)
     with pytest.raises(ValueError, match=r"None of the 3 images of data\.val has a labelled person"):
         check_evaluation(tiny(data), synthetic_people(3, size_wh=(48, 48), people=0), val.skeleton)
+
+
+def test_a_protocol_may_give_what_labels_lack(data):
+    drawn = synthetic_people(2, size_wh=(48, 48))
+    people = tuple(dataclasses.replace(drawn.instances(i), extra={}) for i in range(2))
+    val = LabelledImages("d", drawn.skeleton, (Path("a"), Path("b")), people, (1, 2), np.array([[48, 48]] * 2))
+    sigmas = [0.1] * len(val.skeleton)
+    for more, problem in (("", "OKS needs the area"), (", box_area_factor = 0.53", "")):
+        protocol = f'{{ name = "coco", sigmas = {sigmas}{more} }}'
+        recipe = tiny(data, f'evaluate={{ protocol = {protocol}, choose = "AP" }}')
+        with pytest.raises(ValueError, match=problem) if problem else nullcontext():
+            check_evaluation(recipe, val, val.skeleton)
 
 
 def test_a_loss_that_reads_maps_otherwise_than_the_codec(data):

@@ -271,7 +271,7 @@ def test_each_stage_has_its_own_loss_and_width():
     network, batch = Toy(), next(batches())
     batch.images = batch.images.permute(0, 3, 1, 2).float()
     losses = [[Term(mean_squared_error)], [Term(mean_squared_error, factor=3.0)]]
-    terms = supervised(HeatmapCodec(), losses, (2.0, 1.0))(network, batch)
+    terms = supervised(HeatmapCodec(), losses, sigmas=(2.0, 1.0))(network, batch)
     for i, (stage, sigma, factor) in enumerate(zip(network(batch.images), (2.0, 1.0), (1.0, 3.0), strict=True)):
         target = HeatmapCodec(sigma=sigma).encode(batch)
         expected = factor * mean_squared_error(stage["heatmap"], target["heatmap"], target["weight"])

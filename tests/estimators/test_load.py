@@ -2,12 +2,13 @@
 
 import json
 import struct
+from pathlib import Path
 
 import pytest
 import torch
 
 import poseglass as pg
-from poseglass.estimators.load import DEFAULT, shipped
+from poseglass.estimators.load import DEFAULT, find_weights, shipped
 from poseglass.estimators.weights import CheckpointError, read_weights, save_weights
 
 
@@ -47,6 +48,15 @@ def test_every_shipped_file_loads():
 def test_an_unknown_name_says_what_would_do(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"No weights .*neither a file nor a name that ships.*Names: "):
         pg.load(tmp_path / "nothing.safetensors")
+
+
+def test_a_folder_hides_no_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / DEFAULT).mkdir()
+    assert find_weights(DEFAULT).name == f"{DEFAULT}.safetensors"
+    monkeypatch.setattr("poseglass.estimators.load.cached", lambda: {"mine": Path("cache/mine.safetensors")})
+    (tmp_path / "mine").mkdir()
+    assert find_weights("mine") == Path("cache/mine.safetensors")
 
 
 def test_a_near_name_is_suggested():

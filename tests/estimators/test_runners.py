@@ -264,10 +264,13 @@ def test_where_constants_fail_it_is_compiled_without_them(monkeypatch: pytest.Mo
     watched = Watched(wrong_frozen=0.5)
     monkeypatch.setattr(torch, "compile", watched)
     network = toy()
-    runner = fast_runner(network, (16, 8), compiled=True, on_warning=never)
+    said: list[str] = []
+    runner = fast_runner(network, (16, 8), compiled=True, on_warning=said.append)
     for count in (1, 1, 8, 8):
         assert difference(torch_runner(network)(pictures(count)), runner(pictures(count))) < 1e-4
     assert watched.frozen == [True, False, False, False, False]
+    assert len(said) == 1
+    assert said[0].startswith("Compiled without taking weights as constants: maps are")
     assert [shape[0] for shape in watched.shapes] == [1, 1, 1, 8, 8]
 
 
@@ -282,21 +285,75 @@ def test_one_size_of_batch_that_fails_leaves_the_other_compiled(monkeypatch: pyt
         assert difference(torch_runner(network)(pictures(count)), runner(pictures(count))) < 1e-4
     watched.wrong = 0.0
     runner(pictures(1))
-    assert [shape[0] for shape in watched.shapes] == [1, 8, 1]
+    assert [shape[0] for shape in watched.shapes] == [1, 8, 8, 1]  # the second in both ways
     assert len(said) == 1
     assert said[0].startswith("Images (8, 3, 8, 16) run without torch.compile: maps are")
 
 
+class Broken(nn.Module):
+    """Is compiled in two pieces, the second of which all runners of a program have in common."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, features: Tensor) -> Tensor:
+        torch._dynamo.graph_break()
+        return self.layer(features)
+
+
 def test_many_runners_in_one_program_are_all_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """PyTorch gives up after eight compiled forms of one function, and all runners share theirs."""
+    """PyTorch gives up after eight compiled forms of one piece of code."""
     real, frames = torch.compile, torch._dynamo.utils.counters["frames"]
     torch._dynamo.reset()
-    monkeypatch.setattr(torch, "compile", lambda module, dynamic, **_: real(module, dynamic=dynamic, backend="eager"))
-    before = frames["ok"]
-    for channels in range(3, 13):
-        network = nn.Sequential(nn.Conv2d(3, channels, 1), nn.Conv2d(channels, 2, 1), Stage()).eval()
-        fast_runner(network, (16, 8), compiled=True, on_warning=never)(pictures(1))
-    assert frames["ok"] - before == 10
+
+    def compiled(module: Any, dynamic: bool, fullgraph: bool = False, **_: Any) -> Any:
+        return real(module, dynamic=dynamic, fullgraph=fullgraph, backend="eager")
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    made: list[int] = []
+    for channels in range(3, 15):
+        said: list[str] = []
+        network = nn.Sequential(nn.Conv2d(3, channels, 1), Broken(nn.Conv2d(channels, 2, 1)), Stage()).eval()
+        before = frames["ok"]
+        fast_runner(network, (16, 8), compiled=True, on_warning=said.append)(pictures(1))
+        assert len(said) == 1
+        assert said[0].startswith("Compiled without taking weights as constants")
+        made.append(frames["ok"] - before)
+    assert made[1:] == [2] * 11  # the first also compiles what does not depend on the network
+    torch._dynamo.reset()
+
+
+def test_what_changes_outside_is_compiled_and_compared_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images of one shape need one form however they were made; other threads need another, at most four in all."""
+    real = torch.compile
+    torch._dynamo.reset()
+    forms: list[bool] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: Any) -> Any:
+        forms.append(torch._inductor.config.freezing)
+        return graph.forward
+
+    monkeypatch.setattr(
+        torch, "compile", lambda module, dynamic, fullgraph, options: real(module, dynamic=dynamic, backend=backend)
+    )
+    network, said = toy(), []
+    runner = fast_runner(network, (16, 8), compiled=True, on_warning=said.append)
+    with torch.inference_mode():
+        made_elsewhere = pictures(8)
+    for images in (pictures(8), pictures(6), made_elsewhere, pictures(8).contiguous(memory_format=torch.channels_last)):
+        assert difference(torch_runner(network)(images), runner(images)) < 1e-4
+    assert forms == [True]
+    threads = torch.get_num_threads()
+    try:
+        for i in range(1, 8):
+            torch.set_num_threads(threads + i)
+            assert difference(torch_runner(network)(pictures(8)), runner(pictures(8))) < 1e-4
+    finally:
+        torch.set_num_threads(threads)
+    assert forms == [True] * 4
+    assert len(said) == 1
+    assert said[0].startswith("4 forms were compiled")
     torch._dynamo.reset()
 
 
@@ -310,7 +367,7 @@ def test_it_does_not_compile_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
         assert difference(torch_runner(network)(images), runner(images)) < 1e-4
     assert [shape[-1] for shape in watched.shapes] == [16, 18, 20, 22, 16]
     assert len(said) == 1
-    with pytest.raises(RuntimeError, match=r"Images of 4 shapes were compiled for; others, as \(1, 3, 8, 24\) now"):
+    with pytest.raises(RuntimeError, match=r"4 forms were compiled, for .* others, as \(1, 3, 8, 24\) now"):
         raise RuntimeError(said[0])
 
 

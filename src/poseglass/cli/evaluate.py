@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -66,8 +67,12 @@ def evaluate_weights(
         ),
     ] = None,
     flip_test: Annotated[
-        bool, typer.Option("--flip-test/--no-flip-test", help="Average with the mirrored crop.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--flip-test/--no-flip-test",
+            help="Average with the mirrored crop. Unless given, as what chose the weights did; else on.",
+        ),
+    ] = None,
     size: Annotated[int, typer.Option(help="Another crop size than the card's, pixels.")] = 0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures as JSON.")] = None,
     report: Annotated[Path | None, typer.Option("--report", help="Write an .html report for offline reading.")] = None,
@@ -88,22 +93,27 @@ def evaluate_weights(
     if protocol is not None:
         lookup(PROTOCOLS, protocol, kind="protocol")
     estimator = load(
-        weights, flip_test=flip_test, device=choose_device(device), size_wh=(size, size) if size else None,
+        weights, device=choose_device(device), size_wh=(size, size) if size else None,
         precision="bfloat16" if bfloat16 else "float32", compiled=compiled,
     )  # fmt: skip
     parts: list[dict[str, Any]] = []
     followed: dict[str, Any] = {}
-    hint = ""
+    hint, flip_asked = "", flip_test
     if protocol is None and metric is None and normaliser is None and limit is None and not strict:
         chosen_by = recipe_evaluation(estimator.card)
         parts = chosen_by.metrics
+        flip_test = chosen_by.flip_test if flip_test is None and chosen_by.measures else flip_test
         if chosen_by.protocol is not None and chosen_by.protocol["name"] == (format or "coco"):
             # the boxes of that run's validation set are not those of these data
             followed = {key: value for key, value in chosen_by.protocol.items() if key != "detections"}
             protocol = followed["name"]
+            if flip_asked is None:
+                flip_test = followed.get("flip_test", flip_test)
             hint = f" The weights were chosen by protocol {protocol}; to measure otherwise give --metric pck."
     if detections is not None and protocol != "coco":
         raise ValueError("--detections gives boxes to --protocol coco; add it, or leave --detections out.")
+    flip_test = flip_test is not False
+    estimator = replace(estimator, flip_test=flip_test)
     followed |= {"name": protocol, "flip_test": flip_test}
     if detections is not None:
         followed["detections"] = detections
@@ -158,7 +168,7 @@ def evaluate_weights(
         from poseglass.engine.finish import report_of, with_pairs
         from poseglass.engine.report import write_report
 
-        pairs = with_pairs(result, estimator, dataset)
+        pairs = with_pairs(result, estimator if published is None else published.adjusted(estimator), dataset)
         notes = list(convention.values())
         write_report(report, report_of(pairs, dataset, title=f"{weights} on {data.name}", notes=notes))
         console.print(f"report: {report}")

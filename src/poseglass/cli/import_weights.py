@@ -13,6 +13,7 @@ import typer
 from poseglass.convert import IMPORTERS, import_state, recognise, told_of
 from poseglass.convert.certificate import certify
 from poseglass.convert.checkpoint import read_checkpoint
+from poseglass.convert.top_down import SIZE_DOUBT
 from poseglass.core.card import InputSpec, WeightCard
 from poseglass.core.image import read_image
 from poseglass.core.skeleton import Skeleton
@@ -88,8 +89,9 @@ def import_weights(
             save_weights(to, renamed, card, half=half)
     written, card = read_weights(to)  # what is on the disk, not what was meant
     values = sum(tensor.numel() for tensor in written.values() if tensor.is_floating_point())
+    doubt = importer.doubt if SIZE_DOUBT in card.notes else importer.doubt.replace(SIZE_DOUBT, "").strip()
     rows = {
-        "recognised": card.notes.replace(importer.doubt, "").replace("  ", " ").strip(),
+        "recognised": card.notes.replace(doubt, "").replace("  ", " ").strip(),
         "name": card.name,
         "network": json.dumps(card.network),
         "codec": json.dumps(card.codec),
@@ -100,8 +102,8 @@ def import_weights(
         "licence": card.license,
         "checked": certificate_line(card.certificate),
     }
-    if importer.doubt:
-        rows = {"read as": importer.doubt} | rows
+    if doubt:
+        rows = {"read as": doubt} | rows
     if card.part == "backbone":
         rows["use"] = f"train.start_from = {str(to)!r}, in a recipe whose network has this backbone"
     for label, text in rows.items():
@@ -135,8 +137,11 @@ def stated(card: WeightCard, overrides: Sequence[str]) -> WeightCard:
         spec = InputSpec(**tables["input"])
     except TypeError as error:
         raise ValueError(f"--set input: {error}.") from None
-    words = f"Stated at import: {', '.join(overrides)}."
-    card = dataclasses.replace(card, input=spec, codec=tables["codec"], notes=f"{card.notes} {words}")
+    notes = card.notes
+    if spec.size_wh != card.input.size_wh:  # nothing is left to doubt about that
+        notes = notes.replace(SIZE_DOUBT, "").replace("  ", " ").strip()
+    notes += f" Stated at import: {', '.join(overrides)}."
+    card = dataclasses.replace(card, input=spec, codec=tables["codec"], notes=notes)
     if card.part == "network":
         card_codec(card)
         with torch.device("meta"):

@@ -11,6 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from poseglass.core.boxes import share_inside
 from poseglass.core.image import SUFFIXES, read_image, write_bytes, write_image
 from poseglass.core.instances import Instances
 from poseglass.datasets.coco_results import read_coco_results
@@ -163,17 +164,13 @@ def mostly_outside(picture: Picture) -> list[str]:
     """Return a sentence for each box of which less than half lies in the picture."""
     assert picture.boxes is not None
     height, width = picture.image.shape[:2]
-    edge = np.array([width, height]) - 0.5
-    lines = []
-    for box_xyxy in picture.boxes.astype(np.float64):
-        inside = np.clip(box_xyxy, -0.5, np.tile(edge, 2)).reshape(2, 2)
-        share = np.prod(inside[1] - inside[0]) / max(np.prod(box_xyxy[2:] - box_xyxy[:2]), 1e-9)
-        if share < 0.5:
-            lines.append(
-                f"Only {share:.0%} of the box {box_xyxy.round(1).tolist()} lies in {picture.name} ({width} x {height} "
-                "px); is it x0,y0,x1,y1 of this picture?"
-            )
-    return lines
+    shares = share_inside(picture.boxes, (width, height))
+    return [
+        f"Only {share:.0%} of the box {box_xyxy.round(1).tolist()} lies in {picture.name} ({width} x {height} px); is "
+        "it x0,y0,x1,y1 of this picture?"
+        for box_xyxy, share in zip(picture.boxes.astype(np.float64), shares, strict=True)
+        if share < 0.5
+    ]
 
 
 def write_poses(

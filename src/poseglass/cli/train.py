@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from poseglass.engine.evaluate import Evaluation
-from poseglass.engine.processes import from_environment, leave
+from poseglass.engine.processes import Processes, from_environment, leave
 from poseglass.engine.recipe import Recipe
 from poseglass.engine.run import Run, prepare
 from poseglass.engine.run_folder import RunFolder
@@ -60,23 +60,10 @@ def train(
         console.print(chosen.to_toml(), end="", markup=False, highlight=False, soft_wrap=True)
         return
     folder = run or Path("runs") / chosen.name
-    if check:
-        if resume:
-            raise ValueError("--check is of a run that is to be started; leave --resume out.")
-        with tempfile.TemporaryDirectory() as nowhere:
-            uncached = chosen.model_copy(update={"data": chosen.data.model_copy(update={"cache_gb": 0.0})})
-            work = prepare(uncached, Path(nowhere) / "run", device=device, processes=processes)
-            _announce(work, console, folder)
-            seconds = work.rehearse(CHECK_STEPS)
-        if folder.exists() and any(folder.iterdir()):
-            console.print(f"note: {folder} is there already; train into another --run, or go on with --resume.")
-        console.print(
-            f"checked: a step takes {seconds:.2f} s here, an epoch {_duration(seconds * work.steps_per_epoch)}, the "
-            f"run {_duration(seconds * work.total_steps)}, evaluation apart; nothing was written",
-            soft_wrap=True, highlight=False,
-        )  # fmt: skip
-        return
     try:
+        if check:
+            try_out(chosen, folder, device, processes, console, resume=resume)
+            return
         work = prepare(
             chosen, folder, resume=resume, device=device, tensorboard=tensorboard, processes=processes
         )  # fmt: skip
@@ -100,6 +87,31 @@ def train(
         raise typer.Exit(130) from None
     finally:
         leave()
+
+
+def try_out(recipe: Recipe, folder: Path, device: str, processes: Processes, console: Console, *, resume: bool) -> None:
+    """Make some steps at each crop size, and say how long the run would take; nothing is kept.
+
+    Raises:
+        ValueError: The run is to be resumed.
+    """
+    if resume:
+        raise ValueError("--check is of a run that is to be started; leave --resume out.")
+    uncached = recipe.model_copy(update={"data": recipe.data.model_copy(update={"cache_gb": 0.0})})
+    with tempfile.TemporaryDirectory() as nowhere:
+        work = prepare(uncached, Path(nowhere) / "run", device=device, processes=processes)
+        _announce(work, console, folder)
+        seconds = {size: work.rehearse(CHECK_STEPS, size) for size in dict.fromkeys(work.sizes_wh)}
+    if folder.exists() and any(folder.iterdir()):
+        console.print(f"note: {folder} is there already; train into another --run, or go on with --resume.")
+    steps = " and ".join(f"{value:.2f} s at {width} x {height} px" for (width, height), value in seconds.items())
+    epochs = [seconds[size] * work.steps_per_epoch for size in work.sizes_wh]
+    longest = _duration(max(epochs)) if len(seconds) == 1 else f"{_duration(min(epochs))} to {_duration(max(epochs))}"
+    console.print(
+        f"checked: a step takes {steps}, an epoch {longest}, the run {_duration(sum(epochs))}, evaluation and "
+        "the first reading of pictures apart; nothing was written",
+        soft_wrap=True, highlight=False,
+    )  # fmt: skip
 
 
 def _duration(seconds: float) -> str:

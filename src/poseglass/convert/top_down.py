@@ -23,7 +23,7 @@ MMPOSE = Source(
 
 SIZE_DOUBT = (
     "Read as trained at 256 x 192 (COCO) or 256 x 256 (MPII); the names of weights trained at 384 x 288 are the same: "
-    "those want that size, and a sigma of 3, in their card."
+    "say so with --set 'input.size_wh=[288, 384]' --set codec.sigma=3."
 )
 CODEC_DOUBT = "Read as trained on plain Gaussians: those of DARK and UDP have the same names and want another codec."
 """What the names of top-down weights do not tell."""

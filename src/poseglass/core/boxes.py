@@ -31,6 +31,20 @@ def whole_image(size_wh: tuple[int, int]) -> np.ndarray:
     return np.array([-0.5, -0.5, size_wh[0] - 0.5, size_wh[1] - 0.5], dtype=np.float32)
 
 
+def share_inside(box_xyxy: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
+    """Return how much of each box ``(..., 4)`` lies in an image, in [0, 1]; 0 for empty ones.
+
+    Example:
+        >>> share_inside(np.array([-10.5, 9.5, 9.5, 19.5]), (100, 100)).tolist()
+        0.5
+    """
+    box = np.asarray(box_xyxy, np.float64)
+    image = whole_image(size_wh).astype(np.float64)
+    inside = np.concatenate([np.maximum(box[..., :2], image[:2]), np.minimum(box[..., 2:], image[2:])], -1)
+    whole = area(box)
+    return np.divide(area(inside), whole, out=np.zeros_like(whole), where=whole > 0)
+
+
 def around(xy: np.ndarray) -> np.ndarray:
     """Return the tight boxes around known points: ``(..., K, 2)`` to ``(..., 4)``, NaN where none is known."""
     points = np.asarray(xy, dtype=np.float32)

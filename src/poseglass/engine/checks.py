@@ -5,6 +5,7 @@ import dataclasses
 import re
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -188,10 +189,10 @@ def check_occluded(recipe: Recipe, labels: Instances) -> None:
     Raises:
         RecipeError: They do not.
     """
-    if not all(recipe.stage_occluded) and "occluded" not in labels.extra:
+    if not all(recipe.stage_occluded) and not np.any(labels.extra.get("occluded", False)):
         raise RecipeError(
-            f"stage_occluded is {list(recipe.stage_occluded)}, which leaves hidden keypoints out of the loss, but not "
-            "every training set says which are hidden. Leave stage_occluded out."
+            f"stage_occluded is {list(recipe.stage_occluded)}, which leaves hidden keypoints out of the loss, but no "
+            "keypoint is marked as hidden, or not every training set says which are. Leave stage_occluded out."
         )
 
 
@@ -210,7 +211,8 @@ def check_evaluation(recipe: Recipe, val: Dataset | None, skeleton: Skeleton) ->
     if protocol is not None:
         protocol.check(val, skeleton)
         metrics = [protocol.metric()]
-    people = next((p for i in range(len(val)) if len(p := people_to_judge(val.instances(i)))), None)
+    labelled = (val.instances(i) if protocol is None else protocol.people(val, i) for i in range(len(val)))
+    people = next((judged for each in labelled if len(judged := people_to_judge(each))), None)
     if people is None:
         raise ValueError(
             f"None of the {len(val)} images of data.val has a labelled person with a box: nothing to choose weights "

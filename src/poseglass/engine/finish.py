@@ -77,7 +77,7 @@ def _measure_best(run: "Run") -> tuple[Evaluation, list[str]]:
         which = f"the best weights ({run.folder.best.name}{_epoch_of_best(run)})"
     evaluation = run.measure(run.val, network)
     protocol, estimator = run.protocol, run.estimator(network)
-    evaluation = with_pairs(evaluation, estimator, run.val)
+    evaluation = with_pairs(evaluation, protocol.adjusted(estimator) if protocol else estimator, run.val)
     people = sum(len(t) for t in evaluation.truth)
     flip = "flip test on" if run.recipe.evaluate.flip_test else "no flip test"
     boxes = f"from the boxes of the annotations, {flip}"

@@ -131,7 +131,7 @@ class CocoProtocol:
                 images or categories, or lie outside their image; there is no box at all.
         """
         people, starts, ids = self._begun(dataset, estimator.skeleton)
-        estimator = _with(estimator, self.flip_test, _padding(self.padding, estimator))
+        estimator = self.adjusted(estimator)
         sigmas = known_sigmas(dataset.skeleton, self.sigmas)
         order = np.argsort(ids, kind="stable").tolist()
 
@@ -160,6 +160,18 @@ class CocoProtocol:
         """Raise what ``evaluate`` would say of data and keypoints, before any network runs."""
         self._begun(dataset, predicted)
 
+    def adjusted(self, estimator: TopDownEstimator) -> TopDownEstimator:
+        """Return the estimator with the protocol's flip test and padding."""
+        return _with(estimator, self.flip_test, _padding(self.padding, estimator))
+
+    def people(self, dataset: Dataset, index: int) -> Instances:
+        """Return the labelled people of an image, with the area that scales their OKS."""
+        labelled = dataset.instances(index)
+        if self.box_area_factor is None:
+            return labelled
+        areas = np.nan_to_num(area(labelled.box_xyxy.astype(np.float64))) * self.box_area_factor
+        return replace(labelled, extra=labelled.extra | {"area": areas})
+
     def metric(self) -> OksAp:
         """Return a fresh AP by these conventions."""
         return OksAp(self.sigmas, score="box", max_detections=self.max_detections)
@@ -168,7 +180,7 @@ class CocoProtocol:
         """Return the people, the boxes to start from and the id of each image."""
         check_keypoints(predicted, dataset.skeleton)
         known_sigmas(dataset.skeleton, self.sigmas)
-        people = [self._scaled(dataset.instances(i)) for i in range(len(dataset))]
+        people = [self.people(dataset, i) for i in range(len(dataset))]
         ids = np.array(dataset.image_ids if isinstance(dataset, LabelledImages) else range(len(dataset)), np.int64)
         starts = list(self._starts(dataset, people, ids))
         if not any(len(start.box_xyxy) for start in starts):
@@ -177,12 +189,6 @@ class CocoProtocol:
                 f"score of at least {self.min_box_score:g}."
             )
         return people, starts, ids
-
-    def _scaled(self, people: Instances) -> Instances:
-        if self.box_area_factor is None:
-            return people
-        areas = np.nan_to_num(area(people.box_xyxy.astype(np.float64))) * self.box_area_factor
-        return replace(people, extra=people.extra | {"area": areas})
 
     def _starts(self, dataset: Dataset, people: list[Instances], ids: np.ndarray) -> Iterator["_Start"]:
         """Yield the boxes of each image."""
@@ -349,24 +355,31 @@ class MpiiProtocol:
             ValueError: The weights lack a keypoint of the labels, nobody is labelled, or labels have no head sizes.
         """
         kept, truth = self._begun(dataset, estimator.skeleton)
-        estimator = _with(estimator, self.flip_test, 1.0)
+        estimator = self.adjusted(estimator)
         metric = self.metric()
 
         def pictures() -> Iterator[tuple[np.ndarray, np.ndarray]]:
             for i, people in zip(kept, truth, strict=True):
                 yield dataset.image(i), self.boxes(people.box_xyxy)
 
-        predicted = []
+        pairs: list[tuple[Instances, Instances]] = []
         for found, people in zip(estimator.stream(pictures()), truth, strict=True):
-            aligned = found.in_skeleton(dataset.skeleton)
-            predicted.append(aligned)
-            metric.update(*self.compared(aligned, people))
+            pairs.append(self.compared(found.in_skeleton(dataset.skeleton), people))
+            metric.update(*pairs[-1])
             if on_image is not None:
                 on_image()
         return Evaluation(
-            dataset.skeleton, kept, predicted, truth, [dataset.source(i) for i in kept], metric.compute(),
-            metric.table(),
+            dataset.skeleton, kept, [found for found, _ in pairs], [people for _, people in pairs],
+            [dataset.source(i) for i in kept], metric.compute(), metric.table(),
         )  # fmt: skip
+
+    def adjusted(self, estimator: TopDownEstimator) -> TopDownEstimator:
+        """Return the estimator with the protocol's flip test; what ``boxes`` gives is cropped as it is."""
+        return _with(estimator, self.flip_test, 1.0)
+
+    def people(self, dataset: Dataset, index: int) -> Instances:
+        """Return the labelled people of an image."""
+        return dataset.instances(index)
 
     def check(self, dataset: Dataset, predicted: Skeleton) -> None:
         """Raise what ``evaluate`` would say of data and keypoints, before any network runs."""

@@ -288,7 +288,8 @@ def _explain(error: Any) -> str:
         return f"the key '{'.'.join(where)}' is missing"
     if error["type"] == "dict_type" and isinstance(error["input"], str):
         name = error["input"]
-        return f"{'.'.join(where)} is a table, got {name!r}; write {where[-1]} = {{ name = {json.dumps(name)} }}"
+        key = "" if where[-1].isdigit() else f"{where[-1]} = "
+        return f"{'.'.join(where)} is a table, got {name!r}; write {key}{{ name = {json.dumps(name)} }}"
     got = "" if error["type"] == "value_error" else f", got {error['input']!r}"
     return f"{'.'.join(where) or 'the recipe'}: {error['msg'].removeprefix('Value error, ')}{got}"
 

@@ -8,7 +8,7 @@ import math
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -229,29 +229,40 @@ class Run:
         self.processes.once(end)
         return evaluation[0] if evaluation else None
 
-    def rehearse(self, steps: int) -> float:
-        """Make the first steps, without evaluation or files, and return the median of their seconds.
+    def rehearse(self, steps: int, size_wh: tuple[int, int]) -> float:
+        """Make the first steps at a crop size, without evaluation or files; return the median of their seconds.
 
         The weights are those after the steps: this run is not to be trained further.
 
         Args:
             steps: At least 2, of which the first is not timed; no more than the run has.
+            size_wh: Of the crops, one of those of the recipe.
+
+        Returns:
+            NaN in all processes but the first, which are not told.
         """
         times: list[float] = []
         told, self.on_step = self.on_step, lambda progress, _terms, _lr: times.append(progress.seconds)
         self._save_at = math.inf
+        self.loop.progress = Progress()
         try:
             with asked_to_stop() as asked:
-                self._fit(asked, until=min(steps, self.total_steps))
+                self._fit(asked, until=min(steps, self.total_steps), sizes_wh=[size_wh] * len(self.sizes_wh))
         finally:
             self.on_step = told
         laps = [after - before for before, after in itertools.pairwise(times)]
-        return statistics.median(laps or times)
+        return statistics.median(laps or times or [math.nan])
 
-    def _fit(self, asked: Callable[[], bool], until: int | None = None) -> None:
+    def _fit(
+        self,
+        asked: Callable[[], bool],
+        *,
+        until: int | None = None,
+        sizes_wh: Sequence[tuple[int, int]] | None = None,
+    ) -> None:
         part, processes = self.recipe.train, self.processes
         sampler = PlaceSampler(
-            len(self.crops), batch_size=part.batch_size, sizes_wh=self.sizes_wh, seed=self.recipe.seed,
+            len(self.crops), batch_size=part.batch_size, sizes_wh=sizes_wh or self.sizes_wh, seed=self.recipe.seed,
             start_step=self.loop.progress.step, rank=processes.rank, world=processes.world,
         )  # fmt: skip
         # Starting a loader draws a number from torch's generator, at another place in a run that goes on.
@@ -268,8 +279,8 @@ class Run:
                 supervised(
                     self.codec,
                     loss_terms(self.recipe.loss, self.codec, self.recipe.input.size_wh),
-                    self.recipe.stage_sigmas,
-                    self.recipe.stage_occluded,
+                    sigmas=self.recipe.stage_sigmas,
+                    occluded=self.recipe.stage_occluded,
                 ),
                 _Keeper(self, asked, board),
                 spec=self.recipe.input.spec(),

@@ -40,6 +40,7 @@ class Interrupted(KeyboardInterrupt):
 def supervised(
     codec: Codec,
     loss: Loss | Sequence[Sequence[Term]],
+    *,
     sigmas: Sequence[float] = (),
     occluded: Sequence[bool] = (),
 ) -> Step:

@@ -44,6 +44,9 @@ def find_weights(weights: str | Path) -> Path:
         return shipped()[name]
     if Path(weights).is_file():
         return Path(weights)
+    here = shipped() | cached()
+    if name in here:
+        return here[name]
     if Path(weights).is_dir():
         best = Path(weights) / "best.safetensors"
         if best.is_file():
@@ -53,9 +56,6 @@ def find_weights(weights: str | Path) -> Path:
             f"{weights} is a folder without best.safetensors, which a training run leaves. "
             f"{f'Name one of its files: {inside}' if inside else 'It holds no .safetensors'}."
         )
-    here = shipped() | cached()
-    if name in here:
-        return here[name]
     public = read_manifest()
     if name in public:
         entry = public[name]

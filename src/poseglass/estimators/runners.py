@@ -31,8 +31,8 @@ TOLERANCE: dict[Precision, float] = {"float32": 1e-4, "bfloat16": 0.1}
 CHUNK = 8
 """A compiled network sees batches of 1 and of this many, so that it is compiled twice at most per input size."""
 
-MOST_SHAPES = 4
-"""Shapes (B, 3, H, W) that are compiled; further ones run without."""
+MOST_FORMS = 4
+"""What is compiled: each shape (B, 3, H, W), and again where threads or autocast change; more runs without."""
 
 _logger = logging.getLogger("poseglass")
 
@@ -264,9 +264,9 @@ class _Compiled:
         self._answer = answer
         self._tolerance = tolerance
         self._on_warning = on_warning
-        self._compiled: Callable[[Tensor], Prediction] = answer  # until the first images come
-        self._fixed: tuple[bool, ...] = (True, False)  # whether the network is taken as it is for good: ways to try
-        self._checked: set[torch.Size] = set()
+        self._made: dict[torch.Size, Callable[[Tensor], Prediction]] = {}
+        self._ways: tuple[bool, ...] = (True, False)  # whether the network is taken as it is for good: what to try
+        self._forms = 0
         self._failed: set[torch.Size] = set()
         self._hopeless = False  # the first shape failed already
         self._full = False
@@ -282,7 +282,8 @@ class _Compiled:
             if len(piece) < count:
                 filled = torch.cat([piece, piece.new_zeros(count - len(piece), *piece.shape[1:])])
             with torch.inference_mode():
-                maps = self._run(filled.contiguous(memory_format=torch.channels_last))
+                # a copy in any case: of what was made elsewhere PyTorch would compile another form
+                maps = self._run(filled.clone(memory_format=torch.channels_last))
             pieces.append({name: value[: len(piece)] for name, value in maps.items()})
             start += count
         if len(pieces) == 1:
@@ -290,15 +291,20 @@ class _Compiled:
         return {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
 
     def _run(self, images: Tensor) -> Prediction:
-        if self._hopeless or images.shape in self._failed:
+        shape = images.shape
+        if self._hopeless or shape in self._failed:
             return self._answer(images)
-        if images.shape in self._checked:
-            return self._compiled(images)
-        if len(self._checked) == MOST_SHAPES:
+        if shape in self._made:
+            try:
+                with torch.compiler.set_stance("fail_on_recompile"):
+                    return self._made[shape](images)
+            except RuntimeError:  # what the code was made for has changed: the number of threads, autocast
+                del self._made[shape]
+        if self._forms == MOST_FORMS:
             if not self._full:
                 self._on_warning(
-                    f"Images of {MOST_SHAPES} shapes were compiled for; others, as {tuple(images.shape)} now, "
-                    "run without."
+                    f"{MOST_FORMS} forms were compiled, for shapes of images or settings of PyTorch; others, as "
+                    f"{tuple(shape)} now, run without."
                 )
                 self._full = True
             return self._answer(images)
@@ -306,40 +312,45 @@ class _Compiled:
 
     def _first(self, images: Tensor) -> Prediction:
         expected = self._answer(images)
-        problem = ""
-        for fixed in self._fixed:
+        problems: list[str] = []
+        for fixed in self._ways:
             problem = self._wrong(images, expected, fixed)
             if not problem:
-                self._fixed = (fixed,)
                 break
-        if problem:
+            problems.append(problem)
+        if len(problems) == len(self._ways):
             self._failed.add(images.shape)
-            self._hopeless = not self._checked
+            self._hopeless = not self._forms
             what = "Running" if self._hopeless else f"Images {tuple(images.shape)} run"
-            self._on_warning(f"{what} without torch.compile{problem}")
+            self._on_warning(f"{what} without torch.compile{problems[-1]}")
         else:
-            self._checked.add(images.shape)
+            self._forms += 1
+            if problems:  # and it would be so again
+                self._ways = (False,)
+                self._on_warning(f"Compiled without taking weights as constants{problems[0]}")
         return expected
 
     def _wrong(self, images: Tensor, expected: Prediction, fixed: bool) -> str:
         """Compile for images of this shape and run them; return what is wrong with the maps, or nothing."""
+        call = _own_code(self._answer)
         try:
-            if not self._checked:
-                call = _own_code(self._answer)
-                if fixed:  # in one piece: code of a part could be taken for that of another runner's
-                    options: dict[str, Any] = {"guard_filter_fn": _of_images}
-                    self._compiled = torch.compile(call, dynamic=False, fullgraph=True, options=options)
-                else:
-                    self._compiled = torch.compile(call, dynamic=False)
             # imported when it is wanted: it takes a second
             from torch._inductor import config as inductor
 
-            # PyTorch counts what it compiled of one piece of code in all runners of a program, and stops at eight
+            if fixed:  # in one piece: code of a part could be taken for that of another runner's
+                options: dict[str, Any] = {"guard_filter_fn": _of_images}
+                compiled = torch.compile(call, dynamic=False, fullgraph=True, options=options)
+            else:
+                compiled = torch.compile(call, dynamic=False)
+            # where it is not in one piece, PyTorch counts what it compiled of a part in all runners, and stops at eight
             with torch._dynamo.config.patch(recompile_limit=256), inductor.patch(freezing=fixed):
-                apart = difference(expected, self._compiled(images))
-            return "" if apart < self._tolerance else f": {_too_far(apart, self._tolerance)}"
+                apart = difference(expected, compiled(images))
         except Exception as error:  # inductor's, the compiler's, the file system's: all of them leave the plain way
             return f", which needs a working C++ compiler: {type(error).__name__}: {_first_line(error)}"
+        if apart < self._tolerance:
+            self._made[images.shape] = compiled
+            return ""
+        return f": {_too_far(apart, self._tolerance)}"
 
 
 def _own_code(answer: _Answer) -> Callable[[Tensor], Prediction]:
