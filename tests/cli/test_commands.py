@@ -292,10 +292,10 @@ def test_faster_ways_are_options_and_say_what_they_cost(
     assert "Compiling" not in capsys.readouterr().err
     assert run(monkeypatch, *words, "--compile", "--bfloat16") == 0
     assert len(compiled) == 1
-    assert "Compiling when the first crops come: 10 to 90 s" in capsys.readouterr().err
+    assert "Compiling when the first crops come: 3 to 90 s" in capsys.readouterr().err
     assert run(monkeypatch, command, "--help") == 0
     said = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert "10 to 90 s" in said
+    assert "3 to 90 s" in said
 
 
 def test_demo_without_training(monkeypatch, tmp_path, tiny_weights, capsys):

@@ -18,7 +18,7 @@ COMPILED = Annotated[
     bool,
     typer.Option(
         "--compile",
-        help="Compile the network first: 10 to 90 s for single crops and again for batches, less when it was compiled "
+        help="Compile the network first: 3 to 90 s for single crops and again for batches, less when it was compiled "
         "before; pays for many pictures. Needs a C++ compiler, and runs uncompiled without one.",
     ),
 ]
@@ -28,5 +28,5 @@ def say_compiling(compiled: bool) -> None:
     """Say on stderr why nothing happens for a while."""
     if compiled:
         Console(stderr=True).print(
-            "Compiling when the first crops come: 10 to 90 s, less when it has been compiled before.", soft_wrap=True
+            "Compiling when the first crops come: 3 to 90 s, less when it has been compiled before.", soft_wrap=True
         )

@@ -125,7 +125,7 @@ def load(
         device: Where the network runs.
         precision: "bfloat16" is faster where the processor multiplies it itself, and moves keypoints by parts of a
             pixel; elsewhere it is float32, with a warning. See ``fast_runner``.
-        compiled: Compile the network when the first batch comes, which takes 10 to 90 s and needs a C++ compiler;
+        compiled: Compile the network when the first batch comes, which takes 3 to 90 s and needs a C++ compiler;
             without one it runs uncompiled, with a warning. See ``fast_runner``.
         trust_code: Allow the card to name code outside poseglass; see ``card_network``.
 

@@ -54,7 +54,7 @@ def fast_runner(
         precision: Of weights and arithmetic. Batch norm that could not be folded and the convolutions that give the
             answer stay float32, and maps are float32 in any case.
         compiled: Compile with ``torch.compile`` (inductor), which needs a C++ compiler. That happens when the first
-            batch comes, 10 to 90 s for batches of 1 and again for larger ones; the code is kept in PyTorch's cache
+            batch comes, 3 to 90 s for batches of 1 and again for larger ones; the code is kept in PyTorch's cache
             for the next start.
         on_warning: Takes a sentence for each step that was left out.
 
