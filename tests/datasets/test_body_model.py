@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from poseglass.datasets.body_model import KEYPOINTS, SEGMENTS, Body, Figure, build_body, sample_figure, sample_outfit
+from poseglass.datasets.body_figure import Figure, sample_figure, sample_outfit
+from poseglass.datasets.body_model import KEYPOINTS, SEGMENTS, Body, build_body
 from poseglass.datasets.body_pose import BOUNDS, SIDED, BodyPose, rotation, sample_pose
 
 

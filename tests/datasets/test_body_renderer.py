@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from poseglass.core.camera import Camera
-from poseglass.datasets.body_model import KEYPOINTS, SKIN, Figure, build_body, sample_figure, sample_outfit
+from poseglass.datasets.body_figure import SKIN, Figure, sample_figure, sample_outfit
+from poseglass.datasets.body_model import KEYPOINTS, build_body
 from poseglass.datasets.body_pose import BOUNDS, SIDED, BodyPose, rotation, sample_pose
 from poseglass.datasets.body_renderer import Light, Occluder, body_window, cast, finer, occlusion, shade
 from poseglass.datasets.texture import paint

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from poseglass.datasets.body_model import FACE, HAIR, MATERIALS, Figure, sample_outfit
+from poseglass.datasets.body_figure import FACE, HAIR, MATERIALS, Figure, sample_outfit
 from poseglass.datasets.texture import PATTERNS, SIZE, noise, paint
 
 

@@ -80,7 +80,7 @@ def train(
     except KeyboardInterrupt as stop:
         if processes.first:
             words = "poseglass: stopped before the first step was done; nothing is kept."
-            if RunFolder(folder).checkpoint.is_file():
+            if not check and RunFolder(folder).checkpoint.is_file():
                 what = str(stop) or "a checkpoint is kept"
                 words = f"poseglass: stopped; {what}. Go on with: poseglass train --resume --run {folder}"
             Console(stderr=True).print(words, soft_wrap=True, highlight=False, markup=False)

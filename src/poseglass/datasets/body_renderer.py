@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 
 from poseglass.core.camera import Camera
-from poseglass.datasets.body_model import FACE, HAIR, MATERIALS, SEGMENTS, SHOE, SKIN, Body
+from poseglass.datasets.body_figure import FACE, HAIR, MATERIALS, SHOE, SKIN
+from poseglass.datasets.body_model import SEGMENTS, Body
 
 NOTHING = -1
 """Part index where no body and no occluder is seen. Occluder ``k`` is ``-2 - k``."""

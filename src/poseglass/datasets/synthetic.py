@@ -23,7 +23,8 @@ from poseglass.core.skeleton import Skeleton
 from poseglass.core.skeletons import LSP14
 from poseglass.core.table import nearest
 from poseglass.datasets.backdrop import paint_backdrop
-from poseglass.datasets.body_model import KEYPOINTS, Body, build_body, sample_figure, sample_outfit
+from poseglass.datasets.body_figure import sample_figure, sample_outfit
+from poseglass.datasets.body_model import KEYPOINTS, Body, build_body
 from poseglass.datasets.body_pose import ATHLETES, check_activities, rotation, sample_pose
 from poseglass.datasets.body_renderer import Light, Occluder, Surfaces, body_window, cast, occlusion, seen_by, shade
 from poseglass.datasets.texture import noise, paint

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from poseglass.datasets.body_model import FACE, HAIR, MATERIALS, Outfit
+from poseglass.datasets.body_figure import FACE, HAIR, MATERIALS, Outfit
 
 SIZE = 96
 """Side of a body's textures, texels. u runs once round the limb with the front in the middle, v down the limb."""
