@@ -249,7 +249,7 @@ def summarise(what: str, minutes: float, runs: Path) -> None:
     for row in rows:
         print("  ".join(str(value) for value in list(row.values())[:10]))
     write_rows(table, rows)
-    if what != "codecs":  # which all have about the same latency
+    if what == "families":  # the others have about the same latency
         picture(what, rows)
 
 
