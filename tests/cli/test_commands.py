@@ -13,7 +13,7 @@ from PIL import Image
 
 import poseglass as pg
 from poseglass import cli
-from poseglass.cli.pictures import unique_names
+from poseglass.cli.pictures import image_ids, unique_names
 from poseglass.core.image import read_image
 from poseglass.core.skeletons import COCO17
 from poseglass.datasets.coco_write import write_coco
@@ -154,6 +154,20 @@ def test_predict_never_overwrites_what_it_was_given(monkeypatch, tmp_path, tiny_
     assert run(monkeypatch, "predict", mine, "--weights", tiny_weights, "--out", tmp_path) == 2
     assert "would overwrite" in capsys.readouterr().err
     assert mine.read_bytes() == drawn_person.read_bytes()
+
+
+def test_pictures_named_by_numbers_keep_them():
+    assert image_ids([Path("000000000785.jpg"), Path("a/12.png")]) == [785, 12]
+    assert image_ids([Path("785.jpg"), Path("a/785.png")]) == [0, 1]
+    assert image_ids([Path("785.jpg"), Path("me.png")]) == [0, 1]
+
+
+def test_evaluate_says_what_was_measured(monkeypatch, tmp_path, labelled, tiny_weights, capsys):
+    words = ("evaluate", labelled, "--weights", tiny_weights, "--json", tmp_path / "f.json")
+    assert run(monkeypatch, *words, "--limit", "0.3", "--strict") == 0
+    line = "measured: pck, normaliser torso, limits 0.3, comparator <; boxes of the annotations; flip test"
+    assert line in capsys.readouterr().out
+    assert json.loads((tmp_path / "f.json").read_text())["measured"] == line
 
 
 def test_names_of_outputs_are_never_shared():

@@ -197,12 +197,12 @@ def test_predict_takes_a_detectors_boxes(monkeypatch, street):
     pictures = (street / "000000000007.png", street / "000000000012.png")
     assert run(monkeypatch, "predict", *pictures, *words) == 0
     poses = json.loads((street / "out/poses.json").read_text())
-    assert [pose["image_id"] for pose in poses] == [0, 0, 1]  # 0.2 is below --min-box-score
+    assert [pose["image_id"] for pose in poses] == [7, 7, 12]  # as their names say; 0.2 is below --min-box-score
     assert poses[0]["bbox"] == [10, 10, 50, 60]
     # what predict writes can be read again: its records name their pictures
     again = (*words[:2], "--boxes", street / "out/poses.json", "--min-box-score", "0", "--out", street / "more")
     assert run(monkeypatch, "predict", pictures[1], *again) == 0
-    assert [pose["image_id"] for pose in json.loads((street / "more/poses.json").read_text())] == [0]
+    assert [pose["image_id"] for pose in json.loads((street / "more/poses.json").read_text())] == [12]
 
 
 def test_predict_says_where_no_box_was_left(monkeypatch, street, capsys):

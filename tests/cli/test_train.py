@@ -111,7 +111,15 @@ def test_check_makes_steps_and_keeps_nothing(poseglass, recipe, tmp_path, monkey
     assert re.search(r"checked: a step takes \d+\.\d\d s at 32 x 32 px, an epoch \d+ s, the run \d+ s, evaluation", out)
     assert list(tmp_path.iterdir()) == []
     assert poseglass("train", recipe)[0] == 0
-    assert "runs/tiny is there already" in poseglass("train", recipe, "--check")[1]
+    status, _, err = poseglass("train", recipe, "--check")
+    assert status == 2
+    assert "The run folder runs/tiny is not empty." in err
+
+
+def test_check_tells_of_a_warm_up_that_is_most_of_the_run(poseglass, recipe):
+    _, out, _ = poseglass("train", recipe, "--check", "--set", "train.schedule.warmup_steps=3")
+    assert "note: train.schedule.warmup_steps is 3 of the run's 4 steps." in out
+    assert "note" not in poseglass("train", recipe, "--check", "--set", "train.schedule.warmup_steps=1")[1]
 
 
 def test_check_tries_every_size_of_crops(poseglass, recipe):

@@ -27,7 +27,7 @@ from poseglass.metrics.metric import Metric
 
 def evaluate_weights(
     data: Annotated[Path, typer.Argument(help="A COCO JSON, or the path of a set in --format.")],
-    weights: Annotated[str, typer.Option(help="A name that ships, or a .safetensors file.")] = DEFAULT,
+    weights: Annotated[str, typer.Option(help="A name that ships, a .safetensors file, or a run's folder.")] = DEFAULT,
     format: Annotated[
         str | None,
         typer.Option(
@@ -153,7 +153,11 @@ def evaluate_weights(
                 result = published.evaluate(estimator, dataset, on_image=lambda: bar.advance(task))
         except ValueError as error:
             raise ValueError(f"{error}{hint}") from error
-    convention = {} if published is None else {"protocol": published.convention(estimator)}
+    if published is None:
+        flip = "flip test" if flip_test else "no flip test"
+        convention = {"measured": f"measured: {'; '.join(map(in_words, parts))}; boxes of the annotations; {flip}"}
+    else:
+        convention = {"protocol": published.convention(estimator)}
     for line in convention.values():
         console.print(line, soft_wrap=True, highlight=False, markup=False)
     print_evaluation(result, console)
@@ -172,6 +176,16 @@ def evaluate_weights(
         notes = list(convention.values())
         write_report(report, report_of(pairs, dataset, title=f"{weights} on {data.name}", notes=notes))
         console.print(f"report: {report}")
+
+
+def in_words(part: dict[str, Any]) -> str:
+    """Return a metric and what it was given: "pck, normaliser torso, limits 0.2 0.1"."""
+    given = (
+        f"{key} {' '.join(map(str, value)) if isinstance(value, list | tuple) else value}"
+        for key, value in part.items()
+        if key != "name"
+    )
+    return ", ".join([part["name"], *given])
 
 
 def recipe_evaluation(card: WeightCard | None) -> EvaluatePart:
@@ -197,5 +211,7 @@ def print_evaluation(result: Evaluation, console: Console) -> None:
         for column in ("", *columns):
             table.add_column(column, justify="left" if not column else "right")
         for name, row in result.table.items():
+            if not row.get("count", 1):  # nobody's is labelled, or the weights do not know it
+                continue
             table.add_row(name, *(f"{row[c]:.0f}" if c == "count" else f"{row[c]:.3f}" for c in columns))
         console.print(table)

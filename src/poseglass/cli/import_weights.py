@@ -138,7 +138,7 @@ def stated(card: WeightCard, overrides: Sequence[str]) -> WeightCard:
     except TypeError as error:
         raise ValueError(f"--set input: {error}.") from None
     notes = card.notes
-    if spec.size_wh != card.input.size_wh:  # nothing is left to doubt about that
+    if spec.size_wh != card.input.size_wh and tables["codec"] != card.codec:  # nothing is left to doubt about that
         notes = notes.replace(SIZE_DOUBT, "").replace("  ", " ").strip()
     notes += f" Stated at import: {', '.join(overrides)}."
     card = dataclasses.replace(card, input=spec, codec=tables["codec"], notes=notes)

@@ -102,8 +102,7 @@ def boxes_of_pictures(detections: Path, paths: Iterable[Path], min_score: float)
     boxes: list[np.ndarray] = []
     owners: dict[str | int, Path] = {}
     for path in paths:
-        number = int(path.stem) if path.stem.isascii() and path.stem.isdigit() and len(path.stem) < 19 else -1
-        keys = [key for key in (path.name, number) if key in rows]
+        keys = [key for key in (path.name, number_of(path)) if key in rows]
         for key in keys:
             if owners.setdefault(key, path) != path:
                 raise ValueError(
@@ -134,9 +133,20 @@ def unique_names(paths: Iterable[Path]) -> list[str]:
     return names
 
 
+def image_ids(paths: Sequence[Path]) -> list[int]:
+    """Return an id for each picture: those their names are, as COCO's are, or else 0, 1, 2, ..."""
+    numbers = [number_of(path) for path in paths]
+    return numbers if min(numbers) >= 0 and len(set(numbers)) == len(numbers) else list(range(len(numbers)))
+
+
+def number_of(path: Path) -> int:
+    """Return the id that a picture's name is: 785 of 000000000785.jpg; -1 if it is none."""
+    return int(path.stem) if path.stem.isascii() and path.stem.isdigit() and len(path.stem) < 19 else -1
+
+
 def read_pictures(paths: list[Path], boxes: Sequence[np.ndarray | None]) -> Iterator[Picture | str]:
     """Read pictures one at a time, with the boxes of each; what cannot be read comes as the sentence that says why."""
-    for i, (path, name, mine) in enumerate(zip(paths, unique_names(paths), boxes, strict=True)):
+    for i, path, name, mine in zip(image_ids(paths), paths, unique_names(paths), boxes, strict=True):
         try:
             yield Picture(name, str(path), read_image(path), mine, i)
         except (ValueError, OSError) as error:
@@ -206,7 +216,7 @@ def write_poses(
     whole: list[str] = []
     larger: list[str] = []
     outside: list[str] = []
-    unsure = False
+    unsure: list[str] = []
     for picture in pictures:
         if isinstance(picture, str):
             failed.append(picture)
@@ -223,7 +233,8 @@ def write_poses(
             whole.append(picture.name)
         elif picture.file_name:
             outside += mostly_outside(picture)
-        unsure = unsure or (picture.boxes is None and people.score.mean() < UNSURE)
+        if picture.boxes is None and people.score.mean() < UNSURE:
+            unsure.append(picture.name)
         out.mkdir(parents=True, exist_ok=True)
         image, shown = enlarged(picture.image, people) if names else (picture.image, people)
         if image is not picture.image:
@@ -264,7 +275,7 @@ def write_poses(
         console.print(
             f"No boxes were given for {', '.join(whole)}: each such picture was taken as one person filling it. "
             "Give boxes with --box x0,y0,x1,y1."
-            + (" Scores this low say that somebody is small in it, cut off, or not there." if unsure else "")
+            + (f" A low score, as of {', '.join(unsure)}: small in it, cut off, or not there." if unsure else "")
         )
     for line in outside:
         console.print(line)

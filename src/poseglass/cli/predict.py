@@ -16,7 +16,7 @@ from poseglass.estimators.weights import listed
 
 def predict(
     images: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
-    weights: Annotated[str, typer.Option(help="A name that ships, or a .safetensors file.")] = DEFAULT,
+    weights: Annotated[str, typer.Option(help="A name that ships, a .safetensors file, or a run's folder.")] = DEFAULT,
     box: Annotated[
         list[str] | None, typer.Option("--box", help="A person's box, x0,y0,x1,y1 in pixels. May be repeated.")
     ] = None,

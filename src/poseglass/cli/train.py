@@ -94,16 +94,19 @@ def try_out(recipe: Recipe, folder: Path, device: str, processes: Processes, con
 
     Raises:
         ValueError: The run is to be resumed.
+        FileExistsError: The folder holds a run already.
     """
     if resume:
         raise ValueError("--check is of a run that is to be started; leave --resume out.")
+    RunFolder(folder).check_free()
     uncached = recipe.model_copy(update={"data": recipe.data.model_copy(update={"cache_gb": 0.0})})
     with tempfile.TemporaryDirectory() as nowhere:
         work = prepare(uncached, Path(nowhere) / "run", device=device, processes=processes)
         _announce(work, console, folder)
         seconds = {size: work.rehearse(CHECK_STEPS, size) for size in dict.fromkeys(work.sizes_wh)}
-    if folder.exists() and any(folder.iterdir()):
-        console.print(f"note: {folder} is there already; train into another --run, or go on with --resume.")
+    warm_up = recipe.train.schedule.warmup_steps
+    if warm_up > work.total_steps / 4:
+        console.print(f"note: train.schedule.warmup_steps is {warm_up} of the run's {work.total_steps} steps.")
     steps = " and ".join(f"{value:.2f} s at {width} x {height} px" for (width, height), value in seconds.items())
     epochs = [seconds[size] * work.steps_per_epoch for size in work.sizes_wh]
     longest = _duration(max(epochs)) if len(seconds) == 1 else f"{_duration(min(epochs))} to {_duration(max(epochs))}"

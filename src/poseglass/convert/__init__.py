@@ -96,7 +96,10 @@ def import_state(
         own = next((i.name for i in IMPORTERS.values() if i.recognises(keys)), importer.name)
         if own == importer.name or importer.recognises(keys):
             raise
-        raise CheckpointError(f"{error} Its names are those of the layout {own!r}.") from error
+        raise CheckpointError(
+            f"The checkpoint is not {importer.layout}: its names are those of the layout {own!r}. Leave --layout out, "
+            f"or give that one."
+        ) from error
 
 
 def _imported(

@@ -37,6 +37,18 @@ class RunFolder:
         self.last = path / "last.safetensors"
         self.report = path / "report.html"
 
+    def check_free(self) -> None:
+        """Raise if a new run cannot take the folder.
+
+        Raises:
+            FileExistsError: It holds a run already.
+        """
+        # a program killed right after making it may have left its lock
+        if self.path.exists() and any(p.name != self._lock.name and p.suffix != ".part" for p in self.path.iterdir()):
+            raise FileExistsError(
+                f"The run folder {self.path} is not empty. Go on with it by --resume, or name another with --run."
+            )
+
     def create(self, recipe: Recipe) -> None:
         """Make the folder for a new run, and claim it.
 
@@ -46,11 +58,7 @@ class RunFolder:
         """
         made = not self.path.exists()
         try:
-            # a program killed right here may have left its lock
-            if not made and any(p.name != self._lock.name and p.suffix != ".part" for p in self.path.iterdir()):
-                raise FileExistsError(
-                    f"The run folder {self.path} is not empty. Go on with it by --resume, or name another with --run."
-                )
+            self.check_free()
             self.path.mkdir(parents=True, exist_ok=True)
             self.claim()
             self.write_recipe(recipe)

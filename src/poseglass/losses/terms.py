@@ -71,9 +71,14 @@ def terms_of(text: str, encoded: Collection[str], table: Mapping[str, Loss]) -> 
         pairs = READS.get(name, (("heatmap", "heatmap"),))
         mine = [pair for pair in pairs if pair[1] in encoded]
         if not mine:
+            fitting = [
+                known for known in table
+                if any(target in encoded for _, target in READS.get(known, (("heatmap", "heatmap"),)))
+            ]  # fmt: skip
             raise ValueError(
                 f"loss {name!r} is of {' or '.join(repr(pair[1]) for pair in pairs)}, the codec encodes "
-                f"{', '.join(repr(key) for key in sorted(encoded) if key != 'weight')}. Take another loss or codec."
+                f"{', '.join(repr(key) for key in sorted(encoded) if key != 'weight')}. Losses of that: "
+                f"{', '.join(fitting)}; or take another codec."
             )
         terms += [Term(loss, *pair, factor) for pair in mine]
     return tuple(terms)
