@@ -225,11 +225,13 @@ def summarise(what: str, minutes: float, runs: Path) -> None:
     for name, found in results.items():
         kept = [np.asarray(one["people"]) for one in found if "people" in one]
         if not kept:
-            print(f"{name}: its files have no counts of each person, so no interval; its row is left as it is")
-            rows += [row for row in before if row["name"] == name]
+            print(f"{name}: its files have no counts of each person, so its interval is left as it is")
+            rows += [row | costs[name] for row in before if row["name"] == name]
             continue
-        low, high = interval(kept)
         each = [one["figures"]["pck@0.2"] for one in found]
+        # of the seeds whose files have those counts, about the mean of all
+        aside = statistics.mean(each) - statistics.mean(one["figures"]["pck@0.2"] for one in found if "people" in one)
+        low, high = (end + aside for end in interval(kept))
         rows.append(
             {
                 "name": name,
@@ -303,11 +305,14 @@ def picture(what: str, rows: list[dict[str, Any]]) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(7.2, 4.6), dpi=110)
-    for i, row in enumerate(sorted(rows, key=lambda row: float(row["latency ms"]))):
-        x, y = float(row["latency ms"]), float(row["PCK@0.2"])
+    points = [(float(row["latency ms"]), float(row["PCK@0.2"])) for row in rows]
+    for row, (x, y) in zip(rows, points, strict=True):
         axes.errorbar(x, y, [[y - float(row["from"])], [float(row["to"]) - y]], fmt="o", capsize=3, markersize=5)
-        # above and below in turns, so that neighbours do not write over each other
-        axes.annotate(row["name"], (x, y), textcoords="offset points", xytext=(7, -11 if i % 2 else 5), fontsize=8)
+        # away from the nearest neighbour, so that they do not write over each other
+        near = min((point for point in points if point != (x, y)), key=lambda point: abs(point[0] - x), default=(x, y))
+        axes.annotate(
+            row["name"], (x, y), textcoords="offset points", xytext=(7, -11 if near[1] > y else 5), fontsize=8
+        )
     axes.set_xlabel("latency of one crop of 128 px, ms (float32, eager, batch 1)")
     axes.set_ylabel("PCK@0.2 on lspet/val")
     axes.set_title(f"{what}: the same {rows[0]['minutes']:g} minutes of one core for each", fontsize=10)
