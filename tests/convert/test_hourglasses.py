@@ -139,7 +139,8 @@ def test_an_unknown_layout_names_the_known_ones() -> None:
 
 def test_the_wrong_layout_by_name_is_refused() -> None:
     with pytest.raises(
-        CheckpointError, match=r"looks like a stacked hourglass of bearpaw.*'score\.0\.weight' is missing"
+        CheckpointError,
+        match=r"is not a stacked hourglass of bearpaw.*its names are those of the layout 'hourglass_prin",
     ):
         import_state(layouts.princeton(), recognise({}, BEARPAW))
 

@@ -125,8 +125,8 @@ from poseglass.engine.recipe import Recipe
 
 plain = module.supervised
 
-def in_double(*parts):
-    step = plain(*parts)
+def in_double(*parts, **by_name):
+    step = plain(*parts, **by_name)
     def cast(network, batch):
         batch.images = batch.images.double()
         return step(network, batch)
