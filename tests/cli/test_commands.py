@@ -158,8 +158,8 @@ def test_predict_never_overwrites_what_it_was_given(monkeypatch, tmp_path, tiny_
 
 def test_pictures_named_by_numbers_keep_them():
     assert image_ids([Path("000000000785.jpg"), Path("a/12.png")]) == [785, 12]
-    assert image_ids([Path("785.jpg"), Path("a/785.png")]) == [0, 1]
-    assert image_ids([Path("785.jpg"), Path("me.png")]) == [0, 1]
+    assert image_ids([Path("785.jpg"), Path("a/785.png")]) == [785, 0]  # no id twice
+    assert image_ids([Path("me.png"), Path("0.jpg"), Path("785.jpg"), Path("you.png")]) == [1, 0, 785, 2]
 
 
 def test_evaluate_says_what_was_measured(monkeypatch, tmp_path, labelled, tiny_weights, capsys):

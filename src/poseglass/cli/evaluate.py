@@ -98,18 +98,17 @@ def evaluate_weights(
     )  # fmt: skip
     parts: list[dict[str, Any]] = []
     followed: dict[str, Any] = {}
-    hint, flip_asked = "", flip_test
+    hint = ""
     if protocol is None and metric is None and normaliser is None and limit is None and not strict:
         chosen_by = recipe_evaluation(estimator.card)
         parts = chosen_by.metrics
-        flip_test = chosen_by.flip_test if flip_test is None and chosen_by.measures else flip_test
         if chosen_by.protocol is not None and chosen_by.protocol["name"] == (format or "coco"):
             # the boxes of that run's validation set are not those of these data
             followed = {key: value for key, value in chosen_by.protocol.items() if key != "detections"}
             protocol = followed["name"]
-            if flip_asked is None:
-                flip_test = followed.get("flip_test", flip_test)
             hint = f" The weights were chosen by protocol {protocol}; to measure otherwise give --metric pck."
+        if flip_test is None and chosen_by.measures:
+            flip_test = followed.get("flip_test", chosen_by.flip_test)
     if detections is not None and protocol != "coco":
         raise ValueError("--detections gives boxes to --protocol coco; add it, or leave --detections out.")
     flip_test = flip_test is not False

@@ -1,5 +1,6 @@
 """What ``predict`` and ``demo`` share: pictures and boxes in, files and a table out."""
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -134,9 +135,13 @@ def unique_names(paths: Iterable[Path]) -> list[str]:
 
 
 def image_ids(paths: Sequence[Path]) -> list[int]:
-    """Return an id for each picture: those their names are, as COCO's are, or else 0, 1, 2, ..."""
-    numbers = [number_of(path) for path in paths]
-    return numbers if min(numbers) >= 0 and len(set(numbers)) == len(numbers) else list(range(len(numbers)))
+    """Return an id for each picture: the one its name is, as COCO's are, or else the first of 0, 1, 2, ... left."""
+    named = [number_of(path) for path in paths]
+    ids: list[int] = []
+    free = (number for number in itertools.count() if number not in named)
+    for number in named:
+        ids.append(number if number >= 0 and number not in ids else next(free))
+    return ids
 
 
 def number_of(path: Path) -> int:
