@@ -1,5 +1,6 @@
 """The commands as a user types them: files in, files, a sentence and an exit status out."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -340,6 +341,11 @@ def test_doctor_names_versions_and_extras(monkeypatch, capsys):
     lines = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
     assert lines["torch"].startswith("2.13")
     assert {"commit", "cpu", "trains on", "extra tensorboard", "weights"} <= set(lines)
+    monkeypatch.setattr(
+        importlib.import_module("poseglass.cli.doctor"), "narrow_convolution_fault", lambda device: True
+    )
+    assert run(monkeypatch, "doctor", "--plain") == 0
+    assert "bfloat16: this processor has AMX" in capsys.readouterr().out
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     for words in ((), ("--plain",)):
         assert run(monkeypatch, "doctor", *words) == 0

@@ -148,6 +148,15 @@ def test_a_simcc_head_has_the_size_of_the_input(poseglass, recipe, tmp_path):
         load(tmp_path / "runs")
 
 
+def test_a_shape_that_bfloat16_gets_wrong_is_trained_in_float32_and_said(poseglass, recipe, monkeypatch):
+    monkeypatch.setattr("poseglass.core.precision.narrow_convolution_fault", lambda device: True)
+    words = ("train", recipe, "--check", "--set", "train.precision=bfloat16")
+    status, out, _ = poseglass(*words, "--set", 'network={ name = "simple_baseline_light" }')
+    assert status == 0
+    assert "float32 instead of bfloat16: at 32 x 32 px" in out
+    assert "instead of" not in poseglass(*words)[1]
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

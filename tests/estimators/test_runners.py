@@ -187,6 +187,16 @@ def test_a_processor_without_bfloat16_says_so_and_takes_float32(monkeypatch: pyt
     assert difference(torch_runner(network)(pictures()), runner(pictures())) < 1e-4
 
 
+def test_a_shape_that_bfloat16_gets_wrong_says_so_and_takes_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runners, "has_bfloat16", lambda device: True)
+    monkeypatch.setattr("poseglass.core.precision.narrow_convolution_fault", lambda device: True)
+    network, said = NETWORKS["simple_baseline_light"](num_keypoints=3), []
+    runner = fast_runner(network, (32, 64), precision="bfloat16", on_warning=said.append)
+    assert len(said) == 1
+    assert said[0].startswith("float32 instead of bfloat16: at 32 x 64 px ")
+    assert difference(torch_runner(network)(pictures(2, 64, 32)), runner(pictures(2, 64, 32))) < 1e-4
+
+
 def test_another_precision_or_size_is_refused() -> None:
     with pytest.raises(ValueError, match="precision must be one of 'float32', 'bfloat16', got 'float16'"):
         fast_runner(toy(), (16, 8), precision="float16")  # type: ignore[arg-type]

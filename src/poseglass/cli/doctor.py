@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from poseglass.core.allocator import keep_freed_memory
+from poseglass.core.precision import narrow_convolution_fault
 from poseglass.engine.environment import environment
 from poseglass.engine.train import choose_precision
 from poseglass.estimators.load import SHIPPED_FOLDER, shipped
@@ -25,6 +26,11 @@ def doctor(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rows = environment()
     rows["trains on"] = f"{device}, {str(choose_precision('auto', device)).removeprefix('torch.')}"
+    if narrow_convolution_fault(device):
+        rows["bfloat16"] = (
+            "this processor has AMX, on which PyTorch computes bfloat16 maps one pixel wide wrongly; "
+            "networks that have such maps run in float32"
+        )
     rows["allocator"] = "glibc, keeps freed memory" if keep_freed_memory() else "as the system has it"
     for extra, module in EXTRAS.items():
         found = importlib.util.find_spec(module) is not None

@@ -1,6 +1,11 @@
-"""Which devices multiply bfloat16 themselves."""
+"""Which devices multiply bfloat16 themselves, and where the result cannot be trusted."""
+
+import copy
+import os
+from collections.abc import Callable, Iterable
 
 import torch
+from torch import Tensor, nn
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -19,3 +24,80 @@ def has_bfloat16(device: torch.device) -> bool:
     asked = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
     answers = [bool(ask()) for ask in asked if ask is not None]
     return any(answers) if answers else True
+
+
+def narrow_convolution_fault(device: torch.device) -> bool:
+    """Return whether bfloat16 convolutions with an output one pixel wide may be wrong on a device.
+
+    On a processor with AMX, oneDNN as PyTorch 2.13 has it computes a bfloat16 convolution of a batch with stride 2, a
+    kernel of 3 or more and an output one pixel wide from memory that nobody wrote: NaN, or numbers that differ in every
+    call. Other shapes are right, and so is everything where ``ONEDNN_MAX_CPU_ISA`` keeps oneDNN from using AMX.
+    """
+    if device.type != "cpu":
+        return False
+    asked = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    highest = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
+    capped = bool(highest) and highest not in ("ALL", "DEFAULT") and "AMX" not in highest
+    return asked is not None and bool(asked()) and not capped
+
+
+def narrow_convolutions(network: nn.Module, size_wh: tuple[int, int]) -> list[str]:
+    """Return the names of a network's convolutions that ``narrow_convolution_fault`` is about, for an input size.
+
+    The network is run once without numbers, on the meta device; one that asks for numbers is run with one grey image.
+
+    Args:
+        network: Takes images ``(B, 3, H, W)``.
+        size_wh: Of its input, pixels.
+    """
+    found: dict[str, None] = {}
+
+    def note(name: str) -> Callable[[nn.Module, object, object], None]:
+        def hook(module: nn.Module, _inputs: object, output: object) -> None:
+            assert isinstance(module, nn.Conv2d)
+            strided, wide = max(module.stride) > 1, max(module.kernel_size) > 2
+            if strided and wide and isinstance(output, Tensor) and output.shape[-1] == 1:
+                found[name] = None
+
+        return hook
+
+    def run(subject: nn.Module, device: torch.device | str) -> None:
+        hooks = [m.register_forward_hook(note(n)) for n, m in subject.named_modules() if isinstance(m, nn.Conv2d)]
+        try:
+            with torch.no_grad():
+                subject(torch.zeros(1, 3, size_wh[1], size_wh[0], device=device))
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    hollow = copy.deepcopy(network).eval()
+    own = next((p.device for p in network.parameters()), torch.device("cpu"))
+    try:
+        run(copy.deepcopy(hollow).to("meta"), "meta")
+    except (RuntimeError, NotImplementedError):
+        run(hollow, own)
+    return list(found)
+
+
+def guarded_precision(
+    wanted: torch.dtype, network: nn.Module, sizes_wh: Iterable[tuple[int, int]], device: torch.device
+) -> tuple[torch.dtype, str]:
+    """Return the precision to compute a network in on a device, and a sentence where it is not the wanted one.
+
+    Args:
+        wanted: bfloat16 gives way to float32 where this network meets ``narrow_convolution_fault``.
+        network: Takes images ``(B, 3, H, W)``.
+        sizes_wh: Of its inputs, pixels.
+        device: Where it runs.
+    """
+    if wanted != torch.bfloat16 or not narrow_convolution_fault(device):
+        return wanted, ""
+    for width, height in dict.fromkeys(sizes_wh):
+        names = narrow_convolutions(network, (width, height))
+        if names:
+            return torch.float32, (
+                f"float32 instead of bfloat16: at {width} x {height} px {len(names)} convolutions ({names[0]} first) "
+                "give maps one pixel wide, which PyTorch computes wrongly in bfloat16 on a processor with AMX. A wider "
+                "input is not affected."
+            )
+    return wanted, ""

@@ -20,6 +20,7 @@ import poseglass
 from poseglass.codecs import CODECS, Codec
 from poseglass.core.batch import PoseBatch
 from poseglass.core.card import WeightCard
+from poseglass.core.precision import guarded_precision
 from poseglass.core.sample import Dataset
 from poseglass.core.skeleton import Skeleton
 from poseglass.engine.assemble import (
@@ -91,6 +92,7 @@ class Run:
     device: torch.device
     processes: Processes = ALONE
     tensorboard: bool = False
+    precision: torch.dtype = torch.float32
     note: str = ""
     on_epoch: Callable[[dict[str, float]], None] | None = None
     on_step: Callable[[Progress, dict[str, float], float], None] | None = None
@@ -122,8 +124,7 @@ class Run:
     @property
     def made_with(self) -> dict[str, str | int]:
         """What has to be the same for the run to go on bit for bit."""
-        precision = choose_precision(self.recipe.train.precision, self.device)
-        return made_with(self.device, self.processes.world, precision)
+        return made_with(self.device, self.processes.world, self.precision)
 
     def estimator(self, network: nn.Module | None = None) -> TopDownEstimator:
         """Return the user's estimator over the weights as they stand, or over others."""
@@ -287,7 +288,7 @@ class Run:
                 steps_per_epoch=self.steps_per_epoch if until is None else until + 1,  # an epoch's end is measured
                 total_steps=self.total_steps if until is None else until,
                 base_lr=part.optimizer.lr,
-                precision=choose_precision(part.precision, self.device),
+                precision=self.precision,
                 clip_norm=part.clip_norm,
                 # weights to start from have a low loss already, which falls by little
                 flat_after_steps=0 if part.start_from else part.flat_after_steps,
@@ -493,13 +494,15 @@ def prepare(
         loop.restore(state)
     elif not resume:
         processes.once(lambda: run_folder.create(recipe))
+    precision, doubt = guarded_precision(choose_precision(part.precision, target), network, sizes, target)
     run = Run(
-        recipe, run_folder, loop, crops, val, codec, table, sizes, steps_per_epoch, target, processes, tensorboard
-    )
-    run.note = started
+        recipe, run_folder, loop, crops, val, codec, table, sizes, steps_per_epoch, target, processes, tensorboard,
+        precision,
+    )  # fmt: skip
+    run.note = " ".join(words for words in (started, doubt) if words)
     if state is not None and processes.first:
         changed = changed_circumstances(state.get("made_with"), run.made_with)
-        run.note = " ".join(part for part in (moved, changed) if part)
+        run.note = " ".join(words for words in (moved, changed, doubt) if words)
         run._write("curve", lambda: run_folder.write_curve(loop.progress.rows))
     return run
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from poseglass.core.batch import Prediction
-from poseglass.core.precision import has_bfloat16
+from poseglass.core.precision import guarded_precision, has_bfloat16
 from poseglass.estimators.topdown import Runner, torch_runner
 
 Precision = Literal["float32", "bfloat16"]
@@ -87,7 +87,10 @@ def fast_runner(
     if precision == "bfloat16":
         folded, lower = answer.network, "this device does not multiply bfloat16 itself and would be slower with it."
         if has_bfloat16(device):
-            lower = tried(lambda: lowered(folded, images), torch.bfloat16, TOLERANCE["bfloat16"])
+            _, lower = guarded_precision(torch.bfloat16, network, [size_wh], device)
+            lower = lower.removeprefix("float32 instead of bfloat16: ")
+            if not lower:
+                lower = tried(lambda: lowered(folded, images), torch.bfloat16, TOLERANCE["bfloat16"])
         if isinstance(lower, str):
             on_warning(f"float32 instead of bfloat16: {lower}")
             precision = "float32"
