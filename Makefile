@@ -2,7 +2,7 @@
 #
 #   PYTHON    the Python (3.11 or newer) that makes the environment:          make demo PYTHON=python3.12
 #   PIP_ARGS  passed on to pip when the environment is made, for an index of your own: make demo PIP_ARGS="--extra-index-url ..."
-#   IMAGE     your own picture for the demo:                                  make demo IMAGE=me.jpg
+#   IMAGE     your own image for the demo:                                  make demo IMAGE=me.jpg
 #   K         only tests whose name contains this:                            make test K=hg8
 
 PYTHON ?= python3

@@ -6,7 +6,7 @@ all people of the validation set. Intervals are 95 % of 2,000 resamples of the p
 what another 500 people would give, not what another seed would; each seed's figure stands beside.
 
     python benchmarks/compare.py families --minutes 6 --seeds 0 1         # trains; goes on where it was ended
-    python benchmarks/compare.py families --summary --runs benchmarks/results      # table and picture of what is kept
+    python benchmarks/compare.py families --summary --runs benchmarks/results      # table and image of what is kept
     python benchmarks/compare.py codecs --minutes 6 --seeds 0
 """
 
@@ -149,10 +149,10 @@ def train_one(what: str, name: str, seed: int, minutes: float, runs: Path) -> No
     """Measure the speed, train for the budget, and keep the figures with each person's errors."""
     import torch
 
-    from poseglass.engine.assemble import training_data
-    from poseglass.engine.recipe import Recipe
-    from poseglass.engine.run import prepare
     from poseglass.metrics.pck import normalised_distance, torso_px
+    from poseglass.runs.build import training_data
+    from poseglass.runs.prepare import prepare
+    from poseglass.runs.recipe import Recipe
 
     overrides = [*VARIANTS[what][name], f"seed={seed}", "train.checkpoint_seconds=1000"]
     with tempfile.TemporaryDirectory() as folder:
@@ -189,7 +189,7 @@ def train_one(what: str, name: str, seed: int, minutes: float, runs: Path) -> No
         "minutes": minutes,
         "steps": run.total_steps,
         "step_ms": step_seconds * 1000,
-        "figures": {key: value for key, value in found.figures.items() if "/" not in key},
+        "results": {key: value for key, value in found.results.items() if "/" not in key},
         "rows": run.loop.progress.rows,
         "network": run.network_table,
         "codec": dict(recipe.codec),
@@ -204,11 +204,11 @@ def train_one(what: str, name: str, seed: int, minutes: float, runs: Path) -> No
     part = file.with_suffix(".part")
     part.write_text(json.dumps(result))
     part.rename(file)
-    print(f"PCK@0.2 {found.figures['pck@0.2']:.4f} after {run.total_steps} steps of {step_seconds * 1000:.0f} ms")
+    print(f"PCK@0.2 {found.results['pck@0.2']:.4f} after {run.total_steps} steps of {step_seconds * 1000:.0f} ms")
 
 
 def summarise(what: str, minutes: float, runs: Path) -> None:
-    """Write one row for each name that has results, best first, and the picture of accuracy against latency."""
+    """Write one row for each name that has results, best first, and the image of accuracy against latency."""
     results: dict[str, list[dict[str, Any]]] = {}
     for name in VARIANTS[what]:
         files = sorted((runs / what / f"{minutes:g}min").glob("*.json"))
@@ -228,9 +228,9 @@ def summarise(what: str, minutes: float, runs: Path) -> None:
             print(f"{name}: its files have no counts of each person, so its interval is left as it is")
             rows += [row | costs[name] for row in before if row["name"] == name]
             continue
-        each = [one["figures"]["pck@0.2"] for one in found]
+        each = [one["results"]["pck@0.2"] for one in found]
         # of the seeds whose files have those counts, about the mean of all
-        aside = statistics.mean(each) - statistics.mean(one["figures"]["pck@0.2"] for one in found if "people" in one)
+        aside = statistics.mean(each) - statistics.mean(one["results"]["pck@0.2"] for one in found if "people" in one)
         low, high = (end + aside for end in interval(kept))
         rows.append(
             {
@@ -252,7 +252,7 @@ def summarise(what: str, minutes: float, runs: Path) -> None:
         print("  ".join(str(value) for value in list(row.values())[:10]))
     write_rows(table, rows)
     if what == "families":  # the others have about the same latency
-        picture(what, rows)
+        image(what, rows)
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -297,7 +297,7 @@ def cost_of(results: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     }
 
 
-def picture(what: str, rows: list[dict[str, Any]]) -> None:
+def image(what: str, rows: list[dict[str, Any]]) -> None:
     """Draw PCK@0.2 against the latency of one crop, with intervals."""
     import matplotlib
 

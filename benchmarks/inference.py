@@ -1,7 +1,7 @@
 """Inference: the runners of ``poseglass.load`` against the same network run the plain way; and what bfloat16 moves.
 
 The plain way is eager PyTorch, float32, images and weights in contiguous (NCHW) memory, batch norm by itself. The
-others are ``estimators.runners.fast_runner``: batch norm folded and channels-last memory, in float32 or bfloat16,
+others are ``estimators.runners.fast_forward``: batch norm folded and channels-last memory, in float32 or bfloat16,
 compiled or not. Same weights, same images; maps are compared before anything is timed. All run turn by turn in one
 process; the answer is a ratio of medians. Weights are random, which changes no time.
 
@@ -36,14 +36,15 @@ from poseglass.core.allocator import keep_freed_memory
 from poseglass.core.boxes import fit_aspect
 from poseglass.core.precision import has_bfloat16
 from poseglass.core.table import build
-from poseglass.datasets import coco
-from poseglass.engine.evaluate import Evaluation, evaluate
 from poseglass.estimators.load import DEFAULT
-from poseglass.estimators.runners import Precision, difference, fast_runner
-from poseglass.estimators.topdown import TopDownEstimator, torch_runner
+from poseglass.estimators.topdown import TopDownEstimator
+from poseglass.evaluation.evaluate import Evaluation, evaluate
 from poseglass.metrics import Pck
 from poseglass.networks import NETWORKS
 from poseglass.networks.cost import multiply_adds
+from poseglass.programs.fast import Precision, difference, fast_forward
+from poseglass.programs.torch_program import torch_forward
+from poseglass.readers import coco
 
 KEYPOINTS = 17
 BATCHES = (1, 8)
@@ -86,9 +87,9 @@ def speed(name: str, size_wh: tuple[int, int], variants: Sequence[str], argument
     """Compare the maps of a network's runners, then time them; return a row per batch size and runner."""
     torch.manual_seed(0)
     network = build(NETWORKS, name, num_keypoints=KEYPOINTS).eval()
-    plain = torch_runner(copy.deepcopy(network))
+    plain = torch_forward(copy.deepcopy(network))
     runners = {
-        variant: fast_runner(
+        variant: fast_forward(
             network, size_wh, precision=VARIANTS[variant][0], compiled=VARIANTS[variant][1], on_warning=stop
         )
         for variant in variants
@@ -151,8 +152,8 @@ def aim(name: str, size_wh: tuple[int, int], variant: str, batch: int) -> float 
 def keypoints(arguments: argparse.Namespace) -> list[dict]:
     """Return what bfloat16 moves in a trained network: a row for all keypoints and one for those of a fair score."""
     dataset = coco(arguments.data)
-    if arguments.pictures:
-        dataset = First(dataset, arguments.pictures)
+    if arguments.images:
+        dataset = First(dataset, arguments.images)
     results: dict[str, Evaluation] = {}
     estimator: TopDownEstimator | None = None
     for precision in ("float32", "bfloat16"):
@@ -177,7 +178,7 @@ def keypoints(arguments: argparse.Namespace) -> list[dict]:
             {
                 "weights": arguments.weights,
                 "data": f"{arguments.data.parent.name}/{arguments.data.stem}",
-                "pictures": len(results["float32"].predicted),
+                "images": len(results["float32"].predicted),
                 "score from": least,
                 "keypoints": len(px),
                 "mean px": f"{px.mean():.4f}",
@@ -190,7 +191,7 @@ def keypoints(arguments: argparse.Namespace) -> list[dict]:
                 **{
                     f"{name} {precision}": f"{value:.4f}"
                     for precision, result in results.items()
-                    for name, value in result.figures.items()
+                    for name, value in result.results.items()
                 },
             }
         )
@@ -199,7 +200,7 @@ def keypoints(arguments: argparse.Namespace) -> list[dict]:
 
 
 class First:
-    """The first pictures of a dataset."""
+    """The first images of a dataset."""
 
     def __init__(self, dataset: Any, count: int) -> None:
         self.skeleton = dataset.skeleton
@@ -228,7 +229,7 @@ def main() -> None:
     parser.add_argument("--keep-memory", action="store_true", help="keep freed memory, as every command does; for all")
     parser.add_argument("--data", type=Path, help="COCO JSON of what the weights find: keypoints in bfloat16")
     parser.add_argument("--weights", default=DEFAULT)
-    parser.add_argument("--pictures", type=int, default=0, help="of --data, the first so many; 0 takes all")
+    parser.add_argument("--images", type=int, default=0, help="of --data, the first so many; 0 takes all")
     parser.add_argument("--flip-test", action="store_true")
     parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()

@@ -2,15 +2,15 @@
 
 Three ways to make the same kind of batch, turn by turn in one process on one core; the answer is a ratio of medians:
 
-- naive: the whole picture decoded, one warp to crop and one to turn and scale, a mirrored copy, then floats: colours,
+- naive: the whole image decoded, one warp to crop and one to turn and scale, a flipped copy, then floats: colours,
   an occluder, normalisation, 16 Gaussian maps of 64 x 64; a loader written down step by step.
 - files: poseglass's loader. JPEGs decoded at a half or less where that does, one warp, colours as a matrix on uint8;
   floats and maps are made on the device, so no loader process spends time on them.
 - cache: the same from the second epoch on, with data.cache_gb; the crops are the same bit for bit (checked first).
 
-The pictures are made here: noise whose spectrum falls as that of photographs. Two kinds, because unpacking the bytes of
+The images are made here: noise whose spectrum falls as that of photographs. Two kinds, because unpacking the bytes of
 a JPEG costs the same at every decode size: frames of about 105 kB (MPII's own of this size hold 80 to 105 kB) and
-pictures of about 240 kB. Boxes are as large and lie where they do in MPII's 12,311 pictures of 1280 x 720. Times are
+images of about 240 kB. Boxes are as large and lie where they do in MPII's 12,311 images of 1280 x 720. Times are
 of the processor (one thread), so that other programs disturb them less; on a quiet machine they are those of the clock.
 
     python benchmarks/loader.py [--repeats 7] [--output benchmarks/results]
@@ -30,11 +30,12 @@ import torch
 from machine import RESULTS, machine, write_rows
 
 from poseglass.core.allocator import keep_freed_memory
-from poseglass.core.card import InputSpec
+from poseglass.core.input_spec import InputSpec
 from poseglass.core.instances import Instances
 from poseglass.core.skeletons import MPII16
-from poseglass.datasets.labelled import LabelledImages
-from poseglass.engine.crops import Crops, collate
+from poseglass.data.crops import Crops
+from poseglass.data.loader import collate
+from poseglass.readers.labelled import LabelledImages
 from poseglass.transforms import ColorJitter, Occlusion, RandomAffine
 
 SIZE = 256
@@ -44,7 +45,7 @@ PICTURES = 16
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def write_picture(path: Path, rng: np.random.Generator, detail: float, quality: int) -> None:
+def write_image(path: Path, rng: np.random.Generator, detail: float, quality: int) -> None:
     """Save a 1280 x 720 JPEG of noise at all scales, mostly grey, the coarse ones strongest."""
     image = np.full((720, 1280, 3), 128, np.float32)
     for cell, strength in ((1, 2 * detail), (2, 5 * detail), (4, 10 * detail), (8, 15), (16, 20), (64, 30), (256, 30)):
@@ -58,7 +59,7 @@ def make_dataset(folder: Path, detail: float, quality: int) -> LabelledImages:
     rng = np.random.default_rng(0)
     paths = [folder / f"{i}.jpg" for i in range(PICTURES)]
     for path in paths:
-        write_picture(path, rng, detail, quality)
+        write_image(path, rng, detail, quality)
     labels = []
     share = (0.0, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 1.0)
     for i in range(PEOPLE):  # side, x and y of MPII's boxes: 200 px times its scale, and its objpos
@@ -70,7 +71,7 @@ def make_dataset(folder: Path, detail: float, quality: int) -> LabelledImages:
         labels.append(Instances.from_keypoints(MPII16, xy, box_xyxy=box))
     chosen = [(7 * i) % PICTURES for i in range(PEOPLE)]
     return LabelledImages(
-        "pictures",
+        "images",
         MPII16,
         tuple(paths[i] for i in chosen),
         labels,
@@ -163,7 +164,7 @@ def check_equal(crops: Crops, cached: Crops) -> None:
 
 
 def decode_shares(crops: Crops) -> str:
-    """Return how often the picture is decoded at full size, at a half, at a quarter."""
+    """Return how often the image is decoded at full size, at a half, at a quarter."""
     wanted: list[int] = []
 
     class Watched(LabelledImages):
@@ -179,7 +180,7 @@ def decode_shares(crops: Crops) -> str:
 
 
 def measure(folder: Path, detail: float, quality: int, repeats: int) -> list[dict[str, object]]:
-    """Time the three loaders on one kind of picture, turn by turn; return a row each."""
+    """Time the three loaders on one kind of image, turn by turn; return a row each."""
     dataset = make_dataset(folder, detail, quality)
     file_kb = statistics.mean(p.stat().st_size for p in set(dataset.paths)) / 1e3
     augment = (ColorJitter(0.4, 0.25, 0.1, 0.05), Occlusion(0.5, (0.1, 0.33)))

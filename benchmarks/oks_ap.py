@@ -108,7 +108,7 @@ def time_poseglass(dataset: dict[str, Any], results: list[dict[str, Any]]) -> tu
     loaded = time.perf_counter()
     result = evaluate_oks(truth, detections, SIGMAS)
     end = time.perf_counter()
-    return end - loaded, end - start, np.array(list(result.figures().values()))
+    return end - loaded, end - start, np.array(list(result.results().values()))
 
 
 def machine() -> str:

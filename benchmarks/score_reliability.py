@@ -13,11 +13,11 @@ import numpy as np
 from machine import RESULTS, write_rows
 
 import poseglass as pg
-from poseglass.datasets import coco
-from poseglass.engine.evaluate import evaluate
 from poseglass.estimators.load import DEFAULT, find_weights
-from poseglass.estimators.weights import sha256_of
+from poseglass.estimators.weights_file import sha256_of
+from poseglass.evaluation.evaluate import evaluate
 from poseglass.metrics.pck import normalised_distance, torso_px
+from poseglass.readers import coco
 
 EDGES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
@@ -37,7 +37,7 @@ def main() -> None:
         distance.append(normalised_distance(found.xy, truth.xy, torso_px(truth)))
     score, distance = np.concatenate(score).ravel(), np.concatenate(distance).ravel()
     labelled = np.isfinite(distance)
-    score, right = score[labelled], distance[labelled] <= arguments.limit
+    score, right = score[labelled], distance[labelled] <= arguments.threshold
     rows = []
     for low, high in itertools.pairwise(EDGES):
         here = (score >= low) & (score < high if high < 1 else score <= high)
@@ -52,7 +52,7 @@ def main() -> None:
                 "right of those": f"{right[above].mean():.3f}" if above.any() else "",
                 "weights": arguments.weights,
                 "data": arguments.data.parent.name + "/" + arguments.data.stem,
-                "limit": arguments.limit,
+                "threshold": arguments.threshold,
                 "flip test": not arguments.no_flip_test,
                 "sha256": sha256_of(find_weights(arguments.weights))[:12],
             }

@@ -34,15 +34,17 @@ from machine import RESULTS, machine, write_rows
 
 from poseglass.codecs import HeatmapCodec
 from poseglass.core.allocator import keep_freed_memory
-from poseglass.core.batch import PoseBatch
-from poseglass.core.card import InputSpec
+from poseglass.core.input_spec import InputSpec
+from poseglass.core.precision import choose_precision
 from poseglass.core.table import build
-from poseglass.engine.recipe import OptimizerPart, SchedulePart
-from poseglass.engine.schedule import Schedule
-from poseglass.engine.train import Loop, Progress, choose_precision, fit, make_optimizer, supervised
-from poseglass.estimators.topdown import normalise
+from poseglass.core.targets import ModelInput, RawBatch, Targets
 from poseglass.losses import mean_squared_error
 from poseglass.networks import NETWORKS
+from poseglass.programs.normalise import normalise
+from poseglass.training.criterion import supervised
+from poseglass.training.loop import Loop, Progress, fit
+from poseglass.training.optimizer import OptimizerPart, make_optimizer
+from poseglass.training.schedule import Schedule, SchedulePart
 
 TARGET, KEYPOINTS, LEARNING_RATE = 2.5, 16, 2.5e-4
 
@@ -90,20 +92,18 @@ class Silent:
         raise AssertionError("an epoch longer than the benchmark ended")
 
 
-def make_batch(batch: int, size: int) -> PoseBatch:
-    """Return random pictures as the loader gives them (uint8, NHWC) with keypoints."""
+def make_batch(batch: int, size: int) -> RawBatch:
+    """Return random images as the loader gives them (uint8, NHWC) with keypoints."""
     generator = torch.Generator().manual_seed(0)
-    return PoseBatch(
+    return RawBatch(
         images=torch.randint(0, 256, (batch, size, size, 3), dtype=torch.uint8, generator=generator),
-        xy=torch.rand(batch, 1, KEYPOINTS, 2, generator=generator) * (size - 1),
-        weight=torch.ones(batch, 1, KEYPOINTS),
-        box_xyxy=torch.tensor([0.0, 0.0, size, size]).expand(batch, 1, 4),
+        targets=Targets.of_keypoints(torch.rand(batch, KEYPOINTS, 2, generator=generator) * (size - 1)),
         to_source=torch.eye(2, 3, dtype=torch.float64).expand(batch, 2, 3),
         sources=[""] * batch,
     )
 
 
-def poseglass_steps(variant: Variant, network_name: str, batch: PoseBatch) -> Callable[[], float]:
+def poseglass_steps(variant: Variant, network_name: str, batch: RawBatch) -> Callable[[], float]:
     """Return a function that trains one step as ``poseglass train`` does and returns the loss."""
     torch.manual_seed(0)
     network = build(NETWORKS, network_name, num_keypoints=KEYPOINTS)
@@ -139,20 +139,19 @@ def poseglass_steps(variant: Variant, network_name: str, batch: PoseBatch) -> Ca
 def in_nchw(step: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap a step so that images come in NCHW memory."""
 
-    def contiguous(network: torch.nn.Module, batch: PoseBatch) -> Any:
-        batch.images = batch.images.contiguous()
-        return step(network, batch)
+    def contiguous(network: torch.nn.Module, batch: ModelInput) -> Any:
+        return step(network, ModelInput(batch.images.contiguous(), batch.targets))
 
     return contiguous
 
 
-def plain_steps(network_name: str, batch: PoseBatch) -> Callable[[], float]:
+def plain_steps(network_name: str, batch: RawBatch) -> Callable[[], float]:
     """Return a function that trains one step as one writes it, on ready-made images and targets; returns the loss."""
     torch.manual_seed(0)
     network = build(NETWORKS, network_name, num_keypoints=KEYPOINTS).train()
     optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, foreach=False, fused=False)
     images = normalise(batch.images, InputSpec()).contiguous()
-    targets = HeatmapCodec().encode(PoseBatch(images, batch.xy, batch.weight, batch.box_xyxy, batch.to_source, []))
+    targets = HeatmapCodec().encode(batch.targets, batch.size_wh)
 
     def train() -> float:
         loss = torch.zeros(())

@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from poseglass.engine.recipe import Recipe
-from poseglass.engine.run import prepare
+from poseglass.runs.prepare import prepare
+from poseglass.runs.recipe import Recipe
 
 drawn = {"name": "synthetic", "size_wh": [80, 80]}
 recipe = Recipe.from_dict(

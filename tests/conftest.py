@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from poseglass.core.card import InputSpec, WeightCard
+from poseglass.core.card import WeightCard
 from poseglass.core.image import write_image
+from poseglass.core.input_spec import InputSpec
 from poseglass.core.skeletons import LSP14
-from poseglass.datasets.synthetic import synthetic_people
-from poseglass.estimators.weights import save_weights
+from poseglass.estimators.weights_file import save_weights
 from poseglass.networks import StackedHourglass
+from poseglass.synthetic.people import synthetic_people
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -35,7 +36,7 @@ def shared() -> Path:
 def plain_reports():
     """Reports without figures, which take seconds; the whole page is tested in test_finish and test_report."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("poseglass.engine.finish.write_report", lambda path, report: path.write_text(str(report.notes)))
+        patch.setattr("poseglass.runs.finish.write_report", lambda path, report: path.write_text(str(report.notes)))
         yield
 
 
@@ -57,9 +58,9 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def drawn_person(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A picture file of one drawn person."""
-    path = tmp_path_factory.mktemp("pictures") / "person.png"
+def synthetic_person(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image file of one drawn person."""
+    path = tmp_path_factory.mktemp("images") / "person.png"
     write_image(path, synthetic_people(1, seed=5, size_wh=(96, 120)).image(0))
     return path
 

@@ -13,14 +13,14 @@ Four lines from a photograph to a pose::
 __version__ = "0.1.0"
 
 from poseglass.core.affine import Affine as Affine
-from poseglass.core.card import InputSpec as InputSpec
 from poseglass.core.card import WeightCard as WeightCard
 from poseglass.core.image import read_image as read_image
 from poseglass.core.image import write_image as write_image
+from poseglass.core.input_spec import InputSpec as InputSpec
 from poseglass.core.instances import Instances as Instances
 from poseglass.core.sample import PoseSample as PoseSample
 from poseglass.core.skeleton import Skeleton as Skeleton
 from poseglass.core.table import build as build
-from poseglass.draw.pose import draw as draw
+from poseglass.drawing.pose import draw as draw
 from poseglass.estimators.load import load as load
 from poseglass.estimators.topdown import TopDownEstimator as TopDownEstimator

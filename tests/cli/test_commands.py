@@ -14,15 +14,15 @@ from PIL import Image
 
 import poseglass as pg
 from poseglass import cli
-from poseglass.cli.pictures import image_ids, unique_names
+from poseglass.cli.images import image_ids, unique_names
 from poseglass.core.image import read_image
 from poseglass.core.skeletons import COCO17
-from poseglass.datasets.coco_write import write_coco
-from poseglass.datasets.synthetic import synthetic_people
-from poseglass.engine.evaluate import evaluate
-from poseglass.engine.recipe import Recipe
-from poseglass.estimators.weights import read_weights, save_weights
+from poseglass.estimators.weights_file import read_weights, save_weights
+from poseglass.evaluation.evaluate import evaluate
 from poseglass.metrics import Pck
+from poseglass.readers.coco_write import write_coco
+from poseglass.runs.recipe import Recipe
+from poseglass.synthetic.people import synthetic_people
 
 
 def run(monkeypatch, *words: str) -> int:
@@ -37,12 +37,12 @@ def run(monkeypatch, *words: str) -> int:
 
 @pytest.fixture
 def labelled(tmp_path):
-    """A COCO file of four drawn people."""
+    """A COCO file of four synthetic people."""
     data = synthetic_people(4, seed=1, size_wh=(96, 96))
     (tmp_path / "set" / "images").mkdir(parents=True)
     path = tmp_path / "set" / "people.json"
     from poseglass.core.image import write_image
-    from poseglass.datasets.labelled import LabelledImages
+    from poseglass.readers.labelled import LabelledImages
 
     files = []
     for i in range(len(data)):
@@ -56,9 +56,9 @@ def labelled(tmp_path):
     return path
 
 
-def test_predict_writes_pictures_and_coco_results(monkeypatch, tmp_path, tiny_weights, drawn_person, capsys):
+def test_predict_writes_images_and_coco_results(monkeypatch, tmp_path, tiny_weights, synthetic_person, capsys):
     out = tmp_path / "out"
-    words = ("predict", drawn_person, "--weights", tiny_weights, "--out", out, "--box", "4,4,90,110", "--heatmaps")
+    words = ("predict", synthetic_person, "--weights", tiny_weights, "--out", out, "--box", "4,4,90,110", "--heatmaps")
     assert run(monkeypatch, *words) == 0
     assert read_image(out / "person.png").shape == (120, 96, 3)
     assert read_image(out / "person-heatmaps.png").size
@@ -68,22 +68,22 @@ def test_predict_writes_pictures_and_coco_results(monkeypatch, tmp_path, tiny_we
     assert record["file_name"].endswith("person.png")
 
 
-def test_predict_says_that_a_picture_without_boxes_is_one_person(
-    monkeypatch, tmp_path, tiny_weights, drawn_person, capsys
+def test_predict_says_that_an_image_without_boxes_is_one_person(
+    monkeypatch, tmp_path, tiny_weights, synthetic_person, capsys
 ):
-    assert run(monkeypatch, "predict", drawn_person, "--weights", tiny_weights, "--out", tmp_path / "out") == 0
+    assert run(monkeypatch, "predict", synthetic_person, "--weights", tiny_weights, "--out", tmp_path / "out") == 0
     assert "taken as one person filling it" in " ".join(capsys.readouterr().out.split())
 
 
-def test_predict_says_what_looks_wrong(monkeypatch, tmp_path, tiny_weights, drawn_person, capsys):
+def test_predict_says_what_looks_wrong(monkeypatch, tmp_path, tiny_weights, synthetic_person, capsys):
     other = tmp_path / "other.png"
-    other.write_bytes(drawn_person.read_bytes())
+    other.write_bytes(synthetic_person.read_bytes())
     words = ("--weights", tiny_weights, "--out", tmp_path / "out")
-    assert run(monkeypatch, "predict", drawn_person, other, *words, "--box", "48,60,1000,1000") == 0
+    assert run(monkeypatch, "predict", synthetic_person, other, *words, "--box", "48,60,1000,1000") == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "the same 1 box of --box taken in each of 2 pictures" in said
+    assert "the same 1 box of --box taken in each of 2 images" in said
     assert "Only 0% of the box [48.0, 60.0, 1000.0, 1000.0] lies in person (96 x 120 px)" in said
-    assert run(monkeypatch, "predict", drawn_person, *words, "--box", "0,0,96,120") == 0
+    assert run(monkeypatch, "predict", synthetic_person, *words, "--box", "0,0,96,120") == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "the same" not in said
     assert "lies in" not in said
@@ -92,29 +92,29 @@ def test_predict_says_what_looks_wrong(monkeypatch, tmp_path, tiny_weights, draw
     state, card = read_weights(tiny_weights)
     save_weights(tmp_path / "imported.safetensors", state, replace(card, certificate={"checked": False}))
     words = ("--weights", tmp_path / "imported.safetensors", "--out", tmp_path / "out")
-    assert run(monkeypatch, "predict", drawn_person, *words) == 0
+    assert run(monkeypatch, "predict", synthetic_person, *words) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "their scores are heights of peaks" in said
 
 
-def test_a_refused_picture_leaves_no_folder(monkeypatch, tmp_path, tiny_weights, drawn_person):
+def test_a_refused_image_leaves_no_folder(monkeypatch, tmp_path, tiny_weights, synthetic_person):
     words = ("--weights", tiny_weights, "--out", tmp_path / "out")
-    assert run(monkeypatch, "predict", drawn_person, *words, "--box", "5,5,5,5") == 2
+    assert run(monkeypatch, "predict", synthetic_person, *words, "--box", "5,5,5,5") == 2
     assert not (tmp_path / "out").exists()
 
 
-def test_what_is_printed_is_short(tiny_weights, drawn_person):
+def test_what_is_printed_is_short(tiny_weights, synthetic_person):
     estimate = pg.load(tiny_weights)
-    found = estimate(read_image(drawn_person))
+    found = estimate(read_image(synthetic_person))
     for thing, words in ((estimate, "14 keypoints of"), (estimate.card, "14 keypoints of"), (found, "1 of 'lsp14'")):
         assert words in repr(thing)
         assert len(repr(thing)) < 160
     assert repr(found[:0]) == "Instances(0 of 'lsp14' (14 keypoints))"
 
 
-def test_predict_a_folder_with_equal_names(monkeypatch, tmp_path, tiny_weights, drawn_person):
+def test_predict_a_folder_with_equal_names(monkeypatch, tmp_path, tiny_weights, synthetic_person):
     for name in ("a.png", "a.jpg"):
-        Image.open(drawn_person).convert("RGB").save(tmp_path / name)
+        Image.open(synthetic_person).convert("RGB").save(tmp_path / name)
     out = tmp_path / "out"
     assert run(monkeypatch, "predict", tmp_path, "--weights", tiny_weights, "--out", out) == 0
     assert {p.name for p in out.glob("*.png")} == {"a.png", "a-2.png"}
@@ -125,12 +125,12 @@ def test_predict_a_folder_with_equal_names(monkeypatch, tmp_path, tiny_weights, 
     ("name", "content", "message"),
     [
         ("gone.jpg", None, "No such image"),
-        ("text.jpg", b"this is a text file", "not a picture that can be read"),
-        ("empty.png", b"", "not a picture that can be read"),
+        ("text.jpg", b"this is a text file", "not an image that can be read"),
+        ("empty.png", b"", "not an image that can be read"),
     ],
     ids=["missing", "text named jpg", "empty"],
 )
-def test_predict_bad_pictures(monkeypatch, tmp_path, tiny_weights, capsys, name, content, message):
+def test_predict_bad_images(monkeypatch, tmp_path, tiny_weights, capsys, name, content, message):
     if content is not None:
         (tmp_path / name).write_bytes(content)
     assert run(monkeypatch, "predict", tmp_path / name, "--weights", tiny_weights, "--out", tmp_path / "o") == 2
@@ -140,24 +140,24 @@ def test_predict_bad_pictures(monkeypatch, tmp_path, tiny_weights, capsys, name,
     assert "Traceback" not in error
 
 
-def test_predict_does_the_others_when_one_picture_fails(monkeypatch, tmp_path, tiny_weights, drawn_person, capsys):
-    (tmp_path / "bad.png").write_bytes(drawn_person.read_bytes()[:300])
+def test_predict_does_the_others_when_one_image_fails(monkeypatch, tmp_path, tiny_weights, synthetic_person, capsys):
+    (tmp_path / "bad.png").write_bytes(synthetic_person.read_bytes()[:300])
     out = tmp_path / "out"
-    words = ("predict", tmp_path / "bad.png", drawn_person, "--weights", tiny_weights, "--out", out)
+    words = ("predict", tmp_path / "bad.png", synthetic_person, "--weights", tiny_weights, "--out", out)
     assert run(monkeypatch, *words) == 2
-    assert "bad.png is a damaged or truncated picture" in " ".join(capsys.readouterr().err.split())
+    assert "bad.png is a damaged or truncated image" in " ".join(capsys.readouterr().err.split())
     assert len(json.loads((out / "poses.json").read_text())) == 1
 
 
-def test_predict_never_overwrites_what_it_was_given(monkeypatch, tmp_path, tiny_weights, drawn_person, capsys):
+def test_predict_never_overwrites_what_it_was_given(monkeypatch, tmp_path, tiny_weights, synthetic_person, capsys):
     mine = tmp_path / "mine.png"
-    mine.write_bytes(drawn_person.read_bytes())
+    mine.write_bytes(synthetic_person.read_bytes())
     assert run(monkeypatch, "predict", mine, "--weights", tiny_weights, "--out", tmp_path) == 2
     assert "would overwrite" in capsys.readouterr().err
-    assert mine.read_bytes() == drawn_person.read_bytes()
+    assert mine.read_bytes() == synthetic_person.read_bytes()
 
 
-def test_pictures_named_by_numbers_keep_them():
+def test_images_named_by_numbers_keep_them():
     assert image_ids([Path("000000000785.jpg"), Path("a/12.png")]) == [785, 12]
     assert image_ids([Path("785.jpg"), Path("a/785.png")]) == [785, 0]  # no id twice
     assert image_ids([Path("me.png"), Path("0.jpg"), Path("785.jpg"), Path("you.png")]) == [1, 0, 785, 2]
@@ -165,8 +165,8 @@ def test_pictures_named_by_numbers_keep_them():
 
 def test_evaluate_says_what_was_measured(monkeypatch, tmp_path, labelled, tiny_weights, capsys):
     words = ("evaluate", labelled, "--weights", tiny_weights, "--json", tmp_path / "f.json")
-    assert run(monkeypatch, *words, "--limit", "0.3", "--strict") == 0
-    line = "measured: pck, normaliser torso, limits 0.3, comparator <; boxes of the annotations; flip test"
+    assert run(monkeypatch, *words, "--threshold", "0.3", "--strict") == 0
+    line = "measured: pck, normaliser torso, thresholds 0.3, comparator <; boxes of the annotations; flip test"
     assert line in capsys.readouterr().out
     assert json.loads((tmp_path / "f.json").read_text())["measured"] == line
 
@@ -177,31 +177,31 @@ def test_names_of_outputs_are_never_shared():
     assert len(set(written)) == 10
 
 
-def test_images_where_none_are_taken(monkeypatch, tmp_path, tiny_weights, drawn_person, capsys):
-    words = ("look", drawn_person.parent, "--format", "folder", "--images", tmp_path, "--out", tmp_path / "o.png")
+def test_images_where_none_are_taken(monkeypatch, tmp_path, tiny_weights, synthetic_person, capsys):
+    words = ("look", synthetic_person.parent, "--format", "folder", "--images", tmp_path, "--out", tmp_path / "o.png")
     assert run(monkeypatch, *words) == 2
     assert "--images does not go with --format folder" in " ".join(capsys.readouterr().err.split())
 
 
-def test_look_at_a_folder_without_labels(monkeypatch, tmp_path, drawn_person):
-    words = ("look", drawn_person.parent, "--format", "folder", "--plain", "--out", tmp_path / "o.png")
+def test_look_at_a_folder_without_labels(monkeypatch, tmp_path, synthetic_person):
+    words = ("look", synthetic_person.parent, "--format", "folder", "--plain", "--out", tmp_path / "o.png")
     assert run(monkeypatch, *words) == 0
 
 
 def test_joints_that_the_weights_do_not_know_do_not_count(tmp_path, tiny_weights, capsys):
     data = synthetic_people(3, seed=2, size_wh=(64, 64), skeleton=COCO17)
-    result = evaluate(pg.load(tiny_weights), data, [Pck(normaliser="box_diagonal", limits=(2.0,))])
+    result = evaluate(pg.load(tiny_weights), data, [Pck(normaliser="box_diagonal", thresholds=(2.0,))])
     assert result.table["nose"]["count"] == 0
     assert result.table["left_wrist"]["count"] > 0
-    assert result.figures["pck@2"] == 1.0
+    assert result.results["pck@2"] == 1.0
 
 
 @pytest.mark.parametrize(
     ("box", "message"),
     [("1,2,3", "--box takes x0,y0,x1,y1"), ("9,9,2,2", "has no area"), ("500,500,600,600", "lies outside the image")],
 )
-def test_predict_bad_boxes(monkeypatch, tmp_path, tiny_weights, drawn_person, capsys, box, message):
-    words = ("predict", drawn_person, "--weights", tiny_weights, "--box", box, "--out", tmp_path / "o")
+def test_predict_bad_boxes(monkeypatch, tmp_path, tiny_weights, synthetic_person, capsys, box, message):
+    words = ("predict", synthetic_person, "--weights", tiny_weights, "--box", box, "--out", tmp_path / "o")
     assert run(monkeypatch, *words) == 2
     assert message in " ".join(capsys.readouterr().err.split())
 
@@ -215,25 +215,25 @@ def test_look_draws_a_sheet(monkeypatch, tmp_path, labelled, capsys):
 
 
 def test_evaluate_prints_and_writes_figures(monkeypatch, tmp_path, labelled, tiny_weights, capsys):
-    figures = tmp_path / "figures.json"
-    words = ("evaluate", labelled, "--weights", tiny_weights, "--json", figures)
+    results = tmp_path / "results.json"
+    words = ("evaluate", labelled, "--weights", tiny_weights, "--json", results)
     assert run(monkeypatch, *words) == 0
-    got = json.loads(figures.read_text())["figures"]
+    got = json.loads(results.read_text())["results"]
     assert 0 <= got["pck@0.2"] <= 1
     assert "4 people in 4 images" in capsys.readouterr().out
 
 
 def test_evaluate_sets_what_a_reader_and_a_metric_take(monkeypatch, tmp_path, labelled, tiny_weights, capsys):
-    figures = tmp_path / "figures.json"
-    words = ("evaluate", labelled, "--weights", tiny_weights, "--json", figures, "--set", "pck.limits=[0.3]",
-             "--set", "pck.mean=joints", "--set", "data.bad=drop")  # fmt: skip
+    results = tmp_path / "results.json"
+    words = ("evaluate", labelled, "--weights", tiny_weights, "--json", results, "--set", "pck.thresholds=[0.3]",
+             "--set", "pck.mean=macro", "--set", "data.bad=drop")  # fmt: skip
     assert run(monkeypatch, *words) == 0
-    got = json.loads(figures.read_text())["figures"]
-    assert got["pck@0.3"] == got["pck@0.3/joints"]
+    got = json.loads(results.read_text())["results"]
+    assert got["pck@0.3"] == got["pck@0.3/macro"]
     for override, message in (
-        ("pck.limmits=[1]", r"metric 'pck' takes no 'limmits'. Did you mean 'limits'"),
+        ("pck.limmits=[1]", r"metric 'pck' takes no 'limmits'. Did you mean 'thresholds'"),
         ("data.splitt=val", "dataset 'coco' takes no 'splitt'. Known:"),
-        ("metric.limits=[1]", "--set takes data.KEY=VALUE or pck.KEY=VALUE; got 'metric.limits=[1]'"),
+        ("metric.thresholds=[1]", "--set takes data.KEY=VALUE or pck.KEY=VALUE; got 'metric.thresholds=[1]'"),
         ("data.annotations=b.json", "'annotations' is the path itself"),
         ("data.name=mpii", "--set 'data.name=mpii': which one it is says --format."),
         ("pck.name=pckh", "which one it is says --metric."),
@@ -248,16 +248,20 @@ def test_weights_are_measured_as_they_were_trained(monkeypatch, tmp_path, labell
         {
             "name": "x", "network": {"name": "hg1"}, "codec": {"name": "heatmap"}, "data": {"train": {"name": "coco"}},
             "train": {"epochs": 1, "batch_size": 1},
-            "evaluate": {"metrics": [{"name": "pck", "normaliser": "box_diagonal", "limits": [0.07]}]},
+            "evaluate": {"metrics": [{"name": "pck", "normaliser": "box_diagonal", "thresholds": [0.07]}]},
         }
     )  # fmt: skip
     state, card = read_weights(tiny_weights)
     theirs = tmp_path / "theirs.safetensors"
     save_weights(theirs, state, replace(card, recipe=recipe.to_toml()))
-    figures = tmp_path / "figures.json"
-    for words, name in (((), "pck@0.07"), (("--limit", 0.3), "pck@0.3"), (("--set", "pck.limits=[0.4]"), "pck@0.4")):
-        assert run(monkeypatch, "evaluate", labelled, "--weights", theirs, "--json", figures, *words) == 0
-        assert name in json.loads(figures.read_text())["figures"]
+    results = tmp_path / "results.json"
+    for words, name in (
+        ((), "pck@0.07"),
+        (("--threshold", 0.3), "pck@0.3"),
+        (("--set", "pck.thresholds=[0.4]"), "pck@0.4"),
+    ):
+        assert run(monkeypatch, "evaluate", labelled, "--weights", theirs, "--json", results, *words) == 0
+        assert name in json.loads(results.read_text())["results"]
     save_weights(theirs, state, replace(card, recipe="not = 'one of ours'"))
     assert run(monkeypatch, "evaluate", labelled, "--weights", theirs) == 0
 
@@ -274,14 +278,14 @@ def test_keypoints_that_share_no_name(monkeypatch, tmp_path, labelled, tiny_weig
     assert "no keypoint has the same name. Give weights that predict these" in error
 
 
-def test_pictures_that_lie_elsewhere(monkeypatch, tmp_path, labelled, tiny_weights, capsys):
+def test_images_that_lie_elsewhere(monkeypatch, tmp_path, labelled, tiny_weights, capsys):
     (labelled.parent / "images").rename(tmp_path / "elsewhere")
     for command in (("look", labelled, "--out", tmp_path / "o.png"), ("evaluate", labelled, "--weights", tiny_weights)):
         assert run(monkeypatch, *command) == 2
         assert "name their folder: --images FOLDER, or images =" in " ".join(capsys.readouterr().err.split())
 
 
-def test_where_no_picture_could_be_done_there_is_the_error_alone(monkeypatch, tmp_path, tiny_weights, capsys):
+def test_where_no_image_could_be_done_there_is_the_error_alone(monkeypatch, tmp_path, tiny_weights, capsys):
     (tmp_path / "text.jpg").write_text("text")
     words = ("predict", tmp_path / "text.jpg", "--weights", tiny_weights, "--out", tmp_path / "o")
     assert run(monkeypatch, *words) == 2
@@ -296,11 +300,11 @@ def test_evaluate_an_unknown_metric(monkeypatch, labelled, tiny_weights, capsys)
 
 @pytest.mark.parametrize("command", ["predict", "evaluate"])
 def test_faster_ways_are_options_and_say_what_they_cost(
-    monkeypatch, tmp_path, labelled, tiny_weights, drawn_person, capsys, command
+    monkeypatch, tmp_path, labelled, tiny_weights, synthetic_person, capsys, command
 ):
     compiled = []
     monkeypatch.setattr(torch, "compile", lambda module, **options: compiled.append(module) or module)
-    words = [command, drawn_person if command == "predict" else labelled, "--weights", tiny_weights]
+    words = [command, synthetic_person if command == "predict" else labelled, "--weights", tiny_weights]
     words += ["--out", tmp_path / "out"] if command == "predict" else []
     assert run(monkeypatch, *words) == 0
     assert not compiled
@@ -323,12 +327,12 @@ def test_demo_without_training(monkeypatch, tmp_path, tiny_weights, capsys):
 
 def test_pack_halves_the_file_and_writes_the_card(monkeypatch, tmp_path, tiny_weights, capsys):
     out = tmp_path / "packed.safetensors"
-    words = ("pack", tiny_weights, "--to", out, "--name", "packed", "--data", "drawn people", "--terms", "any use",
+    words = ("pack", tiny_weights, "--to", out, "--name", "packed", "--data", "synthetic people", "--terms", "any use",
              "--set", "codec.name=dark", "--set", "input.padding=1.0")  # fmt: skip
     assert run(monkeypatch, *words) == 0
     state, card = read_weights(out)
     before, _ = read_weights(tiny_weights)
-    assert (card.name, card.data, card.license) == ("packed", "drawn people", "any use")
+    assert (card.name, card.data, card.license) == ("packed", "synthetic people", "any use")
     assert (card.codec["name"], card.codec["activation"], card.input.padding) == ("dark", "softmax", 1.0)
     assert out.stat().st_size < 0.75 * tiny_weights.stat().st_size
     assert all(torch.allclose(state[k], before[k], rtol=1e-3, atol=1e-4) for k in before)
@@ -366,31 +370,42 @@ def test_ctrl_c_while_torch_is_imported_is_quiet(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "poseglass: stopped.\n")
 
 
-def test_names_are_written_large_enough_to_read(monkeypatch, tmp_path, tiny_weights, drawn_person, capsys):
+def test_names_are_written_large_enough_to_read(monkeypatch, tmp_path, tiny_weights, synthetic_person, capsys):
     out = tmp_path / "out"
-    words = ("predict", drawn_person, "--weights", tiny_weights, "--box", "4,4,34,64", "--min-score", "0", "--out", out)
+    words = (
+        "predict",
+        synthetic_person,
+        "--weights",
+        tiny_weights,
+        "--box",
+        "4,4,34,64",
+        "--min-score",
+        "0",
+        "--out",
+        out,
+    )
     assert run(monkeypatch, *words) == 0
     assert read_image(out / "person.png").shape == (120, 96, 3)
     (small,) = json.loads((out / "poses.json").read_text())
     capsys.readouterr()
     assert run(monkeypatch, *words, "--names") == 0
     assert read_image(out / "person.png").shape == (600, 480, 3)  # the box of 60 px becomes one of 300
-    assert json.loads((out / "poses.json").read_text()) == [small]  # in the picture's own pixels
+    assert json.loads((out / "poses.json").read_text()) == [small]  # in the image's own pixels
     assert "enlarged so that the names can be read: person 5.0 times" in " ".join(capsys.readouterr().out.split())
-    far = ("predict", drawn_person, "--weights", tiny_weights, "--box", "4,4,5,6", "--out", out, "--names")
+    far = ("predict", synthetic_person, "--weights", tiny_weights, "--box", "4,4,5,6", "--out", out, "--names")
     assert run(monkeypatch, *far) == 0
     assert max(read_image(out / "person.png").shape) <= 4000
 
 
 @pytest.mark.parametrize("name", ["grace_hopper", "a_picture_whose_name_is_so_long_that_it_alone_would_fill_the_line"])
-def test_the_table_of_poses_fits_80_columns(monkeypatch, tmp_path, tiny_weights, drawn_person, capsys, name):
+def test_the_table_of_poses_fits_80_columns(monkeypatch, tmp_path, tiny_weights, synthetic_person, capsys, name):
     monkeypatch.setenv("COLUMNS", "80")
-    (tmp_path / f"{name}.png").write_bytes(drawn_person.read_bytes())
+    (tmp_path / f"{name}.png").write_bytes(synthetic_person.read_bytes())
     words = ("predict", tmp_path / f"{name}.png", "--weights", tiny_weights, "--out", tmp_path / "out")
     assert run(monkeypatch, *words) == 0
     table = capsys.readouterr().out.partition("found:")[0]
     assert max(map(len, table.splitlines())) <= 80
     assert "…" not in table
     (row,) = [line for line in table.splitlines() if " of 14" in line]
-    assert len(row.split()) == 10  # picture, whole, 3 words, score, twice a keypoint with its score
+    assert len(row.split()) == 10  # image, whole, 3 words, score, twice a keypoint with its score
     assert "_" in row.split()[0]

@@ -12,9 +12,10 @@ import typer
 from typer.testing import CliRunner
 
 from poseglass.cli.import_weights import import_weights
-from poseglass.estimators.weights import CheckpointError, card_network, read_weights, sha256_of
+from poseglass.estimators.fit import card_network
+from poseglass.estimators.weights_file import CheckpointError, read_weights, sha256_of
 
-layouts = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "convert" / "layouts.py")))
+layouts = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "checkpoints" / "layouts.py")))
 
 
 @pytest.fixture
@@ -162,7 +163,7 @@ def test_what_cannot_be_stated(checkpoint: Path, tmp_path: Path, override: str, 
 
 
 def test_a_stated_size_leaves_no_doubt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    toys = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "convert" / "layouts_resnet.py")))
+    toys = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "checkpoints" / "layouts_resnet.py")))
     torch.save(toys.hrnet(), tmp_path / "theirs.pth")
     to = tmp_path / "ours.safetensors"
     import_weights(tmp_path / "theirs.pth", to)

@@ -9,10 +9,11 @@ import torch
 from rich.console import Console
 
 from poseglass.cli.models import USUAL_SIZE_WH, models
-from poseglass.core.card import InputSpec, WeightCard
+from poseglass.core.card import WeightCard
+from poseglass.core.input_spec import InputSpec
 from poseglass.core.skeletons import LSP14
 from poseglass.estimators.load import SHIPPED_FOLDER
-from poseglass.estimators.weights import CheckpointError, save_weights
+from poseglass.estimators.weights_file import CheckpointError, save_weights
 from poseglass.necks import NECKS
 from poseglass.networks import NETWORKS
 from poseglass.networks.stacked_hourglass import hg1_light

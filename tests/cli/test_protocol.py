@@ -9,14 +9,15 @@ import torch
 from scipy.io import savemat
 
 from poseglass import cli
-from poseglass.core.card import InputSpec, WeightCard
+from poseglass.core.card import WeightCard
 from poseglass.core.image import write_image
+from poseglass.core.input_spec import InputSpec
 from poseglass.core.instances import Instances
 from poseglass.core.skeletons import COCO17
-from poseglass.datasets.coco_write import write_coco
-from poseglass.datasets.labelled import LabelledImages
-from poseglass.estimators.weights import save_weights
+from poseglass.estimators.weights_file import save_weights
 from poseglass.networks import StackedHourglass
+from poseglass.readers.coco_write import write_coco
+from poseglass.readers.labelled import LabelledImages
 
 
 def run(monkeypatch, *words) -> int:
@@ -30,7 +31,7 @@ def run(monkeypatch, *words) -> int:
 
 @pytest.fixture
 def street(tmp_path):
-    """Weights of COCO's keypoints, two pictures with a labelled person each, and four boxes that were found there."""
+    """Weights of COCO's keypoints, two images with a labelled person each, and four boxes that were found there."""
     torch.manual_seed(0)
     network = StackedHourglass(17, num_stacks=1, width=16, depth=2)
     table = {"name": "stacked_hourglass", "num_keypoints": 17, "num_stacks": 1, "width": 16, "depth": 2}
@@ -53,17 +54,17 @@ def test_evaluate_states_the_convention(monkeypatch, street, capsys):
     words = ("evaluate", street / "street.json", "--weights", street / "tiny.safetensors", "--protocol", "coco")
     assert run(monkeypatch, *words, "--json", street / "true.json") == 0
     assert (
-        "protocol coco: boxes from the truth, cut to the picture and a pixel smaller, x1.25, edges"
+        "protocol coco: boxes from the truth, cut to the image and a pixel smaller, x1.25, edges"
         in capsys.readouterr().out
     )
     more = ("--detections", street / "found.json", "--no-flip-test", "--set", "protocol.nms=none")
-    assert run(monkeypatch, *words, *more, "--json", street / "figures.json") == 0
+    assert run(monkeypatch, *words, *more, "--json", street / "results.json") == 0
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("protocol"))
     assert "boxes from found.json (score >= 0), as given" in line
     assert "no flip test; score: box score x mean of joints above 0.2; no NMS" in line
-    kept = json.loads((street / "figures.json").read_text())
+    kept = json.loads((street / "results.json").read_text())
     assert kept["protocol"] == line
-    assert list(kept["figures"])[:3] == ["AP", "AP50", "AP75"]
+    assert list(kept["results"])[:3] == ["AP", "AP50", "AP75"]
 
 
 RECIPE = """
@@ -74,7 +75,7 @@ codec = { name = "heatmap", alignment = "corner" }
 input = { size_wh = [64, 64] }
 data = { train = { name = "coco", annotations = "street.json" }, val = { name = "coco", annotations = "street.json" } }
 train = { epochs = 1, batch_size = 2, workers = 0, precision = "float32" }
-evaluate = { protocol = { name = "coco", nms = "none" }, choose = "AP" }
+evaluate = { protocol = { name = "coco", nms = "none" }, monitor = "AP" }
 """
 
 
@@ -85,7 +86,7 @@ def test_a_recipe_names_the_protocol(monkeypatch, street, capsys):
     assert "best weights on the validation set: AP" in capsys.readouterr().out
     page = (street / "runs/street/report.html").read_text()
     assert "boxes from found.json" in page
-    assert "pictures and curves from the boxes of the annotations" in page
+    assert "images and curves from the boxes of the annotations" in page
     # evaluated as chosen, from the truth of whatever data are given
     weights = ("--weights", "runs/street/best.safetensors")
     assert run(monkeypatch, "evaluate", "street.json", *weights, "--report", "report.html") == 0
@@ -116,7 +117,7 @@ def test_the_recipes_flip_test_is_kept(monkeypatch, street, capsys):
     assert run(monkeypatch, "train", "street.toml", "--set", "evaluate.flip_test=false") == 0
     assert "no flip test; score" in (street / "runs/street/report.html").read_text()
     words = ("evaluate", "street.json", "--weights", "runs/street")
-    for more, expected in (((), "no flip test"), (("--flip-test",), "flip test, mirrored maps moved right")):
+    for more, expected in (((), "no flip test"), (("--flip-test",), "flip test, flipped maps moved right")):
         capsys.readouterr()
         assert run(monkeypatch, *words, *more) == 0
         assert f"; {expected}" in capsys.readouterr().out
@@ -159,8 +160,8 @@ def test_a_recipe_follows_mpiis_protocol(monkeypatch, tmp_path, capsys):
         (('evaluate.metrics=[{ name = "pck" }]',), "give protocol or metrics, not both"),
         (("evaluate.protocol.detections=gone.json",), "No such file"),
         (("evaluate.protocol.min_box_score=0.95", "evaluate.protocol.detections=found.json"), "box to start from"),
-        (("evaluate.choose=AR50", "evaluate.protocol.name=mpii", "evaluate.protocol.nms=1"), "takes no 'nms'"),
-        (("evaluate.choose=pck",), "evaluate.choose is 'pck', which nothing that is measured gives"),
+        (("evaluate.monitor=AR50", "evaluate.protocol.name=mpii", "evaluate.protocol.nms=1"), "takes no 'nms'"),
+        (("evaluate.monitor=pck",), "evaluate.monitor is 'pck', which nothing that is measured gives"),
         (("stage_occluded=[true, true]",), "stage_occluded has 2 entries, the network 1 stages"),
         (("stage_occluded=[false]",), "no keypoint is marked as hidden"),
     ],
@@ -194,27 +195,27 @@ def test_evaluate_says_what_does_not_go_together(monkeypatch, street, capsys, wo
 
 def test_predict_takes_a_detectors_boxes(monkeypatch, street):
     words = ("--weights", street / "tiny.safetensors", "--boxes", street / "found.json", "--out", street / "out")
-    pictures = (street / "000000000007.png", street / "000000000012.png")
-    assert run(monkeypatch, "predict", *pictures, *words) == 0
+    images = (street / "000000000007.png", street / "000000000012.png")
+    assert run(monkeypatch, "predict", *images, *words) == 0
     poses = json.loads((street / "out/poses.json").read_text())
     assert [pose["image_id"] for pose in poses] == [7, 7, 12]  # as their names say; 0.2 is below --min-box-score
     assert poses[0]["bbox"] == [10, 10, 50, 60]
-    # what predict writes can be read again: its records name their pictures
+    # what predict writes can be read again: its records name their images
     again = (*words[:2], "--boxes", street / "out/poses.json", "--min-box-score", "0", "--out", street / "more")
-    assert run(monkeypatch, "predict", pictures[1], *again) == 0
+    assert run(monkeypatch, "predict", images[1], *again) == 0
     assert [pose["image_id"] for pose in json.loads((street / "more/poses.json").read_text())] == [12]
 
 
 def test_predict_says_where_no_box_was_left(monkeypatch, street, capsys):
     words = ("--weights", street / "tiny.safetensors", "--boxes", street / "found.json", "--out", street / "out")
-    pictures = (street / "000000000007.png", street / "000000000012.png")
-    assert run(monkeypatch, "predict", *pictures, *words, "--min-box-score", "0.85") == 0
-    assert "no box of score 0.85 and more for 1 of 2 pictures" in capsys.readouterr().out
-    assert run(monkeypatch, "predict", *pictures, *words, "--min-box-score", "0.1") == 0
+    images = (street / "000000000007.png", street / "000000000012.png")
+    assert run(monkeypatch, "predict", *images, *words, "--min-box-score", "0.85") == 0
+    assert "no box of score 0.85 and more for 1 of 2 images" in capsys.readouterr().out
+    assert run(monkeypatch, "predict", *images, *words, "--min-box-score", "0.1") == 0
     assert "no box of score" not in capsys.readouterr().out
 
 
-def test_predict_gives_no_boxes_to_two_pictures(monkeypatch, street, capsys):
+def test_predict_gives_no_boxes_to_two_images(monkeypatch, street, capsys):
     words = ("--weights", street / "tiny.safetensors", "--boxes", street / "found.json", "--out", street / "out")
     (street / "more").mkdir()
     copy = street / "more" / "7.png"
@@ -231,9 +232,9 @@ def test_a_least_score_of_boxes_wants_boxes(monkeypatch, street, capsys):
 
 @pytest.mark.parametrize(
     ("more", "message"),
-    [((), "none of 4 boxes is of the pictures given"), (("--box", "0,0,9,9"), "--box and --boxes both give the boxes")],
+    [((), "none of 4 boxes is of the images given"), (("--box", "0,0,9,9"), "--box and --boxes both give the boxes")],
 )
-def test_predict_boxes_of_other_pictures(monkeypatch, street, drawn_person, capsys, more, message):
+def test_predict_boxes_of_other_images(monkeypatch, street, synthetic_person, capsys, more, message):
     words = ("--weights", street / "tiny.safetensors", "--boxes", street / "found.json", "--out", street / "out", *more)
-    assert run(monkeypatch, "predict", drawn_person, *words) == 2
+    assert run(monkeypatch, "predict", synthetic_person, *words) == 2
     assert message in " ".join(capsys.readouterr().err.split())

@@ -8,15 +8,16 @@ from pathlib import Path
 import pytest
 
 from poseglass.cli import main
-from poseglass.datasets import synthetic_people, write_coco
 from poseglass.estimators.load import load
-from poseglass.estimators.weights import read_weights
+from poseglass.estimators.weights_file import read_weights
+from poseglass.readers import write_coco
+from poseglass.synthetic import synthetic_people
 
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("data")
-    write_coco(synthetic_people(8, seed=1, size_wh=(48, 48)), folder / "train.json", write_pictures=True)
+    write_coco(synthetic_people(8, seed=1, size_wh=(48, 48)), folder / "train.json", write_images=True)
     path = folder / "tiny.toml"
     path.write_text(f"""
 name = "tiny"
@@ -84,7 +85,7 @@ def test_a_run_from_start_to_report(poseglass, recipe, tmp_path):
     status, out, err = poseglass("train", recipe, "--resume", "--set", "train.epochs=5")
     assert status == 2
     assert "was started with train.epochs = 2, not 5. Its end can be moved up to step 0, where the" in err
-    assert "and 4 are done. Go on without that change, or start a new run with --set train.start_from=" in err
+    assert "and 4 are done. Go on without that change, or start a new run with --set train.init_from=" in err
 
     (folder / "report.html").unlink()
     status, out, err = poseglass("train", recipe, "--resume", "--set", "train.workers=1")
@@ -176,8 +177,8 @@ def test_a_shape_that_bfloat16_gets_wrong_is_trained_in_float32_and_said(posegla
         (["RECIPE", "--set", "network=hg2"], 'network is a table, got \'hg2\'; write network = { name = "hg2" }'),
         (["RECIPE", "--set", "train.batch_size=9"], "there are only 8 people. Set it to at most 8."),
         (["RECIPE", "--set", "loss=mes"], "Unknown loss 'mes'. Did you mean 'mse'?"),
-        (["RECIPE", "--set", "evaluate.choose=pck@0.1"], "evaluate.choose is 'pck@0.1', which nothing that is"),
-        (["RECIPE", "--set", 'evaluate.metrics=[{name="pckh", left_out=[]}]'], "have no extra['head_px']"),
+        (["RECIPE", "--set", "evaluate.monitor=pck@0.1"], "evaluate.monitor is 'pck@0.1', which nothing that is"),
+        (["RECIPE", "--set", 'evaluate.metrics=[{name="pckh", excluded=[]}]'], "have no extra['head_px']"),
         (["RECIPE", "--device", "gpu"], "device must be auto, cpu, cuda, cuda:0, ..., got 'gpu'"),
         (["RECIPE", "--device", "cuda:77"], "is not available"),
         (["--resume", "--run", "nowhere"], "nowhere holds no run to go on with"),

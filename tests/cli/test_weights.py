@@ -16,14 +16,14 @@ import torch
 
 import poseglass as pg
 from poseglass import cli
-from poseglass.convert import IMPORTERS
+from poseglass.checkpoints import IMPORTERS
 from poseglass.estimators import fetch
 from poseglass.estimators.load import DEFAULT
-from poseglass.estimators.weights import read_card, read_weights
+from poseglass.estimators.weights_file import read_card, read_weights
 
 ROOT = Path(__file__).parents[1]
 file_server = SimpleNamespace(**runpy.run_path(str(ROOT / "file_server.py")))
-layouts = SimpleNamespace(**runpy.run_path(str(ROOT / "convert" / "layouts.py")))
+layouts = SimpleNamespace(**runpy.run_path(str(ROOT / "checkpoints" / "layouts.py")))
 
 
 def checkpoint(state: dict[str, torch.Tensor]) -> bytes:

@@ -8,7 +8,7 @@ import torch
 
 from poseglass.codecs import DarkCodec, HeatmapCodec
 from poseglass.codecs.heatmap import argmax_2d, draw_gaussians, encode_heatmaps, quarter_offset, window
-from poseglass.core.batch import PoseBatch
+from poseglass.core.targets import Targets
 
 RECORDED = Path(__file__).parents[2] / ".." / "shared" / "codecs" / "msra_sigma2.npz"
 
@@ -138,11 +138,8 @@ def test_targets_at_whole_pixels_are_mmposes() -> None:
     ours = draw_gaussians(torch.from_numpy(xy), (48, 64), 2.0).numpy()
     assert inside.sum() > 40
     np.testing.assert_allclose(ours[inside], data["encoded_heatmaps"][inside], atol=1e-6)
-    batch = PoseBatch(
-        torch.zeros(6, 3, 256, 192), torch.from_numpy(data["keypoints"][:6, None]),
-        torch.from_numpy(data["visible"][:6, None]), torch.zeros(6, 1, 4), torch.zeros(6, 2, 3), [""] * 6,
-    )  # fmt: skip
-    exact = encode_heatmaps(batch, stride=4, sigma=2.0, alignment="corner", unlabelled="ignore")
+    targets = Targets.of_keypoints(torch.from_numpy(data["keypoints"][:6]), torch.from_numpy(data["visible"][:6]))
+    exact = encode_heatmaps(targets, (192, 256), stride=4, sigma=2.0, alignment="corner", unlabelled="ignore")
     # as trained on: every keypoint that ours trains, mmpose trains too; it adds those up to three sigma outside
     assert (data["encoded_keypoint_weights"][:, 0] >= exact["weight"].numpy()).all()
     assert np.abs(exact["heatmap"].numpy() - data["encoded_heatmaps"])[inside].max() > 0.1

@@ -12,9 +12,9 @@ from poseglass.codecs import CODECS, Codec, DarkCodec, HeatmapCodec, SimccCodec,
 from poseglass.codecs.simcc import peak_and_belief
 from poseglass.codecs.udp import near_step
 from poseglass.codecs.udp_combined import smoothed, whole_disc_peak
-from poseglass.core.batch import PoseBatch
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import build
+from poseglass.core.targets import Targets
 
 MMPOSE_SCALE = np.array([192 / 191, 256 / 255])
 """mmpose goes back from UDP's maps by W / (w - 1), though it drew by (W - 1) / (w - 1)."""
@@ -29,11 +29,8 @@ def recorded(shared: Path, name: str) -> dict[str, np.ndarray]:
 
 
 def targets(codec: Codec, data: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    batch = PoseBatch(
-        torch.zeros(6, 3, 256, 192), torch.from_numpy(data["keypoints"][:6, None]),
-        torch.from_numpy(data["visible"][:6, None]), torch.zeros(6, 1, 4), torch.zeros(6, 2, 3), [""] * 6,
-    )  # fmt: skip
-    encoded = {key: value.numpy() for key, value in codec.encode(batch).items()}
+    targets = Targets.of_keypoints(torch.from_numpy(data["keypoints"][:6]), torch.from_numpy(data["visible"][:6]))
+    encoded = {key: value.numpy() for key, value in codec.encode(targets, (192, 256)).items()}
     if not isinstance(codec, SimccCodec):
         np.testing.assert_array_equal(encoded["weight"], data["encoded_keypoint_weights"][:, 0])
     return encoded
@@ -116,7 +113,7 @@ def test_a_whole_disc_scores_about_one_whatever_the_size_of_the_map(height: int)
     xy = height + torch.rand(1, 1, 64, 2, generator=generator) * 2 * height  # at stride 4: the middle half of the map
     images = torch.zeros(1, 3, 4 * height, 4 * height)
     codec = UdpCombinedCodec()
-    target = codec.encode(PoseBatch(images, xy, torch.ones(1, 1, 64), torch.zeros(1, 1, 4), torch.zeros(1, 2, 3), [""]))
+    target = codec.encode(Targets.of_keypoints(xy[:, 0]), (images.shape[-1], images.shape[-2]))
     decoded = codec.decode(target)
     assert (decoded.xy - xy).abs().max() < 0.01
     assert decoded.score.min() > (0.85 if height >= 32 else 0.7)
@@ -132,10 +129,7 @@ def test_simcc_takes_the_middle_of_equal_bins() -> None:
     logits[0, 3, 6] = torch.nan
     assert peak_and_belief(logits, 1.0)[0].tolist() == [[4.0, 6.5, 2.5, 6.0]]
     xy = 64 + torch.rand(1, 1, 64, 2, generator=torch.Generator().manual_seed(0)) * 64
-    batch = PoseBatch(
-        torch.zeros(1, 3, 192, 192), xy, torch.ones(1, 1, 64), torch.zeros(1, 1, 4), torch.zeros(1, 2, 3), [""]
-    )
-    target = SimccCodec().encode(batch)
+    target = SimccCodec().encode(Targets.of_keypoints(xy[:, 0]), (192, 192))
     decoded = SimccCodec().decode({axis: target[axis].log().bfloat16() for axis in ("x", "y")})
     assert (decoded.xy - xy).mean().abs() < 0.05
     assert (decoded.xy - xy).abs().max() <= 0.26
@@ -151,7 +145,7 @@ def test_udp_steps_outwards_from_the_border_also_where_the_fit_has_no_top() -> N
 @pytest.mark.parametrize("split", [1, 2, 3])
 def test_simccs_flip_puts_every_bin_on_its_mirror_image(split: int) -> None:
     x = torch.zeros(1, 1, 8 * split)
-    x[..., 2 * split] = 1.0  # input pixel 2 of 8, mirrored pixel 5
+    x[..., 2 * split] = 1.0  # input pixel 2 of 8, flipped pixel 5
     flipped = SimccCodec(split=split).flip({"x": x, "y": x}, Skeleton("one", ("nose",)))
     assert flipped["x"].argmax().item() == 5 * split
     assert torch.equal(flipped["y"], x)

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from poseglass.codecs import CODECS, Codec
 from poseglass.codecs.conformance import as_output
-from poseglass.core.batch import PoseBatch
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import build
+from poseglass.core.targets import Targets
 
 ROUND_TRIP_PX: dict[str, float] = {
     "heatmap": 1.0,
@@ -44,17 +44,9 @@ def case_id(case: object) -> str:
 codecs = pytest.mark.parametrize(("name", "numbers"), CASES, ids=case_id)
 
 
-def make_batch(xy: Tensor, weight: Tensor | None = None, size_wh: tuple[int, int] = (WIDTH, HEIGHT)) -> PoseBatch:
-    """Put points ``(B, K, 2)`` in a batch of black images."""
-    weight = torch.ones(xy.shape[:2]) if weight is None else weight
-    return PoseBatch(
-        images=torch.zeros(len(xy), 3, size_wh[1], size_wh[0]),
-        xy=xy[:, None],
-        weight=weight[:, None],
-        box_xyxy=torch.zeros(len(xy), 1, 4),
-        to_source=torch.zeros(len(xy), 2, 3, dtype=torch.float64),
-        sources=[""] * len(xy),
-    )
+def targets_of(xy: Tensor, known: Tensor | None = None) -> tuple[Targets, tuple[int, int]]:
+    """Put points ``(B, K, 2)`` in targets of one instance a view; and the size of the views."""
+    return Targets.of_keypoints(xy, known), (WIDTH, HEIGHT)
 
 
 def as_network_output(maps: Tensor, activation: str) -> Tensor:
@@ -72,7 +64,7 @@ def points(count: int = 64, margin: float = 12.0) -> Tensor:
 
 
 def round_trip(codec: Codec, xy: Tensor, activation: str, change: Callable[[Tensor], Tensor] = lambda m: m) -> Any:
-    maps = as_network_output(codec.encode(make_batch(xy))["heatmap"], activation)
+    maps = as_network_output(codec.encode(*targets_of(xy))["heatmap"], activation)
     return codec.decode({"heatmap": change(maps)})
 
 
@@ -87,7 +79,7 @@ every = pytest.mark.parametrize("name", CODECS)
 @every
 def test_every_codec_reads_back_what_it_encoded(name: str) -> None:
     codec, xy = build(CODECS, name), points(margin=32.0)
-    target = codec.encode(make_batch(xy))
+    target = codec.encode(*targets_of(xy))
     assert target["weight"].tolist() == torch.ones(64, 4).tolist()
     decoded = codec.decode(as_output(codec, target))
     assert decoded.xy.shape == (64, 1, 4, 2)
@@ -100,7 +92,7 @@ def test_every_codec_reads_back_what_it_encoded(name: str) -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_every_codec_reads_half_precision(name: str, dtype: torch.dtype) -> None:
     codec, xy = build(CODECS, name), points(margin=32.0)
-    output = {key: value.to(dtype) for key, value in as_output(codec, codec.encode(make_batch(xy))).items()}
+    output = {key: value.to(dtype) for key, value in as_output(codec, codec.encode(*targets_of(xy))).items()}
     decoded = codec.decode(output)
     assert decoded.xy.dtype == decoded.score.dtype == torch.float32
     assert (decoded.xy[:, 0] - xy).abs().max() <= 2.2
@@ -111,7 +103,7 @@ def test_every_codec_leaves_unknown_keypoints_empty_and_without_weight(name: str
     xy = points(1)
     xy[0, 1] = torch.nan
     xy[0, 2] = 1e5
-    target = build(CODECS, name).encode(make_batch(xy, torch.tensor([[1.0, 0.0, 0.0, 0.0]])))
+    target = build(CODECS, name).encode(*targets_of(xy, torch.tensor([[1.0, 0.0, 0.0, 0.0]])))
     assert target["weight"].tolist() == [[1.0, 0.0, 0.0, 0.0]]
     for key in set(target) - {"weight"}:
         assert target[key][0, 0].abs().max() > 0
@@ -124,7 +116,7 @@ def test_every_codec_bears_whatever_comes(name: str, content: str) -> None:
     codec = build(CODECS, name)
     generator = torch.Generator().manual_seed(0)
     output = {}
-    for key, value in as_output(codec, codec.encode(make_batch(points(2)))).items():
+    for key, value in as_output(codec, codec.encode(*targets_of(points(2)))).items():
         noise = torch.randn(value.shape, generator=generator)
         output[key] = {
             "noise": noise,
@@ -142,13 +134,13 @@ def test_every_codec_bears_whatever_comes(name: str, content: str) -> None:
 
 
 @every
-def test_every_codec_turns_the_mirrored_image_back(name: str) -> None:
+def test_every_codec_turns_the_flipped_image_back(name: str) -> None:
     codec, xy = build(CODECS, name), points(margin=32.0)
-    mirrored_xy = xy.clone()
-    mirrored_xy[..., 0] = WIDTH - 1 - mirrored_xy[..., 0]
-    mirrored_xy = mirrored_xy[:, torch.as_tensor(TOY.flip)]
-    straight = as_output(codec, codec.encode(make_batch(xy)))
-    back = codec.flip(as_output(codec, codec.encode(make_batch(mirrored_xy))), TOY)
+    flipped_xy = xy.clone()
+    flipped_xy[..., 0] = WIDTH - 1 - flipped_xy[..., 0]
+    flipped_xy = flipped_xy[:, torch.as_tensor(TOY.flip)]
+    straight = as_output(codec, codec.encode(*targets_of(xy)))
+    back = codec.flip(as_output(codec, codec.encode(*targets_of(flipped_xy))), TOY)
     assert set(back) == set(straight)
     averaged = codec.decode({key: (straight[key] + back[key]) / 2 for key in back})
     assert (averaged.xy[:, 0] - xy).abs().max() <= ROUND_TRIP_PX[name] + 0.01
@@ -157,7 +149,7 @@ def test_every_codec_turns_the_mirrored_image_back(name: str) -> None:
 @every
 def test_nobody_is_nobody_to_every_codec(name: str) -> None:
     codec = build(CODECS, name)
-    output = as_output(codec, codec.encode(make_batch(points(1))))
+    output = as_output(codec, codec.encode(*targets_of(points(1))))
     decoded = codec.decode({key: value[:0] for key, value in output.items()})
     assert decoded.xy.shape == (0, 1, 4, 2)
     assert decoded.score.shape == (0, 1, 4)
@@ -179,7 +171,7 @@ def test_decode_reads_back_what_encode_drew(name: str, numbers: dict[str, Any]) 
 @codecs
 def test_targets_have_the_stated_shape_and_peak(name: str, numbers: dict[str, Any]) -> None:
     codec = build(CODECS, name, **numbers)
-    encoded = codec.encode(make_batch(points()))
+    encoded = codec.encode(*targets_of(points()))
     assert encoded["heatmap"].shape == (64, 4, HEIGHT // 4, WIDTH // 4)
     assert encoded["heatmap"].dtype == encoded["weight"].dtype == torch.float32
     assert encoded["weight"].shape == (64, 4)
@@ -224,7 +216,7 @@ def test_unknown_and_outside_keypoints_have_no_weight_and_an_empty_map(name: str
     xy[0, 1] = torch.nan
     xy[0, 2] = torch.tensor([-9.0, 30.0])
     xy[0, 3] = torch.tensor([30.0, HEIGHT + 5.0])
-    encoded = build(CODECS, name, **numbers).encode(make_batch(xy, torch.tensor([[1.0, 0.0, 1.0, 1.0]])))
+    encoded = build(CODECS, name, **numbers).encode(*targets_of(xy, torch.tensor([[1.0, 0.0, 1.0, 1.0]])))
     assert encoded["weight"].tolist() == [[1.0, 0.0, 0.0, 0.0]]
     assert encoded["heatmap"][0, 0].max() > 0.75
     assert torch.equal(encoded["heatmap"][0, 1:], torch.zeros_like(encoded["heatmap"][0, 1:]))
@@ -232,14 +224,14 @@ def test_unknown_and_outside_keypoints_have_no_weight_and_an_empty_map(name: str
 
 @pytest.mark.parametrize("name", ["heatmap", "dark"])
 def test_an_unknown_keypoint_with_coordinates_is_not_drawn(name: str) -> None:
-    encoded = build(CODECS, name).encode(make_batch(points(1), torch.tensor([[0.0, 1.0, 1.0, 1.0]])))
+    encoded = build(CODECS, name).encode(*targets_of(points(1), torch.tensor([[0.0, 1.0, 1.0, 1.0]])))
     assert encoded["heatmap"][0, 0].abs().max() == 0
 
 
 @pytest.mark.parametrize("name", ["heatmap", "dark"])
 def test_background_gives_unknown_keypoints_an_empty_map_to_learn(name: str) -> None:
     codec = build(CODECS, name, unlabelled="background")
-    encoded = codec.encode(make_batch(points(1), torch.tensor([[0.0, 1.0, 1.0, 1.0]])))
+    encoded = codec.encode(*targets_of(points(1), torch.tensor([[0.0, 1.0, 1.0, 1.0]])))
     assert encoded["weight"].tolist() == [[1.0, 1.0, 1.0, 1.0]]
     assert encoded["heatmap"][0, 0].abs().max() == 0
 
@@ -258,7 +250,7 @@ def test_what_lies_outside_weighs_as_much_as_of_it_is_inside(name: str, numbers:
     codec = build(CODECS, name, sigma=2.0, **numbers)
     at = torch.tensor([0.0, -4.0, 12.0, 0.0])  # heatmap pixels or bins: on the border, two sigma outside, inside
     xy = torch.stack([at * {"simcc": 0.5, "udp": 95 / 23}.get(name, 4.0), torch.full((4,), 64.0)], -1)
-    target = codec.encode(make_batch(xy[None], torch.tensor([[1.0, 1.0, 1.0, 0.0]])))
+    target = codec.encode(*targets_of(xy[None], torch.tensor([[1.0, 1.0, 1.0, 0.0]])))
     if name == "simcc":
         drawn = target["x"].sum(-1) * target["y"].sum(-1)
     else:
@@ -270,7 +262,7 @@ def test_what_lies_outside_weighs_as_much_as_of_it_is_inside(name: str, numbers:
 
 @pytest.mark.parametrize("name", ["heatmap", "dark"])
 def test_a_weight_between_stays(name: str) -> None:
-    encoded = build(CODECS, name).encode(make_batch(points(1), torch.tensor([[0.25, 1.0, 2.0, 0.0]])))
+    encoded = build(CODECS, name).encode(*targets_of(points(1), torch.tensor([[0.25, 1.0, 2.0, 0.0]])))
     assert encoded["weight"].tolist() == [[0.25, 1.0, 2.0, 0.0]]
     assert encoded["heatmap"].amax((-1, -2))[0, 0] > 0.75
 
@@ -307,17 +299,17 @@ def test_nobody_is_decoded_to_nobody(name: str, numbers: dict[str, Any]) -> None
 
 
 @codecs
-def test_the_mirrored_image_gives_the_same_maps(name: str, numbers: dict[str, Any]) -> None:
+def test_the_flipped_image_gives_the_same_maps(name: str, numbers: dict[str, Any]) -> None:
     codec, xy = build(CODECS, name, **numbers), points()
-    mirrored_xy = xy.clone()
-    mirrored_xy[..., 0] = WIDTH - 1 - mirrored_xy[..., 0]
-    mirrored_xy = mirrored_xy[:, torch.as_tensor(TOY.flip)]
-    maps = codec.encode(make_batch(xy))["heatmap"]
-    back = codec.flip({"heatmap": codec.encode(make_batch(mirrored_xy))["heatmap"]}, TOY)["heatmap"]
+    flipped_xy = xy.clone()
+    flipped_xy[..., 0] = WIDTH - 1 - flipped_xy[..., 0]
+    flipped_xy = flipped_xy[:, torch.as_tensor(TOY.flip)]
+    maps = codec.encode(*targets_of(xy))["heatmap"]
+    back = codec.flip({"heatmap": codec.encode(*targets_of(flipped_xy))["heatmap"]}, TOY)["heatmap"]
     if numbers["alignment"] == "center":
         torch.testing.assert_close(back, maps, atol=2e-4, rtol=0)
     else:  # the public code's shift by a heatmap pixel leaves 1 / stride of one: the maps of points one pixel right
-        shifted = codec.encode(make_batch(xy + torch.tensor([1.0, 0.0])))["heatmap"]
+        shifted = codec.encode(*targets_of(xy + torch.tensor([1.0, 0.0])))["heatmap"]
         torch.testing.assert_close(back[..., 1:], shifted[..., 1:], atol=2e-4, rtol=0)
 
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from poseglass.codecs import CODECS
-from poseglass.core.batch import PoseBatch
 from poseglass.core.table import build
-from poseglass.engine.checks import loss_terms
-from poseglass.engine.train import supervised
+from poseglass.core.targets import ModelInput, Targets
 from poseglass.heads import HEADS, SimccHead
+from poseglass.runs.check import loss_terms
+from poseglass.training.criterion import supervised
 
 SIZE_WH = (64, 96)
 
@@ -39,11 +39,11 @@ class Alone(torch.nn.Module):
         return [self.head(self.body(images))]
 
 
-def batch() -> PoseBatch:
+def batch() -> ModelInput:
     generator = torch.Generator().manual_seed(0)
     xy = torch.rand(2, 1, 5, 2, generator=generator) * 60
     images = torch.randn(2, 3, SIZE_WH[1], SIZE_WH[0], generator=generator)
-    return PoseBatch(images, xy, torch.ones(2, 1, 5), torch.zeros(2, 1, 4), torch.zeros(2, 2, 3), [""] * 2)
+    return ModelInput(images, Targets.of_keypoints(xy[:, 0]))
 
 
 def test_every_head_and_every_codec_stands_here() -> None:

@@ -7,7 +7,7 @@ from poseglass.core.affine import Affine, CropRule
 
 numbers = st.floats(-50, 50)
 maps = st.builds(
-    lambda x, y, scale, degrees, sx, sy, mirror: (Affine.mirror(64) if mirror else Affine.identity()).then(
+    lambda x, y, scale, degrees, sx, sy, mirror: (Affine.flip(64) if mirror else Affine.identity()).then(
         Affine.about((x, y), scale=scale, degrees=degrees, shift_xy=(sx, sy))
     ),
     numbers, numbers, st.floats(0.05, 20), st.floats(-360, 360), numbers, numbers, st.booleans(),
@@ -24,7 +24,7 @@ def test_algebra(one: Affine, two: Affine) -> None:
         one.then(two).inverse().matrix, two.inverse().then(one.inverse()).matrix, atol=1e-5, rtol=1e-6
     )
     assert one.then(two).scale == pytest.approx(one.scale * two.scale)
-    assert one.then(two).mirrors == (one.mirrors != two.mirrors)
+    assert one.then(two).flips == (one.flips != two.flips)
     assert one.scale == pytest.approx(np.sqrt(abs(np.linalg.det(one.matrix[:, :2]))))
 
 
@@ -42,7 +42,7 @@ def test_boxes_hold_the_moved_corners_and_no_more(move: Affine) -> None:
 
 def test_a_turned_box_names_its_corners_in_order_even_upside_down() -> None:
     """Corners given the wrong way round still give low before high."""
-    box = Affine.mirror(10).box(np.array([0.0, 0.0, 4.0, 4.0]))
+    box = Affine.flip(10).box(np.array([0.0, 0.0, 4.0, 4.0]))
     assert box.tolist() == [5.0, 0.0, 9.0, 4.0]
     assert Affine.identity().box(np.array([4.0, 4.0, 0.0, 0.0])).tolist() == [0.0, 0.0, 4.0, 4.0]
     assert np.isnan(Affine.identity().box(np.full(4, np.nan))).all()
@@ -51,7 +51,7 @@ def test_a_turned_box_names_its_corners_in_order_even_upside_down() -> None:
 def test_crop_takes_edges_to_edges() -> None:
     to_crop = Affine.crop(np.array([10.0, 20.0, 50.0, 100.0]), (20, 40))
     np.testing.assert_allclose(to_crop(np.array([[10.0, 20.0], [50.0, 100.0]])), [[-0.5, -0.5], [19.5, 39.5]])
-    # a whole picture onto itself is the identity
+    # a whole image onto itself is the identity
     np.testing.assert_allclose(Affine.crop(np.array([-0.5, -0.5, 63.5, 47.5]), (64, 48)).matrix, np.eye(2, 3))
     assert Affine.crop(np.array([0.0, 0.0, 10.0, 40.0]), (20, 20)).scale == pytest.approx(1.0)  # 2 by 0.5
 
@@ -77,9 +77,9 @@ def test_positive_degrees_turn_clockwise_on_the_screen() -> None:
 
 
 def test_mirror_maps_first_column_to_last() -> None:
-    np.testing.assert_array_equal(Affine.mirror(10)(np.array([[0.0, 3.0], [9.0, 3.0]])), [[9, 3], [0, 3]])
-    assert Affine.mirror(10).mirrors
-    assert not Affine.identity().mirrors
+    np.testing.assert_array_equal(Affine.flip(10)(np.array([[0.0, 3.0], [9.0, 3.0]])), [[9, 3], [0, 3]])
+    assert Affine.flip(10).flips
+    assert not Affine.identity().flips
 
 
 def test_unknown_points_stay_unknown_and_dtypes_stay() -> None:

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from poseglass.core.card import InputSpec, WeightCard
+from poseglass.core.card import WeightCard
+from poseglass.core.input_spec import InputSpec
 from poseglass.core.skeletons import LSP14
 
 

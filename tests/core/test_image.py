@@ -10,10 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from poseglass.core.image import decode_image, read_image, write_bytes, write_chunks, write_image
+from poseglass.core.files import write_bytes, write_chunks
+from poseglass.core.image import decode_image, read_image, write_image
 
 
-def picture(width: int = 64, height: int = 48) -> np.ndarray:
+def original(width: int = 64, height: int = 48) -> np.ndarray:
     """Four corners of different colours over a gradient: any turn or exchange of channels shows."""
     y, x = np.mgrid[:height, :width]
     image = np.stack([x * 255 // width, y * 255 // height, (x + y) * 255 // (width + height)], -1).astype(np.uint8)
@@ -45,7 +46,7 @@ def mean_difference(a: np.ndarray, b: np.ndarray) -> float:
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM"])
 def test_lossless_formats_come_back_exactly(kind: str) -> None:
-    image = picture()
+    image = original()
     np.testing.assert_array_equal(decode_image(encoded(image, kind), "p"), image)
     np.testing.assert_array_equal(decode_image(encoded(image, kind), "p", reduce=4), image)  # full size, as promised
 
@@ -61,7 +62,7 @@ def test_lossless_formats_come_back_exactly(kind: str) -> None:
     ],
 )
 def test_lossy_formats_come_close(kind: str, options: dict) -> None:
-    image = picture()
+    image = original()
     decoded = decode_image(encoded(image, kind, **options), "p")
     assert decoded.shape == image.shape
     np.testing.assert_allclose(corners(decoded), CORNERS, atol=6)
@@ -72,7 +73,7 @@ def test_lossy_formats_come_close(kind: str, options: dict) -> None:
 @pytest.mark.parametrize(("width", "height"), [(64, 48), (65, 47), (71, 55), (7, 5), (1, 1)])
 @pytest.mark.parametrize("mode", ["RGB", "CMYK"])  # decoded by OpenCV and by Pillow
 def test_reduced_jpeg_has_the_promised_size(width: int, height: int, reduce: int, mode: str) -> None:
-    data = encoded(Image.fromarray(picture(width, height)).convert(mode), "JPEG", quality=95)
+    data = encoded(Image.fromarray(original(width, height)).convert(mode), "JPEG", quality=95)
     if min(width, height) < reduce:
         reduce = 1
     assert decode_image(data, "p", reduce=reduce).shape == (-(-height // reduce), -(-width // reduce), 3)
@@ -94,8 +95,8 @@ def test_reduced_pixels_lie_where_promised(reduce: int) -> None:
 @pytest.mark.parametrize("reduce", [1, 2, 4, 8])
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "CMYK", "PNG"])
-def test_exif_rotated_pictures_come_upright(orientation: int, reduce: int, kind: str) -> None:
-    image = Image.fromarray(picture(128, 96))
+def test_exif_rotated_images_come_upright(orientation: int, reduce: int, kind: str) -> None:
+    image = Image.fromarray(original(128, 96))
     turns = Image.Transpose
     stored = {  # what a camera stores, so that the tag turns it upright
         1: image,
@@ -123,23 +124,23 @@ def test_turned_jpeg_with_uneven_sides_comes_at_full_size() -> None:
     """Reduced and turned, its first pixel would be a part of a block and every other lie elsewhere."""
     exif = Image.Exif()
     exif[0x0112] = 6
-    assert decode_image(encoded(picture(65, 47), "JPEG", exif=exif), "p", reduce=2).shape == (65, 47, 3)
-    assert decode_image(encoded(picture(64, 48), "JPEG", exif=exif), "p", reduce=2).shape == (32, 24, 3)
+    assert decode_image(encoded(original(65, 47), "JPEG", exif=exif), "p", reduce=2).shape == (65, 47, 3)
+    assert decode_image(encoded(original(64, 48), "JPEG", exif=exif), "p", reduce=2).shape == (32, 24, 3)
 
 
-def test_damaged_exif_does_not_lose_the_picture() -> None:
+def test_damaged_exif_does_not_lose_the_image() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    data = encoded(picture(), "JPEG", exif=exif, quality=95)
+    data = encoded(original(), "JPEG", exif=exif, quality=95)
     start = data.index(b"Exif\0\0") + 6
     broken = data[:start] + b"\xff" * 12 + data[start + 12 :]
     assert decode_image(broken, "p").shape == (48, 64, 3)
     exif[0x0112] = 99
-    assert decode_image(encoded(picture(), "JPEG", exif=exif), "p").shape == (48, 64, 3)
+    assert decode_image(encoded(original(), "JPEG", exif=exif), "p").shape == (48, 64, 3)
 
 
 def test_unusual_colours_become_rgb() -> None:
-    image = Image.fromarray(picture())
+    image = Image.fromarray(original())
     grey = np.asarray(image.convert("L"))
     for data in (encoded(image.convert("L"), "PNG"), encoded(image.convert("LA"), "PNG")):
         np.testing.assert_array_equal(decode_image(data, "p"), np.repeat(grey[..., None], 3, 2))
@@ -185,7 +186,7 @@ def test_16_bit_keeps_its_own_white() -> None:
     ramp = np.linspace(0, 65535, 64).astype(np.uint16)
     expected = (ramp / 257).round()
     dark = ramp // 4
-    for values in (ramp, dark):  # a dark picture stays dark
+    for values in (ramp, dark):  # a dark image stays dark
         data = encoded(Image.fromarray(np.tile(values, (8, 1))), "PNG")
         np.testing.assert_allclose(decode_image(data, "p")[0, :, 1], values / 257, atol=0.51)
     data = encoded(Image.fromarray(np.tile(ramp, (8, 1))), "TIFF")
@@ -211,7 +212,7 @@ def test_first_frame_of_an_animation() -> None:
 
 def test_the_array_is_the_callers_own() -> None:
     for kind in ("PNG", "JPEG", "GIF"):
-        decoded = decode_image(encoded(picture(), kind), "p")
+        decoded = decode_image(encoded(original(), kind), "p")
         decoded[0, 0] = 7
         assert decoded[0, 0].tolist() == [7, 7, 7]
 
@@ -227,7 +228,7 @@ def test_truncated_files_are_refused_by_name(tmp_path: Path) -> None:
         for share in (0.3, 0.7, 0.98):
             file = tmp_path / f"cut.{kind.lower()}"
             file.write_bytes(data[: int(len(data) * share)])
-            with pytest.raises(ValueError, match=rf"cut\.{kind.lower()} is (a damaged or truncated|not a) picture"):
+            with pytest.raises(ValueError, match=rf"cut\.{kind.lower()} is (a damaged or truncated|not a) image"):
                 read_image(file)
 
 
@@ -237,7 +238,7 @@ def test_truncated_files_are_refused_by_name(tmp_path: Path) -> None:
 def test_text_named_jpg_is_refused(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "holiday.jpg"
     file.write_bytes(content)
-    with pytest.raises(ValueError, match=r"holiday\.jpg is (not a picture that can be read|a damaged)"):
+    with pytest.raises(ValueError, match=r"holiday\.jpg is (not an image that can be read|a damaged)"):
         read_image(file)
 
 
@@ -262,7 +263,7 @@ def huge(kind: str, side: int) -> bytes:
         )
     if kind == "gif":
         return b"GIF89a" + struct.pack("<HHBBB", min(side, 65535), min(side, 65535), 0, 0, 0) + b";"
-    data = bytearray(encoded(picture(16, 16), "JPEG"))
+    data = bytearray(encoded(original(16, 16), "JPEG"))
     at = data.index(b"\xff\xc0")
     data[at + 5 : at + 9] = struct.pack(">HH", side, side)
     return bytes(data)
@@ -275,34 +276,34 @@ def test_sizes_are_bounded_before_decoding(kind: str) -> None:
     ):
         decode_image(huge(kind, 60_000), "bomb")
     with pytest.raises(ValueError, match=r"p is 64 x 48 pixels, more than the 1,000 that are decoded"):
-        decode_image(encoded(picture(), "PNG"), "p", max_pixels=1000)
+        decode_image(encoded(original(), "PNG"), "p", max_pixels=1000)
 
 
 @pytest.mark.parametrize("kind", ["png", "bmp", "gif", "jpeg"])
 def test_no_pixels_at_all(kind: str) -> None:
-    with pytest.raises(ValueError, match=r"empty (is 0 x 0 pixels|is not a picture|is a damaged)"):
+    with pytest.raises(ValueError, match=r"empty (is 0 x 0 pixels|is not an image|is a damaged)"):
         decode_image(huge(kind, 0), "empty")
 
 
 SEEDS = [
-    encoded(picture(), "JPEG"),
-    encoded(picture(), "JPEG", progressive=True),
-    encoded(Image.fromarray(picture()).convert("CMYK"), "JPEG"),
-    encoded(picture(), "PNG"),
-    encoded(Image.fromarray(picture()).convert("P"), "PNG", transparency=3),
-    encoded(picture(), "BMP"),
-    encoded(picture(), "GIF"),
-    encoded(picture(), "WEBP"),
-    encoded(picture(), "TIFF"),
-    encoded(picture(), "TIFF", compression="tiff_lzw"),
-    encoded(picture(), "PPM"),
+    encoded(original(), "JPEG"),
+    encoded(original(), "JPEG", progressive=True),
+    encoded(Image.fromarray(original()).convert("CMYK"), "JPEG"),
+    encoded(original(), "PNG"),
+    encoded(Image.fromarray(original()).convert("P"), "PNG", transparency=3),
+    encoded(original(), "BMP"),
+    encoded(original(), "GIF"),
+    encoded(original(), "WEBP"),
+    encoded(original(), "TIFF"),
+    encoded(original(), "TIFF", compression="tiff_lzw"),
+    encoded(original(), "PPM"),
     encoded(Image.fromarray(np.zeros((9, 9), np.uint16)), "PNG"),
 ]
 
 
 @settings(max_examples=150, deadline=2000, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
-def test_damaged_files_give_a_picture_or_a_value_error(data: st.DataObject) -> None:
+def test_damaged_files_give_an_image_or_a_value_error(data: st.DataObject) -> None:
     content = bytearray(data.draw(st.sampled_from(SEEDS)))
     for _ in range(data.draw(st.integers(0, 6))):
         at = data.draw(st.integers(0, len(content) - 1))
@@ -336,17 +337,17 @@ def test_any_bytes_give_a_value_error(content: bytes) -> None:
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".ppm", ".PNG"])
 def test_write_then_read(tmp_path: Path, suffix: str) -> None:
-    write_image(tmp_path / f"a{suffix}", picture())
-    np.testing.assert_array_equal(read_image(tmp_path / f"a{suffix}"), picture())
+    write_image(tmp_path / f"a{suffix}", original())
+    np.testing.assert_array_equal(read_image(tmp_path / f"a{suffix}"), original())
 
 
 def test_write_refuses_what_it_cannot_write(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"Cannot tell a format from 'a\.doc'"):
-        write_image(tmp_path / "a.doc", picture())
+        write_image(tmp_path / "a.doc", original())
     with pytest.raises(ValueError, match=r"must be \(H, W, 3\) uint8 RGB"):
-        write_image(tmp_path / "a.png", picture().astype(np.float32))
+        write_image(tmp_path / "a.png", original().astype(np.float32))
     with pytest.raises(FileNotFoundError, match="no folder"):
-        write_image(tmp_path / "none" / "a.png", picture())
+        write_image(tmp_path / "none" / "a.png", original())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -366,7 +367,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
 
 def test_opencv_without_rgb_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     """OpenCV 4.10 has no IMREAD_COLOR_RGB; the channels are then exchanged afterwards."""
-    data = encoded(picture(), "JPEG", quality=95)
+    data = encoded(original(), "JPEG", quality=95)
     direct = decode_image(data, "p")
     monkeypatch.setattr("poseglass.core.image._RGB", 0)
     np.testing.assert_array_equal(decode_image(data, "p"), direct)

@@ -3,12 +3,12 @@ import json
 import numpy as np
 import pytest
 
-from poseglass.core.skeleton import Skeleton, mirrored_name
+from poseglass.core.skeleton import Skeleton, flipped_name
 from poseglass.core.skeletons import SKELETONS
 
 
 @pytest.mark.parametrize(
-    ("name", "mirrored"),
+    ("name", "flipped"),
     [
         ("left_wrist", "right_wrist"), ("wrist_left", "wrist_right"), ("LeftWrist", "RightWrist"),
         ("LEFT-EYE", "RIGHT-EYE"), ("l_knee", "r_knee"), ("knee.R", "knee.L"), ("L wrist", "R wrist"),
@@ -17,9 +17,9 @@ from poseglass.core.skeletons import SKELETONS
         ("cleft_chin", "cleft_chin"), ("leftover", "leftover"), ("hull_r2", "hull_r2"), ("", ""),
     ],
 )  # fmt: skip
-def test_names_of_the_other_side(name: str, mirrored: str) -> None:
-    assert mirrored_name(name) == mirrored
-    assert mirrored_name(mirrored) == name
+def test_names_of_the_other_side(name: str, flipped: str) -> None:
+    assert flipped_name(name) == flipped
+    assert flipped_name(flipped) == name
 
 
 @pytest.mark.parametrize("name", SKELETONS)
@@ -40,8 +40,8 @@ def test_known_skeletons(name: str) -> None:
 def test_flip_pairs_follow_names_or_are_given() -> None:
     assert Skeleton("s", ("left_a", "mid", "right_a")).flip.tolist() == [2, 1, 0]
     assert Skeleton("s", ("left_a", "mid")).flip.tolist() == [0, 1]  # the other side is not there
-    assert Skeleton("s", ("left_a", "right_a"), mirrored=()).flip.tolist() == [0, 1]
-    assert Skeleton("s", ("port", "bow", "starboard"), mirrored=(("port", "starboard"),)).flip.tolist() == [2, 1, 0]
+    assert Skeleton("s", ("left_a", "right_a"), flip_pairs=()).flip.tolist() == [0, 1]
+    assert Skeleton("s", ("port", "bow", "starboard"), flip_pairs=(("port", "starboard"),)).flip.tolist() == [2, 1, 0]
 
 
 def test_lookup_by_name() -> None:
@@ -59,14 +59,16 @@ def test_lookup_by_name() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Skeleton("s", ()), "'s' has no keypoints; give at least one name"),
         (lambda: Skeleton("s", ("a", "b", "a")), "names must be unique, repeated: a"),
         (lambda: Skeleton("s", ("a", "b"), (("a", "c"),)), r"bone \('a', 'c'\) names unknown keypoint 'c'"),
-        (lambda: Skeleton("s", ("wrist", "b"), mirrored=(("b", "wirst"),)), "flip pair .* Did you mean 'wrist'"),
+        (lambda: Skeleton("s", ("wrist", "b"), flip_pairs=(("b", "wirst"),)), "flip pair .* Did you mean 'wrist'"),
         (lambda: Skeleton("s", ("a", "b"), sigmas=(0.1,)), r"expected 2 sigmas \(one per keypoint\) or none, got 1"),
         (lambda: Skeleton("s", ("a",), sigmas=(0.0,)), "sigmas must be positive and finite"),
         (lambda: Skeleton("s", ("a",), sigmas=(float("nan"),)), "sigmas must be positive and finite"),
-        (lambda: Skeleton("s", ("a", "b", "c"), mirrored=(("a", "b"), ("b", "c"))), "may stand in one flip pair only"),
+        (
+            lambda: Skeleton("s", ("a", "b", "c"), flip_pairs=(("a", "b"), ("b", "c"))),
+            "may stand in one flip pair only",
+        ),
         (lambda: Skeleton.from_dict({"name": "s"}), "must be a table with 'name' and 'keypoints'"),
         (lambda: Skeleton.from_dict([1]), "must be a table"),  # type: ignore[arg-type]
     ],

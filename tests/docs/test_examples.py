@@ -19,13 +19,13 @@ def run(*words: object) -> str:
     return done.stdout
 
 
-def test_find_poses(tmp_path, drawn_person):
-    printed = run(ROOT / "examples" / "find_poses.py", drawn_person, tmp_path / "out.png", 5, 5, 90, 110)
+def test_find_poses(tmp_path, synthetic_person):
+    printed = run(ROOT / "examples" / "find_poses.py", synthetic_person, tmp_path / "out.png", 5, 5, 90, 110)
     assert len(printed.splitlines()) == 14
-    assert read_image(tmp_path / "out.png").shape == read_image(drawn_person).shape
+    assert read_image(tmp_path / "out.png").shape == read_image(synthetic_person).shape
 
 
-def test_measure_on_drawn_people():
+def test_measure_on_synthetic_people():
     printed = run(ROOT / "examples" / "measure_on_drawn_people.py", 8)
     assert 0.2 < float(printed.rsplit(" ", 1)[1]) <= 1.0  # well above chance, on people it never saw
 
@@ -47,9 +47,9 @@ def blocks() -> list:
 
 
 @pytest.mark.parametrize("code", blocks())
-def test_python_in_the_documents_runs(code, tmp_path, monkeypatch, drawn_person):
+def test_python_in_the_documents_runs(code, tmp_path, monkeypatch, synthetic_person):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "street.jpg").write_bytes(drawn_person.read_bytes())
+    (tmp_path / "street.jpg").write_bytes(synthetic_person.read_bytes())
     code = code.replace("[40, 10, 220, 400]", "[4, 4, 90, 110]")
     exec(compile(code, "document", "exec"), {"__name__": "document"})
 
@@ -63,7 +63,7 @@ def test_links_between_documents_lead_somewhere():
 def test_toml_in_the_documents_is_a_recipe():
     import tomllib
 
-    from poseglass.engine.recipe import Recipe
+    from poseglass.runs.recipe import Recipe
 
     checked = 0
     for page in PAGES:

@@ -8,16 +8,12 @@ from torch import Tensor, nn
 
 import poseglass
 from poseglass.backbones import BACKBONES
-from poseglass.core.card import InputSpec, WeightCard
+from poseglass.core.card import WeightCard
+from poseglass.core.input_spec import InputSpec
 from poseglass.core.skeletons import LSP14
-from poseglass.estimators.weights import (
-    CheckpointError,
-    card_network,
-    load_backbone,
-    load_matching,
-    read_weights,
-    save_weights,
-)
+from poseglass.estimators.fit import card_network
+from poseglass.estimators.transfer import load_backbone, load_matching
+from poseglass.estimators.weights_file import CheckpointError, read_weights, save_weights
 from poseglass.networks import StackedHourglass
 
 
@@ -59,7 +55,7 @@ def test_a_card_of_a_backbone_travels_and_builds_it(written: Path) -> None:
 
 def test_a_backbone_finds_no_keypoints(written: Path) -> None:
     with pytest.raises(
-        CheckpointError, match=r"backbone 'plain' alone, which finds no keypoints\. .*train\.start_from ="
+        CheckpointError, match=r"backbone 'plain' alone, which finds no keypoints\. .*train\.init_from ="
     ):
         poseglass.load(written)
 

@@ -9,12 +9,12 @@ import torch
 
 import poseglass as pg
 from poseglass.estimators.load import DEFAULT, find_weights, shipped
-from poseglass.estimators.weights import CheckpointError, read_weights, save_weights
+from poseglass.estimators.weights_file import CheckpointError, read_weights, save_weights
 
 
-def test_a_file_becomes_an_estimator(tiny_weights, drawn_person):
+def test_a_file_becomes_an_estimator(tiny_weights, synthetic_person):
     estimate = pg.load(tiny_weights)
-    people = estimate(pg.read_image(drawn_person), boxes=[[5, 5, 90, 110]])
+    people = estimate(pg.read_image(synthetic_person), boxes=[[5, 5, 90, 110]])
     assert people.xy.shape == (1, 14, 2)
     assert estimate.skeleton.name == "lsp14"
     assert estimate.codec.activation == "softmax"  # type: ignore[attr-defined]
@@ -22,10 +22,10 @@ def test_a_file_becomes_an_estimator(tiny_weights, drawn_person):
     assert json.loads(people.to_json())["instances"][0]["keypoints"]["neck"]
 
 
-def test_another_size_and_the_flip_test(tiny_weights, drawn_person):
+def test_another_size_and_the_flip_test(tiny_weights, synthetic_person):
     estimate = pg.load(tiny_weights, size_wh=(96, 96), flip_test=True)
     assert estimate.input.size_wh == (96, 96)
-    assert len(estimate(pg.read_image(drawn_person))) == 1
+    assert len(estimate(pg.read_image(synthetic_person))) == 1
 
 
 def test_what_ships_by_default():
@@ -113,13 +113,13 @@ def test_a_device_that_is_not_there(tiny_weights):
         pg.load(tiny_weights, device="cuda:9")
 
 
-def test_a_size_that_does_not_divide_names_sizes_that_would(tiny_weights, drawn_person):
+def test_a_size_that_does_not_divide_names_sizes_that_would(tiny_weights, synthetic_person):
     with pytest.raises(ValueError, match=r"100 x 100 .* does not divide by 16.*96 x 96 or 112 x 112"):
-        pg.load(tiny_weights, size_wh=(100, 100))(pg.read_image(drawn_person))
+        pg.load(tiny_weights, size_wh=(100, 100))(pg.read_image(synthetic_person))
 
 
-def test_estimates_do_not_depend_on_gradients_being_on(tiny_weights, drawn_person):
-    estimate, image = pg.load(tiny_weights), pg.read_image(drawn_person)
+def test_estimates_do_not_depend_on_gradients_being_on(tiny_weights, synthetic_person):
+    estimate, image = pg.load(tiny_weights), pg.read_image(synthetic_person)
     with torch.no_grad():
         quiet = estimate(image).xy
     assert (estimate(image).xy == quiet).all()

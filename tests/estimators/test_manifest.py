@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from poseglass.backbones import BACKBONES
-from poseglass.convert import IMPORTERS
+from poseglass.checkpoints import IMPORTERS
 from poseglass.core.skeletons import SKELETONS
 from poseglass.estimators.load import shipped
 from poseglass.estimators.manifest import PublicWeights, read_manifest
@@ -17,7 +17,7 @@ network = "hg1"
 urls = ["https://a.example/tiny.pth", "https://b.example/other.pth?x=1"]
 sha256_start = "0123abcd"
 code_license = "MIT"
-data = "drawn people"
+data = "synthetic people"
 data_terms = "none"
 commercial = "yes"
 commercial_reason = "made for it"

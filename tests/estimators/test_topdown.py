@@ -6,10 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from poseglass.codecs import HeatmapCodec, SimccCodec
-from poseglass.core.batch import PoseBatch
-from poseglass.core.card import InputSpec
+from poseglass.core.input_spec import InputSpec
 from poseglass.core.skeleton import Skeleton
-from poseglass.estimators.topdown import TopDownEstimator, check_boxes, flipped, normalise
+from poseglass.core.targets import Targets
+from poseglass.estimators.topdown import TopDownEstimator, check_boxes
+from poseglass.programs.normalise import normalise
+from poseglass.programs.program import with_flip_test
+from poseglass.programs.torch_program import TorchProgram
 
 RED = Skeleton("spots", ("left_spot", "right_spot", "middle"))
 COLORS = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
@@ -28,7 +31,7 @@ class SpotFinder(nn.Module):
         return [{"heatmap": nn.functional.avg_pool2d(images, 4)}]
 
 
-def picture_of_spots(rng: np.random.Generator, size_wh: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def image_of_spots(rng: np.random.Generator, size_wh: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """One blurred spot per colour; returns the image and the spots' places (3, 2)."""
     width, height = size_wh
     xy = rng.uniform([width * 0.2, height * 0.2], [width * 0.8, height * 0.8], (3, 2))
@@ -39,14 +42,17 @@ def picture_of_spots(rng: np.random.Generator, size_wh: tuple[int, int]) -> tupl
     return image.round().astype(np.uint8), xy
 
 
-def estimator(size_wh: tuple[int, int] = (128, 128), **numbers: object) -> TopDownEstimator:
-    return TopDownEstimator(SpotFinder(), HeatmapCodec(), RED, InputSpec(size_wh, 1.0), **numbers)  # type: ignore[arg-type]
+def estimator(
+    size_wh: tuple[int, int] = (128, 128), *, flip_test: bool = False, batch_size: int = 32
+) -> TopDownEstimator:
+    program = TorchProgram(SpotFinder(), HeatmapCodec(), RED, InputSpec(size_wh, 1.0), flip_test=flip_test)
+    return TopDownEstimator(program, batch_size=batch_size)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("size_wh", [(128, 128), (96, 128), (192, 128)], ids=["square", "tall", "wide"])
 @pytest.mark.parametrize("image_wh", [(128, 128), (300, 200), (57, 91)], ids=["same", "large", "small"])
 def test_a_spot_is_found_in_image_pixels(rng, size_wh, image_wh):
-    image, xy = picture_of_spots(rng, image_wh)
+    image, xy = image_of_spots(rng, image_wh)
     people = estimator(size_wh)(image)
     # arg-max with the quarter offset is right to half a heatmap pixel, which is this many image pixels
     heatmap_pixel = 4 * max(image_wh[0] / size_wh[0], image_wh[1] / size_wh[1])
@@ -56,8 +62,8 @@ def test_a_spot_is_found_in_image_pixels(rng, size_wh, image_wh):
 
 
 def test_boxes_choose_the_person(rng):
-    left, left_xy = picture_of_spots(rng, (100, 100))
-    right, right_xy = picture_of_spots(rng, (100, 100))
+    left, left_xy = image_of_spots(rng, (100, 100))
+    right, right_xy = image_of_spots(rng, (100, 100))
     image = np.concatenate([left, right], 1)
     people = estimator()(image, boxes=[[99.5, -0.5, 199.5, 99.5], [-0.5, -0.5, 99.5, 99.5]])
     assert len(people) == 2
@@ -65,24 +71,24 @@ def test_boxes_choose_the_person(rng):
     assert np.abs(people.xy[1] - left_xy).max() < 2.5
 
 
-def test_many_pictures_share_batches_and_keep_their_order(rng):
+def test_many_images_share_batches_and_keep_their_order(rng):
     work = estimator(batch_size=4)
-    pictures = [picture_of_spots(rng, (64 + 8 * i, 64)) for i in range(5)]
+    images = [image_of_spots(rng, (64 + 8 * i, 64)) for i in range(5)]
     boxes = [None, [], [[0, 0, 60, 60]] * 3, None, [[0, 0, 50, 50]] * 6]
-    streamed = list(work.stream([(image, b) for (image, _), b in zip(pictures, boxes, strict=True)]))
+    streamed = list(work.stream([(image, b) for (image, _), b in zip(images, boxes, strict=True)]))
     assert [len(people) for people in streamed] == [1, 0, 3, 1, 6]
     assert work.network.batches == [4, 4, 3]
-    for (image, _), b, people in zip(pictures, boxes, streamed, strict=True):
+    for (image, _), b, people in zip(images, boxes, streamed, strict=True):
         assert np.allclose(work(image, b).xy, people.xy)
 
 
 def test_the_flip_test_agrees_on_a_network_that_sees_no_left_or_right():
     work = estimator()
     rng = np.random.default_rng(1)
-    image, _ = picture_of_spots(rng, (128, 128))
+    image, _ = image_of_spots(rng, (128, 128))
 
     def runner(images: Tensor) -> dict[str, Tensor]:
-        # left and right change places with the mirrored image, as a trained network would have it
+        # left and right change places with the flipped image, as a trained network would have it
         maps = nn.functional.avg_pool2d(images, 4)
         spots = torch.tensor([0, 1, 2])
         return {"heatmap": maps[:, spots]}
@@ -94,7 +100,7 @@ def test_the_flip_test_agrees_on_a_network_that_sees_no_left_or_right():
         mirrored = not torch.allclose(maps, straight, atol=1e-4)
         return {"heatmap": maps[:, [1, 0, 2]] if mirrored else maps}
 
-    averaged = flipped(knows_sides, work.codec, RED)(normalise(torch.from_numpy(image[None]), work.input))
+    averaged = with_flip_test(knows_sides, work.codec, RED)(normalise(torch.from_numpy(image[None]), work.input))
     assert torch.allclose(averaged["heatmap"], straight, atol=1e-5)
 
 
@@ -136,11 +142,10 @@ def test_encode_then_estimate_agrees(rng):
     """What the codec draws for a crop is what the estimator reads back, in the same pixels."""
     codec = HeatmapCodec(sigma=2.0)
     xy = torch.tensor(rng.uniform(20, 100, (1, 1, 3, 2)), dtype=torch.float32)
-    batch = PoseBatch(
-        torch.zeros(1, 3, 128, 128), xy, torch.ones(1, 1, 3), torch.zeros(1, 1, 4), torch.zeros(1, 2, 3), [""]
+    target = codec.encode(Targets.of_keypoints(xy[:, 0]), (128, 128))["heatmap"]
+    work = TopDownEstimator(
+        TorchProgram(SpotFinder(), codec, RED, InputSpec((128, 128), 1.0), forward=lambda _: {"heatmap": target})
     )
-    target = codec.encode(batch)["heatmap"]
-    work = TopDownEstimator(SpotFinder(), codec, RED, InputSpec((128, 128), 1.0), runner=lambda _: {"heatmap": target})
     people = work(np.zeros((128, 128, 3), np.uint8))
     assert np.abs(people.xy[0] - xy[0, 0].numpy()).max() <= 1.01  # a quarter of a heatmap pixel of 4 px
 
@@ -175,7 +180,7 @@ def test_msra_crops_decode_as_the_public_code_does() -> None:
     A box of 60 x 100 about (50, 70) becomes 75 x 100 at 3 : 4, times 1.25: 93.75 x 125.
     """
     spec = InputSpec((96, 128), 1.25, crop="msra")
-    work = TopDownEstimator(OneHot(), HeatmapCodec(alignment="corner"), RED, spec)
+    work = TopDownEstimator(TorchProgram(OneHot(), HeatmapCodec(alignment="corner"), RED, spec))
     people = work(np.zeros((140, 120, 3), np.uint8), boxes=[[20, 20, 80, 120]])
     x = 5.25 * 93.75 / 24 + 50 - 93.75 / 2
     y = 9.25 * 125 / 32 + 70 - 125 / 2
@@ -185,17 +190,17 @@ def test_msra_crops_decode_as_the_public_code_does() -> None:
 def test_without_heatmaps_the_beliefs_in_x_and_y_are_shown_or_it_says_so():
     image, codec = np.zeros((64, 64, 3), np.uint8), SimccCodec()
     xy = torch.tensor([[[[20.0, 30.0], [40.0, 10.0], [5.0, 50.0]]]])
-    batch = PoseBatch(
-        torch.zeros(1, 3, 64, 64), xy, torch.ones(1, 1, 3), torch.zeros(1, 1, 4), torch.zeros(1, 2, 3), [""]
-    )
-    logits = {key: value.clamp_min(1e-6).log() for key, value in codec.encode(batch).items() if key != "weight"}
-    work = TopDownEstimator(SpotFinder(), codec, RED, InputSpec((64, 64), 1.0), runner=lambda _: logits)
+    encoded = codec.encode(Targets.of_keypoints(xy[:, 0]), (64, 64))
+    logits = {key: value.clamp_min(1e-6).log() for key, value in encoded.items() if key != "weight"}
+    work = TopDownEstimator(TorchProgram(SpotFinder(), codec, RED, InputSpec((64, 64), 1.0), forward=lambda _: logits))
     _, maps = work.heatmaps(image)
     assert maps.shape == (3, 64, 64)
     assert maps.max() == pytest.approx(1.0)
     for found, (x, y) in zip(maps, xy[0, 0].tolist(), strict=True):
         row, column = np.unravel_index(found.argmax(), found.shape)
         assert (abs(column - x), abs(row - y)) <= (1, 1)
-    other = TopDownEstimator(SpotFinder(), codec, RED, InputSpec((64, 64), 1.0), runner=lambda _: {"z": logits["x"]})
+    other = TopDownEstimator(
+        TorchProgram(SpotFinder(), codec, RED, InputSpec((64, 64), 1.0), forward=lambda _: {"z": logits["x"]})
+    )
     with pytest.raises(ValueError, match=r"heatmaps\(\) shows 'heatmap', or 'x' and 'y', but this network gives z"):
         other.heatmaps(image)

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from poseglass.core.card import InputSpec, WeightCard
+from poseglass.core.card import WeightCard
+from poseglass.core.input_spec import InputSpec
 from poseglass.core.skeletons import LSP14, MPII16
-from poseglass.estimators.weights import (
+from poseglass.estimators.fit import card_network, load_strictly
+from poseglass.estimators.transfer import load_matching
+from poseglass.estimators.weights_file import (
     CARD_KEY,
     CheckpointError,
-    card_network,
-    load_matching,
-    load_strictly,
     read_card,
     read_safetensors,
     read_weights,

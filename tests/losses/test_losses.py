@@ -9,7 +9,7 @@ from torch import Tensor
 
 from poseglass.codecs import HeatmapCodec
 from poseglass.codecs.heatmap import draw_gaussians
-from poseglass.core.batch import PoseBatch
+from poseglass.core.targets import Targets
 from poseglass.losses import LOSSES
 from poseglass.losses.heatmap import hard_keypoint_squared_error, mean_squared_error, softmax_cross_entropy
 from poseglass.losses.integral import integral_l1, jensen_shannon
@@ -137,13 +137,10 @@ def test_half_precision_predictions_are_summed_in_float32(loss: Loss) -> None:
 
 def test_background_trains_unknown_joints_and_ignore_does_not() -> None:
     xy = torch.full((1, 1, 3, 2), 16.0)
-    batch = PoseBatch(
-        torch.zeros(1, 3, 32, 24), xy, torch.tensor([[[1.0, 0.0, 1.0]]]), torch.zeros(1, 1, 4), torch.zeros(1, 2, 3),
-        [""],
-    )  # fmt: skip
+    targets = Targets.of_keypoints(xy[:, 0], torch.tensor([[1.0, 0.0, 1.0]]))
     maps = example(1)[0]
     for unlabelled, trained in (("ignore", [True, False, True]), ("background", [True, True, True])):
-        target = HeatmapCodec(unlabelled=unlabelled).encode(batch)  # type: ignore[arg-type]
+        target = HeatmapCodec(unlabelled=unlabelled).encode(targets, (24, 32))  # type: ignore[arg-type]
         given = gradient(mean_squared_error, maps, target["heatmap"], target["weight"])
         assert (given.abs().amax((-1, -2)) > 0)[0].tolist() == trained
 

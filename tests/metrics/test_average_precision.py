@@ -45,10 +45,10 @@ def reference(dataset: dict[str, Any], results: list[dict[str, Any]], sigmas) ->
 
 def assert_equal_to_reference(dataset, results, sigmas):
     ours, theirs = oks_ap(dataset, results, sigmas), reference(dataset, results, sigmas)
-    np.testing.assert_allclose(list(ours.figures().values()), theirs.stats, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(list(ours.results().values()), theirs.stats, rtol=0, atol=1e-6)
     np.testing.assert_allclose(ours.precision, theirs.eval["precision"][..., 0], rtol=0, atol=1e-6)
     np.testing.assert_allclose(ours.recall, theirs.eval["recall"][..., 0], rtol=0, atol=1e-6)
-    return ours.figures()
+    return ours.results()
 
 
 def random_set(seed, *, images=12, people=40, detections=150, k=7, categories=1, crowd=0.1, ties=False, boxes=False):
@@ -210,31 +210,31 @@ def test_perfect_detections_score_one_and_the_order_of_files_does_not_matter():
     results = jittered_truth(labelled, 0.0, 0)
     for i, result in enumerate(results):
         result["score"] = 1 - i / 100
-    figures = oks_ap(dataset, results, sigmas).figures()
+    figures = oks_ap(dataset, results, sigmas).results()
     assert figures["AP"] == pytest.approx(1)
     assert figures["AR"] == pytest.approx(1)
     dataset, results, sigmas = random_set(4)
-    figures = oks_ap(dataset, results, sigmas).figures()
+    figures = oks_ap(dataset, results, sigmas).results()
     turned = {**dataset, "images": dataset["images"][::-1], "annotations": dataset["annotations"][::-1]}
-    assert oks_ap(turned, results[::-1], sigmas).figures() == pytest.approx(figures)
+    assert oks_ap(turned, results[::-1], sigmas).results() == pytest.approx(figures)
 
 
 def test_no_detections_and_nobody_to_find():
     dataset, results, sigmas = random_set(0)
-    none = oks_ap(dataset, [], sigmas).figures()
+    none = oks_ap(dataset, [], sigmas).results()
     assert none["AP"] == none["AR"] == 0
-    nobody = oks_ap({**dataset, "annotations": []}, results, sigmas).figures()
+    nobody = oks_ap({**dataset, "annotations": []}, results, sigmas).results()
     assert set(nobody.values()) == {-1.0}
-    nothing = oks_ap({**dataset, "annotations": []}, [], sigmas).figures()
+    nothing = oks_ap({**dataset, "annotations": []}, [], sigmas).results()
     assert set(nothing.values()) == {-1.0}
 
 
 def test_an_annotation_with_id_0_can_be_found():
     dataset, results, sigmas = random_set(0)
-    figures = oks_ap(dataset, results, sigmas).figures()
+    figures = oks_ap(dataset, results, sigmas).results()
     for annotation in dataset["annotations"]:
         annotation["id"] -= 1
-    assert oks_ap(dataset, results, sigmas).figures() == figures
+    assert oks_ap(dataset, results, sigmas).results() == figures
 
 
 def test_results_of_other_categories_and_labels_of_other_images_are_dropped():
@@ -248,11 +248,11 @@ def test_figures_of_a_category_and_of_other_ranges():
     dataset, results, sigmas = random_set(2, categories=2)
     both = oks_ap(dataset, results, sigmas)
     alone = {**dataset, "categories": dataset["categories"][1:]}
-    assert both.figures(1) == pytest.approx(oks_ap(alone, results, sigmas).figures())
+    assert both.results(1) == pytest.approx(oks_ap(alone, results, sigmas).results())
     truth, detections, _ = read_coco(dataset, results, 7)
     part = evaluate_oks(truth, detections, sigmas, thresholds=(0.5,), areas={"all": AREAS["all"]})
-    assert part.figures()["AP"] == part.figures()["AP50"] == pytest.approx(both.figures()["AP50"])
-    assert part.figures()["AP75"] == part.figures()["AP_large"] == -1
+    assert part.results()["AP"] == part.results()["AP50"] == pytest.approx(both.results()["AP50"])
+    assert part.results()["AP75"] == part.results()["AP_large"] == -1
 
 
 def broken(where, change):

@@ -86,9 +86,9 @@ def test_metric_counts_each_keypoint():
     metric = KeypointErrors()
     metric.update(people(TWO[:, [0, 2, 1]]), people(TWO))
     metric.update(people(TWO), people(TWO))
-    figures, table = metric.compute(), metric.table()
-    assert figures["errors/inversion"] == pytest.approx(1 / 3)
-    assert sum(figures.values()) == pytest.approx(1)
+    results, table = metric.compute(), metric.table()
+    assert results["errors/inversion"] == pytest.approx(1 / 3)
+    assert sum(results.values()) == pytest.approx(1)
     assert table["nose"] == {"count": 4, "good": 1, "jitter": 0, "inversion": 0, "swap": 0, "miss": 0}
     assert table["left_eye"]["inversion"] == 0.5
     assert metric.counts.sum() == 12

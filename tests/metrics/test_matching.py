@@ -20,8 +20,8 @@ def with_scores(people, scores):
 def test_match_is_greedy_by_score():
     truth = crowd(2)
     near = Instances.from_keypoints(COCO17, np.stack([truth.xy[0] + 2, truth.xy[0] + 1, truth.xy[1] + 1]))
-    assert match(with_scores(near, [0.9, 0.8, 0.7]), truth, limit=0.5).tolist() == [0, -1, 1]
-    assert match(with_scores(near, [0.7, 0.8, 0.9]), truth, limit=0.5).tolist() == [-1, 0, 1]
+    assert match(with_scores(near, [0.9, 0.8, 0.7]), truth, threshold=0.5).tolist() == [0, -1, 1]
+    assert match(with_scores(near, [0.7, 0.8, 0.9]), truth, threshold=0.5).tolist() == [-1, 0, 1]
     assert match(near, truth[:0]).tolist() == [-1, -1, -1]
     assert match(near[:0], truth).tolist() == []
 
@@ -29,14 +29,14 @@ def test_match_is_greedy_by_score():
 def test_limit_of_a_match():
     truth = crowd(1)
     off = Instances.from_keypoints(COCO17, truth.xy + 8)
-    assert match(off, truth, limit=0.1).tolist() == [0]
-    assert match(off, truth, limit=0.9).tolist() == [-1]
+    assert match(off, truth, threshold=0.1).tolist() == [0]
+    assert match(off, truth, threshold=0.9).tolist() == [-1]
 
 
 def test_aligned_predictions_go_into_pck():
     truth = crowd(3)
     predicted = truth[[2, 0]]
-    aligned = align(predicted, truth, limit=0.5)
+    aligned = align(predicted, truth, threshold=0.5)
     np.testing.assert_array_equal(aligned.xy[[0, 2]], truth.xy[[0, 2]])
     assert not aligned.known[1].any()
     metric = Pck()
@@ -48,7 +48,7 @@ def test_nms_keeps_the_better_scored():
     people = crowd(2)
     twice = with_scores(Instances.concatenate([people, people]), [0.3, 0.9, 0.8, 0.2])
     assert oks_nms(twice).tolist() == [1, 2]
-    assert oks_nms(twice, limit=1.0).tolist() == [1, 2, 0, 3]
+    assert oks_nms(twice, threshold=1.0).tolist() == [1, 2, 0, 3]
     assert oks_nms(twice[:0]).tolist() == []
 
 

@@ -52,7 +52,7 @@ def as_coco(images):
     return dataset, results
 
 
-def figures_of(images, **numbers):
+def results_of(images, **numbers):
     metric = OksAp(**numbers)
     for predicted, truth in images:
         metric.update(predicted, truth)
@@ -63,9 +63,9 @@ def figures_of(images, **numbers):
 def test_instances_give_the_figures_of_their_own_coco_json(seed):
     images = [random_image(100 * seed + i, n=i % 5, m=1 + i % 4) for i in range(30)]
     dataset, results = as_coco(images)
-    expected = oks_ap(dataset, results, COCO17.sigmas).figures()
+    expected = oks_ap(dataset, results, COCO17.sigmas).results()
     assert 0 < expected["AP"] < 1
-    assert figures_of(images) == pytest.approx(expected, abs=1e-6)
+    assert results_of(images) == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_matrix_is_one_pose_with_one_person_at_a_time():
@@ -95,26 +95,26 @@ def test_missing_and_unknown_keypoints():
 @given(st.integers(0, 10**6))
 def test_properties(seed):
     images = [random_image(seed + i) for i in range(4)]
-    figures = figures_of(images)
+    results = results_of(images)
     # The order of images does not matter, nor do two processes.
-    assert figures_of(images[::-1]) == pytest.approx(figures)
+    assert results_of(images[::-1]) == pytest.approx(results)
     one, two = OksAp(), OksAp()
     one.update(*images[0])
     for image in images[1:]:
         two.update(*image)
     one.merge(two)
-    assert one.compute() == pytest.approx(figures)
+    assert one.compute() == pytest.approx(results)
     # What stands at an unknown keypoint does not matter.
     hidden = [
         (p, Instances(COCO17, np.nan_to_num(t.xy, nan=7.0), t.score, t.box_xyxy, t.box_score, extra=t.extra))
         for p, t in images
     ]
-    assert figures_of(hidden) == pytest.approx(figures)
+    assert results_of(hidden) == pytest.approx(results)
     # The truth itself scores best, something far away worst.
-    best = figures_of([(t[~t.extra["crowd"]], t) for _, t in images])
+    best = results_of([(t[~t.extra["crowd"]], t) for _, t in images])
     far = [(Instances(COCO17, p.xy + 1e5, p.score, p.box_xyxy, p.box_score), t) for p, t in images]
-    worst = figures_of(far)
-    for name, value in figures.items():
+    worst = results_of(far)
+    for name, value in results.items():
         assert (worst[name], value, best[name]) == (-1, -1, -1) or worst[name] == 0 <= value <= best[name] + 1e-9
         assert best[name] == pytest.approx(1) or value == -1
 
@@ -124,7 +124,7 @@ def test_missing_keypoints_lower_the_figure():
     xy = truth.xy.copy()
     xy[:, ::2] = np.nan
     some = Instances.from_keypoints(COCO17, xy)
-    assert 0 < figures_of([(some, truth)])["AP"] < 0.8
+    assert 0 < results_of([(some, truth)])["AP"] < 0.8
 
 
 def test_scores_order_the_detections():
@@ -136,8 +136,8 @@ def test_scores_order_the_detections():
     score[0] = 0.5
     people = Instances(COCO17, xy, score, np.tile([0, 0, 70, 70], (2, 1)), [0.9, 0.8])
     # By box score alone the right one comes first; times the keypoints' it comes second, behind a wrong one.
-    assert figures_of([(people, truth)], score="box")["AP"] == pytest.approx(1)
-    assert figures_of([(people, truth)])["AP"] == pytest.approx(0.5)
+    assert results_of([(people, truth)], score="box")["AP"] == pytest.approx(1)
+    assert results_of([(people, truth)])["AP"] == pytest.approx(0.5)
 
 
 def test_categories_by_themselves():
@@ -152,7 +152,7 @@ def test_categories_by_themselves():
         metric.update(predicted, truth)
     table = metric.table()
     assert list(table) == ["4", "9"]
-    assert table["9"] == pytest.approx(figures_of(parts[1:]))
+    assert table["9"] == pytest.approx(results_of(parts[1:]))
     assert metric.compute()["AP"] == pytest.approx((table["4"]["AP"] + table["9"]["AP"]) / 2)
     metric.reset()
     metric.update(Instances.empty(COCO17), Instances.empty(COCO17))
@@ -169,7 +169,7 @@ def test_area_from_the_box():
     area = np.array([50.0, np.nan, 60.0, 70.0])
     mixed = Instances.from_keypoints(COCO17, truth.xy, extra={"area": area})
     assert person_area(mixed, 0.53).tolist() == pytest.approx([50, expected[1], 60, 70])
-    assert figures_of([(plain, plain)], box_area_factor=0.53)["AP"] == pytest.approx(1)
+    assert results_of([(plain, plain)], box_area_factor=0.53)["AP"] == pytest.approx(1)
     with pytest.raises(ValueError, match=r"extra\['area'\]; 1 of 4 people of 'coco17' have none.*box_area_factor=0.53"):
         person_area(mixed)
 
@@ -181,9 +181,9 @@ def test_predictions_without_a_box_take_the_extent_of_their_keypoints():
     xy = np.array([[[500.0, 500], [510, 510]], [[0, 0], [200, 200]]])
     nan = np.full((2, 4), np.nan)
     found = Instances(point, xy, np.ones((2, 2)), nan, [0.9, 0.8])
-    figures = figures_of([(found, truth)])
-    assert figures["AP"] == pytest.approx(0.5)
-    assert figures["AP_large"] == pytest.approx(1)
+    results = results_of([(found, truth)])
+    assert results["AP"] == pytest.approx(0.5)
+    assert results["AP_large"] == pytest.approx(1)
 
 
 def test_bad_use():

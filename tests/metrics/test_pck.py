@@ -40,12 +40,12 @@ def random_people(seed, n=3):
 
 @pytest.mark.parametrize(
     ("comparator", "expected"),
-    [("<=", 1.0), ("<", 0.8)],  # one of five keypoints is exactly at the limit
+    [("<=", 1.0), ("<", 0.8)],  # one of five keypoints is exactly at the threshold
 )
 def test_comparator_decides_an_error_exactly_at_the_limit(comparator, expected):
     predicted = people(body(wrist=(10.0, 0.0)))
-    figures = scored(Pck(limits=(0.2,), comparator=comparator), (predicted, people(body())))
-    assert figures["pck@0.2"] == expected
+    results = scored(Pck(thresholds=(0.2,), comparator=comparator), (predicted, people(body())))
+    assert results["pck@0.2"] == expected
 
 
 @pytest.mark.parametrize(
@@ -72,11 +72,11 @@ def test_people_without_all_four_torso_joints_are_left_out():
     truth[1, 0] = np.nan
     truth[2, 4] = np.nan
     metric = Pck()
-    figures = scored(metric, (people(body(3)), people(truth)))
+    results = scored(metric, (people(body(3)), people(truth)))
     assert metric.people == 2
     assert np.isnan(metric.distance[1]).all()
     assert sum(row["count"] for row in metric.table().values()) == 9
-    assert figures["pck@0.2"] == 1.0
+    assert results["pck@0.2"] == 1.0
 
 
 def test_missing_predictions_are_wrong_and_unknown_truth_does_not_count():
@@ -84,8 +84,8 @@ def test_missing_predictions_are_wrong_and_unknown_truth_does_not_count():
     predicted[0, 4] = np.nan
     truth[1, 4] = np.nan
     metric = Pck()
-    figures = scored(metric, (people(predicted), people(truth)))
-    assert figures["pck@0.2"] == pytest.approx(8 / 9)
+    results = scored(metric, (people(predicted), people(truth)))
+    assert results["pck@0.2"] == pytest.approx(8 / 9)
     assert metric.table()["left_wrist"] == {"count": 1, "pck@0.2": 0, "pck_auc@0.2": 0, "median": np.inf}
 
 
@@ -100,20 +100,20 @@ def test_the_means_are_those_of_their_names():
     predicted, truth = body(2), body(2)
     predicted[0, 4] = 100
     truth[1, 4] = np.nan
-    figures = scored(Pck(left_out=("left_hip", "right_hip")), (people(predicted), people(truth)))
-    assert figures["pck@0.2/together"] == pytest.approx(4 / 5)
-    assert figures["pck@0.2/joints"] == pytest.approx(2 / 3)
-    assert figures["pck@0.2/together_all"] == pytest.approx(8 / 9)
-    assert figures["pck@0.2/joints_all"] == pytest.approx(4 / 5)
-    assert figures["pck@0.2"] == figures["pck@0.2/together"]
-    other = scored(Pck(left_out=("left_hip", "right_hip"), mean="joints"), (people(predicted), people(truth)))
-    assert other["pck@0.2"] == figures["pck@0.2/joints"]
+    results = scored(Pck(excluded=("left_hip", "right_hip")), (people(predicted), people(truth)))
+    assert results["pck@0.2/micro"] == pytest.approx(4 / 5)
+    assert results["pck@0.2/macro"] == pytest.approx(2 / 3)
+    assert results["pck@0.2/micro_all"] == pytest.approx(8 / 9)
+    assert results["pck@0.2/macro_all"] == pytest.approx(4 / 5)
+    assert results["pck@0.2"] == results["pck@0.2/micro"]
+    other = scored(Pck(excluded=("left_hip", "right_hip"), mean="macro"), (people(predicted), people(truth)))
+    assert other["pck@0.2"] == results["pck@0.2/macro"]
 
 
 def test_noise_of_single_precision_in_a_length_does_not_decide():
     truth = people(body(wrist=(502.9999939, 0)), head_px=[29.99999926757812])
-    figures = scored(pckh(limits=(0.1,), left_out=()), (people(body(wrist=(500.0, 0))), truth))
-    assert figures["pckh@0.1"] == 1.0
+    results = scored(pckh(thresholds=(0.1,), excluded=()), (people(body(wrist=(500.0, 0))), truth))
+    assert results["pckh@0.1"] == 1.0
 
 
 def test_auc_is_the_limit_of_the_trapezoids_and_of_the_curve():
@@ -121,21 +121,21 @@ def test_auc_is_the_limit_of_the_trapezoids_and_of_the_curve():
     distance[:20] = np.nan
     distance[20:60] = np.inf
     assert auc(distance, 0.5, steps=20000) == pytest.approx(auc(distance, 0.5), abs=1e-4)
-    limits = np.linspace(0, 0.5, 11)
-    by_hand = [np.mean(distance[20:] <= x) for x in limits]
-    np.testing.assert_allclose(pck_curve(distance, limits), by_hand)
+    thresholds = np.linspace(0, 0.5, 11)
+    by_hand = [np.mean(distance[20:] <= x) for x in thresholds]
+    np.testing.assert_allclose(pck_curve(distance, thresholds), by_hand)
     assert np.isnan(auc(np.array([np.nan]), 0.5))
     assert np.isnan(auc(np.array([np.nan]), 0.5, steps=5))
 
 
 def test_curve_meets_the_figures_at_its_limits():
-    metric = Pck(limits=(0.1, 0.2), left_out=("neck",))
-    figures = scored(metric, *(random_people(seed) for seed in range(5)))
-    limits, together, per_joint = metric.curve(steps=10)
-    assert limits[-1] == 0.2
+    metric = Pck(thresholds=(0.1, 0.2), excluded=("neck",))
+    results = scored(metric, *(random_people(seed) for seed in range(5)))
+    thresholds, together, per_joint = metric.curve(steps=10)
+    assert thresholds[-1] == 0.2
     assert per_joint.shape == (11, 14)
-    assert together[-1] == figures["pck@0.2"]
-    assert together[5] == figures["pck@0.1"]
+    assert together[-1] == results["pck@0.2"]
+    assert together[5] == results["pck@0.1"]
     assert per_joint[-1].tolist() == [row["pck@0.2"] for row in metric.table().values()]
 
 
@@ -153,21 +153,21 @@ def test_pairs_of_the_table_are_the_mean_of_both_sides():
 @given(st.integers(0, 10**6), st.sampled_from(["<=", "<"]), st.sampled_from(["torso", "box_side", "pixel"]))
 def test_properties_of_any_pck(seed, comparator, normaliser):
     pairs = [random_people(seed + i) for i in range(3)]
-    figures = scored(Pck(normaliser, comparator=comparator), *pairs)
+    results = scored(Pck(normaliser, comparator=comparator), *pairs)
     # The order of images does not matter, nor do two processes.
-    assert scored(Pck(normaliser, comparator=comparator), *pairs[::-1]) == pytest.approx(figures, nan_ok=True)
+    assert scored(Pck(normaliser, comparator=comparator), *pairs[::-1]) == pytest.approx(results, nan_ok=True)
     one, two = Pck(normaliser, comparator=comparator), Pck(normaliser, comparator=comparator)
     scored(one, pairs[0]), scored(two, *pairs[1:])
     one.merge(two)
-    assert one.compute() == pytest.approx(figures, nan_ok=True)
+    assert one.compute() == pytest.approx(results, nan_ok=True)
     # What is predicted for an unknown keypoint does not matter.
     moved = [(people(np.where(t.known[..., None], p.xy, 5.0), LSP14), t) for p, t in pairs]
-    assert scored(Pck(normaliser, comparator=comparator), *moved) == pytest.approx(figures, nan_ok=True)
+    assert scored(Pck(normaliser, comparator=comparator), *moved) == pytest.approx(results, nan_ok=True)
     # The truth itself scores best, something far away worst.
     best = scored(Pck(normaliser, comparator=comparator), *((t, t) for _, t in pairs))
     far = [(people(t.xy + 1e5, LSP14), t) for _, t in pairs]
     worst = scored(Pck(normaliser, comparator=comparator), *far)
-    for key, value in figures.items():
+    for key, value in results.items():
         assert np.isnan(value) or worst[key] == 0 <= value <= best[key] == 1
 
 
@@ -190,11 +190,11 @@ def test_normalised_distance_takes_one_length_for_all():
 @pytest.mark.parametrize(
     ("numbers", "error", "match"),
     [
-        ({"limits": ()}, ValueError, r"PCK limits must be above 0, got limits=\(\)"),
-        ({"limits": (0.0,)}, ValueError, "PCK limits must be above 0"),
+        ({"thresholds": ()}, ValueError, r"PCK thresholds must be above 0, got thresholds=\(\)"),
+        ({"thresholds": (0.0,)}, ValueError, "PCK thresholds must be above 0"),
         ({"auc_to": -1.0}, ValueError, "auc_to=-1.0"),
         ({"comparator": "=<"}, ValueError, "comparator must be '<=' or '<', got '=<'"),
-        ({"mean": "average"}, ValueError, "mean must be 'together' or 'joints', got 'average'"),
+        ({"mean": "average"}, ValueError, "mean must be 'micro' or 'macro', got 'average'"),
         ({"normaliser": "torsoo"}, LookupError, "Unknown normaliser 'torsoo'. Did you mean 'torso'?"),
     ],
 )
@@ -210,8 +210,8 @@ def test_bad_use():
     with pytest.raises(ValueError, match=r"'lsp14' \(14 keypoints\), labels in 'arm' \(5\); use predicted.in_skeleton"):
         Pck().update(people(np.zeros((2, 14, 2)), LSP14), truth)
     with pytest.raises(LookupError, match=r"no extra\['head_px'\] to divide errors by \(they have: none\)"):
-        pckh(left_out=()).update(truth, truth)
-    with pytest.raises(ValueError, match=r"no keypoint 'pelvis' to leave out.*left_out=\(\) leaves none out"):
+        pckh(excluded=()).update(truth, truth)
+    with pytest.raises(ValueError, match=r"no keypoint 'pelvis' to leave out.*excluded=\(\) leaves none out"):
         pckh().update(truth, truth)
     metric = Pck()
     metric.update(truth, truth)
@@ -219,12 +219,12 @@ def test_bad_use():
     with pytest.raises(ValueError, match="has seen skeleton 'arm' and now gets 'lsp14'"):
         metric.update(other, other)
     with pytest.raises(ValueError, match="Only metrics of the same fields can be merged"):
-        metric.merge(Pck(limits=(0.1,)))
+        metric.merge(Pck(thresholds=(0.1,)))
     second = Pck()
     second.update(other, other)
     with pytest.raises(ValueError, match="Only metrics of one skeleton can be merged, got 'arm' and 'lsp14'"):
         metric.merge(second)
-    with pytest.raises(ValueError, match="needs a highest limit above 0 and at least 1 step"):
+    with pytest.raises(ValueError, match="needs a highest threshold above 0 and at least 1 step"):
         auc(np.zeros(3), 0.5, steps=0)
     with pytest.raises(ValueError, match="comparator must be"):
         pck(np.zeros(3), 0.5, ">")  # type: ignore[arg-type]
@@ -254,11 +254,11 @@ def test_published_figures_of_the_original_network_on_mpii():
     metric = pckh()
     for row in range(len(truth)):
         metric.update(predicted[row], truth[row])
-    figures = metric.compute()
-    assert round(100 * figures["pckh@0.5"], 3) == 88.035
-    assert round(100 * figures["pckh@0.1"], 3) == 28.647
+    results = metric.compute()
+    assert round(100 * results["pckh@0.5"], 3) == 88.035
+    assert round(100 * results["pckh@0.1"], 3) == 28.647
     assert metric.people == 2958
-    assert figures["pckh@0.5/together"] != figures["pckh@0.5/joints"] != figures["pckh@0.5/joints_all"]
+    assert results["pckh@0.5/micro"] != results["pckh@0.5/macro"] != results["pckh@0.5/macro_all"]
     table = metric.table(pairs=True)
     assert table["head_top"]["pckh@0.5"] > table["shoulder"]["pckh@0.5"] > table["wrist"]["pckh@0.5"]
 

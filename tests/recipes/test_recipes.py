@@ -7,13 +7,13 @@ import pytest
 
 import poseglass
 from poseglass.core.skeletons import SKELETONS
-from poseglass.datasets import synthetic_people, write_coco
-from poseglass.engine.assemble import make
-from poseglass.engine.protocols import protocol_of
-from poseglass.engine.recipe import Recipe
-from poseglass.engine.run import prepare
 from poseglass.metrics import METRICS
 from poseglass.networks import NETWORKS
+from poseglass.readers import write_coco
+from poseglass.runs.build import make, protocol_of
+from poseglass.runs.prepare import prepare
+from poseglass.runs.recipe import Recipe
+from poseglass.synthetic import synthetic_people
 
 FOLDER = Path(poseglass.__file__).parent / "recipes"
 RECIPES = sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*.toml"))
@@ -35,25 +35,25 @@ def test_a_recipe_is_complete(name):
     recipe = Recipe.read(FOLDER / name)
     assert recipe.name
     make(NETWORKS, {"num_keypoints": len(SKELETONS[recipe.skeleton or ""])} | recipe.network, "network")
-    figures: set[str] = set()
+    results: set[str] = set()
     for part in recipe.evaluate.metrics:  # AP of nothing is no number, PCK of nothing is
-        figures |= {"AP"} if part["name"] == "oks_ap" else set(make(METRICS, part, "metric").compute())
+        results |= {"AP"} if part["name"] == "oks_ap" else set(make(METRICS, part, "metric").compute())
     protocol = protocol_of(recipe.evaluate)
     if protocol is not None:
-        figures |= {"AP"} if recipe.evaluate.protocol == {"name": "coco"} else set(protocol.metric().compute())
-    assert recipe.evaluate.choose in figures
+        results |= {"AP"} if recipe.evaluate.protocol == {"name": "coco"} else set(protocol.metric().compute())
+    assert recipe.evaluate.monitor in results
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_trains_two_steps(name, tmp_path):
     as_it_is = Recipe.read(FOLDER / name)
     drawn = synthetic_people(4, seed=1, size_wh=(48, 48), skeleton=SKELETONS[as_it_is.skeleton or ""])
-    write_coco(drawn, tmp_path / "tiny.json", write_pictures=True)
-    # MPII's figure wants head boxes, which drawn people do not have; COCO's is taken as the recipe states it
+    write_coco(drawn, tmp_path / "tiny.json", write_images=True)
+    # MPII's figure wants head boxes, which synthetic people do not have; COCO's is taken as the recipe states it
     figure = (
         ["evaluate.flip_test=false"]
         if name.startswith("coco/")
-        else ['evaluate={ metrics=[{ name = "pck" }], choose = "pck@0.2", flip_test = false }']
+        else ['evaluate={ metrics=[{ name = "pck" }], monitor = "pck@0.2", flip_test = false }']
     )
     data = f'{{ name = "coco", annotations = "{tmp_path / "tiny.json"}" }}'
     recipe = Recipe.read(

@@ -4,19 +4,19 @@ import pytest
 from poseglass.transforms import ColorJitter, Occlusion
 
 
-def picture() -> np.ndarray:
+def random_image() -> np.ndarray:
     return np.random.default_rng(1).integers(0, 256, (40, 50, 3), dtype=np.uint8)
 
 
 def test_no_jitter_changes_nothing() -> None:
-    image = picture()
+    image = random_image()
     still = ColorJitter(channel=0, contrast=0, brightness=0)
     np.testing.assert_array_equal(still(image, np.random.default_rng(0)), image)
     np.testing.assert_array_equal(Occlusion(0)(image, np.random.default_rng(0)), image)
 
 
 def test_the_input_stays_as_it_is() -> None:
-    image, copy = picture(), picture()
+    image, copy = random_image(), random_image()
     rng = np.random.default_rng(0)
     for _ in range(20):
         assert ColorJitter(0.4, 0.3, 0.2, 0.5)(image, rng).dtype == np.uint8
@@ -25,7 +25,7 @@ def test_the_input_stays_as_it_is() -> None:
 
 
 def test_the_same_generator_gives_the_same_colours() -> None:
-    image = picture()
+    image = random_image()
     for change in (ColorJitter(0.4, 0.3, 0.2, 0.5), Occlusion(0.5)):
         a, b = (change(image, np.random.default_rng(3)) for _ in range(2))
         np.testing.assert_array_equal(a, b)
@@ -33,7 +33,7 @@ def test_the_same_generator_gives_the_same_colours() -> None:
 
 def test_jitter_is_gain_then_contrast_then_shift() -> None:
     """One matrix does what floats would do step by step, to the rounding of the result."""
-    image = picture()
+    image = random_image()
     for seed in range(20):
         out = ColorJitter(0.4, 0.3, 0.2)(image, np.random.default_rng(seed))
         rng = np.random.default_rng(seed)
@@ -43,7 +43,7 @@ def test_jitter_is_gain_then_contrast_then_shift() -> None:
 
 
 def test_grey_is_the_luma_and_takes_the_gains_afterwards() -> None:
-    image = picture()
+    image = random_image()
     out = ColorJitter(channel=0.4, grey_probability=1)(image, np.random.default_rng(5))
     gains = np.random.default_rng(5).uniform(0.6, 1.4, 3)
     exact = np.clip((image @ np.array([0.299, 0.587, 0.114]))[..., None] * gains, 0, 255)
@@ -51,7 +51,7 @@ def test_grey_is_the_luma_and_takes_the_gains_afterwards() -> None:
 
 
 def test_grey_has_no_colour() -> None:
-    out = ColorJitter(channel=0, grey_probability=1)(picture(), np.random.default_rng(0))
+    out = ColorJitter(channel=0, grey_probability=1)(random_image(), np.random.default_rng(0))
     assert (out == out[..., :1]).all()
 
 

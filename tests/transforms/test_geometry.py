@@ -3,11 +3,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from poseglass.core import warp as warp_module
 from poseglass.core.affine import Affine
 from poseglass.core.instances import Instances
 from poseglass.core.sample import PoseSample
 from poseglass.core.skeleton import Skeleton
-from poseglass.transforms import TRANSFORMS, RandomAffine, geometry, warp, warp_image
+from poseglass.core.warp import warp_image
+from poseglass.transforms import TRANSFORMS, RandomAffine, warp
 
 HANDS = Skeleton("hands3", ("left_hand", "right_hand", "nose"))
 
@@ -41,7 +43,7 @@ def test_whole_shifts_move_pixels_exactly(shift: tuple[int, int]) -> None:
 
 def test_mirroring_is_exact_and_its_own_inverse() -> None:
     image = smooth(61, 40)
-    mirror = Affine.mirror(61)
+    mirror = Affine.flip(61)
     once = warp_image(image, mirror, (61, 40))
     np.testing.assert_array_equal(once, image[:, ::-1])
     np.testing.assert_array_equal(warp_image(once, mirror, (61, 40)), image)
@@ -52,7 +54,7 @@ def test_there_and_back() -> None:
     there = Affine.about((100, 80), scale=1.4, degrees=25, shift_xy=(4.3, -2.6))
     back = warp_image(warp_image(image, there, (320, 320)), there.inverse(), (200, 160))
     middle = np.s_[50:110, 60:140]
-    assert np.abs(back[middle].astype(int) - image[middle]).max() <= 12  # two interpolations of a smooth picture
+    assert np.abs(back[middle].astype(int) - image[middle]).max() <= 12  # two interpolations of a smooth image
     assert np.abs(back[middle].astype(int) - image[middle]).mean() < 2
 
 
@@ -83,17 +85,17 @@ def test_shrinking_keeps_places(scale: float) -> None:
 
 
 def test_four_channels_give_what_three_give(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The short cut of OpenCV 5 changes no value: parts of pictures and whole ones are warped alike."""
+    """The short cut of OpenCV 5 changes no value: parts of images and whole ones are warped alike."""
     image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
     turned = Affine.about((50, 40), scale=0.9, degrees=20)
-    monkeypatch.setattr(geometry, "_FOUR_ARE_FASTER", True)
+    monkeypatch.setattr(warp_module, "_FOUR_ARE_FASTER", True)
     fast = warp_image(image, turned, (64, 80))
-    monkeypatch.setattr(geometry, "_FOUR_ARE_FASTER", False)
+    monkeypatch.setattr(warp_module, "_FOUR_ARE_FASTER", False)
     np.testing.assert_array_equal(fast, warp_image(image, turned, (64, 80)))
     assert fast.shape == (80, 64, 3)
 
 
-def test_a_picture_wholly_outside_is_black() -> None:
+def test_an_image_wholly_outside_is_black() -> None:
     far = Affine.about((0, 0), shift_xy=(5000, 5000))
     assert not warp_image(smooth(50, 40), far, (32, 32)).any()
     shrunk = Affine.about((0, 0), scale=0.1, shift_xy=(5000, 5000))
@@ -105,17 +107,17 @@ def test_a_picture_wholly_outside_is_black() -> None:
 def test_warping_a_sample_moves_everything_and_remembers_the_way_back() -> None:
     xy = np.array([(20.0, 30.0), (60.0, 35.0), (40.0, 10.0)])
     sample = sample_of(smooth(80, 50), xy)
-    first, second = Affine.about((40, 25), degrees=30), Affine.mirror(64)
+    first, second = Affine.about((40, 25), degrees=30), Affine.flip(64)
     moved = warp(warp(sample, first, (80, 50)), second, (64, 64))
     assert moved.size_wh == (64, 64)
     np.testing.assert_allclose(moved.instances.xy[0], second(first(xy))[[1, 0, 2]], atol=1e-4)  # left is right now
     np.testing.assert_allclose(moved.to_source(moved.instances.xy[0].astype(float)), xy[[1, 0, 2]], atol=1e-3)
 
 
-def test_mirrored_twice_is_the_same_person() -> None:
+def test_flipped_twice_is_the_same_person() -> None:
     xy = np.array([(20.0, 30.0), (60.0, 35.0), (np.nan, np.nan)])
     sample = sample_of(smooth(80, 50), xy)
-    twice = warp(warp(sample, Affine.mirror(80), (80, 50)), Affine.mirror(80), (80, 50))
+    twice = warp(warp(sample, Affine.flip(80), (80, 50)), Affine.flip(80), (80, 50))
     np.testing.assert_array_equal(twice.instances.xy, sample.instances.xy)
     np.testing.assert_array_equal(twice.image, sample.image)
 
@@ -164,7 +166,7 @@ def test_reach_is_attained() -> None:
 
 def test_a_zoomed_crop_shows_a_part_of_what_it_would_have_shown() -> None:
     rng, places = np.random.default_rng(0), []
-    affine = RandomAffine((1, 1), 0, mirror_probability=0, zoom=(2, 4), zoom_probability=0.5)
+    affine = RandomAffine((1, 1), 0, flip_probability=0, zoom=(2, 4), zoom_probability=0.5)
     for _ in range(1000):
         drawn = affine.draw((100, 60), rng)
         x0, y0, x1, y1 = drawn.inverse().box(np.array([-0.5, -0.5, 99.5, 59.5]))
@@ -182,19 +184,19 @@ def test_a_zoomed_crop_shows_a_part_of_what_it_would_have_shown() -> None:
 
 def test_probabilities_of_turning_and_mirroring() -> None:
     rng = np.random.default_rng(0)
-    drawn = [RandomAffine(rotate_probability=0.3, mirror_probability=0.5).draw((64, 64), rng) for _ in range(2000)]
-    mirrored = np.mean([d.mirrors for d in drawn])
+    drawn = [RandomAffine(rotate_probability=0.3, flip_probability=0.5).draw((64, 64), rng) for _ in range(2000)]
+    mirrored = np.mean([d.flips for d in drawn])
     upright = np.mean([abs(d.matrix[0, 1]) < 1e-12 for d in drawn])
     assert abs(mirrored - 0.5) < 0.04
     assert abs(upright - 0.7) < 0.04
-    never = RandomAffine((1, 1), 0, mirror_probability=0)
+    never = RandomAffine((1, 1), 0, flip_probability=0)
     np.testing.assert_allclose(never.draw((64, 48), rng).matrix, np.eye(2, 3), atol=1e-12)
-    assert all(RandomAffine(mirror_probability=1).draw((64, 48), rng).mirrors for _ in range(20))
+    assert all(RandomAffine(flip_probability=1).draw((64, 48), rng).flips for _ in range(20))
 
 
 def test_the_normal_distribution_is_clipped_at_twice_its_spread() -> None:
     rng = np.random.default_rng(0)
-    affine = RandomAffine((0.75, 1.25), 30, mirror_probability=0, distribution="normal")
+    affine = RandomAffine((0.75, 1.25), 30, flip_probability=0, distribution="normal")
     drawn = [affine.draw((64, 64), rng) for _ in range(3000)]
     degrees = np.rad2deg([np.arctan2(d.matrix[1, 0], d.matrix[0, 0]) for d in drawn])
     assert 25 < degrees.std() < 31
@@ -209,7 +211,7 @@ def test_the_normal_distribution_is_clipped_at_twice_its_spread() -> None:
         ({"scale": (1.2, 0.8)}, r"scale must be \(low, high\)"),
         ({"zoom": (0.5, 2)}, r"zoom must be \(low, high\) with 1 <= low <= high, got \(0.5, 2\)"),
         ({"zoom_probability": 2}, "zoom_probability must be within 0 and 1, got 2"),
-        ({"mirror_probability": 1.5}, "mirror_probability must be within 0 and 1, got 1.5"),
+        ({"flip_probability": 1.5}, "flip_probability must be within 0 and 1, got 1.5"),
         ({"rotate_probability": -0.1}, "rotate_probability must be within 0 and 1"),
         ({"distribution": "gaussian"}, "distribution must be 'uniform' or 'normal', got 'gaussian'"),
         ({"degrees": -3.0}, "degrees must be 0 or more, got -3.0"),

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from poseglass.core.card import InputSpec
+from poseglass.core.input_spec import InputSpec
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.skeletons import COCO17, MPII16
-from poseglass.datasets.synthetic import synthetic_people
-from poseglass.engine.crops import Crops
+from poseglass.data.crops import Crops
+from poseglass.synthetic.people import synthetic_people
 from poseglass.transforms import HalfBody
 
 

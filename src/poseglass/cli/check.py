@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from poseglass.audit.audit import DEFAULT_SURE, Audit, audit
+from poseglass.audit.labels import Labels, labels_of, read_coco_leniently
+from poseglass.audit.page import write_csv, write_page
 from poseglass.cli.read_data import FORMATS, read_data
-from poseglass.core.image import write_bytes
-from poseglass.datasets.audit import DEFAULT_SURE, Audit, audit
-from poseglass.datasets.audit_labels import Labels, labels_of, read_coco_leniently
-from poseglass.datasets.audit_page import write_csv, write_page
+from poseglass.core.files import write_bytes
 
 FOUND, UNREADABLE = 1, 2
 """Exit status where something was found, and where the labels could not be read; 0 where nothing was found."""
@@ -25,22 +25,22 @@ def check(
         str, typer.Option("--format", help=f"How DATA is written: {', '.join(sorted({'coco', *FORMATS}))}.")
     ] = "coco",
     images: Annotated[
-        Path | None, typer.Option("--images", help="Folder of the pictures, where it is not beside the labels.")
+        Path | None, typer.Option("--images", help="Folder of the images, where it is not beside the labels.")
     ] = None,
     against: Annotated[
         Path | None,
-        typer.Option("--against", help="Another set in the same format: report the pictures that are in both."),
+        typer.Option("--against", help="Another set in the same format: report the images that are in both."),
     ] = None,
-    against_images: Annotated[Path | None, typer.Option("--against-images", help="Its folder of pictures.")] = None,
+    against_images: Annotated[Path | None, typer.Option("--against-images", help="Its folder of images.")] = None,
     flip_idx: Annotated[
         str,
         typer.Option("--flip-idx", help="Test this mirror order of keypoints (as YOLO writes it), such as 0,2,1,4,3."),
     ] = "",
     report: Annotated[
-        Path | None, typer.Option("--report", help="Write an .html page with pictures of the worst, for offline use.")
+        Path | None, typer.Option("--report", help="Write an .html page with images of the worst, for offline use.")
     ] = None,
     csv: Annotated[Path | None, typer.Option("--csv", help="Write all findings as .csv.")] = None,
-    worst: Annotated[int, typer.Option("--worst", min=0, help="Pictures on the page.")] = 120,
+    worst: Annotated[int, typer.Option("--worst", min=0, help="Images on the page.")] = 120,
     sure: Annotated[
         float, typer.Option("--sure", min=0.01, max=1.0, help="Lowest probability of a statistical finding to report.")
     ] = DEFAULT_SURE,
@@ -48,7 +48,7 @@ def check(
         list[str] | None, typer.Option("--ignore", help="A kind that is not reported; may be given again.")
     ] = None,
     skip_images: Annotated[
-        bool, typer.Option("--skip-images", help="Do not read the pictures: look at the labels only.")
+        bool, typer.Option("--skip-images", help="Do not read the images: look at the labels only.")
     ] = False,
     seed: Annotated[int, typer.Option("--seed", help="Of the critic that learns from the labels.")] = 0,
 ) -> None:
@@ -66,7 +66,7 @@ def check(
                     f"--{'report' if suffix == '.html' else 'csv'} must end in {suffix}, got {path.name!r}."
                 )
         if against is not None and skip_images:
-            raise ValueError("--against compares pictures, so it cannot go with --skip-images. Leave one out.")
+            raise ValueError("--against compares images, so it cannot go with --skip-images. Leave one out.")
         labels = _read(data, format, images, _order(flip_idx))
         other = _read(against, format, against_images, None) if against is not None else None
         with aside.status("") as status:
@@ -119,9 +119,9 @@ def print_audit(result: Audit, console: Console) -> None:
     for note in result.notes:
         console.print(f"note: {escape(note)}", highlight=False)
     total = sum(f.count for f in result.findings)
-    people, pictures = result.labels.num_people, len(result.labels.pictures)
+    people, images = result.labels.num_people, len(result.labels.image_files)
     what = f"{total:,} findings" if total != 1 else "1 finding"
-    console.print(f"{escape(result.labels.name)}: {people:,} people in {pictures:,} images, {what}.", highlight=False)
+    console.print(f"{escape(result.labels.name)}: {people:,} people in {images:,} images, {what}.", highlight=False)
 
 
 def _order(flip_idx: str) -> tuple[int, ...] | None:

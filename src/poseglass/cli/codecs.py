@@ -19,7 +19,7 @@ def codecs(
     typer.echo(table({codec: other(codec)} if codec else {name: OurCodec(make()) for name, make in CODECS.items()}))
     typer.echo(
         "\nError of encode then decode, input pixels at 192 x 256: median / 95 % / largest. Inside and on the border,\n"
-        "with noise, in the two half precisions, and after the flip test's mirroring; then the range of scores."
+        "with noise, in the two half precisions, and after the flip test's flipping; then the range of scores."
     )
 
 

@@ -11,30 +11,30 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from poseglass.cli.pictures import Picture, list_pictures, read_pictures, write_poses
+from poseglass.cli.images import NamedImage, list_images, read_images, write_poses
 from poseglass.cli.train import train_with_bar
 from poseglass.core.image import read_image, write_image
 from poseglass.core.table import build
-from poseglass.datasets import DATASETS
-from poseglass.datasets.body_pose import EVERYDAY
-from poseglass.draw.sheet import contact_sheet
-from poseglass.engine.recipe import Recipe
-from poseglass.engine.run import prepare
+from poseglass.data import DATASETS
+from poseglass.drawing.sheet import contact_sheet
 from poseglass.estimators.load import DEFAULT, load
+from poseglass.runs.prepare import prepare
+from poseglass.runs.recipe import Recipe
+from poseglass.synthetic.body_pose import EVERYDAY
 
 
 def demo(
-    image: Annotated[list[Path] | None, typer.Option("--image", help="Your own picture(s) instead of ours.")] = None,
+    image: Annotated[list[Path] | None, typer.Option("--image", help="Your own image(s) instead of ours.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for everything that is written.")] = Path("demo"),
     weights: Annotated[str, typer.Option(help="A name that ships, or a .safetensors file.")] = DEFAULT,
     train: Annotated[bool, typer.Option("--train/--no-train", help="Train the one-minute network too.")] = True,
 ) -> None:
-    """Find poses in photographs with the network that ships; then train a small one on drawn people and measure it."""
+    """Find poses in photographs with the network that ships; then train a small one on synthetic people."""
     console = Console()
     estimator = load(weights, flip_test=True)
     if image:
-        paths = list_pictures(image)
-        failed = write_poses(estimator, read_pictures(paths, [None] * len(paths)), out, console, heatmaps=True)
+        paths = list_images(image)
+        failed = write_poses(estimator, read_images(paths, [None] * len(paths)), out, console, heatmaps=True)
         if failed:
             raise ValueError(" ".join(failed))
     else:
@@ -47,7 +47,7 @@ def demo(
         if f'name = "{recipe.name}"' not in (folder / "recipe.toml").read_text():
             raise FileExistsError(f"{folder} holds another run than the demo's. Choose another --out.")
         shutil.rmtree(folder)  # the demo's own, from the last time
-    console.print(f"\nThe other half: {recipe.name}, a small hourglass trained on drawn people for about a minute.")
+    console.print(f"\nThe other half: {recipe.name}, a small hourglass trained on synthetic people for about a minute.")
     run = prepare(recipe, folder)
     train_with_bar(run, console)
     shutil.copy(run.folder.report, out / "report.html")
@@ -63,7 +63,7 @@ def demo(
     console.print(f"The report of that training, to open in a browser: {out / 'report.html'}")
 
 
-def our_pictures() -> list[Picture]:
+def our_pictures() -> list[NamedImage]:
     """Return a photograph that matplotlib carries and a drawn scene of several people with their boxes."""
     hopper = read_image(Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg")
     scene = build(
@@ -71,8 +71,8 @@ def our_pictures() -> list[Picture]:
         activities=EVERYDAY,
     )[0]  # fmt: skip
     return [
-        Picture("grace_hopper", "grace_hopper.jpg", hopper, None, 0),
-        Picture("drawn_scene", "", scene.image, np.asarray(scene.instances.box_xyxy), 1),
+        NamedImage("grace_hopper", "grace_hopper.jpg", hopper, None, 0),
+        NamedImage("drawn_scene", "", scene.image, np.asarray(scene.instances.box_xyxy), 1),
     ]
 
 

@@ -10,9 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from poseglass.core.allocator import keep_freed_memory
-from poseglass.core.precision import narrow_convolution_fault
-from poseglass.engine.environment import environment
-from poseglass.engine.train import choose_precision
+from poseglass.core.environment import environment
+from poseglass.core.precision import choose_precision, narrow_convolution_fault
 from poseglass.estimators.load import SHIPPED_FOLDER, shipped
 
 EXTRAS = {"tensorboard": "tensorboard"}

@@ -2,7 +2,6 @@
 
 import json
 import tomllib
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,15 +13,14 @@ from rich.table import Table
 from poseglass.cli.read_data import FORMATS, read_data
 from poseglass.cli.speed import BFLOAT16, COMPILED, say_compiling
 from poseglass.core.card import WeightCard
-from poseglass.core.image import write_bytes
+from poseglass.core.files import write_bytes
 from poseglass.core.table import lookup
-from poseglass.engine.assemble import choose_device, make
-from poseglass.engine.evaluate import Evaluation, evaluate
-from poseglass.engine.protocols import PROTOCOLS
-from poseglass.engine.recipe import EvaluatePart, Recipe, RecipeError, apply_override
 from poseglass.estimators.load import DEFAULT, load
+from poseglass.evaluation.evaluate import Evaluation, evaluate
 from poseglass.metrics import METRICS
 from poseglass.metrics.metric import Metric
+from poseglass.runs.build import PROTOCOLS, choose_device, make
+from poseglass.runs.recipe import EvaluatePart, Recipe, RecipeError, apply_override
 
 
 def evaluate_weights(
@@ -35,7 +33,7 @@ def evaluate_weights(
         ),
     ] = None,
     images: Annotated[
-        Path | None, typer.Option("--images", help="Folder of the pictures, if not beside the labels.")
+        Path | None, typer.Option("--images", help="Folder of the images, if not beside the labels.")
     ] = None,
     metric: Annotated[
         list[str] | None,
@@ -54,15 +52,17 @@ def evaluate_weights(
     normaliser: Annotated[
         str | None, typer.Option(help="What PCK divides errors by: torso (the default), head, box_diagonal, ...")
     ] = None,
-    limit: Annotated[list[float] | None, typer.Option("--limit", help="PCK's limits. May be repeated.")] = None,
+    threshold: Annotated[
+        list[float] | None, typer.Option("--threshold", help="PCK's thresholds. May be repeated.")
+    ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="PCK counts errors below the limit (<), not up to it (<=).")
+        bool, typer.Option("--strict", help="PCK counts errors below the threshold (<), not up to it (<=).")
     ] = False,
     overrides: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
-            help="An argument of the reader, a metric or the protocol: --set data.split=val, --set pckh.left_out=[], "
+            help="An argument of the reader, a metric or the protocol: --set data.split=val, --set pckh.excluded=[], "
             "--set protocol.nms=soft. May be repeated.",
         ),
     ] = None,
@@ -70,7 +70,7 @@ def evaluate_weights(
         bool | None,
         typer.Option(
             "--flip-test/--no-flip-test",
-            help="Average with the mirrored crop. Unless given, as what chose the weights did; else on.",
+            help="Average with the flipped crop. Unless given, as what chose the weights did; else on.",
         ),
     ] = None,
     size: Annotated[int, typer.Option(help="Another crop size than the card's, pixels.")] = 0,
@@ -85,10 +85,10 @@ def evaluate_weights(
     for file in (json_file, report):
         if file is not None and not file.parent.is_dir():
             raise FileNotFoundError(f"Cannot write {file}: no folder {file.parent}. Make it first.")
-    if protocol is not None and (metric or normaliser or limit or strict):
+    if protocol is not None and (metric or normaliser or threshold or strict):
         raise ValueError(
-            "--protocol says what is measured; leave --metric, --normaliser, --limit and --strict out, and change its "
-            "own options: --set protocol.KEY=VALUE."
+            "--protocol says what is measured; leave --metric, --normaliser, --threshold and --strict out, and change "
+            "its own options: --set protocol.KEY=VALUE."
         )
     if protocol is not None:
         lookup(PROTOCOLS, protocol, kind="protocol")
@@ -99,7 +99,7 @@ def evaluate_weights(
     parts: list[dict[str, Any]] = []
     followed: dict[str, Any] = {}
     hint = ""
-    if protocol is None and metric is None and normaliser is None and limit is None and not strict:
+    if protocol is None and metric is None and normaliser is None and threshold is None and not strict:
         chosen_by = recipe_evaluation(estimator.card)
         parts = chosen_by.metrics
         if chosen_by.protocol is not None and chosen_by.protocol["name"] == (format or "coco"):
@@ -112,15 +112,15 @@ def evaluate_weights(
     if detections is not None and protocol != "coco":
         raise ValueError("--detections gives boxes to --protocol coco; add it, or leave --detections out.")
     flip_test = flip_test is not False
-    estimator = replace(estimator, flip_test=flip_test)
+    estimator = estimator.with_flip_test(flip_test)
     followed |= {"name": protocol, "flip_test": flip_test}
     if detections is not None:
         followed["detections"] = detections
     if not parts and protocol is None:
         more: dict[str, Any] = {"comparator": "<" if strict else "<="}
         known = {
-            "pck": {"normaliser": normaliser or "torso", "limits": tuple(limit or (0.2, 0.1)), **more},
-            "pckh": {"limits": tuple(limit or (0.5, 0.1)), **more},
+            "pck": {"normaliser": normaliser or "torso", "thresholds": tuple(threshold or (0.2, 0.1)), **more},
+            "pckh": {"thresholds": tuple(threshold or (0.5, 0.1)), **more},
         }
         parts = [{"name": name, **known.get(name, {})} for name in metric or ["pck"]]
     tables: dict[str, dict[str, Any]] = {"data": {}} | {part["name"]: part for part in reversed(parts)}
@@ -160,16 +160,16 @@ def evaluate_weights(
     for line in convention.values():
         console.print(line, soft_wrap=True, highlight=False, markup=False)
     print_evaluation(result, console)
-    left_out = [name for name in dataset.skeleton.keypoints if name not in estimator.skeleton.keypoints]
-    if left_out:
-        console.print(f"not counted, as these weights do not predict them: {', '.join(left_out)}")
+    excluded = [name for name in dataset.skeleton.keypoints if name not in estimator.skeleton.keypoints]
+    if excluded:
+        console.print(f"not counted, as these weights do not predict them: {', '.join(excluded)}")
     if json_file is not None:
         write_bytes(
-            json_file, json.dumps({**convention, "figures": result.figures, "table": result.table}, indent=1).encode()
+            json_file, json.dumps({**convention, "results": result.results, "table": result.table}, indent=1).encode()
         )
     if report is not None:
-        from poseglass.engine.finish import report_of, with_pairs
-        from poseglass.engine.report import write_report
+        from poseglass.evaluation.report import write_report
+        from poseglass.evaluation.summary import report_of, with_pairs
 
         pairs = with_pairs(result, estimator if published is None else published.adjusted(estimator), dataset)
         notes = list(convention.values())
@@ -178,7 +178,7 @@ def evaluate_weights(
 
 
 def in_words(part: dict[str, Any]) -> str:
-    """Return a metric and what it was given: "pck, normaliser torso, limits 0.2 0.1"."""
+    """Return a metric and what it was given: "pck, normaliser torso, thresholds 0.2 0.1"."""
     given = (
         f"{key} {' '.join(map(str, value)) if isinstance(value, list | tuple) else value}"
         for key, value in part.items()
@@ -200,9 +200,9 @@ def recipe_evaluation(card: WeightCard | None) -> EvaluatePart:
 def print_evaluation(result: Evaluation, console: Console) -> None:
     """Print the figures and a row per joint."""
     people = sum(len(t) for t in result.truth)
-    pictures = len(result.truth)
-    console.print(f"{people:,} {'person' if people == 1 else 'people'} in {pictures:,} image{'s' * (pictures != 1)}")
-    for name, value in result.figures.items():
+    images = len(result.truth)
+    console.print(f"{people:,} {'person' if people == 1 else 'people'} in {images:,} image{'s' * (images != 1)}")
+    for name, value in result.results.items():
         console.print(f"  {name:<28} {value:.4f}")
     if result.table:
         columns = list(next(iter(result.table.values())))

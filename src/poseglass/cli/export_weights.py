@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from poseglass.convert import IMPORTERS
-from poseglass.convert.export import export_state, fits, other_input, write_checkpoint
+from poseglass.checkpoints import IMPORTERS
+from poseglass.checkpoints.export import export_state, fits, other_input, write_checkpoint
 from poseglass.estimators.load import find_weights
-from poseglass.estimators.weights import read_weights
+from poseglass.estimators.weights_file import read_weights
 
 
 def export_weights(
@@ -42,6 +42,6 @@ def export_weights(
     zeros = importer.never_run(card.network)
     if zeros:
         print(f"zeros       {len(zeros)} tensors that the original stores and never runs")
-    if importer.left_out:
-        print(f"not written what starts with {', '.join(importer.left_out)}: load the file there with strict=False")
+    if importer.excluded:
+        print(f"not written what starts with {', '.join(importer.excluded)}: load the file there with strict=False")
     print(f"wrote       {to} ({to.stat().st_size / 1e6:.1f} MB, {len(public)} tensors)")

@@ -10,18 +10,20 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from poseglass.convert import IMPORTERS, import_state, recognise, told_of
-from poseglass.convert.certificate import certify
-from poseglass.convert.checkpoint import read_checkpoint
-from poseglass.convert.top_down import SIZE_DOUBT
-from poseglass.core.card import InputSpec, WeightCard
+from poseglass.checkpoints import IMPORTERS, import_state, recognise, told_of
+from poseglass.checkpoints.certificate import certify
+from poseglass.checkpoints.checkpoint import read_checkpoint
+from poseglass.checkpoints.top_down import SIZE_DOUBT
+from poseglass.core.card import WeightCard
 from poseglass.core.image import read_image
+from poseglass.core.input_spec import InputSpec
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.skeletons import SKELETONS
 from poseglass.core.table import nearest
-from poseglass.engine.recipe import RecipeError, apply_override
+from poseglass.estimators.fit import card_network
 from poseglass.estimators.load import card_codec
-from poseglass.estimators.weights import card_network, read_weights, save_weights, sha256_of
+from poseglass.estimators.weights_file import read_weights, save_weights, sha256_of
+from poseglass.runs.recipe import RecipeError, apply_override
 
 
 def import_weights(
@@ -56,7 +58,7 @@ def import_weights(
         ),
     ] = False,
     check_image: Annotated[
-        list[Path] | None, typer.Option(help="With --check: a picture to compare on, instead of drawn people.")
+        list[Path] | None, typer.Option(help="With --check: an image to compare on, instead of synthetic people.")
     ] = None,
 ) -> None:
     """Turn a checkpoint of a public implementation into a weights file. Code in a checkpoint is never run."""
@@ -70,8 +72,8 @@ def import_weights(
         raise FileNotFoundError(f"Cannot write {to}: no folder {to.parent}. Make it first.")
     chosen = read_skeleton(skeleton) if skeleton else None
     if check_image and not check:
-        raise ValueError("--check-image goes with --check. Add it, or leave the picture out.")
-    pictures = [(path.name, read_image(path)) for path in check_image or ()]
+        raise ValueError("--check-image goes with --check. Add it, or leave the image out.")
+    images = [(path.name, read_image(path)) for path in check_image or ()]
     original = read_checkpoint(checkpoint)
     with told_of(checkpoint):
         importer = recognise(original, layout)
@@ -81,7 +83,7 @@ def import_weights(
             with tempfile.TemporaryDirectory(dir=to.parent, prefix=".unchecked-") as folder:
                 unchecked = Path(folder) / to.name
                 save_weights(unchecked, renamed, card, half=half)
-                certificate = certify(unchecked, original, importer, pictures=pictures, half=half)
+                certificate = certify(unchecked, original, importer, named_images=images, half=half)
                 renamed, card = read_weights(unchecked)  # what was checked is what is delivered
                 save_weights(to, renamed, dataclasses.replace(card, certificate=certificate), half=half)
                 del renamed  # its tensors lie in the file that goes
@@ -105,7 +107,7 @@ def import_weights(
     if doubt:
         rows = {"read as": doubt} | rows
     if card.part == "backbone":
-        rows["use"] = f"train.start_from = {str(to)!r}, in a recipe whose network has this backbone"
+        rows["use"] = f"train.init_from = {str(to)!r}, in a recipe whose network has this backbone"
     for label, text in rows.items():
         print(f"{label:<11} {text}")
     print(f"wrote       {to} ({to.stat().st_size / 1e6:.1f} MB, {values:,} numbers)")
@@ -155,7 +157,7 @@ def certificate_line(certificate: dict[str, Any]) -> str:
     """Say in a line how far weights were from the original."""
     if not certificate.get("checked"):
         return "no; --check compares the file with the original's tensors"
-    on = f"on {', '.join(certificate['pictures'])}"
+    on = f"on {', '.join(certificate['images'])}"
     apart = f"{certificate['maps_relative']:.1e} of their largest value"
     if "keypoints_max_px" not in certificate:
         return f"features differ by {apart}, {on}"

@@ -8,15 +8,15 @@ import typer
 from rich.console import Console
 
 from poseglass.cli.read_data import FORMATS, read_data
-from poseglass.core.card import InputSpec
 from poseglass.core.image import write_image
+from poseglass.core.input_spec import InputSpec
 from poseglass.core.sample import Dataset, PoseSample
 from poseglass.core.table import build
-from poseglass.datasets import DATASETS
-from poseglass.draw.sheet import contact_sheet
-from poseglass.engine.assemble import make_crops, training_data
-from poseglass.engine.crops import Crops
-from poseglass.engine.recipe import Recipe
+from poseglass.data import DATASETS
+from poseglass.data.crops import Crops
+from poseglass.drawing.sheet import contact_sheet
+from poseglass.runs.build import make_crops, training_data
+from poseglass.runs.recipe import Recipe
 from poseglass.transforms import ColorJitter, RandomAffine
 
 
@@ -28,14 +28,14 @@ def look(
         str, typer.Option("--format", help=f"How DATA is written: {', '.join(sorted(FORMATS))}.")
     ] = "coco",
     images: Annotated[
-        Path | None, typer.Option("--images", help="Folder of the pictures, if not beside the labels.")
+        Path | None, typer.Option("--images", help="Folder of the images, if not beside the labels.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="The picture to write.")] = Path("look.png"),
+    out: Annotated[Path, typer.Option(help="The image to write.")] = Path("look.png"),
     count: Annotated[int, typer.Option(min=1, max=400, help="How many people.")] = 24,
     columns: Annotated[int, typer.Option(min=1, max=20, help="Tiles in a row.")] = 6,
     seed: Annotated[int, typer.Option(min=0, help="Which people, and which augmentation.")] = 0,
     augment: Annotated[bool, typer.Option("--augment/--no-augment", help="Scale, turn, mirror, recolour.")] = True,
-    plain: Annotated[bool, typer.Option("--plain", help="Whole pictures as labelled, without crops.")] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="Whole images as labelled, without crops.")] = False,
 ) -> None:
     """Draw people of a dataset on one sheet, after augmentation: a recipe's own, or a common one."""
     console = Console()

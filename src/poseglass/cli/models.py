@@ -16,9 +16,10 @@ from rich.table import Table
 from poseglass.backbones import BACKBONES
 from poseglass.core.card import WeightCard
 from poseglass.core.table import lookup
+from poseglass.estimators.fit import card_network
 from poseglass.estimators.load import shipped
 from poseglass.estimators.manifest import read_manifest
-from poseglass.estimators.weights import card_network, read_card
+from poseglass.estimators.weights_file import read_card
 from poseglass.heads import HEADS
 from poseglass.necks import NECKS
 from poseglass.networks import NETWORKS
@@ -250,7 +251,7 @@ def print_networks(rows: list[NetworkRow], num_keypoints: int, console: Console)
     for family, members in families.items():
         table.add_row(f"[bold]{escape(family.replace('_', ' '))}[/bold]")
         for row in sorted(members, key=lambda row: row.parameters or 0):
-            figures = [
+            results = [
                 f"{row.parameters:,}",
                 _giga(row.multiply_adds or 0),
                 "" if row.size_wh is None else f"{row.size_wh[0]} x {row.size_wh[1]}",
@@ -258,8 +259,8 @@ def print_networks(rows: list[NetworkRow], num_keypoints: int, console: Console)
                 str(row.divisor or ""),
             ]
             if timed:
-                figures.append("" if row.latency_ms is None else f"{row.latency_ms:.1f}")
-            table.add_row(escape(row.name), *figures)
+                results.append("" if row.latency_ms is None else f"{row.latency_ms:.1f}")
+            table.add_row(escape(row.name), *results)
     if families:
         console.print(table)
     generic = [row for row in rows if row.generic]
@@ -300,11 +301,11 @@ def print_weights(rows: list[WeightsRow], console: Console) -> None:
     console.print(table)
     # Below it, and in full: terms must not be cut by a narrow window.
     for row in rows:
-        figures = ", ".join(f"{name} {value:.4g}" for name, value in row.results.items())
+        results = ", ".join(f"{name} {value:.4g}" for name, value in row.results.items())
         said = [
             f"network {row.network.get('name')}",
             f"trained on {row.data}" if row.data else "data not stated",
-            figures,
+            results,
             f"terms: {row.license or 'not stated'}",
         ]
         console.print(f"{row.name}: {'; '.join(part for part in said if part)}", markup=False, highlight=False)

@@ -9,9 +9,9 @@ import typer
 from rich.console import Console
 
 from poseglass.core.card import WeightCard
-from poseglass.engine.recipe import apply_override
 from poseglass.estimators.load import card_codec
-from poseglass.estimators.weights import read_weights, save_weights
+from poseglass.estimators.weights_file import read_weights, save_weights
+from poseglass.runs.recipe import apply_override
 
 
 def pack(

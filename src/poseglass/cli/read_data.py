@@ -6,11 +6,11 @@ from typing import Any
 
 from poseglass.core.sample import Dataset
 from poseglass.core.table import lookup
-from poseglass.datasets import DATASETS
-from poseglass.engine.assemble import make
+from poseglass.readers import READERS
+from poseglass.runs.build import make
 
-FORMATS = {name: reader for name, reader in DATASETS.items() if name != "synthetic"}
-"""Readers of files; drawn people have no path."""
+FORMATS = READERS
+"""Readers of files; synthetic people have no path."""
 
 
 def read_data(path: Path, format: str, images: Path | None = None, options: dict[str, Any] | None = None) -> Dataset:
@@ -19,7 +19,7 @@ def read_data(path: Path, format: str, images: Path | None = None, options: dict
     Args:
         path: Of the labels.
         format: A name of ``FORMATS``.
-        images: Folder of the pictures, if not beside the labels.
+        images: Folder of the images, if not beside the labels.
         options: More arguments of the reader, by name.
 
     Raises:
@@ -38,6 +38,6 @@ def read_data(path: Path, format: str, images: Path | None = None, options: dict
     numbers: dict[str, Any] = {labels: path, **(options or {})}
     if images is not None:
         if "images" not in parameters:
-            raise ValueError(f"--images does not go with --format {format}: its pictures are at the path itself.")
+            raise ValueError(f"--images does not go with --format {format}: its images are at the path itself.")
         numbers["images"] = images
     return make(FORMATS, {"name": format, **numbers}, "dataset")

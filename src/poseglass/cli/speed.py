@@ -19,7 +19,7 @@ COMPILED = Annotated[
     typer.Option(
         "--compile",
         help="Compile the network first: 3 to 90 s for single crops and again for batches, less when it was compiled "
-        "before; pays for many pictures. Needs a C++ compiler, and runs uncompiled without one.",
+        "before; pays for many images. Needs a C++ compiler, and runs uncompiled without one.",
     ),
 ]
 

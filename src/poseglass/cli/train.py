@@ -10,12 +10,13 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from poseglass.engine.evaluate import Evaluation
-from poseglass.engine.processes import Processes, from_environment, leave
-from poseglass.engine.recipe import Recipe
-from poseglass.engine.run import Run, prepare
-from poseglass.engine.run_folder import RunFolder
-from poseglass.engine.train import Progress as TrainingProgress
+from poseglass.evaluation.evaluate import Evaluation
+from poseglass.runs.folder import RunFolder
+from poseglass.runs.prepare import prepare
+from poseglass.runs.recipe import Recipe
+from poseglass.runs.session import Run
+from poseglass.training.distributed import Processes, from_environment, leave
+from poseglass.training.loop import Progress as TrainingProgress
 
 CHECK_STEPS = 5
 """How many steps --check makes; the first one, which starts everything, is not timed."""
@@ -71,7 +72,7 @@ def train(
             console.print(
                 f"The run in {folder} is finished: {work.total_steps} of {work.total_steps} steps. "
                 f"Its report is {work.folder.report}. For more epochs start a new run, with "
-                f"--set train.start_from={work.folder.last}.",
+                f"--set train.init_from={work.folder.last}.",
                 soft_wrap=True, highlight=False,
             )  # fmt: skip
             return
@@ -112,7 +113,7 @@ def try_out(recipe: Recipe, folder: Path, device: str, processes: Processes, con
     longest = _duration(max(epochs)) if len(seconds) == 1 else f"{_duration(min(epochs))} to {_duration(max(epochs))}"
     console.print(
         f"checked: a step takes {steps}, an epoch {longest}, the run {_duration(sum(epochs))}, evaluation and "
-        "the first reading of pictures apart; nothing was written",
+        "the first reading of images apart; nothing was written",
         soft_wrap=True, highlight=False,
     )  # fmt: skip
 
@@ -141,9 +142,9 @@ def train_with_bar(work: Run, console: Console) -> Evaluation | None:
     with Bar(work, console):
         evaluation = work.train()
     if evaluation is not None:
-        first = work.recipe.evaluate.choose or next(iter(evaluation.figures))
-        figures = {first: evaluation.figures[first]} | {k: v for k, v in evaluation.figures.items() if "/" not in k}
-        words = "  ".join(f"{name} {value:.4f}" for name, value in figures.items())
+        first = work.recipe.evaluate.monitor or next(iter(evaluation.results))
+        results = {first: evaluation.results[first]} | {k: v for k, v in evaluation.results.items() if "/" not in k}
+        words = "  ".join(f"{name} {value:.4f}" for name, value in results.items())
         console.print(f"best weights on the validation set: {words}", soft_wrap=True, markup=False)
     console.print(
         f"done: report, curve, weights and checkpoint are in {work.folder.path}", soft_wrap=True, markup=False
@@ -164,7 +165,7 @@ class Bar:
     def __enter__(self) -> None:
         self.progress.start()
         done = self.work.loop.progress.step
-        self.task = self.progress.add_task("training", total=self.work.total_steps, completed=done, figures="")
+        self.task = self.progress.add_task("training", total=self.work.total_steps, completed=done, results="")
         self.work.on_step, self.work.on_epoch, self.work.on_warning = self.on_step, self.on_epoch, self.on_warning
         self.last_seconds, self.last_step, self.rate = self.work.loop.progress.seconds, done, 0.0
         # soon after the start, that it goes on
@@ -180,11 +181,11 @@ class Bar:
             self.rate = images / max(progress.seconds - self.last_seconds, 1e-9)
             self.last_seconds, self.last_step = progress.seconds, progress.step
         rate = f"  {self.rate:.0f} img/s" if self.rate else ""
-        figures = f"loss {sum(terms.values()):.4g}  lr {lr:.2g}{rate}"
-        self.progress.update(self.task, completed=progress.step, figures=figures)
+        results = f"loss {sum(terms.values()):.4g}  lr {lr:.2g}{rate}"
+        self.progress.update(self.task, completed=progress.step, results=results)
         if not self.console.is_terminal and time.monotonic() - self.told_at > TELL_SECONDS:
             self.told_at = time.monotonic()
-            self.console.print(f"step {progress.step} of {self.work.total_steps}  {figures}", soft_wrap=True)
+            self.console.print(f"step {progress.step} of {self.work.total_steps}  {results}", soft_wrap=True)
             sys.stdout.flush()
 
     def on_warning(self, words: str) -> None:
@@ -195,11 +196,11 @@ class Bar:
     def on_epoch(self, row: dict[str, float]) -> None:
         """Print the epoch's figures."""
         val = {k.removeprefix("val/"): v for k, v in row.items() if k.startswith("val/") and "/" not in k[4:]}
-        figures = "".join(f"  {name} {value:.4f}" for name, value in val.items())
+        results = "".join(f"  {name} {value:.4f}" for name, value in val.items())
         rate = f"  {self.rate:.0f} img/s" if self.rate else ""
         self.console.print(
             f"epoch {row['epoch']:.0f}/{self.work.recipe.train.epochs}  loss {row['loss']:.5g}  lr {row['lr']:.2g}"
-            f"{rate}  {row['train_seconds']:.0f} s{figures}",
+            f"{rate}  {row['train_seconds']:.0f} s{results}",
             soft_wrap=True,
         )
         self.told_at = time.monotonic()

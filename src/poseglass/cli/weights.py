@@ -12,15 +12,15 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from poseglass.convert import import_state, recognise
-from poseglass.convert.checkpoint import read_checkpoint
+from poseglass.checkpoints import import_state, recognise
+from poseglass.checkpoints.checkpoint import read_checkpoint
 from poseglass.core.card import WeightCard
 from poseglass.core.skeletons import SKELETONS
 from poseglass.core.table import lookup, nearest
 from poseglass.estimators import fetch
 from poseglass.estimators.load import cached, find_weights, shipped
 from poseglass.estimators.manifest import MANIFEST, PublicWeights, read_manifest
-from poseglass.estimators.weights import CheckpointError, read_card, read_weights, save_weights, sha256_of
+from poseglass.estimators.weights_file import CheckpointError, read_card, read_weights, save_weights, sha256_of
 
 weights = typer.Typer(no_args_is_help=True, help="Find, fetch and remove weights by name, with their terms.")
 
@@ -85,12 +85,12 @@ def list_weights(
     for row in rows:
         where = "ships" if row.ships else "fetched" if row.file else "not fetched"
         size = f", {row.bytes / 1e6:.1f} MB" if row.bytes else ""
-        figures = ", ".join(f"{name} {value:.4g}" for name, value in row.published.items())
+        results = ", ".join(f"{name} {value:.4g}" for name, value in row.published.items())
         print(f"{row.name}  [{where}{size}]")
         print(f"    {row.network}{', ' + row.skeleton if row.skeleton else ''}; trained on {row.data}")
         print(f"    commercial use: {row.commercial}; {row.terms}")
-        if figures:
-            print(f"    {'the publisher states' if row.sources else 'measured'}: {figures}")
+        if results:
+            print(f"    {'the publisher states' if row.sources else 'measured'}: {results}")
         if not row.verified:
             print("    address not yet verified")
 
@@ -226,8 +226,8 @@ def _fetch(entry: PublicWeights, download: Path, offline: bool | None) -> None:
 
 def _with_terms(card: WeightCard, entry: PublicWeights) -> WeightCard:
     """Return the card with what the list says of data, terms and figures."""
-    figures = ", ".join(f"{name} {value:.4g}" for name, value in entry.published.items())
-    stated = f" The publisher states: {figures}." if figures else ""
+    results = ", ".join(f"{name} {value:.4g}" for name, value in entry.published.items())
+    stated = f" The publisher states: {results}." if results else ""
     return dataclasses.replace(
         card,
         data=entry.data,

@@ -6,30 +6,41 @@ from poseglass.codecs.dark import DarkCodec
 from poseglass.codecs.heatmap import HeatmapCodec
 from poseglass.codecs.simcc import SimccCodec
 from poseglass.codecs.soft_argmax import SoftArgmaxCodec
+from poseglass.codecs.spec import CodecSpec
 from poseglass.codecs.udp import UdpCodec
 from poseglass.codecs.udp_combined import UdpCombinedCodec
-from poseglass.core.batch import Decoded, PoseBatch, Prediction
+from poseglass.core.prediction import Decoded, Prediction
 from poseglass.core.skeleton import Skeleton
+from poseglass.core.targets import Targets
 
 
 class Codec(Protocol):
-    """Both directions, and what mirroring means to this representation."""
+    """Both directions, and what flipping means to this representation."""
 
-    def encode(self, batch: PoseBatch) -> Prediction:
-        """Make training targets on the batch's device, with a ``"weight"`` ``(B, K)``."""
+    @property
+    def spec(self) -> CodecSpec:
+        """What it reads and draws; asked instead of guessed from its fields."""
+        ...
+
+    def encode(self, targets: Targets, size_wh: tuple[int, int]) -> Prediction:
+        """Make what a network is trained towards, for views of ``size_wh``, on the targets' device.
+
+        Returns:
+            The keys of ``spec.outputs`` and ``spec.loss_keys``, and ``"weight"`` ``(B, K)``.
+
+        Raises:
+            TypeError: A batch in the place of its targets.
+        """
         ...
 
     def decode(self, prediction: Prediction) -> Decoded:
-        """Read keypoints out of a prediction, network-input pixels, scores in [0, 1]."""
+        """Read instances out of a prediction, view pixels, scores in [0, 1]."""
         ...
 
     def flip(self, prediction: Prediction, skeleton: Skeleton) -> Prediction:
-        """Turn the prediction for a mirrored image into one for the image itself."""
+        """Turn the prediction for a flipped image into one for the image itself."""
         ...
 
-
-NOT_PREDICTED = ("weight", "xy")
-"""Keys of what codecs encode for losses alone; a network gives all the others."""
 
 CODECS: dict[str, type[Codec]] = {
     "heatmap": HeatmapCodec,

@@ -7,9 +7,9 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from poseglass.codecs import NOT_PREDICTED, Codec
-from poseglass.core.batch import PoseBatch
+from poseglass.codecs import Codec
 from poseglass.core.skeleton import Skeleton
+from poseglass.core.targets import Targets
 
 Arrays = dict[str, np.ndarray]
 
@@ -34,13 +34,7 @@ class OurCodec:
 
     def encode(self, xy: np.ndarray, size_wh: tuple[int, int]) -> Arrays:
         """Encode known points; where the codec reads logits, give the logarithm of the target."""
-        points = torch.from_numpy(xy.astype(np.float32))
-        count = len(points)
-        batch = PoseBatch(
-            torch.zeros(1, 3, size_wh[1], size_wh[0]).expand(count, -1, -1, -1), points[:, None],
-            torch.ones(count, 1, points.shape[1]), torch.zeros(count, 1, 4), torch.zeros(count, 2, 3), [""] * count,
-        )  # fmt: skip
-        target = self.codec.encode(batch)
+        target = self.codec.encode(Targets.of_keypoints(torch.from_numpy(xy.astype(np.float32))), size_wh)
         return {key: value.numpy() for key, value in as_output(self.codec, target).items()}
 
     def decode(self, output: Arrays) -> tuple[np.ndarray, np.ndarray]:
@@ -49,7 +43,7 @@ class OurCodec:
         return decoded.xy[:, 0].numpy(), decoded.score[:, 0].numpy()
 
     def flip(self, output: Arrays) -> Arrays:
-        """Turn the output for a mirrored image into one for the image itself; no keypoint has a partner."""
+        """Turn the output for a flipped image into one for the image itself; no keypoint has a partner."""
         count = next(iter(output.values())).shape[1]
         alone = Skeleton("alone", tuple(f"point_{k}" for k in range(count)))
         flipped = self.codec.flip({key: torch.from_numpy(value) for key, value in output.items()}, alone)
@@ -58,11 +52,9 @@ class OurCodec:
 
 def as_output(codec: Codec, target: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return what a perfectly trained network would give for a codec's targets, without what only losses read."""
-    output = {key: value for key, value in target.items() if key not in NOT_PREDICTED}
-    logits = getattr(codec, "activation", None) == "softmax"
     return {
-        key: value.clamp_min(1e-6).log() if key in ("x", "y") or (logits and key == "heatmap") else value
-        for key, value in output.items()
+        key: target[key].clamp_min(1e-6).log() if output.activation == "softmax" else target[key]
+        for key, output in codec.spec.outputs.items()
     }
 
 
@@ -95,7 +87,7 @@ def measure(
     Returns:
         One for each condition: sub-pixel places at least 32 pixels from the border ("inside"); less than 28 pixels from
         it ("border"); inside, with normal noise on the output of 2 % of its range about the keypoint, in logits 0.1
-        ("noise"); inside, in half precision ("float16" and "bfloat16"); and inside, read from the mirrored image's
+        ("noise"); inside, in half precision ("float16" and "bfloat16"); and inside, read from the flipped image's
         output turned back ("flip"; left out where the codec has none).
 
     Raises:

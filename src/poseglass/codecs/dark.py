@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from poseglass.codecs.heatmap import (
-    Activation,
     Alignment,
     Placement,
     SoftmaxScale,
@@ -30,8 +29,10 @@ from poseglass.codecs.heatmap import (
     to_input,
     window,
 )
-from poseglass.core.batch import Decoded, PoseBatch, Prediction
+from poseglass.codecs.spec import Activation, CodecSpec, Output
+from poseglass.core.prediction import Decoded, Prediction
 from poseglass.core.skeleton import Skeleton
+from poseglass.core.targets import Targets
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +67,16 @@ class DarkCodec:
         if self.blur_kernel < 1 or self.blur_kernel % 2 == 0:
             raise ValueError(f"DarkCodec.blur_kernel must be odd and at least 1, got {self.blur_kernel}.")
 
-    def encode(self, batch: PoseBatch) -> Prediction:
-        """Draw the targets on the batch's device; as ``HeatmapCodec.encode``."""
+    @property
+    def spec(self) -> CodecSpec:
+        """What it reads and draws."""
+        return CodecSpec({"heatmap": Output(("K", "h", "w"), self.activation)}, self.stride, self.alignment, self.sigma)
+
+    def encode(self, targets: Targets, size_wh: tuple[int, int]) -> Prediction:
+        """Draw the maps of a view of ``size_wh``; as ``HeatmapCodec.encode``."""
         return encode_heatmaps(
-            batch, stride=self.stride, sigma=self.sigma, alignment=self.alignment, unlabelled=self.unlabelled,
-            placement=self.placement, activation=self.activation,
+            targets, size_wh, stride=self.stride, sigma=self.sigma, alignment=self.alignment,
+            unlabelled=self.unlabelled, placement=self.placement, activation=self.activation,
         )  # fmt: skip
 
     def decode(self, prediction: Prediction) -> Decoded:
@@ -81,10 +87,10 @@ class DarkCodec:
         score = peak_score(maps, xy, peak, self.sigma, scale)
         around = smoothed_window(maps, xy, self.blur_kernel, scale)
         xy = xy + newton_step(around, xy, (maps.shape[-1], maps.shape[-2]))
-        return Decoded(to_input(xy, self.stride, self.alignment)[:, None], score[:, None])
+        return Decoded.one_instance(to_input(xy, self.stride, self.alignment), score)
 
     def flip(self, prediction: Prediction, skeleton: Skeleton) -> Prediction:
-        """Turn the prediction for a mirrored image into one for the image itself."""
+        """Turn the prediction for a flipped image into one for the image itself."""
         return {"heatmap": flip_heatmaps(prediction["heatmap"], skeleton, self.alignment)}
 
 

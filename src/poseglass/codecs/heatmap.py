@@ -3,7 +3,7 @@
 Tompson et al. 2014 (arXiv 1406.2984) regress Gaussians; the quarter offset is Newell et al. 2016, section 3.1
 (arXiv 1603.06937). How this differs: Gaussians stand at the exact sub-pixel place instead of a truncated one (the
 ports' truncation biases targets by up to a heatmap pixel), and a map may hold logits of a softmax over its pixels
-instead of the Gaussian's own values (``activation="softmax"``), which learns several times as fast from few pictures.
+instead of the Gaussian's own values (``activation="softmax"``), which learns several times as fast from few images.
 """
 
 import math
@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from poseglass.core.batch import Decoded, PoseBatch, Prediction
+from poseglass.codecs.spec import Activation, CodecSpec, Output
+from poseglass.core.prediction import Decoded, Prediction
 from poseglass.core.skeleton import Skeleton
+from poseglass.core.targets import Targets, one_instance
 
 Alignment = Literal["center", "corner"]
-Activation = Literal["none", "softmax"]
 Placement = Literal["exact", "rounded", "whole"]
 
 
@@ -52,15 +53,20 @@ class HeatmapCodec:
     def __post_init__(self) -> None:
         check_heatmap_fields(self.stride, self.sigma, self.alignment, self.activation, self.unlabelled, self.placement)
 
-    def encode(self, batch: PoseBatch) -> Prediction:
-        """Draw the targets on the batch's device.
+    @property
+    def spec(self) -> CodecSpec:
+        """What it reads and draws."""
+        return CodecSpec({"heatmap": Output(("K", "h", "w"), self.activation)}, self.stride, self.alignment, self.sigma)
+
+    def encode(self, targets: Targets, size_wh: tuple[int, int]) -> Prediction:
+        """Draw the maps of a view of ``size_wh`` on the targets' device.
 
         Returns:
             ``"heatmap"`` ``(B, K, H/stride, W/stride)`` with peak 1, and ``"weight"`` ``(B, K)``.
         """
         return encode_heatmaps(
-            batch, stride=self.stride, sigma=self.sigma, alignment=self.alignment, unlabelled=self.unlabelled,
-            placement=self.placement, activation=self.activation,
+            targets, size_wh, stride=self.stride, sigma=self.sigma, alignment=self.alignment,
+            unlabelled=self.unlabelled, placement=self.placement, activation=self.activation,
         )  # fmt: skip
 
     def decode(self, prediction: Prediction) -> Decoded:
@@ -69,10 +75,10 @@ class HeatmapCodec:
         xy, peak = argmax_2d(maps)
         score = peak_score(maps, xy, peak, self.sigma, softmax_scale(maps, peak, self.activation))
         xy = quarter_offset(maps, xy)  # logits stand in the order of their probabilities
-        return Decoded(to_input(xy, self.stride, self.alignment)[:, None], score[:, None])
+        return Decoded.one_instance(to_input(xy, self.stride, self.alignment), score)
 
     def flip(self, prediction: Prediction, skeleton: Skeleton) -> Prediction:
-        """Turn the prediction for a mirrored image into one for the image itself."""
+        """Turn the prediction for a flipped image into one for the image itself."""
         return {"heatmap": flip_heatmaps(prediction["heatmap"], skeleton, self.alignment)}
 
 
@@ -112,7 +118,8 @@ def to_input(xy: Tensor, stride: int, alignment: Alignment) -> Tensor:
 
 
 def encode_heatmaps(
-    batch: PoseBatch,
+    targets: Targets,
+    size_wh: tuple[int, int],
     *,
     stride: int,
     sigma: float,
@@ -121,7 +128,7 @@ def encode_heatmaps(
     placement: Placement = "exact",
     activation: Activation = "none",
 ) -> Prediction:
-    """Draw one map per keypoint of the first instance.
+    """Draw one map per keypoint of the one instance in each view of ``size_wh``.
 
     A keypoint that is unknown (whatever its coordinates, NaN too) or outside the map (as ``placement`` has it) has an
     empty map and weight 0. Of logits (``activation="softmax"``), the weight of one near or beyond the border is that
@@ -130,16 +137,16 @@ def encode_heatmaps(
     Returns:
         ``"heatmap"`` ``(B, K, h, w)`` float32 with peak 1 and ``"weight"`` ``(B, K)`` float32.
     """
-    size_wh = (batch.images.shape[-1] // stride, batch.images.shape[-2] // stride)
-    xy, weight = to_heatmap(batch.xy[:, 0], stride, alignment), batch.weight[:, 0]
-    weight = weight * within(xy, size_wh, 0.0 if placement == "exact" else 3 * sigma)
+    xy, weight = one_instance(targets)
+    xy, map_wh = to_heatmap(xy, stride, alignment), (size_wh[0] // stride, size_wh[1] // stride)
+    weight = weight * within(xy, map_wh, 0.0 if placement == "exact" else 3 * sigma)
     if placement == "rounded":
         xy = nearest_pixel(xy)
     # far away, a Gaussian is cut off to zero everywhere: no pass over the maps to blank them, and no NaN
     xy = torch.where((weight > 0)[..., None], xy, torch.full_like(xy, -1e4))
     if activation == "softmax" and placement != "exact":
-        weight = weight * share_inside(xy, size_wh, sigma)
-    maps = draw_gaussians(xy, size_wh, sigma, reach=math.inf if placement == "whole" else 3 * sigma)
+        weight = weight * share_inside(xy, map_wh, sigma)
+    maps = draw_gaussians(xy, map_wh, sigma, reach=math.inf if placement == "whole" else 3 * sigma)
     if unlabelled == "background":
         weight = torch.ones_like(weight)
     return {"heatmap": maps, "weight": weight}
@@ -206,6 +213,8 @@ def activate(maps: Tensor, activation: Activation) -> Tensor:
     maps = maps.float().contiguous()
     if activation == "none":
         return maps
+    if activation == "sigmoid":
+        return maps.sigmoid()
     return functional.softmax(maps.flatten(2), dim=-1).view_as(maps)
 
 
@@ -372,8 +381,8 @@ def inner_window(maps: Tensor, xy: Tensor, reach: int) -> tuple[Tensor, Tensor]:
 def flip_heatmaps(maps: Tensor, skeleton: Skeleton, alignment: Alignment) -> Tensor:
     """Mirror maps ``(B, K, h, w)`` and exchange left and right keypoints.
 
-    With "center" alignment twice mirrored is as before, and the mirrored image's map is the image's own. With "corner"
-    alignment the mirrored grid is off by ``1 - 1 / stride`` heatmap pixels, so maps move right by one, as the public
+    With "center" alignment twice flipped is as before, and the flipped image's map is the image's own. With "corner"
+    alignment the flipped grid is off by ``1 - 1 / stride`` heatmap pixels, so maps move right by one, as the public
     code of that family does at test time: what is left of the shift is one input pixel, and the first column stands
     twice.
     """

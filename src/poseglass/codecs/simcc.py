@@ -2,7 +2,7 @@
 
 Li et al., "SimCC: a Simple Coordinate Classification Perspective for Human Pose Estimation", ECCV 2022,
 https://arxiv.org/abs/2107.03332, section 3. How this differs: a score is a share of belief, in [0, 1], instead of the
-largest logit; and the flip puts bins where the mirrored pixels are, which moves them by ``split - 1`` bins, where
+largest logit; and the flip puts bins where the flipped pixels are, which moves them by ``split - 1`` bins, where
 public code reverses the vectors alone and is off by half a pixel at a split of 2.
 """
 
@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 
 from poseglass.codecs.heatmap import share_inside
-from poseglass.core.batch import Decoded, PoseBatch, Prediction
+from poseglass.codecs.spec import CodecSpec, Output
+from poseglass.core.prediction import Decoded, Prediction
 from poseglass.core.skeleton import Skeleton
+from poseglass.core.targets import Targets, one_instance
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +44,23 @@ class SimccCodec:
         if self.score not in ("min", "mean"):
             raise ValueError(f"SimccCodec.score must be 'min' or 'mean', got {self.score!r}.")
 
-    def encode(self, batch: PoseBatch) -> Prediction:
-        """Return smoothed labels on the batch's device, also of keypoints up to three sigma outside.
+    @property
+    def spec(self) -> CodecSpec:
+        """What it reads and draws."""
+        outputs = {"x": Output(("K", "X"), "softmax"), "y": Output(("K", "Y"), "softmax")}
+        return CodecSpec(outputs, alignment="corner", sigma=self.sigma, bins_per_px=self.split)
+
+    def encode(self, targets: Targets, size_wh: tuple[int, int]) -> Prediction:
+        """Return smoothed labels on the targets' device, also of keypoints up to three sigma outside the view.
 
         Returns:
             ``"x"`` ``(B, K, W * split)`` and ``"y"`` ``(B, K, H * split)``, densities about the nearest bin that sum to
             1 inside; ``"weight"`` ``(B, K)``, times the share of the label that is inside. Unknown keypoints have empty
             labels.
         """
-        bins = torch.tensor([batch.images.shape[-1] * self.split, batch.images.shape[-2] * self.split])
-        at, weight = (batch.xy[:, 0].float() * self.split).round(), batch.weight[:, 0]
+        xy, weight = one_instance(targets)
+        bins = torch.tensor([size_wh[0] * self.split, size_wh[1] * self.split])
+        at = (xy.float() * self.split).round()
         reach = 3 * self.sigma
         inside = ((at >= -reach) & (at <= bins.to(at.device) - 1 + reach)).all(-1)
         weight = weight * inside
@@ -72,12 +81,12 @@ class SimccCodec:
         """
         (x, in_x), (y, in_y) = (peak_and_belief(prediction[axis], 2 * self.sigma) for axis in ("x", "y"))
         score = torch.minimum(in_x, in_y) if self.score == "min" else (in_x + in_y) / 2
-        return Decoded((torch.stack([x, y], -1) / self.split)[:, None], score[:, None])
+        return Decoded.one_instance(torch.stack([x, y], -1) / self.split, score)
 
     def flip(self, prediction: Prediction, skeleton: Skeleton) -> Prediction:
-        """Turn the prediction for a mirrored image into one for the image itself.
+        """Turn the prediction for a flipped image into one for the image itself.
 
-        The last ``split - 1`` bins of x lie beyond the mirrored image's first pixel; they repeat the one before.
+        The last ``split - 1`` bins of x lie beyond the flipped image's first pixel; they repeat the one before.
         """
         order = torch.as_tensor(skeleton.flip, device=prediction["x"].device)
         x = prediction["x"].flip(-1).index_select(1, order)

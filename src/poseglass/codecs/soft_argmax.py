@@ -7,7 +7,6 @@ of the map) out of it.
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 
@@ -24,8 +23,10 @@ from poseglass.codecs.heatmap import (
     to_input,
     window,
 )
-from poseglass.core.batch import Decoded, PoseBatch, Prediction
+from poseglass.codecs.spec import CodecSpec, Output
+from poseglass.core.prediction import Decoded, Prediction
 from poseglass.core.skeleton import Skeleton
+from poseglass.core.targets import Targets
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +48,19 @@ class SoftArgmaxCodec:
     sigma: float = 2.0
     alignment: Alignment = "center"
     reach_px: int = 0
-    activation: ClassVar[str] = "softmax"
 
     def __post_init__(self) -> None:
         check_heatmap_fields(self.stride, self.sigma, self.alignment, "softmax", "ignore")
         if self.reach_px < 0:
             raise ValueError(f"SoftArgmaxCodec.reach_px must be 0 (the whole map) or more, got {self.reach_px}.")
 
-    def encode(self, batch: PoseBatch) -> Prediction:
+    @property
+    def spec(self) -> CodecSpec:
+        """What it reads and draws."""
+        outputs = {"heatmap": Output(("K", "h", "w"), "softmax")}
+        return CodecSpec(outputs, self.stride, self.alignment, self.sigma, loss_keys=("xy",))
+
+    def encode(self, targets: Targets, size_wh: tuple[int, int]) -> Prediction:
         """Return what a softmax is trained towards.
 
         Returns:
@@ -62,9 +68,15 @@ class SoftArgmaxCodec:
             ``HeatmapCodec`` draws them, for a loss on the map; ``"weight"`` ``(B, K)``. Without weight all are 0.
         """
         drawn = encode_heatmaps(
-            batch, stride=self.stride, sigma=self.sigma, alignment=self.alignment, unlabelled="ignore"
+            targets,
+            size_wh,
+            stride=self.stride,
+            sigma=self.sigma,
+            alignment=self.alignment,
+            unlabelled="ignore",
+            activation="softmax",
         )
-        xy = to_heatmap(batch.xy[:, 0], self.stride, self.alignment).float()
+        xy = to_heatmap(targets.xy[:, 0], self.stride, self.alignment).float()
         return drawn | {"xy": torch.where((drawn["weight"] > 0)[..., None], xy, 0.0)}
 
     def decode(self, prediction: Prediction) -> Decoded:
@@ -88,8 +100,8 @@ class SoftArgmaxCodec:
         y = (belief.sum(-1) * torch.arange(rows, device=maps.device)).sum(-1) / total
         xy = torch.stack([x, y], -1) + first
         xy = torch.where(xy.isfinite(), xy, peak_xy)  # a map with a NaN or an infinity has no mean
-        return Decoded(to_input(xy, self.stride, self.alignment)[:, None], score[:, None])
+        return Decoded.one_instance(to_input(xy, self.stride, self.alignment), score)
 
     def flip(self, prediction: Prediction, skeleton: Skeleton) -> Prediction:
-        """Turn the prediction for a mirrored image into one for the image itself."""
+        """Turn the prediction for a flipped image into one for the image itself."""
         return {"heatmap": flip_heatmaps(prediction["heatmap"], skeleton, self.alignment)}

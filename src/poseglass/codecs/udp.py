@@ -1,4 +1,4 @@
-"""UDP: heatmaps whose corner pixels stand on the corner pixels of the input, so that mirroring loses nothing.
+"""UDP: heatmaps whose corner pixels stand on the corner pixels of the input, so that flipping loses nothing.
 
 Huang et al., "The Devil is in the Details: Delving into Unbiased Data Processing for Human Pose Estimation", CVPR 2020,
 https://arxiv.org/abs/1911.07524, section 4 (and Zhang et al. 2020 for the fit). Written from the paper. How this
@@ -15,7 +15,6 @@ from torch import Tensor
 
 from poseglass.codecs.dark import smoothed_window
 from poseglass.codecs.heatmap import (
-    Activation,
     argmax_2d,
     check_heatmap_fields,
     draw_gaussians,
@@ -26,8 +25,10 @@ from poseglass.codecs.heatmap import (
     softmax_scale,
     within,
 )
-from poseglass.core.batch import Decoded, PoseBatch, Prediction
+from poseglass.codecs.spec import Activation, CodecSpec, Output
+from poseglass.core.prediction import Decoded, Prediction
 from poseglass.core.skeleton import Skeleton
+from poseglass.core.targets import Targets, one_instance
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +57,26 @@ class UdpCodec:
         if self.blur_kernel < 1 or self.blur_kernel % 2 == 0:
             raise ValueError(f"UdpCodec.blur_kernel must be odd and at least 1, got {self.blur_kernel}.")
 
-    def encode(self, batch: PoseBatch) -> Prediction:
-        """Draw the targets on the batch's device, also of keypoints up to three sigma outside the map.
+    @property
+    def spec(self) -> CodecSpec:
+        """What it reads and draws."""
+        return CodecSpec({"heatmap": Output(("K", "h", "w"), self.activation)}, self.stride, "udp", self.sigma)
+
+    def encode(self, targets: Targets, size_wh: tuple[int, int]) -> Prediction:
+        """Draw the maps on the targets' device, also of keypoints up to three sigma outside.
 
         Returns:
             ``"heatmap"`` ``(B, K, H/stride, W/stride)``, Gaussians at exact places, cut to squares of three sigma about
             the nearest pixel; and ``"weight"`` ``(B, K)``, of logits times the share of the Gaussian inside.
         """
-        size_wh = (batch.images.shape[-1] // self.stride, batch.images.shape[-2] // self.stride)
-        xy, weight = to_heatmap_udp(batch.xy[:, 0], self.stride, size_wh), batch.weight[:, 0]
-        weight = weight * within(xy, size_wh, 3 * self.sigma)
+        xy, weight = one_instance(targets)
+        map_wh = (size_wh[0] // self.stride, size_wh[1] // self.stride)
+        xy = to_heatmap_udp(xy, self.stride, map_wh)
+        weight = weight * within(xy, map_wh, 3 * self.sigma)
         xy = torch.where((weight > 0)[..., None], xy, torch.full_like(xy, -1e4))
         if self.activation == "softmax":
-            weight = weight * share_inside(xy, size_wh, self.sigma)
-        maps = draw_gaussians(xy, size_wh, self.sigma, about=nearest_pixel(xy))
+            weight = weight * share_inside(xy, map_wh, self.sigma)
+        maps = draw_gaussians(xy, map_wh, self.sigma, about=nearest_pixel(xy))
         if self.unlabelled == "background":
             weight = torch.ones_like(weight)
         return {"heatmap": maps, "weight": weight}
@@ -82,10 +89,10 @@ class UdpCodec:
         scale = softmax_scale(maps, peak, self.activation)
         score = peak_score(maps, xy, peak, self.sigma, scale)
         xy = xy + near_step(smoothed_window(maps, xy, self.blur_kernel, scale), xy, size_wh)
-        return Decoded(to_input_udp(xy, self.stride, size_wh)[:, None], score[:, None])
+        return Decoded.one_instance(to_input_udp(xy, self.stride, size_wh), score)
 
     def flip(self, prediction: Prediction, skeleton: Skeleton) -> Prediction:
-        """Turn the prediction for a mirrored image into one for the image itself; exact on this grid."""
+        """Turn the prediction for a flipped image into one for the image itself; exact on this grid."""
         return {"heatmap": flip_heatmaps(prediction["heatmap"], skeleton, "center")}
 
 

@@ -8,7 +8,6 @@ pixels at any size; and a score is a share of what a whole disc would give.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -16,9 +15,11 @@ import torch
 from torch import Tensor
 
 from poseglass.codecs.heatmap import argmax_2d, flip_heatmaps
+from poseglass.codecs.spec import CodecSpec, Output
 from poseglass.codecs.udp import to_heatmap_udp, to_input_udp
-from poseglass.core.batch import Decoded, PoseBatch, Prediction
+from poseglass.core.prediction import Decoded, Prediction
 from poseglass.core.skeleton import Skeleton
+from poseglass.core.targets import Targets, one_instance
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,6 @@ class UdpCombinedCodec:
     stride: int = 4
     radius_factor: float = 0.0546875
     blur_kernel: int | None = None
-    activation: ClassVar[str] = "none"
 
     def __post_init__(self) -> None:
         if self.stride < 1 or not self.radius_factor > 0:
@@ -51,20 +51,27 @@ class UdpCombinedCodec:
         if self.blur_kernel is not None and (self.blur_kernel < 1 or self.blur_kernel % 2 == 0):
             raise ValueError(f"UdpCombinedCodec.blur_kernel must be odd and at least 1, got {self.blur_kernel}.")
 
-    def encode(self, batch: PoseBatch) -> Prediction:
-        """Draw the targets on the batch's device, also of keypoints outside whose disc reaches into the map or not.
+    @property
+    def spec(self) -> CodecSpec:
+        """What it reads and draws."""
+        outputs = {"heatmap": Output(("K", "h", "w")), "offset": Output(("K", 2, "h", "w"))}
+        return CodecSpec(outputs, self.stride, "udp")
+
+    def encode(self, targets: Targets, size_wh: tuple[int, int]) -> Prediction:
+        """Draw the maps on the targets' device, also of keypoints outside, whose disc may reach into the map.
 
         Returns:
             ``"heatmap"`` ``(B, K, h, w)``, 1 in the disc; ``"offset"`` ``(B, K, 2, h, w)``, from each pixel to the
             keypoint along x and y in radii, so at most 1 in the disc; and ``"weight"`` ``(B, K)``. Unknown keypoints
             have empty maps.
         """
-        size_wh = (batch.images.shape[-1] // self.stride, batch.images.shape[-2] // self.stride)
-        xy, weight = to_heatmap_udp(batch.xy[:, 0], self.stride, size_wh).float(), batch.weight[:, 0]
+        xy, weight = one_instance(targets)
+        map_wh = (size_wh[0] // self.stride, size_wh[1] // self.stride)
+        xy = to_heatmap_udp(xy, self.stride, map_wh).float()
         known = (weight > 0)[..., None, None]
-        radius = self.radius_factor * size_wh[1]
-        across = (xy[..., 0, None] - torch.arange(size_wh[0], device=xy.device)) / radius
-        down = (xy[..., 1, None] - torch.arange(size_wh[1], device=xy.device)) / radius
+        radius = self.radius_factor * map_wh[1]
+        across = (xy[..., 0, None] - torch.arange(map_wh[0], device=xy.device)) / radius
+        down = (xy[..., 1, None] - torch.arange(map_wh[1], device=xy.device)) / radius
         across, down = torch.broadcast_tensors(across[..., None, :], down[..., :, None])
         disc = (across.square() + down.square() <= 1) & known
         offset = torch.where(known[..., None, :, :], torch.stack([across, down], 2), 0.0)
@@ -88,10 +95,10 @@ class UdpCombinedCodec:
         # what was trained is at most one radius; noise is not let further
         xy = xy + offset.nan_to_num(0.0).clamp(-1.5, 1.5) * radius
         score = (peak / whole_disc_peak(radius, kernel)).nan_to_num(0.0).clamp(0.0, 1.0)
-        return Decoded(to_input_udp(xy, self.stride, (width, height))[:, None], score[:, None])
+        return Decoded.one_instance(to_input_udp(xy, self.stride, (width, height)), score)
 
     def flip(self, prediction: Prediction, skeleton: Skeleton) -> Prediction:
-        """Turn the prediction for a mirrored image into one for the image itself; offsets along x change sign."""
+        """Turn the prediction for a flipped image into one for the image itself; offsets along x change sign."""
         offset = flip_heatmaps(prediction["offset"], skeleton, "center")
         sign = torch.tensor([-1.0, 1.0], device=offset.device, dtype=offset.dtype)[:, None, None]
         return {"heatmap": flip_heatmaps(prediction["heatmap"], skeleton, "center"), "offset": offset * sign}
@@ -105,7 +112,7 @@ def whole_disc_peak(radius: float, blur_kernel: int) -> float:
 
 
 def smoothed(maps: Tensor, blur_kernel: int) -> Tensor:
-    """Return maps ``(B, K, h, w)`` under OpenCV's Gaussian kernel of that side; maps go on mirrored at their border."""
+    """Return maps ``(B, K, h, w)`` under OpenCV's Gaussian kernel of that side; maps go on flipped at their border."""
     if blur_kernel == 1:
         return maps.contiguous()
     # a blurred identity holds, per line, what each pixel weighs: two products instead of a padded convolution

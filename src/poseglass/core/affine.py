@@ -72,7 +72,7 @@ class Affine:
         return math.sqrt(abs(self._det))
 
     @property
-    def mirrors(self) -> bool:
+    def flips(self) -> bool:
         """Whether the map turns left into right."""
         return self._det < 0
 
@@ -146,6 +146,6 @@ class Affine:
         return cls(np.concatenate([linear, offset[:, None]], axis=1))
 
     @classmethod
-    def mirror(cls, width: int) -> "Affine":
+    def flip(cls, width: int) -> "Affine":
         """Return the map that mirrors an image of that width left to right: ``x -> width - 1 - x``."""
         return cls(np.array([[-1.0, 0.0, width - 1.0], [0.0, 1.0, 0.0]]))

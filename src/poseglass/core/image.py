@@ -2,16 +2,14 @@
 
 import importlib
 import io
-import os
-import tempfile
 import warnings
-from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from poseglass.core.files import write_bytes
 from poseglass.core.sample import check_image
 
 MAX_PIXELS = 100_000_000
@@ -26,11 +24,11 @@ MAX_FILE_BYTES = 512 * 1024 * 1024
 """A file larger than this is not read as an image at all."""
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm")
-"""What a folder of pictures is searched for."""
+"""What a folder of images is searched for."""
 
 
 def read_image(path: str | Path, *, reduce: int = 1, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Read a picture as ``(H, W, 3)`` uint8 RGB, upright.
+    """Read an image as ``(H, W, 3)`` uint8 RGB, upright.
 
     Grey, palette, RGBA (over white), CMYK, 16-bit (scaled to its own bit depth) and EXIF-rotated files come out as
     plain RGB. Of an animation the first frame is read.
@@ -38,13 +36,13 @@ def read_image(path: str | Path, *, reduce: int = 1, max_pixels: int = MAX_PIXEL
     Args:
         path: Of the file.
         reduce: 1, 2, 4 or 8: a JPEG is decoded at this fraction of its size, which is faster; sides are rounded up,
-            and pixel x of the result lies at ``reduce * x + (reduce - 1) / 2`` of the full picture. Other formats,
+            and pixel x of the result lies at ``reduce * x + (reduce - 1) / 2`` of the full image. Other formats,
             and JPEGs that are turned and do not divide, or smaller than ``reduce``, come at full size.
-        max_pixels: Refuse larger pictures before decoding them.
+        max_pixels: Refuse larger images before decoding them.
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: Not a picture, truncated, damaged, empty or too large; the message says which.
+        ValueError: Not an image, truncated, damaged, empty or too large; the message says which.
     """
     path = Path(path)
     if reduce not in (1, 2, 4, 8):
@@ -61,22 +59,22 @@ def read_image(path: str | Path, *, reduce: int = 1, max_pixels: int = MAX_PIXEL
 
 
 def decode_image(data: bytes, name: str, *, reduce: int = 1, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Decode the bytes of a picture file; ``name`` stands in the messages. As ``read_image``.
+    """Decode the bytes of an image file; ``name`` stands in the messages. As ``read_image``.
 
     Raises:
-        ValueError: Not a picture, truncated, damaged, empty or too large.
+        ValueError: Not an image, truncated, damaged, empty or too large.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of large pictures; the bound below decides
-            with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
-                _check_size(picture.size, name, max_pixels)
-                return _decoded(picture, data, reduce)
+            warnings.simplefilter("ignore")  # Pillow warns of large images; the bound below decides
+            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+                _check_size(image.size, name, max_pixels)
+                return _decoded(image, data, reduce)
     except _RefusedSize:
         raise
     except UnidentifiedImageError:
         raise ValueError(
-            f"{name} is not a picture that can be read (its content, not its name, decides). "
+            f"{name} is not an image that can be read (its content, not its name, decides). "
             "Expected JPEG, PNG, BMP, WebP, TIFF, GIF or PPM."
         ) from None
     except Image.DecompressionBombError:
@@ -85,7 +83,7 @@ def decode_image(data: bytes, name: str, *, reduce: int = 1, max_pixels: int = M
         ) from None
     except Exception as error:  # a damaged file may raise anything in the decoders
         raise ValueError(
-            f"{name} is a damaged or truncated picture ({error or type(error).__name__}). Fetch or export it again."
+            f"{name} is a damaged or truncated image ({error or type(error).__name__}). Fetch or export it again."
         ) from error
 
 
@@ -113,39 +111,39 @@ _REDUCED = {
 _RGB: int = getattr(cv2, "IMREAD_COLOR_RGB", 0)  # from OpenCV 4.11 on: the decoder writes RGB, no pass over the image
 
 
-def _decoded(picture: Image.Image, data: bytes, reduce: int) -> np.ndarray:
-    """Decode an opened picture of acceptable size: RGB, upright."""
-    width, height = picture.size
-    turn = _orientation(picture)
+def _decoded(image: Image.Image, data: bytes, reduce: int) -> np.ndarray:
+    """Decode an opened image of acceptable size: RGB, upright."""
+    width, height = image.size
+    turn = _orientation(image)
     uneven = turn != 1 and (width % reduce or height % reduce)
-    if picture.format != "JPEG" or uneven or min(width, height) < reduce:
-        # A reduced picture starts with whole blocks and ends with a part of one; turned, it would start with the part,
+    if image.format != "JPEG" or uneven or min(width, height) < reduce:
+        # A reduced image starts with whole blocks and ends with a part of one; turned, it would start with the part,
         # and its pixels would lie elsewhere than in an upright one.
         reduce = 1
     # OpenCV decodes baseline and progressive JPEG faster, but fills what a truncated file lacks with grey and says
     # nothing: only files that end as they must are given to it.
-    if picture.format == "JPEG" and picture.mode in ("RGB", "L") and data.endswith(b"\xff\xd9"):
+    if image.format == "JPEG" and image.mode in ("RGB", "L") and data.endswith(b"\xff\xd9"):
         flags = (_RGB or cv2.IMREAD_COLOR) | _REDUCED[reduce] | cv2.IMREAD_IGNORE_ORIENTATION
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
         if decoded is not None and decoded.ndim == 3:
             return _upright(decoded if _RGB else cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), turn)
     if reduce > 1:
-        picture.draft(None, (max(width // reduce, 1), max(height // reduce, 1)))
-    picture.load()
-    return _upright(_to_rgb(picture), turn)
+        image.draft(None, (max(width // reduce, 1), max(height // reduce, 1)))
+    image.load()
+    return _upright(_to_rgb(image), turn)
 
 
-def _orientation(picture: Image.Image) -> int:
+def _orientation(image: Image.Image) -> int:
     """Return the EXIF orientation, 1 to 8; 1 where the tag is missing or damaged."""
     try:
-        value = picture.getexif().get(0x0112, 1)
+        value = image.getexif().get(0x0112, 1)
     except Exception:  # damaged metadata do not make the pixels unreadable
         return 1
     return value if value in range(1, 9) else 1
 
 
 def _upright(image: np.ndarray, orientation: int) -> np.ndarray:
-    """Undo an EXIF orientation: 2 to 8 are mirrored and turned pictures."""
+    """Undo an EXIF orientation: 2 to 8 are flipped and turned images."""
     if orientation >= 5:
         image = image.transpose(1, 0, 2)
     if orientation in (2, 3, 6, 7):
@@ -155,24 +153,24 @@ def _upright(image: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(image)
 
 
-def _to_rgb(picture: Image.Image) -> np.ndarray:
-    if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
-        values = np.nan_to_num(np.asarray(picture).astype(np.float64))
-        # 16-bit files keep their bit depth: white is 65535 even where the picture has no white. Of floating point,
+def _to_rgb(image: Image.Image) -> np.ndarray:
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        values = np.nan_to_num(np.asarray(image).astype(np.float64))
+        # 16-bit files keep their bit depth: white is 65535 even where the image has no white. Of floating point,
         # the range tells whether white is 1, 255 or 65535.
         highest = values.max(initial=0)
-        top = 65535.0 if picture.mode != "F" or highest > 255 else 255.0 if highest > 1 else 1.0
+        top = 65535.0 if image.mode != "F" or highest > 255 else 255.0 if highest > 1 else 1.0
         grey = np.clip(values / top * 255.0 + 0.5, 0, 255).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
-    if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
-        layer = picture.convert("RGBA")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        layer = image.convert("RGBA")
         canvas = Image.new("RGBA", layer.size, (255, 255, 255, 255))
-        picture = Image.alpha_composite(canvas, layer)
-    return np.array(picture.convert("RGB"))  # a copy of its own: Pillow lends read-only memory
+        image = Image.alpha_composite(canvas, layer)
+    return np.array(image.convert("RGB"))  # a copy of its own: Pillow lends read-only memory
 
 
 def write_image(path: str | Path, image: np.ndarray) -> None:
-    """Write ``(H, W, 3)`` uint8 RGB in the format of the suffix; aside first, so no half picture is left.
+    """Write ``(H, W, 3)`` uint8 RGB in the format of the suffix; aside first, so no half image is left.
 
     Raises:
         ValueError: Not uint8 RGB, or a suffix that names no format.
@@ -185,39 +183,5 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
         raise ValueError(f"Cannot tell a format from {path.name!r}; end the name in .png or .jpg.")
     ok, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not ok:
-        raise ValueError(f"{path.name}: this picture cannot be written as {suffix}; use .png.")
+        raise ValueError(f"{path.name}: this image cannot be written as {suffix}; use .png.")
     write_bytes(path, data.tobytes())
-
-
-def write_bytes(path: str | Path, data: bytes) -> None:
-    """Write a file so that a crash or a full disk leaves the old one or the new one, never half: aside, fsync, rename.
-
-    Raises:
-        OSError: The folder is missing, full or not writable; an existing file is untouched.
-    """
-    write_chunks(path, (data,))
-
-
-def write_chunks(path: str | Path, chunks: Iterable[bytes | memoryview]) -> None:
-    """As ``write_bytes``, of pieces that are made one at a time: a large file need not lie in memory twice.
-
-    Raises:
-        OSError: The folder is missing, full or not writable; an existing file is untouched.
-    """
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"Cannot write {path}: no folder {path.parent}. Make it first.")
-    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            for chunk in chunks:
-                file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-        mode = os.umask(0)
-        os.umask(mode)
-        Path(aside).chmod(0o666 & ~mode)
-        Path(aside).replace(path)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,9 @@ import numpy as np
 from poseglass.core.affine import Affine
 from poseglass.core.boxes import around, whole_image, xyxy_to_xywh
 from poseglass.core.skeleton import Skeleton
+
+_ALWAYS = ("xy", "score", "box_xyxy", "box_score", "label")
+_OPTIONAL = ("visibility", "probability", "mask", "track_id", "box_3d", "xyz_mm")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,10 +25,18 @@ class Instances:
         score: ``(N, K)`` float32 in [0, 1]; annotations: 1 labelled, 0 not.
         box_xyxy: ``(N, 4)`` float32, image pixels, edge to edge.
         box_score: ``(N,)`` float32 in [0, 1].
+        label: ``(N,)`` int64, the class; None is 0 for all.
+        visibility: ``(N, K)`` int64, predicted: 0 not in the image, 1 hidden, 2 visible; or None.
+        probability: ``(N, K)`` float32 in [0, 1], calibrated: how often such a keypoint is right; or None.
+        mask: ``(N, H, W)`` bool, image pixels, or None.
+        track_id: ``(N,)`` int64, or None.
+        box_3d: ``(N, 7)`` float32, camera frame: centre x, y, z and length, height, width in millimetres, and the
+            rotation about the y axis in radians; or None.
         xyz_mm: ``(N, K, 3)`` float32, millimetres, camera frame, or None.
-        track: ``(N,)`` int64, or None.
-        extra: Arrays with first axis N. Known keys: "area" (N,) square pixels, "head_px" (N,), "torso_px" (N,),
-            "crowd" (N,) bool, "occluded" (N, K) bool, "annotation_id" (N,) int64, "category_id" (N,) int64.
+        extra: One row per instance, first axis N. Known keys: "area" (N,) square pixels, "head_px" (N,), "torso_px"
+            (N,), "crowd" (N,) bool, "annotation_id" (N,) int64, "category_id" (N,) int64.
+        keypoint_extra: One entry per keypoint, first axes ``(N, K)``; they follow the keypoints wherever these are
+            reordered. Known key: "occluded" (N, K) bool, labelled but hidden.
 
     Raises:
         ValueError: A shape does not fit the others, or a labelled keypoint has no finite coordinates.
@@ -36,9 +47,15 @@ class Instances:
     score: np.ndarray
     box_xyxy: np.ndarray
     box_score: np.ndarray
+    label: np.ndarray = field(default=None)  # type: ignore[assignment]  # __post_init__ makes it an array
+    visibility: np.ndarray | None = None
+    probability: np.ndarray | None = None
+    mask: np.ndarray | None = None
+    track_id: np.ndarray | None = None
+    box_3d: np.ndarray | None = None
     xyz_mm: np.ndarray | None = None
-    track: np.ndarray | None = None
     extra: dict[str, np.ndarray] = field(default_factory=dict)
+    keypoint_extra: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n, k = len(self.xy), len(self.skeleton)
@@ -51,26 +68,43 @@ class Instances:
                     f"got {array.shape}."
                 )
             object.__setattr__(self, name, array)
-        for name, dtype, shape in (("xyz_mm", np.float32, (n, k, 3)), ("track", np.int64, (n,))):
+        if self.label is None:
+            object.__setattr__(self, "label", np.zeros(n, np.int64))
+        for name, dtype, shape in (
+            ("label", np.int64, (n,)), ("visibility", np.int64, (n, k)), ("probability", np.float32, (n, k)),
+            ("track_id", np.int64, (n,)), ("box_3d", np.float32, (n, 7)), ("xyz_mm", np.float32, (n, k, 3)),
+        ):  # fmt: skip
             value = getattr(self, name)
             if value is not None:
                 array = np.asarray(value, dtype=dtype)
                 if array.shape != shape:
                     raise ValueError(f"Instances.{name} must have shape {shape} or be None, got {array.shape}.")
                 object.__setattr__(self, name, array)
+        if self.mask is not None:
+            array = np.asarray(self.mask, dtype=bool)
+            if array.ndim != 3 or len(array) != n:
+                raise ValueError(f"Instances.mask must be ({n}, H, W) bool or None, got {array.shape}.")
+            object.__setattr__(self, "mask", array)
         for name, array in self.extra.items():
             if len(array) != n:
                 raise ValueError(f"Instances.extra[{name!r}] must have {n} rows (one per instance), got {len(array)}.")
+        for name, array in self.keypoint_extra.items():
+            if np.shape(array)[:2] != (n, k):
+                raise ValueError(
+                    f"Instances.keypoint_extra[{name!r}] must begin with axes {(n, k)} (instances, keypoints), got "
+                    f"{np.shape(array)}. One value per instance goes into extra."
+                )
 
     def __len__(self) -> int:
         return len(self.xy)
 
     def __repr__(self) -> str:
         parts = [f"{len(self)} of {self.skeleton.name!r} ({len(self.skeleton)} keypoints)"]
-        if len(self):
+        if self.score.size:
             parts.append(f"mean score {self.score.mean():.2f}")
-        parts += [name for name in ("xyz_mm", "track") if getattr(self, name) is not None]
-        parts += [f"extra: {', '.join(self.extra)}"] if self.extra else []
+        parts += [name for name in _OPTIONAL if getattr(self, name) is not None]
+        more = [*self.extra, *self.keypoint_extra]
+        parts += [f"extra: {', '.join(more)}"] if more else []
         return f"Instances({'; '.join(parts)})"
 
     def __getitem__(self, rows: Any) -> "Instances":
@@ -80,11 +114,12 @@ class Instances:
         if not isinstance(rows, slice):
             rows = np.asarray(rows)
             rows = rows if rows.size else rows.astype(np.int64)  # an empty list says nothing of its type
+        optional = {name: value[rows] for name in _OPTIONAL if (value := getattr(self, name)) is not None}
         return Instances(
             self.skeleton, self.xy[rows], self.score[rows], self.box_xyxy[rows], self.box_score[rows],
-            None if self.xyz_mm is None else self.xyz_mm[rows],
-            None if self.track is None else self.track[rows],
-            {name: np.asarray(a)[rows] for name, a in self.extra.items()},
+            self.label[rows], **optional,
+            extra={name: np.asarray(a)[rows] for name, a in self.extra.items()},
+            keypoint_extra={name: np.asarray(a)[rows] for name, a in self.keypoint_extra.items()},
         )  # fmt: skip
 
     @property
@@ -107,6 +142,7 @@ class Instances:
         score: np.ndarray | None = None,
         box_xyxy: np.ndarray | None = None,
         extra: dict[str, np.ndarray] | None = None,
+        keypoint_extra: dict[str, np.ndarray] | None = None,
     ) -> "Instances":
         """Make instances from coordinates alone: the score is 1 where they are finite, the box is around them."""
         points = np.asarray(xy, dtype=np.float32)
@@ -114,17 +150,29 @@ class Instances:
             score = np.asarray(np.isfinite(points).all(-1), dtype=np.float32)
         if box_xyxy is None:
             box_xyxy = around(points)
-        return cls(skeleton, points, score, box_xyxy, np.ones(len(points), np.float32), extra=extra or {})
+        return cls(
+            skeleton, points, score, box_xyxy, np.ones(len(points), np.float32), extra=extra or {},
+            keypoint_extra=keypoint_extra or {},
+        )  # fmt: skip
 
     def moved(self, affine: Affine) -> "Instances":
-        """Return the same instances in another frame. A mirroring map also exchanges left and right keypoints.
+        """Return the same instances in another frame. A map that flips also exchanges left and right keypoints.
 
-        Lengths and areas in ``extra`` ("area", "head_px", "torso_px") follow the scale. Boxes become the upright
-        boxes around the moved ones. Tracks stay; ``xyz_mm`` must be None when mirroring.
+        Lengths and areas in ``extra`` ("area", and what ends in "_px") follow the scale. Boxes become the upright boxes
+        around the moved ones. ``xyz_mm`` is rotated and flipped about the optical axis as the image is; its scale
+        stays, because a larger image of a person is no larger person.
+
+        Raises:
+            ValueError: The map stretches one direction more than another by over 5 %, which no movement of a person
+                does, and there is ``xyz_mm``; or there are a ``mask`` or a ``box_3d``, which are not moved yet.
         """
-        order = self.skeleton.flip if affine.mirrors else np.arange(len(self.skeleton))
-        if affine.mirrors and self.xyz_mm is not None:
-            raise ValueError("Instances with xyz_mm cannot be mirrored in the image plane alone; drop xyz_mm first.")
+        order = self.skeleton.flip if affine.flips else np.arange(len(self.skeleton))
+        kept = [name for name in ("mask", "box_3d") if getattr(self, name) is not None]
+        if kept and not np.array_equal(affine.matrix, np.eye(2, 3)):
+            raise ValueError(
+                f"Instances with {' and '.join(kept)} cannot be moved to another frame; drop them first: "
+                f"dataclasses.replace(instances, {', '.join(f'{name}=None' for name in kept)})."
+            )
         extra = {}
         for name, array in self.extra.items():
             values = np.asarray(array)
@@ -132,12 +180,18 @@ class Instances:
                 values = values * affine.scale**2
             elif name.endswith("_px"):
                 values = values * affine.scale
-            elif values.ndim >= 2 and values.shape[1] == len(self.skeleton):
-                values = values[:, order]
             extra[name] = values
-        return Instances(
-            self.skeleton, affine(self.xy)[:, order], self.score[:, order], affine.box(self.box_xyxy),
-            self.box_score, self.xyz_mm, self.track, extra,
+        xyz_mm = None
+        if self.xyz_mm is not None:
+            xyz_mm = self.xyz_mm.copy()
+            xyz_mm[..., :2] = xyz_mm[..., :2] @ _rotation(affine).T
+            xyz_mm = xyz_mm[:, order]
+        return replace(
+            self, xy=affine(self.xy)[:, order], score=self.score[:, order], box_xyxy=affine.box(self.box_xyxy),
+            visibility=None if self.visibility is None else self.visibility[:, order],
+            probability=None if self.probability is None else self.probability[:, order],
+            xyz_mm=xyz_mm, extra=extra,
+            keypoint_extra={name: np.asarray(a)[:, order] for name, a in self.keypoint_extra.items()},
         )  # fmt: skip
 
     def in_skeleton(self, skeleton: Skeleton) -> "Instances":
@@ -155,26 +209,24 @@ class Instances:
                 f"of one: {', '.join(self.skeleton.keypoints)} | {', '.join(skeleton.keypoints)}."
             )
         there = source >= 0
-        xy = np.full((len(self), len(skeleton), 2), np.nan, np.float32)
-        score = np.zeros((len(self), len(skeleton)), np.float32)
-        xy[:, there], score[:, there] = self.xy[:, source[there]], self.score[:, source[there]]
-        xyz = None
-        if self.xyz_mm is not None:
-            xyz = np.full((len(self), len(skeleton), 3), np.nan, np.float32)
-            xyz[:, there] = self.xyz_mm[:, source[there]]
-        extra = {}
-        for name, array in self.extra.items():
-            values = np.asarray(array)
-            if values.ndim >= 2 and values.shape[1] == len(self.skeleton):
-                moved = np.zeros((len(self), len(skeleton), *values.shape[2:]), values.dtype)
-                moved[:, there] = values[:, source[there]]
-                values = moved
-            extra[name] = values
-        return Instances(skeleton, xy, score, self.box_xyxy, self.box_score, xyz, self.track, extra)
+
+        def picked(values: np.ndarray, empty: float | bool) -> np.ndarray:
+            """Return values ``(N, K, ...)`` in the order of the other skeleton, ``empty`` where this one lacks it."""
+            out = np.full((len(self), len(skeleton), *values.shape[2:]), empty, values.dtype)
+            out[:, there] = values[:, source[there]]
+            return out
+
+        return replace(
+            self, skeleton=skeleton, xy=picked(self.xy, np.nan), score=picked(self.score, 0.0),
+            visibility=None if self.visibility is None else picked(self.visibility, 0),
+            probability=None if self.probability is None else picked(self.probability, 0.0),
+            xyz_mm=None if self.xyz_mm is None else picked(self.xyz_mm, np.nan),
+            keypoint_extra={name: picked(np.asarray(a), False) for name, a in self.keypoint_extra.items()},
+        )  # fmt: skip
 
     @classmethod
     def concatenate(cls, parts: Sequence["Instances"]) -> "Instances":
-        """Join instances of one skeleton; ``extra`` keeps the keys that all parts have.
+        """Join instances of one skeleton; optional fields and keys of ``extra`` stay where all parts have them.
 
         Raises:
             ValueError: No parts, or parts of different skeletons.
@@ -187,18 +239,20 @@ class Instances:
                 raise ValueError(
                     f"Cannot join instances of {skeleton.name!r} and {part.skeleton.name!r}; use in_skeleton() first."
                 )
-        keys = set.intersection(*(set(p.extra) for p in parts))
-        with_xyz, with_track = (all(getattr(p, a) is not None for p in parts) for a in ("xyz_mm", "track"))
+
+        def joined(arrays: Sequence[Any]) -> np.ndarray:
+            return np.concatenate([np.asarray(a) for a in arrays])
+
+        def common(name: str) -> dict[str, np.ndarray]:
+            tables = [getattr(p, name) for p in parts]
+            return {k: joined([t[k] for t in tables]) for k in sorted(set.intersection(*map(set, tables)))}
+
+        shared = [name for name in _OPTIONAL if all(getattr(p, name) is not None for p in parts)]
         return cls(
-            skeleton,
-            np.concatenate([p.xy for p in parts]),
-            np.concatenate([p.score for p in parts]),
-            np.concatenate([p.box_xyxy for p in parts]),
-            np.concatenate([p.box_score for p in parts]),
-            np.concatenate([p.xyz_mm for p in parts]) if with_xyz else None,  # type: ignore[arg-type]
-            np.concatenate([p.track for p in parts]) if with_track else None,  # type: ignore[arg-type]
-            {k: np.concatenate([np.asarray(p.extra[k]) for p in parts]) for k in sorted(keys)},
-        )
+            skeleton, *(joined([getattr(p, name) for p in parts]) for name in _ALWAYS),
+            **{name: joined([getattr(p, name) for p in parts]) for name in shared},
+            extra=common("extra"), keypoint_extra=common("keypoint_extra"),
+        )  # fmt: skip
 
     def boxes_or_whole(self, size_wh: tuple[int, int]) -> np.ndarray:
         """Return ``(N, 4)`` boxes, the whole image where a box is unknown or empty."""
@@ -215,6 +269,7 @@ class Instances:
         rows = []
         for i in range(len(self)):
             known = self.known[i]
+            mean = float(self.score[i].mean()) if len(self.skeleton) else 1.0
             xys = np.where(known[:, None], np.concatenate([self.xy[i], self.score[i, :, None]], -1), 0.0)
             rows.append(
                 {
@@ -222,7 +277,7 @@ class Instances:
                     "category_id": category_id,
                     "keypoints": [round(float(v), 3) for v in xys.ravel()],
                     "bbox": [round(float(v), 2) for v in xyxy_to_xywh(self.box_xyxy[i])],
-                    "score": round(float(self.box_score[i] * self.score[i].mean()), 5),
+                    "score": round(float(self.box_score[i]) * mean, 5),
                 }
             )
         return rows
@@ -241,3 +296,18 @@ class Instances:
             box = [round(float(v), 2) for v in self.box_xyxy[i]]
             people.append({"keypoints": points, "box_xyxy": box, "box_score": round(float(self.box_score[i]), 4)})
         return json.dumps({"skeleton": self.skeleton.name, "instances": people}, indent=1)
+
+
+def _rotation(affine: Affine) -> np.ndarray:
+    """Return the rotation, with a flip if there is one, of a map: ``(2, 2)``, orthogonal.
+
+    Raises:
+        ValueError: The map stretches one direction over 5 % more than another.
+    """
+    u, stretch, v = np.linalg.svd(affine.matrix[:, :2])
+    if stretch[0] > 1.05 * stretch[1]:
+        raise ValueError(
+            f"Instances with xyz_mm cannot follow a map that stretches by {stretch[0]:.3g} in one direction and "
+            f"{stretch[1]:.3g} in another; take a map that keeps proportions, or drop xyz_mm first."
+        )
+    return u @ v

@@ -101,3 +101,15 @@ def guarded_precision(
                 "input is not affected."
             )
     return wanted, ""
+
+
+def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
+    """Return the dtype to compute in: "auto" takes bfloat16 where the processor has it.
+
+    Without the instructions bfloat16 is emulated and several times slower than float32.
+    """
+    if wanted == "float32":
+        return torch.float32
+    if wanted == "bfloat16":
+        return torch.bfloat16
+    return torch.bfloat16 if has_bfloat16(device) else torch.float32

@@ -11,15 +11,15 @@ import numpy as np
 from poseglass.core.table import nearest
 
 
-def mirrored_name(name: str) -> str:
+def flipped_name(name: str) -> str:
     """Return the name with left and right exchanged; a name with neither is its own mirror.
 
     Understands ``left_wrist``, ``wrist_left``, ``LeftWrist``, ``l_wrist``, ``wrist_l``, ``L wrist``, ``wrist.R``.
 
     Example:
-        >>> mirrored_name("left_wrist"), mirrored_name("RightKnee"), mirrored_name("nose")
+        >>> flipped_name("left_wrist"), flipped_name("RightKnee"), flipped_name("nose")
         ('right_wrist', 'LeftKnee', 'nose')
-        >>> mirrored_name("r_hip"), mirrored_name("upright"), mirrored_name("hip.L")
+        >>> flipped_name("r_hip"), flipped_name("upright"), flipped_name("hip.L")
         ('l_hip', 'upright', 'hip.R')
     """
     swap = {"left": "right", "right": "left", "l": "r", "r": "l"}
@@ -46,10 +46,11 @@ class Skeleton:
 
     Args:
         name: Of the skeleton, "coco17".
-        keypoints: K unique names, "left_wrist". Left and right are the person's own.
+        keypoints: K unique names, "left_wrist". Left and right are the person's own. Of what is detected as a box
+            alone there are none.
         bones: Pairs of keypoint names.
         sigmas: K OKS constants (COCO's, i.e. half of the paper's kappa), or none.
-        mirrored: Pairs that change places when the image is mirrored. None derives them from left and right in
+        flip_pairs: Pairs that change places when the image is flipped. None derives them from left and right in
             the names; an empty tuple says that nothing changes places.
 
     Raises:
@@ -65,16 +66,14 @@ class Skeleton:
     keypoints: tuple[str, ...]
     bones: tuple[tuple[str, str], ...] = ()
     sigmas: tuple[float, ...] = ()
-    mirrored: tuple[tuple[str, str], ...] | None = field(default=None)
+    flip_pairs: tuple[tuple[str, str], ...] | None = field(default=None)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keypoints", tuple(self.keypoints))
         object.__setattr__(self, "bones", tuple((a, b) for a, b in self.bones))
         object.__setattr__(self, "sigmas", tuple(float(s) for s in self.sigmas))
-        if self.mirrored is not None:
-            object.__setattr__(self, "mirrored", tuple((a, b) for a, b in self.mirrored))
-        if not self.keypoints:
-            raise ValueError(f"Skeleton {self.name!r} has no keypoints; give at least one name.")
+        if self.flip_pairs is not None:
+            object.__setattr__(self, "flip_pairs", tuple((a, b) for a, b in self.flip_pairs))
         repeated = sorted({n for n in self.keypoints if self.keypoints.count(n) > 1})
         if repeated:
             raise ValueError(f"Skeleton {self.name!r}: keypoint names must be unique, repeated: {', '.join(repeated)}.")
@@ -85,7 +84,7 @@ class Skeleton:
             )
         if any(not (np.isfinite(s) and s > 0) for s in self.sigmas):
             raise ValueError(f"Skeleton {self.name!r}: sigmas must be positive and finite, got {self.sigmas}.")
-        for what, pairs in (("bone", self.bones), ("flip pair", self.mirrored or ())):
+        for what, pairs in (("bone", self.bones), ("flip pair", self.flip_pairs or ())):
             for a, b in pairs:
                 for end in (a, b):
                     if end not in self.keypoints:
@@ -93,10 +92,10 @@ class Skeleton:
                             f"Skeleton {self.name!r}: {what} ({a!r}, {b!r}) names unknown keypoint {end!r}."
                             f"{nearest(end, self.keypoints)} Known: {', '.join(self.keypoints)}."
                         )
-        paired = [n for pair in self.mirrored or () for n in pair]
+        paired = [n for pair in self.flip_pairs or () for n in pair]
         if len(set(paired)) != len(paired):
             raise ValueError(
-                f"Skeleton {self.name!r}: a keypoint may stand in one flip pair only, got {self.mirrored}."
+                f"Skeleton {self.name!r}: a keypoint may stand in one flip pair only, got {self.flip_pairs}."
             )
 
     def __len__(self) -> int:
@@ -104,15 +103,15 @@ class Skeleton:
 
     @cached_property
     def flip(self) -> np.ndarray:
-        """``(K,)`` int64: ``xy[flip]`` is the order of keypoints after mirroring the image."""
+        """``(K,)`` int64: ``xy[flip]`` is the order of keypoints after flipping the image."""
         order = np.arange(len(self.keypoints))
-        if self.mirrored is not None:
-            for a, b in self.mirrored:
+        if self.flip_pairs is not None:
+            for a, b in self.flip_pairs:
                 i, j = self.index(a), self.index(b)
                 order[i], order[j] = j, i
             return order
         for i, name in enumerate(self.keypoints):
-            other = mirrored_name(name)
+            other = flipped_name(name)
             if other in self.keypoints:
                 order[i] = self.keypoints.index(other)
         return order
@@ -148,7 +147,7 @@ class Skeleton:
             "keypoints": list(self.keypoints),
             "bones": [list(b) for b in self.bones],
             "sigmas": list(self.sigmas),
-            "mirrored": None if self.mirrored is None else [list(p) for p in self.mirrored],
+            "flip_pairs": None if self.flip_pairs is None else [list(p) for p in self.flip_pairs],
         }
 
     @classmethod
@@ -160,11 +159,11 @@ class Skeleton:
         """
         if not isinstance(data, dict) or "keypoints" not in data:
             raise ValueError(f"A skeleton must be a table with 'name' and 'keypoints', got {data!r}.")
-        mirrored = data.get("mirrored")
+        flip_pairs = data.get("flip_pairs")
         return cls(
             name=str(data.get("name", "unnamed")),
             keypoints=tuple(data["keypoints"]),
             bones=tuple((a, b) for a, b in data.get("bones", ())),
             sigmas=tuple(data.get("sigmas", ())),
-            mirrored=None if mirrored is None else tuple((a, b) for a, b in mirrored),
+            flip_pairs=None if flip_pairs is None else tuple((a, b) for a, b in flip_pairs),
         )

@@ -2,7 +2,7 @@
 
 import difflib
 import importlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -73,3 +73,17 @@ def build(table: Mapping[str, Callable[..., T]], name: str, /, *first: Any, **nu
         (1+2j)
     """
     return lookup(table, name)(*first, **numbers)
+
+
+_SHOWN = 4  # names listed in a message before "and 12 more"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first names, and how many more there are.
+
+    Example:
+        >>> listed(["a", "b"]), listed([str(i) for i in range(9)])
+        ('a, b', '0, 1, 2, 3 and 5 more')
+    """
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

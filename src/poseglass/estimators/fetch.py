@@ -2,7 +2,7 @@
 
 Only the standard library is used. What servers send is not trusted: it is written aside, bounded in size, and takes its
 name only once its SHA-256 is the expected one. A checksum of which only eight digits are known notices damage but not
-malice, so whoever opens the file must still treat it as a stranger's (``poseglass.convert`` runs no code in it).
+malice, so whoever opens the file must still treat it as a stranger's (``poseglass.checkpoints`` runs no code in it).
 """
 
 import errno

@@ -9,10 +9,12 @@ from poseglass.codecs import CODECS, Codec
 from poseglass.core.card import WeightCard
 from poseglass.core.table import build, nearest
 from poseglass.estimators.fetch import cache_folder
+from poseglass.estimators.fit import card_network, named_code
 from poseglass.estimators.manifest import read_manifest
-from poseglass.estimators.runners import Precision, fast_runner
 from poseglass.estimators.topdown import TopDownEstimator
-from poseglass.estimators.weights import CheckpointError, card_network, named_code, read_weights
+from poseglass.estimators.weights_file import CheckpointError, read_weights
+from poseglass.programs.fast import Precision, fast_program
+from poseglass.programs.torch_program import TorchProgram
 
 SHIPPED_FOLDER = Path(__file__).parents[1] / "weights"
 """Weights that come with the package, one ``.safetensors`` each, named as their cards are."""
@@ -120,13 +122,13 @@ def load(
     Args:
         weights: A name of weights that ship or were fetched, or the path of a ``.safetensors`` with a card, or of a
             training run's folder.
-        flip_test: Average with the mirrored image: twice the work, a little more accurate.
+        flip_test: Average with the flipped image: twice the work, a little more accurate.
         size_wh: Crops of another size than the card's; the network's ``divisor`` must divide both sides.
         device: Where the network runs.
         precision: "bfloat16" is faster where the processor multiplies it itself, and moves keypoints by parts of a
-            pixel; elsewhere it is float32, with a warning. See ``fast_runner``.
+            pixel; elsewhere it is float32, with a warning. See ``fast_forward``.
         compiled: Compile the network when the first batch comes, which takes 3 to 90 s and needs a C++ compiler;
-            without one it runs uncompiled, with a warning. See ``fast_runner``.
+            without one it runs uncompiled, with a warning. See ``fast_forward``.
         trust_code: Allow the card to name code outside poseglass; see ``card_network``.
 
     Returns:
@@ -143,13 +145,13 @@ def load(
     if card.skeleton is None:
         raise CheckpointError(
             f"{path} holds the backbone {card.network.get('name')!r} alone, which finds no keypoints. Train a network "
-            f"from it: train.start_from = {str(path)!r} in a recipe whose network has that backbone."
+            f"from it: train.init_from = {str(path)!r} in a recipe whose network has that backbone."
         )
     network = card_network(card, state, trust_code=trust_code)
     codec = card_codec(card, trust_code=trust_code)
     spec = card.input if size_wh is None else dataclasses.replace(card.input, size_wh=size_wh)
     network = network.to(usable_device(device), memory_format=torch.channels_last)  # type: ignore[call-overload]
-    runner = None
+    program = TorchProgram(network, codec, card.skeleton, spec, flip_test=flip_test)
     if compiled or precision != "float32":
-        runner = fast_runner(network, spec.size_wh, precision=precision, compiled=compiled)
-    return TopDownEstimator(network, codec, card.skeleton, spec, flip_test=flip_test, card=card, runner=runner)
+        program = fast_program(program, precision=precision, compiled=compiled)
+    return TopDownEstimator(program, card=card)

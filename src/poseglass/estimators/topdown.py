@@ -1,61 +1,27 @@
 """TopDownEstimator: an image and boxes in, instances in image pixels out. The one inference path."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from poseglass.codecs import Codec
-from poseglass.codecs.heatmap import Activation, activate
-from poseglass.core.affine import Affine
-from poseglass.core.batch import Prediction
-from poseglass.core.boxes import fit_aspect, whole_image
-from poseglass.core.card import InputSpec, WeightCard
+from poseglass.codecs.heatmap import activate
+from poseglass.core.boxes import whole_image
+from poseglass.core.card import WeightCard
+from poseglass.core.input_spec import InputSpec
 from poseglass.core.instances import Instances
+from poseglass.core.prediction import Prediction
 from poseglass.core.sample import check_image
 from poseglass.core.skeleton import Skeleton
-from poseglass.transforms import warp_image
-
-Runner = Callable[[Tensor], Prediction]
-"""Normalised images ``(B, 3, H, W)`` to the last stage's prediction: a torch module, an ONNX session, ..."""
-
-
-def torch_runner(network: nn.Module) -> Runner:
-    """Return a runner over a network: evaluation mode, no gradients, on the network's device."""
-    network.eval()
-
-    def run(images: Tensor) -> Prediction:
-        device = next(network.parameters()).device
-        with torch.inference_mode():
-            return network(images.to(device))[-1]
-
-    return run
-
-
-def flipped(runner: Runner, codec: Codec, skeleton: Skeleton) -> Runner:
-    """Wrap a runner so that each prediction is averaged with the mirrored image's, mirrored back (flip test)."""
-
-    def run(images: Tensor) -> Prediction:
-        straight = runner(images)
-        mirrored = codec.flip(runner(images.flip(-1)), skeleton)
-        return {name: (straight[name] + mirrored[name]) / 2 for name in mirrored}
-
-    return run
-
-
-def normalise(images_uint8: Tensor, spec: InputSpec) -> Tensor:
-    """Turn ``(B, H, W, 3)`` uint8 RGB into ``(B, 3, H, W)`` float32, normalised, in channels-last memory.
-
-    The channels come out in the order of ``spec.color``, which is also that of its mean and deviation.
-    """
-    device = images_uint8.device
-    mean, std = torch.tensor(spec.mean, device=device) * 255, torch.tensor(spec.std, device=device) * 255
-    # one multiply-add over contiguous NHWC memory; the permuted view is channels_last for free
-    ordered = images_uint8.flip(-1) if spec.color == "bgr" else images_uint8
-    return torch.addcmul(-mean / std, ordered.float(), 1 / std).permute(0, 3, 1, 2)
+from poseglass.core.view import View
+from poseglass.estimators.estimator import Boxes, Frame, image_and_boxes
+from poseglass.programs.program import Program
+from poseglass.programs.torch_program import TorchProgram
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,39 +29,85 @@ class TopDownEstimator:
     """Finds the keypoints of people whose boxes are known.
 
     Args:
-        network: Images to stages.
-        codec: Reads keypoints out of the last stage.
-        skeleton: Names the keypoints.
-        input: Crop size, padding, crop rule, normalisation.
-        flip_test: Average with the mirrored crop: twice the work, a little more accurate.
-        batch_size: Crops through the network at once.
+        program: Views to decoded keypoints.
+        batch_size: Crops through the program at once.
         card: Of the weights, where they came from a file.
-        runner: What runs the network; the network itself unless given. ``runners.fast_runner`` makes faster ones.
 
     Raises:
         ValueError: When called: an image that is not uint8 RGB; boxes of another shape, without area, not finite, or
             wholly outside the image.
     """
 
-    network: nn.Module
-    codec: Codec
-    skeleton: Skeleton
-    input: InputSpec
-    flip_test: bool = False
+    program: Program
     batch_size: int = 32
     card: WeightCard | None = None
-    runner: Runner | None = None
 
     def __repr__(self) -> str:
-        what = type(self.network).__name__ if self.card is None else f"{self.card.name!r}: {self.card.network['name']}"
+        what = repr(self.program) if self.card is None else f"{self.card.name!r}: {self.card.network['name']}"
         width, height = self.input.size_wh
-        flip = ", flip test" if self.flip_test else ""
+        flip = ", flip test" if isinstance(self.program, TorchProgram) and self.program.flip_test else ""
         return (
-            f"{type(self).__name__}({what}, {type(self.codec).__name__}, {len(self.skeleton)} keypoints of "
-            f"{self.skeleton.name!r}, {width} x {height} px{flip})"
+            f"{type(self).__name__}({what}, {len(self.skeleton)} keypoints of {self.skeleton.name!r}, "
+            f"{width} x {height} px{flip})"
         )
 
-    def __call__(self, image: np.ndarray, boxes: np.ndarray | list | None = None) -> Instances:
+    @property
+    def skeleton(self) -> Skeleton:
+        """Names the keypoints."""
+        return self.program.skeleton
+
+    @property
+    def input(self) -> InputSpec:
+        """Crop size, padding, crop rule, normalisation."""
+        return self.program.input
+
+    @property
+    def network(self) -> nn.Module:
+        """The network, of a program that PyTorch runs."""
+        return self.torch_program.network
+
+    @property
+    def codec(self) -> Codec:
+        """What reads the network's maps, of a program that PyTorch runs."""
+        return self.torch_program.codec
+
+    @property
+    def flip_test(self) -> bool:
+        """Whether each crop is averaged with its flipped image."""
+        return self.torch_program.flip_test
+
+    @property
+    def torch_program(self) -> TorchProgram:
+        """The program, where PyTorch runs it.
+
+        Raises:
+            ValueError: Another runtime runs it, and network, maps and flip test cannot be reached from outside.
+        """
+        if not isinstance(self.program, TorchProgram):
+            raise ValueError(
+                f"This estimator runs a {type(self.program).__name__}, whose network, maps and flip test are inside. "
+                "Load the weights file it was made from: poseglass.load(FILE.safetensors)."
+            )
+        return self.program
+
+    def with_flip_test(self, flip_test: bool) -> "TopDownEstimator":
+        """Return the same estimator with the flip test on or off.
+
+        Raises:
+            ValueError: The program is not PyTorch's.
+        """
+        return replace(self, program=replace(self.torch_program, flip_test=flip_test))
+
+    def with_padding(self, padding: float) -> "TopDownEstimator":
+        """Return the same estimator with boxes that are grown by another factor.
+
+        Raises:
+            ValueError: The program is not PyTorch's, or the padding is not positive.
+        """
+        program = self.torch_program
+        return replace(self, program=replace(program, input=replace(program.input, padding=padding)))
+
+    def __call__(self, image: np.ndarray, boxes: Boxes = None) -> Instances:
         """Find one pose per box.
 
         Args:
@@ -107,43 +119,47 @@ class TopDownEstimator:
         """
         return next(self.stream([(image, boxes)]))
 
-    def stream(self, pictures: Iterable[tuple[np.ndarray, np.ndarray | list | None]]) -> Iterator[Instances]:
-        """Find poses in many pictures; crops of several pictures share a batch. Yields one ``Instances`` each.
+    def stream(self, frames: Iterable[Frame], *, causal: bool = False) -> Iterator[Instances]:
+        """Find poses in many images; crops of several images share a batch. Yields one ``Instances`` each.
 
-        Memory stays bounded: only the crops of one batch and the pictures it spans are held.
+        Memory stays bounded: only the crops of one batch and the boxes of the images it spans are held.
+
+        Args:
+            frames: Images, or pairs of an image and its boxes; None for boxes is the whole image.
+            causal: Answer for each frame before the next one is asked for; a batch then holds one image's crops.
         """
-        runner = self.runner or torch_runner(self.network)
-        if self.flip_test:
-            runner = flipped(runner, self.codec, self.skeleton)
         crops: list[np.ndarray] = []
-        maps: list[Affine] = []
-        waiting: list[np.ndarray] = []  # boxes of pictures whose poses are not all known yet
-        found: list[tuple[np.ndarray, np.ndarray]] = []
-        for image, boxes in pictures:
+        views: list[View] = []
+        waiting: deque[np.ndarray] = deque()  # boxes of images whose poses are not all known yet
+        found: deque[tuple[np.ndarray, np.ndarray]] = deque()
+        for frame in frames:
+            image, boxes = image_and_boxes(frame)
             boxes_xyxy = check_boxes(image, boxes)
             waiting.append(boxes_xyxy)
-            for box in fit_aspect(boxes_xyxy.astype(np.float64), self.input.aspect, padding=self.input.padding):
-                to_crop = Affine.crop(box, self.input.size_wh, self.input.crop)
-                crops.append(warp_image(image, to_crop, self.input.size_wh))
-                maps.append(to_crop)
+            for box_xyxy in boxes_xyxy:
+                view = View.crop(box_xyxy, self.input)
+                crops.append(view.read(image))
+                views.append(view)
                 if len(crops) == self.batch_size:
-                    found += self._run(runner, crops, maps)
-                    crops, maps = [], []
+                    found += self._run(crops, views)
+                    crops, views = [], []
+            if causal and crops:
+                found += self._run(crops, views)
+                crops, views = [], []
             while waiting and len(waiting[0]) <= len(found):
-                yield self._gather(waiting.pop(0), found)
+                yield self._gather(waiting.popleft(), found)
         if crops:
-            found += self._run(runner, crops, maps)
-        for boxes_xyxy in waiting:
-            yield self._gather(boxes_xyxy, found)
+            found += self._run(crops, views)
+        while waiting:
+            yield self._gather(waiting.popleft(), found)
 
-    def _run(self, runner: Runner, crops: list[np.ndarray], maps: list[Affine]) -> list[tuple[np.ndarray, np.ndarray]]:
-        images = normalise(torch.from_numpy(np.stack(crops)), self.input)
-        decoded = self.codec.decode(runner(images))
+    def _run(self, crops: list[np.ndarray], views: list[View]) -> list[tuple[np.ndarray, np.ndarray]]:
+        decoded = self.program(torch.from_numpy(np.stack(crops)))
         xy, score = decoded.xy[:, 0].cpu().numpy(), decoded.score[:, 0].cpu().numpy()
-        return [(to_crop.inverse()(p), s) for to_crop, p, s in zip(maps, xy, score, strict=True)]
+        return [(view.home(p), s) for view, p, s in zip(views, xy, score, strict=True)]
 
-    def _gather(self, boxes_xyxy: np.ndarray, found: list[tuple[np.ndarray, np.ndarray]]) -> Instances:
-        mine = [found.pop(0) for _ in range(len(boxes_xyxy))]
+    def _gather(self, boxes_xyxy: np.ndarray, found: deque[tuple[np.ndarray, np.ndarray]]) -> Instances:
+        mine = [found.popleft() for _ in range(len(boxes_xyxy))]
         if not mine:
             return Instances.empty(self.skeleton)
         xy, score = (np.stack(part) for part in zip(*mine, strict=True))
@@ -158,25 +174,23 @@ class TopDownEstimator:
             SimCC the maps are the product of the beliefs in x and in y, at the size of the crop.
 
         Raises:
-            ValueError: The network gives neither maps nor SimCC's vectors.
+            ValueError: The network gives neither maps nor SimCC's vectors, or the program is not PyTorch's.
         """
         box = check_boxes(image, None if box_xyxy is None else [box_xyxy])[0]
-        fitted = fit_aspect(box, self.input.aspect, padding=self.input.padding)
-        to_crop = Affine.crop(fitted, self.input.size_wh, self.input.crop)
-        crop = warp_image(image, to_crop, self.input.size_wh)
-        runner = self.runner or torch_runner(self.network)
-        prediction = runner(normalise(torch.from_numpy(crop[None]), self.input))
-        if {"x", "y"} <= prediction.keys():
+        crop = View.crop(box, self.input).read(image)
+        program = replace(self.torch_program, flip_test=False)
+        prediction = program.predict(torch.from_numpy(crop[None]))
+        spec = program.codec.spec
+        if prediction.keys() >= {"x", "y"}:
             return crop, _product_of_axes(prediction, self.input.size_wh)
         if "heatmap" not in prediction:
             raise ValueError(
                 f"heatmaps() shows 'heatmap', or 'x' and 'y', but this network gives {', '.join(prediction)}; "
                 "there is nothing to show. Call the estimator for its keypoints."
             )
-        maps = prediction["heatmap"]
-        activation: Activation = getattr(self.codec, "activation", "none")
-        sigma: float = getattr(self.codec, "sigma", 1.0)
-        shown = activate(maps, activation) * (2 * math.pi * sigma**2 if activation == "softmax" else 1.0)
+        activation = spec.outputs["heatmap"].activation
+        peak = 2 * math.pi * (spec.sigma or 1.0) ** 2 if activation == "softmax" else 1.0
+        shown = activate(prediction["heatmap"], activation) * peak
         return crop, shown.clamp(0.0, 1.0)[0].cpu().numpy()
 
 

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from poseglass.core.batch import Prediction
+from poseglass.core.prediction import Prediction
 from poseglass.heads.heatmap import HeatmapHead
 from poseglass.heads.offset import OffsetHead
 from poseglass.heads.simcc import SimccHead

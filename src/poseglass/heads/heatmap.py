@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from poseglass.core.batch import Prediction
+from poseglass.core.prediction import Prediction
 
 
 def start_empty(conv: nn.Conv2d) -> nn.Conv2d:

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from poseglass.core.batch import Prediction
+from poseglass.core.prediction import Prediction
 
 
 class SimccHead(nn.Module):

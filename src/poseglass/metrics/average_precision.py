@@ -115,7 +115,7 @@ class OksResult:
     thresholds: np.ndarray
     areas: tuple[str, ...]
 
-    def figures(self, category: int | None = None) -> dict[str, float]:
+    def results(self, category: int | None = None) -> dict[str, float]:
         """Return COCO's ten figures in COCO's order, in [0, 1], or -1 where there is nobody to find.
 
         Args:
@@ -246,8 +246,8 @@ def oks_ap(
         ...     person | {"id": 1, "image_id": 7, "keypoints": here},
         ...     person | {"id": 2, "image_id": 7, "keypoints": there}]}
         >>> found = [{"image_id": 7, "category_id": 1, "keypoints": here, "score": 0.9}]
-        >>> figures = oks_ap(dataset, found, (0.05, 0.05)).figures()
-        >>> round(figures["AP"], 4), figures["AR"], figures["AP_large"]
+        >>> results = oks_ap(dataset, found, (0.05, 0.05)).results()
+        >>> round(results["AP"], 4), results["AR"], results["AP_large"]
         (0.505, 0.5, -1.0)
     """
     truth, detections, category_ids = read_coco(dataset, results, len(sigmas))

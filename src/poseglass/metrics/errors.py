@@ -6,8 +6,8 @@ of the person.
 
 - good: at least 0.85 from its own place;
 - jitter: at least 0.5 from its own place, that is near but not near enough;
-- inversion: not near its own place, but near its mirrored one of the same person (left wrist on the right wrist);
-- swap: not near its own place, but near that keypoint, or its mirrored one, of another person in the image;
+- inversion: not near its own place, but near its flipped one of the same person (left wrist on the right wrist);
+- swap: not near its own place, but near that keypoint, or its flipped one, of another person in the image;
 - miss: near none of them, or not predicted at all.
 
 One that is both an inversion and a swap is what it is closer to.
@@ -74,7 +74,7 @@ def keypoint_errors(
     point = np.where(predicted.known[..., None], predicted.xy, np.nan).astype(np.float64)
     area = person_area(truth, box_area_factor)
 
-    # (N, N, K): of the prediction in row n to the same and to the mirrored keypoint of the person in column m. The
+    # (N, N, K): of the prediction in row n to the same and to the flipped keypoint of the person in column m. The
     # scale is that of the person whose place it is.
     same = np.nan_to_num(keypoint_similarity(point[:, None], place[None], area[None], deviation))
     other = np.nan_to_num(keypoint_similarity(point[:, None], place[None, :, flip], area[None], deviation[flip]))

@@ -13,7 +13,7 @@ def match(
     predicted: Instances,
     truth: Instances,
     *,
-    limit: float = 0.0,
+    threshold: float = 0.0,
     sigmas: Sequence[float] | None = None,
     box_area_factor: float | None = 0.53,
 ) -> np.ndarray:
@@ -22,7 +22,7 @@ def match(
     Args:
         predicted: N people.
         truth: M people.
-        limit: OKS must be above it.
+        threshold: OKS must be above it.
         sigmas: K; None takes those of the skeleton.
         box_area_factor: As in ``poseglass.metrics.oks.person_area``.
 
@@ -45,7 +45,7 @@ def match(
         return rows
     for n in np.argsort(-predicted.box_score, kind="stable"):
         best = int(similarity[n].argmax())
-        if similarity[n, best] > limit:
+        if similarity[n, best] > threshold:
             rows[n] = best
             similarity[:, best] = -1
     return rows
@@ -55,7 +55,7 @@ def align(
     predicted: Instances,
     truth: Instances,
     *,
-    limit: float = 0.0,
+    threshold: float = 0.0,
     sigmas: Sequence[float] | None = None,
     box_area_factor: float | None = 0.53,
 ) -> Instances:
@@ -67,7 +67,7 @@ def align(
     Args:
         predicted: N people.
         truth: M people.
-        limit: OKS must be above it.
+        threshold: OKS must be above it.
         sigmas: K; None takes those of the skeleton.
         box_area_factor: As in ``poseglass.metrics.oks.person_area``.
 
@@ -77,7 +77,7 @@ def align(
     Raises:
         ValueError: Skeletons differ, or there are no sigmas or areas.
     """
-    rows = match(predicted, truth, limit=limit, sigmas=sigmas, box_area_factor=box_area_factor)
+    rows = match(predicted, truth, threshold=threshold, sigmas=sigmas, box_area_factor=box_area_factor)
     m, k = len(truth), len(truth.skeleton)
     xy = np.full((m, k, 2), np.nan, np.float32)
     box_xyxy = np.full((m, 4), np.nan, np.float32)
@@ -89,7 +89,7 @@ def align(
     return Instances(truth.skeleton, xy, score, box_xyxy, box_score)
 
 
-def oks_nms(people: Instances, *, limit: float = 0.9, sigmas: Sequence[float] | None = None) -> np.ndarray:
+def oks_nms(people: Instances, *, threshold: float = 0.9, sigmas: Sequence[float] | None = None) -> np.ndarray:
     """Return the rows that stay when of two that are nearly the same pose only the better scored is kept.
 
     The area of a pair is the mean of those of the boxes around their known keypoints; a keypoint counts when the better
@@ -97,7 +97,7 @@ def oks_nms(people: Instances, *, limit: float = 0.9, sigmas: Sequence[float] | 
 
     Args:
         people: N people.
-        limit: A pose whose OKS with a better one is above it goes. HRNet takes 0.9.
+        threshold: A pose whose OKS with a better one is above it goes. HRNet takes 0.9.
         sigmas: K; None takes those of the skeleton.
 
     Returns:
@@ -121,5 +121,5 @@ def oks_nms(people: Instances, *, limit: float = 0.9, sigmas: Sequence[float] | 
     stays = np.ones(len(order), bool)
     for n in range(len(order)):
         if stays[n]:
-            stays[n + 1 :] &= similarity[n, n + 1 :] <= limit
+            stays[n + 1 :] &= similarity[n, n + 1 :] <= threshold
     return order[stays]

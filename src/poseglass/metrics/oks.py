@@ -270,13 +270,13 @@ class OksAp:
         Raises:
             ValueError: There was no image.
         """
-        return self.result().figures()
+        return self.result().results()
 
     def table(self) -> dict[str, dict[str, float]]:
         """Return the ten figures per category: row ``"1"`` of category 1, or ``"all"`` if they are not told apart."""
         result = self.result()
         names = [str(c) for c in self._categories()] if self.per_category else ["all"]
-        return {name: result.figures(c) for c, name in enumerate(names)}
+        return {name: result.results(c) for c, name in enumerate(names)}
 
     def merge(self, other: Self) -> None:
         """Take in what another metric of the same fields has collected, as from another process.

@@ -20,7 +20,7 @@ def oks_nms(
     The OKS of two poses takes the mean of their areas, so that neither is the truth.
 
     Args:
-        xy: ``(N, K, 2)`` pixels of one picture's people, NaN = missing.
+        xy: ``(N, K, 2)`` pixels of one image's people, NaN = missing.
         score: ``(N,)`` of the poses.
         area: ``(N,)`` square pixels that scale OKS: whichever rule is followed (box, enlarged box, annotation).
         sigmas: ``(K,)``.
@@ -57,7 +57,7 @@ def soft_oks_nms(
     """Lower the score of each pose by ``exp(-oks^2 / width)`` for every better pose, and keep the best.
 
     Args:
-        xy: ``(N, K, 2)`` pixels of one picture's people, NaN = missing.
+        xy: ``(N, K, 2)`` pixels of one image's people, NaN = missing.
         score: ``(N,)`` of the poses.
         area: ``(N,)`` square pixels, as in ``oks_nms``.
         sigmas: ``(K,)``.

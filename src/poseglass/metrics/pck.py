@@ -20,7 +20,7 @@ from poseglass.core.table import nearest
 from poseglass.metrics.metric import check_pair, check_same
 
 Comparator = Literal["<=", "<"]
-Mean = Literal["together", "joints"]
+Mean = Literal["micro", "macro"]
 
 
 def normalised_distance(predicted_xy: np.ndarray, truth_xy: np.ndarray, length_px: np.ndarray | float) -> np.ndarray:
@@ -50,13 +50,13 @@ def normalised_distance(predicted_xy: np.ndarray, truth_xy: np.ndarray, length_p
 
 
 def pck(
-    distance: np.ndarray, limit: float, comparator: Comparator = "<=", *, axis: int | None = None
+    distance: np.ndarray, threshold: float, comparator: Comparator = "<=", *, axis: int | None = None
 ) -> np.ndarray | float:
-    """Return the share of distances within a limit.
+    """Return the share of distances within a threshold.
 
     Args:
         distance: Any shape, NaN = does not count.
-        limit: In the same unit.
+        threshold: In the same unit.
         comparator: ``"<="`` as HRNet, SimpleBaseline and the original Lua code; ``"<"`` as mmpose and bearpaw.
         axis: Along which to count; None counts all together.
 
@@ -73,14 +73,14 @@ def pck(
     """
     distance = np.asarray(distance, np.float64)
     counted = ~np.isnan(distance)
-    right = distance <= limit if _side(comparator) == "right" else distance < limit
+    right = distance <= threshold if _side(comparator) == "right" else distance < threshold
     total = counted.sum(axis)
     share = np.divide(right.sum(axis), total, out=np.full(np.shape(total), np.nan), where=total > 0)
     return float(share) if axis is None else share
 
 
-def pck_curve(distance: np.ndarray, limits: np.ndarray, comparator: Comparator = "<=") -> np.ndarray:
-    """Return the share of distances within each of M limits: ``(M,)``, NaN where nothing counts.
+def pck_curve(distance: np.ndarray, thresholds: np.ndarray, comparator: Comparator = "<=") -> np.ndarray:
+    """Return the share of distances within each of M thresholds: ``(M,)``, NaN where nothing counts.
 
     Example:
         >>> pck_curve(np.array([0.1, 0.2, 0.3, np.inf]), np.array([0.0, 0.2, 0.3])).tolist()
@@ -89,22 +89,22 @@ def pck_curve(distance: np.ndarray, limits: np.ndarray, comparator: Comparator =
     flat = np.asarray(distance, np.float64).ravel()
     flat = np.sort(flat[~np.isnan(flat)])
     if not len(flat):
-        return np.full(len(limits), np.nan)
-    return np.searchsorted(flat, np.asarray(limits, np.float64), side=_side(comparator)) / len(flat)
+        return np.full(len(thresholds), np.nan)
+    return np.searchsorted(flat, np.asarray(thresholds, np.float64), side=_side(comparator)) / len(flat)
 
 
 def auc(distance: np.ndarray, highest: float, *, steps: int | None = None, comparator: Comparator = "<=") -> float:
-    """Return the area under the PCK curve from 0 to a limit, divided by that limit: in [0, 1].
+    """Return the area under the PCK curve from 0 to a threshold, divided by that threshold: in [0, 1].
 
     Args:
         distance: Any shape, NaN = does not count.
-        highest: The limit up to which the curve is taken.
+        highest: The threshold up to which the curve is taken.
         steps: None gives the exact area of the curve, which is a staircase. A number takes the trapezoid rule over that
             many equal steps, as the published evaluation scripts do.
         comparator: Matters for a distance exactly on a step.
 
     Raises:
-        ValueError: The limit or the number of steps is not above 0.
+        ValueError: The threshold or the number of steps is not above 0.
 
     Example:
         >>> auc(np.array([0.0, 0.25, 0.5, np.inf]), 0.5)
@@ -114,7 +114,8 @@ def auc(distance: np.ndarray, highest: float, *, steps: int | None = None, compa
     """
     if not highest > 0 or (steps is not None and steps < 1):
         raise ValueError(
-            f"AUC needs a highest limit above 0 and at least 1 step (or None), got highest={highest}, steps={steps}."
+            f"AUC needs a highest threshold above 0 and at least 1 step (or None), got highest={highest}, "
+            f"steps={steps}."
         )
     if steps is None:
         flat = np.asarray(distance, np.float64)
@@ -162,7 +163,7 @@ def extra_px(truth: Instances, key: str) -> np.ndarray:
     """Return a length the dataset gives, ``extra[key]``, ``(N,)`` pixels.
 
     It is taken as float32, the precision of coordinates: files that were made in single precision hold 29.9999993 for
-    30, which would decide about an error of exactly 3 at a limit of 0.1.
+    30, which would decide about an error of exactly 3 at a threshold of 0.1.
 
     Raises:
         LookupError: The instances have no such entry.
@@ -228,22 +229,22 @@ class Pck:
     missing counts as wrong, and a person whose length is unknown is left out.
 
     Three means are in use, and they differ by a point or two: HRNet and SimpleBaseline weight every joint by how often
-    it is labelled, pelvis and thorax left out (``mean="together"``, ``left_out=("pelvis", "thorax")``); bearpaw and
-    anibali average the same joints unweighted (``mean="joints"``); princeton-vl's PyTorch code counts every joint
-    (``mean="together"``, nothing left out).
+    it is labelled, pelvis and thorax left out (``mean="micro"``, ``excluded=("pelvis", "thorax")``); bearpaw and
+    anibali average the same joints unweighted (``mean="macro"``); princeton-vl's PyTorch code counts every joint
+    (``mean="micro"``, nothing left out).
 
     Args:
         normaliser: A name of ``NORMALISERS``, ``"extra:KEY"``, or a pair of keypoint names.
-        limits: One or more, in units of that length.
+        thresholds: One or more, in units of that length.
         comparator: ``"<="`` or ``"<"``.
-        mean: Which mean bears the plain name: all joints counted ``"together"``, or the unweighted mean over
-            ``"joints"``.
-        left_out: Names of keypoints that the means leave out; the table has them all the same.
-        auc_to: Up to which limit the area under the curve is taken; None takes the highest of ``limits``.
+        mean: Which average bears the plain name: ``"micro"`` counts every labelled joint once, ``"macro"`` is the
+            unweighted mean over joints.
+        excluded: Names of keypoints that the means leave out; the table has them all the same.
+        auc_to: Up to which threshold the area under the curve is taken; None takes the highest of ``thresholds``.
         name: Prefix of the figures.
 
     Raises:
-        ValueError: A limit is not above 0, or the comparator or mean is unknown.
+        ValueError: A threshold is not above 0, or the comparator or mean is unknown.
         LookupError: The normaliser is unknown.
 
     Example:
@@ -259,45 +260,49 @@ class Pck:
     """
 
     normaliser: str | tuple[str, str] = "torso"
-    limits: tuple[float, ...] = (0.2,)
+    thresholds: tuple[float, ...] = (0.2,)
     comparator: Comparator = "<="
-    mean: Mean = "together"
-    left_out: tuple[str, ...] = ()
+    mean: Mean = "micro"
+    excluded: tuple[str, ...] = ()
     auc_to: float | None = None
     name: str = "pck"
     _distance: list[np.ndarray] = field(default_factory=list, init=False, repr=False)
     _skeleton: list[Skeleton] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "limits", tuple(float(x) for x in self.limits))
-        object.__setattr__(self, "left_out", tuple(self.left_out))
+        object.__setattr__(self, "thresholds", tuple(float(x) for x in self.thresholds))
+        object.__setattr__(self, "excluded", tuple(self.excluded))
         if isinstance(self.normaliser, str):
             if not self.normaliser.startswith("extra:"):
                 _check_normaliser(self.normaliser)
         else:
             start, end = self.normaliser
             object.__setattr__(self, "normaliser", (start, end))
-        if not self.limits or not all(x > 0 for x in self.limits) or (self.auc_to is not None and self.auc_to <= 0):
-            raise ValueError(f"PCK limits must be above 0, got limits={self.limits}, auc_to={self.auc_to}.")
+        if (
+            not self.thresholds
+            or not all(x > 0 for x in self.thresholds)
+            or (self.auc_to is not None and self.auc_to <= 0)
+        ):
+            raise ValueError(f"PCK thresholds must be above 0, got thresholds={self.thresholds}, auc_to={self.auc_to}.")
         _side(self.comparator)
-        if self.mean not in ("together", "joints"):
-            raise ValueError(f"PCK mean must be 'together' or 'joints', got {self.mean!r}.")
+        if self.mean not in ("micro", "macro"):
+            raise ValueError(f"PCK mean must be 'micro' or 'macro', got {self.mean!r}.")
 
     def update(self, predicted: Instances, truth: Instances) -> None:
         """Take in one image.
 
         Raises:
-            ValueError: Rows or skeletons do not correspond, or a name in ``left_out`` is not in the skeleton.
+            ValueError: Rows or skeletons do not correspond, or a name in ``excluded`` is not in the skeleton.
             LookupError: The labels lack what the normaliser needs.
         """
         check_pair(predicted, truth, same_rows=True)
         if not self._skeleton:
-            for keypoint in self.left_out:
+            for keypoint in self.excluded:
                 if keypoint not in truth.skeleton.keypoints:
                     raise ValueError(
                         f"Skeleton {truth.skeleton.name!r} has no keypoint {keypoint!r} to leave out."
                         f"{nearest(keypoint, truth.skeleton.keypoints)} Known: {', '.join(truth.skeleton.keypoints)}; "
-                        "left_out=() leaves none out."
+                        "excluded=() leaves none out."
                     )
             self._skeleton.append(truth.skeleton)
         elif truth.skeleton.keypoints != self._skeleton[0].keypoints:
@@ -325,27 +330,27 @@ class Pck:
         return int((~np.isnan(self.distance)).any(-1).sum())
 
     def compute(self) -> dict[str, float]:
-        """Return for each limit ``pck@0.2`` (the chosen mean), ``pck@0.2/together`` and ``pck@0.2/joints``.
+        """Return for each threshold ``pck@0.2`` (the chosen mean), ``pck@0.2/micro`` and ``pck@0.2/macro``.
 
-        With keypoints left out, ``.../together_all`` and ``.../joints_all`` leave out none. ``pck_auc@0.2`` is the
-        exact area under the curve up to that limit, of the keypoints counted together. NaN where nothing counts.
+        With keypoints left out, ``.../micro_all`` and ``.../macro_all`` leave out none. ``pck_auc@0.2`` is the
+        exact area under the curve up to that threshold, of the keypoints counted together. NaN where nothing counts.
         """
         distance = self.distance
         kept = self._kept()
-        figures: dict[str, float] = {}
-        for limit in self.limits:
-            key = f"{self.name}@{limit:g}"
-            means = _means(distance[:, kept], limit, self.comparator)
-            figures[key] = means[self.mean]
-            figures |= {f"{key}/{mean}": value for mean, value in means.items()}
-            if self.left_out:
-                means = _means(distance, limit, self.comparator)
-                figures |= {f"{key}/{mean}_all": value for mean, value in means.items()}
-        figures[f"{self.name}_auc@{self._highest:g}"] = auc(distance[:, kept], self._highest)
-        return figures
+        results: dict[str, float] = {}
+        for threshold in self.thresholds:
+            key = f"{self.name}@{threshold:g}"
+            means = _means(distance[:, kept], threshold, self.comparator)
+            results[key] = means[self.mean]
+            results |= {f"{key}/{mean}": value for mean, value in means.items()}
+            if self.excluded:
+                means = _means(distance, threshold, self.comparator)
+                results |= {f"{key}/{mean}_all": value for mean, value in means.items()}
+        results[f"{self.name}_auc@{self._highest:g}"] = auc(distance[:, kept], self._highest)
+        return results
 
     def table(self, *, pairs: bool = False) -> dict[str, dict[str, float]]:
-        """Return a row per keypoint: ``count``, ``pck@0.2`` for each limit, ``pck_auc@0.2``, ``median`` distance.
+        """Return a row per keypoint: ``count``, ``pck@0.2`` for each threshold, ``pck_auc@0.2``, ``median`` distance.
 
         Args:
             pairs: Join left and right: "wrist" is the unweighted mean of both, as the literature prints it.
@@ -356,7 +361,7 @@ class Pck:
             column = distance[:, k]
             counted = column[~np.isnan(column)]
             row = {"count": float(len(counted))}
-            row |= {f"{self.name}@{x:g}": float(pck(column, x, self.comparator)) for x in self.limits}
+            row |= {f"{self.name}@{x:g}": float(pck(column, x, self.comparator)) for x in self.thresholds}
             row[f"{self.name}_auc@{highest:g}"] = auc(column, highest)
             row["median"] = float(np.quantile(counted, 0.5, method="lower")) if len(counted) else float("nan")
             rows[keypoint] = row
@@ -366,19 +371,19 @@ class Pck:
         """Return the PCK curve for a plot.
 
         Args:
-            highest: The last limit; None takes that of the area under the curve.
+            highest: The last threshold; None takes that of the area under the curve.
             steps: How many.
 
         Returns:
-            limits: ``(steps + 1,)`` from 0.
+            thresholds: ``(steps + 1,)`` from 0.
             together: ``(steps + 1,)`` of the keypoints not left out, counted together.
             per_joint: ``(steps + 1, K)``.
         """
-        limits = np.linspace(0, self._highest if highest is None else highest, steps + 1)
+        thresholds = np.linspace(0, self._highest if highest is None else highest, steps + 1)
         distance = self.distance
-        columns = [pck_curve(distance[:, k], limits, self.comparator) for k in range(distance.shape[1])]
+        columns = [pck_curve(distance[:, k], thresholds, self.comparator) for k in range(distance.shape[1])]
         per_joint = np.stack(columns, -1) if columns else np.zeros((steps + 1, 0))
-        return limits, pck_curve(distance[:, self._kept()], limits, self.comparator), per_joint
+        return thresholds, pck_curve(distance[:, self._kept()], thresholds, self.comparator), per_joint
 
     def merge(self, other: Self) -> None:
         """Take in what another metric of the same fields has collected, as from another process.
@@ -398,30 +403,30 @@ class Pck:
 
     @property
     def _highest(self) -> float:
-        return max(self.limits) if self.auc_to is None else float(self.auc_to)
+        return max(self.thresholds) if self.auc_to is None else float(self.auc_to)
 
     def _kept(self) -> np.ndarray:
         names = self._skeleton[0].keypoints if self._skeleton else ()
-        return np.array([name not in self.left_out for name in names], dtype=bool)
+        return np.array([name not in self.excluded for name in names], dtype=bool)
 
 
 def pckh(
-    limits: tuple[float, ...] = (0.5, 0.1),
+    thresholds: tuple[float, ...] = (0.5, 0.1),
     comparator: Comparator = "<=",
-    mean: Mean = "together",
-    left_out: tuple[str, ...] = ("pelvis", "thorax"),
+    mean: Mean = "micro",
+    excluded: tuple[str, ...] = ("pelvis", "thorax"),
     auc_to: float | None = None,
 ) -> Pck:
     """Return PCK in units of the head, ``extra["head_px"]``: as HRNet and most papers count it on MPII.
 
     In MPII the head is 0.6 times the diagonal of the head box. A skeleton without pelvis and thorax takes
-    ``left_out=()``. HRNet's printed "Mean@0.1" is really taken at 0.11.
+    ``excluded=()``. HRNet's printed "Mean@0.1" is really taken at 0.11.
 
     Example:
-        >>> pckh().normaliser, pckh().limits, pckh().left_out
+        >>> pckh().normaliser, pckh().thresholds, pckh().excluded
         ('head', (0.5, 0.1), ('pelvis', 'thorax'))
     """
-    return Pck("head", limits, comparator, mean, left_out, auc_to, name="pckh")
+    return Pck("head", thresholds, comparator, mean, excluded, auc_to, name="pckh")
 
 
 def _side(comparator: str) -> Literal["left", "right"]:
@@ -438,12 +443,12 @@ def _check_normaliser(name: str) -> None:
         )
 
 
-def _means(distance: np.ndarray, limit: float, comparator: Comparator) -> dict[Mean, float]:
-    per_joint = np.asarray(pck(distance, limit, comparator, axis=0))
+def _means(distance: np.ndarray, threshold: float, comparator: Comparator) -> dict[Mean, float]:
+    per_joint = np.asarray(pck(distance, threshold, comparator, axis=0))
     per_joint = per_joint[~np.isnan(per_joint)]
     return {
-        "together": float(pck(distance, limit, comparator)),
-        "joints": float(per_joint.mean()) if per_joint.size else float("nan"),
+        "micro": float(pck(distance, threshold, comparator)),
+        "macro": float(per_joint.mean()) if per_joint.size else float("nan"),
     }
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from poseglass.backbones import BACKBONES
-from poseglass.core.batch import Stages
+from poseglass.core.prediction import Stages
 from poseglass.core.table import build_part
 from poseglass.heads import HEADS
 from poseglass.layers.input_size import check_input

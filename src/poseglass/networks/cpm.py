@@ -14,7 +14,7 @@ import itertools
 import torch
 from torch import Tensor, nn
 
-from poseglass.core.batch import Stages
+from poseglass.core.prediction import Stages
 from poseglass.heads.heatmap import start_empty
 from poseglass.layers.conv_norm import ConvNorm
 from poseglass.layers.input_size import check_input

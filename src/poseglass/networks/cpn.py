@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from poseglass.backbones import BACKBONES
-from poseglass.core.batch import Stages
+from poseglass.core.prediction import Stages
 from poseglass.core.table import build_part
 from poseglass.layers.conv_norm import ConvNorm
 from poseglass.layers.input_size import check_input

@@ -15,7 +15,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional
 
-from poseglass.core.batch import Stages
+from poseglass.core.prediction import Stages
 from poseglass.layers.input_size import check_input
 from poseglass.layers.residual import PreActivationResidual
 

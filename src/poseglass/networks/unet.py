@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from poseglass.core.batch import Stages
+from poseglass.core.prediction import Stages
 from poseglass.heads.heatmap import start_empty
 from poseglass.layers.conv_norm import ConvNorm
 from poseglass.layers.input_size import check_input

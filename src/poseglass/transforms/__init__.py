@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from poseglass.transforms.color import ColorJitter, Occlusion
-from poseglass.transforms.geometry import RandomAffine, warp, warp_image
+from poseglass.transforms.geometry import RandomAffine, warp
 from poseglass.transforms.half_body import HalfBody
 
 Photometric = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -17,4 +17,4 @@ TRANSFORMS: dict[str, type] = {
     "occlusion": Occlusion,
 }
 
-__all__ = ["TRANSFORMS", "ColorJitter", "HalfBody", "Occlusion", "Photometric", "RandomAffine", "warp", "warp_image"]
+__all__ = ["TRANSFORMS", "ColorJitter", "HalfBody", "Occlusion", "Photometric", "RandomAffine", "warp"]

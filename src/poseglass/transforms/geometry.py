@@ -7,56 +7,11 @@ touched, so an image is warped once and every augmentation can be undone.
 from dataclasses import dataclass
 from typing import Literal
 
-import cv2
 import numpy as np
 
 from poseglass.core.affine import Affine
 from poseglass.core.sample import PoseSample
-
-_FOUR_ARE_FASTER = int(cv2.__version__.split(".")[0]) >= 5
-
-
-def warp_image(image: np.ndarray, to_target: Affine, size_wh: tuple[int, int]) -> np.ndarray:
-    """Warp ``(H, W, 3)`` uint8 to ``size_wh``; outside is black. Bilinear.
-
-    Where the map shrinks by two or more, the part that is needed is first averaged down by a whole factor, so that
-    no pixel is skipped (aliasing).
-    """
-    scale = to_target.scale
-    factor = int(1 / scale) if scale > 0 else 1
-    if factor >= 2:
-        image, to_part = _shrunk_part(image, to_target, size_wh, factor)
-        to_target = to_part.inverse().then(to_target)
-    # OpenCV 5 warps four channels twice as fast as three, to the same values; copying pays for pictures not much larger
-    # than the target.
-    four = _FOUR_ARE_FASTER and image.size <= 12 * size_wh[0] * size_wh[1]
-    warped = cv2.warpAffine(
-        cv2.cvtColor(image, cv2.COLOR_RGB2RGBA) if four else image,
-        to_target.matrix,
-        size_wh,
-        flags=cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_CONSTANT,
-        borderValue=(0, 0, 0, 0),
-    )
-    return cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB) if four else warped
-
-
-def _shrunk_part(
-    image: np.ndarray, to_target: Affine, size_wh: tuple[int, int], factor: int
-) -> tuple[np.ndarray, Affine]:
-    """Cut what the target sees, shrink it by ``factor``; return it and the map from the image to it."""
-    height, width = image.shape[:2]
-    seen = to_target.inverse().box(np.array([-0.5, -0.5, size_wh[0] - 0.5, size_wh[1] - 0.5]))
-    x0, y0 = (
-        int(np.clip(np.floor(v) - factor, 0, side - 1)) for v, side in zip(seen[:2], (width, height), strict=True)
-    )
-    x1, y1 = (
-        int(np.clip(np.ceil(v) + factor + 1, low + 1, side))
-        for v, low, side in zip(seen[2:], (x0, y0), (width, height), strict=True)
-    )
-    small_wh = (max((x1 - x0) // factor, 1), max((y1 - y0) // factor, 1))
-    small = cv2.resize(image[y0:y1, x0:x1], small_wh, interpolation=cv2.INTER_AREA)
-    return small, Affine.crop(np.array([x0 - 0.5, y0 - 0.5, x1 - 0.5, y1 - 0.5]), small_wh)
+from poseglass.core.warp import warp_image
 
 
 def warp(sample: PoseSample, to_target: Affine, size_wh: tuple[int, int]) -> PoseSample:
@@ -79,7 +34,7 @@ class RandomAffine:
         degrees: Turn within plus and minus this; for "normal" the standard deviation, clipped at twice that.
         rotate_probability: Share of crops that are turned at all.
         shift: Largest shift in each direction, as a share of the crop's side.
-        mirror_probability: Share of crops that are mirrored; left and right keypoints change places.
+        flip_probability: Share of crops that are flipped; left and right keypoints change places.
         distribution: "uniform" (the paper), or "normal" (the ports: N(1, 0.25) and N(0, 30 degrees), clipped).
         zoom: Least and most that a zoomed crop is enlarged besides; it shows a part of what it would have shown, from
             anywhere in it, as portraits and half figures do.
@@ -96,7 +51,7 @@ class RandomAffine:
     degrees: float = 30.0
     rotate_probability: float = 1.0
     shift: float = 0.0
-    mirror_probability: float = 0.5
+    flip_probability: float = 0.5
     distribution: Literal["uniform", "normal"] = "uniform"
     zoom: tuple[float, float] = (1.5, 3.0)
     zoom_probability: float = 0.0
@@ -110,7 +65,7 @@ class RandomAffine:
                 raise ValueError(
                     f"RandomAffine.{name} must be (low, high) with {above} <= high, got {getattr(self, name)}."
                 )
-        for name in ("rotate_probability", "mirror_probability", "zoom_probability"):
+        for name in ("rotate_probability", "flip_probability", "zoom_probability"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"RandomAffine.{name} must be within 0 and 1, got {getattr(self, name)}.")
         for name in ("degrees", "shift"):
@@ -146,14 +101,14 @@ class RandomAffine:
         else:
             scale = np.clip(rng.normal(1.0, (high - low) / 2), low, high)
             degrees = np.clip(rng.normal(0.0, self.degrees), -2 * self.degrees, 2 * self.degrees)
-        turned, mirrored = rng.random() < self.rotate_probability, rng.random() < self.mirror_probability
+        turned, mirrored = rng.random() < self.rotate_probability, rng.random() < self.flip_probability
         shift = rng.uniform(-self.shift, self.shift, 2) * np.asarray(size_wh)
         center = ((size_wh[0] - 1) / 2, (size_wh[1] - 1) / 2)
         drawn = Affine.about(
             center, scale=float(scale), degrees=float(degrees) if turned else 0.0, shift_xy=(shift[0], shift[1])
         )
         if mirrored:
-            drawn = Affine.mirror(size_wh[0]).then(drawn)
+            drawn = Affine.flip(size_wh[0]).then(drawn)
         if self.zoom_probability and rng.random() < self.zoom_probability:
             zoom = float(rng.uniform(*self.zoom))
             # the middle of the part, as far from that of the whole as it may be

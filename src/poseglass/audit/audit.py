@@ -1,0 +1,188 @@
+"""The audit of labels: what is wrong, or probably wrong, with a set of keypoints, as a list of findings.
+
+Records are checked against rules (``audit_records``), images by reading them (``audit_images``), poses against each
+other (``audit_pose``) and by a critic learnt from the set itself (``audit_critic``).
+
+What to expect of a clean set: rules give nothing. The statistical kinds state a probability, and ``sure`` is the
+lowest that is reported: of synthetic people without a fault none or one in 600 was reported, of 341 people of COCO 5 %,
+most of them unusual poses (small sets give more). Of planted swaps of arms or legs, 3 % each, it found three in four.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from poseglass.audit.critic import MIN_KEYPOINTS, MIN_PEOPLE, SMALL, Verdict, findings_of, judge
+from poseglass.audit.images import check_images, find_duplicates, find_leaks
+from poseglass.audit.labels import KINDS, Finding, Labels, known_keypoints
+from poseglass.audit.pose import (
+    MIN_PEOPLE_BONES,
+    MIN_PEOPLE_FLIP,
+    check_bones,
+    check_flip,
+    check_observer_sides,
+    with_bones,
+)
+from poseglass.audit.records import check_records
+
+DEFAULT_SURE = 0.5
+"""Lowest probability of a statistical finding that is reported."""
+
+_IMAGE_KINDS = ("image-missing", "image-unreadable", "image-size", "image-named-twice", "duplicate-image", "leakage")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KindSummary:
+    """One line of the audit's table.
+
+    Args:
+        kind: A key of ``KINDS``.
+        count: People or images concerned.
+        share: Of all people, or of all images.
+        of: "people" or "images".
+        power: Share of planted faults of this kind that the critic found in this set, or None.
+        worst: The surest finding, or None where there is none.
+    """
+
+    kind: str
+    count: int
+    share: float
+    of: str
+    power: float | None
+    worst: Finding | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Audit:
+    """What an audit found.
+
+    Args:
+        labels: What was read; images of the findings come from it.
+        findings: Ordered by kind as ``KINDS``, then the surest first.
+        notes: What could not be checked and why, a sentence each.
+        power: For each kind the critic looks for, the share of planted faults it found in this very set.
+    """
+
+    labels: Labels
+    findings: tuple[Finding, ...]
+    notes: tuple[str, ...]
+    power: dict[str, float]
+
+    def summary(self) -> list[KindSummary]:
+        """Return a line per kind that was found or that the critic looked for, in the order of ``KINDS``."""
+        lines: list[KindSummary] = []
+        for kind in KINDS:
+            found = [f for f in self.findings if f.kind == kind]
+            if not found and kind not in self.power:
+                continue
+            count = sum(f.count for f in found)
+            images = kind in _IMAGE_KINDS
+            total = len(self.labels.image_files) if images else self.labels.num_people
+            worst = max(found, key=lambda f: f.sure) if found else None
+            share = min(count / max(total, 1), 1.0)
+            lines.append(KindSummary(kind, count, share, "images" if images else "people", self.power.get(kind), worst))
+        return lines
+
+
+def audit(
+    labels: Labels,
+    *,
+    sure: float = DEFAULT_SURE,
+    read_images: bool = True,
+    against: Labels | None = None,
+    ignore: tuple[str, ...] = (),
+    seed: int = 0,
+    steps: int | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Audit:
+    """Look for everything in ``KINDS``.
+
+    Args:
+        labels: From ``read_coco_leniently`` or ``labels_of``.
+        sure: Lowest probability of a statistical finding that is reported, in (0, 1].
+        read_images: Whether the image files are read: without, nothing of them is found.
+        against: Another set; images that are in both are reported as leakage.
+        ignore: Kinds that are not reported.
+        seed: Of the critic.
+        steps: Of the critic's training, per fold; None takes 250 to 800, as there are people.
+        progress: Told what is being done, in a few words.
+
+    Raises:
+        ValueError: ``sure`` is not in (0, 1], or a kind to ignore is unknown.
+    """
+    if not 0 < sure <= 1:
+        raise ValueError(f"sure must be above 0 and at most 1 (a probability), got {sure}.")
+    unknown = sorted(set(ignore) - set(KINDS))
+    if unknown:
+        raise ValueError(f"Unknown kind of finding: {', '.join(unknown)}. Known: {', '.join(KINDS)}.")
+    tell = progress or (lambda _: None)
+    found, notes, power = list(labels.findings), list(labels.notes), {}
+    labels.groups = [with_bones(g) for g in labels.groups]
+    for group, people in enumerate(labels.groups):
+        tell(f"{people.skeleton.name}: rules")
+        found += check_records(labels, group)
+        if any(f.kind == "normalised" for f in found):
+            notes.append("Poses were not compared: the coordinates are no pixels.")
+            continue
+        found += check_bones(labels, group)
+        tell(f"{people.skeleton.name}: flip pairs")
+        wrong_flips = check_flip(labels, group)
+        found += wrong_flips + check_observer_sides(labels, group)
+        verdict = None
+        if wrong_flips:
+            notes.append(f"{people.skeleton.name}: sides were not judged person by person: mend the flip pairs first.")
+        else:
+            verdict = judge(
+                people.skeleton, people.xy, sure=sure, seed=seed, steps=steps,
+                progress=lambda text, name=people.skeleton.name: tell(f"{name}: {text}"),
+            )  # fmt: skip
+            notes += _too_few(people.skeleton.name, people.xy)
+        if verdict is not None:
+            found += findings_of(labels, group, verdict, sure=sure)
+            power |= verdict.power
+            if len(verdict.rows) < SMALL:
+                notes.append(
+                    f"{people.skeleton.name}: learnt from {len(verdict.rows)} people, the critic takes some unusual "
+                    f"poses for wrong ones: look at what it found. It is surer of itself with {SMALL:,} and more."
+                )
+            notes += _blind(people.skeleton.name, verdict)
+    if read_images:
+        tell(f"reading {len(labels.image_files):,} images")
+        broken, looks = check_images(labels)
+        found += broken + find_duplicates(labels, looks)
+        if against is not None:
+            tell(f"reading {len(against.image_files):,} images of {against.name}")
+            found += find_leaks(labels, looks, against, check_images(against)[1])
+    order = {kind: i for i, kind in enumerate(KINDS)}
+    kept = [f for f in found if f.kind not in ignore and f.sure >= sure]
+    kept.sort(key=lambda f: (order[f.kind], -f.sure))
+    power = {kind: share for kind, share in power.items() if kind not in ignore}
+    return Audit(labels, tuple(kept), tuple(dict.fromkeys(notes)), power)
+
+
+def _too_few(name: str, xy: np.ndarray) -> list[str]:
+    known = known_keypoints(xy).sum(1)
+    usable = int((known >= MIN_KEYPOINTS).sum())
+    notes = []
+    for need, what in (
+        (MIN_PEOPLE_BONES, "proportions of bones"),
+        (MIN_PEOPLE_FLIP, "flip pairs"),
+        (MIN_PEOPLE, "left and right, and misplaced joints, person by person"),
+    ):
+        if usable < need:
+            notes.append(
+                f"{name}: {usable} people with {MIN_KEYPOINTS} known keypoints or more are too few to judge {what} "
+                f"(at least {need})."
+            )
+    return notes
+
+
+def _blind(name: str, verdict: Verdict) -> list[str]:
+    blind = [KINDS[kind] for kind, share in verdict.power.items() if share < 0.15]
+    if not blind:
+        return []
+    return [
+        f"{name}: of planted faults fewer than 15 % were found for: {'; '.join(blind)}. In these poses such a fault "
+        "looks like a usual one; none found does not mean that there is none."
+    ]

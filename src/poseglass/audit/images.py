@@ -1,0 +1,159 @@
+"""The image files behind the labels: missing, unreadable, of another size, the same image twice, in two sets.
+
+Images are compared by a difference hash: 16 x 16 signs of the horizontal and of the vertical change of brightness
+(512 bits), taken from a small grey copy, so that scaling, mild compression and a change of brightness leave it be.
+"""
+
+import io
+from collections import defaultdict
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from poseglass.audit.labels import Finding, Labels
+from poseglass.core.image import decode_image
+
+MAX_BITS = 40
+"""Hashes of two copies of an image differ in fewer of their 512 bits; unrelated images in about 256."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Looks:
+    """What was seen of M images.
+
+    Args:
+        bits: ``(M, 64)`` uint8, 512 packed bits; zeros where there is no hash.
+        grey: ``(M, 17, 17)`` uint8, the small copy.
+        hashed: ``(M,)`` bool: readable, and not a plain surface (whose hash would be noise).
+    """
+
+    bits: np.ndarray
+    grey: np.ndarray
+    hashed: np.ndarray
+
+
+def check_images(labels: Labels) -> tuple[list[Finding], Looks]:
+    """Read every image once, reduced: report the missing, unreadable and differently sized, and hash the others."""
+    m = len(labels.image_files)
+    looks = Looks(np.zeros((m, 64), np.uint8), np.zeros((m, 17, 17), np.uint8), np.zeros(m, bool))
+    found: list[Finding] = []
+    for i, image_index in enumerate(labels.image_files):
+        try:
+            image, size_wh, turned = _read_small(labels, i)
+        except FileNotFoundError:
+            where = f" (looked for {image_index.path})" if image_index.path is not None else ""
+            text = f"There is no such image{where}. Pass --images with the folder of the images."
+            found.append(Finding("image-missing", "error", 1.0, text, image_index.name, image_index=i))
+            continue
+        except (ValueError, OSError) as error:
+            found.append(Finding("image-unreadable", "error", 1.0, str(error), image_index.name, image_index=i))
+            continue
+        declared = image_index.size_wh
+        if declared is not None and size_wh is not None and declared != size_wh:
+            text = f"The labels say {declared[0]} x {declared[1]} pixels, the file has {size_wh[0]} x {size_wh[1]}."
+            if declared == size_wh[::-1]:
+                text += " Width and height are exchanged" + (
+                    ": the file is turned by its EXIF tag, and the labels seem to be of the image before turning."
+                    if turned else ", or the file was turned."
+                )  # fmt: skip
+            ratio = size_wh[0] / declared[0]
+            found.append(Finding("image-size", "error", 1.0, text, image_index.name, value=ratio, image_index=i))
+        looks.grey[i], looks.bits[i], looks.hashed[i] = _hash(image)
+    if m > 20 and sum(f.kind == "image-missing" for f in found) == m:
+        folder = labels.image_files[0].path.parent if labels.image_files[0].path is not None else "unknown"
+        text = f"None of the {m:,} images is there (looked in {folder}). Pass --images with the folder of the images."
+        found = [Finding("image-missing", "error", 1.0, text, labels.image_files[0].name, count=m, image_index=0)]
+    return found, looks
+
+
+def find_duplicates(labels: Labels, looks: Looks) -> list[Finding]:
+    """Return images that stand under two names."""
+    found: list[Finding] = []
+    for a, b, bits in _pairs(looks, looks):
+        first, second = labels.image_files[a].name, labels.image_files[b].name
+        if a >= b or first == second:
+            continue
+        text = f"The same image as {first} ({bits} of 512 bits of their hashes differ). Keep one, with all its people."
+        found.append(_alike("duplicate-image", text, second, bits, b, a))
+    return found
+
+
+def find_leaks(labels: Labels, looks: Looks, other: Labels, other_looks: Looks) -> list[Finding]:
+    """Return images of ``labels`` that are also in ``other``."""
+    found: list[Finding] = []
+    seen: set[int] = set()
+    for a, b, bits in _pairs(looks, other_looks):
+        if a not in seen:
+            seen.add(a)
+            text = (
+                f"Also in {other.name}, as {other.image_files[b].name} ({bits} of 512 bits of the hashes differ): what "
+                "is trained on must not be in the set that measures."
+            )
+            found.append(_alike("leakage", text, labels.image_files[a].name, bits, a, None))
+    return found
+
+
+def _alike(kind: str, text: str, image: str, bits: int, image_index: int, other: int | None) -> Finding:
+    sure = 1.0 - 0.1 * bits / MAX_BITS
+    return Finding(kind, "warning", sure, text, image, value=float(bits), image_index=image_index, other=other)
+
+
+def _read_small(labels: Labels, index: int) -> tuple[np.ndarray, tuple[int, int] | None, bool]:
+    """Decode at about 64 px: the image, the file's true size upright, and whether an EXIF tag turns it."""
+    path = labels.image_files[index].path
+    if path is None:
+        image = labels.image(index)
+        return image, (image.shape[1], image.shape[0]), False
+    if not path.is_file():
+        raise FileNotFoundError(path)
+    data = path.read_bytes()
+    try:
+        with Image.open(io.BytesIO(data)) as header:
+            width, height = header.size
+            turned = header.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    except Exception:  # whatever is wrong with it, decode_image says it in words
+        decode_image(data, labels.image_files[index].name)
+        raise
+    reduce = next((r for r in (8, 4, 2) if min(width, height) >= 48 * r), 1)
+    image = decode_image(data, labels.image_files[index].name, reduce=reduce)
+    return image, ((height, width) if turned else (width, height)), turned
+
+
+def _hash(image: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
+    grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (17, 17), interpolation=cv2.INTER_AREA)
+    values = grey.astype(np.int16)
+    signs = np.concatenate([(np.diff(values, axis=1)[:16] > 0).ravel(), (np.diff(values, axis=0)[:, :16] > 0).ravel()])
+    plain = float(values.std()) < 4.0
+    return grey, np.packbits(signs), not plain
+
+
+def _pairs(first: Looks, second: Looks) -> list[tuple[int, int, int]]:
+    """Pairs of images alike, with the number of differing bits, without comparing all with all.
+
+    Of 64 bytes of two hashes that differ in 40 bits at least 24 are equal, so candidates are those that share several
+    bytes at fixed places: every run of two bytes is a bucket.
+    """
+    names = np.ascontiguousarray(first.bits).view(np.uint16), np.ascontiguousarray(second.bits).view(np.uint16)
+    votes: dict[tuple[int, int], int] = defaultdict(int)
+    rows_a, rows_b = np.flatnonzero(first.hashed), np.flatnonzero(second.hashed)
+    for band in range(32):
+        buckets: dict[int, list[int]] = defaultdict(list)
+        for j, key in zip(rows_b.tolist(), names[1][rows_b, band].tolist(), strict=True):
+            buckets[key].append(j)
+        for i, key in zip(rows_a.tolist(), names[0][rows_a, band].tolist(), strict=True):
+            members = buckets.get(key, ())
+            if len(members) <= 200:  # a bucket of hundreds is a common pattern (a sky), not a copy
+                for j in members:
+                    if first is not second or i < j:
+                        votes[i, j] += 1
+    pairs = []
+    for i, j in sorted(key for key, count in votes.items() if count >= 4):
+        bits = int(np.bitwise_count(first.bits[i] ^ second.bits[j]).sum())
+        if bits <= MAX_BITS:
+            a, b = first.grey[i].astype(np.float64), second.grey[j].astype(np.float64)
+            # The hash forgets how strong a change is; the grey copies must go together as well.
+            if np.corrcoef(a.ravel(), b.ravel())[0, 1] > 0.97:
+                pairs.append((i, j, bits))
+    return pairs

@@ -1,0 +1,251 @@
+"""Rules that a single record keeps or breaks: visibility, places, boxes, counts; and people labelled twice."""
+
+import numpy as np
+
+from poseglass.audit.labels import Finding, Labels, People
+from poseglass.core.boxes import around, iou
+from poseglass.core.skeleton import Skeleton
+
+SYSTEMATIC = 0.2
+"""A rule broken by more than this share of the people of a group is told once for the set, not person by person."""
+
+OUTSIDE_IMAGE = 0.02
+"""Keypoints may lie outside by this share of the image's longer side: labels of cut-off people often do by a hair."""
+
+OUTSIDE_BOX = 0.25
+"""Keypoints may lie outside the box by this share of its longer side."""
+
+
+def check_records(labels: Labels, group: int) -> list[Finding]:
+    """Return the broken rules of one group's records, systematic ones folded into one finding."""
+    people = labels.groups[group]
+    if not len(people):
+        return []
+    return [
+        *_visibility(labels, group),
+        *_places(labels, group),
+        *_boxes(labels, group),
+        *_duplicates(labels, group),
+    ]
+
+
+def finding(
+    labels: Labels,
+    group: int,
+    row: int,
+    kind: str,
+    severity: str,
+    sure: float,
+    text: str,
+    keypoints: np.ndarray | None = None,
+    value: float | None = None,
+) -> Finding:
+    """Make a finding about one person; ``keypoints`` is a mask ``(K,)`` or indices."""
+    people = labels.groups[group]
+    image_index = int(people.image_index[row])
+    names = () if keypoints is None else tuple(np.array(people.skeleton.keypoints, object)[keypoints])
+    return Finding(
+        kind, severity, float(sure), text, labels.image_files[image_index].name, people.annotation[row], names,
+        None if value is None else float(value), 1, (group, row), image_index,
+    )  # fmt: skip
+
+
+def each_or_once(
+    labels: Labels, group: int, bad: np.ndarray, kind: str, severity: str, text: str, once: str, *, fold: bool = True
+) -> list[Finding]:
+    """Return a finding per person with a bad keypoint, or one for the set when it is systematic.
+
+    Args:
+        labels: All of them.
+        group: Number of the group.
+        bad: ``(N, K)`` bool.
+        kind: Of the findings.
+        severity: Of the findings.
+        text: Said of each person; ``{names}`` is filled in.
+        once: Said of the set; ``{people}`` and ``{share}`` are filled in.
+        fold: Whether a systematic fault is folded at all.
+    """
+    rows = np.flatnonzero(bad.any(1))
+    total = len(labels.groups[group])
+    if fold and len(rows) > max(SYSTEMATIC * total, 20):
+        return [fold_up(labels, group, rows, kind, severity, once)]
+    names = labels.groups[group].skeleton.keypoints
+    return [
+        finding(
+            labels, group, int(r), kind, severity, 1.0,
+            text.format(names=", ".join(names[k] for k in np.flatnonzero(bad[r]))), bad[r], bad[r].sum(),
+        )
+        for r in rows
+    ]  # fmt: skip
+
+
+def fold_up(labels: Labels, group: int, rows: np.ndarray, kind: str, severity: str, once: str) -> Finding:
+    """Return one finding that stands for many people, with the first as its example."""
+    total = len(labels.groups[group])
+    text = once.format(people=f"{len(rows):,} of {total:,} people", share=f"{len(rows) / total:.0%}")
+    example = finding(labels, group, int(rows[0]), kind, severity, 1.0, text, value=len(rows))
+    return Finding(
+        kind, severity, 1.0, text, example.image, example.annotation, (), len(rows), len(rows), example.person,
+        example.image_index,
+    )  # fmt: skip
+
+
+def _visibility(labels: Labels, group: int) -> list[Finding]:
+    people = labels.groups[group]
+    v, at_origin = people.raw[..., 2], (people.raw[..., :2] == 0).all(-1)
+    found: list[Finding] = []
+    if not people.has_visibility:
+        return found
+    strange = ~np.isin(v, (0.0, 1.0, 2.0))
+    fractions = strange.any() and (v[strange] > 0).all() and (v[strange] < 1).all()
+    advice = (
+        "They look like scores in [0, 1]." if fractions else "COCO knows 0 (not labelled), 1 (hidden), 2 (visible)."
+    )
+    found += each_or_once(
+        labels, group, strange, "visibility-value", "error",
+        f"The visibility of {{names}} is none of 0, 1, 2. {advice}",
+        f"{{people}} have keypoints with a visibility other than 0, 1, 2. {advice}",
+    )  # fmt: skip
+    found += each_or_once(
+        labels, group, (v > 0) & at_origin, "labelled-at-origin", "error",
+        "{names}: labelled (v > 0) but at 0, 0, which means 'unknown'. A network trained on it learns the corner.",
+        "{people} have keypoints marked as labelled (v > 0) at 0, 0. Set v = 0 where the place is unknown.",
+    )  # fmt: skip
+    found += each_or_once(
+        labels, group, (v == 0) & ~at_origin, "unlabelled-with-place", "warning",
+        "{names}: has coordinates but v = 0, so it is not trained on. Set v to 1 or 2, or the place to 0, 0.",
+        "{people} ({share}) have keypoints with coordinates but v = 0: they count as unlabelled. If the places are "
+        "real, set v to 1 (hidden) or 2 (visible).",
+    )  # fmt: skip
+    used = v[(v > 0) & ~at_origin]
+    if len(people) >= 20 and len(used) and (used == 1).all():
+        text = "Every labelled keypoint of {people} has v = 1 (hidden). If they can be seen they should have v = 2."
+        found.append(fold_up(labels, group, np.arange(len(people)), "visibility-constant", "warning", text))
+    declared = people.declared
+    counted = (v > 0).sum(1)
+    wrong = (declared >= 0) & (declared != counted)
+    if wrong.sum() > max(SYSTEMATIC * len(people), 20):
+        text = "num_keypoints of {people} is not the number of keypoints with v > 0. Evaluation relies on it."
+        found.append(fold_up(labels, group, np.flatnonzero(wrong), "num-keypoints", "error", text))
+    else:
+        for row in np.flatnonzero(wrong):
+            text = f"num_keypoints says {declared[row]}, but {counted[row]} keypoints have v > 0."
+            value = declared[row] - counted[row]
+            found.append(finding(labels, group, int(row), "num-keypoints", "error", 1.0, text, value=value))
+    return found
+
+
+def _places(labels: Labels, group: int) -> list[Finding]:
+    people = labels.groups[group]
+    sizes = np.array([p.size_wh or (np.nan, np.nan) for p in labels.image_files], np.float64).reshape(-1, 2)
+    size_wh = sizes[people.image_index]
+    known = people.known
+    largest = np.abs(people.xy[known]).max() if known.any() else 0.0
+    if known.sum() >= 10 and 0 < largest <= 1.5 and not np.nanmin(size_wh, initial=1e9) < 8:
+        text = (
+            f"All coordinates of {{people}} lie between 0 and {largest:.2f}: fractions of the image's size, as YOLO "
+            "writes them, not pixels. Multiply x by the width and y by the height."
+        )
+        return [fold_up(labels, group, np.arange(len(people)), "normalised", "error", text)]
+    slack = OUTSIDE_IMAGE * np.fmax(size_wh[:, 0], size_wh[:, 1])[:, None, None]
+    with np.errstate(invalid="ignore"):
+        beyond: np.ndarray = np.fmax(-0.5 - people.xy, people.xy - (size_wh[:, None] - 0.5))
+        outside = (beyond.max(-1, keepdims=True) > slack)[..., 0] & known
+    found = each_or_once(
+        labels, group, outside, "outside-image", "error",
+        "{names}: outside the image by more than 2 % of its size. Unlabel it, or mend the image's size.",
+        "{people} ({share}) have keypoints outside their image. Are the coordinates of these images, at this size?",
+    )  # fmt: skip
+    return found
+
+
+def _boxes(labels: Labels, group: int) -> list[Finding]:
+    people = labels.groups[group]
+    box, known = people.box_xyxy, people.known
+    size = box[:, 2:] - box[:, :2]
+    with np.errstate(invalid="ignore"):
+        empty = (np.nan_to_num(size).min(1) <= 0) & known.any(1)
+        found: list[Finding] = []
+        if empty.sum() > max(SYSTEMATIC * len(people), 20):
+            text = (
+                "{people} have no box, or one of no area; crops will be made around the keypoints or the whole image."
+            )
+            found.append(fold_up(labels, group, np.flatnonzero(empty), "box-empty", "warning", text))
+        else:
+            for row in np.flatnonzero(empty):
+                came = "none" if np.isnan(box[row]).all() else f"width {size[row, 0]:g}, height {size[row, 1]:g}"
+                text = f"The box has no area: {came}. A crop needs one."
+                found.append(finding(labels, group, int(row), "box-empty", "error", 1.0, text))
+        side: np.ndarray = size.max(1)[:, None]
+        beyond: np.ndarray = np.fmax(box[:, None, :2] - people.xy, people.xy - box[:, None, 2:]).max(-1) / side
+        off: np.ndarray = known & (beyond > OUTSIDE_BOX) & ~empty[:, None]
+        # One point far out is a misplaced point; half of them out means that the box is another's.
+        slightly: np.ndarray = known & (beyond > 0.05) & ~empty[:, None]
+        elsewhere = (slightly.sum(1) >= np.fmax(2, 0.5 * known.sum(1))) & off.any(1)
+        for row in np.flatnonzero(elsewhere):
+            share = slightly[row].sum() / known[row].sum()
+            text = f"{share:.0%} of the keypoints lie outside the box: is it another person's, or in another scale?"
+            found.append(finding(labels, group, int(row), "box-elsewhere", "error", 1.0, text, slightly[row], share))
+        far = off & ~elsewhere[:, None]
+        for row in np.flatnonzero(far.any(1)):
+            worst = float(beyond[row][far[row]].max())
+            names = ", ".join(np.array(people.skeleton.keypoints, object)[far[row]])
+            text = f"{names}: outside the box by {worst:.0%} of its longer side."
+            found.append(finding(labels, group, int(row), "outside-box", "warning", 1.0, text, far[row], worst))
+        sizes = np.array([p.size_wh or (np.nan, np.nan) for p in labels.image_files], np.float64).reshape(-1, 2)
+        limit = sizes[people.image_index]
+        inside: np.ndarray = np.fmin(box[:, 2:], limit) - np.fmax(box[:, :2], 0)
+        share_in = np.where((inside > 0).all(1), inside.prod(1) / np.where(empty, np.nan, size.prod(1)), 0.0)
+        for row in np.flatnonzero(~empty & (share_in < 0.5) & np.isfinite(limit).all(1)):
+            text = f"Only {share_in[row]:.0%} of the box lies inside the image."
+            found.append(
+                finding(labels, group, int(row), "box-outside-image", "error", 1.0, text, value=float(share_in[row]))
+            )
+    return found
+
+
+def _duplicates(labels: Labels, group: int, *, limit: float = 0.85) -> list[Finding]:
+    """Pairs in one image whose poses are the same by OKS (sigmas, or 0.08 where unknown) over shared keypoints."""
+    people = labels.groups[group]
+    known = people.known
+    rows = np.flatnonzero((known.sum(1) >= 3) & ~people.crowd)
+    order = rows[np.argsort(people.image_index[rows], kind="stable")]
+    image_index = people.image_index[order]
+    starts = np.flatnonzero(np.diff(image_index, prepend=-1))
+    ends = np.append(starts[1:], len(order))
+    extent = around(people.xy)
+    area = np.where(np.isfinite(people.area) & (people.area > 0), people.area, _box_area(people, extent))
+    sigma2 = (2 * _sigmas(people.skeleton)) ** 2
+    found: list[Finding] = []
+    for start, end in zip(starts, ends, strict=True):
+        if end - start < 2:
+            continue
+        member = order[start:end]
+        both = known[member][:, None] & known[member][None]
+        distance2 = np.nan_to_num(((people.xy[member][:, None] - people.xy[member][None]) ** 2).sum(-1))
+        scale = np.minimum(area[member][:, None], area[member][None])[..., None]
+        alike: np.ndarray = np.where(both, np.exp(-distance2 / (2 * sigma2 * np.maximum(scale, 1.0))), 0.0)
+        shared = both.sum(-1)
+        # What one has and the other lacks counts as half: a second, shorter label of a person is a duplicate too.
+        most = np.maximum(known[member].sum(1)[:, None], known[member].sum(1)[None])
+        oks: np.ndarray = alike.sum(-1) / np.maximum((shared + most) / 2, 1)
+        # Two people holding each other come near in some keypoints, never in their extent as well.
+        same: np.ndarray = (oks > limit) & (shared >= 3) & (iou(extent[member], extent[member]) > 0.6)
+        for i, j in zip(*np.nonzero(np.triu(same, 1)), strict=True):
+            a, b = int(member[i]), int(member[j])
+            text = (
+                f"The same pose as annotation {people.annotation[a]} in this image (OKS {oks[i, j]:.2f}): one person "
+                "labelled twice. Remove one."
+            )
+            sure = float(oks[i, j])
+            found.append(finding(labels, group, b, "duplicate-person", "error", sure, text, value=sure))
+    return found
+
+
+def _sigmas(skeleton: Skeleton) -> np.ndarray:
+    return np.array(skeleton.sigmas) if skeleton.sigmas else np.full(len(skeleton), 0.08)
+
+
+def _box_area(people: People, extent_xyxy: np.ndarray) -> np.ndarray:
+    box = np.where(np.isfinite(people.box_xyxy).all(1, keepdims=True), people.box_xyxy, extent_xyxy)
+    return np.clip((box[:, 2:] - box[:, :2]).prod(1), 1.0, None)

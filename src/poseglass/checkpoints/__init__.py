@@ -1,0 +1,200 @@
+"""Floor 6: checkpoints of public implementations become weights files of ours."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from poseglass.checkpoints import (
+    cpm_mmpose,
+    hourglass_bearpaw,
+    hourglass_mmpose,
+    hourglass_princeton,
+    hrnet_imagenet,
+    hrnet_mmpose,
+    hrnet_msra,
+    mobilenet_v3,
+    resnet_torchvision,
+    simple_baseline_mmpose,
+    simple_baseline_msra,
+)
+from poseglass.checkpoints.checkpoint import read_checkpoint
+from poseglass.checkpoints.importer import Importer
+from poseglass.core.card import WeightCard
+from poseglass.core.skeleton import Skeleton
+from poseglass.core.skeletons import SKELETONS
+from poseglass.core.table import listed, lookup
+from poseglass.estimators.fit import card_network, check_fit
+from poseglass.estimators.weights_file import CheckpointError, check_finite, sha256_of
+
+IMPORTERS: dict[str, Importer] = {
+    importer.name: importer
+    for importer in (
+        hourglass_princeton.IMPORTER,
+        hourglass_bearpaw.IMPORTER,
+        hrnet_msra.IMPORTER,
+        simple_baseline_msra.IMPORTER,
+        simple_baseline_msra.IMPORTER_MICROSOFT,
+        hrnet_mmpose.IMPORTER,
+        simple_baseline_mmpose.IMPORTER,
+        hourglass_mmpose.IMPORTER,
+        cpm_mmpose.IMPORTER,
+        hrnet_imagenet.IMPORTER,
+        resnet_torchvision.IMPORTER,
+        *mobilenet_v3.IMPORTERS,
+    )
+}
+
+
+def recognise(state: Mapping[str, Tensor], layout: str = "") -> Importer:
+    """Return the importer whose layout these names are; ``layout`` names it where that is known.
+
+    Raises:
+        CheckpointError: No importer knows the names.
+        LookupError: No importer is called ``layout``.
+    """
+    if layout:
+        return lookup(IMPORTERS, layout, kind="layout")
+    for importer in IMPORTERS.values():
+        if importer.recognises(state.keys()):
+            return importer
+    known = "; ".join(f"{i.name} ({i.source.repository})" for i in IMPORTERS.values())
+    raise CheckpointError(
+        f"No importer knows a checkpoint with names such as {listed(list(state))} ({len(state)} tensors). "
+        f"Known: {known}."
+    )
+
+
+def import_state(
+    state: Mapping[str, Tensor],
+    importer: Importer,
+    *,
+    skeleton: Skeleton | None = None,
+    name: str = "",
+    sha256: str = "",
+) -> tuple[dict[str, Tensor], WeightCard]:
+    """Turn a state dict of a public layout into ours, and write its card; every tensor must find its place.
+
+    Args:
+        state: In the names of the original, prefixes stripped.
+        importer: Of its layout.
+        skeleton: Of its outputs, in order. None takes what the layout means by that many keypoints.
+        name: Of the weights. Empty makes one: "hg8-mpii16-hourglass_princeton".
+        sha256: Of the file, for the card.
+
+    Raises:
+        CheckpointError: A tensor is missing, left over, of a wrong shape, NaN or infinite; or the skeleton is not
+            known, or not of as many keypoints as the checkpoint predicts.
+    """
+    keys = state.keys()
+    try:
+        return _imported(importer.current(state), importer, skeleton=skeleton, name=name, sha256=sha256)
+    except CheckpointError as error:
+        own = next((i.name for i in IMPORTERS.values() if i.recognises(keys)), importer.name)
+        if own == importer.name or importer.recognises(keys):
+            raise
+        raise CheckpointError(
+            f"The checkpoint is not {importer.layout}: its names are those of the layout {own!r}. Leave --layout out, "
+            f"or give that one."
+        ) from error
+
+
+def _imported(
+    state: Mapping[str, Tensor], importer: Importer, *, skeleton: Skeleton | None, name: str, sha256: str
+) -> tuple[dict[str, Tensor], WeightCard]:
+    network = importer.network(state)
+    chosen = None
+    if importer.part == "network":
+        chosen = _skeleton(importer, int(network["num_keypoints"]), skeleton)
+    elif skeleton is not None:
+        raise CheckpointError(f"The checkpoint is {importer.layout}, a backbone alone, which has no skeleton.")
+    renamed = importer.rename(state, network)
+    card = WeightCard(
+        name=name or "-".join([network["name"], *([chosen.name] if chosen else []), importer.name]),
+        network=network,
+        codec=dict(importer.codec),
+        skeleton=chosen,
+        input=importer.input_of(network),
+        data="Not stated in the checkpoint.",
+        license=f"Code: {importer.source.license}. Weights: the terms of whoever trained and published them.",
+        source_url=importer.source.url,
+        sha256=sha256,
+        notes=" ".join(_notes(importer, network, state)),
+        part=importer.part,
+        certificate={"checked": False},
+        poseglass=version("poseglass"),
+    )
+    with torch.device("meta"):  # shapes alone: no memory is taken for weights that may not fit
+        built = card_network(card)
+    check_fit(built, renamed, source=card.name)
+    check_finite(renamed, f"The checkpoint {card.name!r}")
+    return renamed, card
+
+
+def import_checkpoint(
+    path: str | Path, *, skeleton: Skeleton | None = None, name: str = "", layout: str = ""
+) -> tuple[dict[str, Tensor], WeightCard]:
+    """Read a public checkpoint of a known layout as a state of ours with its card.
+
+    No code in the file is run, and float32 tensors are mapped from it rather than copied: keep the file until they
+    are saved or loaded.
+
+    Args:
+        path: ``.pth``, ``.pt``, ``.pth.tar`` or ``.safetensors``.
+        skeleton: Of its outputs, in order. None takes what the layout means by that many keypoints.
+        name: Of the weights.
+        layout: Name of an importer, where it should not be found by the keys.
+
+    Raises:
+        FileNotFoundError: No such file.
+        CheckpointError: The file cannot be read safely, or is not a layout that is known, to the tensor.
+    """
+    state = read_checkpoint(path)
+    with told_of(path):
+        return import_state(state, recognise(state, layout), skeleton=skeleton, name=name, sha256=sha256_of(path))
+
+
+@contextmanager
+def told_of(path: str | Path) -> Iterator[None]:
+    """Put the file before what goes wrong with it."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def _notes(importer: Importer, network: Mapping[str, Any], state: Mapping[str, Tensor]) -> Iterator[str]:
+    """Yield what a card says of where the weights came from and what became of them."""
+    source = importer.source
+    yield f"Imported from the layout of {source.repository} (commit {source.commit})."
+    for text in (importer.notes, importer.doubt):
+        if text:
+            yield text
+    unused = sum(name in state for name in importer.never_run(network))
+    if unused:
+        yield f"Left out: {unused} tensors that the original stores but never runs."
+    tail = sum(name.startswith(importer.excluded) for name in state)
+    if tail:
+        yield f"Left out: {tail} tensors of the original that are of no use here."
+
+
+def _skeleton(importer: Importer, num_keypoints: int, given: Skeleton | None) -> Skeleton:
+    if given is None:
+        if num_keypoints in importer.skeletons:
+            return importer.skeletons[num_keypoints]
+        fitting = [s.name for s in SKELETONS.values() if len(s) == num_keypoints]
+        known = f" Known with {num_keypoints}: {', '.join(fitting)}." if fitting else ""
+        raise CheckpointError(
+            f"The checkpoint predicts {num_keypoints} keypoints and does not say which. Give their skeleton: "
+            f"--skeleton NAME (or a JSON file), in Python skeleton=.{known}"
+        )
+    if len(given) != num_keypoints:
+        raise CheckpointError(
+            f"The checkpoint predicts {num_keypoints} keypoints; skeleton {given.name!r} has {len(given)}. "
+            "Give one with as many, in the order of the outputs."
+        )
+    return given

@@ -1,0 +1,179 @@
+"""Does an imported file compute what the original does? The file, loaded as any other, against the original's names.
+
+The original side is an importer's ``reference``: its tensors under their own names through ``torch.nn.functional``,
+with nothing of ``networks``. The same crops go through both.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from poseglass.checkpoints.importer import Importer
+from poseglass.core.boxes import whole_image
+from poseglass.core.input_spec import InputSpec
+from poseglass.core.view import View
+from poseglass.estimators.fit import card_network
+from poseglass.estimators.load import load
+from poseglass.estimators.weights_file import CheckpointError, read_weights
+from poseglass.programs.normalise import normalise
+from poseglass.programs.torch_program import torch_forward
+from poseglass.synthetic.people import synthetic_people
+
+LIMIT, LIMIT_HALF = 1e-3, 1e-2
+"""The largest relative difference of heatmaps that is agreement, with float32 and with float16 kernels."""
+
+CLEAR = 2e-5
+"""How far, as a share of the largest value of all maps, a peak must stand above every other pixel of its map for its
+keypoint to be held to one pixel of the heatmap: two maps that agree to 1e-5, as those of
+every right import do, cannot have another peak then.
+"""
+
+NUM_DRAWN = 2
+"""Synthetic people that are compared where no images are given."""
+
+
+def certify(
+    path: str | Path,
+    original: Mapping[str, Tensor],
+    importer: Importer,
+    *,
+    named_images: Sequence[tuple[str, np.ndarray]] = (),
+    half: bool = False,
+) -> dict[str, Any]:
+    """Compare a weights file with the checkpoint it was made from.
+
+    Args:
+        path: The weights file; it goes through the ordinary ``load``.
+        original: The checkpoint's state, prefixes stripped.
+        importer: Of its layout.
+        named_images: Names and ``(H, W, 3)`` uint8 RGB, each seen whole. None takes synthetic people.
+        half: The file has float16 kernels.
+
+    Returns:
+        What a card keeps: ``maps_relative`` max |a - b| / max |b| over all heatmaps (of a backbone the largest over
+        its levels), ``keypoints_max_px`` and ``keypoints_mean_px`` in pixels of the network's input (not of a
+        backbone), what was compared on what, and the PyTorch version.
+
+    Raises:
+        CheckpointError: The layout has no reference, one of the two gives NaN or infinity, the heatmaps differ by more
+            than the limit, or (with float32 kernels) a keypoint with a clear peak lies over a heatmap pixel elsewhere:
+            a map of small values may be all wrong within the limit. Less than that pixel two neighbours of a peak that
+            are alike may make by their order alone.
+    """
+    if importer.reference is None:
+        raise CheckpointError(
+            f"Nothing checks {importer.layout} yet: the importer has no independent reading. Import without --check."
+        )
+    if not named_images:
+        people = synthetic_people(NUM_DRAWN, seed=0)
+        named_images = [(f"drawn person {i}", people.image(i)) for i in range(NUM_DRAWN)]
+    state = importer.current(original)
+    limit = LIMIT_HALF if half else LIMIT
+    if importer.part == "backbone":
+        relative = _levels_apart(path, state, importer.reference, named_images)
+        if not relative <= limit:
+            raise _differs(
+                f"features differ by {relative:.2g} of their largest value, over {limit:g},", named_images, importer
+            )
+        return _certificate(
+            "features of this file with those of the original's tensors", importer, named_images, half
+        ) | {"maps_relative": relative}
+    estimator = load(path)
+    run = torch_forward(estimator.network)
+    differences, largest, moved, clear = [], [], [], []
+    cell_px = 0.0
+    for name, image in named_images:
+        images = _images(image, estimator.input)
+        ours = run(images)["heatmap"]
+        with torch.inference_mode():
+            theirs = importer.reference(state, images.contiguous())
+        assert isinstance(theirs, Tensor)
+        _check_comparable(ours, theirs, name)
+        differences.append((ours - theirs).abs().max())
+        largest.append(theirs.abs().max())
+        a, b = (estimator.codec.decode({"heatmap": maps}).xy for maps in (ours, theirs))
+        moved.append((a - b).norm(dim=-1).flatten())
+        first, second = theirs.flatten(2).topk(2).values.unbind(-1)
+        clear.append((first - second).flatten())
+        cell_px = images.shape[-1] / ours.shape[-1]
+    scale = float(torch.stack(largest).max())
+    relative = float(torch.stack(differences).max()) / scale if scale > 0 else math.nan
+    px = torch.cat(moved)
+    far = max(px[torch.cat(clear) > CLEAR * scale].tolist(), default=0.0)  # maps are finite, and so are these
+    what = ""
+    if not relative <= limit:
+        what = f"heatmaps differ by {relative:.2g} of their largest value, over {limit:g},"
+    elif not half and not far <= cell_px:
+        what = f"a keypoint with a clear peak lies {far:.3g} px elsewhere, over {cell_px:g},"
+    if what:
+        raise _differs(what, named_images, importer)
+    compared = "heatmaps and keypoints of this file with those of the original's tensors"
+    return _certificate(compared, importer, named_images, half) | {
+        "maps_relative": relative,
+        "keypoints_max_px": float(px.max()),
+        "keypoints_mean_px": float(px.mean()),
+    }
+
+
+def _levels_apart(
+    path: str | Path,
+    state: Mapping[str, Tensor],
+    reference: Callable[[Mapping[str, Tensor], Tensor], Tensor | list[Tensor]],
+    named_images: Sequence[tuple[str, np.ndarray]],
+) -> float:
+    """Return the largest relative difference of a backbone's levels from the original's, over all images."""
+    weights, card = read_weights(path)
+    backbone = card_network(card, weights)
+    apart: list[Tensor] = []
+    for name, image in named_images:
+        images = _images(image, card.input)
+        with torch.inference_mode():
+            ours, theirs = backbone(images), reference(state, images.contiguous())
+        if len(ours) != len(theirs):
+            raise CheckpointError(f"The file gives {len(ours)} levels, the original {len(theirs)}.")
+        for mine, its in zip(ours, theirs, strict=True):
+            _check_comparable(mine, its, name)
+            apart.append((mine - its).abs().max() / its.abs().max())
+    return float(torch.stack(apart).max())
+
+
+def _check_comparable(ours: Tensor, theirs: Tensor, image_name: str) -> None:
+    if ours.shape != theirs.shape:
+        raise CheckpointError(f"The file gives maps {tuple(ours.shape)}, the original {tuple(theirs.shape)}.")
+    if not bool(ours.isfinite().all() and theirs.isfinite().all()):
+        whose = "imported weights" if theirs.isfinite().all() else "original's tensors"
+        raise CheckpointError(
+            f"The {whose} give NaN or infinity on {image_name}, so nothing can be compared. Nothing was written; take "
+            "the checkpoint from where it was published again, or import without --check."
+        )
+
+
+def _differs(what: str, named_images: Sequence[tuple[str, np.ndarray]], importer: Importer) -> CheckpointError:
+    return CheckpointError(
+        f"The imported weights do not compute what the original does: {what} "
+        f"on {', '.join(name for name, _ in named_images)}. Nothing was written; please report the checkpoint's origin "
+        f"and its layout ({importer.name})."
+    )
+
+
+def _certificate(
+    compared: str, importer: Importer, named_images: Sequence[tuple[str, np.ndarray]], half: bool
+) -> dict[str, Any]:
+    return {
+        "checked": True,
+        "compared": f"{compared} ({importer.layout})",
+        "images": [name for name, _ in named_images],
+        "half": half,
+        "torch": str(torch.__version__),
+    }
+
+
+def _images(image: np.ndarray, spec: InputSpec) -> Tensor:
+    """Return an image, seen whole, as a network with that input gets it: ``(1, 3, H, W)``."""
+    crop = View.crop(whole_image((image.shape[1], image.shape[0])), spec).read(image)
+    return normalise(torch.from_numpy(crop[None]), spec)

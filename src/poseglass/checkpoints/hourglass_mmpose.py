@@ -1,0 +1,127 @@
+"""Hourglass-52 (and deeper) checkpoints of open-mmlab/mmpose: CornerNet's hourglass under 1x1 heads.
+
+Files of mmpose 1.x name the head ``head``, those of 0.x ``keypoint_head``. A network of one stack stores a residual
+between stacks that is never run: it is left out.
+"""
+
+import itertools
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from poseglass.checkpoints import reference_mmpose
+from poseglass.checkpoints.importer import Importer, convolution, shape_of
+from poseglass.checkpoints.resnet_lineage import conv_then_norm, residual_block
+from poseglass.checkpoints.top_down import IMAGENET_MEAN, IMAGENET_STD, MMPOSE, OLDER_MMPOSE
+from poseglass.core.input_spec import InputSpec
+from poseglass.core.skeletons import COCO17
+from poseglass.estimators.weights_file import CheckpointError
+from poseglass.networks.corner_hourglass import BLOCKS, WIDTHS
+
+LAYOUT = f"an hourglass of {MMPOSE.repository}"
+
+PUBLISHED = {"hourglass_52": 1, "hourglass_104": 2}
+"""Stacks of the networks that go by a name."""
+
+
+def recognises(keys: Collection[str]) -> bool:
+    """Return whether these are this layout's names."""
+    return "backbone.hourglass_modules.0.up1.0.conv1.weight" in keys
+
+
+def network(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Read stacks, keypoints, widths and blocks from the names and shapes.
+
+    Raises:
+        CheckpointError: A tensor that tells them is missing.
+    """
+    num_keypoints = shape_of(state, "head.multi_final_layers.0.weight", 4, LAYOUT)[0]
+    num_stacks = len({key.split(".")[2] for key in state if key.startswith("backbone.hourglass_modules.")})
+    level = "backbone.hourglass_modules.0"
+    widths, blocks = [shape_of(state, f"{level}.up1.0.conv1.weight", 4, LAYOUT)[0]], []
+    while f"{level}.up1.0.conv1.weight" in state:
+        widths.append(shape_of(state, f"{level}.low1.0.conv1.weight", 4, LAYOUT)[0])
+        blocks.append(_count(state, f"{level}.up1"))
+        level = f"{level}.low2"
+    blocks.append(_count(state, level))
+    for name, count in PUBLISHED.items():
+        if (num_stacks, tuple(widths), tuple(blocks)) == (count, WIDTHS, BLOCKS):
+            return {"name": name, "num_keypoints": num_keypoints}
+    table = {"name": "corner_hourglass", "num_keypoints": num_keypoints, "num_stacks": num_stacks}
+    return table | {"widths": widths, "blocks": blocks}
+
+
+def names(network: Mapping[str, Any]) -> dict[str, str]:
+    """Return our name to mmpose's of every tensor of a network, as a card's table describes it.
+
+    Raises:
+        CheckpointError: Another network, for which the layout has no names.
+    """
+    num_stacks = PUBLISHED.get(network["name"]) or network.get("num_stacks", 1)
+    if network["name"] not in (*PUBLISHED, "corner_hourglass"):
+        raise CheckpointError(
+            f"Network {network['name']!r} is not {LAYOUT}; expected {', '.join(PUBLISHED)} or corner_hourglass."
+        )
+    widths, blocks = network.get("widths", WIDTHS), network.get("blocks", BLOCKS)
+    sources = conv_norm("trunk.stem", "backbone.stem.0")
+    sources |= residual_block("trunk.stem_residual", "backbone.stem.1.0", 2, shortcut=True)
+    for i in range(num_stacks):
+        new, old = f"trunk.hourglasses.{i}", f"backbone.hourglass_modules.{i}"
+        for (here, below), count in zip(itertools.pairwise(widths), blocks[:-1], strict=True):
+            for j in range(count):
+                sources |= residual_block(f"{new}.skip.{j}", f"{old}.up1.{j}", 2, shortcut=False)
+                sources |= residual_block(f"{new}.down.{j}", f"{old}.low1.{j}", 2, shortcut=j == 0)
+                narrows = j == count - 1 and here != below
+                sources |= residual_block(f"{new}.up.{j}", f"{old}.low3.{j}", 2, shortcut=narrows)
+            new, old = f"{new}.inner", f"{old}.low2"
+        for j in range(blocks[-1]):
+            sources |= residual_block(f"{new}.{j}", f"{old}.{j}", 2, shortcut=False)
+        sources |= conv_norm(f"trunk.outputs.{i}", f"backbone.out_convs.{i}")
+        sources |= convolution(f"heads.{i}.conv", f"head.multi_final_layers.{i}")
+    for i in range(num_stacks - 1):
+        sources |= conv_norm(f"trunk.keep.{i}", f"backbone.conv1x1s.{i}")
+        sources |= conv_norm(f"trunk.feedback.{i}", f"backbone.remap_convs.{i}")
+        sources |= residual_block(f"trunk.between.{i}", f"backbone.inters.{i}", 2, shortcut=False)
+    return sources
+
+
+def never_run(network: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Return the residual that mmpose stores behind the last stack and never runs, where there is one stack."""
+    if (PUBLISHED.get(network["name"]) or network.get("num_stacks", 1)) > 1:
+        return {}
+    width = network.get("widths", WIDTHS)[0]
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name in residual_block("", "backbone.inters.0", 2, shortcut=False).values():
+        counter, kernel = name.endswith("num_batches_tracked"), ".conv" in name
+        shapes[name] = () if counter else (width, width, 3, 3) if kernel else (width,)
+    return shapes
+
+
+def conv_norm(new: str, old: str) -> dict[str, str]:
+    """Return our name to mmpose's of a convolution without bias and its norm."""
+    return conv_then_norm(new, f"{old}.conv", f"{old}.bn")
+
+
+def _count(state: Mapping[str, Tensor], position: str) -> int:
+    start = f"{position}."
+    return sum(key.startswith(start) and key.removeprefix(start).partition(".")[2] == "conv1.weight" for key in state)
+
+
+IMPORTER = Importer(
+    name="hourglass_mmpose",
+    source=MMPOSE,
+    recognises=recognises,
+    layout=LAYOUT,
+    names=names,
+    network=network,
+    skeletons={17: COCO17},
+    input=InputSpec(size_wh=(256, 256), padding=1.25, mean=IMAGENET_MEAN, std=IMAGENET_STD, crop="msra"),
+    older=OLDER_MMPOSE,
+    never_run=never_run,
+    reference=reference_mmpose.corner_hourglass,
+    codec={"name": "heatmap", "alignment": "corner", "stride": 4, "sigma": 2.0},
+    notes="The original decodes with a quarter offset and flip averaging.",
+    doubt="Read as trained at 256 x 256; the names of weights trained at 384 x 384 are the same: those want that "
+    "size, and a sigma of 3, in their card.",
+)

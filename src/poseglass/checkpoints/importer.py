@@ -1,0 +1,203 @@
+"""What one public checkpoint layout needs to become a weights file of ours: where it is from, its names, its card."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from poseglass.core.input_spec import InputSpec
+from poseglass.core.skeleton import Skeleton
+from poseglass.core.table import listed
+from poseglass.estimators.weights_file import CheckpointError
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The public code that writes a layout.
+
+    Args:
+        repository: "owner/name".
+        url: Of the repository.
+        commit: Whose layout was read.
+        license: Of the code, in words. The terms of trained weights are their publisher's.
+    """
+
+    repository: str
+    url: str
+    commit: str
+    license: str
+
+
+def _nothing(network: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    return {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Importer:
+    """One layout, described in one file of this package.
+
+    A "network" is what a card says of one: ``{"name": "hg8", "num_keypoints": 16, ...}``.
+
+    Args:
+        name: Of the layout, "hourglass_princeton".
+        source: Whose it is.
+        layout: What it is, for messages: "a stacked hourglass of owner/name".
+        recognises: Whether these keys (prefixes stripped) are this layout's.
+        network: Read from the names and shapes of the original state.
+        names: Of a network: our name to the public name of every tensor. ``CheckpointError`` for a network that the
+            layout cannot hold.
+        input: Size, crop and normalisation of the original code; or a function of the network that gives them.
+        skeletons: By number of keypoints, what the layout means where the user does not say.
+        codec: ``{"name": "heatmap", ...}``.
+        notes: What a user of these weights should know.
+        part: Whether the layout holds a whole network or a backbone alone, whose "network" is a table of ``BACKBONES``
+            and which has neither skeletons nor a codec.
+        never_run: Of a network: public name to shape of what the original stores and never runs. It may be missing;
+            where the layout is written, it is zero.
+        excluded: What public names start with that may be there and are of no use, such as a classifier's.
+        older: What public names started with in earlier files, to what they start with now.
+        flat: Of a network: our names of 1x1 kernels that the original stores as linear layers, ``(out, in)``.
+        doubt: What the names do not tell (whose they are, of what size, for which codec): how they are read, and what
+            to do if that is wrong.
+        reference: Original state and normalised images ``(B, 3, H, W)`` to the last heatmaps ``(B, K, h, w)``, computed
+            from the original names without anything of ``networks``; of a backbone to its levels, finest first. None
+            where a certificate cannot be made.
+    """
+
+    name: str
+    source: Source
+    layout: str
+    recognises: Callable[[Collection[str]], bool]
+    network: Callable[[Mapping[str, Tensor]], dict[str, Any]]
+    names: Callable[[Mapping[str, Any]], dict[str, str]]
+    input: InputSpec | Callable[[Mapping[str, Any]], InputSpec]
+    skeletons: Mapping[int, Skeleton] = field(default_factory=dict)
+    codec: Mapping[str, Any] = field(default_factory=dict)
+    notes: str = ""
+    part: Literal["network", "backbone"] = "network"
+    never_run: Callable[[Mapping[str, Any]], Mapping[str, tuple[int, ...]]] = _nothing
+    excluded: tuple[str, ...] = ()
+    older: Mapping[str, str] = field(default_factory=dict)
+    flat: Callable[[Mapping[str, Any]], Collection[str]] = _nothing
+    doubt: str = ""
+    reference: Callable[[Mapping[str, Tensor], Tensor], Tensor | list[Tensor]] | None = None
+
+    def current(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the state in the public names of today; nothing is copied."""
+        return {_renewed(name, self.older): tensor for name, tensor in state.items()}
+
+    def rename(self, state: Mapping[str, Tensor], network: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Return a state with ``current`` names in ours. Pure and strict; float32 tensors are not copied.
+
+        Raises:
+            CheckpointError: A tensor is missing or left over.
+        """
+        unused = [*self.never_run(network), *(name for name in state if name.startswith(self.excluded))]
+        renamed = take(state, self.names(network), unused=unused, layout=self.layout)
+        for name in self.flat(network):
+            if renamed[name].ndim == 2:
+                renamed[name] = renamed[name][:, :, None, None]
+        return renamed
+
+    def publish(self, state: Mapping[str, Tensor], network: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Return a state of ours in the public names and shapes: ``rename`` undone, what never runs as zeros."""
+        flat = set(self.flat(network))
+        public = {old: state[new].flatten(1) if new in flat else state[new] for new, old in self.names(network).items()}
+        for name, shape in self.never_run(network).items():
+            counts = name.endswith("num_batches_tracked")
+            public[name] = torch.zeros(shape, dtype=torch.int64 if counts else torch.float32)
+        return public
+
+    def input_of(self, network: Mapping[str, Any]) -> InputSpec:
+        """Return size, crop and normalisation for a network."""
+        return self.input if isinstance(self.input, InputSpec) else self.input(network)
+
+
+def _renewed(name: str, older: Mapping[str, str]) -> str:
+    for start, now in older.items():
+        if name.startswith(start):
+            return now + name.removeprefix(start)
+    return name
+
+
+def take(
+    state: Mapping[str, Tensor], sources: Mapping[str, str], *, unused: Collection[str] = (), layout: str
+) -> dict[str, Tensor]:
+    """Return the tensors of ``state`` under new names, floating point as float32, and nothing else.
+
+    The counters ``num_batches_tracked`` may be missing, as before PyTorch 0.4.1; they become zero.
+
+    Args:
+        state: Old name to tensor. Tensors that are float32 already are not copied.
+        sources: New name to old name.
+        unused: Old names that may be there and are of no use.
+        layout: For the message.
+
+    Raises:
+        CheckpointError: A tensor is missing, or one is left over.
+    """
+    missing = [old for old in sources.values() if old not in state and not old.endswith("num_batches_tracked")]
+    known = {*sources.values(), *unused}
+    left = [old for old in state if old not in known]
+    if missing or left:
+        found = [f"missing: {listed(missing)}"] if missing else []
+        found += [f"left over: {listed(left)}"] if left else []
+        raise CheckpointError(
+            f"The checkpoint looks like {layout} but is not quite: {'; '.join(found)}. "
+            "Only the layout as its authors publish it is read."
+        )
+    renamed: dict[str, Tensor] = {}
+    for new, old in sources.items():
+        tensor = state[old].detach() if old in state else torch.zeros((), dtype=torch.int64)
+        renamed[new] = tensor.float() if tensor.is_floating_point() else tensor
+    return renamed
+
+
+def normalisation(new: str, old: str) -> dict[str, str]:
+    """Return new name to old name of the five tensors of a BatchNorm."""
+    leaves = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    return {f"{new}.{leaf}": f"{old}.{leaf}" for leaf in leaves}
+
+
+def convolution(new: str, old: str) -> dict[str, str]:
+    """Return new name to old name of a convolution with a bias."""
+    return {f"{new}.weight": f"{old}.weight", f"{new}.bias": f"{old}.bias"}
+
+
+def shape_of(state: Mapping[str, Tensor], name: str, ndim: int, layout: str) -> tuple[int, ...]:
+    """Return the shape of a tensor that a layout must have.
+
+    Raises:
+        CheckpointError: It is missing, or has another number of axes.
+    """
+    if name not in state or state[name].ndim != ndim:
+        found = "is missing" if name not in state else f"has shape {tuple(state[name].shape)}"
+        raise CheckpointError(f"The checkpoint looks like {layout}, but {name!r} {found}; expected {ndim} axes.")
+    return tuple(state[name].shape)
+
+
+def hourglass(
+    num_stacks: int, num_keypoints: int, width: int, depth: int, num_blocks: int, stem: str
+) -> dict[str, Any]:
+    """Return what a card says of a stacked hourglass: by its short name where one of the paper's sizes is meant."""
+    table: dict[str, Any] = {"name": f"hg{num_stacks}", "num_keypoints": num_keypoints}
+    if num_stacks not in (1, 2, 4, 8) or (width, depth, num_blocks) != (256, 4, 1):
+        table |= {"name": "stacked_hourglass", "num_stacks": num_stacks, "width": width, "depth": depth}
+        table |= {"num_blocks": num_blocks}
+    return table if stem == "newell" else table | {"stem": stem}
+
+
+def hourglass_numbers(network: Mapping[str, Any], *, stem: str, layout: str) -> tuple[int, int, int, int]:
+    """Return stacks, width, depth and residuals per position of a stacked hourglass: ``hourglass`` read back.
+
+    Raises:
+        CheckpointError: Another network, or an hourglass with another stem.
+    """
+    name = str(network["name"])
+    short = name.removeprefix("hg")
+    if network.get("stem", "newell") != stem or (name != "stacked_hourglass" and short not in ("1", "2", "4", "8")):
+        raise CheckpointError(f"The network {dict(network)} is not {layout}; expected a hourglass with stem {stem!r}.")
+    stacks = int(network.get("num_stacks", 8)) if name == "stacked_hourglass" else int(short)
+    return stacks, int(network.get("width", 256)), int(network.get("depth", 4)), int(network.get("num_blocks", 1))

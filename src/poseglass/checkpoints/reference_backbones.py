@@ -1,0 +1,123 @@
+"""What ResNet and MobileNetV3 classifiers compute below their mean over the map, from their public names.
+
+Written from tables of names, shapes and layers; see ``reference`` for what a reference is. Each returns the levels that
+a backbone of ``BACKBONES`` has, finest first.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+from torch import Tensor
+from torch.nn import functional
+
+from poseglass.checkpoints.reference import blocks, conv, norm, norm_relu, pooled
+
+_STRIDES = {
+    15: (1, 2, 1, 2, 1, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1),
+    11: (2, 2, 1, 2, 1, 1, 1, 1, 2, 1, 1),
+}
+"""Of MobileNetV3's blocks, Large and Small (Howard et al. 2019, tables 1 and 2)."""
+
+_FIRST_HARD = {15: 6, 11: 3}
+"""The first block with h-swish; those before have a ReLU."""
+
+
+def resnet(state: Mapping[str, Tensor], images: Tensor) -> list[Tensor]:
+    """Return the outputs of the four stages of a ResNet as torchvision names it; ``images`` ``(B, 3, H, W)``."""
+    x = pooled(norm_relu(state, "bn1", conv(state, "conv1", images, stride=2)))
+    levels: list[Tensor] = []
+    for i in (1, 2, 3, 4):
+        x = blocks(state, f"layer{i}", x, stride=1 if i == 1 else 2)
+        levels.append(x)
+    return levels
+
+
+def mobilenet_v3(
+    state: Mapping[str, Tensor], images: Tensor, *, publisher: Literal["dli14", "torchvision", "timm"]
+) -> list[Tensor]:
+    """Return what goes into each block of stride 2 of a MobileNetV3, and the last convolution's output.
+
+    Args:
+        state: In the publisher's names.
+        images: ``(B, 3, H, W)``, normalised.
+        publisher: Whose names; its batch norm's epsilon and order of activation and squeeze-and-excitation go with it.
+    """
+    eps = 1e-3 if publisher == "torchvision" else 1e-5
+    stem = {"timm": ("conv_stem", "bn1")}.get(publisher, ("features.0.0", "features.0.1"))
+    x = functional.hardswish(norm(state, stem[1], conv(state, stem[0], images, stride=2), eps=eps))
+    bases = list(_bases(state, publisher))
+    levels: list[Tensor] = []
+    for i, base in enumerate(bases):
+        stride = _STRIDES[len(bases)][i]
+        if stride == 2:
+            levels.append(x)
+        act = functional.hardswish if i >= _FIRST_HARD[len(bases)] else functional.relu
+        at, y = _places(state, publisher, base, i > 0), x
+        if i:
+            y = act(norm(state, f"{base}.{at['pw_bn']}", conv(state, f"{base}.{at['pw']}", y), eps=eps))
+        kernel = state[f"{base}.{at['dw']}.weight"].float()
+        y = functional.conv2d(y, kernel, None, stride, kernel.shape[-1] // 2, groups=len(kernel))
+        y = norm(state, f"{base}.{at['dw_bn']}", y, eps=eps)
+        squeeze = f"{base}.{at['fc1']}"
+        if f"{squeeze}.weight" not in state:
+            y = act(y)
+        elif publisher == "dli14" and i:  # its first block, which does not widen, has the paper's order
+            y = act(_excited(state, squeeze, f"{base}.{at['fc2']}", y))
+        else:
+            y = _excited(state, squeeze, f"{base}.{at['fc2']}", act(y))
+        y = norm(state, f"{base}.{at['out_bn']}", conv(state, f"{base}.{at['out']}", y), eps=eps)
+        x = x + y if x.shape == y.shape else y
+    last = {
+        "dli14": ("conv.0", "conv.1"),
+        "torchvision": (f"features.{len(bases) + 1}.0", f"features.{len(bases) + 1}.1"),
+        "timm": ("blocks.{0}.0.conv", "blocks.{0}.0.bn1"),
+    }[publisher]
+    deepest = int(bases[-1].split(".")[1]) + 1  # of timm's stages
+    kernel, its_norm = (name.format(deepest) for name in last)
+    return [*levels, functional.hardswish(norm(state, its_norm, conv(state, kernel, x), eps=eps))]
+
+
+def _bases(state: Mapping[str, Tensor], publisher: str) -> Iterator[str]:
+    """Yield what the names of each block start with."""
+    if publisher != "timm":
+        inside, first = ("conv", "conv.0") if publisher == "dli14" else ("block", "block.0.0")
+        i = 1
+        while f"features.{i}.{first}.weight" in state:
+            yield f"features.{i}.{inside}"
+            i += 1
+        return
+    stage, place = 0, 0
+    while f"blocks.{stage}.{place}.conv_dw.weight" in state:
+        yield f"blocks.{stage}.{place}"
+        again = f"blocks.{stage}.{place + 1}.conv_dw.weight" in state
+        stage, place = (stage, place + 1) if again else (stage + 1, 0)
+
+
+def _excited(state: Mapping[str, Tensor], reduce: str, expand: str, x: Tensor) -> Tensor:
+    """Weigh the channels by what their means say: two dense layers, which some store as 1x1 kernels."""
+    (first, second), (bias, other) = (
+        [state[f"{name}.{leaf}"].float() for name in (reduce, expand)] for leaf in ("weight", "bias")
+    )
+    hidden = functional.relu(functional.linear(x.mean((2, 3)), first.flatten(1), bias))
+    return x * functional.hardsigmoid(functional.linear(hidden, second.flatten(1), other))[:, :, None, None]
+
+
+def _places(state: Mapping[str, Tensor], publisher: str, base: str, widens: bool) -> dict[str, str]:
+    """Return where a block keeps its convolutions, norms and squeeze-and-excitation."""
+    if publisher == "dli14":  # places of activations, and of squeeze-and-excitation where there is none, count too
+        at = 3 if widens else 0
+        squeeze = f"{at + 2 if widens else 3}.fc"
+        numbers = {"pw": 0, "pw_bn": 1, "dw": at, "dw_bn": at + 1, "out": at + 4, "out_bn": at + 5}
+        return {key: str(value) for key, value in numbers.items()} | {"fc1": f"{squeeze}.0", "fc2": f"{squeeze}.2"}
+    if publisher == "torchvision":
+        at = 1 if widens else 0
+        out = at + 2 if f"{base}.{at + 1}.fc1.weight" in state else at + 1
+        return {
+            "pw": "0.0", "pw_bn": "0.1", "dw": f"{at}.0", "dw_bn": f"{at}.1", "fc1": f"{at + 1}.fc1",
+            "fc2": f"{at + 1}.fc2", "out": f"{out}.0", "out_bn": f"{out}.1",
+        }  # fmt: skip
+    number = 2 if widens else 1
+    return {
+        "pw": "conv_pw", "pw_bn": "bn1", "dw": "conv_dw", "dw_bn": f"bn{number}", "fc1": "se.conv_reduce",
+        "fc2": "se.conv_expand", "out": "conv_pwl" if widens else "conv_pw", "out_bn": f"bn{number + 1}",
+    }  # fmt: skip

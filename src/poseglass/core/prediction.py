@@ -1,0 +1,87 @@
+"""What networks and codecs give: Prediction, Stages and Decoded."""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Prediction = dict[str, Tensor]
+"""Named outputs of one supervised stage: ``"heatmap"`` ``(B, K, h, w)``, and more as papers need."""
+
+Stages = list[Prediction]
+"""What a network returns: one dict per supervised stage, the last one is the answer."""
+
+
+@dataclass(slots=True, repr=False)
+class Decoded:
+    """What a codec reads out of a prediction: N instances a view, padded, in view pixels.
+
+    Top-down codecs give N = 1, one-stage ones the best N of a view; everything after them is the same. It is a pytree,
+    so ``torch.export`` takes a program that returns one.
+
+    Args:
+        xy: ``(B, N, K, 2)`` float32.
+        score: ``(B, N, K)`` float32 in [0, 1].
+        valid: ``(B, N)`` bool, False for padding.
+        label: ``(B, N)`` int64, the class; 0 where there is one class.
+        box_score: ``(B, N)`` float32 in [0, 1]; 1 where the box was given.
+        box_xyxy: ``(B, N, 4)`` float32, or None where the codec finds no boxes.
+        visibility: ``(B, N, K)`` int64: 0 not in the view, 1 hidden, 2 visible; or None.
+        probability: ``(B, N, K)`` float32, calibrated: how often such a keypoint is right; or None.
+        mask: ``(B, N, H, W)`` float32 in [0, 1], at the view's size; or None.
+        track_id: ``(B, N)`` int64, or None.
+        box_3d: ``(B, N, 7)`` float32, as ``Instances.box_3d``; or None.
+        xyz_mm: ``(B, N, K, 3)`` float32, camera frame; or None.
+    """
+
+    xy: Tensor
+    score: Tensor
+    valid: Tensor
+    label: Tensor
+    box_score: Tensor
+    box_xyxy: Tensor | None = None
+    visibility: Tensor | None = None
+    probability: Tensor | None = None
+    mask: Tensor | None = None
+    track_id: Tensor | None = None
+    box_3d: Tensor | None = None
+    xyz_mm: Tensor | None = None
+
+    def __repr__(self) -> str:
+        return shapes_of(self)
+
+    @classmethod
+    def one_instance(cls, xy: Tensor, score: Tensor) -> "Decoded":
+        """Return the answer of a codec that finds one instance a view: ``(B, K, 2)`` and ``(B, K)``."""
+        one = score[:, :1].detach()  # (B, 1), of the right device and batch size also while it is traced
+        return cls(
+            xy[:, None], score[:, None], torch.ones_like(one, dtype=torch.bool),
+            torch.zeros_like(one, dtype=torch.int64), torch.ones_like(one),
+        )  # fmt: skip
+
+    def cpu(self) -> "Decoded":
+        """Return it in main memory."""
+        return Decoded(*(v if v is None else v.cpu() for v in self._values()))
+
+    def _values(self) -> list[Any]:
+        return [getattr(self, f.name) for f in fields(self)]
+
+
+def shapes_of(batch: Any) -> str:
+    """Return a dataclass of tensors in words: shapes instead of contents, what is None left out.
+
+    Example:
+        >>> Decoded.one_instance(torch.zeros(2, 17, 2), torch.zeros(2, 17))
+        Decoded(xy=(2, 1, 17, 2), score=(2, 1, 17), valid=(2, 1), label=(2, 1), box_score=(2, 1))
+    """
+    values = {f.name: getattr(batch, f.name) for f in fields(batch)}
+    words = [
+        f"{name}={tuple(value.shape) if isinstance(value, Tensor) else value!r}"
+        for name, value in values.items()
+        if value is not None and not (isinstance(value, list) and len(value) > 4)
+    ]
+    return f"{type(batch).__name__}({', '.join(words)})"
+
+
+torch.export.register_dataclass(Decoded, serialized_type_name="poseglass.Decoded")

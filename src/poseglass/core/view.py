@@ -1,0 +1,115 @@
+"""View: a piece of an image as a network sees it. The one place where a box or an image becomes network input.
+
+A view is a crop around one instance, a whole image in a letterbox, or a chip of a large image; how many instances lie
+in it is the data's business.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from poseglass.core.affine import Affine, CropRule
+from poseglass.core.boxes import fit_aspect
+from poseglass.core.input_spec import InputSpec
+from poseglass.core.warp import warp_image
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """A piece of an image at a network's size.
+
+    Args:
+        size_wh: Of the view, pixels.
+        to_view: The image's pixels to the view's pixels; ``home`` goes back.
+
+    Raises:
+        ValueError: A size below 1.
+
+    Example:
+        >>> view = View.letterbox((200, 100), (50, 50))
+        >>> view.to_view(np.array([[99.5, 49.5]])).tolist()     # the middle of the image is the middle of the view
+        [[24.5, 24.5]]
+        >>> view.home(np.array([[24.5, 24.5]])).tolist()
+        [[99.5, 49.5]]
+    """
+
+    size_wh: tuple[int, int]
+    to_view: Affine
+
+    def __post_init__(self) -> None:
+        width, height = (int(side) for side in self.size_wh)
+        if width < 1 or height < 1:
+            raise ValueError(f"View.size_wh must be two whole numbers above 0, got {self.size_wh}.")
+        object.__setattr__(self, "size_wh", (width, height))
+
+    @property
+    def home(self) -> Affine:
+        """The view's pixels to the image's pixels."""
+        return self.to_view.inverse()
+
+    @classmethod
+    def crop(cls, box_xyxy: np.ndarray, spec: InputSpec, *, size_wh: tuple[int, int] | None = None) -> "View":
+        """Return the view of a box: grown to the crop's aspect, then by the padding, then mapped by the crop rule.
+
+        Args:
+            box_xyxy: ``(4,)``, image pixels.
+            spec: Says size, padding and rule.
+            size_wh: Another size than the spec's, of the same aspect.
+
+        Raises:
+            ValueError: The box has no area.
+        """
+        return cls.of_region(grown(np.asarray(box_xyxy, np.float64), spec), size_wh or spec.size_wh, spec.crop)
+
+    @classmethod
+    def of_region(cls, box_xyxy: np.ndarray, size_wh: tuple[int, int], rule: CropRule = "edges") -> "View":
+        """Return the view of exactly this box; other aspects than the view's are stretched.
+
+        Raises:
+            ValueError: The box has no area, or the rule is unknown.
+        """
+        return cls(size_wh, Affine.crop(box_xyxy, size_wh, rule))
+
+    @classmethod
+    def letterbox(cls, image_wh: tuple[int, int], size_wh: tuple[int, int]) -> "View":
+        """Return the view of a whole image, as large as fits, in the middle; the rest of the view is black.
+
+        Raises:
+            ValueError: An image without area.
+        """
+        width, height = image_wh
+        if width < 1 or height < 1:
+            raise ValueError(f"A letterbox needs an image with area, got {width} x {height} pixels.")
+        scale = min(size_wh[0] / width, size_wh[1] / height)
+        shift = [(side - 1) / 2 - scale * (full - 1) / 2 for side, full in zip(size_wh, image_wh, strict=True)]
+        return cls(size_wh, Affine(np.array([[scale, 0.0, shift[0]], [0.0, scale, shift[1]]])))
+
+    @classmethod
+    def chip(cls, corner_xy: tuple[float, float], scale: float, size_wh: tuple[int, int]) -> "View":
+        """Return the view of a chip: ``size_wh / scale`` pixels of the image from a corner on, enlarged by a scale.
+
+        Args:
+            corner_xy: The upper left corner of the chip's first pixel, so that of a whole image is (-0.5, -0.5).
+            scale: View pixels per image pixel.
+            size_wh: Of the view, pixels.
+
+        Raises:
+            ValueError: A scale that is not above 0.
+        """
+        if not scale > 0:
+            raise ValueError(f"A chip's scale must be above 0, got {scale}.")
+        x, y = corner_xy
+        return cls(size_wh, Affine(np.array([[scale, 0.0, -0.5 - scale * x], [0.0, scale, -0.5 - scale * y]])))
+
+    def then(self, after: Affine) -> "View":
+        """Return the view with its pixels moved by another map, as an augmentation does."""
+        return View(self.size_wh, self.to_view.then(after))
+
+    def read(self, image: np.ndarray, *, border_rgb: tuple[int, int, int] = (0, 0, 0)) -> np.ndarray:
+        """Return the view's pixels, ``(H, W, 3)`` uint8 RGB, of an image ``(h, w, 3)``; outside it is black."""
+        return warp_image(image, self.to_view, self.size_wh, border_rgb=border_rgb)
+
+
+def grown(box_xyxy: np.ndarray, spec: InputSpec) -> np.ndarray:
+    """Return boxes ``(..., 4)`` as a crop shows them: grown to its aspect about their centre, then by its padding."""
+    return fit_aspect(np.asarray(box_xyxy, np.float64), spec.aspect, padding=spec.padding)

@@ -1,0 +1,248 @@
+"""Crops: the people of a dataset as network input, augmented; and batches of them in a reproducible order.
+
+An augmentation depends on (seed, epoch, person) alone and the order of people on (seed, epoch) alone, so training can
+stop after any step and go on bit for bit, with any number of loader processes.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from poseglass.core.affine import Affine, CropRule
+from poseglass.core.input_spec import InputSpec
+from poseglass.core.instances import Instances
+from poseglass.core.sample import Dataset, PoseSample
+from poseglass.core.skeleton import Skeleton
+from poseglass.core.view import View, grown
+from poseglass.data.cache import CropCache, Part, Regions
+from poseglass.transforms import HalfBody, Photometric, RandomAffine
+
+Place = tuple[int, int, int, int]
+"""Epoch, person, crop width, crop height: what one item of a batch is made from."""
+
+REDUCTIONS = (1, 2, 4, 8)
+"""A JPEG can be decoded at one over these."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Crops:
+    """Every labelled person of a dataset as one crop.
+
+    A crop is one warp of a part of the image, decoded at the smallest size that does for this draw. The part is what
+    any draw of the augmentation can see at that decode size; it depends on person and recipe, not on the draw, so it
+    can be kept on disk (``cached``) without changing a bit of the crops.
+
+    Args:
+        dataset: Images with instances.
+        input: Crop size, padding, crop rule.
+        affine: Draws the geometric augmentation, or None.
+        photometric: Applied to the crop in order.
+        half_body: Sometimes crops a half of the person instead, or None; such crops come from the file, not the cache.
+        seed: Of all augmentation.
+        sizes_wh: Crop sizes that will be asked for; ``input.size_wh`` unless given. Others can be asked for too, but do
+            not come from a cache.
+        cache: Kept parts of the images; see ``cached``.
+
+    Attributes:
+        people: ``(P, 2)`` int64, image and row of each person with a labelled keypoint; crowds are left out.
+        labels: The P people, in the pixels of their files.
+        box_xyxy: ``(P, 4)`` float64, what becomes the crop before augmentation, in the pixels of the files.
+        regions: ``(P, 4, 4)`` int32, the part x0 y0 x1 y1 that draws see of an image decoded at one over each of
+            ``REDUCTIONS``, before clipping to it; all 0 where no draw asks for that size.
+
+    Raises:
+        ValueError: No person of the dataset has a labelled keypoint.
+    """
+
+    dataset: Dataset
+    input: InputSpec
+    affine: RandomAffine | None = None
+    photometric: tuple[Photometric, ...] = ()
+    half_body: HalfBody | None = field(default=None, kw_only=True)
+    seed: int = 0
+    sizes_wh: tuple[tuple[int, int], ...] = ()
+    cache: CropCache | None = None
+    people: np.ndarray = field(init=False)
+    labels: Instances = field(init=False)
+    box_xyxy: np.ndarray = field(init=False)
+    regions: np.ndarray = field(init=False)
+    _full_wh: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        rows: list[np.ndarray] = []
+        parts: list[Instances] = []
+        for i in range(len(self.dataset)):
+            instances = self.dataset.instances(i)
+            use = instances.known.any(1)
+            if "crowd" in instances.extra:
+                use &= ~np.asarray(instances.extra["crowd"], dtype=bool)
+            if use.any():
+                parts.append(instances if use.all() else instances[use])
+                rows.append(np.stack([np.full(use.sum(), i), np.flatnonzero(use)], -1))
+        if not rows:
+            raise ValueError(
+                f"None of the {len(self.dataset)} images has a person with a labelled keypoint (v > 0). "
+                "Look at the data with `poseglass check`."
+            )
+        labels = Instances.concatenate(parts)
+        box = labels.box_xyxy.astype(np.float64)
+        bad = ~np.isfinite(box).all(-1) | (box[:, 2] <= box[:, 0]) | (box[:, 3] <= box[:, 1])
+        for person in np.flatnonzero(bad):
+            box[person] = _box_of_points(labels.xy[person])
+        object.__setattr__(self, "people", np.concatenate(rows).astype(np.int64))
+        object.__setattr__(self, "labels", labels)
+        object.__setattr__(self, "box_xyxy", grown(box, self.input))
+        sizes = tuple(dict.fromkeys((int(w), int(h)) for w, h in self.sizes_wh or (self.input.size_wh,)))
+        object.__setattr__(self, "sizes_wh", sizes)
+        object.__setattr__(self, "regions", _regions(self.box_xyxy, sizes, self.affine, self.input.crop))
+        object.__setattr__(self, "_full_wh", np.zeros((len(self.dataset), 2), np.int64))
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """Of the dataset."""
+        return self.dataset.skeleton
+
+    def __len__(self) -> int:
+        return len(self.people)
+
+    def cached(self, limit_bytes: int, cache_dir: str | Path | None = None) -> "Crops":
+        """Return the same crops, made from a cache on disk from the second time on; bit for bit the same.
+
+        Args:
+            limit_bytes: Bound of the cache folder. People that do not fit are made from the files.
+            cache_dir: The folder; see ``crop_cache.default_cache_dir``.
+        """
+        full_wh = np.array([self._size_of(i) for i in self.people[:, 0]])
+        source = [self.dataset.source(int(i)) for i in self.people[:, 0]]
+        reduces = np.array([s.lower().endswith((".jpg", ".jpeg")) for s in source])
+        factor = np.where(reduces[:, None], np.array(REDUCTIONS), 1)  # other formats come at full size
+        grown = np.where(reduces[:, None], 1, np.array(REDUCTIONS))
+        part = self.regions.astype(np.int64) * grown[..., None]
+        wide, high = (-(-full_wh[:, None, k] // factor) for k in (0, 1))
+        x0, x1 = (np.clip(part[..., k], 0, wide) for k in (0, 2))
+        y0, y1 = (np.clip(part[..., k], 0, high) for k in (1, 3))
+        num_bytes = np.where(self.regions.any(-1), np.maximum((x1 - x0) * (y1 - y0), 1) * 3, 0)
+        regions = Regions(source, self.regions, num_bytes, full_wh.prod(1).astype(np.float64))
+        crops = copy.copy(self)
+        object.__setattr__(crops, "cache", CropCache.open(regions, limit_bytes=limit_bytes, cache_dir=cache_dir))
+        return crops
+
+    def __getitem__(self, place: Place) -> PoseSample:
+        """Cut, augment and return one person's crop; the sample holds that person alone."""
+        epoch, index, width, height = place
+        rng = np.random.default_rng([self.seed, epoch, index])
+        half = None
+        if self.half_body is not None:
+            known, xy = self.labels.known[index], self.labels.xy[index]
+            half = self.half_body.draw(xy, known, self.skeleton, self.input.aspect, rng)
+        box = self.box_xyxy[index] if half is None else half
+        view = View.of_region(box, (width, height), self.input.crop)
+        if self.affine is not None:
+            view = view.then(self.affine.draw((width, height), rng))
+        crop = self._pixels(index, view, whole=half is not None)
+        for change in self.photometric:
+            crop = change(crop, rng)
+        person = self.labels[index : index + 1].moved(view.to_view)
+        return PoseSample(crop, person, view.home, self.dataset.source(int(self.people[index, 0])))
+
+    def _pixels(self, index: int, view: View, *, whole: bool) -> np.ndarray:
+        """Warp a person's pixels; ``whole`` reads the whole image, for a map that the regions do not foresee."""
+        # A JPEG decoded at 1/2, 1/4 or 1/8 is enough where the crop shrinks at least that much.
+        to_crop, size_wh = view.to_view, view.size_wh
+        scale = to_crop.scale
+        level = next((i for i in (3, 2, 1) if scale * REDUCTIONS[i] <= 1.0), 0)
+        region = self.regions[index, level]
+        if whole or size_wh not in self.sizes_wh or not region.any():
+            part = self._decoded(index, level, None)
+        elif self.cache is None or not self.cache.fits(index):
+            part = self._decoded(index, level, region)
+        else:
+            part = self.cache.read(index, level) or self._stored(self.cache, index, level)
+        reduce = part.reduce
+        linear = to_crop.matrix[:, :2]
+        # the part's first pixel, in the file's pixels
+        corner = np.array([part.x0, part.y0]) * reduce + (reduce - 1) / 2
+        offset = to_crop.matrix[:, 2] + linear @ corner
+        to_target = Affine(np.concatenate([linear * reduce, offset[:, None]], axis=1))
+        return View(size_wh, to_target).read(part.pixels)
+
+    def _stored(self, cache: CropCache, index: int, wanted: int) -> Part:
+        """Decode a person's parts at every size that a draw can ask for, store them, and return one of them."""
+        part = self._decoded(index, wanted, self.regions[index, wanted])
+        if not cache.write(index, wanted, part):
+            return part
+        for level in range(len(REDUCTIONS)):
+            region = self.regions[index, level]
+            if level != wanted and region.any() and cache.read(index, level) is None:
+                cache.write(index, level, self._decoded(index, level, region))
+        return part
+
+    def _decoded(self, index: int, level: int, region: np.ndarray | None) -> Part:
+        image_index, reduce = int(self.people[index, 0]), REDUCTIONS[level]
+        image = self.dataset.image(image_index, reduce=reduce)
+        height, width = image.shape[:2]
+        if reduce > 1:
+            # A dataset may return a larger image than asked for; what the file says decides, within rounding of sides.
+            full_w, full_h = self._size_of(image_index)
+            if width * height * reduce >= full_w * full_h:
+                region = None if region is None else region * reduce
+                reduce = 1
+        if region is None:
+            return Part(image, 0, 0, reduce)
+        x0, y0 = min(max(int(region[0]), 0), width - 1), min(max(int(region[1]), 0), height - 1)
+        x1, y1 = min(max(int(region[2]), x0 + 1), width), min(max(int(region[3]), y0 + 1), height)
+        return Part(image[y0:y1, x0:x1], x0, y0, reduce)
+
+    def _size_of(self, image_index: int) -> tuple[int, int]:
+        """Return the size of an image; what it takes reading a file for is read once."""
+        known = self._full_wh[image_index]
+        if known[0] == 0:
+            known[:] = self.dataset.size_wh(int(image_index))
+        return int(known[0]), int(known[1])
+
+
+def _regions(
+    box_xyxy: np.ndarray, sizes_wh: Sequence[tuple[int, int]], affine: RandomAffine | None, rule: CropRule
+) -> np.ndarray:
+    """Return what draws see of an image at each decode size, with a margin to interpolate: ``(P, 4, 4)`` int32."""
+    low, high = (1.0, 1.0) if affine is None else (affine.scale[0], affine.largest_scale)
+    zooms = affine is not None and affine.zoom_probability > 0
+    box_center = (box_xyxy[:, None, :2] + box_xyxy[:, None, 2:]) / 2
+    box_wh = box_xyxy[:, 2:] - box_xyxy[:, :2]
+    reductions = np.array(REDUCTIONS, dtype=np.float64)
+    first, last = np.full((2, len(box_xyxy), 4, 2), np.inf)
+    last = -last
+    for size_wh in sizes_wh:
+        reach = np.array(size_wh) / 2 if affine is None else np.array(affine.reach(size_wh))
+        # (P, 2) crop pixels to a pixel of the file, before the draw
+        enlarge = (np.array(size_wh) - (rule == "udp")) / box_wh
+        # what the middle of the crop shows
+        center = box_center - (0.5 if rule == "msra" else 0.0) / enlarge[:, None]
+        scale = np.sqrt(enlarge.prod(1))[:, None]
+        # Decoded at 1/r is what a draw asks for that shrinks the file to between 1/(2r) and 1/r.
+        smallest = np.maximum(np.where(reductions == 8, 0.0, 0.5 / (reductions * scale)), low) * (1 - 1e-9)
+        largest = np.minimum(np.where(reductions == 1, np.inf, 1 / (reductions * scale)), high) * (1 + 1e-9)
+        # what is seen before the zoom, at whatever scale
+        seen_at = np.full_like(smallest, low) if zooms else smallest
+        half = reach / (seen_at[..., None] * enlarge[:, None])  # pixels of the file
+        # Bilinear warping reads a pixel beside; averaging down by a whole factor reads as many.
+        margin = 2.0 + np.ceil(1 / (reductions * smallest * scale))[..., None]
+        r = reductions[:, None]
+        begin, end = ((center + sign * half - (r - 1) / 2) / r + sign * margin for sign in (-1, 1))
+        asked = (smallest <= largest)[..., None]
+        first = np.where(asked, np.minimum(first, np.floor(begin)), first)
+        last = np.where(asked, np.maximum(last, np.ceil(end) + 1), last)
+    regions = np.concatenate([first, last], -1)
+    return np.where(np.isfinite(regions), np.clip(regions, -(2**24), 2**24), 0).astype(np.int32)
+
+
+def _box_of_points(xy: np.ndarray) -> np.ndarray:
+    """Return a box around known points ``(K, 2)``, a fifth larger than their extent and at least 8 px."""
+    known = xy[np.isfinite(xy).all(-1)].astype(np.float64)
+    low, high = known.min(0), known.max(0)
+    half = np.maximum((high - low) * 0.6, 4.0)
+    center = (low + high) / 2
+    return np.concatenate([center - half, center + half])

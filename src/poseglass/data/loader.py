@@ -1,0 +1,180 @@
+"""Batches of crops in a reproducible order, made by processes that end when they should."""
+
+import atexit
+import signal
+import weakref
+from collections.abc import Iterator, Sequence
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+
+from poseglass.core.sample import PoseSample
+from poseglass.core.targets import RawBatch, Targets
+from poseglass.data.crops import Crops, Place
+
+
+class PlaceSampler(Sampler[list[Place]]):
+    """Yields the batches of all epochs from a step on; with several ranks, this rank's share of each.
+
+    Args:
+        num_people: Of the dataset.
+        batch_size: Over all ranks together.
+        sizes_wh: Crop size of each epoch.
+        seed: Of the order.
+        start_step: Batches to skip, counted over all epochs.
+        rank: Of this process.
+        world: Number of processes.
+
+    Raises:
+        ValueError: Fewer people than a batch, or a batch that does not divide among the processes.
+    """
+
+    def __init__(
+        self,
+        num_people: int,
+        *,
+        batch_size: int,
+        sizes_wh: Sequence[tuple[int, int]],
+        seed: int,
+        start_step: int = 0,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        if num_people < batch_size:
+            raise ValueError(
+                f"The batch of {batch_size} is larger than the dataset of {num_people} people. "
+                f"Set train.batch_size to at most {num_people}."
+            )
+        if batch_size % world:
+            raise ValueError(f"The batch of {batch_size} does not divide among {world} processes; take a multiple.")
+        self.num_people, self.batch_size, self.sizes_wh, self.seed = num_people, batch_size, list(sizes_wh), seed
+        self.start_step, self.rank, self.world = start_step, rank, world
+        self.steps_per_epoch = num_people // batch_size
+
+    def __iter__(self) -> Iterator[list[Place]]:
+        for epoch in range(self.start_step // self.steps_per_epoch, len(self.sizes_wh)):
+            order = np.random.default_rng([self.seed, epoch, 0x5EED]).permutation(self.num_people)
+            first = max(self.start_step - epoch * self.steps_per_epoch, 0)
+            width, height = self.sizes_wh[epoch]
+            for step in range(first, self.steps_per_epoch):
+                batch = order[step * self.batch_size : (step + 1) * self.batch_size]
+                yield [(epoch, int(i), width, height) for i in batch[self.rank :: self.world]]
+
+    def __len__(self) -> int:
+        return self.steps_per_epoch * len(self.sizes_wh) - self.start_step
+
+
+def collate(samples: Sequence[PoseSample]) -> RawBatch:
+    """Put samples of one skeleton, with any number of instances each, into tensors, padded to the largest number.
+
+    Images stay uint8 ``(B, H, W, 3)`` until they are on the device.
+
+    Raises:
+        ValueError: Images of several sizes, which cannot share a batch.
+    """
+    sizes = sorted({s.size_wh for s in samples})
+    if len(sizes) > 1:
+        raise ValueError(
+            f"A batch holds views of one size, got {' and '.join(f'{w} x {h}' for w, h in sizes)} pixels. Read each "
+            "image through a View of one size."
+        )
+    people = [s.instances for s in samples]
+    most = max(1, *(len(p) for p in people))
+
+    def padded(arrays: Sequence[np.ndarray], dtype: type) -> Tensor:
+        """Return arrays ``(N, ...)`` as ``(B, most, ...)``, 0 where there is no instance."""
+        out = np.zeros((len(arrays), most, *arrays[0].shape[1:]), dtype)
+        for row, array in zip(out, arrays, strict=True):
+            row[: len(array)] = array
+        return torch.from_numpy(out)
+
+    def told(arrays: Sequence[np.ndarray | None], dtype: type) -> Tensor | None:
+        """Return what is known of every sample that has instances, None where one of them does not say."""
+        there = [a for a, p in zip(arrays, people, strict=True) if len(p)]
+        if not there or any(a is None for a in there):
+            return None
+        empty = np.zeros((0, *np.shape(there[0])[1:]))
+        return padded([np.asarray(a) if len(p) else empty for a, p in zip(arrays, people, strict=True)], dtype)
+
+    known = [p.known for p in people]
+    return RawBatch(
+        images=torch.from_numpy(np.stack([s.image for s in samples])),
+        targets=Targets(
+            xy=padded([np.where(k[..., None], p.xy, 0.0) for p, k in zip(people, known, strict=True)], np.float32),
+            known=padded(known, np.float32),
+            valid=padded([np.ones(len(p), bool) for p in people], np.bool_),
+            label=padded([p.label for p in people], np.int64),
+            box_xyxy=padded([p.box_xyxy for p in people], np.float32),
+            crowd=padded([np.asarray(p.extra.get("crowd", np.zeros(len(p)))) > 0 for p in people], np.bool_),
+            occluded=told([p.keypoint_extra.get("occluded") for p in people], np.bool_),
+            xyz_mm=told([None if p.xyz_mm is None else np.nan_to_num(p.xyz_mm) for p in people], np.float32),
+        ),
+        to_source=torch.from_numpy(np.stack([s.to_source.matrix for s in samples])),
+        sources=[s.source for s in samples],
+    )
+
+
+def _start_worker(_worker: int) -> None:
+    # Ctrl-C and a service manager's SIGTERM reach the whole process group. The training process alone decides when to
+    # stop, keeps a checkpoint and ends its workers; a worker that died first would take the checkpoint with it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+class Batches:
+    """Batches in the sampler's order. ``close`` ends the processes that make them, at the latest when the program ends.
+
+    Those processes ignore SIGTERM (see ``_start_worker``), with which Python ends what is left of its children before
+    it waits for them: one that nobody had closed would keep the program from ending.
+    """
+
+    def __init__(self, loader: DataLoader) -> None:
+        batches = iter(loader)
+        self._batches = batches
+        # by garbage collection, by ``close``, or before Python waits for its children: once, whatever comes first
+        self._end = weakref.finalize(self, _end_workers, batches)
+        atexit.register(self._end)
+
+    def __iter__(self) -> "Batches":
+        return self
+
+    def __next__(self) -> RawBatch:
+        return next(self._batches)
+
+    def close(self) -> None:
+        """End the processes; no batch comes after that. A second time it does nothing."""
+        self._end()
+        atexit.unregister(self._end)
+        self._batches = iter(())
+
+
+def _end_workers(batches: Iterator[RawBatch]) -> None:
+    # PyTorch has no public word for it: it counts on an iterator being collected as soon as nobody uses it, which one
+    # in the traceback of a kept exception is not.
+    end = getattr(batches, "_shutdown_workers", None)
+    try:
+        if end is not None:
+            end()
+    finally:  # one that hangs in a read does not hear, and PyTorch gives it up after some seconds
+        for worker in getattr(batches, "_workers", ()):
+            if worker.is_alive():
+                worker.kill()
+
+
+def load_batches(crops: Crops, sampler: PlaceSampler, *, workers: int) -> Batches:
+    """Return batches in the sampler's order, made by ``workers`` processes (0: in this one)."""
+    loader = DataLoader(
+        crops,  # type: ignore[arg-type]  # indexed by Place, not by int
+        batch_sampler=sampler,
+        collate_fn=collate,
+        num_workers=workers,
+        worker_init_fn=_start_worker,
+        prefetch_factor=4 if workers else None,
+        pin_memory=torch.cuda.is_available(),
+    )
+    return Batches(loader)

@@ -1,0 +1,86 @@
+"""Colours that tell left, right and middle apart, also for colour-blind eyes and in grey."""
+
+import colorsys
+from typing import Literal
+
+import numpy as np
+
+from poseglass.core.skeleton import Skeleton, flipped_name
+
+Side = Literal["left", "right", "middle"]
+
+SIDE_RGB: dict[Side, tuple[int, int, int]] = {
+    "left": (255, 159, 28),
+    "right": (40, 116, 255),
+    "middle": (245, 245, 245),
+}
+"""Orange, blue and white: apart for the common kinds of colour blindness, and in lightness for a grey print."""
+
+OUTLINE_RGB = (16, 18, 24)
+"""Around every line, so that it shows on light and on dark ground."""
+
+
+def sides(skeleton: Skeleton) -> tuple[Side, ...]:
+    """Return the side of each of K keypoints, the person's own.
+
+    The word in the name decides; of a flip pair without such a word the first is left.
+
+    Example:
+        >>> sides(Skeleton("toy", ("nose", "left_eye", "right_eye", "a", "b"), flip_pairs=(("a", "b"),)))
+        ('middle', 'left', 'right', 'left', 'right')
+    """
+    out: list[Side] = []
+    for i, name in enumerate(skeleton.keypoints):
+        other = flipped_name(name)
+        if other != name:
+            letter = next(a for a, b in zip(name, other, strict=False) if a != b)
+            out.append("left" if letter in "lL" else "right")
+        elif skeleton.flip[i] != i:
+            first_is_left = all(pair[1] != name for pair in skeleton.flip_pairs or ())
+            out.append("left" if first_is_left else "right")
+        else:
+            out.append("middle")
+    return tuple(out)
+
+
+def joint_colors(skeleton: Skeleton) -> np.ndarray:
+    """Return a colour of its own for each keypoint: ``(K, 3)`` uint8 RGB.
+
+    Left runs from yellow to red, right from green-blue to violet, the middle through greens; a skeleton without
+    sides (a hand) runs once round the colour circle.
+
+    Example:
+        >>> joint_colors(Skeleton("toy", ("nose", "left_eye", "right_eye"))).tolist()
+        [[81, 242, 41], [242, 210, 41], [41, 242, 230]]
+    """
+    of = sides(skeleton)
+    arcs = {"left": (0.14, -0.04), "right": (0.49, 0.78), "middle": (0.30, 0.42)}
+    if set(of) == {"middle"}:
+        arcs["middle"] = (0.0, 0.85)
+    colors = np.zeros((len(of), 3), np.uint8)
+    for side, (start, stop) in arcs.items():
+        rows = [i for i, s in enumerate(of) if s == side]
+        for step, i in enumerate(rows):
+            hue = start + (stop - start) * step / max(len(rows) - 1, 1)
+            rgb = colorsys.hsv_to_rgb(hue % 1.0, 0.83, 0.95)
+            colors[i] = [round(255 * c) for c in rgb]
+    return colors
+
+
+def pose_colors(skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray]:
+    """Return the colours a pose is drawn in: joints ``(K, 3)`` and bones ``(M, 3)``, uint8 RGB.
+
+    A bone has the side of its ends; between two sides it is in the middle. A skeleton without sides takes
+    ``joint_colors``, a bone that of its second end.
+    """
+    of = sides(skeleton)
+    bones = skeleton.bone_indices
+    if set(of) == {"middle"}:
+        joints = joint_colors(skeleton)
+        return joints, joints[bones[:, 1]]
+    joints = np.array([SIDE_RGB[s] for s in of], np.uint8)
+    colors = np.zeros((len(bones), 3), np.uint8)
+    for row, (a, b) in enumerate(bones):
+        ends = {of[a], of[b]} - {"middle"}
+        colors[row] = SIDE_RGB[ends.pop()] if len(ends) == 1 else SIDE_RGB["middle"]
+    return joints, colors

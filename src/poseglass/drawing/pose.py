@@ -1,0 +1,300 @@
+"""Poses on images: limbs and joints to the person's size, sides by colour, scores by opacity."""
+
+import itertools
+
+import cv2
+import numpy as np
+
+from poseglass.core.affine import Affine
+from poseglass.core.boxes import whole_image
+from poseglass.core.instances import Instances
+from poseglass.core.sample import check_image
+from poseglass.core.view import View
+from poseglass.drawing.palette import OUTLINE_RGB, pose_colors
+from poseglass.drawing.text import text_size, write_text
+
+_FAINTEST = 0.3
+"""Opacity of a keypoint of score 0; a score of 1 is opaque."""
+
+
+def draw(
+    image: np.ndarray,
+    people: Instances,
+    *,
+    min_score: float = 0.1,
+    boxes: bool = False,
+    names: bool = False,
+    occluded: bool = False,
+    thickness: float = 1.0,
+) -> np.ndarray:
+    """Return the image with poses drawn on it.
+
+    Left limbs are orange, right ones blue (the person's own), the middle white; all have a dark outline. The lower
+    a keypoint's score, the fainter it is; unknown keypoints are left out, and so are the bones that end there.
+    A skeleton without bones gives points alone; one without sides (a hand) gets a colour per joint.
+
+    Args:
+        image: ``(H, W, 3)`` uint8 RGB; it is not changed.
+        people: In this image's pixels; points may lie outside.
+        min_score: Keypoints below it are left out.
+        boxes: Draw the boxes too, with track and score where they say something.
+        names: Write the keypoints' names beside them.
+        occluded: Draw keypoints marked in ``keypoint_extra["occluded"]`` too, as rings; otherwise they are left out.
+        thickness: Factor on the width of everything.
+
+    Raises:
+        ValueError: The image is not uint8 RGB, or the thickness is not positive.
+    """
+    check_image(image)
+    if not thickness > 0:
+        raise ValueError(f"thickness must be above 0 (1 is usual), got {thickness}.")
+    out = image.copy()
+    hidden = _occluded(people)
+    shown = people.known & (people.score >= min_score)
+    if not occluded:
+        shown &= ~hidden
+    radii = [_radius(people, i, shown[i], image) * thickness for i in range(len(people))]
+    # Large people first: whoever stands small among them stays visible.
+    order = sorted(range(len(people)), key=lambda i: -radii[i])
+    for i in order:
+        if boxes:
+            _draw_box(out, people, i, radii[i])
+    for i in order:
+        _draw_person(out, people, i, shown[i], hidden[i], radii[i])
+    if names:
+        taken: list[tuple[float, float, float, float]] = []
+        for i in order:
+            _draw_names(out, people, i, shown[i], radii[i], taken)
+    return out
+
+
+def draw_pair(
+    image: np.ndarray,
+    truth: Instances,
+    predicted: Instances,
+    *,
+    tile_px: int | None = None,
+    min_score: float = 0.0,
+    titles: tuple[str, str] | None = ("truth", "prediction"),
+) -> np.ndarray:
+    """Return the truth (left) and a prediction (right) side by side.
+
+    Where both have the same number of instances, a thin line joins each predicted keypoint to its true place, so
+    that an error shows as a line and a right answer as none.
+
+    Args:
+        image: ``(H, W, 3)`` uint8 RGB, a crop.
+        truth: In its pixels; occluded keypoints are drawn as rings.
+        predicted: In its pixels.
+        tile_px: Longest side of either half, pixels; none keeps the crop's own size.
+        min_score: Predicted keypoints below it are left out.
+        titles: Written on the halves, or none.
+
+    Raises:
+        ValueError: The image is not uint8 RGB, or ``tile_px`` is below 1.
+    """
+    check_image(image)
+    tile, to_tile = resized(image, tile_px or max(image.shape[:2]))
+    truth, predicted = truth.moved(to_tile), predicted.moved(to_tile)
+    left = draw(tile, truth, min_score=0.0, occluded=True)
+    right = draw(tile, predicted, min_score=min_score)
+    if len(truth) == len(predicted):
+        there = truth.in_skeleton(predicted.skeleton)
+        both = there.known & predicted.known & (predicted.score >= min_score)
+        for i, k in np.argwhere(both):
+            radius = max(0.8, max(tile.shape[:2]) / 350)
+            _line(right, predicted.xy[i, k], there.xy[i, k], radius + 0.8, OUTLINE_RGB, 0.7)
+            _line(right, predicted.xy[i, k], there.xy[i, k], radius, (255, 77, 166), 1.0)
+    if titles is not None:
+        size_px = max(9, round(max(tile.shape[:2]) / 20))
+        at = (size_px // 2, size_px // 3)
+        for half, title in zip((left, right), titles, strict=True):
+            write_text(half, title, at, size_px=size_px, outline=OUTLINE_RGB)
+    gap = np.full((tile.shape[0], max(2, tile.shape[1] // 60), 3), 255, np.uint8)
+    return np.concatenate([left, gap, right], axis=1)
+
+
+def resized(image: np.ndarray, longest_px: int) -> tuple[np.ndarray, Affine]:
+    """Return the image with its longest side at ``longest_px``, and the map from its pixels to the new ones.
+
+    Raises:
+        ValueError: ``longest_px`` is below 1.
+    """
+    if longest_px < 1:
+        raise ValueError(f"The longest side must be at least 1 pixel, got {longest_px}.")
+    height, width = image.shape[:2]
+    factor = longest_px / max(height, width)
+    size_wh = (max(1, round(width * factor)), max(1, round(height * factor)))
+    if size_wh == (width, height):
+        return image, Affine.identity()
+    method = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
+    out = cv2.resize(image, size_wh, interpolation=method)
+    return out, View.of_region(whole_image((width, height)), size_wh).to_view
+
+
+def _occluded(people: Instances) -> np.ndarray:
+    marked = people.keypoint_extra.get("occluded")
+    if marked is None:
+        return np.zeros(people.score.shape, bool)
+    return np.asarray(marked, dtype=bool).reshape(people.score.shape)
+
+
+def _radius(people: Instances, row: int, shown: np.ndarray, image: np.ndarray) -> float:
+    """Return the radius of a joint, pixels: a fixed part of the person, never lost in the image."""
+    longest = max(image.shape[:2])
+    points = people.xy[row][shown].astype(np.float64)
+    size = float(np.ptp(points, axis=0).max()) if len(points) > 1 else 0.0
+    box = people.box_xyxy[row]
+    if np.isfinite(box).all():
+        # Half a person shows few keypoints in a large box; a wild prediction spreads far beyond a small one.
+        side = float(max(box[2] - box[0], box[3] - box[1], 0))
+        size = float(np.clip(size, 0.7 * side, 1.1 * side))
+    size = min(size, 1.5 * longest)
+    radius = 0.019 * (size if size > 0 else 0.3 * longest)
+    if len(points) > 2:
+        # Dense skeletons (a face of 68 points) would run together: no wider than the gaps between most neighbours.
+        apart = np.linalg.norm(points[:, None] - points[None], axis=-1)
+        np.fill_diagonal(apart, np.inf)
+        radius = min(radius, 0.4 * float(np.median(apart.min(axis=1))))
+    return max(radius, 1.5, longest / 1000)
+
+
+def _cover(image: np.ndarray, a: np.ndarray, b: np.ndarray, radius: float) -> tuple[slice, slice, np.ndarray] | None:
+    """Return how far each pixel is covered by the line from a to b, and where: rows, columns, ``(h, w)`` in [0, 1].
+
+    The distance to the line in floats: smooth edges and sub-pixel places at any scale, and no overflow far outside.
+    """
+    height, width = image.shape[:2]
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    low, high = np.minimum(a, b) - radius - 1, np.maximum(a, b) + radius + 2
+    x0, y0 = (int(max(v, 0)) for v in low)
+    x1, y1 = int(min(high[0], width)), int(min(high[1], height))
+    if x0 >= x1 or y0 >= y1:
+        return None
+    along = b - a
+    length2 = float(along @ along)
+    dx = np.arange(x0, x1, dtype=np.float64)[None] - a[0]
+    dy = np.arange(y0, y1, dtype=np.float64)[:, None] - a[1]
+    if length2 > 0:
+        part = np.clip((dx * along[0] + dy * along[1]) / length2, 0, 1)
+        dx, dy = dx - part * along[0], dy - part * along[1]
+    return slice(y0, y1), slice(x0, x1), np.clip(radius + 0.5 - np.hypot(dx, dy), 0, 1)
+
+
+def _blend(patch: np.ndarray, cover: np.ndarray, color: np.ndarray | tuple[int, int, int]) -> None:
+    touched = cover > 0
+    alpha = cover[touched][:, None]
+    patch[touched] = np.round(patch[touched] * (1 - alpha) + np.asarray(color, np.float64) * alpha).astype(np.uint8)
+
+
+def _line(
+    image: np.ndarray,
+    a: np.ndarray,
+    b: np.ndarray,
+    radius: float,
+    color: np.ndarray | tuple[int, int, int],
+    opacity: float,
+) -> None:
+    covered = _cover(image, a, b, radius)
+    if covered is not None:
+        rows, columns, cover = covered
+        _blend(image[rows, columns], cover * opacity, color)
+
+
+def _draw_person(
+    image: np.ndarray, people: Instances, row: int, shown: np.ndarray, hidden: np.ndarray, radius: float
+) -> None:
+    """Draw one person into ``image``: outlines of everything first, then bones, then joints."""
+    xy, skeleton = people.xy[row], people.skeleton
+    joint_rgb, bone_rgb = pose_colors(skeleton)
+    opacity = _FAINTEST + (1 - _FAINTEST) * np.clip(np.nan_to_num(people.score[row]), 0, 1)
+    opacity = np.where(hidden, 0.6, 1.0) * opacity
+    edge = max(0.8, 0.3 * radius)
+    bones = [(a, b, rgb) for (a, b), rgb in zip(skeleton.bone_indices, bone_rgb, strict=True) if shown[a] and shown[b]]
+    joints = np.flatnonzero(shown)
+    limb = 0.5 * radius
+    # Joints that lie close (a face) shrink a little, so that each is still seen.
+    apart = np.linalg.norm(xy[joints, None].astype(np.float64) - xy[None, joints], axis=-1)
+    np.fill_diagonal(apart, np.inf)
+    dots = np.full(len(xy), radius)
+    dots[joints] = np.clip(0.45 * apart.min(axis=1, initial=np.inf), 0.65 * radius, radius)
+
+    strokes = [(xy[a], xy[b], limb + edge, min(opacity[a], opacity[b])) for a, b, _ in bones]
+    strokes += [(xy[k], xy[k], dots[k] + edge, opacity[k]) for k in joints]
+    covers = [(_cover(image, a, b, width), strength) for a, b, width, strength in strokes]
+    seen = [(covered, strength) for covered, strength in covers if covered is not None]
+    if not seen:
+        return
+    top, bottom = min(c[0].start for c, _ in seen), max(c[0].stop for c, _ in seen)
+    left, right = min(c[1].start for c, _ in seen), max(c[1].stop for c, _ in seen)
+    around = image[top:bottom, left:right]
+    outline = np.zeros(around.shape[:2])
+    for (rows, columns, cover), strength in seen:
+        # The strongest counts, not the sum: faint lines that cross must not add up to a dark one.
+        part = outline[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+        np.maximum(part, cover * (0.8 * strength), out=part)
+    _blend(around, outline, OUTLINE_RGB)
+    for a, b, rgb in bones:
+        _line(image, xy[a], xy[b], limb, rgb, float(min(opacity[a], opacity[b])))
+    for k in joints:
+        _line(image, xy[k], xy[k], dots[k], OUTLINE_RGB, float(opacity[k]))
+        _line(image, xy[k], xy[k], dots[k] - 0.25 * edge, joint_rgb[k], float(opacity[k]))
+        if hidden[k]:
+            _line(image, xy[k], xy[k], 0.6 * dots[k], OUTLINE_RGB, 0.9)
+
+
+def _draw_box(image: np.ndarray, people: Instances, row: int, radius: float) -> None:
+    box = people.box_xyxy[row]
+    if not np.isfinite(box).all():
+        return
+    x0, y0, x1, y1 = (float(v) for v in box)
+    corners = [np.array(c) for c in ((x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0))]
+    width = max(0.6, 0.25 * radius)
+    for color, grow, opacity in ((OUTLINE_RGB, max(0.6, 0.5 * width), 0.7), ((255, 255, 255), 0.0, 0.95)):
+        for a, b in itertools.pairwise(corners):
+            _line(image, a, b, width + grow, color, opacity)
+    words = [] if people.track_id is None else [f"#{people.track_id[row]}"]
+    if people.box_score[row] < 1:
+        words.append(f"{people.box_score[row]:.2f}")
+    if not words:
+        return
+    size_px = int(np.clip(round(4 * radius), 9, 200))
+    height = text_size(" ".join(words), size_px)[1]
+    at = (max(x0 + size_px / 4, 0.0), max(y0 - height - size_px / 4, 0.0))
+    write_text(image, " ".join(words), at, size_px=size_px, ground=OUTLINE_RGB)
+
+
+def _draw_names(
+    image: np.ndarray,
+    people: Instances,
+    row: int,
+    shown: np.ndarray,
+    radius: float,
+    taken: list[tuple[float, float, float, float]],
+) -> None:
+    """Write a person's names where no name (``taken``, x0 y0 x1 y1) stands yet; they are added to it."""
+    height, width = image.shape[:2]
+    points = people.xy[row][shown].astype(np.float64)
+    extent = float(np.ptp(points, axis=0).max()) if len(points) > 1 else np.inf
+    # a box may be far larger than the person in it, an image taken whole is
+    size_px = int(np.clip(round(min(3 * radius, 0.06 * extent)), 8, 120))
+    for k in np.flatnonzero(shown):
+        x, y = (float(v) for v in people.xy[row, k])
+        if not (0 <= x < width and 0 <= y < height):
+            continue
+        name = people.skeleton.keypoints[k]
+        wide, high = text_size(name, size_px)
+        away = 1.6 * radius
+        places = [(x + away, y - high / 2), (x - away - wide, y - high / 2)]
+        places += [(x - wide / 2, y - away - high), (x - wide / 2, y + away)]
+        places += [(x + away, y - high), (x + away, y), (x - away - wide, y - high), (x - away - wide, y)]
+        # The first place inside the image that no other name has; failing that, the first.
+        inside = [p for p in places if p[0] >= 0 and p[1] >= 0 and p[0] + wide <= width and p[1] + high <= height]
+        free = [
+            (left, top)
+            for left, top in inside
+            if all(left >= x1 or left + wide <= x0 or top >= y1 or top + high <= y0 for x0, y0, x1, y1 in taken)
+        ]
+        left, top = (free or inside or places)[0]
+        taken.append((left, top, left + wide, top + high))
+        write_text(image, name, (left, top), size_px=size_px, outline=OUTLINE_RGB)

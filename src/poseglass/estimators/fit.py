@@ -1,0 +1,164 @@
+"""Whether weights fit a network: the network that a card describes, and its tensors by name and shape."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from poseglass.backbones import BACKBONES
+from poseglass.core.card import WeightCard
+from poseglass.core.table import build, listed
+from poseglass.estimators.weights_file import CheckpointError
+from poseglass.networks import NETWORKS
+
+
+def card_network(card: WeightCard, state: Mapping[str, Tensor] | None = None, *, trust_code: bool = False) -> nn.Module:
+    """Build the network (or backbone) that a card describes, with its weights if given, in evaluation mode.
+
+    Args:
+        card: Says which network.
+        state: Its tensors; every one must fit. None leaves the network as initialised.
+        trust_code: Allow a card to name a network of one's own, ``"package.module:name"``. That imports and calls
+            code that the *file* chooses, so it is off unless asked for.
+
+    Raises:
+        CheckpointError: The network is unknown, outside poseglass, cannot be built, or the weights do not fit.
+    """
+    outside = named_code(card.network, "network")
+    if outside and not trust_code:
+        raise CheckpointError(
+            f"Weights {card.name!r} ask for code outside poseglass: {outside}. Loading them would run that "
+            "code. If it is yours, or you trust it: pass trust_code=True."
+        )
+    numbers = dict(card.network)
+    name = str(numbers.pop("name", ""))
+    table = BACKBONES if card.part == "backbone" else NETWORKS
+    try:
+        if state is not None and not outside:
+            # First without memory, so that a card which lies about its file costs nothing.
+            _check_numbers(card, state)
+            with torch.device("meta"):
+                hollow = build(table, name, **numbers)
+            check_fit(hollow, state, source=card.name)
+        network = build(table, name, **numbers)
+    except CheckpointError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, MemoryError) as error:
+        raise CheckpointError(f"Weights {card.name!r}: their network cannot be built. {error}") from error
+    if not isinstance(network, nn.Module):
+        raise CheckpointError(f"Weights {card.name!r}: {name!r} made a {type(network).__name__}, not a network.")
+    if state is not None:
+        load_strictly(network, state, source=card.name)
+    return network.eval()
+
+
+def named_code(table: Mapping[str, Any], kind: str) -> str:
+    """Return where a card's table names code outside poseglass, at any depth, and what; else an empty string.
+
+    Example:
+        >>> named_code({"name": "cpn", "backbone": {"name": "my.code:Thing"}}, "network")
+        "network.backbone 'my.code:Thing'"
+    """
+    for where, value in _leaves(table, kind):
+        if isinstance(value, str) and ":" in value:
+            return f"{where.removesuffix('.name')} {value!r}"
+    return ""
+
+
+def _leaves(table: Any, where: str) -> Iterator[tuple[str, Any]]:
+    """Yield place and value of whatever stands in a card's table, through the tables and lists inside."""
+    waiting = [(where, table)]  # no recursion: a card may be nested as deeply as its author likes
+    while waiting:
+        where, value = waiting.pop()
+        if isinstance(value, Mapping):
+            waiting += [(f"{where}.{key}", inner) for key, inner in reversed([*value.items()])]
+        elif isinstance(value, list | tuple):
+            waiting += [(where, inner) for inner in reversed(value)]
+        else:
+            yield where, value
+
+
+def _check_numbers(card: WeightCard, state: Mapping[str, Tensor]) -> None:
+    """Raise if a card asks for a network larger than its file can fill, before one is built.
+
+    No count of stacks, levels or blocks is above the number of tensors, and no width above their longest side. What
+    holds for a network holds for the parts that its table names.
+    """
+    longest = max((max(value.shape, default=1) for value in state.values() if value.numel()), default=1)
+    for where, value in _leaves(card.network, "network"):
+        key = where.rpartition(".")[2]
+        most = longest if "width" in key or key in ("num_keypoints", "size_wh") else len(state)
+        if isinstance(value, int | float) and value > most:
+            raise CheckpointError(
+                f"Weights {card.name!r}: their card says {where} = {value}, but the file has {len(state)} "
+                f"tensors with sides of at most {longest}. The card belongs to other weights; fetch the file again."
+            )
+
+
+def load_strictly(network: nn.Module, state: Mapping[str, Tensor], *, source: str = "weights") -> None:
+    """Copy a state into a network; every name and every shape must agree.
+
+    Raises:
+        CheckpointError: They do not, as ``check_fit`` says; the network is untouched.
+    """
+    check_fit(network, state, source=source)
+    network.load_state_dict(dict(state), strict=True)
+
+
+def check_fit(network: nn.Module, state: Mapping[str, Tensor], *, source: str = "weights") -> None:
+    """Raise unless a state has the names and shapes of a network, which may lie on the meta device.
+
+    Raises:
+        CheckpointError: With what is missing, unexpected or of another shape. Where only the number of keypoints
+            differs, the message says that.
+    """
+    own = network.state_dict()
+    findings = names_that_differ(own, state)
+    wrong = [name for name in own if name in state and own[name].shape != state[name].shape]
+    if wrong and not findings:
+        counts = counts_that_differ(own, state, wrong)
+        if counts is not None:
+            raise CheckpointError(
+                f"Weights {source!r} predict {counts[0]} keypoints; asked for {counts[1]}: pass "
+                f"num_keypoints={counts[1]} to start a new last layer, or use a skeleton of {counts[0]}."
+            )
+    if wrong:
+        shapes = [f"{n} {tuple(state[n].shape)} for {tuple(own[n].shape)}" for n in wrong]
+        findings.append(f"of another shape: {listed(shapes)}")
+    if findings:
+        raise CheckpointError(
+            f"Weights {source!r} do not fit the network ({len(own)} tensors expected, {len(state)} came): "
+            f"{'; '.join(findings)}. Build the network that their card names."
+        )
+
+
+def names_that_differ(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
+    """Return what a state lacks of a network's own, and what it has besides, a finding each."""
+    missing = [f"{name} {tuple(own[name].shape)}" for name in own if name not in state]
+    unexpected = [f"{name} {tuple(state[name].shape)}" for name in state if name not in own]
+    findings = [f"missing: {listed(missing)}"] if missing else []
+    return [*findings, f"unexpected: {listed(unexpected)}"] if unexpected else findings
+
+
+def axis_that_differs(own: Tensor, other: Tensor) -> int:
+    """Return the one axis in which two shapes differ, or -1."""
+    if own.ndim != other.ndim:
+        return -1
+    axes = [i for i, (a, b) in enumerate(zip(own.shape, other.shape, strict=True)) if a != b]
+    return axes[0] if len(axes) == 1 else -1
+
+
+def counts_that_differ(
+    own: Mapping[str, Tensor], state: Mapping[str, Tensor], names: Sequence[str]
+) -> tuple[int, int] | None:
+    """Return (the state's, the network's) number of keypoints when that alone explains all misshapen tensors."""
+    found: set[tuple[int, int]] = set()
+    for name in names:
+        axis = axis_that_differs(own[name], state[name])
+        if axis < 0:
+            return None
+        found.add((state[name].shape[axis], own[name].shape[axis]))
+    # A narrower or deeper network also differs in single axes (every bias), but never in the same two numbers
+    # throughout while most tensors agree.
+    return found.pop() if len(found) == 1 and 2 * len(names) < len(own) else None

@@ -1,0 +1,228 @@
+"""Weights files: one ``.safetensors`` that holds the tensors of a network and, in its header, its card.
+
+Nothing in such a file is code, and reading one runs none: a card that names a network outside poseglass is refused
+unless the caller says that its code is trusted. The format is https://github.com/huggingface/safetensors: eight bytes
+with the length of the header, the header as JSON, the tensors one after the other.
+"""
+
+import hashlib
+import json
+import struct
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from poseglass.core.card import WeightCard
+from poseglass.core.files import write_chunks
+from poseglass.core.table import listed
+
+CARD_KEY = "poseglass_card"
+"""Where in the header's metadata the card stands, as JSON."""
+
+MAX_HEADER_BYTES = 64 * 1024 * 1024
+"""A header longer than this is not read: that of the largest network here has half a megabyte."""
+
+
+_DTYPES = {
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+
+
+class CheckpointError(ValueError):
+    """A weights file or checkpoint that cannot be used; the message names the file, the finding and the way out."""
+
+
+def save_weights(
+    path: str | Path, network_state: Mapping[str, Tensor], card: WeightCard, *, half: bool = False
+) -> None:
+    """Write the tensors of a network and its card; aside first, so a crash leaves the old file or the new one.
+
+    Floating-point tensors are stored as float32. One tensor at a time is copied, however large the file.
+
+    Args:
+        path: Of the ``.safetensors`` to write.
+        network_state: ``network.state_dict()``, on any device.
+        card: Goes into the header.
+        half: Store kernels (tensors of two axes and more) as float16, half the size. Biases and the statistics of
+            normalisation stay float32: they are small, and their range matters.
+
+    Raises:
+        CheckpointError: A weight is NaN or infinite (or would be as float16), or there is nothing to save.
+        OSError: The folder is missing, full or not writable; an existing file is untouched.
+    """
+    path = Path(path)
+    if not network_state:
+        raise CheckpointError(f"{path}: nothing to save, the state of {card.name!r} holds no tensors.")
+    stored = {name: _stored_dtype(tensor, half) for name, tensor in network_state.items()}
+    order = sorted(stored, key=lambda name: (-stored[name].itemsize, name))  # so that each tensor lies aligned
+    header: dict[str, Any] = {"__metadata__": {"format": "pt", CARD_KEY: card.to_json()}}
+    end = 0
+    for name in order:
+        start, end = end, end + network_state[name].numel() * stored[name].itemsize
+        shape = list(network_state[name].shape)
+        header[name] = {"dtype": _DTYPES[stored[name]], "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+
+    def chunks() -> Iterator[bytes | memoryview]:
+        yield struct.pack("<Q", len(text)) + text
+        for name in order:
+            tensor = network_state[name].detach().to("cpu", stored[name]).contiguous()
+            if not bool(tensor.isfinite().all()):
+                how = " as float16; save with half=False" if network_state[name].isfinite().all() else ""
+                raise CheckpointError(f"{path}: not saved, weight {name!r} of {card.name!r} is NaN or infinite{how}.")
+            yield tensor.reshape(-1).view(torch.uint8).numpy().data
+
+    write_chunks(path, chunks())
+
+
+def _stored_dtype(tensor: Tensor, half: bool) -> torch.dtype:
+    if tensor.is_floating_point():
+        return torch.float16 if half and tensor.ndim >= 2 else torch.float32
+    return tensor.dtype if tensor.dtype in _DTYPES else torch.int64
+
+
+def read_weights(path: str | Path) -> tuple[dict[str, Tensor], WeightCard]:
+    """Read what ``save_weights`` wrote: the tensors (floating point as float32) and the card.
+
+    Raises:
+        FileNotFoundError: No such file.
+        CheckpointError: Not a safetensors file, truncated, without a card or with an unreadable one, or with weights
+            that are NaN or infinite.
+    """
+    card = read_card(path)
+    state, _ = read_safetensors(path)
+    return state, card
+
+
+def read_card(path: str | Path) -> WeightCard:
+    """Read the card alone; of the file only its header is read.
+
+    Raises:
+        FileNotFoundError: No such file.
+        CheckpointError: Not a safetensors file, truncated, or without a readable card.
+    """
+    path = Path(path)
+    metadata = _read_header(path)[0]
+    if CARD_KEY not in metadata:
+        raise CheckpointError(
+            f"{path} is a safetensors file without poseglass's card, so its skeleton and input are unknown. "
+            f"If it comes from another project: poseglass import {path} --to FILE.safetensors."
+        )
+    try:
+        return WeightCard.from_json(metadata[CARD_KEY])
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error} Fetch the file again, or ask whoever wrote it.") from error
+    except (OverflowError, RecursionError) as error:
+        raise CheckpointError(f"{path}: The card of these weights cannot be read: {error}.") from error
+
+
+def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read any safetensors file: its tensors (floating point as float32) and the metadata of its header.
+
+    float32 tensors are mapped from the file rather than copied.
+
+    Raises:
+        FileNotFoundError: No such file.
+        CheckpointError: Not a safetensors file, truncated, or with weights that are NaN or infinite.
+    """
+    path = Path(path)
+    metadata, _ = _read_header(path)
+    state: dict[str, Tensor] = {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 (not a dict)
+                tensor = file.get_tensor(name)
+                state[name] = tensor.float() if tensor.is_floating_point() else tensor
+    except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{path} is a damaged safetensors file ({error}). Fetch or export it again.") from error
+    check_finite(state, str(path))
+    return state, metadata
+
+
+def check_finite(state: Mapping[str, Tensor], source: str) -> None:
+    """Raise if a tensor holds NaN or infinity; ``source`` stands in the message.
+
+    Raises:
+        CheckpointError: With the names.
+    """
+    bad = [name for name, tensor in state.items() if not bool(tensor.isfinite().all())]
+    if bad:
+        raise CheckpointError(
+            f"{source} holds weights that are NaN or infinite, so training had gone wrong when it was written: "
+            f"{listed(bad)}. Use an earlier checkpoint."
+        )
+
+
+def _read_header(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
+    """Return the metadata and the table of tensors, checked against the size of the file."""
+    if not path.exists():
+        raise FileNotFoundError(f"No such weights file: {path}. Check the path; it is relative to {Path.cwd()}.")
+    if path.is_dir():
+        raise CheckpointError(f"Expected a weights file, got a folder: {path}.")
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(512)
+        length = int.from_bytes(start[:8], "little")
+        if len(start) < 10 or start[8:9] != b"{":
+            raise CheckpointError(
+                f"{path} is not a safetensors file{what_it_is(start)}. Weights are a .safetensors that "
+                "poseglass wrote; `poseglass models` lists those that ship."
+            )
+        if length > MAX_HEADER_BYTES or length > size - 8:
+            raise CheckpointError(
+                f"{path} is truncated or not a safetensors file: its header claims {length:,} bytes, "
+                f"the file has {size:,}. Fetch it again."
+            )
+        file.seek(8)
+        text = file.read(length)
+    try:
+        header = json.loads(text)
+        metadata = header.pop("__metadata__", {})
+        end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+        if not all(isinstance(value, str) for value in metadata.values()) or not isinstance(end, int):
+            raise ValueError("an entry is of the wrong kind")
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not a safetensors file: its header is damaged ({error}).") from error
+    if 8 + length + end > size:
+        raise CheckpointError(
+            f"{path} is truncated: it should have {8 + length + end:,} bytes and has {size:,}. Fetch it again."
+        )
+    return metadata, header
+
+
+def what_it_is(start: bytes) -> str:
+    """Say what a file seems to be, by its first bytes: ``" but ..."``, or an empty string."""
+    text = start.lstrip().lower()
+    if not start:
+        return " but an empty one"
+    if start.startswith(b"PK\x03\x04") or start[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+        return " but a PyTorch checkpoint: poseglass import CHECKPOINT --to FILE.safetensors converts known ones"
+    if start.startswith(b"version https://git-lfs"):
+        return " but a Git LFS pointer: fetch the file itself with git lfs pull"
+    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return " but a web page: the download went wrong"
+    if start[:8] in (b"\x04\0\0\0\x01\0\0\0", b"\x03\0\0\0\x01\0\0\0"):
+        return " but a Torch7 one: convert it where Lua Torch runs"
+    if start.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf")):
+        return " but a compressed archive: unpack it first"
+    if start[:100].isascii() and b"\0" not in start:
+        return " but text"
+    return ""
+
+
+def sha256_of(path: str | Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal, as cards and release pages give it."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,163 @@
+"""MPII PCKh as the public code takes it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from poseglass.core.boxes import fit_aspect
+from poseglass.core.instances import Instances
+from poseglass.core.sample import Dataset
+from poseglass.core.skeleton import Skeleton
+from poseglass.core.table import listed
+from poseglass.estimators.topdown import TopDownEstimator
+from poseglass.evaluation.evaluate import Evaluation, people_to_judge
+from poseglass.evaluation.protocol import check_keypoints, check_words, crop_in_words, flip_in_words, with_conventions
+from poseglass.metrics.pck import Comparator, Mean, Pck, pckh
+
+
+@dataclass(frozen=True, slots=True)
+class MpiiProtocol:
+    """MPII PCKh from the annotated centre and scale, as the stacked hourglass, SimpleBaseline and HRNet take it.
+
+    Args:
+        adjustment: How often centre and scale are adjusted (centre down by 15 px times the scale, scale times 1.25)
+            before the crop of 200 px times the scale: "once". The reader gives the same raw boxes whatever the file
+            holds, so "twice" and "none" are there to reproduce figures that were taken wrongly.
+        flip_test: Average with the flipped crop. Whether flipped maps move by a pixel says the codec's alignment.
+        add_one: MPII counts pixels from 1; predictions counted from 0 get 1 added before they are compared. False
+            reproduces figures where that was forgotten: everything is a pixel off along both axes.
+        head_factor: The head's size is this times the diagonal of the head box.
+        thresholds: In units of that size. HRNet's printed "Mean@0.1" is taken at 0.11.
+        comparator: "<=" (the original code, SimpleBaseline, HRNet) or "<" (bearpaw, anibali, mmpose, princeton).
+        mean: "micro" counts every labelled joint once, "macro" is the unweighted mean over joints.
+        excluded: Joints that the mean leaves out.
+
+    Raises:
+        ValueError: A word that is not known, or a number out of range.
+    """
+
+    adjustment: Literal["once", "twice", "none"] = "once"
+    flip_test: bool = True
+    add_one: bool = True
+    head_factor: float = 0.6
+    thresholds: tuple[float, ...] = (0.5, 0.1)
+    comparator: Comparator = "<="
+    mean: Mean = "micro"
+    excluded: tuple[str, ...] = ("pelvis", "thorax")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "thresholds", tuple(self.thresholds))
+        object.__setattr__(self, "excluded", tuple(self.excluded))
+        check_words(self)
+        if not self.head_factor > 0:
+            raise ValueError(f"An MPII protocol's head_factor must be above 0, got {self.head_factor}.")
+
+    def convention(self, estimator: TopDownEstimator) -> str:
+        """Return in one line what a figure of this protocol with these weights follows."""
+        boxes = f"boxes from centre and scale, adjusted {self.adjustment.replace('none', 'never')}"
+        one = "1 added to predictions counted from 0" if self.add_one else "nothing added to predictions"
+        without = f"without {listed(self.excluded)}" if self.excluded else "of all joints"
+        means = {"micro": "micro average", "macro": "macro average"}
+        return (
+            f"protocol mpii: {boxes}, {crop_in_words(estimator)}; {flip_in_words(self.flip_test, estimator)}; "
+            f"{one}; error {self.comparator} threshold x {self.head_factor:g} x head diagonal; {means[self.mean]} {without}; no "
+            "rescoring, no NMS"
+        )
+
+    def evaluate(
+        self, estimator: TopDownEstimator, dataset: Dataset, *, on_image: Callable[[], None] | None = None
+    ) -> Evaluation:
+        """Find the pose of every annotated person and measure PCKh.
+
+        Args:
+            estimator: Its ``flip_test`` and padding give way to the protocol's.
+            dataset: As ``datasets.mpii`` reads it: raw boxes about the protocol's centre, ``extra["head_px"]``.
+            on_image: Called after each image, for a progress bar.
+
+        Raises:
+            ValueError: The weights lack a keypoint of the labels, nobody is labelled, or labels have no head sizes.
+        """
+        kept, truth = self._begun(dataset, estimator.skeleton)
+        estimator = self.adjusted(estimator)
+        metric = self.metric()
+
+        def images() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+            for i, people in zip(kept, truth, strict=True):
+                yield dataset.image(i), self.boxes(people.box_xyxy)
+
+        pairs: list[tuple[Instances, Instances]] = []
+        for found, people in zip(estimator.stream(images()), truth, strict=True):
+            pairs.append(self.compared(found.in_skeleton(dataset.skeleton), people))
+            metric.update(*pairs[-1])
+            if on_image is not None:
+                on_image()
+        return Evaluation(
+            dataset.skeleton, kept, [found for found, _ in pairs], [people for _, people in pairs],
+            [dataset.source(i) for i in kept], metric.compute(), metric.table(),
+        )  # fmt: skip
+
+    def adjusted(self, estimator: TopDownEstimator) -> TopDownEstimator:
+        """Return the estimator with the protocol's flip test; what ``boxes`` gives is cropped as it is."""
+        return with_conventions(estimator, self.flip_test, 1.0)
+
+    def people(self, dataset: Dataset, index: int) -> Instances:
+        """Return the labelled people of an image."""
+        return dataset.instances(index)
+
+    def check(self, dataset: Dataset, predicted: Skeleton) -> None:
+        """Raise what ``evaluate`` would say of data and keypoints, before any network runs."""
+        self._begun(dataset, predicted)
+
+    def _begun(self, dataset: Dataset, predicted: Skeleton) -> tuple[list[int], list[Instances]]:
+        """Return the images with people to judge, and those people."""
+        check_keypoints(predicted, dataset.skeleton)
+        kept: list[int] = []
+        truth: list[Instances] = []
+        for i in range(len(dataset)):
+            people = people_to_judge(dataset.instances(i))
+            if len(people):
+                kept.append(i)
+                truth.append(people)
+        if not kept:
+            raise ValueError(
+                f"None of the {len(dataset)} images has a labelled person: nothing to evaluate. MPII's own test people "
+                "are not labelled; take the validation people."
+            )
+        if any("head_px" not in people.extra for people in truth):
+            raise ValueError(
+                "PCKh divides by the size of the head, and these labels have no head boxes (extra['head_px']). For "
+                "MPII's validation people give --set data.head_boxes=detections_our_format.mat."
+            )
+        return kept, truth
+
+    def boxes(self, raw_xyxy: np.ndarray) -> np.ndarray:
+        """Return what is cropped, ``(N, 4)`` pixels, from the raw boxes that the reader gives.
+
+        Example:
+            A person of scale 1: 200 px about the centre that is already moved down by 15.
+
+            >>> raw = np.array([[0.0, 15.0, 200.0, 215.0]])
+            >>> MpiiProtocol().boxes(raw).tolist(), MpiiProtocol("none").boxes(raw).tolist()
+            ([[-25.0, -10.0, 225.0, 240.0]], [[0.0, 0.0, 200.0, 200.0]])
+        """
+        box = np.asarray(raw_xyxy, np.float64)
+        scale = (box[:, 2] - box[:, 0]) / 200.0
+        # the second adjustment finds a scale that is 1.25 times as large
+        down, larger = {"once": (0.0, 1.25), "twice": (15.0 * 1.25, 1.25**2), "none": (-15.0, 1.0)}[self.adjustment]
+        moved = box + np.stack([0.0 * scale, down * scale] * 2, 1)
+        return fit_aspect(moved, 1.0, padding=larger)
+
+    def metric(self) -> Pck:
+        """Return a fresh PCKh by these conventions."""
+        return pckh(self.thresholds, self.comparator, self.mean, self.excluded)
+
+    def compared(self, predicted: Instances, truth: Instances) -> tuple[Instances, Instances]:
+        """Return both sides as the metric compares them: predictions counted from 1 or not, heads by their factor."""
+        if not self.add_one:  # labels are counted from 0 here, so forgetting the one takes one away
+            predicted = replace(predicted, xy=predicted.xy - 1.0)
+        if self.head_factor != 0.6 and "head_px" in truth.extra:
+            head = np.asarray(truth.extra["head_px"], np.float64) * (self.head_factor / 0.6)
+            truth = replace(truth, extra=truth.extra | {"head_px": head})
+        return predicted, truth

@@ -1,0 +1,70 @@
+"""The test protocols behind published figures: boxes, suppression and scores as named options.
+
+Two figures of the same weights differ by points when one of these differs, so each is a field with the public default,
+and ``convention`` says in one line which were followed. The crop, the network and the decoding are the estimator's, as
+for every user; what belongs to weights rather than to a protocol (where a box's centre lands in the crop, the grid of
+the heatmap and with it the one-pixel shift of the flip test, the order of colours) is on the weights' card.
+
+Sources: the public code of SimpleBaseline and HRNet (COCO, MPII) and of the stacked hourglass (MPII), read for facts;
+docs/how-to/follow_a_protocol.md has the table.
+"""
+
+from typing import Any, get_args, get_type_hints
+
+from poseglass.core.sample import Dataset
+from poseglass.core.skeleton import Skeleton
+from poseglass.core.table import listed
+from poseglass.estimators.topdown import TopDownEstimator
+from poseglass.readers.labelled import LabelledImages
+
+
+def check_keypoints(predicted: Skeleton, labels: Skeleton) -> None:
+    """Raise unless every keypoint of the labels is predicted: a protocol leaves none of them out.
+
+    Raises:
+        ValueError: Names those that are missing.
+    """
+    missing = [name for name in labels.keypoints if name not in predicted.keypoints]
+    if missing:
+        raise ValueError(
+            f"A protocol measures every keypoint of {labels.name!r}, and these weights do not predict "
+            f"{listed(missing)}. Take weights of that skeleton (--weights FILE), or evaluate without a protocol, which "
+            "compares the keypoints both have."
+        )
+
+
+def with_conventions(estimator: TopDownEstimator, flip_test: bool, padding: float) -> TopDownEstimator:
+    """Return the estimator with a protocol's flip test and padding."""
+    return estimator.with_flip_test(flip_test).with_padding(padding)
+
+
+def padding_of(padding: float | None, estimator: TopDownEstimator) -> float:
+    """Return a protocol's padding, or that of the weights where it has none."""
+    return estimator.input.padding if padding is None else padding
+
+
+def crop_in_words(estimator: TopDownEstimator) -> str:
+    """Return how the weights see a box: where its centre lands, and in which order the colours come."""
+    return f"{estimator.input.crop} crops in {estimator.input.color.upper()}"
+
+
+def flip_in_words(flip_test: bool, estimator: TopDownEstimator) -> str:
+    """Return whether crops are flipped, and what becomes of their maps."""
+    if not flip_test:
+        return "no flip test"
+    moved = "heatmap" in estimator.codec.spec.outputs and estimator.codec.spec.alignment == "corner"
+    return f"flip test, flipped maps {'moved right by a pixel' if moved else 'not moved'}"
+
+
+def name_of(dataset: Dataset) -> str:
+    """Return what a data set is called in a message."""
+    return dataset.name if isinstance(dataset, LabelledImages) else "the data set"
+
+
+def check_words(protocol: Any) -> None:
+    """Raise unless each field that takes one of several words has one of them."""
+    for name, kind in get_type_hints(type(protocol)).items():
+        words = get_args(kind)
+        value = getattr(protocol, name)
+        if words and all(isinstance(w, str) for w in words) and value not in words:
+            raise ValueError(f"A protocol's {name} must be {' or '.join(map(repr, words))}, got {value!r}.")

@@ -1,0 +1,7 @@
+"""Floor 4: programs: uint8 views in, decoded instances out, with normalisation, flip test and decoding inside."""
+
+from poseglass.programs.normalise import model_input, normalise
+from poseglass.programs.program import Program
+from poseglass.programs.torch_program import TorchProgram
+
+__all__ = ["Program", "TorchProgram", "model_input", "normalise"]

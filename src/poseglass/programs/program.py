@@ -1,0 +1,46 @@
+"""Program: what an estimator runs, whatever it runs on."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from torch import Tensor
+
+from poseglass.codecs import Codec
+from poseglass.core.input_spec import InputSpec
+from poseglass.core.prediction import Decoded, Prediction
+from poseglass.core.skeleton import Skeleton
+
+Forward = Callable[[Tensor], Prediction]
+"""Normalised images ``(B, 3, H, W)`` to the last stage's prediction: a network in evaluation mode, or a faster copy."""
+
+
+class Program(Protocol):
+    """uint8 views in, decoded instances out; normalisation, flip test and decoding are inside.
+
+    The answer is in view pixels. Only an estimator, which knows where a view was cut, goes back to image pixels.
+    """
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """Names the keypoints."""
+        ...
+
+    @property
+    def input(self) -> InputSpec:
+        """Says how a box or an image becomes a view."""
+        ...
+
+    def __call__(self, views: Tensor) -> Decoded:
+        """Run views ``(B, H, W, 3)`` uint8 RGB."""
+        ...
+
+
+def with_flip_test(forward: Forward, codec: Codec, skeleton: Skeleton) -> Forward:
+    """Return a forward whose prediction is averaged with the flipped image's, flipped back (flip test)."""
+
+    def run(images: Tensor) -> Prediction:
+        straight = forward(images)
+        flipped = codec.flip(forward(images.flip(-1)), skeleton)
+        return {name: (straight[name] + flipped[name]) / 2 for name in flipped}
+
+    return run

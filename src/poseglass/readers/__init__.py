@@ -1,0 +1,36 @@
+"""Floor 2: readers of labelled images. They read files and nothing more: no crops, no heatmaps, no augmentation."""
+
+from collections.abc import Callable
+
+from poseglass.core.sample import Dataset
+from poseglass.readers.coco import coco
+from poseglass.readers.coco_write import write_coco
+from poseglass.readers.flic import flic
+from poseglass.readers.folder import folder
+from poseglass.readers.labelled import LabelledImages, PackedLabels
+from poseglass.readers.lsp import lsp
+from poseglass.readers.mixed import MixedDatasets, mixed
+from poseglass.readers.mpii import mpii
+
+READERS: dict[str, Callable[..., Dataset]] = {
+    "coco": coco,
+    "flic": flic,
+    "folder": folder,
+    "lsp": lsp,
+    "mpii": mpii,
+}
+"""Readers of files by name; ``poseglass.data.DATASETS`` has the synthetic sets besides."""
+
+__all__ = [
+    "READERS",
+    "LabelledImages",
+    "MixedDatasets",
+    "PackedLabels",
+    "coco",
+    "flic",
+    "folder",
+    "lsp",
+    "mixed",
+    "mpii",
+    "write_coco",
+]

@@ -1,0 +1,84 @@
+"""A folder of images with no labels."""
+
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from poseglass.core.image import SUFFIXES
+from poseglass.core.instances import Instances
+from poseglass.core.skeleton import Skeleton
+from poseglass.core.skeletons import COCO17
+from poseglass.readers.labelled import LabelledImages
+
+
+def folder(
+    path: str | Path,
+    *,
+    recursive: bool = False,
+    skeleton: Skeleton = COCO17,
+    check: bool = False,
+    name: str | None = None,
+) -> LabelledImages:
+    """Take the images of a folder, sorted by name, with nobody labelled in them.
+
+    Hidden files and files that do not end like an image are passed over. A file that ends like one and is none makes
+    trouble only when it is read, and then by name; ``check=True`` leaves such files out at once, with a note each.
+
+    Args:
+        path: Of the folder, or of one image.
+        recursive: Also take the folders inside, in order of their paths.
+        skeleton: What predictions for these images will have; there are no labels that could tell.
+        check: Read every image's header first.
+        name: Of the dataset; None takes the folder's.
+
+    Raises:
+        FileNotFoundError: No such folder.
+        ValueError: No image in it.
+    """
+    root = Path(path)
+    if not root.exists():
+        raise FileNotFoundError(f"No such folder of images: {root}. Check the path; it is relative to {Path.cwd()}.")
+    if root.is_file():
+        found = [root]
+    else:
+        inside = root.rglob("*") if recursive else root.iterdir()
+        found = sorted(p for p in inside if p.suffix.lower() in SUFFIXES and p.is_file() and not _hidden(p, root))
+    if not found:
+        deeper = "" if recursive else " Pass recursive=True to look into the folders inside."
+        raise ValueError(f"No images in {root}; looked for files that end in {', '.join(SUFFIXES)}.{deeper}")
+    notes: list[str] = []
+    if check:
+        readable = []
+        for file in found:
+            fault = _fault(file)
+            if fault is None:
+                readable.append(file)
+            else:
+                notes.append(f"Left out {file}: {fault}.")
+        if not readable:
+            raise ValueError(f"None of the {len(found)} images in {root} can be read. {notes[0]}")
+        found = readable
+    nobody = Instances.empty(skeleton)
+    return LabelledImages(
+        name=name or root.resolve().name,
+        skeleton=skeleton,
+        paths=tuple(found),
+        labels=[nobody] * len(found),
+        image_ids=tuple(range(1, len(found) + 1)),
+        notes=tuple(notes),
+    )
+
+
+def _hidden(path: Path, root: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(root).parts)
+
+
+def _fault(path: Path) -> str | None:
+    try:
+        with Image.open(path) as image:
+            image.verify()
+    except UnidentifiedImageError:
+        return "not an image"
+    except Exception as error:  # a damaged file may raise anything in Pillow's readers; the note names it
+        return str(error) or type(error).__name__
+    return None

@@ -1,0 +1,236 @@
+"""LabelledImages: image files with their instances; what every reader of files returns."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from poseglass.core.affine import Affine
+from poseglass.core.image import read_image
+from poseglass.core.instances import Instances
+from poseglass.core.sample import PoseSample
+from poseglass.core.skeleton import Skeleton
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PackedLabels(Sequence[Instances]):
+    """The instances of M images, kept as one block of arrays and cut on demand.
+
+    Forty thousand people are a few arrays this way, not a few hundred thousand: they take 20 MB, and reach a worker
+    process at once.
+
+    Args:
+        everyone: All instances of all images, image by image.
+        start: ``(M + 1,)`` int64: image ``i`` has the rows ``start[i]`` to ``start[i + 1]``.
+
+    Raises:
+        ValueError: ``start`` does not rise from 0 to the number of instances.
+    """
+
+    everyone: Instances
+    start: np.ndarray
+
+    def __post_init__(self) -> None:
+        start = np.asarray(self.start, dtype=np.int64)
+        if start.ndim != 1 or not len(start) or start[0] != 0 or start[-1] != len(self.everyone):
+            raise ValueError(
+                f"PackedLabels.start must run from 0 to {len(self.everyone)} (the number of instances) and have one "
+                f"entry more than there are images, got shape {start.shape}."
+            )
+        if (np.diff(start) < 0).any():
+            raise ValueError("PackedLabels.start must not fall: image i has the rows start[i] to start[i + 1].")
+        object.__setattr__(self, "start", start)
+
+    def __len__(self) -> int:
+        return len(self.start) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> Instances: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Instances]: ...
+    def __getitem__(self, index: int | slice) -> Instances | Sequence[Instances]:
+        if isinstance(index, slice):
+            return tuple(self[i] for i in range(*index.indices(len(self))))
+        i = _position(index, len(self))
+        return self.everyone[self.start[i] : self.start[i + 1]]
+
+    def __iter__(self) -> Iterator[Instances]:
+        return (self[i] for i in range(len(self)))
+
+    def taken(self, indices: np.ndarray) -> "PackedLabels":
+        """Return the labels of some images, ``indices`` ``(m,)`` int64, in that order."""
+        counts = np.diff(self.start)[indices]
+        start = np.concatenate([[0], np.cumsum(counts)])
+        rows = np.repeat(self.start[:-1][indices] - start[:-1], counts) + np.arange(start[-1])
+        return PackedLabels(self.everyone[rows], start)
+
+    @classmethod
+    def by_image(cls, everyone: Instances, image_of: np.ndarray, num_images: int) -> "PackedLabels":
+        """Sort instances by their image, keeping their order within each: ``image_of`` is ``(N,)``, 0-based."""
+        image_of = np.asarray(image_of, dtype=np.int64)
+        order = np.argsort(image_of, kind="stable")
+        start = np.concatenate([[0], np.cumsum(np.bincount(image_of, minlength=num_images))])
+        return cls(everyone[order], start)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelledImages:
+    """Image files with their instances: a dataset (see ``core.sample.Dataset``).
+
+    Labels are in memory, images are read when asked for.
+
+    Args:
+        name: Of the dataset, "lspet/train".
+        skeleton: Of every instance.
+        paths: M image files; they need not exist as long as no image is asked for.
+        labels: M ``Instances``, in the pixels of the file turned upright: a tuple or ``PackedLabels``.
+        image_ids: M ids as the labels' file gives them, unique.
+        sizes_wh: ``(M, 2)`` int64, the images' pixels as the labels' file states them; 0 where it does not. None
+            where it never does.
+        notes: What the reader assumed, corrected or left out, a sentence each, for the user to read.
+
+    Raises:
+        ValueError: The lengths differ, labels have another skeleton, or image ids repeat.
+    """
+
+    name: str
+    skeleton: Skeleton
+    paths: tuple[Path, ...]
+    labels: Sequence[Instances]
+    image_ids: tuple[int, ...]
+    sizes_wh: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "paths", tuple(Path(p) for p in self.paths))
+        if not isinstance(self.labels, PackedLabels):
+            object.__setattr__(self, "labels", tuple(self.labels))
+        object.__setattr__(self, "image_ids", tuple(int(i) for i in self.image_ids))
+        object.__setattr__(self, "notes", tuple(self.notes))
+        m = len(self.paths)
+        for what, length in (("labels", len(self.labels)), ("image_ids", len(self.image_ids))):
+            if length != m:
+                raise ValueError(f"LabelledImages {self.name!r}: {m} paths need {m} {what}, got {length}.")
+        if len(set(self.image_ids)) != m:
+            repeated = sorted(i for i in set(self.image_ids) if self.image_ids.count(i) > 1)[:5]
+            raise ValueError(f"LabelledImages {self.name!r}: image_ids must be unique, repeated: {repeated}.")
+        parts = [self.labels.everyone] if isinstance(self.labels, PackedLabels) else self.labels
+        for part in parts:
+            if part.skeleton != self.skeleton:
+                raise ValueError(
+                    f"LabelledImages {self.name!r}: labels have the skeleton {part.skeleton.name!r}, expected "
+                    f"{self.skeleton.name!r}. Use Instances.in_skeleton() first."
+                )
+        if self.sizes_wh is not None:
+            sizes = np.asarray(self.sizes_wh, dtype=np.int64)
+            if sizes.shape != (m, 2):
+                raise ValueError(f"LabelledImages {self.name!r}: sizes_wh must be ({m}, 2), got {sizes.shape}.")
+            object.__setattr__(self, "sizes_wh", sizes)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> PoseSample:
+        """Return the image at full size with its instances.
+
+        Raises:
+            IndexError: No image of that number.
+            FileNotFoundError, ValueError: The image is missing or cannot be read.
+        """
+        i = _position(index, len(self))
+        return PoseSample(self.image(i), self.labels[i], Affine.identity(), self.source(i))
+
+    def instances(self, index: int) -> Instances:
+        """Return the labels of an image in the file's full pixels, without decoding it."""
+        return self.labels[_position(index, len(self))]
+
+    def source(self, index: int) -> str:
+        """Return the path of an image."""
+        return str(self.paths[_position(index, len(self))])
+
+    def image(self, index: int, *, reduce: int = 1) -> np.ndarray:
+        """Return the image ``(H, W, 3)`` uint8 RGB; a JPEG at ``1/reduce`` of its size (1, 2, 4 or 8).
+
+        Raises:
+            FileNotFoundError: It is not there; the message says how to name the folder of the images.
+            ValueError: It cannot be decoded.
+        """
+        try:
+            return read_image(self.paths[_position(index, len(self))], reduce=reduce)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"{error} Where images lie elsewhere than their labels, name their folder: --images FOLDER, or "
+                'images = "FOLDER" in a recipe.'
+            ) from None
+
+    def size_wh(self, index: int) -> tuple[int, int]:
+        """Return width and height of an image at full size: as the labels say, else from the file's header.
+
+        Raises:
+            FileNotFoundError, ValueError: The labels do not say and the file is missing or no image.
+        """
+        i = _position(index, len(self))
+        if self.sizes_wh is not None and (self.sizes_wh[i] > 0).all():
+            return int(self.sizes_wh[i, 0]), int(self.sizes_wh[i, 1])
+        return header_size_wh(self.paths[i])
+
+    @property
+    def num_instances(self) -> int:
+        """The number of instances in all images."""
+        return len(self.everyone)
+
+    @property
+    def everyone(self) -> Instances:
+        """All instances of all images, image by image."""
+        if isinstance(self.labels, PackedLabels):
+            return self.labels.everyone
+        return Instances.concatenate(self.labels) if self.labels else Instances.empty(self.skeleton)
+
+    def subset(self, indices: Iterable[int] | np.ndarray, *, name: str | None = None) -> "LabelledImages":
+        """Return some of the images, by number or by a mask of M booleans.
+
+        Raises:
+            IndexError: No image of that number.
+        """
+        chosen = np.asarray(indices if isinstance(indices, np.ndarray) else list(indices))
+        if chosen.dtype == bool:
+            if len(chosen) != len(self):
+                raise ValueError(f"subset: a mask must have {len(self)} entries (one per image), got {len(chosen)}.")
+            chosen = np.flatnonzero(chosen)
+        rows = np.array([_position(int(i), len(self)) for i in chosen], dtype=np.int64)
+        labels = self.labels.taken(rows) if isinstance(self.labels, PackedLabels) else [self.labels[i] for i in rows]
+        return replace(
+            self,
+            name=self.name if name is None else name,
+            paths=tuple(self.paths[i] for i in rows),
+            labels=labels,
+            image_ids=tuple(self.image_ids[i] for i in rows),
+            sizes_wh=None if self.sizes_wh is None else self.sizes_wh[rows],
+        )
+
+
+def header_size_wh(path: Path) -> tuple[int, int]:
+    """Read width and height of an image from its header, upright as its EXIF tag says.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: The file is no image.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"No such image: {path}. Check the folder of images given to the reader.")
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} is not an image that can be read ({error}).") from error
+    return (height, width) if turned else (width, height)
+
+
+def _position(index: int, length: int) -> int:
+    if not -length <= index < length:
+        raise IndexError(f"image {index} of {length}: expected {-length} to {length - 1}.")
+    return index + length if index < 0 else index

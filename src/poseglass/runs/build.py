@@ -1,0 +1,174 @@
+"""From the tables of a recipe to the things they name: data, crops, network, codec, device."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from poseglass.core.sample import Dataset
+from poseglass.core.skeleton import Skeleton
+from poseglass.core.skeletons import SKELETONS
+from poseglass.core.table import build, lookup, nearest
+from poseglass.data import DATASETS
+from poseglass.data.crops import Crops
+from poseglass.evaluation import PROTOCOLS
+from poseglass.evaluation.coco import CocoProtocol
+from poseglass.evaluation.mpii import MpiiProtocol
+from poseglass.heads import HEADS
+from poseglass.networks import NETWORKS
+from poseglass.readers.mixed import mixed
+from poseglass.runs.recipe import EvaluatePart, Recipe, RecipeError
+from poseglass.training.distributed import ALONE, Processes
+from poseglass.transforms import TRANSFORMS, HalfBody, RandomAffine
+
+
+def make(table: Any, part: dict[str, Any], kind: str) -> Any:
+    """Build ``table[part["name"]]`` from the other entries of a recipe's table.
+
+    Raises:
+        LookupError: An unknown name; the nearest is given.
+        RecipeError: A key that the thing does not take (the nearest one is named), or a value it refuses.
+    """
+    numbers = {k: v for k, v in part.items() if k != "name"}
+    constructor = lookup(table, part["name"], kind=kind)
+    if not callable(constructor):
+        raise RecipeError(f"{kind} {part['name']!r} is a {type(constructor).__name__}; a class or function is needed.")
+    if kind == "dataset" and isinstance(numbers.get("skeleton"), str):
+        numbers["skeleton"] = lookup(SKELETONS, numbers["skeleton"], kind="skeleton")
+    try:
+        inspect.signature(constructor).bind(**numbers)
+    except ValueError:  # a constructor that Python cannot look into
+        pass
+    except TypeError as error:
+        known = [k for k in inspect.signature(constructor).parameters if k != "self"]
+        unknown = next((k for k in numbers if k not in known), None)
+        if unknown is None:
+            raise RecipeError(f"{kind} {part['name']!r}: {error}.") from error
+        whole = " Another network takes a whole table: --set 'network={ name = \"...\" }'." if kind == "network" else ""
+        raise RecipeError(
+            f"{kind} {part['name']!r} takes no {unknown!r}.{nearest(unknown, known)} Known: {', '.join(known)}.{whole}"
+        ) from error
+    try:
+        return build(table, part["name"], **numbers)
+    except TypeError as error:
+        raise RecipeError(f"{kind} {part['name']!r}: {error}.") from error
+
+
+def training_data(recipe: Recipe) -> Dataset:
+    """Read the recipe's training sets and join them by joint name in the recipe's skeleton."""
+    parts: list[Dataset] = []
+    repeats: list[float] = []
+    for table in recipe.data.train:
+        numbers = dict(table)
+        repeats.append(float(numbers.pop("repeat", 1)))
+        parts.append(make(DATASETS, numbers, "dataset"))
+    skeleton = None if recipe.skeleton is None else lookup(SKELETONS, recipe.skeleton, kind="skeleton")
+    if len(parts) == 1 and repeats == [1] and skeleton in (None, parts[0].skeleton):
+        return parts[0]
+    return mixed(parts, skeleton=skeleton or parts[0].skeleton, repeats=repeats)
+
+
+def validation_data(recipe: Recipe) -> Dataset | None:
+    """Read the recipe's validation set, if it has one."""
+    return None if recipe.data.val is None else make(DATASETS, recipe.data.val, "dataset")
+
+
+def make_network(recipe: Recipe, skeleton: Skeleton) -> tuple[nn.Module, dict[str, Any]]:
+    """Build the recipe's network for a skeleton; return it and the table that a card keeps.
+
+    A head for one size of input has the recipe's, unless it states another.
+
+    Raises:
+        RecipeError: The recipe states another number of keypoints than the data have.
+    """
+    table = {"num_keypoints": len(skeleton)} | recipe.network
+    if table["num_keypoints"] != len(skeleton):
+        raise RecipeError(
+            f"network.num_keypoints is {table['num_keypoints']}, the data's skeleton {skeleton.name!r} has "
+            f"{len(skeleton)}. Leave num_keypoints out, and it follows the data."
+        )
+    head = table.get("head")
+    if isinstance(head, dict) and "size_wh" not in head and _takes(HEADS, head, "size_wh"):
+        table["head"] = head | {"size_wh": list(recipe.input.size_wh)}
+    return make(NETWORKS, table, "network"), table
+
+
+def _takes(table: Mapping[str, Callable[..., Any]], part: Mapping[str, Any], key: str) -> bool:
+    """Whether the thing that a part of a recipe names has an argument of that name."""
+    constructor = table.get(part.get("name", ""))
+    return constructor is not None and key in inspect.signature(constructor).parameters
+
+
+def make_crops(recipe: Recipe, dataset: Dataset) -> Crops:
+    """Return the recipe's augmented crops of a dataset.
+
+    Raises:
+        RecipeError: More than one geometric augmentation: they are composed into one map.
+    """
+    steps = [make(TRANSFORMS, part, "transform") for part in recipe.augment]
+    geometric = [s for s in steps if isinstance(s, RandomAffine)]
+    halves = [s for s in steps if isinstance(s, HalfBody)]
+    if len(geometric) > 1 or len(halves) > 1:
+        raise RecipeError(
+            "augment takes one random_affine (scale, turn, shift and mirror are one map) and one half_body."
+        )
+    photometric = tuple(s for s in steps if not isinstance(s, RandomAffine | HalfBody))
+    return Crops(
+        dataset, recipe.input.spec(), geometric[0] if geometric else None, photometric,
+        half_body=halves[0] if halves else None, seed=recipe.seed, sizes_wh=tuple(crop_sizes(recipe)),
+    )  # fmt: skip
+
+
+def crop_sizes(recipe: Recipe) -> list[tuple[int, int]]:
+    """Return the crop size ``(width, height)`` of every epoch."""
+    sizes = [recipe.input.size_wh] * recipe.train.epochs
+    for change in sorted(recipe.train.sizes, key=lambda c: c.epoch):
+        sizes[change.epoch :] = [change.size_wh] * len(sizes[change.epoch :])
+    return sizes
+
+
+def choose_device(wanted: str, processes: Processes = ALONE) -> torch.device:
+    """Return the device to train on; "auto" takes CUDA where there is one, each process its own.
+
+    Raises:
+        ValueError: No such device, here or anywhere.
+    """
+    here = torch.cuda.is_available()
+    if wanted == "auto":
+        wanted = "cuda" if here else "cpu"
+    try:
+        device = torch.device(wanted)
+    except RuntimeError:
+        raise ValueError(f"device must be auto, cpu, cuda, cuda:0, ..., got {wanted!r}.") from None
+    if device.type == "cuda":
+        if not here:
+            raise ValueError(
+                f"device {wanted!r} is not available: this PyTorch ({torch.__version__}) sees no GPU. "
+                "Take --device cpu."
+            )
+        if device.index is None:
+            device = torch.device("cuda", processes.local_rank)
+        if device.index >= torch.cuda.device_count():
+            raise ValueError(
+                f"device 'cuda:{device.index}' is not available: there are {torch.cuda.device_count()} GPUs, counted "
+                "from 0."
+            )
+        return device
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"device {wanted!r} is not available: {str(error).splitlines()[0]}") from None
+    return device
+
+
+def protocol_of(part: EvaluatePart) -> CocoProtocol | MpiiProtocol | None:
+    """Return the protocol that a recipe measures by, with the recipe's flip test; None where it has metrics.
+
+    Raises:
+        LookupError, RecipeError, ValueError: An unknown name, an option it does not take, or a value it refuses.
+    """
+    if part.protocol is None:
+        return None
+    return make(PROTOCOLS, {"flip_test": part.flip_test} | part.protocol, "protocol")

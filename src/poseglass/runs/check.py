@@ -1,0 +1,301 @@
+"""What can be found wrong before hours of training: shapes, loss, figures, a recipe that has changed."""
+
+import copy
+import dataclasses
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from poseglass.codecs import Codec
+from poseglass.core.instances import Instances
+from poseglass.core.prediction import Prediction
+from poseglass.core.sample import Dataset
+from poseglass.core.skeleton import Skeleton
+from poseglass.core.table import nearest
+from poseglass.estimators.weights_file import read_weights
+from poseglass.evaluation.evaluate import people_to_judge
+from poseglass.losses import LOSSES, MAPS_OF_LOSS
+from poseglass.losses.terms import READS, Term, names_in, terms_of
+from poseglass.metrics import METRICS
+from poseglass.metrics.metric import Metric
+from poseglass.runs.build import crop_sizes, make, protocol_of
+from poseglass.runs.folder import RunFolder
+from poseglass.runs.recipe import Recipe, RecipeError, differences
+from poseglass.training.loop import Progress
+from poseglass.training.schedule import Schedule
+
+FREE_TO_CHANGE = (
+    "notes", "data.cache_gb", "train.workers", "train.checkpoint_seconds", "train.flat_after_steps",
+    "evaluate.batch_size",
+)  # fmt: skip
+"""What may differ from the stored recipe when a run goes on: nothing that the weights depend on."""
+
+END = ("train.epochs", "train.schedule.decay_epochs")
+"""What may differ as long as no step hung on it; see ``check_end``."""
+
+
+def check_shapes(network: nn.Module, codec: Codec, sizes_wh: list[tuple[int, int]], recipe: Recipe) -> None:
+    """Run the network without numbers (on the meta device) and compare what it gives with the codec's targets.
+
+    Raises:
+        RecipeError: A size the network does not take; a key that the network does not give, or of another shape than
+            the codec encodes; another number of stages than the recipe has losses or Gaussian widths for; a network
+            that fails, or gives something else than stages.
+    """
+    hollow = copy.deepcopy(network).to("meta").eval()
+    for width, height in dict.fromkeys(sizes_wh):
+        images = torch.empty(2, 3, height, width, device="meta")
+        try:
+            with torch.no_grad():
+                stages = hollow(images)
+        except ValueError as error:
+            raise RecipeError(f"input.size_wh or train.sizes: {error}") from None
+        except (RuntimeError, TypeError, LookupError, AttributeError) as error:
+            if "meta" in str(error).lower():
+                return  # it asks for numbers, which the meta device does not have
+            raise RecipeError(
+                f"The network fails on images of (2, 3, {height}, {width}): {type(error).__name__}: {error}"
+            ) from error
+        try:
+            keypoints = next(iter(stages[-1].values())).shape[1]
+        except (LookupError, TypeError, AttributeError, RuntimeError, StopIteration):
+            raise RecipeError(
+                f"The network gives {type(stages).__name__}, expected a list of stages, each a dict of a name and maps "
+                "(B, K, ...), such as [{'heatmap': maps}]."
+            ) from None
+        _check_stages(len(stages), recipe)
+        for key, shape in codec.spec.shapes(keypoints, (width, height)).items():
+            for number, stage in enumerate(stages):
+                _check_key(key, stage, (2, *shape), number, height)
+
+
+def _encoded(codec: Codec) -> list[str]:
+    """Return the keys of what a codec encodes."""
+    return [*codec.spec.outputs, *codec.spec.loss_keys]
+
+
+def _check_stages(stages: int, recipe: Recipe) -> None:
+    parts = (("loss", recipe.loss), ("stage_sigmas", recipe.stage_sigmas), ("stage_occluded", recipe.stage_occluded))
+    for name, items in parts:
+        if not isinstance(items, str) and len(items) not in (0, 1, stages):
+            raise RecipeError(f"{name} has {len(items)} entries, the network {stages} stages. Give one, or {stages}.")
+
+
+def _check_key(key: str, stage: Prediction, expected: tuple[int, ...], number: int, height: int) -> None:
+    if key not in stage:
+        raise RecipeError(
+            f"The codec encodes {key!r}, stage {number} of the network gives {', '.join(map(repr, stage))}. Take the "
+            "codec's head: network.head.name = 'offset' for 'offset', 'simcc' for 'x' and 'y', else 'heatmap'. If the "
+            "network takes no head (hourglasses, U-Nets, pose machines, pyramids), take another codec or network."
+        )
+    got = tuple(stage[key].shape)
+    if got == expected:
+        return
+    if len(got) >= 4:
+        raise RecipeError(
+            f"The network's maps are {got[-2:]} (h, w) for an input of height {height}, the codec draws "
+            f"{expected[-2:]}. Set codec.stride to {height // got[-2]}."
+        )
+    raise RecipeError(
+        f"The network gives {key!r} of {stage[key].shape[-1]} bins, the codec encodes {expected[-1]}. "
+        "Give codec.split and network.head.split the same number."
+    )
+
+
+def loss_terms(loss: str | list[str], codec: Codec, size_wh: tuple[int, int]) -> list[tuple[Term, ...]]:
+    """Return the terms of every stage's loss; one entry is every stage's.
+
+    Raises:
+        LookupError: An unknown loss.
+        RecipeError: A loss of something that the codec does not encode.
+    """
+    encoded = _encoded(codec)
+    try:
+        return [terms_of(text, encoded, LOSSES) for text in ([loss] if isinstance(loss, str) else loss)]
+    except ValueError as error:
+        raise RecipeError(str(error)) from None
+
+
+def check_loss(
+    loss: str | list[str], codec: Codec, size_wh: tuple[int, int] = (64, 64), sigmas: Sequence[float] = ()
+) -> None:
+    """Raise if a loss is unknown, or cannot go with the codec.
+
+    Raises:
+        LookupError: An unknown loss.
+        RecipeError: One of them takes maps as logits, the other as Gaussians; or a loss is of what the codec does not
+            encode; or something that is encoded has no loss. Such a network would not learn. Or widths for a codec
+            without one.
+    """
+    has = codec.spec.outputs["heatmap"].activation if "heatmap" in codec.spec.outputs else None
+    stages = [loss] if isinstance(loss, str) else loss
+    if not stages:
+        raise RecipeError("loss is an empty list. Give one loss, or one for each stage of the network.")
+    for text, terms in zip(stages, loss_terms(loss, codec, size_wh), strict=True):
+        for _, name in names_in(text):
+            needed = MAPS_OF_LOSS.get(name)
+            if needed is not None and has is not None and needed != has:
+                other = next((known for known, activation in MAPS_OF_LOSS.items() if activation == has), None)
+                ways = [f"codec.activation to {needed!r}"] if "activation" in _fields(codec) else []
+                ways += [] if other is None else [f"loss to {_exchanged(text, name, other)!r}"]
+                raise RecipeError(
+                    f"loss is {name!r}, which trains maps with activation {needed!r}, but the codec's is {has!r}. "
+                    f"Set {', or '.join(ways) or 'another codec'}."
+                )
+        trained = {term.prediction for term in terms}
+        left = [key for key in codec.spec.outputs if key not in trained]
+        if left:
+            terms_left = dict.fromkeys(_loss_of(key, has) for key in left)
+            whole = " + ".join([text, *(term for term in terms_left if term is not None)])
+            advice = "Take another codec: no loss here is of it" if None in terms_left else f"Add to it: {whole!r}"
+            raise RecipeError(
+                f"loss {text!r} trains {', '.join(sorted(trained))}, but the codec also reads {', '.join(left)}. "
+                f"{advice}."
+            )
+    if sigmas and codec.spec.sigma is None:
+        raise RecipeError(f"stage_sigmas is {list(sigmas)}, but the codec draws no Gaussians. Leave stage_sigmas out.")
+    if not all(sigma > 0 for sigma in sigmas):
+        raise RecipeError(f"stage_sigmas must be positive heatmap pixels, got {list(sigmas)}.")
+
+
+def _fields(codec: Codec) -> set[str]:
+    """Return the names of what a recipe can set of a codec."""
+    return {field.name for field in dataclasses.fields(codec)} if dataclasses.is_dataclass(codec) else set()
+
+
+def _exchanged(text: str, name: str, other: str) -> str:
+    """Return a recipe's loss with one name in place of another."""
+    return re.sub(rf"(?<![\w.:]){re.escape(name)}(?![\w.:])", other, text)
+
+
+def _loss_of(key: str, activation: str | None) -> str | None:
+    """Return the first loss of that target that takes such maps."""
+    for name in LOSSES:
+        targets = {target for _, target in READS.get(name, (("heatmap", "heatmap"),))}
+        if key in targets and (activation is None or MAPS_OF_LOSS.get(name, activation) == activation):
+            return name
+    return None
+
+
+def check_occluded(recipe: Recipe, labels: Instances) -> None:
+    """Raise if a recipe leaves out hidden keypoints and the labels do not say which are.
+
+    Raises:
+        RecipeError: They do not.
+    """
+    if not all(recipe.stage_occluded) and not np.any(labels.keypoint_extra.get("occluded", False)):
+        raise RecipeError(
+            f"stage_occluded is {list(recipe.stage_occluded)}, which leaves hidden keypoints out of the loss, but no "
+            "keypoint is marked as hidden, or not every training set says which are. Leave stage_occluded out."
+        )
+
+
+def check_evaluation(recipe: Recipe, val: Dataset | None, skeleton: Skeleton) -> None:
+    """Judge the first labelled image by itself, so that a figure that cannot be had is found before hours of training.
+
+    Raises:
+        RecipeError: ``evaluate.monitor`` names no figure of the metrics or the protocol.
+        ValueError, LookupError: In the words of metric or protocol: nobody labelled, a length missing, no keypoint
+            shared, boxes of other images.
+    """
+    metrics: list[Metric] = [make(METRICS, part, "metric") for part in recipe.evaluate.metrics]
+    protocol = protocol_of(recipe.evaluate)
+    if val is None or not recipe.evaluate.measures:
+        return
+    if protocol is not None:
+        protocol.check(val, skeleton)
+        metrics = [protocol.metric()]
+    labelled = (val.instances(i) if protocol is None else protocol.people(val, i) for i in range(len(val)))
+    people = next((judged for each in labelled if len(judged := people_to_judge(each))), None)
+    if people is None:
+        raise ValueError(
+            f"None of the {len(val)} images of data.val has a labelled person with a box: nothing to choose weights "
+            "by. Look at the data with `poseglass check`."
+        )
+    found = people if skeleton == val.skeleton else people.in_skeleton(skeleton).in_skeleton(val.skeleton)
+    results: dict[str, float] = {}
+    for metric in metrics:
+        metric.update(found, people)
+        results |= metric.compute()
+    monitor = recipe.evaluate.monitor
+    if monitor is not None and monitor not in results:
+        raise RecipeError(
+            f"evaluate.monitor is {monitor!r}, which nothing that is measured gives.{nearest(monitor, results)} "
+            f"Known: {', '.join(results)}."
+        )
+
+
+def check_end(stored: Recipe, recipe: Recipe, *, step: int, steps_per_epoch: int) -> bool:
+    """Return whether a run that goes on has been given another end, which it may be while nothing hung on it yet.
+
+    Args:
+        stored: What the run was started with.
+        recipe: What it goes on with.
+        step: Steps done.
+        steps_per_epoch: Of the run.
+
+    Raises:
+        RecipeError: Steps were done, or epochs measured, that the other end would have made otherwise.
+    """
+    changed = {key: values for key, values in differences(stored, recipe).items() if key in END}
+    if not changed:
+        return False
+    matters = min(_end_matters_from(r, steps_per_epoch) for r in (stored, recipe))
+    if step > matters:
+        words = ", ".join(f"{key} = {before}, not {now}" for key, (before, now) in changed.items())
+        raise RecipeError(
+            f"The run was started with {words}. Its end can be moved up to step {max(matters, 0):.0f}, where the "
+            f"learning rate begins to fall or the run would end, and {step} are done. Go on without that change, or "
+            "start a new run with --set train.init_from=WEIGHTS."
+        )
+    sizes = [crop_sizes(r) for r in (stored, recipe)]
+    if sizes[0][-1] != sizes[1][-1] or set(sizes[0]) != set(sizes[1]):
+        raise RecipeError(
+            f"With train.epochs = {recipe.train.epochs} crops have other sizes than with {stored.train.epochs}; what "
+            "was made and measured so far hangs on them. Start a new run with --set train.init_from=WEIGHTS."
+        )
+    return True
+
+
+def _end_matters_from(recipe: Recipe, steps_per_epoch: int) -> float:
+    """Return the last step up to which a run of this recipe does not know when it ends."""
+    part, total = recipe.train, steps_per_epoch * recipe.train.epochs
+    # The last epoch is measured, also where its number would not ask for it.
+    last = total if part.epochs % recipe.evaluate.every_epochs == 0 else total - 1
+    return min(Schedule(part.schedule, total, steps_per_epoch).end_matters_from(), last)
+
+
+def check_best(folder: RunFolder, progress: Progress, monitor: str | None) -> None:
+    """Raise if the best weights in a folder are younger than its checkpoint: those of steps that are to be undone.
+
+    Raises:
+        RecipeError: They are; a moved end would keep weights of the abandoned one.
+    """
+    if not folder.best.is_file():
+        return
+    _, card = read_weights(folder.best)
+    name = monitor or next((k.removeprefix("val/") for row in progress.rows for k in row if k.startswith("val/")), "")
+    if card.results.get(f"val {name}") != progress.best:
+        raise RecipeError(
+            f"{folder.best} was written after the last checkpoint, by steps towards the end that is to be moved. Go on "
+            "without that change until the next checkpoint (train.checkpoint_seconds), or start a new run."
+        )
+
+
+def check_unchanged(recipe: Recipe, folder: RunFolder) -> None:
+    """Raise if a recipe differs from the one a run was started with, in what the weights depend on.
+
+    Raises:
+        RecipeError: It does; the first such key is named.
+    """
+    changed = differences(folder.stored_recipe(), recipe)
+    for key, (before, now) in changed.items():
+        if key not in FREE_TO_CHANGE and key not in END:
+            raise RecipeError(
+                f"The run in {folder.path} was started with {key} = {before!r}, not {now!r}; a run that goes on keeps "
+                f"its recipe. Leave the recipe out (--resume --run {folder.path}), or start a new run. "
+                f"Free to change: {', '.join(FREE_TO_CHANGE)}; and while the rate is flat {', '.join(END)}."
+            )

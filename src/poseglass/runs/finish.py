@@ -1,0 +1,155 @@
+"""After training: the last weights, what the best ones reach, and the report."""
+
+import copy
+import math
+import os
+from typing import Protocol
+
+from torch import nn
+
+from poseglass.core.card import WeightCard
+from poseglass.core.environment import environment as this_environment
+from poseglass.core.sample import Dataset
+from poseglass.data.crops import Crops
+from poseglass.estimators.fit import load_strictly
+from poseglass.estimators.topdown import TopDownEstimator
+from poseglass.estimators.weights_file import read_weights, save_weights
+from poseglass.evaluation.coco import CocoProtocol
+from poseglass.evaluation.evaluate import Evaluation
+from poseglass.evaluation.mpii import MpiiProtocol
+from poseglass.evaluation.report import Report, write_report
+from poseglass.evaluation.summary import report_of, with_pairs
+from poseglass.metrics.metric import Metric
+from poseglass.metrics.pck import Pck
+from poseglass.runs.folder import RunFolder
+from poseglass.runs.recipe import Recipe
+from poseglass.training.loop import Loop
+
+
+class TrainedRun(Protocol):
+    """What the end of a run asks of it; ``runs.session.Run`` is one."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """What the run went by."""
+        ...
+
+    @property
+    def folder(self) -> RunFolder:
+        """Where its files are."""
+        ...
+
+    @property
+    def loop(self) -> Loop:
+        """Network and curve."""
+        ...
+
+    @property
+    def val(self) -> Dataset | None:
+        """The validation set."""
+        ...
+
+    @property
+    def crops(self) -> Crops:
+        """What it was trained on."""
+        ...
+
+    @property
+    def trained(self) -> nn.Module:
+        """The network whose results count."""
+        ...
+
+    @property
+    def protocol(self) -> CocoProtocol | MpiiProtocol | None:
+        """The protocol it is measured by."""
+        ...
+
+    def card(self, results: dict[str, float]) -> WeightCard:
+        """Return the card for the weights."""
+        ...
+
+    def metrics(self) -> list[Metric]:
+        """Return fresh metrics."""
+        ...
+
+    def estimator(self, network: nn.Module | None = None) -> TopDownEstimator:
+        """Return the estimator over the weights, or over others."""
+        ...
+
+    def measure(self, dataset: Dataset, network: nn.Module | None = None) -> Evaluation:
+        """Evaluate the weights, or others."""
+        ...
+
+
+def finish(run: TrainedRun) -> Evaluation | None:
+    """Write ``last.safetensors``, measure the best weights on the validation set, and write ``report.html``.
+
+    Returns:
+        What the best weights reach, or None without a validation set.
+
+    Raises:
+        OSError: A file could not be written; training itself is safe in the checkpoint.
+    """
+    rows, folder = run.loop.progress.rows, run.folder
+    last = {k.removeprefix("val/"): v for k, v in (rows[-1] if rows else {}).items() if k.startswith("val/")}
+    try:
+        save_weights(folder.last, run.trained.state_dict(), run.card({f"val {k}": v for k, v in last.items()}))
+        evaluation, notes = None, []
+        if run.val is not None and run.recipe.evaluate.measures:
+            evaluation, notes = _measure_best(run)
+        write_report(folder.report, _report(run, evaluation, notes))
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise OSError(
+            f"Training is done and its checkpoint is kept, but weights or report could not be written to {folder.path} "
+            f"({reason}). Make room, then --resume writes them."
+        ) from error
+    return evaluation
+
+
+def _measure_best(run: TrainedRun) -> tuple[Evaluation, list[str]]:
+    assert run.val is not None
+    network, which = run.trained, "the last weights (no best ones were kept)"
+    if run.folder.best.is_file():
+        state, _ = read_weights(run.folder.best)
+        network = copy.deepcopy(run.trained)
+        load_strictly(network, state, source=run.folder.best.name)
+        which = f"the best weights ({run.folder.best.name}{_epoch_of_best(run)})"
+    evaluation = run.measure(run.val, network)
+    protocol, estimator = run.protocol, run.estimator(network)
+    evaluation = with_pairs(evaluation, protocol.adjusted(estimator) if protocol else estimator, run.val)
+    people = sum(len(t) for t in evaluation.truth)
+    flip = "flip test on" if run.recipe.evaluate.flip_test else "no flip test"
+    boxes = f"from the boxes of the annotations, {flip}"
+    if protocol is not None:
+        boxes = f"{protocol.convention(estimator)}; images and curves from the boxes of the annotations"
+    note = (
+        f"Figures and images: {which} on {people:,} people in {len(evaluation.truth):,} images of the validation "
+        f"set, {boxes}. That set also chose the weights."
+    )
+    return evaluation, [note]
+
+
+def _epoch_of_best(run: TrainedRun) -> str:
+    part = run.recipe.evaluate
+    measured = [row for row in run.loop.progress.rows if any(k.startswith("val/") for k in row)]
+    if not measured:
+        return ""
+    name = f"val/{part.monitor}" if part.monitor else next(k for k in measured[0] if k.startswith("val/"))
+    best = max(measured, key=lambda row: row.get(name, -math.inf))
+    return f", epoch {best['epoch']:.0f}"
+
+
+def _report(run: TrainedRun, evaluation: Evaluation | None, notes: list[str]) -> Report:
+    recipe = run.recipe
+    common = {
+        "title": recipe.name,
+        "curve": run.loop.progress.rows,
+        "recipe": recipe.to_toml(),
+        "environment": run.folder.stored_environment() or this_environment(),
+    }
+    if evaluation is None or run.val is None:
+        return Report(skeleton=run.crops.skeleton, notes=["There was no validation set to measure on."], **common)
+    metrics = run.metrics() if run.protocol is None else [run.protocol.metric()]
+    measure = next((m for m in metrics if isinstance(m, Pck)), None)
+    return report_of(evaluation, run.val, pck=measure, headline_first=recipe.evaluate.monitor, notes=notes, **common)

@@ -1,0 +1,210 @@
+"""From a recipe to a run that is ready to train: read, build, check, and open the folder."""
+
+import dataclasses
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from poseglass.codecs import CODECS
+from poseglass.core.card import WeightCard
+from poseglass.core.environment import changed_circumstances
+from poseglass.core.precision import choose_precision, guarded_precision
+from poseglass.core.skeleton import Skeleton
+from poseglass.core.table import listed
+from poseglass.estimators.load import find_weights
+from poseglass.estimators.transfer import load_backbone, load_matching
+from poseglass.estimators.weights_file import read_weights, save_weights
+from poseglass.layers.synchronised_norm import synchronise_norms
+from poseglass.runs.build import (
+    choose_device,
+    crop_sizes,
+    make,
+    make_crops,
+    make_network,
+    training_data,
+    validation_data,
+)
+from poseglass.runs.check import (
+    check_best,
+    check_end,
+    check_evaluation,
+    check_loss,
+    check_occluded,
+    check_shapes,
+    check_unchanged,
+)
+from poseglass.runs.folder import RunFolder
+from poseglass.runs.recipe import Recipe, RecipeError
+from poseglass.runs.session import Run
+from poseglass.training.checkpoint import load_checkpoint
+from poseglass.training.distributed import Processes, from_environment, join
+from poseglass.training.ema import MovingAverage
+from poseglass.training.loop import Loop, Progress
+from poseglass.training.optimizer import make_optimizer
+from poseglass.training.schedule import Schedule
+from poseglass.training.tensorboard import check_installed
+
+
+def prepare(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    resume: bool = False,
+    device: str = "auto",
+    tensorboard: bool = False,
+    processes: Processes | None = None,
+) -> Run:
+    """Read the data, build the network, check all that can be checked, and open or reopen the run folder.
+
+    Args:
+        recipe: In full.
+        folder: Of the run; new, unless resuming.
+        resume: Go on from the folder's checkpoint, or from the beginning where none was written.
+        device: "auto", "cpu", "cuda", ...
+        tensorboard: Write event files too.
+        processes: Of the run; None asks the environment, as torchrun sets it.
+
+    Raises:
+        RecipeError, LookupError, ValueError, RuntimeError, OSError: In the words of what went wrong; a new run's
+            folder has not been made then.
+    """
+    processes = from_environment() if processes is None else processes
+    part = recipe.train
+    run_folder = RunFolder(folder)
+    target = choose_device(device, processes)
+    if part.batch_size % processes.world:
+        raise RecipeError(
+            f"train.batch_size is {part.batch_size}, which does not divide among {processes.world} processes. "
+            f"Set it to a multiple of {processes.world}."
+        )
+    if tensorboard:
+        check_installed()
+    join(processes, target)
+    state = None
+    if resume:
+        check_unchanged(recipe, run_folder)
+        processes.once(run_folder.reopen)
+        # a run that was ended before its first checkpoint goes on from its beginning
+        state = load_checkpoint(run_folder.checkpoint) if run_folder.checkpoint.exists() else None
+    torch.manual_seed(recipe.seed)
+    codec = make(CODECS, recipe.codec, "codec")
+    check_loss(recipe.loss, codec, recipe.input.size_wh, recipe.stage_sigmas)
+    crops = make_crops(recipe, training_data(recipe))
+    if recipe.data.cache_gb > 0:
+        crops = crops.cached(int(recipe.data.cache_gb * 1e9))
+    check_occluded(recipe, crops.labels)
+    val = validation_data(recipe)
+    check_evaluation(recipe, val, crops.skeleton)
+    network, table = make_network(recipe, crops.skeleton)
+    sizes = crop_sizes(recipe)
+    check_shapes(network, codec, sizes, recipe)
+    steps_per_epoch = len(crops) // part.batch_size
+    if steps_per_epoch < 1:
+        raise RecipeError(
+            f"train.batch_size is {part.batch_size}, but there are only {len(crops)} people. "
+            f"Set it to at most {len(crops)}."
+        )
+    progress = Progress() if state is None else Progress.from_state(state["progress"])
+    moved = processes.once(lambda: _move_end(run_folder, recipe, progress, steps_per_epoch)) if resume else ""
+    started = ""
+    if part.init_from is not None and state is None:
+        weights, card = read_weights(find_weights(part.init_from))
+        started = _start(network, weights, card, crops.skeleton, f"{card.name} ({part.init_from})")
+    if processes.world > 1:
+        network = synchronise_norms(network, target)
+    network = network.to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    loop = Loop(
+        network,
+        make_optimizer(network, part.optimizer),
+        Schedule(part.schedule, steps_per_epoch * part.epochs, steps_per_epoch),
+        MovingAverage(network, part.ema_decay) if part.ema_decay and processes.first else None,
+        Progress(),
+    )
+    if state is not None:
+        loop.restore(state)
+    elif not resume:
+        processes.once(lambda: run_folder.create(recipe))
+    precision, doubt = guarded_precision(choose_precision(part.precision, target), network, sizes, target)
+    run = Run(
+        recipe, run_folder, loop, crops, val, codec, table, sizes, steps_per_epoch, target, processes, tensorboard,
+        precision,
+    )  # fmt: skip
+    run.note = " ".join(words for words in (started, doubt) if words)
+    if state is not None and processes.first:
+        changed = changed_circumstances(state.get("made_with"), run.made_with)
+        run.note = " ".join(words for words in (moved, changed, doubt) if words)
+        run._write("curve", lambda: run_folder.write_curve(loop.progress.rows))
+    return run
+
+
+def _check_same_backbone(card: WeightCard, backbone: object) -> None:
+    """Raise if a network has another variant of a backbone than its weights are of, which shapes may not show.
+
+    Raises:
+        RecipeError: With the number and the card's value of it.
+    """
+    for key in ("order", "eps"):
+        value = card.network.get(key)
+        if value is not None and getattr(backbone, key, value) != value:
+            raise RecipeError(
+                f"train.init_from: weights {card.name!r} are of a backbone with {key} = {value!r}, the network's has "
+                f"{getattr(backbone, key)!r}. Set {key} of the network, or of its backbone, to {value!r}."
+            )
+
+
+def _start(
+    network: nn.Module,
+    weights: dict[str, torch.Tensor],
+    card: WeightCard,
+    skeleton: Skeleton,
+    source: str,
+) -> str:
+    """Copy weights into a network that is about to be trained; return a sentence that says what they started.
+
+    Raises:
+        CheckpointError: They do not fit.
+        RecipeError: The network's backbone is another variant than theirs.
+    """
+    if card.skeleton is None:
+        _check_same_backbone(card, getattr(network, "backbone", None))
+        unused = load_backbone(network, weights, source=card.name)
+        left = f" {len(unused)} tensors of theirs have no place in it: {listed(unused)}." if unused else ""
+        return f"Started from {source}: all of the backbone; what is above it begins anew.{left}"
+    begun = load_matching(
+        network,
+        weights,
+        from_keypoints=card.skeleton.keypoints,
+        to_keypoints=skeleton.keypoints,
+        source=card.name,
+    )
+    if not begun:
+        return f"Started from {source}: all of its weights."
+    kept = [name for name in skeleton.keypoints if name in card.skeleton.keypoints]
+    return (
+        f"Started from {source}; {len(kept)} of {len(skeleton)} keypoints are in both and keep what they know, the "
+        "others begin anew."
+    )
+
+
+def _move_end(folder: RunFolder, recipe: Recipe, progress: Progress, steps_per_epoch: int) -> str:
+    """Give a run the end its recipe now has, if that is another one; return a sentence that says so.
+
+    Raises:
+        RecipeError: Too late for that; the folder is as before.
+    """
+    stored = folder.stored_recipe()
+    if not check_end(stored, recipe, step=progress.step, steps_per_epoch=steps_per_epoch):
+        return ""
+    check_best(folder, progress, recipe.evaluate.monitor)
+    schedule = stored.train.schedule.model_copy(update={"decay_epochs": recipe.train.schedule.decay_epochs})
+    part = stored.train.model_copy(update={"epochs": recipe.train.epochs, "schedule": schedule})
+    now = stored.model_copy(update={"train": part})
+    # what an earlier end has left is not this one's
+    for file in (folder.last, folder.report):
+        file.unlink(missing_ok=True)
+    if folder.best.is_file():
+        weights, card = read_weights(folder.best)
+        save_weights(folder.best, weights, dataclasses.replace(card, recipe=now.to_toml()))
+    folder.write_recipe(now)
+    return f"The end was moved from epoch {stored.train.epochs} to {recipe.train.epochs}."

@@ -1,0 +1,275 @@
+"""Recipe: everything a training run needs, filled from TOML and the command line. No inheritance, no imports."""
+
+import copy
+import json
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+
+from poseglass.core.affine import CropRule
+from poseglass.core.input_spec import InputSpec
+from poseglass.core.part import Part
+from poseglass.core.table import nearest
+from poseglass.training.optimizer import OptimizerPart
+from poseglass.training.schedule import SchedulePart
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be read; the message names the file, the key and what would do."""
+
+
+class InputPart(Part):
+    """How boxes become network input; see ``InputSpec``."""
+
+    size_wh: tuple[int, int] = (256, 256)
+    padding: float = 1.25
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    color: Literal["rgb", "bgr"] = "rgb"
+    crop: CropRule = "edges"
+
+    def spec(self, size_wh: tuple[int, int] | None = None) -> InputSpec:
+        """Return the typed value that the toolkit uses, at another size if one is given."""
+        return InputSpec(size_wh or self.size_wh, self.padding, self.mean, self.std, self.color, self.crop)
+
+
+class DataPart(Part):
+    """Datasets to train on (together, by joint name), to choose on, and to report on."""
+
+    train: list[dict[str, Any]]
+    val: dict[str, Any] | None = None
+    cache_gb: float = Field(default=0.0, ge=0.0, description="Bound of the crop cache on disk, 0 for none.")
+
+    @field_validator("train", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return [value] if isinstance(value, dict) else value
+
+
+class SizeFrom(Part):
+    """From this epoch on, crops have this size (progressive resizing)."""
+
+    epoch: int = Field(ge=0)
+    size_wh: tuple[int, int]
+
+
+class TrainPart(Part):
+    """The loop."""
+
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    optimizer: OptimizerPart = OptimizerPart()
+    schedule: SchedulePart = SchedulePart()
+    ema_decay: float = Field(default=0.0, ge=0.0, lt=1.0)
+    clip_norm: float = Field(default=0.0, ge=0.0)
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    workers: int = Field(default=1, ge=0)
+    sizes: tuple[SizeFrom, ...] = ()
+    init_from: str | None = None
+    checkpoint_seconds: float = Field(default=120.0, gt=0.0)
+    flat_after_steps: int = Field(default=500, ge=0, description="0 switches the flat-loss stop off.")
+
+
+class EvaluatePart(Part):
+    """What is measured, how often, and which figure chooses the best weights."""
+
+    metrics: list[dict[str, Any]] = Field(default_factory=list)
+    monitor: str | None = None
+    protocol: dict[str, Any] | None = Field(default=None, description="A test protocol in the place of metrics.")
+    flip_test: bool = True
+    batch_size: int = Field(default=32, ge=1)
+    every_epochs: int = Field(default=1, ge=1)
+
+    @property
+    def measures(self) -> bool:
+        """Whether anything is measured."""
+        return self.protocol is not None or bool(self.metrics)
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "EvaluatePart":
+        if self.protocol is not None and self.metrics:
+            raise ValueError("a protocol says what is measured; give protocol or metrics, not both")
+        return self
+
+
+class Recipe(Part):
+    """A training run in full."""
+
+    name: str = Field(pattern=r"^\w[\w.-]*$", description="Of run folder and weights: letters, digits, . _ and -.")
+    seed: int = 0
+    notes: str = ""
+    skeleton: str | None = None
+    network: dict[str, Any]
+    codec: dict[str, Any]
+    loss: str | list[str] = Field(default="mse", description="Of every stage, or one a stage.")
+    stage_sigmas: tuple[float, ...] = Field(default=(), description="The Gaussian's width of each stage; or codec's.")
+    stage_occluded: tuple[bool, ...] = Field(
+        default=(), description="Whether hidden but labelled keypoints count in each stage's loss; empty: in all."
+    )
+    input: InputPart = InputPart()
+    augment: list[dict[str, Any]] = Field(default_factory=list)
+    data: DataPart
+    train: TrainPart
+    evaluate: EvaluatePart = EvaluatePart()
+
+    @model_validator(mode="after")
+    def _named_tables(self) -> "Recipe":
+        tables = [("network", self.network), ("codec", self.codec), ("data.val", self.data.val)]
+        tables.append(("evaluate.protocol", self.evaluate.protocol))
+        for what, items in (("augment", self.augment), ("data.train", self.data.train)):
+            tables += [(f"{what}[{i}]", item) for i, item in enumerate(items)]
+        tables += [(f"evaluate.metrics[{i}]", item) for i, item in enumerate(self.evaluate.metrics)]
+        for where, table in tables:
+            if table is not None and not isinstance(table.get("name"), str):
+                raise ValueError(f'{where} needs a name, e.g. {{ name = "..." }}, got {table}')
+        return self
+
+    @field_validator("loss", mode="before")
+    @classmethod
+    def _words(cls, value: Any) -> Any:
+        if not isinstance(value, str | list):
+            raise ValueError(f"must be a list of strings, one a stage, or one string, got {value!r}")
+        return value
+
+    @classmethod
+    def read(cls, path: str | Path, overrides: Sequence[str] = ()) -> "Recipe":
+        """Read a recipe file, or one that ships ("lspet/family.toml"), and apply ``a.b=c`` overrides.
+
+        Raises:
+            FileNotFoundError: No such file.
+            RecipeError: Not TOML, an unknown key (the nearest one is named), a value of the wrong kind.
+        """
+        path, ours = Path(path), Path(__file__).parents[1] / "recipes"
+        if not path.is_file() and not path.is_absolute() and (ours / path).is_file():
+            path = ours / path
+        if not path.is_file():
+            raise FileNotFoundError(f"No such recipe: {path}. Recipes are .toml files; ours are in {ours}.")
+        try:
+            data = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise RecipeError(f"{path} is not TOML: {error}.") from None
+        return cls.from_dict(data, overrides=overrides, name=str(path))
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any], *, overrides: Sequence[str] = (), name: str = "recipe") -> "Recipe":
+        """Check a recipe given as nested tables.
+
+        Raises:
+            RecipeError: An unknown key (the nearest one is named), a value of the wrong kind, a malformed override.
+        """
+        data = copy.deepcopy(data)
+        for override in overrides:
+            apply_override(data, override)
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise RecipeError(f"{name}: " + "; ".join(_explain(e) for e in error.errors()) + ".") from None
+
+    def to_toml(self) -> str:
+        """Return every value, defaults included, as TOML that ``read`` takes back."""
+        data = self.model_dump()
+        plain = {k: v for k, v in data.items() if not isinstance(v, dict) or k in ("network", "codec", "input")}
+        lines = [f"{key} = {_toml(value)}" for key, value in plain.items() if value is not None]
+        for key in (k for k in data if k not in plain):
+            lines += ["", f"[{key}]"]
+            lines += [f"{_key(name)} = {_toml(value)}" for name, value in data[key].items() if value is not None]
+        return "\n".join(lines) + "\n"
+
+
+def differences(one: Recipe, other: Recipe) -> dict[str, tuple[Any, Any]]:
+    """Return the dotted keys in which two recipes differ, with both values (None: not there)."""
+    a, b = _flat(one.model_dump()), _flat(other.model_dump())
+    return {key: (a.get(key), b.get(key)) for key in {**a, **b} if a.get(key) != b.get(key)}
+
+
+def _flat(value: Any, path: str = "") -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        items = value.items()
+    elif isinstance(value, list | tuple) and any(isinstance(v, Mapping) for v in value):
+        items = enumerate(value)
+    else:
+        return {path: list(value) if isinstance(value, tuple) else value}
+    return {k: v for key, inner in items for k, v in _flat(inner, f"{path}.{key}" if path else str(key)).items()}
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _toml(name)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
+    if isinstance(value, Mapping):
+        items = ", ".join(f"{_key(k)} = {_toml(v)}" for k, v in value.items() if v is not None)
+        return f"{{ {items} }}" if items else "{}"
+    if isinstance(value, list | tuple):
+        if any(isinstance(v, Mapping) for v in value):
+            return "[\n" + "".join(f"  {_toml(v)},\n" for v in value) + "]"
+        return f"[{', '.join(_toml(v) for v in value)}]"
+    return repr(value)
+
+
+def apply_override(data: dict[str, Any], override: str) -> None:
+    """Set ``a.b.c=value`` in nested tables, in place; numbers index lists, the value is TOML or else a string.
+
+    Raises:
+        RecipeError: No ``=``, or the path runs into something that is not a table.
+    """
+    path, equals, text = override.partition("=")
+    if not equals or not path.strip():
+        raise RecipeError(f"--set takes key=value, e.g. train.epochs=3; got {override!r}.")
+    try:
+        value: Any = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *parents, last = path.strip().split(".")
+    here: Any = data
+    for key in parents:
+        if isinstance(here, list) and key.isdigit() and int(key) < len(here):
+            here = here[int(key)]
+        elif isinstance(here, dict):
+            here = here.setdefault(key, {})
+        else:
+            raise RecipeError(f"--set {override!r}: there is no table at {key!r}.")
+    if isinstance(here, list) and last.isdigit() and int(last) < len(here):
+        here[int(last)] = value
+    elif isinstance(here, dict):
+        here[last] = value
+    else:
+        raise RecipeError(f"--set {override!r}: {'.'.join(parents)} is not a table.")
+
+
+def _explain(error: Any) -> str:
+    where = [str(part) for part in error["loc"]]
+    if error["type"] == "extra_forbidden":
+        fields = _fields_at(where[:-1])
+        return f"unknown key '{'.'.join(where)}'.{nearest(where[-1], fields)} Known here: {', '.join(sorted(fields))}"
+    if error["type"] == "missing":
+        return f"the key '{'.'.join(where)}' is missing"
+    if error["type"] == "dict_type" and isinstance(error["input"], str):
+        name = error["input"]
+        key = "" if where[-1].isdigit() else f"{where[-1]} = "
+        return f"{'.'.join(where)} is a table, got {name!r}; write {key}{{ name = {json.dumps(name)} }}"
+    got = "" if error["type"] == "value_error" else f", got {error['input']!r}"
+    return f"{'.'.join(where) or 'the recipe'}: {error['msg'].removeprefix('Value error, ')}{got}"
+
+
+def _fields_at(path: list[str]) -> list[str]:
+    """Return the known keys of the part at a path of keys."""
+    part: type[BaseModel] = Recipe
+    for key in path:
+        if key.isdigit():
+            continue
+        annotation = part.model_fields[key].annotation if key in part.model_fields else None
+        candidates = [annotation, *getattr(annotation, "__args__", ())]
+        models = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
+        if not models:
+            return []
+        part = models[0]
+    return list(part.model_fields)

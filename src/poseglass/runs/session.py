@@ -1,0 +1,391 @@
+"""A training run: from a recipe to a folder with curve, checkpoints, weights and report."""
+
+import errno
+import itertools
+import logging
+import math
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+import poseglass
+from poseglass.codecs import Codec
+from poseglass.core.card import WeightCard
+from poseglass.core.environment import made_with, source_commit
+from poseglass.core.sample import Dataset
+from poseglass.core.targets import RawBatch
+from poseglass.data.crops import Crops
+from poseglass.data.loader import PlaceSampler, load_batches
+from poseglass.estimators.topdown import TopDownEstimator
+from poseglass.estimators.weights_file import save_weights
+from poseglass.evaluation.coco import CocoProtocol
+from poseglass.evaluation.evaluate import Evaluation, evaluate
+from poseglass.evaluation.mpii import MpiiProtocol
+from poseglass.metrics import METRICS
+from poseglass.metrics.metric import Metric
+from poseglass.programs.torch_program import TorchProgram
+from poseglass.runs.build import (
+    make,
+    protocol_of,
+)
+from poseglass.runs.check import (
+    loss_terms,
+)
+from poseglass.runs.finish import finish
+from poseglass.runs.folder import RunFolder
+from poseglass.runs.recipe import Recipe
+from poseglass.training.checkpoint import save_checkpoint
+from poseglass.training.criterion import supervised
+from poseglass.training.distributed import ALONE, Processes
+from poseglass.training.loop import Interrupted, Loop, Progress, TrainingStopped, fit
+from poseglass.training.signals import asked_to_stop
+from poseglass.training.tensorboard import Board
+
+RETRY_SECONDS = 30.0
+"""How long after a failed save the next one is tried."""
+
+
+@dataclass(slots=True)
+class Run:
+    """A run that is ready to train; made by ``prepare``."""
+
+    recipe: Recipe
+    folder: RunFolder
+    loop: Loop
+    crops: Crops
+    val: Dataset | None
+    codec: Codec
+    network_table: dict[str, Any]
+    sizes_wh: list[tuple[int, int]]
+    steps_per_epoch: int
+    device: torch.device
+    processes: Processes = ALONE
+    tensorboard: bool = False
+    precision: torch.dtype = torch.float32
+    note: str = ""
+    on_epoch: Callable[[dict[str, float]], None] | None = None
+    on_step: Callable[[Progress, dict[str, float], float], None] | None = None
+    on_warning: Callable[[str], None] = logging.getLogger("poseglass").warning
+    _save_at: float = field(init=False)
+    _saved_step: int = field(init=False)
+    _unsaved: set[str] = field(default_factory=set, init=False)
+
+    def __post_init__(self) -> None:
+        self._save_at = time.monotonic() + self.recipe.train.checkpoint_seconds
+        self._saved_step = self.loop.progress.step
+
+    @property
+    def total_steps(self) -> int:
+        """Of the whole run."""
+        return self.steps_per_epoch * self.recipe.train.epochs
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left to train."""
+        progress = self.loop.progress
+        return progress.step >= self.total_steps and not progress.epoch_due(self.steps_per_epoch)
+
+    @property
+    def trained(self) -> nn.Module:
+        """The network whose figures count: the moving average where there is one."""
+        return self.loop.network if self.loop.ema is None else self.loop.ema.network
+
+    @property
+    def made_with(self) -> dict[str, str | int]:
+        """What has to be the same for the run to go on bit for bit."""
+        return made_with(self.device, self.processes.world, self.precision)
+
+    def estimator(self, network: nn.Module | None = None) -> TopDownEstimator:
+        """Return the user's estimator over the weights as they stand, or over others."""
+        program = TorchProgram(
+            network or self.trained, self.codec, self.crops.skeleton, self.recipe.input.spec(self.sizes_wh[-1]),
+            flip_test=self.recipe.evaluate.flip_test,
+        )  # fmt: skip
+        return TopDownEstimator(program, batch_size=self.recipe.evaluate.batch_size)
+
+    @property
+    def protocol(self) -> CocoProtocol | MpiiProtocol | None:
+        """The published protocol that the recipe measures by, if it names one."""
+        return protocol_of(self.recipe.evaluate)
+
+    def metrics(self) -> list[Metric]:
+        """Return fresh metrics of the recipe."""
+        return [make(METRICS, part, "metric") for part in self.recipe.evaluate.metrics]
+
+    def measure(
+        self, dataset: Dataset, network: nn.Module | None = None, *, on_image: Callable[[], None] | None = None
+    ) -> Evaluation:
+        """Evaluate the weights as they stand, or others."""
+        if self.protocol is not None:
+            return self.protocol.evaluate(self.estimator(network), dataset, on_image=on_image)
+        return evaluate(self.estimator(network), dataset, self.metrics(), on_image=on_image)
+
+    def card(self, results: dict[str, float]) -> WeightCard:
+        """Return the card for the weights as they stand."""
+        return WeightCard(
+            name=self.recipe.name,
+            network=self.network_table,
+            codec=self.recipe.codec,
+            skeleton=self.crops.skeleton,
+            input=self.recipe.input.spec(self.sizes_wh[-1]),
+            results=results,
+            recipe=self.recipe.to_toml(),
+            commit=source_commit(),
+            poseglass=poseglass.__version__,
+        )
+
+    def save(self) -> bool:
+        """Write the checkpoint now; where that fails, say so, and leave the one before as it is.
+
+        Returns:
+            Whether it was written.
+
+        Raises:
+            TrainingStopped: A weight is NaN or infinite; no checkpoint is made of that.
+        """
+        bad = self.loop.not_finite()
+        if bad:
+            raise TrainingStopped(
+                f"After step {self.loop.progress.step} {len(bad)} weights are not finite, {bad[0]!r} first. Set "
+                f"train.clip_norm=1.0 or lower train.optimizer.lr. The checkpoint of step {self._saved_step} is whole."
+            )
+        # "made_with" tells a later process whether it can go on bit for bit
+        state = {**self.loop.state(), "made_with": self.made_with}
+        written = self._write("checkpoint", lambda: save_checkpoint(self.folder.checkpoint, state))
+        wait = self.recipe.train.checkpoint_seconds
+        self._save_at = time.monotonic() + (wait if written else min(wait, RETRY_SECONDS))
+        if written:
+            self._saved_step = self.loop.progress.step
+        return written
+
+    def _write(self, what: str, work: Callable[[], None]) -> bool:
+        """Write a file if that is possible; the first failure in a row is told, and when it works again."""
+        try:
+            work()
+        except OSError as error:
+            if what not in self._unsaved:
+                self.on_warning(
+                    f"The {what} could not be written to {self.folder.path} ({_reason(error)}). Training goes on and "
+                    "tries again; what was there before is untouched."
+                )
+            self._unsaved.add(what)
+            return False
+        if what in self._unsaved:
+            self._unsaved.remove(what)
+            self.on_warning(f"The {what} could be written again.")
+        return True
+
+    def train(self) -> Evaluation | None:
+        """Train to the end, saving on the way; then measure the best weights and write the report.
+
+        Returns:
+            What the best weights reach on the validation set, if there is one; in the first process only.
+
+        Raises:
+            TrainingStopped: The loss is not finite, or flat.
+            KeyboardInterrupt: Somebody asked to stop; a checkpoint has been kept.
+            OSError: At the end the weights could not be written.
+        """
+        if not self.complete:
+            with asked_to_stop() as asked:
+                self._fit(asked)
+        evaluation: list[Evaluation | None] = []
+
+        def end() -> None:
+            if self._unsaved:
+                self._write_now()
+            evaluation.append(finish(self))
+
+        # the others wait: a process that leaves early pulls the rug from under those that still write
+        self.processes.once(end)
+        return evaluation[0] if evaluation else None
+
+    def rehearse(self, steps: int, size_wh: tuple[int, int]) -> float:
+        """Make the first steps at a crop size, without evaluation or files; return the median of their seconds.
+
+        The weights are those after the steps: this run is not to be trained further.
+
+        Args:
+            steps: At least 2, of which the first is not timed; no more than the run has.
+            size_wh: Of the crops, one of those of the recipe.
+
+        Returns:
+            NaN in all processes but the first, which are not told.
+        """
+        times: list[float] = []
+        told, self.on_step = self.on_step, lambda progress, _terms, _lr: times.append(progress.seconds)
+        self._save_at = math.inf
+        self.loop.progress = Progress()
+        try:
+            with asked_to_stop() as asked:
+                self._fit(asked, until=min(steps, self.total_steps), sizes_wh=[size_wh] * len(self.sizes_wh))
+        finally:
+            self.on_step = told
+        laps = [after - before for before, after in itertools.pairwise(times)]
+        return statistics.median(laps or times or [math.nan])
+
+    def _fit(
+        self,
+        asked: Callable[[], bool],
+        *,
+        until: int | None = None,
+        sizes_wh: Sequence[tuple[int, int]] | None = None,
+    ) -> None:
+        part, processes = self.recipe.train, self.processes
+        sampler = PlaceSampler(
+            len(self.crops), batch_size=part.batch_size, sizes_wh=sizes_wh or self.sizes_wh, seed=self.recipe.seed,
+            start_step=self.loop.progress.step, rank=processes.rank, world=processes.world,
+        )  # fmt: skip
+        # Starting a loader draws a number from torch's generator, at another place in a run that goes on.
+        generator = torch.get_rng_state()
+        batches = load_batches(self.crops, sampler, workers=part.workers)
+        torch.set_rng_state(generator)
+        board = None
+        try:
+            if self.tensorboard and processes.first:
+                board = Board(self.folder.path, start_step=self.loop.progress.step)
+            fit(
+                self.loop,
+                self._told_plainly(batches),
+                supervised(
+                    self.codec,
+                    loss_terms(self.recipe.loss, self.codec, self.recipe.input.size_wh),
+                    sigmas=self.recipe.stage_sigmas,
+                    occluded=self.recipe.stage_occluded,
+                ),
+                _Keeper(self, asked, board),
+                spec=self.recipe.input.spec(),
+                steps_per_epoch=self.steps_per_epoch if until is None else until + 1,  # an epoch's end is measured
+                total_steps=self.total_steps if until is None else until,
+                base_lr=part.optimizer.lr,
+                precision=self.precision,
+                clip_norm=part.clip_norm,
+                # weights to start from have a low loss already, which falls by little
+                flat_after_steps=0 if part.init_from else part.flat_after_steps,
+                processes=processes,
+            )
+        except Interrupted:
+            if processes.first and not self.save():
+                raise Interrupted(
+                    f"the checkpoint of step {self.loop.progress.step} could not be written, that of step "
+                    f"{self._saved_step} is kept"
+                ) from None
+            raise
+        finally:
+            batches.close()
+            if board is not None:
+                board.close()
+
+    def _told_plainly(self, batches: Iterator[RawBatch]) -> Iterator[RawBatch]:
+        """Yield the batches; an error of a loader process is raised in its own words, after a checkpoint."""
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except (ValueError, LookupError, OSError, RuntimeError) as error:
+                if self.processes.first:
+                    self.save()
+                raise _own_words(error) from error
+            yield batch
+
+    def _write_now(self) -> None:
+        """Write at the end what could not be written on the way.
+
+        Raises:
+            OSError: Still not possible.
+        """
+        try:
+            save_checkpoint(self.folder.checkpoint, {**self.loop.state(), "made_with": self.made_with})
+            self.folder.write_curve(self.loop.progress.rows)
+        except OSError as error:
+            raise OSError(
+                f"All {self.total_steps} steps are done, but the last checkpoint could not be written to "
+                f"{self.folder.path} ({_reason(error)}). Make room, then --resume: it repeats the steps after step "
+                f"{self._saved_step}."
+            ) from error
+        self._unsaved.clear()
+
+
+class _Keeper:
+    """Keeps the folder up to date while a run trains, and passes on what happens. Only the first process writes."""
+
+    def __init__(self, run: Run, asked: Callable[[], bool], board: Board | None) -> None:
+        self.run, self.stop_wanted, self.board = run, asked, board
+
+    def on_step(self, progress: Progress, terms: dict[str, float], lr: float) -> None:
+        run = self.run
+        if not run.processes.first:
+            return
+        if run.on_step is not None:
+            run.on_step(progress, terms, lr)
+        if self.board is not None and progress.step % 20 == 0:
+            self.board.write({"train/loss": sum(terms.values()), "train/lr": lr}, progress.step)
+        if time.monotonic() > run._save_at:
+            run.save()
+
+    def measure(self, progress: Progress, row: dict[str, float]) -> None:
+        run, part = self.run, self.run.recipe.evaluate
+        if run.val is None or not part.measures:
+            run.loop.schedule.observe(-row["loss"])
+            return
+        last = progress.step >= run.total_steps
+        if int(row["epoch"]) % part.every_epochs and not last:
+            return
+        results: dict[str, float] | None = None
+        if run.processes.first:
+            try:
+                results = run.measure(run.val, on_image=self._leave_if_asked).results
+            except Interrupted:
+                results = None
+        results = run.processes.share(results)
+        if results is None:
+            raise Interrupted
+        row |= {f"val/{name}": value for name, value in results.items()}
+        chosen = results[part.monitor or next(iter(results))]
+        run.loop.schedule.observe(chosen)
+        if chosen > progress.best and run.processes.first:
+            card = run.card({f"val {k}": v for k, v in results.items()})
+            if run._write("best weights", lambda: save_weights(run.folder.best, run.trained.state_dict(), card)):
+                progress.best = chosen
+
+    def on_epoch(self, progress: Progress, row: dict[str, float]) -> None:
+        run = self.run
+        if not run.processes.first:
+            return
+        run._write("curve", lambda: run.folder.write_curve(progress.rows))
+        run.save()
+        if self.board is not None:
+            self.board.write({k: v for k, v in row.items() if k not in ("epoch", "step")}, progress.step, flush=True)
+        if run.on_epoch is not None:
+            run.on_epoch(row)
+
+    def _leave_if_asked(self) -> None:
+        if self.stop_wanted():
+            raise Interrupted
+
+
+def _reason(error: OSError) -> str:
+    """Return why a file could not be written: "No space left on device"."""
+    number = error.errno
+    return str(error) if number is None or number not in errno.errorcode else os.strerror(number)
+
+
+def _own_words(error: Exception) -> Exception:
+    """Return an error of a loader process without the traceback that the loader wraps it in."""
+    text = str(error)
+    if isinstance(error, RuntimeError) and text.startswith("DataLoader worker"):
+        return RuntimeError(
+            f"{text.splitlines()[0]} The system may have ended it for want of memory: lower train.workers or "
+            "train.batch_size, or set train.workers=0 to see what it says."
+        )
+    if not text.startswith("Caught "):
+        return error
+    own = text.rpartition(f"\n{type(error).__name__}: ")[2].strip()
+    return type(error)(own or text)

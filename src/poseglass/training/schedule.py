@@ -1,0 +1,105 @@
+"""Learning-rate schedules: plain functions of the step and of what has been seen, so that resuming is exact."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from poseglass.core.part import Part
+
+
+class SchedulePart(Part):
+    """The learning rate over time, as a factor on the optimiser's ``lr``."""
+
+    name: Literal["constant", "cosine", "step", "plateau"] = "cosine"
+    warmup_steps: int = Field(default=0, ge=0)
+    final_factor: float = Field(default=0.0, ge=0.0)
+    decay_epochs: int = Field(default=0, ge=0, description="A cosine falls over the last so many epochs; 0: over all.")
+    milestones: tuple[int, ...] = ()
+    factor: float = Field(default=0.1, gt=0.0)
+    patience: int = Field(default=5, ge=1, description="Evaluations without a new best before a plateau drops.")
+    max_drops: int = Field(default=0, ge=0, description="Of a plateau schedule, 0 for any number.")
+
+    @model_validator(mode="after")
+    def _falls(self) -> "SchedulePart":
+        if self.decay_epochs and self.name != "cosine":
+            raise ValueError(f'decay_epochs goes with name = "cosine", not with {self.name!r}; leave it out')
+        return self
+
+
+@dataclass(slots=True)
+class Schedule:
+    """The factor on the base learning rate.
+
+    Args:
+        part: Of the recipe.
+        total_steps: Of the whole run.
+        steps_per_epoch: For milestones, which count epochs.
+        best: Best value seen by a plateau schedule (higher is better).
+        bad_epochs: Evaluations since then.
+        dropped: Times the plateau schedule has cut the rate.
+    """
+
+    part: SchedulePart
+    total_steps: int
+    steps_per_epoch: int
+    best: float = -math.inf
+    bad_epochs: int = 0
+    dropped: int = 0
+
+    def factor(self, step: int) -> float:
+        """Return the factor for step 0, 1, ..."""
+        part = self.part
+        warm = min(1.0, (step + 1) / part.warmup_steps) if part.warmup_steps else 1.0
+        if part.name == "cosine":
+            start = self._fall_starts()
+            done = min(max(step - start, 0) / max(self.total_steps - start, 1), 1.0)
+            return warm * (part.final_factor + (1 - part.final_factor) * 0.5 * (1 + math.cos(math.pi * done)))
+        if part.name == "step":
+            epoch = step // self.steps_per_epoch
+            return warm * part.factor ** sum(epoch >= m for m in part.milestones)
+        if part.name == "plateau":
+            return warm * part.factor**self.dropped
+        return warm
+
+    def _fall_starts(self) -> int:
+        """Return the step at which a cosine begins to fall.
+
+        Source:
+            Flat, then a short fall: Hu et al. 2024 (MiniCPM, section 4), https://arxiv.org/abs/2404.06395. How long the
+            flat part is need not be known when it begins.
+        """
+        if not self.part.decay_epochs:
+            return self.part.warmup_steps
+        return max(self.total_steps - self.part.decay_epochs * self.steps_per_epoch, self.part.warmup_steps)
+
+    def end_matters_from(self) -> float:
+        """Return the first step whose factor hangs on how many steps the run has; infinity where none does."""
+        return self._fall_starts() if self.part.name == "cosine" else math.inf
+
+    def observe(self, value: float) -> None:
+        """Take an evaluation's figure (higher is better): after ``patience`` without a new best the rate drops.
+
+        It does so ``max_drops`` times, or as often as it comes to that if ``max_drops`` is 0. NaN is no new best.
+
+        Source:
+            Newell et al. 2016, section 3.2: the rate is cut once by 5 when validation accuracy plateaus.
+        """
+        if self.part.name != "plateau":
+            return
+        if value > self.best:
+            self.best, self.bad_epochs = value, 0
+            return
+        self.bad_epochs += 1
+        may_drop = self.part.max_drops == 0 or self.dropped < self.part.max_drops
+        if self.bad_epochs >= self.part.patience and may_drop:
+            self.dropped, self.bad_epochs = self.dropped + 1, 0
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+        return {"best": self.best, "bad_epochs": self.bad_epochs, "dropped": self.dropped}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take back what ``state`` gave."""
+        self.best, self.bad_epochs, self.dropped = state["best"], state["bad_epochs"], state["dropped"]

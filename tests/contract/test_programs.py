@@ -1,0 +1,116 @@
+"""The program of every codec: uint8 views in, decoded keypoints out, by PyTorch and as an exported graph alike."""
+
+import warnings
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from poseglass.codecs import CODECS
+from poseglass.core.input_spec import InputSpec
+from poseglass.core.prediction import Decoded
+from poseglass.core.skeleton import Skeleton
+from poseglass.core.table import build
+from poseglass.programs import Program, TorchProgram
+from poseglass.programs.exported import exported
+
+TOY = Skeleton("toy4", ("nose", "left_eye", "right_eye", "chin"))
+SIZE_WH = (48, 64)
+
+
+class Gives(nn.Module):
+    """A network of one layer for each output that a codec asks for, in the shape it asks for."""
+
+    def __init__(self, codec) -> None:
+        super().__init__()
+        self.shapes = codec.spec.shapes(len(TOY), SIZE_WH)
+        self.stride = codec.spec.stride
+        self.layers = nn.ModuleDict()
+        for key, shape in self.shapes.items():
+            if len(shape) == 2:  # bins
+                self.layers[key] = nn.Linear(3 * (SIZE_WH[0] // 4) * (SIZE_WH[1] // 4), shape[0] * shape[1])
+            else:
+                count = shape[0] if len(shape) == 3 else shape[0] * shape[1]
+                self.layers[key] = nn.Conv2d(3, count, self.stride, stride=self.stride)
+
+    def forward(self, images):
+        stage = {}
+        for key, shape in self.shapes.items():
+            layer = self.layers[key]
+            if isinstance(layer, nn.Linear):
+                stage[key] = layer(nn.functional.avg_pool2d(images, 4).flatten(1)).unflatten(1, shape)
+            else:
+                maps = layer(images) * 0.3
+                stage[key] = maps if len(shape) == 3 else maps.unflatten(1, shape[:2])
+        return [stage]
+
+
+def program(name: str, *, flip_test: bool = False) -> TorchProgram:
+    torch.manual_seed(0)
+    codec = build(CODECS, name)
+    spec = InputSpec(SIZE_WH, 1.25, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4), "bgr")
+    return TorchProgram(Gives(codec), codec, TOY, spec, flip_test=flip_test)
+
+
+def views(count: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(count)
+    return torch.randint(0, 256, (count, SIZE_WH[1], SIZE_WH[0], 3), dtype=torch.uint8, generator=generator)
+
+
+@pytest.mark.parametrize("flip_test", [False, True], ids=["straight", "flip test"])
+@pytest.mark.parametrize("name", CODECS)
+def test_every_codecs_program_is_exported_with_any_batch(name: str, flip_test: bool) -> None:
+    plain: Program = program(name, flip_test=flip_test)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch.export about itself
+        graph = exported(program(name, flip_test=flip_test))
+    assert (graph.skeleton, graph.input) == (plain.skeleton, plain.input)
+    for count in (1, 2, 5):
+        one, other = plain(views(count)), graph(views(count))
+        assert isinstance(other, Decoded)
+        assert other.xy.shape == (count, 1, 4, 2)
+        assert (one.xy - other.xy).abs().max() <= 1e-3
+        assert (one.score - other.score).abs().max() <= 1e-5
+        assert torch.equal(one.valid, other.valid)
+        assert torch.equal(one.label, other.label)
+        assert torch.equal(one.box_score, other.box_score)
+        assert other.box_xyxy is None
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_every_codec_says_what_it_reads(name: str) -> None:
+    """What ``encode`` gives has the keys and shapes of ``spec``; the program reads nothing else."""
+    from poseglass.core.targets import Targets
+
+    codec = build(CODECS, name)
+    target = codec.encode(Targets.of_keypoints(torch.rand(2, 4, 2) * 40), SIZE_WH)
+    shapes = codec.spec.shapes(4, SIZE_WH)
+    assert {key: tuple(target[key].shape[1:]) for key in shapes} == shapes
+    assert set(target) == {*shapes, *codec.spec.loss_keys, "weight"}
+    stage = {key: torch.zeros(2, *shape) for key, shape in shapes.items()}
+    assert codec.decode(stage).xy.shape == (2, 1, 4, 2)
+    assert {key: tuple(v.shape[1:]) for key, v in codec.flip(stage, TOY).items()} == shapes
+
+
+def test_a_program_takes_uint8_views_only() -> None:
+    with pytest.raises(TypeError, match=r"Views must be uint8 \(B, H, W, 3\) RGB, got float32"):
+        program("heatmap")(views(1).float())
+    with pytest.raises(TypeError, match=r"got uint8 \(1, 3, 64, 48\)"):
+        program("heatmap")(views(1).permute(0, 3, 1, 2))
+
+
+def test_a_network_that_is_training_is_run_in_evaluation_mode() -> None:
+    work = program("heatmap")
+    work.network.train()
+    work(views(1))
+    assert not work.network.training
+
+
+def test_the_flip_test_can_be_switched_and_changes_the_answer() -> None:
+    off = program("dark")
+    on = replace(off, flip_test=True)
+    assert on.network is off.network
+    assert not torch.equal(on(views(3)).score, off(views(3)).score)
+    assert "flip test" in repr(on)
+    assert "flip test" not in repr(off)

@@ -1,0 +1,47 @@
+import numpy as np
+import pytest
+
+from poseglass.core.image import write_image
+from poseglass.core.skeletons import LSP14
+from poseglass.readers import folder
+
+
+@pytest.fixture
+def images(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / ".thumbs").mkdir()
+    for i, name in enumerate(("b.png", "a.JPG", "in/c.png", ".thumbs/x.png", ".hidden.png")):
+        write_image(tmp_path / name, np.full((4 + i, 6, 3), i, np.uint8))
+    (tmp_path / "notes.txt").write_text("no image")
+    return tmp_path
+
+
+def test_images_are_taken_in_order(images):
+    data = folder(images, skeleton=LSP14)
+    assert [p.name for p in data.paths] == ["a.JPG", "b.png"]
+    assert [p.name for p in folder(images, recursive=True).paths] == ["a.JPG", "b.png", "c.png"]
+    assert data.skeleton == LSP14
+    assert len(data[1].instances) == 0
+    assert data[1].size_wh == data.size_wh(1) == (6, 4)
+    assert data.image(0, reduce=2).shape == (3, 3, 3)
+    assert folder(images / "b.png").source(0) == str(images / "b.png")
+
+
+def test_what_is_no_image_is_named(images):
+    (images / "d.png").write_text("text")
+    data = folder(images)
+    with pytest.raises(ValueError, match=r"d\.png is not an image"):
+        data[2]
+    checked = folder(images, check=True)
+    assert len(checked) == 2
+    assert checked.notes == (f"Left out {images / 'd.png'}: not an image.",)
+
+
+def test_nothing_to_read(tmp_path):
+    with pytest.raises(FileNotFoundError, match="No such folder of images"):
+        folder(tmp_path / "x")
+    with pytest.raises(ValueError, match=r"No images in .* Pass recursive=True"):
+        folder(tmp_path)
+    (tmp_path / "d.png").write_text("text")
+    with pytest.raises(ValueError, match=r"None of the 1 images in .* can be read\. Left out .*d\.png"):
+        folder(tmp_path, check=True)

@@ -1,0 +1,172 @@
+import copy
+import json
+import tomllib
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poseglass.runs.recipe import Recipe, RecipeError, apply_override, differences
+
+PLAIN: dict[str, Any] = {
+    "name": "r",
+    "network": {"name": "hg1"},
+    "codec": {"name": "heatmap"},
+    "data": {"train": {"name": "coco", "annotations": "a.json"}},
+    "train": {"epochs": 2, "batch_size": 4},
+}
+
+
+def changed(**more: Any) -> dict[str, Any]:
+    return copy.deepcopy(PLAIN) | more
+
+
+def test_defaults_fill_what_is_left_out():
+    recipe = Recipe.from_dict(PLAIN)
+    assert recipe.data.train == [{"name": "coco", "annotations": "a.json"}]
+    assert recipe.train.optimizer.name == "adamw"
+    assert recipe.input.spec().size_wh == (256, 256)
+    assert recipe.input.spec((64, 32)).aspect == 2.0
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (changed(nmae="x"), r"unknown key 'nmae'\. Did you mean 'name'\?"),
+        (
+            changed(train={"epochs": 2, "batch_size": 4, "epoch": 3}),
+            r"unknown key 'train\.epoch'\. Did you mean 'epochs'",
+        ),
+        (
+            changed(train={"epochs": 2, "batch_size": 4, "optimizer": {"learning_rate": 1}}),
+            r"unknown key 'train\.optimizer\.learning_rate'.*Known here: .*lr",
+        ),
+        (
+            changed(train={"epochs": 2, "batch_size": 4, "sizes": [{"epoch": 0, "size": [1, 1]}]}),
+            r"unknown key 'train\.sizes\.0\.size'\. Did you mean 'size_wh'",
+        ),
+        (changed(train={"epochs": 2}), r"the key 'train\.batch_size' is missing"),
+        (changed(train={"epochs": 0, "batch_size": 4}), r"train\.epochs: .*greater than or equal to 1, got 0"),
+        (changed(train={"epochs": "many", "batch_size": 4}), r"train\.epochs: .*integer.*got 'many'"),
+        (changed(loss=3), r"loss: .*string, got 3"),
+        (changed(network={"stacks": 2}), r"network needs a name, e\.g\. \{ name = "),
+        (changed(augment=[{"scale": 2}]), r"augment\[0\] needs a name"),
+        (changed(data={"train": {"annotations": "a"}}), r"data\.train\[0\] needs a name"),
+        (
+            changed(train={"epochs": 2, "batch_size": 4, "schedule": {"name": "cosin"}}),
+            r"train\.schedule\.name: .*'cosine'.*got 'cosin'",
+        ),
+    ],
+)
+def test_what_will_not_do_is_named(data, words):
+    with pytest.raises(RecipeError, match=words):
+        Recipe.from_dict(data)
+
+
+def test_every_fault_is_told_at_once():
+    with pytest.raises(RecipeError, match=r"'train\.batch_size' is missing; unknown key 'nmae'.*\.$"):
+        Recipe.from_dict(changed(nmae="x", train={"epochs": 1}))
+
+
+def test_a_file_that_is_not_there_or_no_toml(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"No such recipe: .*ours are in .*recipes"):
+        Recipe.read(tmp_path / "none.toml")
+    for content in (b"name = ", b"\xff\xfe"):
+        (tmp_path / "bad.toml").write_bytes(content)
+        with pytest.raises(RecipeError, match=r"bad\.toml is not TOML"):
+            Recipe.read(tmp_path / "bad.toml")
+
+
+def test_overrides():
+    recipe = Recipe.from_dict(
+        PLAIN,
+        overrides=[
+            "train.epochs=7", "train.optimizer.lr=5e-4", "name=other", "data.train.annotations=b.json",
+            "input.size_wh=[64, 32]", "network.width=64", 'evaluate.metrics=[{name="pck"}]',
+        ],
+    )  # fmt: skip
+    assert recipe.train.epochs == 7
+    assert recipe.train.optimizer.lr == 5e-4
+    assert recipe.name == "other"
+    assert recipe.data.train[0]["annotations"] == "b.json"
+    assert recipe.input.size_wh == (64, 32)
+    assert recipe.network["width"] == 64
+    assert recipe.evaluate.metrics == [{"name": "pck"}]
+    assert PLAIN["name"] == "r"  # the tables given stay as they are
+    assert PLAIN["network"] == {"name": "hg1"}
+
+
+def test_overrides_reach_into_lists():
+    data = changed(augment=[{"name": "random_affine"}, {"name": "occlusion"}])
+    recipe = Recipe.from_dict(data, overrides=["augment.1.probability=1.0", "augment.0.degrees=5"])
+    assert recipe.augment == [{"name": "random_affine", "degrees": 5}, {"name": "occlusion", "probability": 1.0}]
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("train.epochs", r"--set takes key=value, e\.g\. train\.epochs=3; got 'train\.epochs'"),
+        ("=3", r"--set takes key=value"),
+        ("name.first=3", r"name is not a table"),
+        ("name.first.second=3", r"there is no table at 'first'"),
+        ("data.train.7.name=x", None),
+    ],
+)
+def test_overrides_that_will_not_do(override, words):
+    data = copy.deepcopy(PLAIN)
+    if words is None:
+        data["data"]["train"] = [data["data"]["train"]]
+        words = r"there is no table at '7'"
+    with pytest.raises(RecipeError, match=words):
+        apply_override(data, override)
+
+
+def test_an_unknown_key_of_an_override_is_named_with_the_nearest():
+    with pytest.raises(RecipeError, match=r"unknown key 'train\.batchsize'\. Did you mean 'batch_size'"):
+        Recipe.from_dict(PLAIN, overrides=["train.batchsize=3"])
+
+
+def test_toml_round_trip():
+    data = changed(
+        notes='a "quoted"\nnote \x7f \\ ü',
+        augment=[{"name": "random_affine", "scale": [0.7, 1.4]}, {"name": "occlusion"}],
+        data={"train": [{"name": "coco", "annotations": "a.json", "odd key": {"x.y": 1e-9}}], "val": None},
+        train={"epochs": 2, "batch_size": 4, "sizes": [{"epoch": 0, "size_wh": [96, 96]}]},
+        evaluate={"metrics": [{"name": "pck", "thresholds": [0.2]}], "monitor": "pck@0.2"},
+    )
+    recipe = Recipe.from_dict(data)
+    text = recipe.to_toml()
+    assert Recipe.from_dict(tomllib.loads(text)) == recipe
+    assert "\n[train]\nepochs = 2\n" in text
+    assert "flat_after_steps = 500" in text
+
+
+words = st.text(st.characters(exclude_categories=["Cs"]))
+values = st.recursive(
+    st.one_of(st.booleans(), st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False), words),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(words, inner, max_size=3)),
+    max_leaves=8,
+)
+
+
+@given(values)
+def test_any_value_survives_toml(value):
+    recipe = Recipe.from_dict(changed(network={"name": "x", "value": value}))
+    back = Recipe.from_dict(tomllib.loads(recipe.to_toml()))
+    assert json.dumps(back.network) == json.dumps(recipe.network)
+
+
+def test_differences_are_named_by_their_keys():
+    one = Recipe.from_dict(changed(augment=[{"name": "occlusion", "probability": 0.5}]))
+    other = Recipe.from_dict(changed(augment=[{"name": "occlusion"}]), overrides=["train.epochs=3"])
+    assert differences(one, one) == {}
+    assert differences(one, other) == {"augment.0.probability": (0.5, None), "train.epochs": (2, 3)}
+
+
+def test_a_recipe_that_ships_is_found_by_its_name_here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert Recipe.read("lspet/family.toml").name == "family"
+    (tmp_path / "lspet").mkdir()
+    (tmp_path / "lspet" / "family.toml").write_text(Recipe.read("mpii/hg2.toml").to_toml())
+    assert Recipe.read("lspet/family.toml").name == "hg2-mpii"  # one's own comes first

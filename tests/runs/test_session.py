@@ -1,0 +1,494 @@
+import dataclasses
+import errno
+import os
+import resource
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from poseglass.backbones import BACKBONES
+from poseglass.codecs import HeatmapCodec, SimccCodec, SoftArgmaxCodec, UdpCombinedCodec
+from poseglass.core.card import WeightCard
+from poseglass.core.input_spec import InputSpec
+from poseglass.core.table import build
+from poseglass.data import DATASETS
+from poseglass.estimators.weights_file import CheckpointError, save_weights
+from poseglass.heads import SimccHead
+from poseglass.networks import NETWORKS
+from poseglass.readers import write_coco
+from poseglass.readers.labelled import LabelledImages
+from poseglass.runs import folder as run_folder
+from poseglass.runs import session as module
+from poseglass.runs.build import choose_device, crop_sizes, make
+from poseglass.runs.check import check_evaluation, check_loss, check_shapes
+from poseglass.runs.folder import RunFolder
+from poseglass.runs.prepare import prepare
+from poseglass.runs.recipe import Recipe, RecipeError
+from poseglass.synthetic import synthetic_people
+from poseglass.training.checkpoint import load_checkpoint
+from poseglass.training.loop import TrainingStopped
+
+pytestmark = pytest.mark.usefixtures("plain_reports")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    write_coco(synthetic_people(8, seed=1, size_wh=(48, 48)), folder / "train.json", write_images=True)
+    return folder / "train.json"
+
+
+def tiny(data: Path, *overrides: str) -> Recipe:
+    table = {"name": "coco", "annotations": str(data)}
+    return Recipe.from_dict(
+        {
+            "name": "tiny",
+            "network": {"name": "stacked_hourglass", "num_stacks": 1, "width": 16, "depth": 2},
+            "codec": {"name": "heatmap"},
+            "input": {"size_wh": [32, 32]},
+            "data": {"train": table, "val": table},
+            "train": {"epochs": 2, "batch_size": 4, "workers": 0},
+            "evaluate": {"metrics": [{"name": "pck", "thresholds": [1.0]}], "flip_test": False},
+        },
+        overrides=overrides,
+    )
+
+
+@contextmanager
+def full_disk():
+    """Let no file grow beyond a kilobyte: writing fails as on a full disk, in the C library, not in a stand-in."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_on_the_way_is_told_and_training_goes_on(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "RETRY_SECONDS", 0.0)
+    run = prepare(tiny(data, "train.checkpoint_seconds=1e-9", "train.epochs=3"), tmp_path / "run")
+    told, saved, disk = [], [], None
+    run.on_warning = told.append
+
+    def on_step(progress, terms, lr):
+        nonlocal disk
+        if progress.step == 3:  # with a checkpoint of step 2 there
+            disk = full_disk()
+            disk.__enter__()
+        if progress.step == 5:
+            saved.append(load_checkpoint(run.folder.checkpoint)["progress"]["step"])
+            disk.__exit__(None, None, None)
+
+    run.on_step = on_step
+    run.train()
+    assert saved == [2]
+    assert len(set(told)) == len(told), told  # once in a row of failures, and when it works again
+    assert "The checkpoint could not be written" in told[0]
+    assert "(File too large). Training goes on and tries again; what was there before is untouched." in told[0]
+    assert "The checkpoint could be written again." in told
+    assert load_checkpoint(run.folder.checkpoint)["progress"]["step"] == 6
+    assert not list(run.folder.path.glob(".*.part"))
+
+
+def test_a_full_disk_at_the_end_is_an_error_and_resuming_finishes(data, tmp_path):
+    run = prepare(tiny(data), tmp_path / "run")
+    disk = full_disk()
+    run.on_step = lambda progress, terms, lr: disk.__enter__() if progress.step == 3 else None
+    run.on_warning = lambda words: None
+    with pytest.raises(
+        OSError, match=r"All 4 steps are done, but the last checkpoint could not be written .*File too "
+    ):
+        run.train()
+    disk.__exit__(None, None, None)
+    assert load_checkpoint(run.folder.checkpoint)["progress"]["step"] == 2
+    again = prepare(tiny(data), tmp_path / "run", resume=True)
+    again.train()
+    assert again.folder.report.is_file()
+    assert again.folder.last.is_file()
+
+
+def test_no_room_for_the_report(data, tmp_path, monkeypatch):
+    run = prepare(tiny(data), tmp_path / "run")
+    write = module.finish.__globals__["write_report"]
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setitem(module.finish.__globals__, "write_report", full)
+    with pytest.raises(OSError, match=r"Training is done .*\(No space left on device\)\. Make room, then --resume"):
+        run.train()
+    monkeypatch.setitem(module.finish.__globals__, "write_report", write)
+    again = prepare(tiny(data), tmp_path / "run", resume=True)
+    assert again.complete
+    again.train()
+    assert again.folder.report.is_file()
+
+
+def test_no_room_to_start_leaves_no_folder(data, tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(run_folder, "write_bytes", full)
+    with pytest.raises(OSError, match=r"run cannot be made: No space left on device\. Name another with --run"):
+        prepare(tiny(data), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_checkpoint_is_made_of_broken_weights(data, tmp_path):
+    run = prepare(tiny(data, "train.checkpoint_seconds=1e-9"), tmp_path / "run")
+
+    def break_it(progress, terms, lr):
+        if progress.step == 3:
+            run.loop.network.stem.conv.weight.data[0] = float("nan")
+
+    run.on_step = break_it
+    with pytest.raises(
+        TrainingStopped, match=r"After step 3 1 weights are not finite, 'stem\.conv\.weight' first\. .*step 2"
+    ):
+        run.train()
+    assert load_checkpoint(run.folder.checkpoint)["progress"]["step"] == 2
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_cannot_be_read_is_named_after_a_checkpoint(tmp_path, workers):
+    write_coco(synthetic_people(8, seed=1, size_wh=(48, 48)), tmp_path / "train.json", write_images=True)
+    run = prepare(tiny(tmp_path / "train.json", f"train.workers={workers}", "train.epochs=9"), tmp_path / "run")
+    run.val = None
+
+    def spoil(progress, terms, lr):
+        for image in (tmp_path / "images").iterdir():
+            image.write_bytes(image.read_bytes()[:99])
+
+    run.on_step = spoil
+    with pytest.raises(ValueError, match=r"^\S+\.png is a damaged or truncated image") as caught:
+        run.train()
+    assert "Traceback" not in str(caught.value)
+    assert load_checkpoint(run.folder.checkpoint)["progress"]["step"] == run.loop.progress.step > 0
+
+
+def test_errors_of_loader_processes_in_their_own_words():
+    wrapped = ValueError(
+        "Caught ValueError in DataLoader worker process 0.\nOriginal Traceback:\n  x\nValueError: a.jpg: bad\n"
+    )
+    assert str(module._own_words(wrapped)) == "a.jpg: bad"
+    killed = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+    assert "for want of memory: lower train.workers" in str(module._own_words(killed))
+    plain = ValueError("plain")
+    assert module._own_words(plain) is plain
+
+
+def test_what_is_kept_for_the_best_weights(data, tmp_path):
+    run = prepare(tiny(data), tmp_path / "run")
+    evaluation = run.train()
+    assert evaluation is not None
+    best = max(row["val/pck@1"] for row in run.loop.progress.rows)
+    assert evaluation.results["pck@1"] == pytest.approx(best)
+    assert run.loop.progress.best == best
+
+
+def test_without_a_validation_set_the_loss_drives_the_plateau(data, tmp_path):
+    recipe = tiny(data, "train.schedule.name=plateau", "train.schedule.patience=1", "train.optimizer.lr=0.0")
+    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"val": None})})
+    run = prepare(recipe, tmp_path / "run")
+    seen = []
+    run.loop.schedule.__class__.observe, original = (
+        lambda self, value: seen.append(value),
+        run.loop.schedule.__class__.observe,
+    )
+    try:
+        assert run.train() is None
+    finally:
+        run.loop.schedule.__class__.observe = original
+    assert seen == [-row["loss"] for row in run.loop.progress.rows]
+    assert "There was no validation set" in run.folder.report.read_text()
+    assert not run.folder.best.exists()
+
+
+def test_two_programs_do_not_train_in_one_folder(data, tmp_path):
+    run = prepare(tiny(data), tmp_path / "run")
+    child = os.fork()
+    if child == 0:  # another process: locks of one's own do not bind
+        try:
+            RunFolder(tmp_path / "run").reopen()
+        except BlockingIOError as error:
+            os._exit(7 if f"process {os.getppid()}) is training in" in str(error) else 8)
+        os._exit(9)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    assert run.folder.path.is_dir()
+
+
+def test_a_damaged_checkpoint_is_not_gone_on_from(data, tmp_path):
+    prepare(tiny(data), tmp_path / "run").train()
+    path = tmp_path / "run" / "checkpoint.pt"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="is not a whole training checkpoint"):
+        prepare(tiny(data), tmp_path / "run", resume=True)
+    path.unlink()
+    assert prepare(tiny(data), tmp_path / "run", resume=True).loop.progress.step == 0
+
+
+def test_a_folder_in_which_a_program_died_at_once_is_as_good_as_empty(data, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.lock").touch()
+    (tmp_path / "run" / ".recipe.toml.x.part").touch()
+    with pytest.raises(FileNotFoundError, match=r"run holds no run to go on with: there is no recipe\.toml in it"):
+        prepare(tiny(data), tmp_path / "run", resume=True)
+    prepare(tiny(data), tmp_path / "run")
+    assert RunFolder(tmp_path / "run").stored_recipe() == tiny(data)
+    assert RunFolder(tmp_path / "run").stored_recipe(["train.workers=3"]).train.workers == 3
+    prepare(tiny(data), tmp_path / "run", resume=True)
+
+
+def test_a_run_keeps_its_recipe(data, tmp_path):
+    prepare(tiny(data), tmp_path / "run").train()
+    with pytest.raises(RecipeError, match=r"was started with network\.width = 16, not 32; a run that goes on keeps"):
+        prepare(tiny(data, "network.width=32"), tmp_path / "run", resume=True)
+    prepare(tiny(data, "train.workers=1", "notes=x"), tmp_path / "run", resume=True)
+
+
+def test_other_circumstances_are_told(data, tmp_path):
+    prepare(tiny(data), tmp_path / "run").train()
+    threads = torch.get_num_threads()
+    assert prepare(tiny(data), tmp_path / "run", resume=True).note == ""
+    torch.set_num_threads(threads + 1)
+    try:
+        note = prepare(tiny(data), tmp_path / "run", resume=True).note
+    finally:
+        torch.set_num_threads(threads)
+    assert f"threads {threads} before, {threads + 1} now" in note
+    assert "not bit for bit" in note
+
+
+def test_weights_to_start_from(data, tmp_path):
+    first = prepare(tiny(data), tmp_path / "first")
+    first.train()
+    path = tmp_path / "start.safetensors"
+    path.write_bytes(first.folder.last.read_bytes())
+    second = prepare(tiny(data, f"train.init_from={path}"), tmp_path / "second")
+    assert second.note == f"Started from {first.recipe.name} ({path}): all of its weights."
+    for name, value in first.trained.state_dict().items():
+        assert torch.equal(second.loop.network.state_dict()[name], value), name
+    second.train()
+    path.unlink()  # a run that goes on does not need them
+    prepare(tiny(data, f"train.init_from={path}"), tmp_path / "second", resume=True)
+    with pytest.raises(FileNotFoundError, match=r"start\.safetensors"):
+        prepare(tiny(data, f"train.init_from={path}"), tmp_path / "third")
+
+
+def two_layers(*, eps: float = 1e-5) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.BatchNorm2d(8, eps))
+
+
+class Halved(nn.Module):
+    """A backbone of one level at stride 4 under a 1x1 head."""
+
+    stride, divisor = 4, 4
+
+    def __init__(self, num_keypoints: int, *, backbone: dict | None = None) -> None:
+        super().__init__()
+        self.backbone = two_layers(**{k: v for k, v in (backbone or {}).items() if k != "name"})
+        self.backbone.eps = (backbone or {}).get("eps", 1e-3)  # type: ignore[assignment]
+        self.head = nn.Conv2d(8, num_keypoints, 1)
+
+    def forward(self, images: torch.Tensor) -> list[dict[str, torch.Tensor]]:
+        return [{"heatmap": self.head(self.backbone(images))}]
+
+
+def test_a_backbone_to_start_from(data, tmp_path, monkeypatch):
+    monkeypatch.setitem(NETWORKS, "halved", Halved)
+    monkeypatch.setitem(BACKBONES, "two_layers", two_layers)
+    weights = Halved(1).backbone.state_dict()
+    path = tmp_path / "backbone.safetensors"
+    card = WeightCard("halved-imagenet", {"name": "two_layers", "eps": 1e-3}, {}, None, InputSpec(), part="backbone")
+    save_weights(path, weights, card)
+    run = prepare(tiny(data, 'network={name="halved"}', f"train.init_from={path}"), tmp_path / "run")
+    assert run.note == (f"Started from halved-imagenet ({path}): all of the backbone; what is above it begins anew.")
+    for name, value in weights.items():
+        assert torch.equal(run.loop.network.state_dict()[f"backbone.{name}"], value), name
+    network = 'network={name="halved", backbone={name="two_layers", eps=1e-5}}'
+    with pytest.raises(RecipeError, match=r"with eps = 0\.001, the network's has 1e-05\. Set eps of the network"):
+        prepare(tiny(data, network, f"train.init_from={path}"), tmp_path / "other")
+    with pytest.raises(CheckpointError, match=r"'halved-imagenet' are a backbone, and \w+ has none"):
+        prepare(tiny(data, f"train.init_from={path}"), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_network_may_use_less_of_a_backbone_than_was_trained(data, tmp_path):
+    small = {"width": 4, "num_modules": [1, 1, 1], "num_blocks": 1, "num_bottlenecks": 1, "stem_width": 8}
+    torch.manual_seed(1)
+    weights = build(BACKBONES, "hrnet", **small).state_dict()  # all four resolutions, as for classification
+    card = WeightCard("w4-imagenet", {"name": "hrnet", **small}, {}, None, InputSpec(), part="backbone")
+    path = tmp_path / "backbone.safetensors"
+    save_weights(path, weights, card)
+    numbers = ", ".join(f"{key} = {value}" for key, value in small.items())
+    run = prepare(tiny(data, f'network={{name="hrnet", {numbers}}}', f"train.init_from={path}"), tmp_path / "run")
+    state = run.loop.network.state_dict()
+    used = [name for name in weights if f"backbone.{name}" in state]
+    assert 0 < len(used) < len(weights)
+    assert all(torch.equal(state[f"backbone.{name}"], weights[name]) for name in used)
+    assert f"{len(weights) - len(used)} tensors of theirs have no place in it: stages.2.0.exchange.1" in run.note
+
+
+def test_sizes_change_with_the_epoch(data):
+    recipe = tiny(data, "train.epochs=5", "train.sizes=[{epoch=3, size_wh=[64, 64]}, {epoch=1, size_wh=[48, 48]}]")
+    assert crop_sizes(recipe) == [(32, 32), (48, 48), (48, 48), (64, 64), (64, 64)]
+    with pytest.raises(RecipeError, match=r"input\.size_wh or train\.sizes: Input of 50 x 48 pixels"):
+        prepare(tiny(data, "train.sizes=[{epoch=1, size_wh=[50, 48]}]"), Path("never"))
+
+
+def test_a_key_that_a_part_does_not_take():
+    with pytest.raises(
+        RecipeError, match=r"network 'hg8' takes no 'stemm'\. Did you mean 'stem'\? Known: num_keypoints, stem"
+    ):
+        make(NETWORKS, {"name": "hg8", "num_keypoints": 3, "stemm": "newell"}, "network")
+    with pytest.raises(RecipeError, match=r"network 'hg8': missing a required argument: 'num_keypoints'"):
+        make(NETWORKS, {"name": "hg8"}, "network")
+    with pytest.raises(LookupError, match=r"Unknown network 'hg9'\. Did you mean 'hg"):
+        make(NETWORKS, {"name": "hg9"}, "network")
+    with pytest.raises(RecipeError, match="is a str; a class or function is needed"):
+        make(NETWORKS, {"name": "poseglass:__version__"}, "network")
+
+
+def test_a_figure_that_cannot_be_had_is_found_before_training(data):
+    val = synthetic_people(2, size_wh=(48, 48))
+    recipe = tiny(data, "evaluate.monitor=pck@2")
+    with pytest.raises(
+        RecipeError, match=r"evaluate\.monitor is 'pck@2', which nothing that is measured gives\. Did you mean 'pck@1'"
+    ):
+        check_evaluation(recipe, val, val.skeleton)
+    with pytest.raises(LookupError, match=r"have no extra\['head_px'\]"):
+        check_evaluation(tiny(data, 'evaluate.metrics=[{name="pckh", excluded=[]}]'), val, val.skeleton)
+    with pytest.raises(ValueError, match=r"None of the 3 images of data\.val has a labelled person"):
+        check_evaluation(tiny(data), synthetic_people(3, size_wh=(48, 48), people=0), val.skeleton)
+
+
+def test_a_protocol_may_give_what_labels_lack(data):
+    drawn = synthetic_people(2, size_wh=(48, 48))
+    people = tuple(dataclasses.replace(drawn.instances(i), extra={}) for i in range(2))
+    val = LabelledImages("d", drawn.skeleton, (Path("a"), Path("b")), people, (1, 2), np.array([[48, 48]] * 2))
+    sigmas = [0.1] * len(val.skeleton)
+    for more, problem in (("", "OKS needs the area"), (", box_area_factor = 0.53", "")):
+        protocol = f'{{ name = "coco", sigmas = {sigmas}{more} }}'
+        recipe = tiny(data, f'evaluate={{ protocol = {protocol}, monitor = "AP" }}')
+        with pytest.raises(ValueError, match=problem) if problem else nullcontext():
+            check_evaluation(recipe, val, val.skeleton)
+
+
+def test_a_loss_that_reads_maps_otherwise_than_the_codec(data):
+    with pytest.raises(
+        RecipeError, match=r"loss is 'mse', .* activation 'none', but the codec's is 'softmax'\. Set codec"
+    ):
+        prepare(tiny(data, 'codec={name="heatmap", activation="softmax"}', "loss=mse"), Path("never"))
+    with pytest.raises(RecipeError, match="or loss to 'mse'"):
+        check_loss("softmax_cross_entropy", HeatmapCodec())
+    with pytest.raises(LookupError, match=r"Unknown loss 'msee'\. Did you mean 'mse'"):
+        check_loss("msee", HeatmapCodec())
+    check_loss("softmax_cross_entropy", HeatmapCodec(activation="softmax"))
+    check_loss(["mse", "2 * mse"], HeatmapCodec(), sigmas=(3.0, 2.0))
+    check_loss("mse + 0.5 * offset", UdpCombinedCodec())
+    check_loss("softmax_cross_entropy", SimccCodec())
+    check_loss("integral_l1 + jensen_shannon", SoftArgmaxCodec())
+    with pytest.raises(
+        RecipeError, match=r"loss 'mse' trains heatmap, but the codec also reads offset\. Add to it: 'mse \+ offset'"
+    ):
+        check_loss("mse", UdpCombinedCodec())
+    with pytest.raises(RecipeError, match=r"codec also reads heatmap\. Add to it: 'offset \+ mse'\."):
+        check_loss("offset", UdpCombinedCodec())
+    with pytest.raises(RecipeError, match=r"loss 'mse' is of 'heatmap', the codec encodes 'x', 'y'"):
+        check_loss("mse", SimccCodec())
+    with pytest.raises(RecipeError, match="loss is 'mse', which trains maps with activation 'none', but"):
+        check_loss("mse + integral_l1", SoftArgmaxCodec())
+    with pytest.raises(RecipeError, match=r"the codec's is 'softmax'\. Set loss to 'softmax_cross_entropy'\.$"):
+        check_loss("mse", SoftArgmaxCodec())
+    check_loss("softmax_cross_entropy", SoftArgmaxCodec())
+    with pytest.raises(RecipeError, match=r"the codec's is 'none'\. Set loss to '2 \* mse \+ offset'\.$"):
+        check_loss("2 * softmax_cross_entropy + offset", UdpCombinedCodec())
+    with pytest.raises(RecipeError, match="loss is an empty list"):
+        check_loss([], HeatmapCodec())
+    with pytest.raises(RecipeError, match="stage_sigmas must be positive heatmap pixels"):
+        check_loss("mse", HeatmapCodec(), sigmas=(0.0,))
+    with pytest.raises(RecipeError, match="the codec draws no Gaussians"):
+        check_loss("mse + offset", UdpCombinedCodec(), sigmas=(2.0,))
+
+
+class _Axes(nn.Module):
+    """A head of two bins a pixel on the images themselves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = SimccHead(3, 3, size_wh=(64, 64), stride=1)
+
+    def forward(self, images):
+        return [self.head(images)]
+
+
+def test_what_the_network_gives_must_be_what_the_codec_encodes(data):
+    recipe = tiny(data)
+    network = build(NETWORKS, "stacked_hourglass", num_keypoints=3, num_stacks=2, width=16, depth=2)
+    check_shapes(network, HeatmapCodec(), [(64, 64)], recipe)
+    with pytest.raises(RecipeError, match=r"encodes 'x', stage 0 of the network gives 'heatmap'\..*takes no head"):
+        check_shapes(network, SimccCodec(), [(64, 64)], recipe)
+    with pytest.raises(RecipeError, match=r"codec draws \(8, 8\)\. Set codec\.stride to 4"):
+        check_shapes(network, HeatmapCodec(stride=8), [(64, 64)], recipe)
+    with pytest.raises(RecipeError, match=r"gives 'x' of 128 bins, the codec encodes 192\. Give codec\.split and"):
+        check_shapes(_Axes(), SimccCodec(split=3), [(64, 64)], recipe)
+    with pytest.raises(RecipeError, match=r"loss has 3 entries, the network 2 stages\. Give one, or 2"):
+        check_shapes(network, HeatmapCodec(), [(64, 64)], recipe.model_copy(update={"loss": ["mse"] * 3}))
+
+
+class _Given(nn.Module):
+    """Gives what a function makes of the images."""
+
+    def __init__(self, make):
+        super().__init__()
+        self.make = make
+
+    def forward(self, images):
+        return self.make(images)
+
+
+def test_a_network_that_fails_is_told_from_one_that_needs_numbers(data):
+    recipe = tiny(data)
+    for forward in (
+        lambda images: [{"heatmap": images[images > 0]}], lambda images: images.max().item(),
+        lambda images: images.numpy(), lambda images: images + torch.zeros(images.shape),
+        lambda images: int(images.max()),
+    ):  # fmt: skip
+        check_shapes(_Given(forward), HeatmapCodec(), [(64, 64)], recipe)
+    for forward, says in (
+        (lambda images: images @ images[..., 1:, :], r"network fails on images of \(2, 3, 64, 64\): RuntimeError"),
+        (lambda images: images(), r"network fails on images of .*: TypeError"),
+        (lambda images: [], r"The network gives list, expected a list of stages, each a dict"),
+        (lambda images: images, r"The network gives Tensor, expected a list of stages, each a dict"),
+    ):
+        with pytest.raises(RecipeError, match=says):
+            check_shapes(_Given(forward), HeatmapCodec(), [(64, 64)], recipe)
+
+
+def test_devices():
+    assert choose_device("cpu") == torch.device("cpu")
+    assert choose_device("auto").type in ("cpu", "cuda")
+    with pytest.raises(ValueError, match=r"device must be auto, cpu, cuda, cuda:0, \.\.\., got 'gpu'"):
+        choose_device("gpu")
+    with pytest.raises(ValueError, match="device 'cuda:99' is not available"):
+        choose_device("cuda:99")
+    if not torch.backends.mps.is_available():
+        with pytest.raises(ValueError, match="device 'mps' is not available"):
+            choose_device("mps")
+
+
+def test_a_skeleton_is_given_to_a_dataset_by_name():
+    drawn = make(DATASETS, {"name": "synthetic", "count": 1, "skeleton": "coco17"}, "dataset")
+    assert len(drawn.skeleton) == 17
+
+
+def test_the_curve_is_a_table(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.write_curve([{"epoch": 1.0, "loss": 0.25}, {"epoch": 2.0, "loss": 0.125, "val/pck": 1 / 3}])
+    assert folder.curve.read_text() == "epoch,loss,val/pck\n1,0.25,\n2,0.125,0.333333\n"
+    assert np.genfromtxt(folder.curve, delimiter=",", names=True)["loss"].tolist() == [0.25, 0.125]

@@ -1,0 +1,271 @@
+import itertools
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from poseglass.codecs import HeatmapCodec
+from poseglass.core.input_spec import InputSpec
+from poseglass.core.precision import choose_precision
+from poseglass.core.targets import RawBatch, Targets
+from poseglass.losses import mean_squared_error
+from poseglass.losses.terms import Term
+from poseglass.programs.normalise import model_input
+from poseglass.training.criterion import supervised
+from poseglass.training.ema import MovingAverage
+from poseglass.training.loop import Interrupted, Loop, Progress, TrainingStopped, fit
+from poseglass.training.optimizer import OptimizerPart, make_optimizer
+from poseglass.training.schedule import Schedule, SchedulePart
+
+
+class Toy(nn.Module):
+    """Two stages of a convolution each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3)
+        self.stages = nn.ModuleList(nn.Conv2d(3, 2, 4, stride=4) for _ in range(2))
+
+    def forward(self, images):
+        return [{"heatmap": stage(self.norm(images))} for stage in self.stages]
+
+
+class Diary:
+    """A listener that writes down what it hears."""
+
+    def __init__(self, stop_at: int = -1) -> None:
+        self.steps: list[int] = []
+        self.rows: list[dict[str, float]] = []
+        self.lrs: list[float] = []
+        self.asked, self.stop_at = 0, stop_at
+
+    def stop_wanted(self) -> bool:
+        self.asked += 1
+        return self.asked == self.stop_at
+
+    def on_step(self, progress, terms, lr) -> None:
+        self.steps.append(progress.step)
+        self.lrs.append(lr)
+
+    def measure(self, progress, row) -> None:
+        row["val/x"] = 1.0
+
+    def on_epoch(self, progress, row) -> None:
+        assert progress.rows[-1] is row
+        self.rows.append(row)
+
+
+def batches(seed: int = 0):
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        xy = torch.rand(4, 1, 2, 2, generator=generator) * 16
+        images = torch.zeros(4, 16, 16, 3, dtype=torch.uint8)
+        for i, (x, y) in enumerate(xy[:, 0, 0].long().tolist()):
+            images[i, y, x] = 255
+        yield RawBatch(images, Targets.of_keypoints(xy[:, 0]), torch.zeros(4, 2, 3), [""] * 4)
+
+
+def loop(lr: float = 1e-2, *, name: str = "adam", ema: bool = True) -> Loop:
+    torch.manual_seed(0)
+    network = Toy()
+    return Loop(
+        network,
+        make_optimizer(network, OptimizerPart(name=name, lr=lr)),
+        Schedule(SchedulePart(name="constant"), 12, 4),
+        MovingAverage(network, 0.9) if ema else None,
+        Progress(),
+    )
+
+
+STEP = supervised(HeatmapCodec(), mean_squared_error)
+
+
+def run(parts: Loop, diary: Diary, *, steps: int = 12, lr: float = 1e-2, step=STEP, given=None, **more) -> None:
+    fit(
+        parts, given or batches(), step, diary,
+        spec=InputSpec((16, 16)), steps_per_epoch=4, total_steps=steps, base_lr=lr, **more,
+    )  # fmt: skip
+
+
+def test_steps_epochs_and_the_curve():
+    parts, diary = loop(), Diary()
+    run(parts, diary)
+    assert diary.steps == [1, 2, 3, 5, 6, 7, 9, 10, 11]
+    assert [row["epoch"] for row in diary.rows] == [1, 2, 3]
+    assert [row["step"] for row in diary.rows] == [4, 8, 12]
+    assert diary.rows[0].keys() == {
+        "epoch", "step", "lr", "loss", "heatmap/0", "heatmap/1", "train_seconds", "val/x",
+    }  # fmt: skip
+    assert diary.rows[0]["loss"] == pytest.approx(diary.rows[0]["heatmap/0"] + diary.rows[0]["heatmap/1"])
+    assert diary.rows[2]["loss"] < diary.rows[0]["loss"]
+    assert parts.ema is not None
+    assert parts.ema.updates == 12
+    assert parts.progress.images == 0
+    assert not parts.progress.epoch_due(4)
+
+
+def test_every_stage_is_supervised_alike():
+    torch.manual_seed(0)
+    network, batch = Toy(), model_input(next(batches()), InputSpec())
+    codec = HeatmapCodec()
+    targets = codec.encode(batch.targets, batch.size_wh)
+    terms = STEP(network, batch)
+    for i, stage in enumerate(network(batch.images)):
+        expected = mean_squared_error(stage["heatmap"], targets["heatmap"], targets["weight"])
+        assert terms[f"heatmap/{i}"].item() == pytest.approx(expected.item())
+
+
+def test_a_stage_may_leave_out_what_is_hidden():
+    torch.manual_seed(0)
+    network, batch = Toy(), model_input(next(batches()), InputSpec())
+    codec = HeatmapCodec()
+    step = supervised(codec, mean_squared_error, occluded=(False, True))
+    with pytest.raises(ValueError, match="stage_occluded leaves out occluded keypoints"):
+        step(network, batch)
+    batch.targets.occluded = torch.zeros(4, 1, 2, dtype=torch.bool)
+    all_of_them = step(network, batch)
+    assert all_of_them["heatmap/0"].item() == pytest.approx(STEP(network, batch)["heatmap/0"].item())
+    batch.targets.occluded[1, 0, 0] = True
+    targets, stages = codec.encode(batch.targets, batch.size_wh), network(batch.images)
+    seen = targets["weight"].clone()
+    assert seen[1, 0] == 1
+    seen[1, 0] = 0
+    terms = step(network, batch)
+    for stage, weight in enumerate((seen, targets["weight"])):
+        expected = mean_squared_error(stages[stage]["heatmap"], targets["heatmap"], weight)
+        assert terms[f"heatmap/{stage}"].item() == pytest.approx(expected.item())
+    assert terms["heatmap/0"].item() != all_of_them["heatmap/0"].item()
+
+
+def test_the_learning_rate_follows_the_schedule():
+    parts, diary = loop(), Diary()
+    parts.schedule = Schedule(SchedulePart(name="constant", warmup_steps=4), 12, 4)
+    run(parts, diary, lr=8.0, step=lambda network, batch: {"x": network(batch.images)[0]["heatmap"].sum() * 0})
+    assert diary.lrs[:3] == [2.0, 4.0, 6.0]
+    assert diary.rows[0]["lr"] == 8.0
+    assert {group["lr"] for group in parts.optimizer.param_groups} == {8.0}
+
+
+def test_not_a_number_stops_before_it_reaches_the_weights():
+    parts = loop()
+    before = {k: v.clone() for k, v in parts.network.named_parameters()}
+
+    def step(network, batch):
+        return {"good": network(batch.images)[0]["heatmap"].mean(), "bad": network.norm.weight.sum() * math.inf}
+
+    with pytest.raises(
+        TrainingStopped, match=r"The loss is not finite at step 0 \(good = .*, bad = inf; learning rate"
+    ):
+        run(parts, Diary(), step=step)
+    assert all(torch.equal(v, before[k]) for k, v in parts.network.named_parameters())
+    assert parts.progress.step == 0
+
+
+def test_a_gradient_that_is_not_finite_stops_too():
+    def step(network, batch):
+        return {"x": (network.norm.weight.sum() * 0).sqrt()}
+
+    with pytest.raises(TrainingStopped, match=r"The gradient is not finite at step 0 .*train\.clip_norm=1\.0"):
+        run(loop(), Diary(), step=step, clip_norm=1.0)
+
+
+def test_a_flat_loss_stops_with_a_reason():
+    always = itertools.repeat(next(batches()))
+    words = r"The loss is flat: .* over the first 20 steps, .* after 30 steps\..*poseglass look"
+    with pytest.raises(TrainingStopped, match=words):
+        run(loop(0.0, name="sgd"), Diary(), steps=40, lr=0.0, given=always, flat_after_steps=30)
+
+
+def test_a_flat_loss_may_be_allowed_and_a_falling_one_is_not_flat():
+    diary = Diary()
+    run(loop(0.0, name="sgd"), diary, steps=40, lr=0.0, flat_after_steps=0)
+    assert diary.rows[-1]["step"] == 40
+    run(loop(), Diary(), steps=40, flat_after_steps=40)
+
+
+def test_a_wish_to_stop_is_granted_after_a_whole_step():
+    parts, diary = loop(), Diary(stop_at=6)
+    with pytest.raises(Interrupted):
+        run(parts, diary)
+    assert parts.progress.step == 6
+    assert parts.progress.steps_summed == 2
+    assert parts.ema is not None
+    assert parts.ema.updates == 6
+
+
+def test_stopped_at_the_end_of_an_epoch_the_epoch_is_ended_first_thing():
+    parts, diary = loop(), Diary(stop_at=4)
+    with pytest.raises(Interrupted):
+        run(parts, diary)
+    assert parts.progress.epoch_due(4)
+    assert diary.rows == []
+    run(parts, diary, steps=4)
+    assert [row["step"] for row in diary.rows] == [4]
+    assert parts.progress.step == 4
+
+
+def test_clipping_bounds_the_step():
+    parts = loop(name="sgd")
+    before = torch.cat([p.detach().clone().flatten() for p in parts.network.parameters()])
+    run(parts, Diary(), steps=1, lr=1.0, clip_norm=1e-3)
+    after = torch.cat([p.detach().flatten() for p in parts.network.parameters()])
+    assert float((after - before).norm()) == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_bfloat16_trains_the_same_within_its_precision():
+    losses = []
+    for precision in (torch.float32, torch.bfloat16):
+        diary = Diary()
+        run(loop(), diary, precision=precision)
+        losses.append([row["loss"] for row in diary.rows])
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+
+
+def test_biases_and_norms_are_not_decayed():
+    network = Toy()
+    for name in ("adamw", "adam", "rmsprop", "sgd"):
+        optimizer = make_optimizer(network, OptimizerPart(name=name, weight_decay=0.1))
+        decayed, plain = optimizer.param_groups
+        assert decayed["weight_decay"] == 0.1
+        assert plain["weight_decay"] == 0.0
+        assert {p.ndim for p in decayed["params"]} == {4}
+        assert {p.ndim for p in plain["params"]} == {1}
+
+
+def test_precision_by_device():
+    cpu = torch.device("cpu")
+    assert choose_precision("float32", cpu) == torch.float32
+    assert choose_precision("bfloat16", cpu) == torch.bfloat16
+    fast = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    assert choose_precision("auto", cpu) == (torch.bfloat16 if fast else torch.float32)
+    assert choose_precision("auto", torch.device("meta")) == torch.float32
+
+
+def test_a_checkpoint_of_another_network_is_refused():
+    state = loop().state()
+    other = loop()
+    other.network.stages.append(nn.Conv2d(1, 1, 1))
+    with pytest.raises(ValueError, match=r"The checkpoint holds another network than the recipe: .*stages\.2"):
+        other.restore(state)
+
+
+def test_weights_that_are_not_finite_are_named():
+    parts = loop()
+    assert parts.not_finite() == []
+    parts.network.norm.running_var[0] = math.nan
+    assert parts.not_finite() == ["norm.running_var"]
+
+
+def test_each_stage_has_its_own_loss_and_width():
+    torch.manual_seed(0)
+    network, batch = Toy(), model_input(next(batches()), InputSpec())
+    losses = [[Term(mean_squared_error)], [Term(mean_squared_error, factor=3.0)]]
+    terms = supervised(HeatmapCodec(), losses, sigmas=(2.0, 1.0))(network, batch)
+    for i, (stage, sigma, factor) in enumerate(zip(network(batch.images), (2.0, 1.0), (1.0, 3.0), strict=True)):
+        target = HeatmapCodec(sigma=sigma).encode(batch.targets, batch.size_wh)
+        expected = factor * mean_squared_error(stage["heatmap"], target["heatmap"], target["weight"])
+        torch.testing.assert_close(terms[f"heatmap/{i}"], expected)
+    with pytest.raises(ValueError, match="loss has 3 entries, the network 2 stages"):
+        supervised(HeatmapCodec(), [*losses, losses[0]])(network, batch)
