@@ -240,7 +240,7 @@ def main() -> None:
             f"{row['crops per core and second']:>6} /s {row['times as fast']:>6} x"
         )
     path = arguments.output / f"loader-{machine()}-torch{torch.__version__.split('+')[0]}.csv"
-    write_rows(path, rows, "core", "transforms", "engine/crops.py", "engine/crop_cache.py")
+    write_rows(path, rows, "core", "transforms", "data")
 
 
 if __name__ == "__main__":

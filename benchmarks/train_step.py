@@ -1,7 +1,7 @@
 """Training steps of ``hg2`` at batch 8 and 256 px: poseglass's settings against the plain way; and memory.
 
 The plain way is float32, NCHW memory, the C library's allocator as it is, and an optimiser that loops over
-parameters, in a loop as one writes it. Poseglass's is ``engine.fit`` itself with what ``poseglass train`` sets:
+parameters, in a loop as one writes it. Poseglass's is ``training.loop.fit`` itself with what ``poseglass train`` sets:
 bfloat16 autocast where the processor has it, channels_last, a fused optimiser, freed memory kept. Same network, same
 first weights, same images and targets, same loss and optimiser (Adam, mean squared error of both stages).
 
@@ -314,7 +314,7 @@ def main() -> None:
     for row in rows:
         print("  ".join(f"{value:>8}" for value in list(row.values())[2:7]), "", row["variant"])
     if (arguments.network, arguments.batch, arguments.size) == ("hg2", 8, 256):
-        write_rows(arguments.output / f"train_step-{machine()}.csv", rows, "networks", "layers", "engine", "core")
+        write_rows(arguments.output / f"train_step-{machine()}.csv", rows, "networks", "layers", "training", "core")
     print(f"{ratio:.2f} times as fast as the plain way, {'as' if ratio >= TARGET else 'NOT'} aimed at ({TARGET:g})")
 
 

@@ -1,9 +1,11 @@
 """The commands as a user types them: files in, files, a sentence and an exit status out."""
 
+import dataclasses
 import importlib
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +13,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 
 import poseglass as pg
 from poseglass import cli
+from poseglass.cli import images as images_module
 from poseglass.cli.images import image_ids, unique_names
 from poseglass.core.image import read_image
 from poseglass.core.skeletons import COCO17
@@ -231,7 +235,7 @@ def test_evaluate_sets_what_a_reader_and_a_metric_take(monkeypatch, tmp_path, la
     got = json.loads(results.read_text())["results"]
     assert got["pck@0.3"] == got["pck@0.3/macro"]
     for override, message in (
-        ("pck.limmits=[1]", r"metric 'pck' takes no 'limmits'. Did you mean 'thresholds'"),
+        ("pck.treshold=[1]", r"metric 'pck' takes no 'treshold'. Did you mean 'thresholds'"),
         ("data.splitt=val", "dataset 'coco' takes no 'splitt'. Known:"),
         ("metric.thresholds=[1]", "--set takes data.KEY=VALUE or pck.KEY=VALUE; got 'metric.thresholds=[1]'"),
         ("data.annotations=b.json", "'annotations' is the path itself"),
@@ -409,3 +413,43 @@ def test_the_table_of_poses_fits_80_columns(monkeypatch, tmp_path, tiny_weights,
     (row,) = [line for line in table.splitlines() if " of 14" in line]
     assert len(row.split()) == 10  # image, whole, 3 words, score, twice a keypoint with its score
     assert "_" in row.split()[0]
+
+
+def test_a_folder_shares_batches_within_bounds(monkeypatch, tmp_path, tiny_weights):
+    """Crops of several images go through the network together, and no more images are held than fit."""
+    estimator, sizes = pg.load(tiny_weights), []
+
+    def watched(views):
+        sizes.append(len(views))
+        return estimator.torch_program(views)
+
+    shared = dataclasses.replace(estimator, program=Watched(estimator.skeleton, estimator.input, watched))
+    rng = np.random.default_rng(0)
+    items = [
+        images_module.NamedImage(f"{i}", "", rng.integers(0, 256, (40, 50, 3), np.uint8), None, i) for i in range(5)
+    ]
+    assert images_module.write_poses(shared, iter(items), tmp_path / "out", Console(quiet=True)) == []
+    assert sizes == [5]
+    together = json.loads((tmp_path / "out" / "poses.json").read_text())
+    assert [record["image_id"] for record in together] == [0, 1, 2, 3, 4]
+
+    sizes.clear()
+    monkeypatch.setattr(images_module, "MOST_PIXELS", 2 * 40 * 50)
+    failed = images_module.write_poses(
+        shared, [items[0], "b.png is no image.", *items[1:]], tmp_path / "again", Console(quiet=True)
+    )
+    assert failed == ["b.png is no image."]
+    assert sizes == [2, 2, 1]
+    assert json.loads((tmp_path / "again" / "poses.json").read_text()) == together
+
+
+@dataclasses.dataclass(frozen=True)
+class Watched:
+    """A program that tells of each batch."""
+
+    skeleton: pg.Skeleton
+    input: pg.InputSpec
+    run: Callable
+
+    def __call__(self, views):
+        return self.run(views)

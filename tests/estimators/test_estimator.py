@@ -95,3 +95,29 @@ def test_flip_test_and_padding_are_changed_by_a_copy() -> None:
     assert (work.flip_test, work.input.padding) == (False, 1.0)
     assert (other.flip_test, other.input.padding, other.batch_size) == (True, 1.5, 3)
     assert other.network is work.network
+
+
+def test_what_a_program_says_besides_is_passed_on() -> None:
+    """Class, visibility, calibrated probability and depth reach the instances, rows in the order of the boxes."""
+
+    class Telling(Counting):
+        def __call__(self, views: torch.Tensor) -> Decoded:
+            decoded = self.inner(views)
+            count = torch.arange(len(views))
+            decoded.label = count[:, None]
+            decoded.visibility = torch.full((len(views), 1, 3), 2)
+            decoded.probability = decoded.score / 2
+            decoded.xyz_mm = count[:, None, None, None].float().expand(-1, 1, 3, 3)
+            return decoded
+
+    image, boxes = list(frames([]))[2]
+    people = TopDownEstimator(Telling())(image, boxes)
+    assert people.label.tolist() == [0, 1, 2]
+    assert people.visibility is not None
+    assert people.visibility.tolist() == [[2, 2, 2]] * 3
+    assert people.probability is not None
+    np.testing.assert_array_equal(people.probability, people.score / 2)
+    assert people.xyz_mm is not None
+    assert people.xyz_mm[:, 0, 0].tolist() == [0.0, 1.0, 2.0]
+    plain = TopDownEstimator(Counting())(image, boxes)
+    assert plain.visibility is plain.probability is plain.xyz_mm is None

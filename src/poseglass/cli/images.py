@@ -18,7 +18,7 @@ from poseglass.core.image import SUFFIXES, read_image, write_image
 from poseglass.core.instances import Instances
 from poseglass.drawing.heatmap import heatmap_grid
 from poseglass.drawing.pose import draw, resized
-from poseglass.estimators.topdown import TopDownEstimator
+from poseglass.estimators.topdown import TopDownEstimator, check_boxes
 from poseglass.readers.coco_results import read_coco_results
 
 
@@ -189,6 +189,55 @@ def mostly_outside(item: NamedImage) -> list[str]:
     ]
 
 
+MOST_IMAGES = 32
+"""How many images share batches of crops: all of them are held until their poses are known."""
+
+MOST_PIXELS = 64_000_000
+"""Of the images that share batches; one larger image goes alone (200 MB as RGB)."""
+
+
+def groups_of(items: Iterable[NamedImage | str], failed: list[str]) -> Iterator[list[NamedImage]]:
+    """Yield images in groups that fit in memory; a sentence instead of an image goes to ``failed``."""
+    group: list[NamedImage] = []
+    pixels = 0
+    for item in items:
+        if isinstance(item, str):
+            failed.append(item)
+            continue
+        more = item.image.shape[0] * item.image.shape[1]
+        if group and (len(group) == MOST_IMAGES or pixels + more > MOST_PIXELS):
+            yield group
+            group, pixels = [], 0
+        group.append(item)
+        pixels += more
+    if group:
+        yield group
+
+
+def _found(
+    estimator: TopDownEstimator, items: Iterable[NamedImage | str], out: Path, failed: list[str]
+) -> Iterator[tuple[NamedImage, Instances]]:
+    """Yield each image with its poses, crops of several images in one batch; what fails goes to ``failed``.
+
+    Raises:
+        ValueError: The annotated image would overwrite an image that was given.
+    """
+    for group in groups_of(items, failed):
+        usable: list[NamedImage] = []
+        for item in group:
+            target = out / f"{item.name}.png"
+            if item.file_name and target.resolve() == Path(item.file_name).resolve():
+                raise ValueError(
+                    f"The annotated image would overwrite {target}, which was given. Choose another --out."
+                )
+            try:
+                check_boxes(item.image, item.boxes)
+                usable.append(item)
+            except ValueError as error:
+                failed.append(f"{item.file_name or item.name}: {error}")
+        yield from zip(usable, estimator.stream((item.image, item.boxes) for item in usable), strict=True)
+
+
 def write_poses(
     estimator: TopDownEstimator,
     items: Iterable[NamedImage | str],
@@ -223,18 +272,8 @@ def write_poses(
     larger: list[str] = []
     outside: list[str] = []
     unsure: list[str] = []
-    for item in items:
-        if isinstance(item, str):
-            failed.append(item)
-            continue
+    for item, people in _found(estimator, items, out, failed):
         target = out / f"{item.name}.png"
-        if item.file_name and target.resolve() == Path(item.file_name).resolve():
-            raise ValueError(f"The annotated image would overwrite {target}, which was given. Choose another --out.")
-        try:
-            people = estimator(item.image, item.boxes)
-        except ValueError as error:
-            failed.append(f"{item.file_name or item.name}: {error}")
-            continue
         if item.boxes is None:
             whole.append(item.name)
         elif item.file_name:

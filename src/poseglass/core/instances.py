@@ -12,6 +12,15 @@ from poseglass.core.boxes import around, whole_image, xyxy_to_xywh
 from poseglass.core.skeleton import Skeleton
 
 _ALWAYS = ("xy", "score", "box_xyxy", "box_score", "label")
+_SHAPES: dict[str, tuple[type, tuple[str | int, ...]]] = {
+    "label": (np.int64, ("N",)),
+    "visibility": (np.int64, ("N", "K")),
+    "probability": (np.float32, ("N", "K")),
+    "track_id": (np.int64, ("N",)),
+    "box_3d": (np.float32, ("N", 7)),
+    "xyz_mm": (np.float32, ("N", "K", 3)),
+}
+"""Kind and axes of what may be left out."""
 _OPTIONAL = ("visibility", "probability", "mask", "track_id", "box_3d", "xyz_mm")
 
 
@@ -70,13 +79,11 @@ class Instances:
             object.__setattr__(self, name, array)
         if self.label is None:
             object.__setattr__(self, "label", np.zeros(n, np.int64))
-        for name, dtype, shape in (
-            ("label", np.int64, (n,)), ("visibility", np.int64, (n, k)), ("probability", np.float32, (n, k)),
-            ("track_id", np.int64, (n,)), ("box_3d", np.float32, (n, 7)), ("xyz_mm", np.float32, (n, k, 3)),
-        ):  # fmt: skip
+        for name, (dtype, axes) in _SHAPES.items():
             value = getattr(self, name)
             if value is not None:
                 array = np.asarray(value, dtype=dtype)
+                shape = tuple({"N": n, "K": k}.get(str(axis), axis) for axis in axes)
                 if array.shape != shape:
                     raise ValueError(f"Instances.{name} must have shape {shape} or be None, got {array.shape}.")
                 object.__setattr__(self, name, array)

@@ -1,6 +1,6 @@
 """What networks and codecs give: Prediction, Stages and Decoded."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -54,18 +54,16 @@ class Decoded:
     @classmethod
     def one_instance(cls, xy: Tensor, score: Tensor) -> "Decoded":
         """Return the answer of a codec that finds one instance a view: ``(B, K, 2)`` and ``(B, K)``."""
-        one = score[:, :1].detach()  # (B, 1), of the right device and batch size also while it is traced
+        count = score.shape[0]
         return cls(
-            xy[:, None], score[:, None], torch.ones_like(one, dtype=torch.bool),
-            torch.zeros_like(one, dtype=torch.int64), torch.ones_like(one),
+            xy[:, None], score[:, None], score.new_ones(count, 1, dtype=torch.bool),
+            score.new_zeros(count, 1, dtype=torch.int64), score.new_ones(count, 1),
         )  # fmt: skip
 
     def cpu(self) -> "Decoded":
         """Return it in main memory."""
-        return Decoded(*(v if v is None else v.cpu() for v in self._values()))
-
-    def _values(self) -> list[Any]:
-        return [getattr(self, f.name) for f in fields(self)]
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{name: value.cpu() for name, value in values.items() if value is not None})
 
 
 def shapes_of(batch: Any) -> str:

@@ -4,6 +4,7 @@ The two batches are two types on purpose. A raw batch holds uint8 images ``(B, H
 float images ``(B, 3, H, W)``; a function takes one of them, and says so when it is given the other.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -44,14 +45,15 @@ class Targets:
 
     def to(self, device: torch.device | str) -> "Targets":
         """Return them on a device."""
-        return Targets(*(v if v is None else v.to(device, non_blocking=True) for v in self._values()))
+        return self._each(lambda value: value.to(device, non_blocking=True))
 
     def pin_memory(self) -> "Targets":
         """Return them in page-locked memory, for a copy to a GPU beside the computation."""
-        return Targets(*(v if v is None else v.pin_memory() for v in self._values()))
+        return self._each(lambda value: value.pin_memory())
 
-    def _values(self) -> list[Tensor | None]:
-        return [getattr(self, f.name) for f in fields(self)]
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Targets":
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{name: change(value) for name, value in values.items() if value is not None})
 
     @classmethod
     def of_keypoints(cls, xy: Tensor, known: Tensor | None = None) -> "Targets":

@@ -93,11 +93,11 @@ def collate(samples: Sequence[PoseSample]) -> RawBatch:
 
     def told(arrays: Sequence[np.ndarray | None], dtype: type) -> Tensor | None:
         """Return what is known of every sample that has instances, None where one of them does not say."""
-        there = [a for a, p in zip(arrays, people, strict=True) if len(p)]
-        if not there or any(a is None for a in there):
+        there = [a for a, p in zip(arrays, people, strict=True) if len(p) and a is not None]
+        if not there or len(there) < sum(len(p) > 0 for p in people):
             return None
-        empty = np.zeros((0, *np.shape(there[0])[1:]))
-        return padded([np.asarray(a) if len(p) else empty for a, p in zip(arrays, people, strict=True)], dtype)
+        empty = np.zeros((0, *there[0].shape[1:]))
+        return padded([empty if a is None or not len(p) else a for a, p in zip(arrays, people, strict=True)], dtype)
 
     known = [p.known for p in people]
     return RawBatch(

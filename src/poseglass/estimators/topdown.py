@@ -4,6 +4,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +23,9 @@ from poseglass.core.view import View
 from poseglass.estimators.estimator import Boxes, Frame, image_and_boxes
 from poseglass.programs.program import Program
 from poseglass.programs.torch_program import TorchProgram
+
+_TAKEN = ("xy", "score", "label", "visibility", "probability", "xyz_mm")
+"""What a program says of an instance and an estimator passes on; boxes are those that were given."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,7 +135,7 @@ class TopDownEstimator:
         crops: list[np.ndarray] = []
         views: list[View] = []
         waiting: deque[np.ndarray] = deque()  # boxes of images whose poses are not all known yet
-        found: deque[tuple[np.ndarray, np.ndarray]] = deque()
+        found: deque[dict[str, np.ndarray]] = deque()
         for frame in frames:
             image, boxes = image_and_boxes(frame)
             boxes_xyxy = check_boxes(image, boxes)
@@ -153,17 +157,22 @@ class TopDownEstimator:
         while waiting:
             yield self._gather(waiting.popleft(), found)
 
-    def _run(self, crops: list[np.ndarray], views: list[View]) -> list[tuple[np.ndarray, np.ndarray]]:
+    def _run(self, crops: list[np.ndarray], views: list[View]) -> list[dict[str, np.ndarray]]:
+        """Return what was found in each crop, by the names of ``Instances``, keypoints in image pixels."""
         decoded = self.program(torch.from_numpy(np.stack(crops)))
-        xy, score = decoded.xy[:, 0].cpu().numpy(), decoded.score[:, 0].cpu().numpy()
-        return [(view.home(p), s) for view, p, s in zip(views, xy, score, strict=True)]
+        given = {name: getattr(decoded, name) for name in _TAKEN}
+        arrays = {name: value[:, 0].cpu().numpy() for name, value in given.items() if value is not None}
+        rows = [{name: values[i] for name, values in arrays.items()} for i in range(len(views))]
+        return [row | {"xy": view.home(row["xy"])} for row, view in zip(rows, views, strict=True)]
 
-    def _gather(self, boxes_xyxy: np.ndarray, found: deque[tuple[np.ndarray, np.ndarray]]) -> Instances:
+    def _gather(self, boxes_xyxy: np.ndarray, found: deque[dict[str, np.ndarray]]) -> Instances:
         mine = [found.popleft() for _ in range(len(boxes_xyxy))]
         if not mine:
             return Instances.empty(self.skeleton)
-        xy, score = (np.stack(part) for part in zip(*mine, strict=True))
-        return Instances(self.skeleton, xy, score, boxes_xyxy, np.ones(len(mine), np.float32))
+        columns: dict[str, Any] = {name: np.stack([row[name] for row in mine]) for name in mine[0]}
+        return Instances(
+            self.skeleton, box_xyxy=boxes_xyxy, box_score=np.ones(len(mine), np.float32), **columns
+        )  # fmt: skip
 
     def heatmaps(self, image: np.ndarray, box_xyxy: np.ndarray | list | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return one crop as the network sees it and its heatmaps, for looking at.

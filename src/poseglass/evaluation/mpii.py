@@ -62,8 +62,8 @@ class MpiiProtocol:
         means = {"micro": "micro average", "macro": "macro average"}
         return (
             f"protocol mpii: {boxes}, {crop_in_words(estimator)}; {flip_in_words(self.flip_test, estimator)}; "
-            f"{one}; error {self.comparator} threshold x {self.head_factor:g} x head diagonal; {means[self.mean]} {without}; no "
-            "rescoring, no NMS"
+            f"{one}; error {self.comparator} threshold x {self.head_factor:g} x head diagonal; "
+            f"{means[self.mean]} {without}; no rescoring, no NMS"
         )
 
     def evaluate(

@@ -67,7 +67,7 @@ def report_of(
     """Gather what an evaluation's report shows.
 
     Args:
-        evaluation: From ``engine.evaluate``.
+        evaluation: From ``evaluation.evaluate``.
         dataset: That it was made on; images are cut from its images.
         title: Of the page.
         pck: Gives unit and thresholds of the curve and ranks the images; None takes what suits the labels: PCKh where

@@ -6,7 +6,8 @@ is read from disk. ``body_pose`` chooses angles, ``body_model`` builds the body,
 
 Labels: every keypoint of the skeleton that a body has, hidden or not, at its exact projection. Score 1 inside the
 image, 0 outside it (the coordinates stay). ``keypoint_extra["occluded"]`` is the outcome of a depth test,
-``extra["area"]`` the person's visible pixels; boxes are tight around the whole drawn person, hidden parts included, clipped to the image.
+``extra["area"]`` the person's visible pixels; boxes are tight around the whole drawn person, hidden parts included,
+clipped to the image.
 """
 
 from collections.abc import Mapping
