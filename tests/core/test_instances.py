@@ -159,12 +159,6 @@ def test_joining() -> None:
         Instances.concatenate([three(), Instances.empty(Skeleton("cat", ("paw",)))])
 
 
-def test_unknown_boxes_become_the_whole_image() -> None:
-    box = np.array([(1, 2, 3, 4), (NAN,) * 4, (5, 5, 5, 9)])
-    people = Instances(HANDS, np.zeros((3, 3, 2)), np.ones((3, 3)), box, np.ones(3))
-    assert people.boxes_or_whole((10, 8)).tolist() == [[1, 2, 3, 4], [-0.5, -0.5, 9.5, 7.5], [-0.5, -0.5, 9.5, 7.5]]
-
-
 def test_json_of_coco_and_of_people() -> None:
     people = Instances(
         HANDS,

@@ -158,7 +158,7 @@ class Bar:
     def __init__(self, work: Run, console: Console) -> None:
         self.work, self.console = work, console
         self.progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[figures]}"),
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[results]}"),
             TimeRemainingColumn(), console=console, disable=not console.is_terminal,
         )  # fmt: skip
 

@@ -139,11 +139,6 @@ def measure(
     return measures
 
 
-def _bfloat16(value: np.ndarray) -> np.ndarray:
-    """Return what bfloat16 keeps of an output, as float32: NumPy has no such numbers."""
-    return torch.from_numpy(value).bfloat16().float().numpy()
-
-
 def _noise(value: np.ndarray) -> float:
     """Return 2 % of what an output spans about a keypoint; logits go down to -13, of which 0.1 is noise enough."""
     if value.min() < -10 and value.max() <= 1:

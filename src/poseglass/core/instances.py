@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from poseglass.core.affine import Affine
-from poseglass.core.boxes import around, whole_image, xyxy_to_xywh
+from poseglass.core.boxes import around, xyxy_to_xywh
 from poseglass.core.skeleton import Skeleton
 
 _ALWAYS = ("xy", "score", "box_xyxy", "box_score", "label")
@@ -260,12 +260,6 @@ class Instances:
             **{name: joined([getattr(p, name) for p in parts]) for name in shared},
             extra=common("extra"), keypoint_extra=common("keypoint_extra"),
         )  # fmt: skip
-
-    def boxes_or_whole(self, size_wh: tuple[int, int]) -> np.ndarray:
-        """Return ``(N, 4)`` boxes, the whole image where a box is unknown or empty."""
-        bad = ~np.isfinite(self.box_xyxy).all(-1)
-        bad |= (self.box_xyxy[:, 2] <= self.box_xyxy[:, 0]) | (self.box_xyxy[:, 3] <= self.box_xyxy[:, 1])
-        return np.where(bad[:, None], whole_image(size_wh), self.box_xyxy)
 
     def to_coco(self, image_id: int = 0, category_id: int = 1) -> list[dict[str, Any]]:
         """Return COCO results: flat ``x, y, score`` per keypoint, ``bbox`` xywh, ``score`` of the instance.
