@@ -1,6 +1,7 @@
 """The card and the input it describes."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -23,3 +24,33 @@ def test_the_input_names_its_channels_and_its_crop() -> None:
     ):
         with pytest.raises(ValueError, match=says):
             InputSpec(**numbers)
+
+
+def test_widths_of_modules_travel_with_the_card() -> None:
+    widths = {"stem.conv": {"out_channels": 24}, "stem.norm": {"num_features": 24}}
+    card = WeightCard("a", {"name": "hg1"}, {"name": "heatmap"}, LSP14, InputSpec(), widths=widths)
+    assert WeightCard.from_json(card.to_json()) == card
+    assert repr(card).startswith("WeightCard('a': hg1 with other widths in 2 modules, 14 keypoints")
+    old = json.loads(card.to_json())
+    del old["widths"]
+    assert WeightCard.from_json(json.dumps(old)).widths == {}  # as cards were before
+
+
+@pytest.mark.parametrize(
+    ("widths", "says"),
+    [
+        (None, "got None"),
+        ([["stem.conv", 24]], r"got \[\['stem\.conv', 24\]\]"),
+        ({3: {"out_channels": 24}}, r"got \{'out_channels': 24\} for 3"),
+        ({"stem.conv": 24}, r"got 24 for 'stem\.conv'"),
+        ({"stem.conv": {"out_channels": 0}}, r"got 'out_channels' = 0 for 'stem\.conv'"),
+        ({"stem.conv": {"out_channels": True}}, r"got 'out_channels' = True for 'stem\.conv'"),
+        ({"stem.conv": {"out_channels": 24.0}}, r"got 'out_channels' = 24\.0 for 'stem\.conv'"),
+        ({"stem.conv": {"out_channels": "x" * 99}}, r"got 'out_channels' = 'x{59} for 'stem\.conv'"),
+    ],
+)
+def test_what_is_no_table_of_widths(widths: Any, says: str) -> None:
+    with pytest.raises(
+        ValueError, match=rf"WeightCard\.widths must be whole numbers above 0 by module, such as .*; {says}\."
+    ):
+        WeightCard("a", {"name": "hg1"}, {"name": "heatmap"}, LSP14, InputSpec(), widths=widths)

@@ -33,7 +33,7 @@ def fits(state: Mapping[str, Tensor], card: WeightCard, importer: Importer) -> b
             return False
         back = importer.network(importer.publish(state, card.network))
         with torch.device("meta"):
-            return _built_the_same(card_network(card), card_network(replace(card, network=back)))
+            return _built_the_same(card_network(card), card_network(replace(card, network=back, widths={})))
     except (CheckpointError, LookupError, TypeError, ValueError):
         return False
 

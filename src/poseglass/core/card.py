@@ -1,6 +1,7 @@
 """WeightCard: everything needed to rebuild an estimator; it travels inside the weights file."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -30,9 +31,12 @@ class WeightCard:
         part: What the file holds: a whole network, or a backbone to start one from.
         certificate: Of imported weights: ``{"checked": False}``, or how far they were from the original, on what.
         poseglass: Version that wrote the card.
+        widths: Of a pruned or searched network, what its modules have in place of what ``network`` makes,
+            ``{"stem.conv": {"out_channels": 24}, ...}``; see ``poseglass.networks.widths.card_widths``.
 
     Raises:
-        ValueError: A whole network without a skeleton or a codec, or a backbone with one.
+        ValueError: A whole network without a skeleton or a codec, or a backbone with one; or widths that are no table
+            of whole numbers by module.
     """
 
     name: str
@@ -51,6 +55,7 @@ class WeightCard:
     poseglass: str = ""
     part: Literal["network", "backbone"] = "network"
     certificate: dict[str, Any] = field(default_factory=dict)
+    widths: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.part not in ("network", "backbone"):
@@ -59,11 +64,13 @@ class WeightCard:
             raise ValueError(f"The card of {self.name!r} is of a whole network, which has a skeleton and a codec.")
         if self.part == "backbone" and (self.skeleton is not None or self.codec):
             raise ValueError(f"The card of {self.name!r} is of a backbone, which has neither skeleton nor codec.")
+        check_widths(self.widths, "WeightCard.widths")
 
     def __repr__(self) -> str:
         names = "a backbone" if self.skeleton is None else f"{len(self.skeleton)} keypoints of {self.skeleton.name!r}"
         width, height = self.input.size_wh
-        return f"WeightCard({self.name!r}: {self.network.get('name')}, {names}, {width} x {height} px)"
+        own = f" with other widths in {len(self.widths)} modules" if self.widths else ""
+        return f"WeightCard({self.name!r}: {self.network.get('name')}{own}, {names}, {width} x {height} px)"
 
     def to_json(self) -> str:
         """Return the card as JSON."""
@@ -88,3 +95,24 @@ class WeightCard:
             return cls(**known)
         except (json.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"The card of these weights cannot be read: {error!s}.") from error
+
+
+def check_widths(widths: Any, what: str) -> None:
+    """Raise unless widths are whole numbers above 0 by module and name, whatever network they are of.
+
+    Args:
+        widths: Supposed to be ``{"stem.conv": {"out_channels": 24}, ...}``.
+        what: They are, for the message.
+
+    Raises:
+        ValueError: With the entry that is none.
+    """
+    expected = f"{what} must be whole numbers above 0 by module, such as {{'stem.conv': {{'out_channels': 24}}}}"
+    if not isinstance(widths, Mapping):
+        raise ValueError(f"{expected}; got {widths!r:.60}.")
+    for module, numbers in widths.items():
+        if not isinstance(module, str) or not isinstance(numbers, Mapping):
+            raise ValueError(f"{expected}; got {numbers!r:.60} for {module!r:.60}.")
+        for key, value in numbers.items():
+            if not isinstance(key, str) or isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{expected}; got {key!r:.60} = {value!r:.60} for {module!r:.60}.")

@@ -11,10 +11,14 @@ from poseglass.core.card import WeightCard
 from poseglass.core.table import build, listed
 from poseglass.estimators.weights_file import CheckpointError
 from poseglass.networks import NETWORKS
+from poseglass.networks.widths import apply_widths
 
 
 def card_network(card: WeightCard, state: Mapping[str, Tensor] | None = None, *, trust_code: bool = False) -> nn.Module:
     """Build the network (or backbone) that a card describes, with its weights if given, in evaluation mode.
+
+    Where the card has widths, no more memory is taken than the narrowed network has: its builder's is made on the meta
+    device only.
 
     Args:
         card: Says which network.
@@ -23,7 +27,8 @@ def card_network(card: WeightCard, state: Mapping[str, Tensor] | None = None, *,
             code that the *file* chooses, so it is off unless asked for.
 
     Raises:
-        CheckpointError: The network is unknown, outside poseglass, cannot be built, or the weights do not fit.
+        CheckpointError: The network is unknown, outside poseglass, cannot be built, has no place for the card's widths
+            or does not run with them, or the weights do not fit.
     """
     outside = named_code(card.network, "network")
     if outside and not trust_code:
@@ -31,26 +36,67 @@ def card_network(card: WeightCard, state: Mapping[str, Tensor] | None = None, *,
             f"Weights {card.name!r} ask for code outside poseglass: {outside}. Loading them would run that "
             "code. If it is yours, or you trust it: pass trust_code=True."
         )
-    numbers = dict(card.network)
-    name = str(numbers.pop("name", ""))
-    table = BACKBONES if card.part == "backbone" else NETWORKS
     try:
-        if state is not None and not outside:
+        if state is None or outside:
+            network = _built(card)
+        else:
             # First without memory, so that a card which lies about its file costs nothing.
             _check_numbers(card, state)
             with torch.device("meta"):
-                hollow = build(table, name, **numbers)
+                hollow = _built(card)
             check_fit(hollow, state, source=card.name)
-        network = build(table, name, **numbers)
+            if card.widths:
+                _check_runs(hollow, card)
+                network = hollow.to_empty(device=torch.get_default_device())
+            else:
+                network = _built(card)
     except CheckpointError:
         raise
-    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, MemoryError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, MemoryError, OverflowError) as error:
         raise CheckpointError(f"Weights {card.name!r}: their network cannot be built. {error}") from error
-    if not isinstance(network, nn.Module):
-        raise CheckpointError(f"Weights {card.name!r}: {name!r} made a {type(network).__name__}, not a network.")
     if state is not None:
         load_strictly(network, state, source=card.name)
     return network.eval()
+
+
+def _built(card: WeightCard) -> nn.Module:
+    """Build what a card describes, with its widths, on the device that new tensors go to.
+
+    Raises:
+        CheckpointError: What was built is no network.
+        LookupError, TypeError, ValueError: It cannot be built, or the widths cannot be its.
+    """
+    numbers = dict(card.network)
+    name = str(numbers.pop("name", ""))
+    network = build(BACKBONES if card.part == "backbone" else NETWORKS, name, **numbers)
+    if not isinstance(network, nn.Module):
+        raise CheckpointError(f"Weights {card.name!r}: {name!r} made a {type(network).__name__}, not a network.")
+    apply_widths(network, card.widths)
+    return network
+
+
+def _check_runs(hollow: nn.Module, card: WeightCard) -> None:
+    """Run a network without numbers (on the meta device), to see whether the widths of its modules fit each other.
+
+    Raises:
+        CheckpointError: They do not.
+    """
+    width, height = card.input.size_wh
+    try:
+        with torch.no_grad():
+            hollow.eval()(torch.empty(1, 3, height, width, device="meta"))
+    except ValueError:
+        return  # a size that it does not take is told by whoever runs it
+    except RuntimeError as error:
+        if "meta" in str(error).lower():
+            return  # it asks for numbers, which the meta device does not have
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise CheckpointError(
+            f"Weights {card.name!r}: with the widths of their card ({len(card.widths)} modules) the network does not "
+            f"run on an input of {width} x {height} pixels: {reason.rstrip('.')}. Modules that follow each other, and "
+            "maps that are added, need the same number of channels. Write the card's widths with "
+            "poseglass.networks.widths.card_widths, from a network that runs."
+        ) from error
 
 
 def named_code(table: Mapping[str, Any], kind: str) -> str:
@@ -83,17 +129,33 @@ def _check_numbers(card: WeightCard, state: Mapping[str, Tensor]) -> None:
     """Raise if a card asks for a network larger than its file can fill, before one is built.
 
     No count of stacks, levels or blocks is above the number of tensors, and no width above their longest side. What
-    holds for a network holds for the parts that its table names.
+    holds for a network holds for the parts that its table names. Where the card has widths, those of the network's
+    table may have been wider: they are built without memory only; and no width of a module is above the numbers that
+    its tensors hold.
     """
     longest = max((max(value.shape, default=1) for value in state.values() if value.numel()), default=1)
     for where, value in _leaves(card.network, "network"):
         key = where.rpartition(".")[2]
+        if card.widths and "width" in key:
+            continue
         most = longest if "width" in key or key in ("num_keypoints", "size_wh") else len(state)
         if isinstance(value, int | float) and value > most:
             raise CheckpointError(
                 f"Weights {card.name!r}: their card says {where} = {value}, but the file has {len(state)} "
                 f"tensors with sides of at most {longest}. The card belongs to other weights; fetch the file again."
             )
+    held: dict[str, int] = {}
+    for name, tensor in state.items() if card.widths else ():
+        module = name.rpartition(".")[0]
+        held[module] = max(held.get(module, 0), tensor.numel())
+    for module, numbers in card.widths.items():
+        for key, value in numbers.items():
+            if value > held.get(module, longest):
+                raise CheckpointError(
+                    f"Weights {card.name!r}: their card says widths[{module!r}][{key!r}] = {value}, but no tensor of "
+                    f"{module!r} in the file holds more than {held.get(module, longest)} numbers. The card belongs to "
+                    "other weights; fetch the file again."
+                )
 
 
 def load_strictly(network: nn.Module, state: Mapping[str, Tensor], *, source: str = "weights") -> None:
@@ -117,7 +179,7 @@ def check_fit(network: nn.Module, state: Mapping[str, Tensor], *, source: str = 
     findings = names_that_differ(own, state)
     wrong = [name for name in own if name in state and own[name].shape != state[name].shape]
     if wrong and not findings:
-        counts = counts_that_differ(own, state, wrong)
+        counts = counts_that_differ(own, state, wrong, keypoints_of(network))
         if counts is not None:
             raise CheckpointError(
                 f"Weights {source!r} predict {counts[0]} keypoints; asked for {counts[1]}: pass "
@@ -129,12 +191,13 @@ def check_fit(network: nn.Module, state: Mapping[str, Tensor], *, source: str = 
     if findings:
         raise CheckpointError(
             f"Weights {source!r} do not fit the network ({len(own)} tensors expected, {len(state)} came): "
-            f"{'; '.join(findings)}. Build the network that their card names."
+            f"{'; '.join(findings)}. Build the network that their card names"
+            f"{', with the widths of its modules where channels were pruned (card.widths)' if wrong else ''}."
         )
 
 
 def names_that_differ(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
-    """Return what a state lacks of a network's own, and what it has besides, a finding each."""
+    """Return what is missing in a state and what is unexpected, in words with shapes; an empty list if neither."""
     missing = [f"{name} {tuple(own[name].shape)}" for name in own if name not in state]
     unexpected = [f"{name} {tuple(state[name].shape)}" for name in state if name not in own]
     findings = [f"missing: {listed(missing)}"] if missing else []
@@ -149,10 +212,24 @@ def axis_that_differs(own: Tensor, other: Tensor) -> int:
     return axes[0] if len(axes) == 1 else -1
 
 
+def keypoints_of(network: nn.Module) -> int | None:
+    """Return how many keypoints a network says it predicts; None where it says nothing."""
+    count = getattr(network, "num_keypoints", None)
+    return count if isinstance(count, int) else None
+
+
 def counts_that_differ(
-    own: Mapping[str, Tensor], state: Mapping[str, Tensor], names: Sequence[str]
+    own: Mapping[str, Tensor], state: Mapping[str, Tensor], names: Sequence[str], num_keypoints: int | None = None
 ) -> tuple[int, int] | None:
-    """Return (the state's, the network's) number of keypoints when that alone explains all misshapen tensors."""
+    """Return (the state's, the network's) number of keypoints when that alone explains all misshapen tensors.
+
+    Args:
+        own: The network's tensors.
+        state: Those that come.
+        names: Of the misshapen ones.
+        num_keypoints: That the network predicts, if it says so. Channels removed from one block differ in the same two
+            numbers throughout as well, but seldom in that one.
+    """
     found: set[tuple[int, int]] = set()
     for name in names:
         axis = axis_that_differs(own[name], state[name])
@@ -161,4 +238,8 @@ def counts_that_differ(
         found.add((state[name].shape[axis], own[name].shape[axis]))
     # A narrower or deeper network also differs in single axes (every bias), but never in the same two numbers
     # throughout while most tensors agree.
-    return found.pop() if len(found) == 1 and 2 * len(names) < len(own) else None
+    if len(found) != 1 or 2 * len(names) >= len(own):
+        return None
+    counts = found.pop()
+    # the offset head has three maps a keypoint
+    return counts if num_keypoints is None or counts[1] in (num_keypoints, 3 * num_keypoints) else None

@@ -6,7 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from poseglass.core.table import listed
-from poseglass.estimators.fit import axis_that_differs, check_fit, counts_that_differ, names_that_differ
+from poseglass.estimators.fit import (
+    axis_that_differs,
+    check_fit,
+    counts_that_differ,
+    keypoints_of,
+    names_that_differ,
+)
 from poseglass.estimators.weights_file import CheckpointError
 
 
@@ -42,13 +48,15 @@ def load_matching(
     own = network.state_dict()
     findings = names_that_differ(own, state)
     wrong = [name for name in own if name in state and own[name].shape != state[name].shape]
-    counts = counts_that_differ(own, state, wrong)
+    counts = counts_that_differ(own, state, wrong, keypoints_of(network))
+    other_widths = bool(wrong) and counts is None and not findings
     if wrong and counts is None:
         shapes = [f"{n} {tuple(state[n].shape)} for {tuple(own[n].shape)}" for n in wrong]
         findings.append(f"of another shape, in more than the number of keypoints: {listed(shapes)}")
     if findings:
         raise CheckpointError(
             f"Weights {source!r} cannot start this network: {'; '.join(findings)}.{_only_the_backbone(own, state)}"
+            f"{_OTHER_WIDTHS if other_widths else ''}"
         )
     if counts is not None and from_keypoints and to_keypoints:
         given = (len(from_keypoints), len(to_keypoints))
@@ -78,6 +86,13 @@ def load_matching(
         merged[name] = value
     network.load_state_dict(merged, strict=True)
     return begun
+
+
+_OTHER_WIDTHS = (
+    " The modules are the same and their widths are not. Build the network with the numbers that the weights' card "
+    "states, and where channels were pruned with its widths: poseglass.networks.widths.apply_widths(network, "
+    'card.widths), or widths = "init_from" in a recipe.'
+)
 
 
 def load_backbone(network: nn.Module, state: Mapping[str, Tensor], *, source: str = "weights") -> list[str]:
