@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from poseglass.core.card import WeightCard
 from poseglass.core.sample import Dataset
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.skeletons import SKELETONS
@@ -18,6 +19,7 @@ from poseglass.evaluation.coco import CocoProtocol
 from poseglass.evaluation.mpii import MpiiProtocol
 from poseglass.heads import HEADS
 from poseglass.networks import NETWORKS
+from poseglass.networks.widths import Widths, apply_widths
 from poseglass.readers.mixed import mixed
 from poseglass.runs.recipe import EvaluatePart, Recipe, RecipeError
 from poseglass.training.distributed import ALONE, Processes
@@ -93,6 +95,37 @@ def make_network(recipe: Recipe, skeleton: Skeleton) -> tuple[nn.Module, dict[st
     if isinstance(head, dict) and "size_wh" not in head and _takes(HEADS, head, "size_wh"):
         table["head"] = head | {"size_wh": list(recipe.input.size_wh)}
     return make(NETWORKS, table, "network"), table
+
+
+def set_widths(network: nn.Module, recipe: Recipe, start: WeightCard | None) -> Widths:
+    """Give a network the recipe's widths, in place; return them as a card keeps them.
+
+    Args:
+        network: As the recipe's table makes it.
+        recipe: States widths, or that they are those of the weights to start from.
+        start: The card of these weights. Of those of a backbone alone, what the network's backbone has is taken.
+
+    Raises:
+        RecipeError: The network has no such module, or cannot have such widths.
+    """
+    widths, source = recipe.widths, "widths"
+    if widths == "init_from":
+        assert start is not None
+        widths, source = start_widths(network, start), f'widths = "init_from", of weights {start.name!r}'
+    try:
+        apply_widths(network, widths)
+    except ValueError as error:
+        raise RecipeError(f"{source}: {error} The recipe's network is {recipe.network}.") from None
+    return widths
+
+
+def start_widths(network: nn.Module, start: WeightCard) -> Widths:
+    """Return the widths of weights by the names that their modules have in a network that starts from them."""
+    if start.part == "network":
+        return start.widths
+    known = dict(network.named_modules())
+    inside = {f"backbone.{name}": numbers for name, numbers in start.widths.items()}
+    return {name: numbers for name, numbers in inside.items() if name in known}
 
 
 def _takes(table: Mapping[str, Callable[..., Any]], part: Mapping[str, Any], key: str) -> bool:

@@ -16,12 +16,15 @@ from poseglass.estimators.load import find_weights
 from poseglass.estimators.transfer import load_backbone, load_matching
 from poseglass.estimators.weights_file import read_weights, save_weights
 from poseglass.layers.synchronised_norm import synchronise_norms
+from poseglass.networks.widths import apply_widths, described, widths_of
 from poseglass.runs.build import (
     choose_device,
     crop_sizes,
     make,
     make_crops,
     make_network,
+    set_widths,
+    start_widths,
     training_data,
     validation_data,
 )
@@ -97,6 +100,15 @@ def prepare(
     val = validation_data(recipe)
     check_evaluation(recipe, val, crops.skeleton)
     network, table = make_network(recipe, crops.skeleton)
+    weights: dict[str, torch.Tensor] = {}
+    start = None
+    if part.init_from is not None and state is None:
+        weights, start = read_weights(find_weights(part.init_from))
+    if state is None:
+        widths = set_widths(network, recipe, start)
+    else:  # the weights that it started from may be gone
+        widths = state.get("widths", {})
+        apply_widths(network, widths)
     sizes = crop_sizes(recipe)
     check_shapes(network, codec, sizes, recipe)
     steps_per_epoch = len(crops) // part.batch_size
@@ -108,9 +120,8 @@ def prepare(
     progress = Progress() if state is None else Progress.from_state(state["progress"])
     moved = processes.once(lambda: _move_end(run_folder, recipe, progress, steps_per_epoch)) if resume else ""
     started = ""
-    if part.init_from is not None and state is None:
-        weights, card = read_weights(find_weights(part.init_from))
-        started = _start(network, weights, card, crops.skeleton, f"{card.name} ({part.init_from})")
+    if start is not None:
+        started = _start(network, weights, start, crops.skeleton, f"{start.name} ({part.init_from})")
     if processes.world > 1:
         network = synchronise_norms(network, target)
     network = network.to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -128,7 +139,7 @@ def prepare(
     precision, doubt = guarded_precision(choose_precision(part.precision, target), network, sizes, target)
     run = Run(
         recipe, run_folder, loop, crops, val, codec, table, sizes, steps_per_epoch, target, processes, tensorboard,
-        precision,
+        precision, widths=widths,
     )  # fmt: skip
     run.note = " ".join(words for words in (started, doubt) if words)
     if state is not None and processes.first:
@@ -153,6 +164,26 @@ def _check_same_backbone(card: WeightCard, backbone: object) -> None:
             )
 
 
+def _check_same_widths(card: WeightCard, network: nn.Module) -> None:
+    """Raise if weights are of modules of other widths than a network has.
+
+    Raises:
+        RecipeError: With the modules, and how to build the network with their widths.
+    """
+    own = widths_of(network)
+    differing = {
+        name: numbers
+        for name, numbers in start_widths(network, card).items()
+        if name in own and own[name] != own[name] | numbers
+    }
+    if differing:
+        raise RecipeError(
+            f"train.init_from: weights {card.name!r} are of a network whose widths the recipe's network table does not "
+            f'state: {listed(described(differing))}. Set widths = "init_from" in the recipe (--set widths=init_from); '
+            "it then builds its network with their widths."
+        )
+
+
 def _start(
     network: nn.Module,
     weights: dict[str, torch.Tensor],
@@ -164,8 +195,9 @@ def _start(
 
     Raises:
         CheckpointError: They do not fit.
-        RecipeError: The network's backbone is another variant than theirs.
+        RecipeError: The network's backbone is another variant than theirs, or they are of a network of other widths.
     """
+    _check_same_widths(card, network)
     if card.skeleton is None:
         _check_same_backbone(card, getattr(network, "backbone", None))
         unused = load_backbone(network, weights, source=card.name)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from poseglass.core.affine import CropRule
+from poseglass.core.card import check_widths
 from poseglass.core.input_spec import InputSpec
 from poseglass.core.part import Part
 from poseglass.core.table import nearest
@@ -104,6 +105,10 @@ class Recipe(Part):
     notes: str = ""
     skeleton: str | None = None
     network: dict[str, Any]
+    widths: Literal["init_from"] | dict[str, dict[str, int]] = Field(
+        default_factory=dict,
+        description="Of modules that differ from what network makes, by name; or init_from: those of train.init_from.",
+    )
     codec: dict[str, Any]
     loss: str | list[str] = Field(default="mse", description="Of every stage, or one a stage.")
     stage_sigmas: tuple[float, ...] = Field(default=(), description="The Gaussian's width of each stage; or codec's.")
@@ -126,6 +131,19 @@ class Recipe(Part):
         for where, table in tables:
             if table is not None and not isinstance(table.get("name"), str):
                 raise ValueError(f'{where} needs a name, e.g. {{ name = "..." }}, got {table}')
+        return self
+
+    @field_validator("widths", mode="before")
+    @classmethod
+    def _numbers_by_module(cls, value: Any) -> Any:
+        if value != "init_from":
+            check_widths(value, "what is not 'init_from'")
+        return value
+
+    @model_validator(mode="after")
+    def _weights_with_widths(self) -> "Recipe":
+        if self.widths == "init_from" and self.train.init_from is None:
+            raise ValueError("widths = 'init_from' takes those of the weights to start from: set train.init_from")
         return self
 
     @field_validator("loss", mode="before")

@@ -29,6 +29,7 @@ from poseglass.evaluation.evaluate import Evaluation, evaluate
 from poseglass.evaluation.mpii import MpiiProtocol
 from poseglass.metrics import METRICS
 from poseglass.metrics.metric import Metric
+from poseglass.networks.widths import Widths
 from poseglass.programs.torch_program import TorchProgram
 from poseglass.runs.build import (
     make,
@@ -72,6 +73,7 @@ class Run:
     on_epoch: Callable[[dict[str, float]], None] | None = None
     on_step: Callable[[Progress, dict[str, float], float], None] | None = None
     on_warning: Callable[[str], None] = logging.getLogger("poseglass").warning
+    widths: Widths = field(default_factory=dict)
     _save_at: float = field(init=False)
     _saved_step: int = field(init=False)
     _unsaved: set[str] = field(default_factory=set, init=False)
@@ -138,6 +140,7 @@ class Run:
             recipe=self.recipe.to_toml(),
             commit=source_commit(),
             poseglass=poseglass.__version__,
+            widths=self.widths,
         )
 
     def save(self) -> bool:
@@ -155,14 +158,18 @@ class Run:
                 f"After step {self.loop.progress.step} {len(bad)} weights are not finite, {bad[0]!r} first. Set "
                 f"train.clip_norm=1.0 or lower train.optimizer.lr. The checkpoint of step {self._saved_step} is whole."
             )
-        # "made_with" tells a later process whether it can go on bit for bit
-        state = {**self.loop.state(), "made_with": self.made_with}
+        state = self._state()
         written = self._write("checkpoint", lambda: save_checkpoint(self.folder.checkpoint, state))
         wait = self.recipe.train.checkpoint_seconds
         self._save_at = time.monotonic() + (wait if written else min(wait, RETRY_SECONDS))
         if written:
             self._saved_step = self.loop.progress.step
         return written
+
+    def _state(self) -> dict[str, Any]:
+        """Return what a later process needs to go on."""
+        # "made_with" tells it whether it can do so bit for bit, "widths" how to build the network
+        return {**self.loop.state(), "made_with": self.made_with, "widths": self.widths}
 
     def _write(self, what: str, work: Callable[[], None]) -> bool:
         """Write a file if that is possible; the first failure in a row is told, and when it works again."""
@@ -302,7 +309,7 @@ class Run:
             OSError: Still not possible.
         """
         try:
-            save_checkpoint(self.folder.checkpoint, {**self.loop.state(), "made_with": self.made_with})
+            save_checkpoint(self.folder.checkpoint, self._state())
             self.folder.write_curve(self.loop.progress.rows)
         except OSError as error:
             raise OSError(
