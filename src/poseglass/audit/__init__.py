@@ -1,1 +1,1 @@
-"""Floor 8: what is wrong with a set of labels."""
+"""Layer 8: what is wrong with a set of labels."""

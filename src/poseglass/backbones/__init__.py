@@ -1,4 +1,4 @@
-"""Floor 2: images to features at several resolutions."""
+"""Layer 2: images to features at several resolutions."""
 
 from collections.abc import Callable
 from typing import Protocol

@@ -1,4 +1,4 @@
-"""Floor 6: checkpoints of public implementations become weights files of ours."""
+"""Layer 9: checkpoints of public implementations become weights files of ours."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Floor 1: keypoints to what a head predicts, and back."""
+"""Layer 1: keypoints to what a head predicts, and back."""
 
 from typing import Protocol
 

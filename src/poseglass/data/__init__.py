@@ -1,4 +1,4 @@
-"""Floor 6: from data sets to batches."""
+"""Layer 6: from data sets to batches."""
 
 from collections.abc import Callable
 

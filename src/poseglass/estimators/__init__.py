@@ -1,1 +1,1 @@
-"""Floor 4: image in, instances out, in image pixels."""
+"""Layer 5: image in, instances out, in image pixels."""

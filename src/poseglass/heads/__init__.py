@@ -1,4 +1,4 @@
-"""Floor 2: features to what a codec reads."""
+"""Layer 2: features to what a codec reads."""
 
 from collections.abc import Callable
 from typing import Protocol

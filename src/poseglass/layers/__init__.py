@@ -1,1 +1,1 @@
-"""Floor 1: blocks used by two or more papers."""
+"""Layer 1: blocks used by two or more papers."""

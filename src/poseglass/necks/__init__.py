@@ -1,4 +1,4 @@
-"""Floor 2: features at several resolutions to one map of features."""
+"""Layer 2: features at several resolutions to one map of features."""
 
 from collections.abc import Callable
 from typing import Protocol

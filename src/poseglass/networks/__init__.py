@@ -1,4 +1,4 @@
-"""Floor 3: what papers propose, end to end: images to stages."""
+"""Layer 3: what papers propose, end to end: images to stages."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Floor 2: readers of labelled images. They read files and nothing more: no crops, no heatmaps, no augmentation."""
+"""Layer 2: readers of labelled images. They read files and nothing more: no crops, no heatmaps, no augmentation."""
 
 from collections.abc import Callable
 

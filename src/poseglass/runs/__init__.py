@@ -1,1 +1,1 @@
-"""Floor 9: what `poseglass train` does."""
+"""Layer 9: what `poseglass train` does."""

@@ -1,4 +1,4 @@
-"""Floor 2: synthetic people, drawn with exact labels."""
+"""Layer 2: synthetic people, drawn with exact labels."""
 
 from collections.abc import Callable
 

@@ -1,1 +1,1 @@
-"""Floor 7: the loop, and what it keeps."""
+"""Layer 7: the loop, and what it keeps."""

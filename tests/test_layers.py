@@ -1,4 +1,4 @@
-"""The house: imports go to lower floors only and never in a circle, and every public name is meant."""
+"""Packages import from lower layers only, never in a circle, and every public name is there on purpose."""
 
 import ast
 from pathlib import Path
@@ -7,7 +7,7 @@ import poseglass
 
 SOURCE = Path(poseglass.__file__).parent
 
-FLOORS = (
+LAYERS = (
     ("core",),
     ("layers", "codecs", "losses", "transforms", "metrics", "drawing"),
     ("backbones", "necks", "heads", "readers", "synthetic"),
@@ -20,7 +20,7 @@ FLOORS = (
     ("runs", "checkpoints"),
     ("cli",),
 )
-FLOOR = {package: number for number, packages in enumerate(FLOORS) for package in packages}
+LAYER = {package: number for number, packages in enumerate(LAYERS) for package in packages}
 
 
 def module_of(file: Path) -> str:
@@ -53,23 +53,23 @@ def package_of(module: str) -> str:
     return pieces[1] if len(pieces) > 1 else ""
 
 
-def test_every_package_has_a_floor():
+def test_every_package_has_a_layer():
     packages = {p.name for p in SOURCE.iterdir() if p.is_dir() and (p / "__init__.py").exists()}
-    assert packages == set(FLOOR)
+    assert packages == set(LAYER)
 
 
-def test_floors():
+def test_imports_go_down():
     between = [
         (module, package_of(module), package_of(target))
         for module, targets in IMPORTS.items()
         for target in targets
-        if package_of(module) in FLOOR and package_of(target) in FLOOR and package_of(module) != package_of(target)
+        if package_of(module) in LAYER and package_of(target) in LAYER and package_of(module) != package_of(target)
     ]
     assert len(between) > 50  # the search itself works
     wrong = [
-        f"{module} (floor {FLOOR[here]}) imports poseglass.{there} (floor {FLOOR[there]})"
+        f"{module} (layer {LAYER[here]}) imports poseglass.{there} (layer {LAYER[there]})"
         for module, here, there in between
-        if FLOOR[there] >= FLOOR[here]
+        if LAYER[there] >= LAYER[here]
     ]
     assert not wrong, "\n".join([*wrong, "Move the shared piece down, or the caller up."])
 
@@ -108,7 +108,7 @@ def test_no_drawers():
 
 def test_front_door():
     public = {name for name in dir(poseglass) if not name.startswith("_")}
-    assert public - set(FLOOR) == {
+    assert public - set(LAYER) == {
         "Affine",
         "InputSpec",
         "Instances",
