@@ -12,6 +12,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import typer
+from typer.testing import CliRunner
 
 from poseglass.checkpoints import IMPORTERS, import_state
 from poseglass.checkpoints.certificate import certify
@@ -120,9 +122,19 @@ def test_colours_that_the_other_code_does_not_give_are_told(tmp_path: Path, caps
     export_weights(str(path), "simple_baseline_msra", tmp_path / "public.pth")
     output = capsys.readouterr().out
     assert "these weights want color bgr (there rgb). Change it there." in output
-    assert "--layout simple_baseline_microsoft" in output
+    assert "--to simple_baseline_microsoft" in output
     export_weights(str(path), "simple_baseline_microsoft", tmp_path / "microsoft.pth")
     assert "not what that code gives" not in capsys.readouterr().out
+
+
+def test_as_a_command(tmp_path: Path) -> None:
+    path, public = tmp_path / "ours.safetensors", tmp_path / "public.pth"
+    save_weights(path, *import_state(layouts.bearpaw(), IMPORTERS["hourglass_bearpaw"]))
+    app = typer.Typer()
+    app.command("export")(export_weights)
+    result = CliRunner().invoke(app, [str(path), "--to", "hourglass_bearpaw", "--out", str(public)])
+    assert result.exit_code == 0, result.output
+    assert read_checkpoint(public).keys() == layouts.bearpaw().keys()
 
 
 def test_a_name_that_was_fetched_is_written_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,10 +172,10 @@ def test_what_cannot_be_written_names_what_can(tmp_path: Path) -> None:
             export_weights(str(path), layout, tmp_path / "public.pth")
     with pytest.raises(CheckpointError, match="None of the layouts known here does"):
         export_weights("hg2-light-lspet", "hourglass_bearpaw", tmp_path / "public.pth")
-    with pytest.raises(ValueError, match=r"must name a \.pth, \.pt or \.safetensors file, got 'public\.onnx'"):
+    with pytest.raises(ValueError, match=r"--out must name a \.pth, \.pt or \.safetensors file, got 'public\.onnx'"):
         export_weights(str(path), "hourglass_bearpaw", tmp_path / "public.onnx")
     for force in (False, True):
-        with pytest.raises(ValueError, match=r"--to names the weights themselves: .*ours\.safetensors"):
+        with pytest.raises(ValueError, match=r"--out names the weights themselves: .*ours\.safetensors"):
             export_weights(str(path), "hourglass_bearpaw", path, force=force)
     (tmp_path / "there.pth").touch()
     with pytest.raises(FileExistsError, match=r"there\.pth exists.*--force"):

@@ -8,12 +8,14 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from rich.console import Console
+from typer.models import OptionInfo
 
 import poseglass as pg
 from poseglass import cli
@@ -331,7 +333,7 @@ def test_demo_without_training(monkeypatch, tmp_path, tiny_weights, capsys):
 
 def test_pack_halves_the_file_and_writes_the_card(monkeypatch, tmp_path, tiny_weights, capsys):
     out = tmp_path / "packed.safetensors"
-    words = ("pack", tiny_weights, "--to", out, "--name", "packed", "--data", "synthetic people", "--terms", "any use",
+    words = ("pack", tiny_weights, "--out", out, "--name", "packed", "--data", "synthetic people", "--terms", "any use",
              "--set", "codec.name=dark", "--set", "input.padding=1.0")  # fmt: skip
     assert run(monkeypatch, *words) == 0
     state, card = read_weights(out)
@@ -342,6 +344,30 @@ def test_pack_halves_the_file_and_writes_the_card(monkeypatch, tmp_path, tiny_we
     assert all(torch.allclose(state[k], before[k], rtol=1e-3, atol=1e-4) for k in before)
     assert run(monkeypatch, *words) == 2
     assert "exists" in capsys.readouterr().err
+    assert run(monkeypatch, "pack", tiny_weights, "--out", tmp_path / "packed.pth") == 2
+    assert "--out must name a .safetensors file, got 'packed.pth'." in capsys.readouterr().err
+
+
+def test_to_names_a_format_and_out_a_destination_everywhere():
+    found = {"--to": set(), "--out": set()}
+    functions = {
+        **cli.COMMANDS,
+        **{c.name: c.callback for group in cli.GROUPS.values() for c in group.registered_commands},
+    }
+    for command, function in functions.items():
+        for name, (kind, option) in options_of(function).items():
+            for written in found.keys() & {f"--{name}", *(option.param_decls or ())}:
+                found[written].add(command)
+                assert (kind is Path) == (written == "--out"), f"{command} {written}"
+    assert "export" in found["--to"]
+    assert {"demo", "predict", "look", "import", "export", "pack"} <= found["--out"]
+
+
+def options_of(function):
+    """Return the type and the ``typer.Option`` of every option of a command, by the name of its parameter."""
+    hints = get_type_hints(function, include_extras=True).items()
+    pairs = {name: get_args(hint) for name, hint in hints if len(get_args(hint)) == 2}
+    return {name: pair for name, pair in pairs.items() if isinstance(pair[1], OptionInfo)}
 
 
 def test_doctor_names_versions_and_extras(monkeypatch, capsys):

@@ -48,14 +48,14 @@ def test_as_a_command(checkpoint: Path, tmp_path: Path) -> None:
     app = typer.Typer()
     app.command("import")(import_weights)
     to = tmp_path / "half.safetensors"
-    result = CliRunner().invoke(app, [str(checkpoint), "--to", str(to), "--name", "mine", "--half"])
+    result = CliRunner().invoke(app, [str(checkpoint), "--out", str(to), "--name", "mine", "--half"])
     assert result.exit_code == 0, result.output
     state, card = read_weights(to)
     assert card.name == "mine"
     assert torch.equal(state["outputs.0.heatmap.weight"], state["outputs.0.heatmap.weight"].half().float())
     result = CliRunner().invoke(app, [str(checkpoint)])
     assert result.exit_code == 2
-    assert "--to" in result.output
+    assert "--out" in result.output
 
 
 def test_an_existing_file_stays_without_force(checkpoint: Path, tmp_path: Path) -> None:
@@ -69,12 +69,12 @@ def test_an_existing_file_stays_without_force(checkpoint: Path, tmp_path: Path) 
 
 
 def test_where_it_cannot_write(checkpoint: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"--to must name a \.safetensors file, got 'ours\.pth'"):
+    with pytest.raises(ValueError, match=r"--out must name a \.safetensors file, got 'ours\.pth'"):
         import_weights(checkpoint, tmp_path / "ours.pth")
     with pytest.raises(FileNotFoundError, match="no folder"):
         import_weights(checkpoint, tmp_path / "missing" / "ours.safetensors")
     same = checkpoint.rename(tmp_path / "same.safetensors")
-    with pytest.raises(ValueError, match="names the checkpoint itself"):
+    with pytest.raises(ValueError, match="--out names the checkpoint itself"):
         import_weights(same, same, force=True)
 
 

@@ -87,7 +87,7 @@ def write_checkpoint(path: str | Path, state: Mapping[str, Tensor]) -> None:
     """
     path = Path(path)
     if path.suffix not in (".pth", ".pt", ".safetensors"):
-        raise ValueError(f"--to must name a .pth, .pt or .safetensors file, got {path.name!r}.")
+        raise ValueError(f"--out must name a .pth, .pt or .safetensors file, got {path.name!r}.")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     if path.suffix == ".safetensors":
         write_bytes(path, safetensors.torch.save(tensors))

@@ -1,4 +1,4 @@
-"""``poseglass import CHECKPOINT --to FILE``: a public checkpoint becomes a weights file with its card."""
+"""``poseglass import CHECKPOINT --out FILE``: a public checkpoint becomes a weights file with its card."""
 
 import dataclasses
 import json
@@ -28,7 +28,7 @@ from poseglass.runs.recipe import RecipeError, apply_override
 
 def import_weights(
     checkpoint: Annotated[Path, typer.Argument(help="A .pth, .pt, .pth.tar or .safetensors of another project.")],
-    to: Annotated[Path, typer.Option("--to", help="The .safetensors to write, with its card in the header.")],
+    out: Annotated[Path, typer.Option(help="The .safetensors to write, with its card in the header.")],
     skeleton: Annotated[
         str,
         typer.Option(
@@ -62,14 +62,14 @@ def import_weights(
     ] = None,
 ) -> None:
     """Turn a checkpoint of a public implementation into a weights file. Code in a checkpoint is never run."""
-    if to.suffix != ".safetensors":
-        raise ValueError(f"--to must name a .safetensors file, got {to.name!r}.")
-    if to.exists() and to.resolve() == checkpoint.resolve():
-        raise ValueError(f"--to names the checkpoint itself: {to}. Choose another file.")
-    if to.exists() and not force:
-        raise FileExistsError(f"{to} exists. Choose another name, or overwrite it with --force.")
-    if not to.parent.is_dir():
-        raise FileNotFoundError(f"Cannot write {to}: no folder {to.parent}. Make it first.")
+    if out.suffix != ".safetensors":
+        raise ValueError(f"--out must name a .safetensors file, got {out.name!r}.")
+    if out.exists() and out.resolve() == checkpoint.resolve():
+        raise ValueError(f"--out names the checkpoint itself: {out}. Choose another file.")
+    if out.exists() and not force:
+        raise FileExistsError(f"{out} exists. Choose another name, or overwrite it with --force.")
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"Cannot write {out}: no folder {out.parent}. Make it first.")
     chosen = read_skeleton(skeleton) if skeleton else None
     if check_image and not check:
         raise ValueError("--check-image goes with --check. Add it, or leave the image out.")
@@ -80,16 +80,16 @@ def import_weights(
         renamed, card = import_state(original, importer, skeleton=chosen, name=name, sha256=sha256_of(checkpoint))
         card = stated(card, overrides or ())
         if check:
-            with tempfile.TemporaryDirectory(dir=to.parent, prefix=".unchecked-") as folder:
-                unchecked = Path(folder) / to.name
+            with tempfile.TemporaryDirectory(dir=out.parent, prefix=".unchecked-") as folder:
+                unchecked = Path(folder) / out.name
                 save_weights(unchecked, renamed, card, half=half)
                 certificate = certify(unchecked, original, importer, named_images=images, half=half)
                 renamed, card = read_weights(unchecked)  # what was checked is what is delivered
-                save_weights(to, renamed, dataclasses.replace(card, certificate=certificate), half=half)
+                save_weights(out, renamed, dataclasses.replace(card, certificate=certificate), half=half)
                 del renamed  # its tensors lie in the file that goes
         else:
-            save_weights(to, renamed, card, half=half)
-    written, card = read_weights(to)  # what is on the disk, not what was meant
+            save_weights(out, renamed, card, half=half)
+    written, card = read_weights(out)  # what is on the disk, not what was meant
     values = sum(tensor.numel() for tensor in written.values() if tensor.is_floating_point())
     doubt = importer.doubt if SIZE_DOUBT in card.notes else importer.doubt.replace(SIZE_DOUBT, "").strip()
     rows = {
@@ -107,10 +107,10 @@ def import_weights(
     if doubt:
         rows = {"read as": doubt} | rows
     if card.part == "backbone":
-        rows["use"] = f"train.init_from = {str(to)!r}, in a recipe whose network has this backbone"
+        rows["use"] = f"train.init_from = {str(out)!r}, in a recipe whose network has this backbone"
     for label, text in rows.items():
         print(f"{label:<11} {text}")
-    print(f"wrote       {to} ({to.stat().st_size / 1e6:.1f} MB, {values:,} numbers)")
+    print(f"wrote       {out} ({out.stat().st_size / 1e6:.1f} MB, {values:,} numbers)")
 
 
 def stated(card: WeightCard, overrides: Sequence[str]) -> WeightCard:

@@ -16,7 +16,7 @@ from poseglass.runs.recipe import apply_override
 
 def pack(
     weights: Annotated[Path, typer.Argument(help="A .safetensors with a card, e.g. runs/NAME/best.safetensors.")],
-    to: Annotated[Path, typer.Option("--to", help="The .safetensors to write.")],
+    out: Annotated[Path, typer.Option(help="The .safetensors to write.")],
     name: Annotated[str, typer.Option(help="Of the weights; the card's own unless given.")] = "",
     data: Annotated[str, typer.Option(help="What they were trained on, and whose it is.")] = "",
     terms: Annotated[str, typer.Option(help="Terms of use, in words.")] = "",
@@ -29,10 +29,10 @@ def pack(
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
     """Write weights in half precision with data, terms and notes in their card, and other decoding if wanted."""
-    if to.suffix != ".safetensors":
-        raise ValueError(f"--to must name a .safetensors file, got {to.name!r}.")
-    if to.exists() and not force:
-        raise FileExistsError(f"{to} exists. Choose another name, or overwrite it with --force.")
+    if out.suffix != ".safetensors":
+        raise ValueError(f"--out must name a .safetensors file, got {out.name!r}.")
+    if out.exists() and not force:
+        raise FileExistsError(f"{out} exists. Choose another name, or overwrite it with --force.")
     state, card = read_weights(weights)
     given = {"name": name, "data": data, "license": terms, "notes": notes}
     card = dataclasses.replace(card, **{field: text for field, text in given.items() if text})
@@ -42,7 +42,7 @@ def pack(
             apply_override(table, override)
         card = WeightCard.from_json(json.dumps(table))
     card_codec(card)  # a card that cannot be used is refused here, not by whoever gets the file
-    save_weights(to, state, card, half=half)
-    size_mb = to.stat().st_size / 1e6
+    save_weights(out, state, card, half=half)
+    size_mb = out.stat().st_size / 1e6
     parameters = sum(t.numel() for k, t in state.items() if "running_" not in k and "num_batches" not in k)
-    Console().print(f"{card.name}: {parameters:,} parameters in {size_mb:.1f} MB, written to {to}", soft_wrap=True)
+    Console().print(f"{card.name}: {parameters:,} parameters in {size_mb:.1f} MB, written to {out}", soft_wrap=True)

@@ -68,7 +68,7 @@ def find_weights(weights: str | Path) -> Path:
     raise FileNotFoundError(
         f"No weights {name!r}: neither a file nor a name that ships or was fetched.{nearest(name, here | public)} "
         f"Names: {', '.join(here) or 'none'}; `poseglass weights list` has those that can be fetched. "
-        "A checkpoint of another project becomes one by `poseglass import CHECKPOINT --to FILE.safetensors`."
+        "A checkpoint of another project becomes one by `poseglass import CHECKPOINT --out FILE.safetensors`."
     )
 
 

@@ -118,7 +118,7 @@ def read_card(path: str | Path) -> WeightCard:
     if CARD_KEY not in metadata:
         raise CheckpointError(
             f"{path} is a safetensors file without poseglass's card, so its skeleton and input are unknown. "
-            f"If it comes from another project: poseglass import {path} --to FILE.safetensors."
+            f"If it comes from another project: poseglass import {path} --out FILE.safetensors."
         )
     try:
         return WeightCard.from_json(metadata[CARD_KEY])
@@ -208,7 +208,7 @@ def what_it_is(start: bytes) -> str:
     if not start:
         return " but an empty one"
     if start.startswith(b"PK\x03\x04") or start[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
-        return " but a PyTorch checkpoint: poseglass import CHECKPOINT --to FILE.safetensors converts known ones"
+        return " but a PyTorch checkpoint: poseglass import CHECKPOINT --out FILE.safetensors converts known ones"
     if start.startswith(b"version https://git-lfs"):
         return " but a Git LFS pointer: fetch the file itself with git lfs pull"
     if text.startswith((b"<!doctype", b"<html", b"<?xml")):
