@@ -22,8 +22,13 @@ from poseglass.checkpoints.export import export_state, fits, write_checkpoint
 from poseglass.checkpoints.importer import Importer
 from poseglass.cli.export_weights import export_weights
 from poseglass.cli.import_weights import import_weights
+from poseglass.core.card import WeightCard
 from poseglass.core.image import write_image
+from poseglass.core.input_spec import InputSpec
+from poseglass.core.skeletons import MPII16
+from poseglass.core.table import build_part
 from poseglass.estimators.weights_file import CheckpointError, read_card, read_weights, save_weights
+from poseglass.networks import NETWORKS
 
 layouts, resnets, mmpose, mobile = (
     SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name(f"layouts{kind}.py"))))
@@ -114,6 +119,24 @@ def test_a_network_may_be_described_in_another_way() -> None:
     ours, card = import_state(MAKE["mobilenet_v3_timm"](), IMPORTERS["mobilenet_v3_timm"])
     plain = {"eps": 1e-5} | {k: v for k, v in reversed(card.network.items()) if k not in ("order", "eps")}
     assert fits(ours, replace(card, network=plain), IMPORTERS["mobilenet_v3_timm"])
+
+
+def test_the_usual_size_is_no_part_of_what_a_network_computes() -> None:
+    table = {
+        "name": "composed",
+        "backbone": {"name": "hrnet", "finest_only": True},
+        "neck": {"name": "level", "level": 0},
+    }
+    with torch.device("meta"):
+        composed = build_part(NETWORKS, table, "network", 16)
+    card = WeightCard(
+        name="mine",
+        network=table | {"num_keypoints": 16},
+        codec={"name": "heatmap"},
+        skeleton=MPII16,
+        input=InputSpec(),
+    )
+    assert fits(composed.state_dict(), card, IMPORTERS["hrnet_msra"])  # which are read back as hrnet_w32
 
 
 def test_colours_that_the_other_code_does_not_give_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

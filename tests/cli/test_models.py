@@ -2,13 +2,15 @@
 
 import importlib
 import json
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from rich.console import Console
 
-from poseglass.cli.models import USUAL_SIZE_WH, models
+from poseglass.cli.models import models
 from poseglass.core.card import WeightCard
 from poseglass.core.input_spec import InputSpec
 from poseglass.core.skeletons import LSP14
@@ -85,6 +87,7 @@ def test_json_holds_the_numbers(capsys: pytest.CaptureFixture[str], weights: Pat
         "options": ["stem=newell"],
         "generic": False,
         "size_wh": [256, 256],
+        "size_assumed": False,
         "parameters": 6_570_400,
         "multiply_adds": 8_334_606_336,
         "stride": 4,
@@ -185,6 +188,7 @@ def test_a_stride_that_is_not_one_number_is_left_out(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(models_module, "NETWORKS", {"several": several})
     row = models_module.network_row("several", 2, (64, 64), [])
     assert (row.stride, row.divisor, row.multiply_adds) == (None, None, 3 * 2 * 32 * 16)
+    monkeypatch.setattr(models_module, "FAMILIES", {"several": Several})
     monkeypatch.setattr(models_module, "NETWORKS", {"several": Several})
     assert models_module.network_row("several", 2, None, []).stride is None
 
@@ -197,8 +201,79 @@ def test_parts_of_a_composed_network_are_listed(capsys: pytest.CaptureFixture[st
     assert run_json(capsys, names=["hg1_light"])["parts"]["neck"] == list(NECKS)
 
 
-def test_usual_sizes_are_of_networks_that_exist() -> None:
-    assert set(USUAL_SIZE_WH) <= set(NETWORKS)
+MINE = """
+from torch import nn
+
+
+class Mine(nn.Module):
+    def __init__(self, num_keypoints, *, width=8):
+        super().__init__()
+        self.inside, self.out = nn.Conv2d(3, width, 1), nn.Conv2d(width, num_keypoints, 1)
+
+    def forward(self, images):
+        return [{"heatmap": self.out(self.inside(images))}]
+
+
+def sized(num_keypoints):
+    network = Mine(num_keypoints)
+    network.usual_size_wh = (96, 128)
+    return network
+
+
+def missized(num_keypoints):
+    network = Mine(num_keypoints)
+    network.usual_size_wh = 96
+    return network
+
+
+def anything(num_keypoints, *, width, **more):
+    return Mine(num_keypoints, width=width)
+
+
+def nothing(num_keypoints):
+    return None
+
+
+NUMBER = 3
+"""
+
+
+@pytest.fixture
+def _mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    (tmp_path / "mine.py").write_text(MINE)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    del sys.modules["mine"]
+
+
+@pytest.mark.usefixtures("_mine")
+def test_a_network_of_ones_own_is_counted_at_its_usual_size_or_at_one_that_is_said(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    unsized, sized, generic = run_json(capsys, names=["mine:Mine", "mine:sized", "mine:anything"])["networks"]
+    assert (unsized["size_wh"], unsized["size_assumed"]) == ([256, 256], True)
+    assert (sized["size_wh"], sized["size_assumed"]) == ([96, 128], False)
+    assert (unsized["multiply_adds"], sized["multiply_adds"]) == (256 * 256 * 8 * 19, 96 * 128 * 8 * 19)
+    assert (generic["generic"], generic["options"]) == (True, ["width", "more"])
+    models(names=["mine:Mine", "mine:sized"])
+    said = "No usual_size_wh is stated by mine:Mine: 256 x 256 was taken; --size gives another."
+    assert said in " ".join(capsys.readouterr().out.split())
+    models(names=["mine:Mine"], size=64)
+    assert "usual_size_wh" not in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("_mine")
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("missized", r"usual_size_wh of network 'mine:missized' must be .* such as \(192, 256\); got 96\."),
+        ("nothing", r"network 'mine:nothing' made a NoneType; a torch\.nn\.Module is needed\."),
+        ("NUMBER", r"network 'mine:NUMBER' is a int; a class or function is needed\."),
+    ],
+)
+def test_what_is_no_network_or_states_no_size_is_refused(name: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        models(names=[f"mine:{name}"])
 
 
 def test_what_ships_can_be_listed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -134,6 +134,15 @@ def test_state_dict_keys_are_stable(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
+def test_the_usual_size_is_stated_and_can_be_taken(name: str) -> None:
+    made = _on_meta(name)
+    assert isinstance(made.usual_size_wh, tuple)
+    width, height = made.usual_size_wh
+    assert width % _divisor(made) == height % _divisor(made) == 0
+    assert multiply_adds(made, (width, height)) > 0
+
+
+@pytest.mark.parametrize("name", NETWORKS)
 def test_one_keypoint_is_enough(name: str) -> None:
     with torch.device("meta"):
         made = build(NETWORKS, name, num_keypoints=1, **SMALL.get(name, {})).eval()

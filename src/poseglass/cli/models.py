@@ -12,6 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from torch import nn
 
 from poseglass.backbones import BACKBONES
 from poseglass.core.card import WeightCard
@@ -22,43 +23,14 @@ from poseglass.estimators.manifest import read_manifest
 from poseglass.estimators.weights_file import read_card
 from poseglass.heads import HEADS
 from poseglass.necks import NECKS
-from poseglass.networks import NETWORKS
+from poseglass.networks import FAMILIES, NETWORKS
 from poseglass.networks.cost import latency_ms, multiply_adds, parameters
 
-USUAL_SIZE_WH: dict[str, tuple[int, int]] = {
-    "hg1": (256, 256),
-    "hg2": (256, 256),
-    "hg4": (256, 256),
-    "hg8": (256, 256),
-    "hg1_light": (64, 64),
-    "hg2_light": (128, 128),
-    "unet_full": (128, 128),
-    "unet_light": (128, 128),
-    "mobile_pose_small": (128, 128),
-    "mobile_pose_large": (128, 128),
-    "hourglass_52_light": (128, 128),
-    "cpm": (368, 368),
-    "cpm_light": (128, 128),
-    "cpn_r50": (192, 256),
-    "cpn_r101": (192, 256),
-    "cpn_light": (128, 128),
-    "hrnet": (192, 256),
-    "hrnet_w32": (192, 256),
-    "hrnet_w48": (192, 256),
-    "hrnet_w16_light": (128, 128),
-    "simple_baseline": (192, 256),
-    "simple_baseline_r18": (192, 256),
-    "simple_baseline_r34": (192, 256),
-    "simple_baseline_r50": (192, 256),
-    "simple_baseline_r101": (192, 256),
-    "simple_baseline_r152": (192, 256),
-    "simple_baseline_light": (128, 128),
-    "dilated_light": (128, 128),
-}
-"""Input at which a network is usually trained; 256 x 256 for one that is not listed."""
+UNSTATED_SIZE_WH = (256, 256)
+"""Input that counts are for, where a network of one's own does not state its usual one."""
 
-FAMILIES = ("hrnet", "simple_baseline")
-"""Functions that build any member of a family, as the constructors in ``NETWORKS`` do."""
+VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+"""Kinds of arguments that nobody has to give."""
 
 PARTS: dict[str, dict[str, Any]] = {"backbone": BACKBONES, "neck": NECKS, "head": HEADS}
 
@@ -104,6 +76,7 @@ class NetworkRow:
         options: Arguments beside ``num_keypoints``, as they are typed: ``"width=160"``.
         generic: The constructor of a family: its figures depend on the arguments, so it has none here.
         size_wh: Input that the figures are for, pixels.
+        size_assumed: Whether that input was taken because neither the network states its usual one nor the user any.
         parameters: Learnable numbers.
         multiply_adds: Of one image of that size.
         stride: Input pixels per heatmap pixel, where that is one number.
@@ -118,6 +91,7 @@ class NetworkRow:
     options: list[str]
     generic: bool
     size_wh: tuple[int, int] | None = None
+    size_assumed: bool = False
     parameters: int | None = None
     multiply_adds: int | None = None
     stride: int | None = None
@@ -183,26 +157,30 @@ def network_row(
         ValueError: The network does not take the size; sizes that would do are named.
     """
     maker = lookup(NETWORKS, name, kind="network")
-    options = [
-        option if value.default is inspect.Parameter.empty else f"{option}={value.default}"
-        for option, value in inspect.signature(maker).parameters.items()
-        if option != "num_keypoints"
-    ]
+    if not callable(maker):
+        raise ValueError(f"network {name!r} is a {type(maker).__name__}; a class or function is needed.")
+    arguments = [value for key, value in inspect.signature(maker).parameters.items() if key != "num_keypoints"]
+    needed = any(value.default is value.empty and value.kind not in VARIADIC for value in arguments)
+    options = [value.name if value.default is value.empty else f"{value.name}={value.default}" for value in arguments]
     own = [row.name for row in weights if row.network.get("name") == name]
     public = [entry.name for entry in read_manifest().values() if entry.network == name]
     family = maker.__module__.rpartition(".")[2]
-    if isinstance(maker, type) or name in FAMILIES:
+    if name in FAMILIES or needed:
         stride = _whole(maker, "stride")
         return NetworkRow(name, family, options, generic=True, stride=stride, weights=own, public=public)
-    at_wh = size_wh or USUAL_SIZE_WH.get(name, (256, 256))
     with torch.device("cpu" if measure else "meta"):
         network = maker(num_keypoints)
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"network {name!r} made a {type(network).__name__}; a torch.nn.Module is needed.")
+    usual_wh = usual_size_wh(network, name)
+    at_wh = size_wh or usual_wh or UNSTATED_SIZE_WH
     return NetworkRow(
         name,
         family,
         options,
         generic=False,
         size_wh=at_wh,
+        size_assumed=size_wh is None and usual_wh is None,
         parameters=parameters(network),
         multiply_adds=multiply_adds(network, at_wh),
         stride=_whole(network, "stride"),
@@ -211,6 +189,24 @@ def network_row(
         weights=own,
         public=public,
     )
+
+
+def usual_size_wh(network: nn.Module, name: str) -> tuple[int, int] | None:
+    """Return the input at which a network is usually trained, as it states; None where it does not.
+
+    Raises:
+        ValueError: It states something else than two whole numbers of pixels.
+    """
+    stated: Any = getattr(network, "usual_size_wh", None)
+    if stated is None:
+        return None
+    sides = tuple(stated) if isinstance(stated, tuple | list) else ()
+    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+        raise ValueError(
+            f"usual_size_wh of network {name!r} must be its input's width and height in whole pixels, such as "
+            f"(192, 256); got {stated!r}."
+        )
+    return sides
 
 
 def weights_row(name: str, card: WeightCard, size_bytes: int) -> WeightsRow:
@@ -271,7 +267,13 @@ def print_networks(rows: list[NetworkRow], num_keypoints: int, console: Console)
     )
     if timed:
         note += f" Measured: float32, PyTorch {torch.__version__}, {torch.get_num_threads()} threads."
-    console.print(f"[dim]{note}[/dim]", highlight=False)
+    assumed = [row.name for row in rows if row.size_assumed]
+    if assumed:
+        width, height = UNSTATED_SIZE_WH
+        note += (
+            f" No usual_size_wh is stated by {', '.join(assumed)}: {width} x {height} was taken; --size gives another."
+        )
+    console.print(f"[dim]{escape(note)}[/dim]", highlight=False)
 
 
 def print_parts(console: Console) -> None:

@@ -24,36 +24,40 @@ from poseglass.networks.simple_baseline import (
 from poseglass.networks.stacked_hourglass import StackedHourglass, hg1, hg1_light, hg2, hg2_light, hg4, hg8
 from poseglass.networks.unet import UNet, unet_full, unet_light
 
-NETWORKS: dict[str, Callable[..., nn.Module]] = {
+FAMILIES: dict[str, Callable[..., nn.Module]] = {
     "stacked_hourglass": StackedHourglass,
+    "unet": UNet,
+    "composed": ComposedNetwork,
+    "corner_hourglass": CornerHourglass,
+    "pose_machine": ConvolutionalPoseMachine,
+    "cpn": CascadedPyramidNetwork,
+    "hrnet": hrnet,
+    "simple_baseline": simple_baseline,
+}
+"""What builds any member of a family: what it costs depends on the numbers it is given."""
+
+NETWORKS: dict[str, Callable[..., nn.Module]] = FAMILIES | {
     "hg1": hg1,
     "hg2": hg2,
     "hg4": hg4,
     "hg8": hg8,
     "hg1_light": hg1_light,
     "hg2_light": hg2_light,
-    "unet": UNet,
     "unet_full": unet_full,
     "unet_light": unet_light,
     "mobile_pose_small": mobile_pose_small,
     "mobile_pose_large": mobile_pose_large,
-    "composed": ComposedNetwork,
-    "corner_hourglass": CornerHourglass,
     "hourglass_52": hourglass_52,
     "hourglass_104": hourglass_104,
     "hourglass_52_light": hourglass_52_light,
-    "pose_machine": ConvolutionalPoseMachine,
     "cpm": cpm,
     "cpm_light": cpm_light,
-    "cpn": CascadedPyramidNetwork,
     "cpn_r50": cpn_r50,
     "cpn_r101": cpn_r101,
     "cpn_light": cpn_light,
-    "hrnet": hrnet,
     "hrnet_w32": hrnet_w32,
     "hrnet_w48": hrnet_w48,
     "hrnet_w16_light": hrnet_w16_light,
-    "simple_baseline": simple_baseline,
     "simple_baseline_r18": simple_baseline_r18,
     "simple_baseline_r34": simple_baseline_r34,
     "simple_baseline_r50": simple_baseline_r50,
@@ -63,3 +67,4 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "dilated_r50": dilated_r50,
     "dilated_light": dilated_light,
 }
+"""Every network that a recipe or a card can name. Each states its ``stride``, ``divisor`` and ``usual_size_wh``."""

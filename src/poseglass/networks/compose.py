@@ -26,11 +26,14 @@ class ComposedNetwork(nn.Module):
     Attributes:
         stride: Input pixels per pixel of the head's input.
         divisor: Both sides of an input must divide by it.
+        usual_size_wh: Input at which it is usually trained, pixels; whoever composes it for another size states that.
 
     Raises:
         LookupError: An unknown name; the nearest is given.
         TypeError, ValueError: Arguments that a part does not take.
     """
+
+    usual_size_wh: tuple[int, int] = (256, 256)
 
     def __init__(
         self,

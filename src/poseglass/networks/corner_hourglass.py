@@ -135,6 +135,7 @@ class CornerHourglass(nn.Module):
     Attributes:
         stride: Of the heatmaps, 4.
         divisor: Both sides of an input must divide by it.
+        usual_size_wh: Input at which it is usually trained, pixels; a member for another size states that.
 
     Raises:
         ValueError: A number that makes no network, with what would do.
@@ -144,6 +145,7 @@ class CornerHourglass(nn.Module):
     """
 
     stride = 4
+    usual_size_wh: tuple[int, int] = (256, 256)
 
     def __init__(
         self,
@@ -183,4 +185,6 @@ def hourglass_52_light(num_keypoints: int) -> CornerHourglass:
 
     1,878,960 parameters at 16 keypoints, 0.293 G multiply-adds at 128 x 128.
     """
-    return CornerHourglass(num_keypoints, widths=(64, 64, 96, 128), blocks=(1, 1, 1, 2))
+    network = CornerHourglass(num_keypoints, widths=(64, 64, 96, 128), blocks=(1, 1, 1, 2))
+    network.usual_size_wh = (128, 128)
+    return network

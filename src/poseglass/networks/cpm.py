@@ -73,6 +73,7 @@ class ConvolutionalPoseMachine(nn.Module):
     Attributes:
         stride: Of the belief maps.
         divisor: Both sides of an input must divide by it.
+        usual_size_wh: Input at which it is usually trained, pixels; a member for another size states that.
 
     Raises:
         ValueError: A number that makes no network, with what would do.
@@ -80,6 +81,8 @@ class ConvolutionalPoseMachine(nn.Module):
     Source:
         Wei et al. 2016, section 3.
     """
+
+    usual_size_wh: tuple[int, int] = (368, 368)
 
     def __init__(
         self,
@@ -147,7 +150,7 @@ def cpm_light(num_keypoints: int) -> ConvolutionalPoseMachine:
     Stride 4, because a pixel of the 16 x 16 maps that stride 8 gives is 8 px of such an input wide, too coarse for
     wrists and ankles. Kernels shrink with the input.
     """
-    return ConvolutionalPoseMachine(
+    network = ConvolutionalPoseMachine(
         num_keypoints,
         num_stages=3,
         stride=4,
@@ -157,3 +160,5 @@ def cpm_light(num_keypoints: int) -> ConvolutionalPoseMachine:
         kernel_size=5,
         stage_kernel_size=7,
     )
+    network.usual_size_wh = (128, 128)
+    return network

@@ -132,6 +132,7 @@ class CascadedPyramidNetwork(nn.Module):
     Attributes:
         stride: Of the heatmaps, the backbone's finest: 4 with a ResNet.
         divisor: Both sides of an input must divide by it.
+        usual_size_wh: Input at which it is usually trained, pixels; a member for another size states that.
 
     Raises:
         LookupError: An unknown backbone; the nearest is given.
@@ -141,6 +142,8 @@ class CascadedPyramidNetwork(nn.Module):
         Chen et al. 2018, section 3.2. There GlobalNet learns all labelled joints and RefineNet the hard ones
         (``losses.heatmap.hard_keypoint_squared_error``).
     """
+
+    usual_size_wh: tuple[int, int] = (192, 256)
 
     def __init__(self, num_keypoints: int, *, backbone: Mapping[str, Any] | None = None, width: int = 256) -> None:
         super().__init__()
@@ -180,4 +183,6 @@ def cpn_light(num_keypoints: int) -> CascadedPyramidNetwork:
 
     4,627,976 parameters at 16 keypoints, 0.323 G multiply-adds at 128 x 128.
     """
-    return CascadedPyramidNetwork(num_keypoints, backbone={"name": "resnet18", "width": 40}, width=64)
+    network = CascadedPyramidNetwork(num_keypoints, backbone={"name": "resnet18", "width": 40}, width=64)
+    network.usual_size_wh = (128, 128)
+    return network

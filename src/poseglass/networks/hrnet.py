@@ -23,7 +23,7 @@ def hrnet(
     head: Mapping[str, Any] | None = None,
 ) -> ComposedNetwork:
     """Any HRNet for pose; its numbers are those of ``poseglass.backbones.hrnet.HRNet``, and default to W32."""
-    return ComposedNetwork(
+    network = ComposedNetwork(
         num_keypoints,
         backbone={
             "name": "hrnet",
@@ -37,6 +37,8 @@ def hrnet(
         neck={"name": "level", "level": 0},
         head=head,
     )
+    network.usual_size_wh = (192, 256)
+    return network
 
 
 def hrnet_w32(num_keypoints: int, *, head: Mapping[str, Any] | None = None) -> ComposedNetwork:
@@ -55,4 +57,6 @@ def hrnet_w16_light(num_keypoints: int, *, head: Mapping[str, Any] | None = None
     One, two and one modules instead of one, four and three, half the stem, two bottlenecks: 2,722,640 parameters at 16
     keypoints, 0.316 G multiply-adds at 128 x 128.
     """
-    return hrnet(num_keypoints, width=16, num_modules=(1, 2, 1), num_bottlenecks=2, stem_width=32, head=head)
+    network = hrnet(num_keypoints, width=16, num_modules=(1, 2, 1), num_bottlenecks=2, stem_width=32, head=head)
+    network.usual_size_wh = (128, 128)
+    return network

@@ -27,12 +27,14 @@ def mobile_pose_small(
 
     27.0 M multiply-adds at 128 x 128, a thirtieth of ``hg2_light``.
     """
-    return ComposedNetwork(
+    network = ComposedNetwork(
         num_keypoints,
         backbone={"name": "mobilenet_v3_small", "last": False, "order": order, "eps": eps},
         neck={"name": "unet", "width": width, "separable": True},
         head=head,
     )
+    network.usual_size_wh = (128, 128)
+    return network
 
 
 def mobile_pose_large(
@@ -47,9 +49,11 @@ def mobile_pose_large(
 
     101.8 M multiply-adds at 128 x 128, an eighth of ``hg2_light``.
     """
-    return ComposedNetwork(
+    network = ComposedNetwork(
         num_keypoints,
         backbone={"name": "mobilenet_v3_large", "last": False, "order": order, "eps": eps},
         neck={"name": "unet", "width": width, "separable": True},
         head=head,
     )
+    network.usual_size_wh = (128, 128)
+    return network

@@ -34,12 +34,14 @@ def simple_baseline(
         deconv_width: Channels of each.
         head: As ``ComposedNetwork`` takes it.
     """
-    return ComposedNetwork(
+    network = ComposedNetwork(
         num_keypoints,
         backbone={"name": f"resnet{depth}", "width": width},
         neck={"name": "deconv", "num_layers": num_deconvs, "width": deconv_width},
         head=head,
     )
+    network.usual_size_wh = (192, 256)
+    return network
 
 
 def simple_baseline_r18(num_keypoints: int, *, head: Mapping[str, Any] | None = None) -> ComposedNetwork:
@@ -72,7 +74,9 @@ def simple_baseline_light(num_keypoints: int, *, head: Mapping[str, Any] | None 
 
     5,552,760 parameters at 16 keypoints, 0.337 G multiply-adds at 128 x 128.
     """
-    return simple_baseline(num_keypoints, depth=18, width=40, deconv_width=128, head=head)
+    network = simple_baseline(num_keypoints, depth=18, width=40, deconv_width=128, head=head)
+    network.usual_size_wh = (128, 128)
+    return network
 
 
 def dilated_r50(num_keypoints: int, *, head: Mapping[str, Any] | None = None) -> ComposedNetwork:
@@ -88,7 +92,9 @@ def dilated_light(num_keypoints: int, *, head: Mapping[str, Any] | None = None) 
 
     1,579,240 parameters at 16 keypoints, 0.433 G multiply-adds at 128 x 128.
     """
-    return _dilated(num_keypoints, 18, 24, head)
+    network = _dilated(num_keypoints, 18, 24, head)
+    network.usual_size_wh = (128, 128)
+    return network
 
 
 def _dilated(num_keypoints: int, depth: int, width: int, head: Mapping[str, Any] | None) -> ComposedNetwork:

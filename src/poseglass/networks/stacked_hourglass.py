@@ -104,6 +104,7 @@ class StackedHourglass(nn.Module):
     Attributes:
         stride: Of the heatmaps, 4.
         divisor: Both sides of an input must divide by it.
+        usual_size_wh: Input at which it is usually trained, pixels; a member for another size states that.
 
     Raises:
         ValueError: A number that makes no network, with what would do.
@@ -113,6 +114,7 @@ class StackedHourglass(nn.Module):
     """
 
     stride = 4
+    usual_size_wh: tuple[int, int] = (256, 256)
 
     def __init__(
         self,
@@ -182,9 +184,13 @@ def hg8(num_keypoints: int, *, stem: Literal["newell", "bearpaw"] = "newell") ->
 
 def hg1_light(num_keypoints: int) -> StackedHourglass:
     """One narrow stack for inputs of 64 to 128 px: what trains in a minute."""
-    return StackedHourglass(num_keypoints, num_stacks=1, width=64, depth=3)
+    network = StackedHourglass(num_keypoints, num_stacks=1, width=64, depth=3)
+    network.usual_size_wh = (64, 64)
+    return network
 
 
 def hg2_light(num_keypoints: int, *, width: int = 160) -> StackedHourglass:
     """Two stacks of width 160 and depth 3, for inputs of 128 px and up (sides a multiple of 32): what ships."""
-    return StackedHourglass(num_keypoints, num_stacks=2, width=width, depth=3)
+    network = StackedHourglass(num_keypoints, num_stacks=2, width=width, depth=3)
+    network.usual_size_wh = (128, 128)
+    return network

@@ -60,6 +60,7 @@ class UNet(nn.Module):
         stride: ``stem_stride``.
         divisor: Both sides of an input must divide by it. Unpadded, sides are instead of the form that the paper's
             572 has: they halve evenly at every pooling.
+        usual_size_wh: Input at which it is usually trained, pixels, where it is padded.
 
     Raises:
         ValueError: A number that makes no network, with what would do.
@@ -67,6 +68,8 @@ class UNet(nn.Module):
     Source:
         Ronneberger et al. 2015, section 2 and figure 1.
     """
+
+    usual_size_wh: tuple[int, int] = (128, 128)
 
     def __init__(
         self,
