@@ -33,6 +33,12 @@ def test_columns_sort_themselves_into_losses_scores_and_rate():
     assert np.asarray(score.get_xdata()).tolist() == [0, 2, 4, 6, 8, 10]
 
 
+@pytest.mark.parametrize(("best", "texts"), [(None, []), (("val/pck@0.2", 8), ["0.4"]), (("loss", 10), ["0.0107"])])
+def test_the_row_of_the_best_weights_is_marked(best, texts):
+    figure = training_curves(rows(), best=best)
+    assert [text.get_text() for axes in figure.axes for text in axes.texts] == texts
+
+
 def test_curves_without_epoch_one_row_and_broken_values():
     for some in ([{"loss": 1.0}], [{"loss": float("nan")}, {"loss": float("inf")}], [{"epoch": 1.0}], [{"pck": 0.5}]):
         assert decoded(to_png(training_curves(some))).shape[2] == 3

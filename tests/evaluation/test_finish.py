@@ -66,6 +66,7 @@ def test_every_part_reaches_the_page():
         title="a title",
         headline_first="other",
         curve=[{"epoch": 1.0, "loss": 2.0}, {"epoch": 2.0, "loss": 1.0}],
+        best=("loss", 1),
         recipe='name = "x"',
         environment={"torch": "9"},
         notes=["a note"],
@@ -76,7 +77,7 @@ def test_every_part_reaches_the_page():
     page = render_report(report)
     for words in (
         "a title", "a note", "name = &quot;x&quot;", "right_ankle", "Where errors come from",
-        "pck@0.2", "Training curves over 2 rows",
+        "pck@0.2", "Training curves over 2 rows", "The best weights are those of row 2, loss 1.000.",
     ):  # fmt: skip
         assert words in page, words
 

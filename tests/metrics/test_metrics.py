@@ -9,6 +9,7 @@ from poseglass.core.table import build
 from poseglass.metrics import METRICS
 
 NUMBERS = {"pckh": {"excluded": ()}}
+LOWER = {"errors/jitter", "errors/inversion", "errors/swap", "errors/miss"}
 SHOWN = {"pck": "pck@0.2", "pckh": "pckh@0.5", "oks_ap": "AP", "errors": "errors/good"}
 
 
@@ -35,6 +36,7 @@ def test_contract(name):
         results = metric.compute()
         assert all(isinstance(value, float) for value in results.values())
         assert metric.compute() == results
+        assert {key: metric.better(key) for key in results} == {k: "lower" if k in LOWER else "higher" for k in results}
         rows = metric.table()
         assert rows
         assert all(isinstance(value, float) for row in rows.values() for value in row.values())

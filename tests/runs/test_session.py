@@ -1,9 +1,11 @@
 import dataclasses
 import errno
+import math
 import os
 import resource
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -16,8 +18,9 @@ from poseglass.core.card import WeightCard
 from poseglass.core.input_spec import InputSpec
 from poseglass.core.table import build
 from poseglass.data import DATASETS
-from poseglass.estimators.weights_file import CheckpointError, save_weights
+from poseglass.estimators.weights_file import CheckpointError, read_weights, save_weights
 from poseglass.heads import SimccHead
+from poseglass.metrics import METRICS
 from poseglass.networks import NETWORKS
 from poseglass.readers import write_coco
 from poseglass.readers.labelled import LabelledImages
@@ -31,6 +34,7 @@ from poseglass.runs.recipe import Recipe, RecipeError
 from poseglass.synthetic import synthetic_people
 from poseglass.training.checkpoint import load_checkpoint
 from poseglass.training.loop import TrainingStopped
+from poseglass.training.monitor import Monitor
 
 pytestmark = pytest.mark.usefixtures("plain_reports")
 
@@ -157,8 +161,8 @@ def test_no_checkpoint_is_made_of_broken_weights(data, tmp_path):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_image_that_cannot_be_read_is_named_after_a_checkpoint(tmp_path, workers):
     write_coco(synthetic_people(8, seed=1, size_wh=(48, 48)), tmp_path / "train.json", write_images=True)
-    run = prepare(tiny(tmp_path / "train.json", f"train.workers={workers}", "train.epochs=9"), tmp_path / "run")
-    run.val = None
+    recipe = tiny(tmp_path / "train.json", f"train.workers={workers}", "train.epochs=9", "evaluate.metrics=[]")
+    run = prepare(recipe, tmp_path / "run")
 
     def spoil(progress, terms, lr):
         for image in (tmp_path / "images").iterdir():
@@ -191,6 +195,74 @@ def test_what_is_kept_for_the_best_weights(data, tmp_path):
     assert run.loop.progress.best == best
 
 
+class Told:
+    """A metric that gives prepared values, one an evaluation; falling ones are better."""
+
+    values: ClassVar[list[float]] = []
+
+    def __init__(self) -> None:
+        self.images = 0
+
+    def update(self, predicted, truth):
+        self.images += 1
+
+    def compute(self):
+        return {"told": Told.values.pop(0) if self.images > 1 else 1.0}  # one image is prepare's own check
+
+    def better(self, name):
+        return {"told": "lower"}[name]
+
+    def table(self):
+        return {}
+
+    def merge(self, other):
+        self.images += other.images
+
+
+def told(monkeypatch, values: list[float]) -> str:
+    """Return a recipe's metric that gives some values."""
+    monkeypatch.setitem(METRICS, "told", Told)
+    monkeypatch.setattr(Told, "values", [*values, 0.0])  # the last evaluation is that of the best weights
+    return "evaluate.metrics=[{name='told'}, {name='pck', thresholds=[1.0]}]"
+
+
+def test_a_run_that_monitors_an_error_keeps_the_epoch_of_the_smallest(data, tmp_path, monkeypatch):
+    metrics = told(monkeypatch, [0.5, math.nan, 0.2, 0.3, 0.2])
+    schedule = "train.schedule={name='plateau', patience=1, factor=0.5}"
+    run = prepare(tiny(data, metrics, schedule, "train.epochs=5"), tmp_path / "run")
+    run.train()
+    assert run.monitor == Monitor("val/told", "lower")
+    assert run.loop.progress.best == 0.2
+    weights, card = read_weights(run.folder.best)
+    assert card.results["val told"] == 0.2
+    assert run.loop.schedule.dropped == 3  # after the NaN, 0.3, and the second 0.2, which is no new best
+    assert "best.safetensors, epoch 3)" in run.folder.report.read_text()
+    last, _ = read_weights(run.folder.last)
+    assert any(not torch.equal(weights[name], last[name]) for name in weights)
+
+
+def test_the_share_of_misses_is_monitored_downwards(data, tmp_path):
+    more = "evaluate={metrics=[{name='errors'}], monitor='errors/miss', flip_test=false}"
+    run = prepare(tiny(data, more, "train.epochs=3"), tmp_path / "run")
+    evaluation = run.train()
+    misses = [row["val/errors/miss"] for row in run.loop.progress.rows]
+    assert run.loop.progress.best == min(misses) == pytest.approx(evaluation.results["errors/miss"])
+
+
+def test_a_metric_must_say_which_way_is_better(data, monkeypatch):
+    val = synthetic_people(2, size_wh=(48, 48))
+    recipe = tiny(data, told(monkeypatch, []))
+    assert check_evaluation(recipe, val, val.skeleton) == Monitor("val/told", "lower")
+    other = tiny(data, told(monkeypatch, []), "evaluate.monitor=pck@1")
+    assert check_evaluation(other, val, val.skeleton) == Monitor("val/pck@1", "higher")
+    monkeypatch.setattr(Told, "better", lambda self, name: "up")
+    with pytest.raises(RecipeError, match=r"Told\.better\('told'\) must return 'higher' or 'lower', got 'up'\. Mend"):
+        check_evaluation(recipe, val, val.skeleton)
+    monkeypatch.delattr(Told, "better")
+    with pytest.raises(RecipeError, match=r"must return 'higher' or 'lower', there is no such method\. Mend the"):
+        check_evaluation(recipe, val, val.skeleton)
+
+
 def test_without_a_validation_set_the_loss_drives_the_plateau(data, tmp_path):
     recipe = tiny(data, "train.schedule.name=plateau", "train.schedule.patience=1", "train.optimizer.lr=0.0")
     recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"val": None})})
@@ -204,7 +276,8 @@ def test_without_a_validation_set_the_loss_drives_the_plateau(data, tmp_path):
         assert run.train() is None
     finally:
         run.loop.schedule.__class__.observe = original
-    assert seen == [-row["loss"] for row in run.loop.progress.rows]
+    assert seen == [row["loss"] for row in run.loop.progress.rows]
+    assert (run.monitor, run.loop.schedule.better) == (Monitor("loss", "lower"), "lower")
     assert "There was no validation set" in run.folder.report.read_text()
     assert not run.folder.best.exists()
 

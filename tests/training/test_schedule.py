@@ -62,6 +62,16 @@ def test_a_plateau_can_drop_once_only():
     assert schedule.factor(0) == pytest.approx(0.2)
 
 
+def test_a_plateau_of_errors_drops_when_they_no_longer_fall():
+    schedule = Schedule(SchedulePart(name="plateau", factor=0.2, patience=2), 100, 10, "lower")
+    seen = []
+    for value in (0.9, 0.7, 0.7, 0.8, 0.8, 0.69, 0.9, float("nan")):
+        schedule.observe(value)
+        seen.append(schedule.factor(0))
+    assert seen == pytest.approx([1, 1, 1, 0.2, 0.2, 0.2, 0.2, 0.04])
+    assert schedule.best == 0.69
+
+
 def test_other_schedules_observe_nothing():
     schedule = Schedule(SchedulePart(name="cosine"), 100, 10)
     before = schedule.state()
@@ -78,9 +88,10 @@ def test_state_round_trip():
     assert other == schedule
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
-def test_a_figure_that_could_not_be_had_is_not_a_best(value):
-    schedule = Schedule(SchedulePart(name="plateau", patience=9), 100, 10)
+@pytest.mark.parametrize("better", ["higher", "lower"])
+@pytest.mark.parametrize("value", [float("nan"), float("-inf"), float("inf")])
+def test_a_result_that_could_not_be_had_is_not_a_best(value, better):
+    schedule = Schedule(SchedulePart(name="plateau", patience=9), 100, 10, better)
     schedule.observe(value)
     assert schedule.bad_epochs == 1
     schedule.observe(0.1)

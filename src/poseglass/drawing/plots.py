@@ -49,7 +49,9 @@ def to_png(figure: Figure, *, dpi: int = 120) -> bytes:
     return buffer.getvalue()
 
 
-def training_curves(rows: Sequence[Mapping[str, float]], *, theme: Theme = "light") -> Figure:
+def training_curves(
+    rows: Sequence[Mapping[str, float]], *, best: tuple[str, int] | None = None, theme: Theme = "light"
+) -> Figure:
     """Return a figure of how training went: losses, scores and the learning rate over epochs or steps.
 
     The columns sort themselves by their names: a word like pck, pckh, ap, ar, auc, oks, accuracy or score makes a
@@ -59,6 +61,7 @@ def training_curves(rows: Sequence[Mapping[str, float]], *, theme: Theme = "ligh
     Args:
         rows: One per epoch or log line, as read from the curve's CSV; ``"epoch"``, else ``"step"``, else the row's
             number is the abscissa.
+        best: A column and the number of a row whose value is marked: that of the best weights.
         theme: Colours for light or dark ground.
 
     Raises:
@@ -90,11 +93,11 @@ def training_curves(rows: Sequence[Mapping[str, float]], *, theme: Theme = "ligh
             axes.plot(x[there], y[there], color=_LINES[i], linestyle=_STYLES[i], linewidth=1.6, marker=marker,
                       label=_label(name))  # fmt: skip
             lowest, highest = min(lowest, float(y[there].min())), max(highest, float(y[there].max()))
-            if kind == "score" and i == 0 and there.sum() > 2:
-                best = int(np.nanargmax(np.where(there, y, np.nan)))
-                axes.plot(x[best], y[best], "o", color=_LINES[i], markersize=5)
+            if best is not None and name == best[0] and there[best[1]] and there.sum() > 2:
+                at = best[1]
+                axes.plot(x[at], y[at], "o", color=_LINES[i], markersize=5)
                 axes.annotate(
-                    f"{y[best]:.3g}", (x[best], y[best]), xytext=(0, 6), textcoords="offset points", ha="center",
+                    f"{y[at]:.3g}", (x[at], y[at]), xytext=(0, 6), textcoords="offset points", ha="center",
                     fontsize=8, color=_THEMES[theme]["text"],
                 )  # fmt: skip
         if kind == "loss" and lowest > 0 and highest > 8 * lowest:

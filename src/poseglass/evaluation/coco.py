@@ -106,8 +106,8 @@ class CocoProtocol:
         return (
             f"protocol coco: {boxes}, {'cut to the image and a pixel smaller' if cut else 'as given'}, "
             f"x{padding_of(self.padding, estimator):g}, {crop_in_words(estimator)}; "
-            f"{flip_in_words(self.flip_test, estimator)}; score: {scores[self.rescoring]}; "
-            f"{suppression}; at most {self.max_detections} poses an image"
+            f"{flip_in_words(self.flip_test, estimator)}; score: {scores[self.rescoring]}; {suppression}; "
+            f"at most {self.max_detections} poses an image"
         )
 
     def evaluate(

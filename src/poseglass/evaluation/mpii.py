@@ -61,9 +61,9 @@ class MpiiProtocol:
         without = f"without {listed(self.excluded)}" if self.excluded else "of all joints"
         means = {"micro": "micro average", "macro": "macro average"}
         return (
-            f"protocol mpii: {boxes}, {crop_in_words(estimator)}; {flip_in_words(self.flip_test, estimator)}; "
-            f"{one}; error {self.comparator} threshold x {self.head_factor:g} x head diagonal; "
-            f"{means[self.mean]} {without}; no rescoring, no NMS"
+            f"protocol mpii: {boxes}, {crop_in_words(estimator)}; {flip_in_words(self.flip_test, estimator)}; {one}; "
+            f"error {self.comparator} threshold x {self.head_factor:g} x head diagonal; {means[self.mean]} {without}; "
+            "no rescoring, no NMS"
         )
 
     def evaluate(

@@ -72,6 +72,7 @@ class Report:
         skeleton: Names the K keypoints, in the order of tables and bars.
         headline: Figures by name, most important first: ``{"pck@0.2": 0.81}``.
         curve: Rows of the curve's CSV, one per epoch or log line.
+        best: A column of the curve and the number of the row that the best weights are of; marked in its plot.
         per_joint: Keypoint name to its figures: ``{"left_knee": {"count": 500.0, "pck@0.2": 0.8}}``. The first that
             is not a count is drawn as bars.
         pck_curve: Limits ``(T,)`` and shares ``(T,)`` in [0, 1].
@@ -94,6 +95,7 @@ class Report:
     skeleton: Skeleton
     headline: Mapping[str, float] = field(default_factory=dict)
     curve: Sequence[Mapping[str, float]] = ()
+    best: tuple[str, int] | None = None
     per_joint: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     pck_curve: tuple[np.ndarray, np.ndarray] | None = None
     joint_curves: np.ndarray | None = None
@@ -205,7 +207,11 @@ def _training(report: Report) -> str:
         if name in first and name not in ("epoch", "step")
     ][:8]
     words = f"Training curves over {len(report.curve)} rows: " + ("; ".join(ends) or "no figures") + "."
-    return _figure({theme: plots.training_curves(report.curve, theme=theme) for theme in ("light", "dark")}, words)
+    if report.best is not None:
+        column, row = report.best
+        words += f" The best weights are those of row {row + 1}, {column} {_number(report.curve[row][column])}."
+    themes = {theme: plots.training_curves(report.curve, best=report.best, theme=theme) for theme in ("light", "dark")}
+    return _figure(themes, words)
 
 
 def _joints(report: Report) -> str:

@@ -59,6 +59,7 @@ def report_of(
     pck: Pck | None = None,
     headline_first: str | None = None,
     curve: Sequence[Mapping[str, float]] = (),
+    best: tuple[str, int] | None = None,
     recipe: str = "",
     environment: Mapping[str, str] | None = None,
     notes: Sequence[str] = (),
@@ -74,6 +75,7 @@ def report_of(
             head sizes are known, by the torso where there is one, else by the box.
         headline_first: Figure to show first.
         curve: Rows of a training curve.
+        best: As in ``Report``.
         recipe: TOML text.
         environment: Machine and versions; None takes those of this program.
         notes: Sentences for the top of the page.
@@ -103,6 +105,7 @@ def report_of(
         skeleton=evaluation.skeleton,
         headline=results | people,
         curve=curve,
+        best=best,
         per_joint=evaluation.table or metric.table(),
         pck_curve=(thresholds, shares) if np.isfinite(shares).all() else None,
         joint_curves=joint_curves if np.isfinite(shares).all() else None,

@@ -20,7 +20,7 @@ import numpy as np
 
 from poseglass.core.instances import Instances
 from poseglass.core.skeleton import Skeleton
-from poseglass.metrics.metric import check_pair, check_same
+from poseglass.metrics.metric import Better, check_pair, check_same
 from poseglass.metrics.oks import keypoint_similarity, known_sigmas, person_area
 
 KINDS: tuple[str, ...] = ("good", "jitter", "inversion", "swap", "miss")
@@ -155,6 +155,10 @@ class KeypointErrors:
         """Return the share of each kind, ``errors/good`` ... ``errors/miss``; they add up to 1. NaN without labels."""
         shares = _shares(self.counts.sum(0))
         return {f"errors/{kind}": float(share) for kind, share in zip(KINDS, shares, strict=True)}
+
+    def better(self, name: str) -> Better:
+        """Return "higher" for the share that is good and "lower" for the others."""
+        return "higher" if name == "errors/good" else "lower"
 
     def table(self) -> dict[str, dict[str, float]]:
         """Return a row per keypoint: ``count`` and the share of each kind."""

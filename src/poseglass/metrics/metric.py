@@ -1,9 +1,13 @@
-"""What every metric has in common: one image in, figures out."""
+"""What every metric has in common: one image in, results out."""
 
+import math
 from dataclasses import fields
-from typing import Any, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 from poseglass.core.instances import Instances
+
+Better = Literal["higher", "lower"]
+"""Which of two values of a result is the better one."""
 
 
 class Metric(Protocol):
@@ -17,20 +21,48 @@ class Metric(Protocol):
         ...
 
     def compute(self) -> dict[str, float]:
-        """Return the figures over all images so far, by name. It may be called at any time, and again."""
+        """Return the results over all images so far, by name. It may be called at any time, and again."""
+        ...
+
+    def better(self, name: str) -> Better:
+        """Return which values of a result of ``compute`` are better.
+
+        It is asked by name because one metric may give both: of the kinds of keypoint errors one is not an error.
+        """
         ...
 
     def table(self) -> dict[str, dict[str, float]]:
-        """Return figures per keypoint (or per category): row name to column name to value."""
+        """Return results per keypoint (or per category): row name to column name to value."""
         ...
 
     def merge(self, other: Self) -> None:
-        """Take in what another metric of the same fields has collected, as from another process."""
+        """Take in what another metric of the same fields has collected, after what this one has.
+
+        Metrics of neighbouring parts of a data set, merged in the order of the parts, give exactly the results of one
+        metric that has seen every image in order.
+        """
         ...
 
     def reset(self) -> None:
         """Forget every image."""
         ...
+
+
+def is_new_best(value: float, best: float | None, better: Better) -> bool:
+    """Whether a value beats the best one so far; an equal one does not, nor one that is NaN or infinite.
+
+    Args:
+        value: The latest.
+        best: The best before it; None where there is none yet.
+        better: Which way is up.
+
+    Example:
+        >>> is_new_best(0.2, 0.3, "lower"), is_new_best(0.3, 0.3, "lower"), is_new_best(float("nan"), None, "lower")
+        (True, False, False)
+    """
+    if not math.isfinite(value):
+        return False
+    return best is None or (value > best if better == "higher" else value < best)
 
 
 def check_pair(predicted: Instances, truth: Instances, *, same_rows: bool) -> None:

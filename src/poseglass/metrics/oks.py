@@ -14,7 +14,7 @@ from poseglass.core.boxes import xyxy_to_xywh
 from poseglass.core.instances import Instances
 from poseglass.core.skeleton import Skeleton
 from poseglass.metrics.average_precision import OksDetections, OksResult, OksTruth, evaluate_oks, numbered
-from poseglass.metrics.metric import check_pair, check_same
+from poseglass.metrics.metric import Better, check_pair, check_same
 
 
 def keypoint_similarity(
@@ -271,6 +271,10 @@ class OksAp:
             ValueError: There was no image.
         """
         return self.result().results()
+
+    def better(self, name: str) -> Better:
+        """Return "higher": precision and recall."""
+        return "higher"
 
     def table(self) -> dict[str, dict[str, float]]:
         """Return the ten figures per category: row ``"1"`` of category 1, or ``"all"`` if they are not told apart."""

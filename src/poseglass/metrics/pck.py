@@ -17,7 +17,7 @@ import numpy as np
 from poseglass.core.instances import Instances
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import nearest
-from poseglass.metrics.metric import check_pair, check_same
+from poseglass.metrics.metric import Better, check_pair, check_same
 
 Comparator = Literal["<=", "<"]
 Mean = Literal["micro", "macro"]
@@ -348,6 +348,10 @@ class Pck:
                 results |= {f"{key}/{mean}_all": value for mean, value in means.items()}
         results[f"{self.name}_auc@{self._highest:g}"] = auc(distance[:, kept], self._highest)
         return results
+
+    def better(self, name: str) -> Better:
+        """Return "higher": every result is a share of keypoints that are right."""
+        return "higher"
 
     def table(self, *, pairs: bool = False) -> dict[str, dict[str, float]]:
         """Return a row per keypoint: ``count``, ``pck@0.2`` for each threshold, ``pck_auc@0.2``, ``median`` distance.

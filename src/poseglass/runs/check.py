@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import re
 from collections.abc import Sequence
+from typing import get_args
 
 import numpy as np
 import torch
@@ -20,11 +21,12 @@ from poseglass.evaluation.evaluate import people_to_judge
 from poseglass.losses import LOSSES, MAPS_OF_LOSS
 from poseglass.losses.terms import READS, Term, names_in, terms_of
 from poseglass.metrics import METRICS
-from poseglass.metrics.metric import Metric
+from poseglass.metrics.metric import Better, Metric
 from poseglass.runs.build import crop_sizes, make, protocol_of
 from poseglass.runs.folder import RunFolder
 from poseglass.runs.recipe import Recipe, RecipeError, differences
 from poseglass.training.loop import Progress
+from poseglass.training.monitor import Monitor
 from poseglass.training.schedule import Schedule
 
 FREE_TO_CHANGE = (
@@ -193,18 +195,23 @@ def check_occluded(recipe: Recipe, labels: Instances) -> None:
         )
 
 
-def check_evaluation(recipe: Recipe, val: Dataset | None, skeleton: Skeleton) -> None:
-    """Judge the first labelled image by itself, so that a figure that cannot be had is found before hours of training.
+def check_evaluation(recipe: Recipe, val: Dataset | None, skeleton: Skeleton) -> Monitor:
+    """Judge the first labelled image by itself, so that a result that cannot be had is found before hours of training.
+
+    Returns:
+        What the run goes by: the result that ``evaluate.monitor`` names, or the first; the training loss where nothing
+        is measured.
 
     Raises:
-        RecipeError: ``evaluate.monitor`` names no figure of the metrics or the protocol.
+        RecipeError: ``evaluate.monitor`` names no result of the metrics or the protocol, or its metric does not say
+            which of its values are better.
         ValueError, LookupError: In the words of metric or protocol: nobody labelled, a length missing, no keypoint
             shared, boxes of other images.
     """
     metrics: list[Metric] = [make(METRICS, part, "metric") for part in recipe.evaluate.metrics]
     protocol = protocol_of(recipe.evaluate)
     if val is None or not recipe.evaluate.measures:
-        return
+        return Monitor()
     if protocol is not None:
         protocol.check(val, skeleton)
         metrics = [protocol.metric()]
@@ -216,16 +223,30 @@ def check_evaluation(recipe: Recipe, val: Dataset | None, skeleton: Skeleton) ->
             "by. Look at the data with `poseglass check`."
         )
     found = people if skeleton == val.skeleton else people.in_skeleton(skeleton).in_skeleton(val.skeleton)
-    results: dict[str, float] = {}
+    metric_of: dict[str, Metric] = {}
     for metric in metrics:
         metric.update(found, people)
-        results |= metric.compute()
-    monitor = recipe.evaluate.monitor
-    if monitor is not None and monitor not in results:
+        metric_of |= dict.fromkeys(metric.compute(), metric)
+    name = recipe.evaluate.monitor or next(iter(metric_of), "")
+    if name not in metric_of:
         raise RecipeError(
-            f"evaluate.monitor is {monitor!r}, which nothing that is measured gives.{nearest(monitor, results)} "
-            f"Known: {', '.join(results)}."
+            f"evaluate.monitor is {name!r}, which nothing that is measured gives.{nearest(name, metric_of)} "
+            f"Known: {', '.join(metric_of)}."
         )
+    return Monitor(f"val/{name}", _better(metric_of[name], name))
+
+
+def _better(metric: Metric, name: str) -> Better:
+    ask = getattr(metric, "better", None)  # a metric of one's own may be older than the question
+    answer = None if ask is None else ask(name)
+    if answer not in get_args(Better):
+        got = "there is no such method" if ask is None else f"got {answer!r}"
+        raise RecipeError(
+            f"{name!r} is to choose the best weights, so its metric must say which of its values are better: "
+            f"{type(metric).__name__}.better({name!r}) must return 'higher' or 'lower', {got}. Mend the metric, or set "
+            "evaluate.monitor to a result of another one."
+        )
+    return answer
 
 
 def check_end(stored: Recipe, recipe: Recipe, *, step: int, steps_per_epoch: int) -> bool:
@@ -268,7 +289,7 @@ def _end_matters_from(recipe: Recipe, steps_per_epoch: int) -> float:
     return min(Schedule(part.schedule, total, steps_per_epoch).end_matters_from(), last)
 
 
-def check_best(folder: RunFolder, progress: Progress, monitor: str | None) -> None:
+def check_best(folder: RunFolder, progress: Progress, monitor: Monitor) -> None:
     """Raise if the best weights in a folder are younger than its checkpoint: those of steps that are to be undone.
 
     Raises:
@@ -277,8 +298,7 @@ def check_best(folder: RunFolder, progress: Progress, monitor: str | None) -> No
     if not folder.best.is_file():
         return
     _, card = read_weights(folder.best)
-    name = monitor or next((k.removeprefix("val/") for row in progress.rows for k in row if k.startswith("val/")), "")
-    if card.results.get(f"val {name}") != progress.best:
+    if progress.best is None or card.results.get(f"val {monitor.name}") != progress.best:
         raise RecipeError(
             f"{folder.best} was written after the last checkpoint, by steps towards the end that is to be moved. Go on "
             "without that change until the next checkpoint (train.checkpoint_seconds), or start a new run."

@@ -1,7 +1,6 @@
 """After training: the last weights, what the best ones reach, and the report."""
 
 import copy
-import math
 import os
 from typing import Protocol
 
@@ -24,6 +23,7 @@ from poseglass.metrics.pck import Pck
 from poseglass.runs.folder import RunFolder
 from poseglass.runs.recipe import Recipe
 from poseglass.training.loop import Loop
+from poseglass.training.monitor import Monitor
 
 
 class TrainedRun(Protocol):
@@ -52,6 +52,11 @@ class TrainedRun(Protocol):
     @property
     def crops(self) -> Crops:
         """What it was trained on."""
+        ...
+
+    @property
+    def monitor(self) -> Monitor:
+        """What chose the best weights."""
         ...
 
     @property
@@ -114,7 +119,9 @@ def _measure_best(run: TrainedRun) -> tuple[Evaluation, list[str]]:
         state, _ = read_weights(run.folder.best)
         network = copy.deepcopy(run.trained)
         load_strictly(network, state, source=run.folder.best.name)
-        which = f"the best weights ({run.folder.best.name}{_epoch_of_best(run)})"
+        row = _row_of_best(run)
+        epoch = "" if row is None else f", epoch {run.loop.progress.rows[row]['epoch']:.0f}"
+        which = f"the best weights ({run.folder.best.name}{epoch})"
     evaluation = run.measure(run.val, network)
     protocol, estimator = run.protocol, run.estimator(network)
     evaluation = with_pairs(evaluation, protocol.adjusted(estimator) if protocol else estimator, run.val)
@@ -130,14 +137,12 @@ def _measure_best(run: TrainedRun) -> tuple[Evaluation, list[str]]:
     return evaluation, [note]
 
 
-def _epoch_of_best(run: TrainedRun) -> str:
-    part = run.recipe.evaluate
-    measured = [row for row in run.loop.progress.rows if any(k.startswith("val/") for k in row)]
-    if not measured:
-        return ""
-    name = f"val/{part.monitor}" if part.monitor else next(k for k in measured[0] if k.startswith("val/"))
-    best = max(measured, key=lambda row: row.get(name, -math.inf))
-    return f", epoch {best['epoch']:.0f}"
+def _row_of_best(run: TrainedRun) -> int | None:
+    """Return the row of the curve that the best weights belong to: those that could be written, if some could not."""
+    progress = run.loop.progress
+    if progress.best is None:
+        return None
+    return next((n for n, row in enumerate(progress.rows) if row.get(run.monitor.column) == progress.best), None)
 
 
 def _report(run: TrainedRun, evaluation: Evaluation | None, notes: list[str]) -> Report:
@@ -152,4 +157,8 @@ def _report(run: TrainedRun, evaluation: Evaluation | None, notes: list[str]) ->
         return Report(skeleton=run.crops.skeleton, notes=["There was no validation set to measure on."], **common)
     metrics = run.metrics() if run.protocol is None else [run.protocol.metric()]
     measure = next((m for m in metrics if isinstance(m, Pck)), None)
-    return report_of(evaluation, run.val, pck=measure, headline_first=recipe.evaluate.monitor, notes=notes, **common)
+    row = _row_of_best(run)
+    return report_of(
+        evaluation, run.val, pck=measure, headline_first=recipe.evaluate.monitor,
+        best=None if row is None else (run.monitor.column, row), notes=notes, **common,
+    )  # fmt: skip

@@ -44,6 +44,7 @@ from poseglass.training.checkpoint import load_checkpoint
 from poseglass.training.distributed import Processes, from_environment, join
 from poseglass.training.ema import MovingAverage
 from poseglass.training.loop import Loop, Progress
+from poseglass.training.monitor import Monitor
 from poseglass.training.optimizer import make_optimizer
 from poseglass.training.schedule import Schedule
 from poseglass.training.tensorboard import check_installed
@@ -98,7 +99,7 @@ def prepare(
         crops = crops.cached(int(recipe.data.cache_gb * 1e9))
     check_occluded(recipe, crops.labels)
     val = validation_data(recipe)
-    check_evaluation(recipe, val, crops.skeleton)
+    monitor = check_evaluation(recipe, val, crops.skeleton)
     network, table = make_network(recipe, crops.skeleton)
     weights: dict[str, torch.Tensor] = {}
     start = None
@@ -118,7 +119,7 @@ def prepare(
             f"Set it to at most {len(crops)}."
         )
     progress = Progress() if state is None else Progress.from_state(state["progress"])
-    moved = processes.once(lambda: _move_end(run_folder, recipe, progress, steps_per_epoch)) if resume else ""
+    moved = processes.once(lambda: _move_end(run_folder, recipe, progress, steps_per_epoch, monitor)) if resume else ""
     started = ""
     if start is not None:
         started = _start(network, weights, start, crops.skeleton, f"{start.name} ({part.init_from})")
@@ -128,7 +129,7 @@ def prepare(
     loop = Loop(
         network,
         make_optimizer(network, part.optimizer),
-        Schedule(part.schedule, steps_per_epoch * part.epochs, steps_per_epoch),
+        Schedule(part.schedule, steps_per_epoch * part.epochs, steps_per_epoch, monitor.better),
         MovingAverage(network, part.ema_decay) if part.ema_decay and processes.first else None,
         Progress(),
     )
@@ -138,8 +139,8 @@ def prepare(
         processes.once(lambda: run_folder.create(recipe))
     precision, doubt = guarded_precision(choose_precision(part.precision, target), network, sizes, target)
     run = Run(
-        recipe, run_folder, loop, crops, val, codec, table, sizes, steps_per_epoch, target, processes, tensorboard,
-        precision, widths=widths,
+        recipe, run_folder, loop, crops, val, codec, table, sizes, steps_per_epoch, target, monitor, processes,
+        tensorboard, precision, widths=widths,
     )  # fmt: skip
     run.note = " ".join(words for words in (started, doubt) if words)
     if state is not None and processes.first:
@@ -219,7 +220,7 @@ def _start(
     )
 
 
-def _move_end(folder: RunFolder, recipe: Recipe, progress: Progress, steps_per_epoch: int) -> str:
+def _move_end(folder: RunFolder, recipe: Recipe, progress: Progress, steps_per_epoch: int, monitor: Monitor) -> str:
     """Give a run the end its recipe now has, if that is another one; return a sentence that says so.
 
     Raises:
@@ -228,7 +229,7 @@ def _move_end(folder: RunFolder, recipe: Recipe, progress: Progress, steps_per_e
     stored = folder.stored_recipe()
     if not check_end(stored, recipe, step=progress.step, steps_per_epoch=steps_per_epoch):
         return ""
-    check_best(folder, progress, recipe.evaluate.monitor)
+    check_best(folder, progress, monitor)
     schedule = stored.train.schedule.model_copy(update={"decay_epochs": recipe.train.schedule.decay_epochs})
     part = stored.train.model_copy(update={"epochs": recipe.train.epochs, "schedule": schedule})
     now = stored.model_copy(update={"train": part})

@@ -28,7 +28,7 @@ from poseglass.evaluation.coco import CocoProtocol
 from poseglass.evaluation.evaluate import Evaluation, evaluate
 from poseglass.evaluation.mpii import MpiiProtocol
 from poseglass.metrics import METRICS
-from poseglass.metrics.metric import Metric
+from poseglass.metrics.metric import Metric, is_new_best
 from poseglass.networks.widths import Widths
 from poseglass.programs.torch_program import TorchProgram
 from poseglass.runs.build import (
@@ -45,6 +45,7 @@ from poseglass.training.checkpoint import save_checkpoint
 from poseglass.training.criterion import supervised
 from poseglass.training.distributed import ALONE, Processes
 from poseglass.training.loop import Interrupted, Loop, Progress, TrainingStopped, fit
+from poseglass.training.monitor import Monitor
 from poseglass.training.signals import asked_to_stop
 from poseglass.training.tensorboard import Board
 
@@ -66,6 +67,7 @@ class Run:
     sizes_wh: list[tuple[int, int]]
     steps_per_epoch: int
     device: torch.device
+    monitor: Monitor
     processes: Processes = ALONE
     tensorboard: bool = False
     precision: torch.dtype = torch.float32
@@ -340,7 +342,7 @@ class _Keeper:
     def measure(self, progress: Progress, row: dict[str, float]) -> None:
         run, part = self.run, self.run.recipe.evaluate
         if run.val is None or not part.measures:
-            run.loop.schedule.observe(-row["loss"])
+            run.loop.schedule.observe(row[run.monitor.column])
             return
         last = progress.step >= run.total_steps
         if int(row["epoch"]) % part.every_epochs and not last:
@@ -355,12 +357,12 @@ class _Keeper:
         if results is None:
             raise Interrupted
         row |= {f"val/{name}": value for name, value in results.items()}
-        chosen = results[part.monitor or next(iter(results))]
-        run.loop.schedule.observe(chosen)
-        if chosen > progress.best and run.processes.first:
+        value = row[run.monitor.column]
+        run.loop.schedule.observe(value)
+        if run.processes.first and is_new_best(value, progress.best, run.monitor.better):
             card = run.card({f"val {k}": v for k, v in results.items()})
             if run._write("best weights", lambda: save_weights(run.folder.best, run.trained.state_dict(), card)):
-                progress.best = chosen
+                progress.best = value
 
     def on_epoch(self, progress: Progress, row: dict[str, float]) -> None:
         run = self.run

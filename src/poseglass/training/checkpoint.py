@@ -14,7 +14,7 @@ import torch
 
 from poseglass.core.files import write_bytes
 
-FORMAT = 1
+FORMAT = 2
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:

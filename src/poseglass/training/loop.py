@@ -42,7 +42,7 @@ class Progress:
         first_count: Steps in that mean.
         recent_loss: Moving average of the total loss.
         rows: The curve so far, a row an epoch; one row short while the last epoch's evaluation is due.
-        best: Best figure so far.
+        best: Monitored value of the best weights that were kept; None before there are any. Of the first process.
         seconds: Training time in earlier processes.
     """
 
@@ -54,7 +54,7 @@ class Progress:
     first_count: int = 0
     recent_loss: float = 0.0
     rows: list[dict[str, float]] = field(default_factory=list)
-    best: float = -math.inf
+    best: float | None = None
     seconds: float = 0.0
 
     def state(self) -> dict[str, Any]:

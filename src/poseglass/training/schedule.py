@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from poseglass.core.part import Part
+from poseglass.metrics.metric import Better, is_new_best
 
 
 class SchedulePart(Part):
@@ -36,7 +37,8 @@ class Schedule:
         part: Of the recipe.
         total_steps: Of the whole run.
         steps_per_epoch: For milestones, which count epochs.
-        best: Best value seen by a plateau schedule (higher is better).
+        better: Which values given to ``observe`` are better.
+        best: Best value seen by a plateau schedule; None before the first.
         bad_epochs: Evaluations since then.
         dropped: Times the plateau schedule has cut the rate.
     """
@@ -44,7 +46,8 @@ class Schedule:
     part: SchedulePart
     total_steps: int
     steps_per_epoch: int
-    best: float = -math.inf
+    better: Better = "higher"
+    best: float | None = None
     bad_epochs: int = 0
     dropped: int = 0
 
@@ -79,7 +82,7 @@ class Schedule:
         return self._fall_starts() if self.part.name == "cosine" else math.inf
 
     def observe(self, value: float) -> None:
-        """Take an evaluation's figure (higher is better): after ``patience`` without a new best the rate drops.
+        """Take the monitored value of an evaluation: after ``patience`` without a new best the rate drops.
 
         It does so ``max_drops`` times, or as often as it comes to that if ``max_drops`` is 0. NaN is no new best.
 
@@ -88,7 +91,7 @@ class Schedule:
         """
         if self.part.name != "plateau":
             return
-        if value > self.best:
+        if is_new_best(value, self.best, self.better):
             self.best, self.bad_epochs = value, 0
             return
         self.bad_epochs += 1

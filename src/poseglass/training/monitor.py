@@ -1,0 +1,46 @@
+"""What a run goes by: the column of its curve that chooses the best weights, drives a plateau and can end training."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from poseglass.metrics.metric import Better, is_new_best
+
+
+@dataclass(frozen=True, slots=True)
+class Monitor:
+    """A column of the curve, and which of its values are better. Rows without it were not measured.
+
+    Args:
+        column: ``"val/pck@0.2"`` of what is measured on the validation set, or ``"loss"``, that of training.
+        better: Which way is up.
+
+    Example:
+        >>> rows = [{"val/errors/miss": x} for x in (0.5, 0.3, 0.3, float("nan"))]
+        >>> monitor = Monitor("val/errors/miss", "lower")
+        >>> monitor.best_row(rows), monitor.since_best(rows)
+        (1, 2)
+    """
+
+    column: str = "loss"
+    better: Better = "lower"
+
+    @property
+    def name(self) -> str:
+        """The result without the set it is measured on: ``"pck@0.2"``."""
+        return self.column.removeprefix("val/")
+
+    def best_row(self, rows: Sequence[Mapping[str, float]]) -> int | None:
+        """Return the number of the first row that no other one beats; None where no value is a finite number."""
+        best: float | None = None
+        at: int | None = None
+        for number, row in enumerate(rows):
+            value = row.get(self.column, math.nan)
+            if is_new_best(value, best, self.better):
+                best, at = value, number
+        return at
+
+    def since_best(self, rows: Sequence[Mapping[str, float]]) -> int:
+        """Return how many evaluations there were after the best one, or in all where none was any good."""
+        at = self.best_row(rows)
+        return sum(self.column in row for row in rows[0 if at is None else at + 1 :])
