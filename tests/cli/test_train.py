@@ -93,6 +93,23 @@ def test_a_run_from_start_to_report(poseglass, recipe, tmp_path):
     assert (folder / "report.html").read_text() == page.replace("workers = 0", "workers = 1")
 
 
+def test_a_run_that_stops_early_says_so(poseglass, recipe, tmp_path):
+    """Nothing comes within a billionth of a torso: every epoch is as good as the first."""
+    more = ["--set", "train.stop_after=2", "--set", "train.epochs=9"]
+    more += ["--set", 'evaluate.metrics=[{name="pck", thresholds=[1e-9]}]']
+    status, out, err = poseglass("train", recipe, *more, "--device", "cpu")
+    assert (status, err) == (0, "")
+    words = (
+        "Training stopped early, after epoch 3 of 9: no new best pck@1e-09 in 2 evaluations (train.stop_after); the "
+    )
+    assert words in out
+    assert words in (tmp_path / "runs" / "tiny" / "report.html").read_text()
+    status, out, err = poseglass("train", "--resume", "--run", tmp_path / "runs" / "tiny")
+    assert (status, err) == (0, "")
+    assert "is finished: 6 of 18 steps. Training stopped early, after epoch 3 of 9" in out
+    assert "the best is of epoch 1. Its report is" in out
+
+
 def test_print_shows_every_value_as_a_recipe(poseglass, recipe, tmp_path):
     status, out, _ = poseglass("train", recipe, "--print", "--set", "train.optimizer.lr=0.5")
     assert status == 0

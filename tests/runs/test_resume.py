@@ -134,6 +134,32 @@ def test_ending_after_any_step_changes_nothing(recipe, undisturbed, tmp_path):
     assert_same(run.folder, undisturbed.folder)
 
 
+def test_a_run_that_stops_early_may_be_ended_after_any_step(recipe, tmp_path):
+    """At a rate of 1e-12 nothing gets better by more than chance."""
+    early = changed(recipe, "train.epochs=30", "train.stop_after=2", "train.optimizer.lr=1e-12", "train.sizes=[]")
+    undisturbed = prepare(early, tmp_path / "undisturbed")
+    undisturbed.train()
+    steps = undisturbed.loop.progress.step
+    assert undisturbed.early_end
+    assert undisturbed.loop.schedule.dropped >= 1
+    run = prepare(early, tmp_path / "run")
+    for step in (s for s in range(1, steps) if s % 3):  # every third ends an epoch
+        kill_after(run, step)
+        with pytest.raises(Killed):
+            run.train()
+        run = prepare(early, tmp_path / "run", resume=True)
+    run.train()
+    assert run.early_end == undisturbed.early_end
+    assert_same(run.folder, undisturbed.folder)
+    # ended after the last checkpoint and before the report: nothing is trained again
+    run.folder.report.unlink()
+    run.folder.last.unlink()
+    again = prepare(early, tmp_path / "run", resume=True)
+    assert again.complete
+    again.train()
+    assert_same(again.folder, undisturbed.folder)
+
+
 def test_ending_while_an_epoch_is_measured_changes_nothing(recipe, undisturbed, tmp_path):
     folder = tmp_path / "run"
     run = prepare(recipe, folder)

@@ -249,6 +249,62 @@ def test_the_share_of_misses_is_monitored_downwards(data, tmp_path):
     assert run.loop.progress.best == min(misses) == pytest.approx(evaluation.results["errors/miss"])
 
 
+def test_a_run_without_a_new_best_stops_early(data, tmp_path, monkeypatch):
+    metrics = told(monkeypatch, [0.5, 0.4, 0.6, math.nan, 0.4])
+    recipe = tiny(data, metrics, "train.stop_after=3", "train.epochs=20", "evaluate.every_epochs=2")
+    run = prepare(recipe, tmp_path / "run")
+    run.train()
+    assert [row["epoch"] for row in run.loop.progress.rows] == list(range(1, 11))
+    assert run.early_end == (
+        "Training stopped early, after epoch 10 of 20: no new best told in 3 evaluations (train.stop_after); the best "
+        "is of epoch 4."
+    )
+    assert run.early_end in run.folder.report.read_text()
+    assert run.loop.progress.best == 0.4
+    assert read_weights(run.folder.last)[1].results["val told"] == 0.4
+    # the run is complete, and stays so
+    monkeypatch.setattr(Told, "values", [])
+    again = prepare(recipe, tmp_path / "run", resume=True)
+    assert again.complete
+    assert again.early_end == run.early_end
+    # a run of its own keeps the key like any other
+    with pytest.raises(RecipeError, match=r"was started with train\.stop_after = 3, not 9"):
+        prepare(tiny(data, metrics, "train.stop_after=9", "train.epochs=20"), tmp_path / "run", resume=True)
+
+
+def test_a_run_that_ends_with_its_last_epoch_did_not_stop_early(data, tmp_path, monkeypatch):
+    for values, patience in (([0.5, 0.6, 0.6], 2), ([0.5, 0.4, 0.3], 1), ([0.5, 0.6, 0.6], 0)):
+        metrics = told(monkeypatch, values)
+        run = prepare(tiny(data, metrics, f"train.stop_after={patience}", "train.epochs=3"), tmp_path / str(patience))
+        run.train()
+        assert run.loop.progress.step == run.total_steps == 6
+        assert run.early_end == ""
+
+
+def test_nothing_finite_to_choose_by_stops_early_too(data, tmp_path, monkeypatch):
+    run = prepare(
+        tiny(data, told(monkeypatch, [math.nan, math.inf]), "train.stop_after=2", "train.epochs=9"), tmp_path / "run"
+    )
+    run.train()
+    assert run.early_end.endswith("in 2 evaluations (train.stop_after); none was a finite number.")
+    assert not run.folder.best.exists()
+
+
+def test_without_a_validation_set_a_loss_that_does_not_fall_stops_early(data, tmp_path, monkeypatch):
+    recipe = tiny(data, "train.stop_after=2", "train.epochs=9", "evaluate.metrics=[]")
+    run = prepare(recipe, tmp_path / "run")
+    losses, measure = [3.0, 2.0, 2.5, 2.0], module._Keeper.measure
+
+    def given(self, progress, row):
+        row["loss"] = losses[len(progress.rows)]
+        measure(self, progress, row)
+
+    monkeypatch.setattr(module._Keeper, "measure", given)
+    assert run.train() is None
+    assert run.early_end.startswith("Training stopped early, after epoch 4 of 9: no new best loss in 2 evaluations")
+    assert run.early_end in run.folder.report.read_text()
+
+
 def test_a_metric_must_say_which_way_is_better(data, monkeypatch):
     val = synthetic_people(2, size_wh=(48, 48))
     recipe = tiny(data, told(monkeypatch, []))

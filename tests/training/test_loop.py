@@ -34,11 +34,11 @@ class Toy(nn.Module):
 class Diary:
     """A listener that writes down what it hears."""
 
-    def __init__(self, stop_at: int = -1) -> None:
+    def __init__(self, stop_at: int = -1, enough_after: int = -1) -> None:
         self.steps: list[int] = []
         self.rows: list[dict[str, float]] = []
         self.lrs: list[float] = []
-        self.asked, self.stop_at = 0, stop_at
+        self.asked, self.stop_at, self.enough_after = 0, stop_at, enough_after
 
     def stop_wanted(self) -> bool:
         self.asked += 1
@@ -54,6 +54,9 @@ class Diary:
     def on_epoch(self, progress, row) -> None:
         assert progress.rows[-1] is row
         self.rows.append(row)
+
+    def enough(self, progress) -> bool:
+        return len(progress.rows) == self.enough_after
 
 
 def batches(seed: int = 0):
@@ -203,6 +206,13 @@ def test_stopped_at_the_end_of_an_epoch_the_epoch_is_ended_first_thing():
     run(parts, diary, steps=4)
     assert [row["step"] for row in diary.rows] == [4]
     assert parts.progress.step == 4
+
+
+def test_training_ends_after_the_epoch_that_is_enough():
+    parts, diary = loop(), Diary(enough_after=2)
+    run(parts, diary)
+    assert parts.progress.step == 8
+    assert [row["step"] for row in diary.rows] == [4, 8]
 
 
 def test_clipping_bounds_the_step():

@@ -69,9 +69,10 @@ def train(
             chosen, folder, resume=resume, device=device, tensorboard=tensorboard, processes=processes
         )  # fmt: skip
         if work.complete and work.folder.last.is_file() and work.folder.report.is_file():
+            early = f"{work.early_end} " if work.early_end else ""
             console.print(
-                f"The run in {folder} is finished: {work.total_steps} of {work.total_steps} steps. "
-                f"Its report is {work.folder.report}. For more epochs start a new run, with "
+                f"The run in {folder} is finished: {work.loop.progress.step} of {work.total_steps} steps. "
+                f"{early}Its report is {work.folder.report}. For more epochs start a new run, with "
                 f"--set train.init_from={work.folder.last}.",
                 soft_wrap=True, highlight=False,
             )  # fmt: skip
@@ -141,6 +142,8 @@ def train_with_bar(work: Run, console: Console) -> Evaluation | None:
     """Train with a live bar on a terminal, a line an epoch elsewhere; say at the end what came out."""
     with Bar(work, console):
         evaluation = work.train()
+    if work.early_end:
+        console.print(work.early_end, soft_wrap=True, markup=False)
     if evaluation is not None:
         first = work.recipe.evaluate.monitor or next(iter(evaluation.results))
         results = {first: evaluation.results[first]} | {k: v for k, v in evaluation.results.items() if "/" not in k}

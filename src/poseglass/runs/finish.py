@@ -60,6 +60,11 @@ class TrainedRun(Protocol):
         ...
 
     @property
+    def early_end(self) -> str:
+        """When and why it ended before its last epoch; empty where it did not."""
+        ...
+
+    @property
     def trained(self) -> nn.Module:
         """The network whose results count."""
         ...
@@ -147,6 +152,7 @@ def _row_of_best(run: TrainedRun) -> int | None:
 
 def _report(run: TrainedRun, evaluation: Evaluation | None, notes: list[str]) -> Report:
     recipe = run.recipe
+    early = [run.early_end] if run.early_end else []
     common = {
         "title": recipe.name,
         "curve": run.loop.progress.rows,
@@ -154,11 +160,12 @@ def _report(run: TrainedRun, evaluation: Evaluation | None, notes: list[str]) ->
         "environment": run.folder.stored_environment() or this_environment(),
     }
     if evaluation is None or run.val is None:
-        return Report(skeleton=run.crops.skeleton, notes=["There was no validation set to measure on."], **common)
+        notes = [*early, "There was no validation set to measure on."]
+        return Report(skeleton=run.crops.skeleton, notes=notes, **common)
     metrics = run.metrics() if run.protocol is None else [run.protocol.metric()]
     measure = next((m for m in metrics if isinstance(m, Pck)), None)
     row = _row_of_best(run)
     return report_of(
         evaluation, run.val, pck=measure, headline_first=recipe.evaluate.monitor,
-        best=None if row is None else (run.monitor.column, row), notes=notes, **common,
+        best=None if row is None else (run.monitor.column, row), notes=[*early, *notes], **common,
     )  # fmt: skip

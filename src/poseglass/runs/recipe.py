@@ -73,6 +73,9 @@ class TrainPart(Part):
     init_from: str | None = None
     checkpoint_seconds: float = Field(default=120.0, gt=0.0)
     flat_after_steps: int = Field(default=500, ge=0, description="0 switches the flat-loss stop off.")
+    stop_after: int = Field(
+        default=0, ge=0, description="Evaluations without a new best before training ends; 0 trains to the last epoch."
+    )
 
 
 class EvaluatePart(Part):

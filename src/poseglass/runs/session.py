@@ -93,7 +93,32 @@ class Run:
     def complete(self) -> bool:
         """Whether nothing is left to train."""
         progress = self.loop.progress
-        return progress.step >= self.total_steps and not progress.epoch_due(self.steps_per_epoch)
+        ended = progress.step >= self.total_steps or self.enough
+        return ended and not progress.epoch_due(self.steps_per_epoch)
+
+    @property
+    def enough(self) -> bool:
+        """Whether the last ``train.stop_after`` evaluations gave no new best, which ends training.
+
+        It hangs on the curve alone: all processes find the same, and so does a run that goes on.
+        """
+        patience = self.recipe.train.stop_after
+        return 0 < patience <= self.monitor.since_best(self.loop.progress.rows)
+
+    @property
+    def early_end(self) -> str:
+        """A sentence that says when and why training ended before its last epoch; empty where it did not."""
+        part, progress = self.recipe.train, self.loop.progress
+        if not self.enough or progress.step >= self.total_steps:
+            return ""
+        best = self.monitor.best_row(progress.rows)
+        words = (
+            "none was a finite number" if best is None else f"the best is of epoch {progress.rows[best]['epoch']:.0f}"
+        )
+        return (
+            f"Training stopped early, after epoch {progress.rows[-1]['epoch']:.0f} of {part.epochs}: no new best "
+            f"{self.monitor.name} in {part.stop_after} evaluations (train.stop_after); {words}."
+        )
 
     @property
     def trained(self) -> nn.Module:
@@ -315,7 +340,7 @@ class Run:
             self.folder.write_curve(self.loop.progress.rows)
         except OSError as error:
             raise OSError(
-                f"All {self.total_steps} steps are done, but the last checkpoint could not be written to "
+                f"All {self.loop.progress.step} steps are done, but the last checkpoint could not be written to "
                 f"{self.folder.path} ({_reason(error)}). Make room, then --resume: it repeats the steps after step "
                 f"{self._saved_step}."
             ) from error
@@ -374,6 +399,9 @@ class _Keeper:
             self.board.write({k: v for k, v in row.items() if k not in ("epoch", "step")}, progress.step, flush=True)
         if run.on_epoch is not None:
             run.on_epoch(row)
+
+    def enough(self, progress: Progress) -> bool:
+        return self.run.enough
 
     def _leave_if_asked(self) -> None:
         if self.stop_wanted():

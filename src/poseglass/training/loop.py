@@ -91,6 +91,10 @@ class Listener(Protocol):
         """After every epoch, its row in the curve; the place to save."""
         ...
 
+    def enough(self, progress: Progress) -> bool:
+        """Whether training ends here; asked after every epoch, and answered alike in all processes."""
+        ...
+
 
 @dataclass(slots=True)
 class Loop:
@@ -155,7 +159,7 @@ def fit(
     flat_after_steps: int = 500,
     processes: Processes = ALONE,
 ) -> None:
-    """Train until ``total_steps``; goes on from ``loop.progress``.
+    """Train until ``total_steps``, or the listener has had enough; goes on from ``loop.progress``.
 
     Several processes each train on their part of every batch: gradients are averaged over them, and so are the losses
     that are logged and judged, so all of them take the same steps and stop together.
@@ -186,6 +190,8 @@ def fit(
         if progress.epoch_due(steps_per_epoch):
             _end_epoch(loop, listener, steps_per_epoch, base_lr)
             network.train()
+            if listener.enough(progress):
+                return
         if progress.step >= total_steps:
             return
         started = time.perf_counter()
