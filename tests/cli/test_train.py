@@ -1,4 +1,5 @@
 import importlib
+import io
 import os
 import re
 import sys
@@ -6,11 +7,15 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from poseglass.cli import main
+from poseglass.cli.train import train_with_bar
 from poseglass.estimators.load import load
 from poseglass.estimators.weights_file import read_weights
 from poseglass.readers import write_coco
+from poseglass.runs.prepare import prepare
+from poseglass.runs.recipe import Recipe
 from poseglass.synthetic import synthetic_people
 
 
@@ -91,6 +96,16 @@ def test_a_run_from_start_to_report(poseglass, recipe, tmp_path):
     status, out, err = poseglass("train", recipe, "--resume", "--set", "train.workers=1")
     assert status == 0
     assert (folder / "report.html").read_text() == page.replace("workers = 0", "workers = 1")
+
+
+def test_on_a_terminal_a_bar_is_drawn(recipe, tmp_path):
+    words = io.StringIO()
+    train_with_bar(
+        prepare(Recipe.read(recipe), tmp_path / "run", device="cpu"),
+        Console(file=words, force_terminal=True, width=200),
+    )
+    bar = next(line for line in words.getvalue().splitlines() if "4/4" in line and "training" in line)
+    assert re.search(r"loss \S+ +lr ", re.sub(r"\x1b\[[\d;?]*\w", "", bar))
 
 
 def test_a_run_that_stops_early_says_so(poseglass, recipe, tmp_path):

@@ -105,6 +105,13 @@ def test_page_asks_for_nothing_outside_itself():
     assert "default-src 'none'" in page
 
 
+def test_a_browser_chooses_between_two_colourings():
+    """Only <picture> makes of a <source> a choice; <image> is another name of <img>."""
+    tags = [tag for tag, _ in read(page_of()).tags]
+    assert tags.count("picture") == tags.count("source") > 0
+    assert "image" not in tags
+
+
 def test_page_is_accessible():
     reader = read(page_of())
     images = [a for t, a in reader.tags if t == "img"]

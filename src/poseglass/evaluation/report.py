@@ -357,8 +357,8 @@ def _figure(themes: Mapping[str, plots.Figure], words: str) -> str:
     }
     width, height = (round(v * 100) for v in themes["light"].get_size_inches())
     return (
-        f'<image><source media="screen and (prefers-color-scheme: dark)" srcset="{source["dark"]}">'
-        f'<img class="plot" src="{source["light"]}" width="{width}" height="{height}" alt="{_text(words)}"></image>\n'
+        f'<picture><source media="screen and (prefers-color-scheme: dark)" srcset="{source["dark"]}">'
+        f'<img class="plot" src="{source["light"]}" width="{width}" height="{height}" alt="{_text(words)}"></picture>\n'
     )
 
 
@@ -414,7 +414,7 @@ pre { margin: 0; overflow-x: auto; font: 0.84rem/1.45 ui-monospace, "DejaVu Sans
   nav { display: none; }
   section, .notes { border: 0; border-radius: 0; padding: 0.4rem 0; }
   h2, h3 { break-after: avoid; }
-  tr, .cards div, image, .table { break-inside: avoid; }
+  tr, .cards div, picture, .table { break-inside: avoid; }
   .beside { display: block; }
   .beside .plot { max-width: 80%; }
   .images { grid-template-columns: 1fr 1fr; }
