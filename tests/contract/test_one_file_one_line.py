@@ -269,9 +269,10 @@ def test_each_is_listed_and_trains_by_a_recipe(package: Path, tmp_path: Path) ->
     (tmp_path / "dots.txt").write_text("".join(lines))
     (tmp_path / "recipe.toml").write_text(RECIPE)
     before = digests(package)
+    plain = {name: value for name, value in os.environ.items() if name != "FORCE_COLOR"}  # which makes a terminal
     done = subprocess.run(
         [sys.executable, "-c", USED, str(package.parent)], cwd=tmp_path, capture_output=True, text=True, timeout=300,
-        env=os.environ | {"PYTHONPATH": str(package.parent), "COLUMNS": "100", "OMP_NUM_THREADS": "1"},
+        env=plain | {"PYTHONPATH": str(package.parent), "COLUMNS": "100", "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert digests(package) == before

@@ -1,5 +1,7 @@
 """The contract: every metric of the table keeps it."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from poseglass.core.instances import Instances
 from poseglass.core.skeletons import COCO17
 from poseglass.core.table import build
 from poseglass.metrics import METRICS
+from poseglass.training.distributed import Processes
 
 NUMBERS = {"pckh": {"excluded": ()}}
 LOWER = {"errors/jitter", "errors/inversion", "errors/swap", "errors/miss"}
@@ -47,3 +50,59 @@ def test_contract(name):
     assert worst < middling < best
     assert worst < 0.26  # of four images the first is not moved
     assert figure(list(images(3.5))[::-1]) == pytest.approx(middling)
+
+
+def ties():
+    """Images of which every pose has the same score, found or not by turns; the fifth is of nobody."""
+    rng = np.random.default_rng(5)
+    for number in range(9):
+        people = 0 if number == 4 else 1 + number % 3
+        xy = rng.uniform(0, 90, (people, 17, 2))
+        truth_xy = np.where(rng.random((people, 17, 1)) < 0.2, np.nan, xy)
+        found_xy = xy + rng.normal(0, 4 + 40 * (number % 2), xy.shape)
+        extra = {"area": np.full(people, 4000.0), "head_px": np.full(people, 20.0)}
+        found = Instances.from_keypoints(COCO17, found_xy)
+        scores = np.full(people, 0.9, np.float32)
+        yield (
+            Instances(COCO17, found.xy, found.score, found.box_xyxy, scores),
+            Instances.from_keypoints(COCO17, truth_xy, extra=extra),
+        )
+
+
+def seen(name, pairs):
+    metric = build(METRICS, name, **NUMBERS.get(name, {}))
+    for pair in pairs:
+        metric.update(*pair)
+    return metric
+
+
+@pytest.mark.parametrize("world", [2, 3, 12])
+@pytest.mark.parametrize("name", METRICS)
+def test_metrics_of_parts_merge_into_that_of_the_whole(name, world):
+    """Exactly, ties and means over floats included; twelve parts of nine images leave some without any."""
+    pairs = list(ties())
+    parts = [pairs[Processes(rank, world).part_of([len(truth) for _, truth in pairs])] for rank in range(world)]
+    assert sum(map(len, parts)) == len(pairs)
+    first, *others = (pickle.loads(pickle.dumps(seen(name, part))) for part in parts)
+    for other in others:
+        first.merge(other)
+    whole = seen(name, pairs)
+    np.testing.assert_equal(first.compute(), whole.compute())
+    np.testing.assert_equal(first.table(), whole.table())
+
+
+def test_the_order_of_the_parts_matters_to_equal_scores():
+    """So parts are neighbours, and are merged by rank: every second image to each process would give another AP."""
+    pairs = list(ties())
+    turned = seen("oks_ap", pairs[::2])
+    turned.merge(seen("oks_ap", pairs[1::2]))
+    assert turned.compute()["AP"] != seen("oks_ap", pairs).compute()["AP"]
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_metrics_of_other_fields_do_not_merge(name):
+    other = {"pck": {"thresholds": (0.3,)}, "pckh": {"thresholds": (0.3,)}, "oks_ap": {"max_detections": 3},
+             "errors": {"good": 0.9}}[name]  # fmt: skip
+    metric = build(METRICS, name, **NUMBERS.get(name, {}))
+    with pytest.raises(ValueError, match="Only metrics of the same fields can be merged, got"):
+        metric.merge(build(METRICS, name, **NUMBERS.get(name, {}) | other))

@@ -87,6 +87,9 @@ def assert_close(one: RunFolder, other: RunFolder, start: dict[str, Tensor]) -> 
     for mine, theirs in zip(*rows, strict=True):
         for name in ("epoch", "step", "lr", "loss", "heatmap/0", "heatmap/1"):
             assert mine[name] == pytest.approx(theirs[name], rel=1e-4)
+        # what is measured of them too, but for a keypoint on the threshold
+        assert mine["val/pck@1"] == pytest.approx(theirs["val/pck@1"], abs=1.5 / (12 * 14))
+        assert mine.keys() == theirs.keys()
 
 
 def test_two_processes_give_the_weights_of_one(recipe, tmp_path):
@@ -97,7 +100,7 @@ def test_two_processes_give_the_weights_of_one(recipe, tmp_path):
     done = torchrun("-m", "poseglass", "train", tmp_path / "recipe.toml", "--run-folder", tmp_path / "two")
     assert done.returncode == 0, done.stderr
     assert_close(alone.folder, RunFolder(tmp_path / "two"), start)
-    # one process prints, measures and writes
+    # one process prints and writes
     assert done.stdout.count("2 processes; run folder") == 1
     assert done.stdout.count("epoch 2/2") == 1
     assert {p.name for p in (tmp_path / "two").iterdir()} == {p.name for p in alone.folder.path.iterdir()}
@@ -135,11 +138,10 @@ def in_double(*parts, **by_name):
     return cast
 
 module.supervised = in_double
-run = prepare(Recipe.read(sys.argv[1], ["train.optimizer.lr=0.1"]), Path(sys.argv[2]))
+run = prepare(Recipe.read(sys.argv[1], ["train.optimizer.lr=0.1", "evaluate.metrics=[]"]), Path(sys.argv[2]))
 run.loop.network.double()
 if run.loop.ema is not None:
     run.loop.ema.network.double()
-run.recipe = run.recipe.model_copy(update={"evaluate": type(run.recipe.evaluate)()})  # measures nothing
 with module.asked_to_stop() as asked:
     run._fit(asked)
 if run.processes.first:
@@ -167,6 +169,71 @@ def test_in_double_precision_two_processes_agree_to_six_digits(recipe, tmp_path)
     for a, b in ((one["network"], two["network"]), (one["ema"]["network"], two["ema"]["network"])):
         for name, value in a.items():
             assert relative(b[name], value) < 1e-6, name
+
+
+# A run of which nothing gets better; and the same, interrupted in one of its processes while it is measured.
+EARLY = """
+import signal
+import sys
+from pathlib import Path
+import poseglass.runs.finish
+from poseglass.runs.prepare import prepare
+from poseglass.runs.recipe import Recipe
+from poseglass.runs.session import Run
+from poseglass.training.distributed import leave
+
+poseglass.runs.finish.write_report = lambda path, report: path.write_text(str(report.notes))
+never = 'evaluate.metrics=[{name="pck", thresholds=[1e-9]}, {name="pck", thresholds=[1.0]}]'
+recipe = Recipe.read(sys.argv[1], ["train.stop_after=2", "train.epochs=9", never])
+run = prepare(recipe, Path(sys.argv[2]) / "undisturbed")
+evaluation = run.train()
+first = run.processes.first
+assert (evaluation is not None) == first
+assert run.complete
+ema = run.loop.ema.network.state_dict()
+ends = run.processes.gather(lambda: (run.loop.progress.step, run.early_end, [v.tolist() for v in ema.values()]))
+assert not first or ends[0] == ends[1]
+
+run = prepare(recipe, Path(sys.argv[2]) / "told")
+measure = Run.measure
+
+def told(self, *arguments, **more):
+    if not first:
+        signal.raise_signal(signal.SIGTERM)
+    return measure(self, *arguments, **more)
+
+Run.measure = told
+try:
+    run.train()
+    raise SystemExit("expected an interrupt")
+except KeyboardInterrupt:
+    pass
+Run.measure = measure
+run = prepare(recipe, Path(sys.argv[2]) / "told", resume=True)
+assert run.loop.progress.step == 3
+assert run.loop.progress.rows == []
+run.train()
+leave()
+"""
+
+
+def test_two_processes_stop_early_together_and_may_be_interrupted_while_they_measure(recipe, tmp_path):
+    (tmp_path / "recipe.toml").write_text(recipe.to_toml())
+    (tmp_path / "early.py").write_text(EARLY)
+    done = torchrun(tmp_path / "early.py", tmp_path / "recipe.toml", tmp_path)
+    assert done.returncode == 0, done.stderr
+    folders = [RunFolder(tmp_path / name) for name in ("undisturbed", "told")]
+    states = [load_checkpoint(folder.checkpoint) for folder in folders]
+    for state in states:
+        state["progress"].pop("seconds")
+        assert [row.pop("train_seconds") > 0 for row in state["progress"]["rows"]] == [True] * 3
+    assert states[0]["progress"] == states[1]["progress"]
+    assert states[0]["schedule"] == states[1]["schedule"]
+    for name, value in states[0]["network"].items():
+        assert torch.equal(states[1]["network"][name], value), name
+    for folder in folders:
+        assert "stopped early, after epoch 3 of 9: no new best pck@1e-09 in 2 evaluations" in folder.report.read_text()
+        assert "12 people in 12 images" in folder.report.read_text()
 
 
 def test_a_batch_that_does_not_divide(recipe, tmp_path):

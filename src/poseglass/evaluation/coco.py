@@ -13,7 +13,7 @@ from poseglass.core.sample import Dataset
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.view import grown
 from poseglass.estimators.topdown import TopDownEstimator
-from poseglass.evaluation.evaluate import Evaluation, people_to_judge
+from poseglass.evaluation.evaluate import Evaluation, judged_together, people_to_judge
 from poseglass.evaluation.protocol import (
     check_keypoints,
     check_words,
@@ -27,6 +27,7 @@ from poseglass.metrics.oks import OksAp, known_sigmas, person_area
 from poseglass.metrics.oks_nms import oks_nms, soft_oks_nms
 from poseglass.readers.coco_results import Detections, read_coco_results
 from poseglass.readers.labelled import LabelledImages
+from poseglass.training.distributed import ALONE, Processes
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +112,20 @@ class CocoProtocol:
         )
 
     def evaluate(
-        self, estimator: TopDownEstimator, dataset: Dataset, *, on_image: Callable[[], None] | None = None
+        self,
+        estimator: TopDownEstimator,
+        dataset: Dataset,
+        *,
+        on_image: Callable[[], None] | None = None,
+        processes: Processes = ALONE,
     ) -> Evaluation:
         """Find poses in every image and measure their AP.
 
         Args:
             estimator: Its ``flip_test`` and padding give way to the protocol's.
             dataset: With crowds and people without keypoints, as the reader of COCO keeps them.
-            on_image: Called after each image, for a progress bar.
+            on_image: Called after each image of this process's part, for a progress bar.
+            processes: As in ``evaluation.evaluate``.
 
         Returns:
             All images by ascending id, no table. ``predicted`` are the poses that were kept, best first, however many
@@ -131,27 +138,33 @@ class CocoProtocol:
         people, starts, ids = self._begun(dataset, estimator.skeleton)
         estimator = self.adjusted(estimator)
         sigmas = known_sigmas(dataset.skeleton, self.sigmas)
-        order = np.argsort(ids, kind="stable").tolist()
+        order: list[int] = np.argsort(ids, kind="stable").tolist()
+        mine = order[processes.part_of([len(starts[i].box_xyxy) for i in order])]
+        metric = self.metric()
 
         def images() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-            for i in order:
+            for i in mine:
                 if len(starts[i].box_xyxy):
                     yield dataset.image(i), starts[i].box_xyxy
 
-        metric = self.metric()
-        poses = estimator.stream(images())
-        predicted = []
-        for i in order:
-            found = next(poses) if len(starts[i].box_xyxy) else Instances.empty(estimator.skeleton)
-            kept = self._kept(found.in_skeleton(dataset.skeleton), starts[i], sigmas, estimator)
-            predicted.append(kept)
-            measured = replace(kept, box_xyxy=around(kept.xy)) if self.detection_area == "keypoints" else kept
-            metric.update(measured, people[i])
-            if on_image is not None:
-                on_image()
+        def judge() -> list[Instances]:
+            poses = estimator.stream(images())
+            predicted = []
+            for i in mine:
+                found = next(poses) if len(starts[i].box_xyxy) else Instances.empty(estimator.skeleton)
+                kept = self._kept(found.in_skeleton(dataset.skeleton), starts[i], sigmas, estimator)
+                predicted.append(kept)
+                measured = replace(kept, box_xyxy=around(kept.xy)) if self.detection_area == "keypoints" else kept
+                metric.update(measured, people[i])
+                if on_image is not None:
+                    on_image()
+            return predicted
+
+        predicted, results = judged_together(judge, [metric], processes)
+        shown = order if processes.first else mine
         return Evaluation(
-            dataset.skeleton, order, predicted, [people_to_judge(people[i]) for i in order],
-            [dataset.source(i) for i in order], metric.compute(), {}, paired=False,
+            dataset.skeleton, shown, predicted, [people_to_judge(people[i]) for i in shown],
+            [dataset.source(i) for i in shown], results, {}, paired=False,
         )  # fmt: skip
 
     def check(self, dataset: Dataset, predicted: Skeleton) -> None:

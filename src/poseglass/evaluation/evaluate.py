@@ -12,19 +12,23 @@ from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import listed
 from poseglass.estimators.topdown import TopDownEstimator
 from poseglass.metrics.metric import Metric
+from poseglass.training.distributed import ALONE, Processes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evaluation:
-    """What was found in every image of a dataset, and the figures.
+    """What was found in every image of a dataset, and the results.
+
+    Of an evaluation that several processes share, the first one's holds every image. Those of the others hold their own
+    part of the images, and the results of all.
 
     Args:
         skeleton: Of predictions and truth.
         indices: Image numbers in the dataset, those with people to judge.
         predicted: One ``Instances`` an image, rows as in ``truth``; of COCO's protocol the poses it keeps, best first.
-        truth: One ``Instances`` an image: people with a labelled keypoint and a box, crowds left out.
+        truth: One ``Instances`` an image: people with a labelled keypoint and a box, crowds excluded.
         sources: Paths or ids.
-        figures: By name, from all metrics.
+        results: By name, from all metrics.
         table: Per joint, from the first metric.
         paired: Whether row i of a prediction is of the person in row i of the truth; else they are poses of anybody.
     """
@@ -60,20 +64,56 @@ def people_to_judge(instances: Instances, predicted: Skeleton | None = None) -> 
     return instances[use]
 
 
+def judged_together(
+    judge: Callable[[], list[Instances]], metrics: Sequence[Metric], processes: Processes
+) -> tuple[list[Instances], dict[str, float]]:
+    """Judge the images of each process in it, and merge what was found in the order of the images.
+
+    Args:
+        judge: Returns the predictions for this process's part of the images (``Processes.part_of``), after it has shown
+            them to the metrics.
+        metrics: What ``judge`` updates; in the first process they have seen every image afterwards.
+        processes: All of which call this.
+
+    Returns:
+        predicted: Of every image in the first process, of its own part in the others.
+        results: By name, from all metrics over all images; in every process.
+    """
+    parts = processes.gather(lambda: (judge(), list(metrics)))
+
+    def merged() -> dict[str, float]:
+        for _, others in parts[1:]:
+            for metric, other in zip(metrics, others, strict=True):
+                metric.merge(other)
+        results: dict[str, float] = {}
+        for metric in metrics:
+            results |= metric.compute()
+        return results
+
+    results = processes.once(merged)
+    return [found for predicted, _ in parts for found in predicted], results
+
+
 def evaluate(
     estimator: TopDownEstimator,
     dataset: Dataset,
     metrics: Sequence[Metric],
     *,
     on_image: Callable[[], None] | None = None,
+    processes: Processes = ALONE,
 ) -> Evaluation:
     """Estimate every person from the annotation's box and compare.
 
     Args:
         estimator: Image and boxes to instances.
         dataset: Whose skeleton shares joints with the estimator's; they are compared by name.
-        metrics: Taken as they are, fresh ones for a fresh figure.
-        on_image: Called after each image, for a progress bar.
+        metrics: Taken as they are, fresh ones for fresh results.
+        on_image: Called after each image of this process's part, for a progress bar; what it raises ends the evaluation
+            in all processes.
+        processes: Each estimates its part of the images; all of them call this, with the same weights.
+
+    Returns:
+        With results as one process would have them: metrics are merged in the order of the images.
 
     Raises:
         ValueError: The skeletons share no joint, or nobody in the dataset is labelled.
@@ -98,23 +138,26 @@ def evaluate(
             "Look at the data with `poseglass check`."
         )
 
+    part = processes.part_of([len(people) for people in truth])
+    skeleton = dataset.skeleton
+
     def images() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for i, people in zip(kept, truth, strict=True):
+        for i, people in zip(kept[part], truth[part], strict=True):
             yield dataset.image(i), people.box_xyxy
 
-    skeleton = dataset.skeleton
-    predicted = []
-    for found, people in zip(estimator.stream(images()), truth, strict=True):
-        aligned = found.in_skeleton(skeleton) if found.skeleton != skeleton else found
-        predicted.append(aligned)
-        for metric in metrics:
-            metric.update(aligned, people)
-        if on_image is not None:
-            on_image()
-    results: dict[str, float] = {}
-    for metric in metrics:
-        results |= metric.compute()
-    return Evaluation(
-        skeleton, kept, predicted, truth, [dataset.source(i) for i in kept], results,
-        metrics[0].table() if metrics else {},
-    )  # fmt: skip
+    def judge() -> list[Instances]:
+        predicted = []
+        for found, people in zip(estimator.stream(images()), truth[part], strict=True):
+            aligned = found.in_skeleton(skeleton) if found.skeleton != skeleton else found
+            predicted.append(aligned)
+            for metric in metrics:
+                metric.update(aligned, people)
+            if on_image is not None:
+                on_image()
+        return predicted
+
+    predicted, results = judged_together(judge, metrics, processes)
+    table = processes.once(lambda: metrics[0].table() if metrics else {})
+    if not processes.first:
+        kept, truth = kept[part], truth[part]
+    return Evaluation(skeleton, kept, predicted, truth, [dataset.source(i) for i in kept], results, table)

@@ -12,9 +12,10 @@ from poseglass.core.sample import Dataset
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import listed
 from poseglass.estimators.topdown import TopDownEstimator
-from poseglass.evaluation.evaluate import Evaluation, people_to_judge
+from poseglass.evaluation.evaluate import Evaluation, judged_together, people_to_judge
 from poseglass.evaluation.protocol import check_keypoints, check_words, crop_in_words, flip_in_words, with_conventions
 from poseglass.metrics.pck import Comparator, Mean, Pck, pckh
+from poseglass.training.distributed import ALONE, Processes
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,36 +68,49 @@ class MpiiProtocol:
         )
 
     def evaluate(
-        self, estimator: TopDownEstimator, dataset: Dataset, *, on_image: Callable[[], None] | None = None
+        self,
+        estimator: TopDownEstimator,
+        dataset: Dataset,
+        *,
+        on_image: Callable[[], None] | None = None,
+        processes: Processes = ALONE,
     ) -> Evaluation:
         """Find the pose of every annotated person and measure PCKh.
 
         Args:
             estimator: Its ``flip_test`` and padding give way to the protocol's.
             dataset: As ``datasets.mpii`` reads it: raw boxes about the protocol's centre, ``extra["head_px"]``.
-            on_image: Called after each image, for a progress bar.
+            on_image: Called after each image of this process's part, for a progress bar.
+            processes: As in ``evaluation.evaluate``.
 
         Raises:
             ValueError: The weights lack a keypoint of the labels, nobody is labelled, or labels have no head sizes.
         """
         kept, truth = self._begun(dataset, estimator.skeleton)
+        truth = [self._with_heads(people) for people in truth]
         estimator = self.adjusted(estimator)
         metric = self.metric()
+        part = processes.part_of([len(people) for people in truth])
 
         def images() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-            for i, people in zip(kept, truth, strict=True):
+            for i, people in zip(kept[part], truth[part], strict=True):
                 yield dataset.image(i), self.boxes(people.box_xyxy)
 
-        pairs: list[tuple[Instances, Instances]] = []
-        for found, people in zip(estimator.stream(images()), truth, strict=True):
-            pairs.append(self.compared(found.in_skeleton(dataset.skeleton), people))
-            metric.update(*pairs[-1])
-            if on_image is not None:
-                on_image()
-        return Evaluation(
-            dataset.skeleton, kept, [found for found, _ in pairs], [people for _, people in pairs],
-            [dataset.source(i) for i in kept], metric.compute(), metric.table(),
-        )  # fmt: skip
+        def judge() -> list[Instances]:
+            predicted = []
+            for found, people in zip(estimator.stream(images()), truth[part], strict=True):
+                predicted.append(self._counted(found.in_skeleton(dataset.skeleton)))
+                metric.update(predicted[-1], people)
+                if on_image is not None:
+                    on_image()
+            return predicted
+
+        predicted, results = judged_together(judge, [metric], processes)
+        table = processes.once(metric.table)
+        if not processes.first:
+            kept, truth = kept[part], truth[part]
+        sources = [dataset.source(i) for i in kept]
+        return Evaluation(dataset.skeleton, kept, predicted, truth, sources, results, table)
 
     def adjusted(self, estimator: TopDownEstimator) -> TopDownEstimator:
         """Return the estimator with the protocol's flip test; what ``boxes`` gives is cropped as it is."""
@@ -155,9 +169,14 @@ class MpiiProtocol:
 
     def compared(self, predicted: Instances, truth: Instances) -> tuple[Instances, Instances]:
         """Return both sides as the metric compares them: predictions counted from 1 or not, heads by their factor."""
-        if not self.add_one:  # labels are counted from 0 here, so forgetting the one takes one away
-            predicted = replace(predicted, xy=predicted.xy - 1.0)
-        if self.head_factor != 0.6 and "head_px" in truth.extra:
-            head = np.asarray(truth.extra["head_px"], np.float64) * (self.head_factor / 0.6)
-            truth = replace(truth, extra=truth.extra | {"head_px": head})
-        return predicted, truth
+        return self._counted(predicted), self._with_heads(truth)
+
+    def _counted(self, predicted: Instances) -> Instances:
+        # labels are counted from 0 here, so forgetting the one takes one away
+        return predicted if self.add_one else replace(predicted, xy=predicted.xy - 1.0)
+
+    def _with_heads(self, truth: Instances) -> Instances:
+        if self.head_factor == 0.6 or "head_px" not in truth.extra:
+            return truth
+        head = np.asarray(truth.extra["head_px"], np.float64) * (self.head_factor / 0.6)
+        return replace(truth, extra=truth.extra | {"head_px": head})

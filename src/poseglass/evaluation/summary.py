@@ -4,7 +4,6 @@ import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,9 +19,7 @@ from poseglass.evaluation.report import TILE_PX, Example, Report
 from poseglass.metrics.errors import KeypointErrors
 from poseglass.metrics.pck import Pck, pckh
 from poseglass.metrics.pck import pck as share_within
-
-if TYPE_CHECKING:
-    pass
+from poseglass.training.distributed import ALONE, Processes
 
 EXAMPLES = 8
 """Best images in a report, and as many worst ones."""
@@ -37,17 +34,20 @@ UNIT_NAMES = {
 }
 
 
-def with_pairs(evaluation: Evaluation, estimator: TopDownEstimator, dataset: Dataset) -> Evaluation:
-    """Return an evaluation whose poses are of the labelled people, as a report's images need them, figures kept.
+def with_pairs(
+    evaluation: Evaluation, estimator: TopDownEstimator, dataset: Dataset, *, processes: Processes = ALONE
+) -> Evaluation:
+    """Return an evaluation whose poses are of the labelled people, as a report's images need them, results kept.
 
     Args:
         evaluation: As a metric or protocol gave it.
         estimator: Finds the pose in each labelled box, where those are not there yet.
         dataset: That it was made on.
+        processes: As in ``evaluate``.
     """
     if evaluation.paired:
         return evaluation
-    pairs = evaluate(estimator, dataset, [])
+    pairs = evaluate(estimator, dataset, [], processes=processes)
     return dataclasses.replace(pairs, results=evaluation.results, table=evaluation.table)
 
 

@@ -4,7 +4,6 @@ import copy
 import dataclasses
 import re
 from collections.abc import Sequence
-from typing import get_args
 
 import numpy as np
 import torch
@@ -239,14 +238,14 @@ def check_evaluation(recipe: Recipe, val: Dataset | None, skeleton: Skeleton) ->
 def _better(metric: Metric, name: str) -> Better:
     ask = getattr(metric, "better", None)  # a metric of one's own may be older than the question
     answer = None if ask is None else ask(name)
-    if answer not in get_args(Better):
-        got = "there is no such method" if ask is None else f"got {answer!r}"
-        raise RecipeError(
-            f"{name!r} is to choose the best weights, so its metric must say which of its values are better: "
-            f"{type(metric).__name__}.better({name!r}) must return 'higher' or 'lower', {got}. Mend the metric, or set "
-            "evaluate.monitor to a result of another one."
-        )
-    return answer
+    if answer == "higher" or answer == "lower":
+        return answer
+    got = "there is no such method" if ask is None else f"got {answer!r}"
+    raise RecipeError(
+        f"{name!r} is to choose the best weights, so its metric must say which of its values are better: "
+        f"{type(metric).__name__}.better({name!r}) must return 'higher' or 'lower', {got}. Mend the metric, or set "
+        "evaluate.monitor to a result of another one."
+    )
 
 
 def check_end(stored: Recipe, recipe: Recipe, *, step: int, steps_per_epoch: int) -> bool:

@@ -2,9 +2,11 @@
 
 import copy
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
 from poseglass.core.card import WeightCard
 from poseglass.core.environment import environment as this_environment
@@ -22,6 +24,7 @@ from poseglass.metrics.metric import Metric
 from poseglass.metrics.pck import Pck
 from poseglass.runs.folder import RunFolder
 from poseglass.runs.recipe import Recipe
+from poseglass.training.distributed import Processes
 from poseglass.training.loop import Loop
 from poseglass.training.monitor import Monitor
 
@@ -37,6 +40,11 @@ class TrainedRun(Protocol):
     @property
     def folder(self) -> RunFolder:
         """Where its files are."""
+        ...
+
+    @property
+    def processes(self) -> Processes:
+        """Which of its processes this is."""
         ...
 
     @property
@@ -87,41 +95,60 @@ class TrainedRun(Protocol):
         ...
 
     def measure(self, dataset: Dataset, network: nn.Module | None = None) -> Evaluation:
-        """Evaluate the weights, or others."""
+        """Evaluate the weights, or others, in all processes."""
         ...
 
 
 def finish(run: TrainedRun) -> Evaluation | None:
     """Write ``last.safetensors``, measure the best weights on the validation set, and write ``report.html``.
 
+    All processes of a run call this: they share the measuring, and the first one writes. None leaves before the others,
+    for that would pull the rug from under those that still write.
+
     Returns:
-        What the best weights reach, or None without a validation set.
+        What the best weights reach, in the first process; None in the others and without a validation set.
 
     Raises:
         OSError: A file could not be written; training itself is safe in the checkpoint.
     """
-    rows, folder = run.loop.progress.rows, run.folder
-    last = {k.removeprefix("val/"): v for k, v in (rows[-1] if rows else {}).items() if k.startswith("val/")}
+    with _told_of(run.folder):
+        run.processes.once(lambda: _save_last(run))
+    evaluation, notes = None, []
+    if run.val is not None and run.recipe.evaluate.measures:
+        evaluation, notes = _measure_best(run)
+    with _told_of(run.folder):
+        run.processes.once(lambda: write_report(run.folder.report, _report(run, evaluation, notes)))
+    return evaluation if run.processes.first else None
+
+
+@contextmanager
+def _told_of(folder: RunFolder) -> Iterator[None]:
+    """Say of a file that cannot be written what is safe and what to do."""
     try:
-        save_weights(folder.last, run.trained.state_dict(), run.card({f"val {k}": v for k, v in last.items()}))
-        evaluation, notes = None, []
-        if run.val is not None and run.recipe.evaluate.measures:
-            evaluation, notes = _measure_best(run)
-        write_report(folder.report, _report(run, evaluation, notes))
+        yield
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise OSError(
             f"Training is done and its checkpoint is kept, but weights or report could not be written to {folder.path} "
             f"({reason}). Make room, then --resume writes them."
         ) from error
-    return evaluation
+
+
+def _save_last(run: TrainedRun) -> None:
+    rows = run.loop.progress.rows
+    last = {k.removeprefix("val/"): v for k, v in (rows[-1] if rows else {}).items() if k.startswith("val/")}
+    save_weights(run.folder.last, run.trained.state_dict(), run.card({f"val {k}": v for k, v in last.items()}))
 
 
 def _measure_best(run: TrainedRun) -> tuple[Evaluation, list[str]]:
     assert run.val is not None
+
+    def best() -> dict[str, Tensor] | None:
+        return read_weights(run.folder.best)[0] if run.folder.best.is_file() else None
+
     network, which = run.trained, "the last weights (no best ones were kept)"
-    if run.folder.best.is_file():
-        state, _ = read_weights(run.folder.best)
+    state = run.processes.once(best)  # the folder need not be there for the others
+    if state is not None:
         network = copy.deepcopy(run.trained)
         load_strictly(network, state, source=run.folder.best.name)
         row = _row_of_best(run)
@@ -129,7 +156,8 @@ def _measure_best(run: TrainedRun) -> tuple[Evaluation, list[str]]:
         which = f"the best weights ({run.folder.best.name}{epoch})"
     evaluation = run.measure(run.val, network)
     protocol, estimator = run.protocol, run.estimator(network)
-    evaluation = with_pairs(evaluation, protocol.adjusted(estimator) if protocol else estimator, run.val)
+    adjusted = protocol.adjusted(estimator) if protocol else estimator
+    evaluation = with_pairs(evaluation, adjusted, run.val, processes=run.processes)
     people = sum(len(t) for t in evaluation.truth)
     flip = "flip test on" if run.recipe.evaluate.flip_test else "no flip test"
     boxes = f"from the boxes of the annotations, {flip}"

@@ -130,7 +130,7 @@ def prepare(
         network,
         make_optimizer(network, part.optimizer),
         Schedule(part.schedule, steps_per_epoch * part.epochs, steps_per_epoch, monitor.better),
-        MovingAverage(network, part.ema_decay) if part.ema_decay and processes.first else None,
+        MovingAverage(network, part.ema_decay) if part.ema_decay else None,
         Progress(),
     )
     if state is not None:

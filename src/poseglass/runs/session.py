@@ -150,10 +150,11 @@ class Run:
     def measure(
         self, dataset: Dataset, network: nn.Module | None = None, *, on_image: Callable[[], None] | None = None
     ) -> Evaluation:
-        """Evaluate the weights as they stand, or others."""
-        if self.protocol is not None:
-            return self.protocol.evaluate(self.estimator(network), dataset, on_image=on_image)
-        return evaluate(self.estimator(network), dataset, self.metrics(), on_image=on_image)
+        """Evaluate the weights as they stand, or others; all processes call this, for each judges its part."""
+        estimator, protocol = self.estimator(network), self.protocol
+        if protocol is not None:
+            return protocol.evaluate(estimator, dataset, on_image=on_image, processes=self.processes)
+        return evaluate(estimator, dataset, self.metrics(), on_image=on_image, processes=self.processes)
 
     def card(self, results: dict[str, float]) -> WeightCard:
         """Return the card for the weights as they stand."""
@@ -229,16 +230,8 @@ class Run:
         if not self.complete:
             with asked_to_stop() as asked:
                 self._fit(asked)
-        evaluation: list[Evaluation | None] = []
-
-        def end() -> None:
-            if self._unsaved:
-                self._write_now()
-            evaluation.append(finish(self))
-
-        # the others wait: a process that leaves early pulls the rug from under those that still write
-        self.processes.once(end)
-        return evaluation[0] if evaluation else None
+        self.processes.once(self._write_now)
+        return finish(self)
 
     def rehearse(self, steps: int, size_wh: tuple[int, int]) -> float:
         """Make the first steps at a crop size, without evaluation or files; return the median of their seconds.
@@ -330,11 +323,13 @@ class Run:
             yield batch
 
     def _write_now(self) -> None:
-        """Write at the end what could not be written on the way.
+        """Write at the end what could not be written on the way, if there is such.
 
         Raises:
             OSError: Still not possible.
         """
+        if not self._unsaved:
+            return
         try:
             save_checkpoint(self.folder.checkpoint, self._state())
             self.folder.write_curve(self.loop.progress.rows)
@@ -372,15 +367,7 @@ class _Keeper:
         last = progress.step >= run.total_steps
         if int(row["epoch"]) % part.every_epochs and not last:
             return
-        results: dict[str, float] | None = None
-        if run.processes.first:
-            try:
-                results = run.measure(run.val, on_image=self._leave_if_asked).results
-            except Interrupted:
-                results = None
-        results = run.processes.share(results)
-        if results is None:
-            raise Interrupted
+        results = run.measure(run.val, on_image=self._leave_if_asked).results
         row |= {f"val/{name}": value for name, value in results.items()}
         value = row[run.monitor.column]
         run.loop.schedule.observe(value)

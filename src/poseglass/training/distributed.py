@@ -1,14 +1,16 @@
 """Training in several processes: who I am among them, and the few things that all must know together.
 
-``torchrun --nproc-per-node N -m poseglass train ...`` starts N processes, each with its share of every batch. The first
-one (rank 0) prints, measures and writes files; all of them make the same decisions.
+``torchrun --nproc-per-node N -m poseglass train ...`` starts N processes, each with its share of every batch and its
+part of every evaluation. The first one (rank 0) prints and writes files; all of them make the same decisions.
 """
 
 import gc
 import os
-from collections.abc import Callable, Mapping
+import pickle
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import accumulate
 from typing import TypeVar
 
 import torch
@@ -17,7 +19,7 @@ from torch import Tensor, distributed
 T = TypeVar("T")
 
 PATIENCE = timedelta(hours=12)
-"""How long processes wait for the first one, which measures alone; torchrun notices a dead one within a second."""
+"""How long processes wait for the slowest part of an evaluation; torchrun notices a dead one within a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,58 @@ class Processes:
         if error is not None:
             raise error
         return result  # type: ignore[return-value]
+
+    def part_of(self, sizes: Sequence[int]) -> slice:
+        """Return which of some things this process takes: neighbours, about as much work as the others take.
+
+        In the order of the ranks the parts are the whole, in its order.
+
+        Args:
+            sizes: The work of each thing, such as the number of boxes of an image; not all 0.
+
+        Example:
+            >>> [Processes(rank, 3).part_of([1, 1, 4, 1, 0, 1]) for rank in range(3)]
+            [slice(0, 2, None), slice(2, 3, None), slice(3, 6, None)]
+        """
+        # a thing goes to the process in whose share of the work its middle lies
+        whole = 2 * max(sum(sizes), 1)
+        owners = [(2 * end - size) * self.world // whole for end, size in zip(accumulate(sizes), sizes, strict=True)]
+        begin = sum(owner < self.rank for owner in owners)
+        end = len(owners) if self.rank == self.world - 1 else sum(owner <= self.rank for owner in owners)
+        return slice(begin, end)
+
+    def gather(self, work: Callable[[], T]) -> list[T]:
+        """Do a part of some work in every process.
+
+        Where it fails or is interrupted in one of them, all raise that error once all have come to their end: nobody
+        waits for an answer that does not come.
+
+        Args:
+            work: Makes what ``pickle`` can send.
+
+        Returns:
+            The parts by rank in the first process; in the others their own alone.
+        """
+        if self.world == 1:
+            return [work()]
+        error: BaseException | None = None
+        mine: list[T] = []
+        sent = b""
+        try:
+            mine.append(work())
+            sent = b"" if self.first else pickle.dumps(mine)
+        except (Exception, KeyboardInterrupt) as caught:
+            error = caught
+        errors: list[BaseException | None] = [None] * self.world
+        distributed.all_gather_object(errors, error)
+        for rank, other in enumerate(errors):
+            if other is not None:  # its own error has the traceback
+                raise error if error is not None and rank == self.rank else other
+        received = [b""] * self.world
+        distributed.gather_object(sent, received if self.first else None, dst=0)
+        for data in received[1:] if self.first else ():
+            mine += pickle.loads(data)
+        return mine
 
 
 ALONE = Processes()
