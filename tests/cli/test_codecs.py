@@ -1,15 +1,24 @@
 """``poseglass codecs``, and the page that shows what it prints."""
 
+import io
 import sys
 import types
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
-from poseglass.cli.codecs import codecs, other
+from poseglass.cli.codecs import codecs, other, print_table
+from poseglass.codecs import CODECS
+from poseglass.codecs.conformance import OurCodec
 
 PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "codecs.md"
+
+
+@pytest.fixture(autouse=True)
+def _no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
 
 
 def test_the_page_shows_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
@@ -26,6 +35,23 @@ def test_the_page_shows_what_the_command_prints(capsys: pytest.CaptureFixture[st
 def _figures(line: str) -> list[float]:
     words = line.replace("/", " ").replace("|", " ").split()
     return [float(word) for word in words if word.replace(".", "").isdigit()]
+
+
+def test_on_a_terminal_it_fits_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    printed = io.StringIO()
+    print_table({name: OurCodec(make()) for name, make in CODECS.items()}, Console(file=printed, width=80))
+    lines = printed.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "…" not in printed.getvalue()
+    assert [line.split()[0] for line in lines if line.split()[1:2] == ["median"]] == list(CODECS)
+    row = next(i for i, line in enumerate(lines) if line.split()[:1] == ["heatmap"])
+    assert float(lines[row].split()[2]) == pytest.approx(0.82, abs=0.02)
+    assert [line.split()[-1] for line in lines[row : row + 2]] == ["0.78", "1.00"]
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as Rich knows a terminal
+    monkeypatch.setattr(sys, "stdout", terminal := io.StringIO())
+    codecs()
+    assert "largest" in terminal.getvalue()
+    assert "|" not in terminal.getvalue()
 
 
 class Rounded:

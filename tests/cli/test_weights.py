@@ -297,3 +297,11 @@ def test_the_cache_is_looked_at_before_the_list(run, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr("poseglass.estimators.load.read_manifest", unread)
     assert run("path", "bear")[0] == 0
+
+
+@pytest.mark.parametrize("command", ["list", "fetch"])
+def test_help_names_no_place_on_this_machine(run, command: str) -> None:
+    status, out, _ = run(command, "--help", own=False)
+    assert status == 0
+    assert "--manifest" in out
+    assert "default" not in out

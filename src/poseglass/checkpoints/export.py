@@ -40,7 +40,7 @@ def fits(state: Mapping[str, Tensor], card: WeightCard, importer: Importer) -> b
 
 def _built_the_same(a: nn.Module, b: nn.Module) -> bool:
     """Return whether two networks have the same modules, with the same numbers and words in each."""
-    # what every module has, parameters and modules inside among it; and the size, which changes nothing that is computed
+    # what every module has, parameters and modules inside among it; and the size, which changes no result
     own = vars(nn.Module()).keys() | {"usual_size_wh"}
 
     def parts(network: nn.Module) -> list[tuple[object, ...]]:

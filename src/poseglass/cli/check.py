@@ -31,26 +31,28 @@ def check(
         Path | None,
         typer.Option("--against", help="Another set in the same format: report the images that are in both."),
     ] = None,
-    against_images: Annotated[Path | None, typer.Option("--against-images", help="Its folder of images.")] = None,
+    against_images: Annotated[
+        Path | None, typer.Option("--against-images", help="Folder of the images of that set.")
+    ] = None,
     flip_idx: Annotated[
         str,
-        typer.Option("--flip-idx", help="Test this mirror order of keypoints (as YOLO writes it), such as 0,2,1,4,3."),
+        typer.Option("--flip-idx", help="Test this flip order of keypoints, as YOLO writes it, such as 0,2,1,4,3."),
     ] = "",
     report: Annotated[
         Path | None, typer.Option("--report", help="Write an .html page with images of the worst, for offline use.")
     ] = None,
     csv: Annotated[Path | None, typer.Option("--csv", help="Write all findings as .csv.")] = None,
-    worst: Annotated[int, typer.Option("--worst", min=0, help="Images on the page.")] = 120,
+    worst: Annotated[int, typer.Option("--worst", min=0, help="How many images the page shows at most.")] = 120,
     sure: Annotated[
         float, typer.Option("--sure", min=0.01, max=1.0, help="Lowest probability of a statistical finding to report.")
     ] = DEFAULT_SURE,
     ignore: Annotated[
-        list[str] | None, typer.Option("--ignore", help="A kind that is not reported; may be given again.")
+        list[str] | None, typer.Option("--ignore", help="A kind of finding that is not reported. May be repeated.")
     ] = None,
     skip_images: Annotated[
         bool, typer.Option("--skip-images", help="Do not read the images: look at the labels only.")
     ] = False,
-    seed: Annotated[int, typer.Option("--seed", help="Of the critic that learns from the labels.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the critic that learns from the labels.")] = 0,
 ) -> None:
     """Audit labels: swapped sides, wrong flip pairs, visibility, places, boxes, bones, duplicates, images.
 

@@ -3,6 +3,10 @@
 from typing import Annotated
 
 import typer
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from poseglass.codecs import CODECS
 from poseglass.codecs.conformance import CONDITIONS, Measure, NumpyCodec, OurCodec, measure
@@ -12,14 +16,26 @@ from poseglass.core.table import lookup
 def codecs(
     codec: Annotated[
         str | None,
-        typer.Option(help="Another library's: package.module:name of an object with encode, decode and maybe flip."),
+        typer.Option(
+            help="Measure a codec of another library instead of ours: package.module:name of an object with encode, "
+            "decode and, if it has one, flip."
+        ),
     ] = None,
 ) -> None:
-    """Print the error of encode then decode at 192 x 256, input pixels: median / 95 % / largest; and the scores."""
-    typer.echo(table({codec: other(codec)} if codec else {name: OurCodec(make()) for name, make in CODECS.items()}))
-    typer.echo(
-        "\nError of encode then decode, input pixels at 192 x 256: median / 95 % / largest. Inside and on the border,\n"
-        "with noise, in the two half precisions, and after the flip test's flipping; then the range of scores."
+    """Measure how exactly each codec gives back the points that it is given.
+
+    Errors are in input pixels at 192 x 256. A terminal gets a table that fits it, a file one in Markdown.
+    """
+    subjects: dict[str, NumpyCodec] = {codec: other(codec)} if codec else {n: OurCodec(m()) for n, m in CODECS.items()}
+    console = Console()
+    if console.is_terminal:
+        print_table(subjects, console)
+    else:
+        typer.echo(f"{table(subjects)}\n")
+    console.print(
+        "Error of encode then decode, input pixels at 192 x 256: median, 95 % and largest. Inside and on the border, "
+        "with noise, in the two half precisions, and after the flip test's flipping; then the range of scores.",
+        highlight=False,
     )
 
 
@@ -46,12 +62,31 @@ def table(subjects: dict[str, NumpyCodec]) -> str:
     """Return a Markdown table, a row a codec."""
     lines = [f"| codec | {' | '.join(CONDITIONS)} | scores |", "|" + "---|" * (len(CONDITIONS) + 2)]
     for name, subject in subjects.items():
-        found = {m.condition: m for m in measure(subject)}
-        cells = [_cell(found[c]) if c in found else "-" for c in CONDITIONS]
-        low, high = min(m.score_low for m in found.values()), max(m.score_high for m in found.values())
-        lines.append(f"| {name} | {' | '.join(cells)} | {low:.2f} to {high:.2f} |")
+        found = measure(subject)
+        cells = [" / ".join(errors) for errors in _errors(found)]
+        lines.append(f"| {name} | {' | '.join(cells)} | {_scores(found)} |")
     return "\n".join(lines)
 
 
-def _cell(one: Measure) -> str:
-    return f"{one.median_px:.2f} / {one.p95_px:.2f} / {one.max_px:.2f}"
+def print_table(subjects: dict[str, NumpyCodec], console: Console) -> None:
+    """Print a table of 80 columns, three lines a codec: the median error, that of 95 %, and the largest."""
+    shown = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    shown.add_column("codec", overflow="fold")
+    shown.add_column("error", no_wrap=True)
+    for column in (*CONDITIONS, "scores"):
+        shown.add_column(column, justify="right", no_wrap=True)
+    for name, subject in subjects.items():
+        found = measure(subject)
+        cells = ["\n".join(errors) for errors in _errors(found)]
+        shown.add_row(escape(name), "median\n95 %\nlargest", *cells, _scores(found).replace(" ", "\n", 1))
+    console.print(shown)
+
+
+def _errors(found: list[Measure]) -> list[tuple[str, ...]]:
+    """Return the three errors under every condition, as text; a dash where it was not measured."""
+    known = {m.condition: (f"{m.median_px:.2f}", f"{m.p95_px:.2f}", f"{m.max_px:.2f}") for m in found}
+    return [known.get(condition, ("-",)) for condition in CONDITIONS]
+
+
+def _scores(found: list[Measure]) -> str:
+    return f"{min(m.score_low for m in found):.2f} to {max(m.score_high for m in found):.2f}"

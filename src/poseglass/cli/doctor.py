@@ -19,7 +19,9 @@ EXTRAS = {"tensorboard": "tensorboard"}
 
 
 def doctor(
-    plain: Annotated[bool, typer.Option("--plain", help="name: value lines, for a bug report.")] = False,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Print lines of name: value instead of a table, for a bug report.")
+    ] = False,
 ) -> None:
     """Print versions, devices, precision, extras and the weights that ship."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,4 +1,4 @@
-"""``poseglass evaluate``: the figures of weights on a dataset."""
+"""``poseglass evaluate``: the results of weights on a dataset."""
 
 import json
 import tomllib
@@ -29,7 +29,8 @@ def evaluate_weights(
     format: Annotated[
         str | None,
         typer.Option(
-            "--format", help=f"How DATA is written: {', '.join(sorted(FORMATS))}. Else as --protocol, or coco."
+            "--format",
+            help=f"How DATA is written: {', '.join(sorted(FORMATS))}. Unless given, what --protocol reads, or coco.",
         ),
     ] = None,
     images: Annotated[
@@ -73,8 +74,8 @@ def evaluate_weights(
             help="Average with the flipped crop. Unless given, as what chose the weights did; else on.",
         ),
     ] = None,
-    size: Annotated[int, typer.Option(help="Another crop size than the card's, pixels.")] = 0,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures as JSON.")] = None,
+    size: Annotated[int, typer.Option(help="Side of the crops, pixels; 0 takes the card's size.")] = 0,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all results as JSON.")] = None,
     report: Annotated[Path | None, typer.Option("--report", help="Write an .html report for offline reading.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
     bfloat16: BFLOAT16 = False,
@@ -198,7 +199,7 @@ def recipe_evaluation(card: WeightCard | None) -> EvaluatePart:
 
 
 def print_evaluation(result: Evaluation, console: Console) -> None:
-    """Print the figures and a row per joint."""
+    """Print the results and a row per joint."""
     people = sum(len(t) for t in result.truth)
     images = len(result.truth)
     console.print(f"{people:,} {'person' if people == 1 else 'people'} in {images:,} image{'s' * (images != 1)}")

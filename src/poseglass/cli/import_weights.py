@@ -36,9 +36,9 @@ def import_weights(
             "'keypoints'. Needed where their number does not tell."
         ),
     ] = "",
-    name: Annotated[str, typer.Option(help="Name of the weights, for the card.")] = "",
+    name: Annotated[str, typer.Option(help="Name of the weights, for their card.")] = "",
     layout: Annotated[
-        str, typer.Option(help=f"The layout, where it is not to be told by the keys: {', '.join(IMPORTERS)}.")
+        str, typer.Option(help=f"Layout of the checkpoint, where its names do not tell: {', '.join(IMPORTERS)}.")
     ] = "",
     half: Annotated[bool, typer.Option("--half", help="Store kernels as float16: half the size.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
@@ -46,8 +46,8 @@ def import_weights(
         list[str] | None,
         typer.Option(
             "--set",
-            help="What you know and the file does not say: --set 'input.size_wh=[288, 384]', --set codec.sigma=3. May "
-            "be repeated.",
+            help="State what you know and the file does not: --set 'input.size_wh=[288, 384]', --set codec.sigma=3. "
+            "May be repeated.",
         ),
     ] = None,
     check: Annotated[

@@ -50,7 +50,7 @@ class WeightsRow:
         bytes: Of the file.
         data: What they were trained on.
         license: Terms.
-        results: Measured figures, as the card gives them.
+        results: What was measured, as the card gives it.
     """
 
     name: str
@@ -74,8 +74,8 @@ class NetworkRow:
         name: In ``NETWORKS``.
         family: File that it is in, "stacked_hourglass": one paper, one file.
         options: Arguments beside ``num_keypoints``, as they are typed: ``"width=160"``.
-        generic: The constructor of a family: its figures depend on the arguments, so it has none here.
-        size_wh: Input that the figures are for, pixels.
+        generic: The constructor of a family: its costs depend on the arguments, so it has none here.
+        size_wh: Input that the costs are for, pixels.
         size_assumed: Whether that input was taken because neither the network states its usual one nor the user any.
         parameters: Learnable numbers.
         multiply_adds: Of one image of that size.
@@ -103,7 +103,7 @@ class NetworkRow:
 
 def models(
     names: Annotated[list[str] | None, typer.Argument(help="Networks to list; all without a name.")] = None,
-    keypoints: Annotated[int, typer.Option(min=1, help="Number of keypoints that figures are for.")] = 16,
+    keypoints: Annotated[int, typer.Option(min=1, help="Number of keypoints that the counts are for.")] = 16,
     size: Annotated[int, typer.Option(min=0, help="Side of the input, pixels; 0 takes each network's usual one.")] = 0,
     measure: Annotated[bool, typer.Option("--measure", help="Time a forward pass of one image here.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,

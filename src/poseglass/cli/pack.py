@@ -17,13 +17,13 @@ from poseglass.runs.recipe import apply_override
 def pack(
     weights: Annotated[Path, typer.Argument(help="A .safetensors with a card, e.g. runs/NAME/best.safetensors.")],
     out: Annotated[Path, typer.Option(help="The .safetensors to write.")],
-    name: Annotated[str, typer.Option(help="Of the weights; the card's own unless given.")] = "",
+    name: Annotated[str, typer.Option(help="Name of the weights; the card's own unless given.")] = "",
     data: Annotated[str, typer.Option(help="What they were trained on, and whose it is.")] = "",
     terms: Annotated[str, typer.Option(help="Terms of use, in words.")] = "",
     notes: Annotated[str, typer.Option(help="Anything a user should know.")] = "",
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Change the card: --set input.padding=1.0 --set codec.name=dark. May be repeated."),
+        typer.Option("--set", help="Change the card: --set input.padding=1.0, --set codec.name=dark. May be repeated."),
     ] = None,
     half: Annotated[bool, typer.Option("--half/--no-half", help="Store kernels as float16: half the size.")] = True,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,

@@ -25,7 +25,10 @@ from poseglass.estimators.weights_file import CheckpointError, read_card, read_w
 weights = typer.Typer(no_args_is_help=True, help="Find, fetch and remove weights by name, with their terms.")
 
 Names = Annotated[list[str], typer.Argument(help="Names, as `poseglass weights list` gives them.")]
-Manifest = Annotated[Path, typer.Option("--manifest", help="A list of your own instead of the one that ships (TOML).")]
+Manifest = Annotated[
+    Path,
+    typer.Option("--manifest", help="A list of your own instead of the one that ships (TOML).", show_default=False),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ class WeightsListing:
         commercial: "yes", "no" or "unknown".
         terms: Why, and under which licences.
         data: What they were trained on.
-        published: Figures: the publisher's own, or for what no list names those that its card says were measured.
+        published: Results: the publisher's own, or for what no list names those that its card says were measured.
         sources: Where they are fetched from.
         verified: Whether the addresses have been fetched from and imported.
     """
@@ -225,7 +228,7 @@ def _fetch(entry: PublicWeights, download: Path, offline: bool | None) -> None:
 
 
 def _with_terms(card: WeightCard, entry: PublicWeights) -> WeightCard:
-    """Return the card with what the list says of data, terms and figures."""
+    """Return the card with what the list says of data, terms and results."""
     results = ", ".join(f"{name} {value:.4g}" for name, value in entry.published.items())
     stated = f" The publisher states: {results}." if results else ""
     return dataclasses.replace(

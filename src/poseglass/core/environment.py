@@ -14,6 +14,7 @@ import poseglass
 
 def environment() -> dict[str, str]:
     """Return machine, versions and commit, in words."""
+    threads = torch.get_num_threads()
     return {
         "poseglass": poseglass.__version__,
         "commit": source_commit(),
@@ -22,7 +23,7 @@ def environment() -> dict[str, str]:
         "numpy": np.__version__,
         "opencv": cv2.__version__,
         "system": f"{platform.system()} {platform.machine()}",
-        "cpu": f"{cpu_model()}, {torch.get_num_threads()} threads",
+        "cpu": f"{cpu_model()}, {threads} thread{'s' * (threads != 1)}",
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
     }
 
