@@ -88,7 +88,7 @@ def test_the_metric_given_is_left_as_it_is():
     metric.update(result.predicted[0], result.truth[0])
     report = report_of(result, data, title="t", pck=metric)
     assert len(metric.distance) == 1
-    assert report.figure_name == "pck@0.5"
+    assert report.result_name == "pck@0.5"
     assert report.pck_curve is not None
     assert report.pck_curve[0][-1] == 0.5
 

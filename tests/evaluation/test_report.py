@@ -36,7 +36,7 @@ def full(text: str = "plain", examples: int = 4) -> Report:
         pck_curve=(thresholds, thresholds * 2),
         joint_curves=np.tile(thresholds[:, None], (1, 14)),
         examples=[example(f"{i} {text}", i / max(examples - 1, 1)) for i in range(examples)],
-        figure_name=f"PCK {text}",
+        result_name=f"PCK {text}",
         errors={n: {"count": 9.0, "good": 0.5, "jitter": 0.49999, "miss": 0.00001} for n in LSP14.keypoints},
         recipe=f'name = "{text}"\nseed = 0\n',
         environment={f"torch {text}": f"2.13 {text}"},

@@ -4,7 +4,7 @@ import pytest
 from poseglass.core.instances import Instances
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.skeletons import COCO17
-from poseglass.metrics.matching import align, match, oks_nms
+from poseglass.metrics.matching import align, match
 from poseglass.metrics.pck import Pck
 
 
@@ -26,7 +26,7 @@ def test_match_is_greedy_by_score():
     assert match(near[:0], truth).tolist() == []
 
 
-def test_limit_of_a_match():
+def test_threshold_of_a_match():
     truth = crowd(1)
     off = Instances.from_keypoints(COCO17, truth.xy + 8)
     assert match(off, truth, threshold=0.1).tolist() == [0]
@@ -44,26 +44,9 @@ def test_aligned_predictions_go_into_pck():
     assert metric.compute()["pck@0.2"] == pytest.approx(2 / 3)
 
 
-def test_nms_keeps_the_better_scored():
-    people = crowd(2)
-    twice = with_scores(Instances.concatenate([people, people]), [0.3, 0.9, 0.8, 0.2])
-    assert oks_nms(twice).tolist() == [1, 2]
-    assert oks_nms(twice, threshold=1.0).tolist() == [1, 2, 0, 3]
-    assert oks_nms(twice[:0]).tolist() == []
-
-
-def test_nms_looks_at_the_keypoints_the_better_one_knows():
-    people = crowd(1)
-    xy = np.concatenate([people.xy, people.xy])
-    xy[0, 5:] = np.nan
-    half = Instances(COCO17, xy, np.isfinite(xy).all(-1), np.tile(people.box_xyxy, (2, 1)), [0.9, 0.8])
-    assert oks_nms(half).tolist() == [0]
-    assert oks_nms(with_scores(half, [0.8, 0.9])).tolist() == [1, 0]
-
-
 def test_sigmas_are_needed():
     people = Instances.from_keypoints(Skeleton("plain", ("a", "b")), np.array([[[0.0, 0.0], [9.0, 9.0]]]))
-    for function in (lambda: oks_nms(people), lambda: match(people, people), lambda: align(people, people)):
+    for function in (lambda: match(people, people), lambda: align(people, people)):
         with pytest.raises(ValueError, match="'plain' has no sigmas"):
             function()
     assert match(people, people, sigmas=(0.08, 0.08)).tolist() == [0]

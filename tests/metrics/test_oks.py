@@ -154,7 +154,7 @@ def test_categories_by_themselves():
     assert list(table) == ["4", "9"]
     assert table["9"] == pytest.approx(results_of(parts[1:]))
     assert metric.compute()["AP"] == pytest.approx((table["4"]["AP"] + table["9"]["AP"]) / 2)
-    metric.reset()
+    metric = OksAp(per_category=True)
     metric.update(Instances.empty(COCO17), Instances.empty(COCO17))
     assert metric.compute()["AP"] == -1
 

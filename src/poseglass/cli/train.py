@@ -197,7 +197,7 @@ class Bar:
         sys.stdout.flush()
 
     def on_epoch(self, row: dict[str, float]) -> None:
-        """Print the epoch's figures."""
+        """Print the epoch's results."""
         val = {k.removeprefix("val/"): v for k, v in row.items() if k.startswith("val/") and "/" not in k[4:]}
         results = "".join(f"  {name} {value:.4f}" for name, value in val.items())
         rate = f"  {self.rate:.0f} img/s" if self.rate else ""

@@ -20,7 +20,7 @@ class WeightCard:
         codec: ``{"name": "heatmap", ...}``, built from ``CODECS``; of a backbone alone, empty.
         skeleton: In full, not by name; of a backbone alone, None.
         input: Size, padding, normalisation.
-        results: Measured figures by name, ``{"lspet/val PCK@0.2": 0.71}``.
+        results: Measured results by name, ``{"lspet/val PCK@0.2": 0.71}``.
         data: What it was trained on, and whose.
         license: Terms of the weights, in words.
         source_url: Of the original, for imported weights.

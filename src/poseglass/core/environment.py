@@ -1,4 +1,4 @@
-"""What a figure should be kept with: machine, versions, commit."""
+"""What a result should be kept with: machine, versions, commit."""
 
 import platform
 import subprocess

@@ -88,7 +88,7 @@ class CocoProtocol:
                 raise ValueError(f"A COCO protocol's {name} must be above 0, got {value}.")
 
     def convention(self, estimator: TopDownEstimator) -> str:
-        """Return in one line what a figure of this protocol with these weights follows."""
+        """Return in one line what a result of this protocol with these weights follows."""
         if self.detections is None:
             boxes = "boxes from the truth"
         else:

@@ -25,10 +25,10 @@ class MpiiProtocol:
     Args:
         adjustment: How often centre and scale are adjusted (centre down by 15 px times the scale, scale times 1.25)
             before the crop of 200 px times the scale: "once". The reader gives the same raw boxes whatever the file
-            holds, so "twice" and "none" are there to reproduce figures that were taken wrongly.
+            holds, so "twice" and "none" are there to reproduce results that were taken wrongly.
         flip_test: Average with the flipped crop. Whether flipped maps move by a pixel says the codec's alignment.
         add_one: MPII counts pixels from 1; predictions counted from 0 get 1 added before they are compared. False
-            reproduces figures where that was forgotten: everything is a pixel off along both axes.
+            reproduces results where that was forgotten: everything is a pixel off along both axes.
         head_factor: The head's size is this times the diagonal of the head box.
         thresholds: In units of that size. HRNet's printed "Mean@0.1" is taken at 0.11.
         comparator: "<=" (the original code, SimpleBaseline, HRNet) or "<" (bearpaw, anibali, mmpose, princeton).
@@ -56,7 +56,7 @@ class MpiiProtocol:
             raise ValueError(f"An MPII protocol's head_factor must be above 0, got {self.head_factor}.")
 
     def convention(self, estimator: TopDownEstimator) -> str:
-        """Return in one line what a figure of this protocol with these weights follows."""
+        """Return in one line what a result of this protocol with these weights follows."""
         boxes = f"boxes from centre and scale, adjusted {self.adjustment.replace('none', 'never')}"
         one = "1 added to predictions counted from 0" if self.add_one else "nothing added to predictions"
         without = f"without {listed(self.excluded)}" if self.excluded else "of all joints"

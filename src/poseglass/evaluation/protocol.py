@@ -1,6 +1,6 @@
-"""The test protocols behind published figures: boxes, suppression and scores as named options.
+"""The test protocols behind published results: boxes, suppression and scores as named options.
 
-Two figures of the same weights differ by points when one of these differs, so each is a field with the public default,
+Two results of the same weights differ by points when one of these differs, so each is a field with the public default,
 and ``convention`` says in one line which were followed. The crop, the network and the decoding are the estimator's, as
 for every user; what belongs to weights rather than to a protocol (where a box's centre lands in the crop, the grid of
 the heatmap and with it the one-pixel shift of the flip test, the order of colours) is on the weights' card.

@@ -53,14 +53,14 @@ class Example(NamedTuple):
         image: ``(H, W, 3)`` uint8 RGB, the crop of one or more people.
         truth: In the crop's pixels.
         predicted: In the crop's pixels, row for row the people of ``truth``.
-        figure: How good the prediction is; higher is better.
+        result: How good the prediction is; higher is better.
     """
 
     caption: str
     image: np.ndarray
     truth: Instances
     predicted: Instances
-    figure: float
+    result: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,14 +73,14 @@ class Report:
         headline: Figures by name, most important first: ``{"pck@0.2": 0.81}``.
         curve: Rows of the curve's CSV, one per epoch or log line.
         best: A column of the curve and the number of the row that the best weights are of; marked in its plot.
-        per_joint: Keypoint name to its figures: ``{"left_knee": {"count": 500.0, "pck@0.2": 0.8}}``. The first that
+        per_joint: Keypoint name to its results: ``{"left_knee": {"count": 500.0, "pck@0.2": 0.8}}``. The first that
             is not a count is drawn as bars.
         pck_curve: Limits ``(T,)`` and shares ``(T,)`` in [0, 1].
         joint_curves: ``(T, K)`` shares of each keypoint at the same thresholds, or none.
         threshold_name: What the thresholds are measured in, under the PCK curve.
-        examples: Images with truth and prediction. Sorted by figure, the first half is shown as the best, the
+        examples: Images with truth and prediction. Sorted by result, the first half is shown as the best, the
             second as the worst, ``MAX_EXAMPLES`` in all.
-        figure_name: Of the examples' figures.
+        result_name: Of the examples' results.
         errors: Keypoint name to the shares of its predictions by ``draw.plots.ERROR_KINDS``, with their count or
             without: ``KeypointErrors.table()``.
         recipe: TOML text.
@@ -101,7 +101,7 @@ class Report:
     joint_curves: np.ndarray | None = None
     threshold_name: str = "threshold, in units of the person's length"
     examples: Sequence[Example | tuple[str, np.ndarray, Instances, Instances, float]] = ()
-    figure_name: str = "PCK"
+    result_name: str = "PCK"
     errors: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     recipe: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -206,7 +206,7 @@ def _training(report: Report) -> str:
         for name in last
         if name in first and name not in ("epoch", "step")
     ][:8]
-    words = f"Training curves over {len(report.curve)} rows: " + ("; ".join(ends) or "no figures") + "."
+    words = f"Training curves over {len(report.curve)} rows: " + ("; ".join(ends) or "no results") + "."
     if report.best is not None:
         column, row = report.best
         words += f" The best weights are those of row {row + 1}, {column} {_number(report.curve[row][column])}."
@@ -269,13 +269,13 @@ def _examples(report: Report) -> str:
     examples = [Example(*e) for e in report.examples]
     if not examples:
         return ""
-    ranked = sorted(examples, key=lambda e: -e.figure if math.isfinite(e.figure) else math.inf)
+    ranked = sorted(examples, key=lambda e: -e.result if math.isfinite(e.result) else math.inf)
     half = len(ranked) // 2
     best, worst = ranked[:half][: MAX_EXAMPLES // 2], ranked[half:][::-1][: MAX_EXAMPLES // 2]
     blocks = []
     for name, some in (("Best", best), ("Worst", worst)):
         if some:
-            results = "\n".join(_example(e, report.figure_name) for e in some)
+            results = "\n".join(_example(e, report.result_name) for e in some)
             blocks.append(f'<h3>{name}</h3>\n<div class="images">{results}</div>\n')
     key = (
         "Left of each pair the labels (rings: occluded), right the prediction, fainter where its score is low; "
@@ -287,14 +287,14 @@ def _examples(report: Report) -> str:
     return f'<p class="key">{_text(key + more)}</p>\n' + "".join(blocks)
 
 
-def _example(example: Example, figure_name: str) -> str:
+def _example(example: Example, result_name: str) -> str:
     pair = draw_pair(example.image, example.truth, example.predicted, tile_px=TILE_PX)
     source = "data:image/jpeg;base64," + base64.b64encode(_jpeg(pair)).decode("ascii")
     caption = printable(example.caption)
-    words = f"Labels and prediction for {caption}, {figure_name} {_number(example.figure)}"
+    words = f"Labels and prediction for {caption}, {result_name} {_number(example.result)}"
     return (
         f'<figure><img src="{source}" width="{pair.shape[1]}" height="{pair.shape[0]}" alt="{_text(words)}">'
-        f"<figcaption><span>{_text(caption)}</span> <b>{_text(figure_name)} {_text(_number(example.figure))}</b>"
+        f"<figcaption><span>{_text(caption)}</span> <b>{_text(result_name)} {_text(_number(example.result))}</b>"
         "</figcaption></figure>"
     )
 

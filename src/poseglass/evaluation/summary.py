@@ -1,6 +1,5 @@
 """After training: the last weights, what the best ones reach, and the report; and the report of any evaluation."""
 
-import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -111,7 +110,7 @@ def report_of(
         joint_curves=joint_curves if np.isfinite(shares).all() else None,
         threshold_name=unit or f"error, in units of {metric.normaliser}",
         examples=_examples(evaluation, dataset, metric, threshold, examples),
-        figure_name=f"{metric.name}@{threshold:g}",
+        result_name=f"{metric.name}@{threshold:g}",
         errors=errors.table(),
         recipe=recipe,
         environment=this_environment() if environment is None else environment,
@@ -135,9 +134,7 @@ def usual_pck(skeleton: Skeleton, truth: Sequence[Instances]) -> Pck:
 
 def _measured(evaluation: Evaluation, pck: Pck | None) -> Pck:
     """Return a PCK that has seen the evaluation's people, in order; the one given stays as it is."""
-    metric = copy.copy(pck) if pck is not None else usual_pck(evaluation.skeleton, evaluation.truth)
-    object.__setattr__(metric, "_distance", [])
-    object.__setattr__(metric, "_skeleton", [])
+    metric = dataclasses.replace(pck) if pck is not None else usual_pck(evaluation.skeleton, evaluation.truth)
     for predicted, truth in zip(evaluation.predicted, evaluation.truth, strict=True):
         metric.update(predicted, truth)
     return metric
@@ -161,7 +158,7 @@ def _examples(evaluation: Evaluation, dataset: Dataset, metric: Pck, threshold: 
     return [_example(evaluation, dataset, *places[usable[c]], float(share[c])) for c in chosen]
 
 
-def _example(evaluation: Evaluation, dataset: Dataset, image: int, row: int, figure: float) -> Example:
+def _example(evaluation: Evaluation, dataset: Dataset, image: int, row: int, result: float) -> Example:
     truth, predicted = evaluation.truth[image][row], evaluation.predicted[image][row]
     points = truth.xy[0][truth.known[0]].astype(np.float64)
     corners = np.concatenate([truth.box_xyxy.reshape(-1, 2).astype(np.float64), points])
@@ -170,4 +167,4 @@ def _example(evaluation: Evaluation, dataset: Dataset, image: int, row: int, fig
     view = View.of_region(around, (TILE_PX, TILE_PX))
     pixels = view.read(dataset.image(evaluation.indices[image]))
     caption = Path(evaluation.sources[image]).name or evaluation.sources[image]
-    return Example(caption, pixels, truth.moved(view.to_view), predicted.moved(view.to_view), figure)
+    return Example(caption, pixels, truth.moved(view.to_view), predicted.moved(view.to_view), result)

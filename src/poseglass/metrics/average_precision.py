@@ -1,6 +1,6 @@
 """COCO's average precision of poses, on arrays and on COCO's own JSON.
 
-The figures equal those of pycocotools (``iouType="keypoints"``) with any skeleton and any sigmas. People are never
+The results equal those of pycocotools (``iouType="keypoints"``) with any skeleton and any sigmas. People are never
 looped over: every pair of a detection and a person of one image is one row of an array, and matching goes by rank of
 the detection over all images at once.
 
@@ -116,7 +116,7 @@ class OksResult:
     areas: tuple[str, ...]
 
     def results(self, category: int | None = None) -> dict[str, float]:
-        """Return COCO's ten figures in COCO's order, in [0, 1], or -1 where there is nobody to find.
+        """Return COCO's ten results in COCO's order, in [0, 1], or -1 where there is nobody to find.
 
         Args:
             category: One of C; None takes the mean over all.

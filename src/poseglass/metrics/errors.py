@@ -179,11 +179,6 @@ class KeypointErrors:
             self._skeleton.append(other._skeleton[0])
         self._kinds.extend(other._kinds)
 
-    def reset(self) -> None:
-        """Forget every image."""
-        self._kinds.clear()
-        self._skeleton.clear()
-
 
 def _sigmas(skeleton: Skeleton, sigmas: tuple[float, ...] | None) -> np.ndarray:
     if sigmas is None and not skeleton.sigmas:

@@ -1,12 +1,11 @@
-"""Which predicted person is which true one, and which predictions are the same person twice."""
+"""Which predicted person is which true one."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from poseglass.core.boxes import around
 from poseglass.core.instances import Instances
-from poseglass.metrics.oks import known_sigmas, oks, oks_matrix
+from poseglass.metrics.oks import oks_matrix
 
 
 def match(
@@ -87,39 +86,3 @@ def align(
     xy[to], score[to] = predicted.xy[taken], predicted.score[taken]
     box_xyxy[to], box_score[to] = predicted.box_xyxy[taken], predicted.box_score[taken]
     return Instances(truth.skeleton, xy, score, box_xyxy, box_score)
-
-
-def oks_nms(people: Instances, *, threshold: float = 0.9, sigmas: Sequence[float] | None = None) -> np.ndarray:
-    """Return the rows that stay when of two that are nearly the same pose only the better scored is kept.
-
-    The area of a pair is the mean of those of the boxes around their known keypoints; a keypoint counts when the better
-    scored pose knows it.
-
-    Args:
-        people: N people.
-        threshold: A pose whose OKS with a better one is above it goes. HRNet takes 0.9.
-        sigmas: K; None takes those of the skeleton.
-
-    Returns:
-        ``(M,)`` int64 rows, best first.
-
-    Raises:
-        ValueError: There are no sigmas.
-
-    Example:
-        >>> from poseglass.core.skeletons import COCO17
-        >>> xy = np.random.default_rng(0).uniform(0, 100, (1, 17, 2)) + np.array([0, 1, 60])[:, None, None]
-        >>> oks_nms(Instances.from_keypoints(COCO17, xy)).tolist()
-        [0, 2]
-    """
-    deviation = known_sigmas(people.skeleton, sigmas)
-    order = np.argsort(-people.box_score, kind="stable")
-    xy = np.where(people.known[..., None], people.xy, np.nan).astype(np.float64)[order]
-    box = around(xy).astype(np.float64)
-    area = np.nan_to_num((box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1]))
-    similarity = np.nan_to_num(oks(xy[None], xy[:, None], (area[:, None] + area[None]) / 2, deviation))
-    stays = np.ones(len(order), bool)
-    for n in range(len(order)):
-        if stays[n]:
-            stays[n + 1 :] &= similarity[n, n + 1 :] <= threshold
-    return order[stays]

@@ -43,10 +43,6 @@ class Metric(Protocol):
         """
         ...
 
-    def reset(self) -> None:
-        """Forget every image."""
-        ...
-
 
 def is_new_best(value: float, best: float | None, better: Better) -> bool:
     """Whether a value beats the best one so far; an equal one does not, nor one that is NaN or infinite.

@@ -179,8 +179,8 @@ class OksAp:
         >>> truth = Instances.from_keypoints(point, np.zeros((1, 1, 2)), extra={"area": np.array([10000.0])})
         >>> metric = OksAp()
         >>> metric.update(Instances.from_keypoints(point, np.array([[[0.0, 20.0]]])), truth)
-        >>> figures = metric.compute()
-        >>> round(figures["AP"], 3), round(figures["AP50"], 3), figures["AP75"], figures["AP_medium"]
+        >>> results = metric.compute()
+        >>> round(results["AP"], 3), round(results["AP50"], 3), results["AP75"], results["AP_medium"]
         (0.3, 1.0, 0.0, -1.0)
     """
 
@@ -277,7 +277,7 @@ class OksAp:
         return "higher"
 
     def table(self) -> dict[str, dict[str, float]]:
-        """Return the ten figures per category: row ``"1"`` of category 1, or ``"all"`` if they are not told apart."""
+        """Return the ten results per category: row ``"1"`` of category 1, or ``"all"`` if they are not told apart."""
         result = self.result()
         names = [str(c) for c in self._categories()] if self.per_category else ["all"]
         return {name: result.results(c) for c, name in enumerate(names)}
@@ -292,11 +292,6 @@ class OksAp:
         if other._skeleton and not self._skeleton:
             self._skeleton.append(other._skeleton[0])
         self._images.extend(other._images)
-
-    def reset(self) -> None:
-        """Forget every image."""
-        self._images.clear()
-        self._skeleton.clear()
 
     def _category(self, instances: Instances, what: str) -> np.ndarray:
         if not self.per_category or not len(instances):

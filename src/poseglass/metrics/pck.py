@@ -241,7 +241,7 @@ class Pck:
             unweighted mean over joints.
         excluded: Names of keypoints that the means leave out; the table has them all the same.
         auc_to: Up to which threshold the area under the curve is taken; None takes the highest of ``thresholds``.
-        name: Prefix of the figures.
+        name: Prefix of the results.
 
     Raises:
         ValueError: A threshold is not above 0, or the comparator or mean is unknown.
@@ -399,11 +399,6 @@ class Pck:
         if other._skeleton and not self._skeleton:
             self._skeleton.append(other._skeleton[0])
         self._distance.extend(other._distance)
-
-    def reset(self) -> None:
-        """Forget every image."""
-        self._distance.clear()
-        self._skeleton.clear()
 
     @property
     def _highest(self) -> float:

@@ -1,6 +1,6 @@
 """What a network costs: parameters, multiply-adds, and time on this machine.
 
-The convention of every figure in poseglass: one multiply-add is one; only ``Conv2d``, ``ConvTranspose2d`` and
+The convention of every result in poseglass: one multiply-add is one; only ``Conv2d``, ``ConvTranspose2d`` and
 ``Linear`` modules count; a transposed convolution is counted by its *input* positions, the arithmetic that is needed;
 biases, normalisation, activations, resizing and sums are left out; batch 1. Published tables often differ: the HRNet
 repository divides by 2^30 and counts transposed convolutions by output positions, others count a multiply and an add

@@ -1,7 +1,7 @@
 """MobileNetV3 under a thin, separable U-Net; the small one takes the fewest multiply-adds of all networks here.
 
 Howard et al., "Searching for MobileNetV3", ICCV 2019, https://arxiv.org/abs/1905.02244, for the backbone; Ronneberger
-et al. 2015 for the way up; the combination is ours. No paper proposes these two, so there is no published figure for
+et al. 2015 for the way up; the combination is ours. No paper proposes these two, so there is no published result for
 them.
 
 The 1x1 convolution behind the last block (160 -> 960) is left out: it widens the mean over the map that a classifier

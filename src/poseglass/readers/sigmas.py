@@ -22,7 +22,7 @@ def estimate_sigmas(people: Instances) -> np.ndarray:
 
     Annotators agree as well as the part is small: an eye beside a nose is placed to within a few pixels, a hip in the
     middle of the trunk is not. So the constant is taken in proportion to the median distance of a keypoint to its
-    nearest neighbour, over the square root of the person's area. This is an estimate: figures computed with it compare
+    nearest neighbour, over the square root of the person's area. This is an estimate: results computed with it compare
     with each other, not with published ones.
 
     Args:

@@ -84,7 +84,7 @@ class Listener(Protocol):
         ...
 
     def measure(self, progress: Progress, row: dict[str, float]) -> None:
-        """Add figures to the row of a finished epoch. Nothing else may change if it raises."""
+        """Add results to the row of a finished epoch. Nothing else may change if it raises."""
         ...
 
     def on_epoch(self, progress: Progress, row: dict[str, float]) -> None:

@@ -24,7 +24,7 @@ class Board:
         self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=purge)
 
     def write(self, values: dict[str, float], step: int, *, flush: bool = False) -> None:
-        """Write figures at a step."""
+        """Write results at a step."""
         for name, value in values.items():
             self.writer.add_scalar(name, value, step)
         if flush:
