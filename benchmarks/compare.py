@@ -44,8 +44,9 @@ def _neck(text: str) -> list[str]:
     return _network(f'{{ name = "composed", backbone = {RESNET}, neck = {text} }}')
 
 
-def _codec(text: str, loss: str = "softmax_cross_entropy", head: str = '{ name = "heatmap" }') -> list[str]:
-    return [f"network={BASELINE}", f"network.head={head}", f"codec={text}", f"loss={loss}"]
+def _codec(text: str, *losses: str, head: str = "heatmap") -> list[str]:
+    terms = ", ".join(f'{{ name = "{loss}" }}' for loss in losses or ("softmax_cross_entropy",))
+    return [f"network={BASELINE}", f'network.head={{ name = "{head}" }}', f"codec={text}", f"loss=[{terms}]"]
 
 
 VARIANTS: dict[str, dict[str, list[str]]] = {
@@ -76,9 +77,9 @@ VARIANTS: dict[str, dict[str, list[str]]] = {
         "heatmap by mse": _codec('{ name = "heatmap", sigma = 2.0 }', "mse"),
         "dark": _codec('{ name = "dark", sigma = 1.0, activation = "softmax", blur_kernel = 3 }'),
         "udp": _codec('{ name = "udp", sigma = 1.0, activation = "softmax", blur_kernel = 3 }'),
-        "udp_combined": _codec('{ name = "udp_combined" }', "mse + offset", '{ name = "offset" }'),
-        "soft_argmax": _codec('{ name = "soft_argmax" }', "integral_l1 + jensen_shannon"),
-        "simcc": _codec('{ name = "simcc" }', head='{ name = "simcc" }'),
+        "udp_combined": _codec('{ name = "udp_combined" }', "mse", "offset", head="offset"),
+        "soft_argmax": _codec('{ name = "soft_argmax" }', "integral_l1", "jensen_shannon"),
+        "simcc": _codec('{ name = "simcc" }', head="simcc"),
     },
 }
 """What is compared, by name: overrides of the recipe."""

@@ -38,10 +38,10 @@ from poseglass.core.input_spec import InputSpec
 from poseglass.core.precision import choose_precision
 from poseglass.core.table import build
 from poseglass.core.targets import ModelInput, RawBatch, Targets
-from poseglass.losses import mean_squared_error
+from poseglass.losses.heatmap import mean_squared_error
 from poseglass.networks import NETWORKS
 from poseglass.programs.normalise import normalise
-from poseglass.training.criterion import supervised
+from poseglass.training.criterion import StageCriterion, Term, supervised
 from poseglass.training.loop import Loop, Progress, fit
 from poseglass.training.optimizer import OptimizerPart, make_optimizer
 from poseglass.training.schedule import Schedule, SchedulePart
@@ -115,7 +115,7 @@ def poseglass_steps(variant: Variant, network_name: str, batch: RawBatch) -> Cal
         optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, foreach=False, fused=False)
     precision = choose_precision("auto" if variant.bfloat16 else "float32", torch.device("cpu"))
     loop = Loop(network, optimizer, Schedule(SchedulePart(name="constant"), 10**6, 10**6), None, Progress())
-    step, listener = supervised(HeatmapCodec(), mean_squared_error), Silent()
+    step, listener = supervised(HeatmapCodec(), StageCriterion([Term(mean_squared_error)])), Silent()
     batches = itertools.cycle([batch])
 
     def train() -> float:

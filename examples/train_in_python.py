@@ -12,7 +12,7 @@ recipe = Recipe.from_dict(
         "name": "example",
         "network": {"name": "stacked_hourglass", "num_stacks": 1, "width": 32, "depth": 2},
         "codec": {"name": "heatmap", "activation": "softmax"},
-        "loss": "softmax_cross_entropy",
+        "loss": [{"name": "softmax_cross_entropy"}],
         "input": {"size_wh": [64, 64]},
         "augment": [{"name": "random_affine"}],
         "data": {"train": drawn | {"count": 64}, "val": drawn | {"count": 16, "seed": 1}},

@@ -69,7 +69,7 @@ def test_evaluate_states_the_convention(monkeypatch, street, capsys):
 
 RECIPE = """
 name = "street"
-loss = "mse"
+loss = [{ name = "mse" }]
 network = { name = "stacked_hourglass", num_stacks = 1, width = 16, depth = 2 }
 codec = { name = "heatmap", alignment = "corner" }
 input = { size_wh = [64, 64] }

@@ -164,7 +164,12 @@ def test_check_tries_every_size_of_crops(poseglass, recipe):
 
 def test_a_simcc_head_has_the_size_of_the_input(poseglass, recipe, tmp_path):
     network = '{ name = "simple_baseline_light", head = { name = "simcc" } }'
-    changes = (f"network={network}", 'codec={ name = "simcc" }', "loss=softmax_cross_entropy", "input.size_wh=[32, 64]")
+    changes = (
+        f"network={network}",
+        'codec={ name = "simcc" }',
+        'loss=[{ name = "softmax_cross_entropy" }]',
+        "input.size_wh=[32, 64]",
+    )
     words = ("train", recipe, "--set", "train.epochs=1", *(w for change in changes for w in ("--set", change)))
     status, _, err = poseglass(*words)
     assert (status, err) == (0, "")
@@ -208,7 +213,8 @@ def test_a_shape_that_bfloat16_gets_wrong_is_trained_in_float32_and_said(posegla
         (["RECIPE", "--set", 'augment=["flip"]'], "augment.0 is a table, got 'flip'; write { name = \"flip\" }"),
         (["RECIPE", "--set", "network=hg2"], 'network is a table, got \'hg2\'; write network = { name = "hg2" }'),
         (["RECIPE", "--set", "train.batch_size=9"], "there are only 8 people. Set it to at most 8."),
-        (["RECIPE", "--set", "loss=mes"], "Unknown loss 'mes'. Did you mean 'mse'?"),
+        (["RECIPE", "--set", "loss=mse"], 'loss is a list of tables, got \'mse\'; write loss = [{ name = "mse" }].'),
+        (["RECIPE", "--set", "loss=[{ name = 'mes' }]"], "Unknown loss 'mes'. Did you mean 'mse'?"),
         (["RECIPE", "--set", "evaluate.monitor=pck@0.1"], "evaluate.monitor is 'pck@0.1', which nothing that is"),
         (["RECIPE", "--set", 'evaluate.metrics=[{name="pckh", excluded=[]}]'], "have no extra['head_px']"),
         (["RECIPE", "--device", "gpu"], "device must be auto, cpu, cuda, cuda:0, ..., got 'gpu'"),

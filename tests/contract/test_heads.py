@@ -9,20 +9,20 @@ from poseglass.codecs import CODECS
 from poseglass.core.table import build
 from poseglass.core.targets import ModelInput, Targets
 from poseglass.heads import HEADS, SimccHead
-from poseglass.runs.check import loss_terms
-from poseglass.training.criterion import supervised
+from poseglass.runs.check import check_loss
+from poseglass.training.criterion import LossPart, StageCriterion, supervised, terms_of
 
 SIZE_WH = (64, 96)
 
-USED_BY: dict[str, tuple[dict[str, Any], list[tuple[str, str]]]] = {
+USED_BY: dict[str, tuple[dict[str, Any], dict[str, tuple[str, ...]]]] = {
     "heatmap": (
         {},
-        [("heatmap", "mse"), ("dark", "mse"), ("udp", "mse"), ("soft_argmax", "integral_l1 + jensen_shannon")],
+        {"heatmap": ("mse",), "dark": ("mse",), "udp": ("mse",), "soft_argmax": ("integral_l1", "jensen_shannon")},
     ),
-    "offset": ({}, [("udp_combined", "mse + offset")]),
-    "simcc": ({"size_wh": SIZE_WH, "stride": 4, "split": 2}, [("simcc", "softmax_cross_entropy")]),
+    "offset": ({}, {"udp_combined": ("mse", "offset")}),
+    "simcc": ({"size_wh": SIZE_WH, "stride": 4, "split": 2}, {"simcc": ("softmax_cross_entropy",)}),
 }
-"""Head -> its arguments, and the codecs that read it, each with a loss."""
+"""Head -> its arguments, and the codecs that read it, each with losses."""
 
 
 class Alone(torch.nn.Module):
@@ -48,16 +48,18 @@ def batch() -> ModelInput:
 
 def test_every_head_and_every_codec_stands_here() -> None:
     assert set(USED_BY) == set(HEADS)
-    assert {codec for _, pairs in USED_BY.values() for codec, _ in pairs} == set(CODECS)
+    assert {codec for _, codecs in USED_BY.values() for codec in codecs} == set(CODECS)
 
 
 @pytest.mark.parametrize(
-    ("head", "codec", "loss"), [(head, *pair) for head, (_, pairs) in USED_BY.items() for pair in pairs]
+    ("head", "codec", "losses"), [(head, *pair) for head, (_, codecs) in USED_BY.items() for pair in codecs.items()]
 )
-def test_a_head_learns_what_its_codec_encodes(head: str, codec: str, loss: str) -> None:
+def test_a_head_learns_what_its_codec_encodes(head: str, codec: str, losses: tuple[str, ...]) -> None:
     torch.manual_seed(0)
     network, reader, people = Alone(head, USED_BY[head][0]), build(CODECS, codec), batch()
-    step = supervised(reader, loss_terms(loss, reader, SIZE_WH))
+    parts = [LossPart(name=loss) for loss in losses]
+    check_loss(parts, reader)
+    step = supervised(reader, StageCriterion(terms_of(parts, reader.spec)))
     optimizer = torch.optim.Adam(network.parameters(), 0.005)
     totals = []
     for _ in range(150):

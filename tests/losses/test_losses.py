@@ -13,14 +13,14 @@ from poseglass.core.targets import Targets
 from poseglass.losses import LOSSES
 from poseglass.losses.heatmap import hard_keypoint_squared_error, mean_squared_error, softmax_cross_entropy
 from poseglass.losses.integral import integral_l1, jensen_shannon
+from poseglass.losses.loss import Loss, find_loss
 from poseglass.losses.offset import smooth_l1_in_disc
-from poseglass.losses.terms import names_in, terms_of
 
-Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
-losses = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+Function = Callable[..., Tensor]
+losses = pytest.mark.parametrize("loss", [loss.function for loss in LOSSES.values()], ids=LOSSES)
 
 
-def example(people: int = 4, loss: Loss | None = None) -> tuple[Tensor, Tensor, Tensor]:
+def example(people: int = 4, loss: Function | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """Predictions, targets and weights of the shapes that a loss takes; heatmaps unless it is of something else."""
     generator = torch.Generator().manual_seed(0)
     maps = torch.randn(people, 3, 8, 6, generator=generator)
@@ -33,7 +33,7 @@ def example(people: int = 4, loss: Loss | None = None) -> tuple[Tensor, Tensor, 
     return maps, target, torch.ones(people, 3)
 
 
-def gradient(loss: Loss, maps: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+def gradient(loss: Function, maps: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     maps = maps.clone().requires_grad_()
     loss(maps, target, weight).backward()
     assert maps.grad is not None
@@ -95,7 +95,7 @@ def test_cross_entropy_is_least_where_the_softmax_is_the_target() -> None:
 
 
 @losses
-def test_a_masked_joint_gives_no_gradient_and_the_others_do(loss: Loss) -> None:
+def test_a_masked_joint_gives_no_gradient_and_the_others_do(loss: Function) -> None:
     maps, target, weight = example(loss=loss)
     weight[1, 2] = weight[3, 0] = 0.0
     target[1, 2] = 0.0  # as codecs give it
@@ -104,14 +104,14 @@ def test_a_masked_joint_gives_no_gradient_and_the_others_do(loss: Loss) -> None:
 
 
 @losses
-def test_a_batch_without_any_label_is_zero_and_not_nan(loss: Loss) -> None:
+def test_a_batch_without_any_label_is_zero_and_not_nan(loss: Function) -> None:
     maps, target, weight = example(loss=loss)
     assert loss(maps, target * 0, weight * 0).item() == 0
     assert gradient(loss, maps, target * 0, weight * 0).abs().max() == 0
 
 
 @losses
-def test_parts_of_a_batch_add_up_to_the_whole_whatever_is_masked(loss: Loss) -> None:
+def test_parts_of_a_batch_add_up_to_the_whole_whatever_is_masked(loss: Function) -> None:
     """Datasets that label different joints train together, and two processes train as one."""
     maps, target, weight = example(loss=loss)
     weight[:2, 0] = 0.0
@@ -122,13 +122,13 @@ def test_parts_of_a_batch_add_up_to_the_whole_whatever_is_masked(loss: Loss) -> 
 
 
 @losses
-def test_a_weight_is_a_factor(loss: Loss) -> None:
+def test_a_weight_is_a_factor(loss: Function) -> None:
     maps, target, weight = example(loss=loss)
     torch.testing.assert_close(loss(maps, target, weight * 0.5), loss(maps, target, weight) * 0.5)
 
 
 @losses
-def test_half_precision_predictions_are_summed_in_float32(loss: Loss) -> None:
+def test_half_precision_predictions_are_summed_in_float32(loss: Function) -> None:
     maps, target, weight = example(loss=loss)
     value = loss(maps.bfloat16(), target, weight)
     assert value.dtype == torch.float32
@@ -170,27 +170,27 @@ def test_jensen_shannon_is_zero_for_the_target_and_log_2_apart() -> None:
     assert jensen_shannon(apart, target, torch.ones(1, 1)).item() == pytest.approx(math.log(2))
 
 
-def test_words_for_a_loss() -> None:
-    assert names_in("mse") == [(1.0, "mse")]
-    assert names_in("mse + 0.5 * offset") == [(1.0, "mse"), (0.5, "offset")]
-    assert names_in("2*my.module:loss+mse") == [(2.0, "my.module:loss"), (1.0, "mse")]
-    assert names_in("1e-3 * offset+2.5E+1*mse + .5e2*mse") == [(1e-3, "offset"), (25.0, "mse"), (50.0, "mse")]
-    assert names_in("loss1e+mse") == [(1.0, "loss1e"), (1.0, "mse")]
-    for text in ("", "1e * mse", "mse +", "mse * 2", "mse offset", "-1 * mse"):
-        with pytest.raises(ValueError, match=r"loss must be names with factors, like 'mse'"):
-            names_in(text)
+def test_hard_keypoints_are_a_whole_number() -> None:
+    for hardest in (0, 2.5, "all"):
+        with pytest.raises(ValueError, match=r"mse_hard_keypoints: hardest must be a whole number above 0, got"):
+            hard_keypoint_squared_error(*example(), hardest=hardest)  # type: ignore[arg-type]
 
 
-def test_terms_are_of_what_the_codec_encodes() -> None:
-    found = terms_of("mse + 0.5 * offset", ("heatmap", "offset", "weight"), LOSSES)
-    assert [(t.loss, t.prediction, t.target, t.factor) for t in found] == [
-        (mean_squared_error, "heatmap", "heatmap", 1.0),
-        (smooth_l1_in_disc, "offset", "offset", 0.5),
-    ]
-    of_axes = terms_of("softmax_cross_entropy", ("x", "y", "weight"), LOSSES)
-    assert [(t.prediction, t.target) for t in of_axes] == [("x", "x"), ("y", "y")]
-    assert [(t.prediction, t.target) for t in terms_of("integral_l1", ("heatmap", "xy"), LOSSES)] == [("heatmap", "xy")]
-    with pytest.raises(ValueError, match=r"the codec encodes 'x', 'y'\. Losses of that: softmax_cross_entropy; or"):
-        terms_of("mse", ("x", "y", "weight"), LOSSES)
-    with pytest.raises(LookupError, match="Did you mean 'offset'"):
-        terms_of("mse + offst", ("heatmap", "offset"), LOSSES)
+def focal(prediction: Tensor, target: Tensor, weight: Tensor, *, gamma: float = 2.0) -> Tensor:
+    return (((prediction - target).abs() ** gamma).mean((-1, -2)) * weight).mean()
+
+
+FOCAL = Loss(focal, ("center",), activation="sigmoid")
+
+
+def test_a_loss_of_ones_own_is_a_function_or_says_what_it_is_of() -> None:
+    assert find_loss(LOSSES, "mse") is LOSSES["mse"]
+    assert find_loss(LOSSES, f"{__name__}:focal") == Loss(focal, outputs=())
+    assert find_loss(LOSSES, f"{__name__}:FOCAL").outputs == ("center",)
+    with pytest.raises(LookupError, match=r"Unknown loss 'offst'\. Did you mean 'offset'"):
+        find_loss(LOSSES, "offst")
+    for name, what in (("torch.nn:MSELoss", "class"), ("math:pi", "float")):
+        with pytest.raises(
+            LookupError, match=rf"loss '{name}' is a {what}; expected a function \(prediction, target, "
+        ):
+            find_loss(LOSSES, name)

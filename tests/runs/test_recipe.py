@@ -49,10 +49,29 @@ def test_defaults_fill_what_is_left_out():
         (changed(train={"epochs": 2}), r"the key 'train\.batch_size' is missing"),
         (changed(train={"epochs": 0, "batch_size": 4}), r"train\.epochs: .*greater than or equal to 1, got 0"),
         (changed(train={"epochs": "many", "batch_size": 4}), r"train\.epochs: .*integer.*got 'many'"),
-        (changed(loss=3), r"loss: .*string, got 3"),
+        (
+            changed(loss=3),
+            r"loss is a list of tables, got 3; write loss = \[\{ name = \"mse\" \}, \{ name = \"offset\", we",
+        ),
+        (changed(loss="mse"), r"loss is a list of tables, got 'mse'; write loss = \[\{ name = \"mse\" \}\]\.$"),
+        (changed(loss=["mse"]), r"loss\.0 is a table, got 'mse'; write \{ name = \"mse\" \}"),
+        (changed(loss=[]), r"loss is an empty list; write loss = \[\{ name = \"mse\" \}\], or leave it out"),
+        (changed(loss=[{"weight": 2}]), r"the key 'loss\.0\.name' is missing"),
+        (changed(loss=[{"name": "mse", "weight": 0}]), r"loss\.0\.weight: .*greater than 0, got 0"),
+        (
+            changed(loss=[{"name": "mse", "stages": [1, 1]}]),
+            r"loss\.0\.stages: must be different stages, counted from 0",
+        ),
+        (changed(loss=[{"name": "mse", "stages": []}]), r"loss\.0\.stages: must be different stages"),
+        (
+            changed(loss=[{"name": "mse"}], criterion={"name": "a:b"}),
+            r"a criterion says what is minimised; leave loss out",
+        ),
+        (changed(stage_sigmas=[2.0], criterion={"name": "a:b"}), r"leave stage_sigmas out, or criterion"),
+        (changed(criterion={"teacher": "a"}), r"criterion needs a name"),
         (changed(network={"stacks": 2}), r"network needs a name, e\.g\. \{ name = "),
-        (changed(augment=[{"scale": 2}]), r"augment\[0\] needs a name"),
-        (changed(data={"train": {"annotations": "a"}}), r"data\.train\[0\] needs a name"),
+        (changed(augment=[{"scale": 2}]), r"augment\.0 needs a name"),
+        (changed(data={"train": {"annotations": "a"}}), r"data\.train\.0 needs a name"),
         (
             changed(train={"epochs": 2, "batch_size": 4, "schedule": {"name": "cosin"}}),
             r"train\.schedule\.name: .*'cosine'.*got 'cosin'",
@@ -131,6 +150,10 @@ def test_toml_round_trip():
     data = changed(
         notes='a "quoted"\nnote \x7f \\ ü',
         augment=[{"name": "random_affine", "scale": [0.7, 1.4]}, {"name": "occlusion"}],
+        loss=[
+            {"name": "mse_hard_keypoints", "hardest": 3, "stages": [0, 1]},
+            {"name": "mse", "weight": 0.5, "of": "heatmap"},
+        ],
         data={"train": [{"name": "coco", "annotations": "a.json", "odd key": {"x.y": 1e-9}}], "val": None},
         train={"epochs": 2, "batch_size": 4, "sizes": [{"epoch": 0, "size_wh": [96, 96]}]},
         evaluate={"metrics": [{"name": "pck", "thresholds": [0.2]}], "monitor": "pck@0.2"},

@@ -33,6 +33,7 @@ from poseglass.runs.prepare import prepare
 from poseglass.runs.recipe import Recipe, RecipeError
 from poseglass.synthetic import synthetic_people
 from poseglass.training.checkpoint import load_checkpoint
+from poseglass.training.criterion import LossPart
 from poseglass.training.loop import TrainingStopped
 from poseglass.training.monitor import Monitor
 
@@ -508,41 +509,107 @@ def test_a_protocol_may_give_what_labels_lack(data):
             check_evaluation(recipe, val, val.skeleton)
 
 
+def parts(*losses: str | dict) -> list[LossPart]:
+    return [LossPart(name=loss) if isinstance(loss, str) else LossPart(**loss) for loss in losses]
+
+
+def squared(prediction, target, weight, *, power: float = 2.0):
+    return (((prediction - target).abs() ** power).mean((-1, -2)) * weight).mean()
+
+
 def test_a_loss_that_reads_maps_otherwise_than_the_codec(data):
     with pytest.raises(
-        RecipeError, match=r"loss is 'mse', .* activation 'none', but the codec's is 'softmax'\. Set codec"
+        RecipeError,
+        match=r"loss\.0 is 'mse', which trains 'heatmap' with activation 'none', but the codec's is 'softmax'\. Write "
+        r"codec\.activation = \"none\", or loss = \[\{ name = \"softmax_cross_entropy\" \}\]\.$",
     ):
-        prepare(tiny(data, 'codec={name="heatmap", activation="softmax"}', "loss=mse"), Path("never"))
-    with pytest.raises(RecipeError, match="or loss to 'mse'"):
-        check_loss("softmax_cross_entropy", HeatmapCodec())
+        prepare(tiny(data, 'codec={name="heatmap", activation="softmax"}', 'loss=[{name="mse"}]'), Path("never"))
+    with pytest.raises(RecipeError, match=r"or loss = \[\{ name = \"mse\" \}\]"):
+        check_loss(parts("softmax_cross_entropy"), HeatmapCodec())
     with pytest.raises(LookupError, match=r"Unknown loss 'msee'\. Did you mean 'mse'"):
-        check_loss("msee", HeatmapCodec())
-    check_loss("softmax_cross_entropy", HeatmapCodec(activation="softmax"))
-    check_loss(["mse", "2 * mse"], HeatmapCodec(), sigmas=(3.0, 2.0))
-    check_loss("mse + 0.5 * offset", UdpCombinedCodec())
-    check_loss("softmax_cross_entropy", SimccCodec())
-    check_loss("integral_l1 + jensen_shannon", SoftArgmaxCodec())
+        check_loss(parts("msee"), HeatmapCodec())
+    check_loss(parts("softmax_cross_entropy"), HeatmapCodec(activation="softmax"))
+    check_loss(parts("mse", {"name": "mse", "weight": 2.0}), HeatmapCodec(), sigmas=(3.0, 2.0))
+    check_loss(parts("mse", {"name": "offset", "weight": 0.5}), UdpCombinedCodec())
+    check_loss(parts("softmax_cross_entropy"), SimccCodec())
+    check_loss(parts("integral_l1", "jensen_shannon"), SoftArgmaxCodec())
+    check_loss(parts("softmax_cross_entropy"), SoftArgmaxCodec())
+    with pytest.raises(RecipeError, match=r"loss\.0 is 'mse', .*the codec's is 'softmax'\. Write loss = \[\{ name = "):
+        check_loss(parts("mse", "integral_l1"), SoftArgmaxCodec())
     with pytest.raises(
-        RecipeError, match=r"loss 'mse' trains heatmap, but the codec also reads offset\. Add to it: 'mse \+ offset'"
+        RecipeError, match=r'Write loss = \[\{ name = "mse", weight = 2\.0 \}, \{ name = "offset" \}\]\.$'
     ):
-        check_loss("mse", UdpCombinedCodec())
-    with pytest.raises(RecipeError, match=r"codec also reads heatmap\. Add to it: 'offset \+ mse'\."):
-        check_loss("offset", UdpCombinedCodec())
-    with pytest.raises(RecipeError, match=r"loss 'mse' is of 'heatmap', the codec encodes 'x', 'y'"):
-        check_loss("mse", SimccCodec())
-    with pytest.raises(RecipeError, match="loss is 'mse', which trains maps with activation 'none', but"):
-        check_loss("mse + integral_l1", SoftArgmaxCodec())
-    with pytest.raises(RecipeError, match=r"the codec's is 'softmax'\. Set loss to 'softmax_cross_entropy'\.$"):
-        check_loss("mse", SoftArgmaxCodec())
-    check_loss("softmax_cross_entropy", SoftArgmaxCodec())
-    with pytest.raises(RecipeError, match=r"the codec's is 'none'\. Set loss to '2 \* mse \+ offset'\.$"):
-        check_loss("2 * softmax_cross_entropy + offset", UdpCombinedCodec())
-    with pytest.raises(RecipeError, match="loss is an empty list"):
-        check_loss([], HeatmapCodec())
+        check_loss(parts({"name": "softmax_cross_entropy", "weight": 2.0}, "offset"), UdpCombinedCodec())
+
+
+def test_everything_that_the_codec_reads_is_trained_in_every_stage():
+    with pytest.raises(
+        RecipeError,
+        match=r"loss trains heatmap, but the codec reads offset too\. Write loss = \[\{ name = \"mse\" \}, \{ name = "
+        r"\"offset\" \}\]\.$",
+    ):
+        check_loss(parts("mse"), UdpCombinedCodec())
+    with pytest.raises(
+        RecipeError, match=r'reads heatmap too\. Write loss = \[\{ name = "offset" \}, \{ name = "mse" \}'
+    ):
+        check_loss(parts("offset"), UdpCombinedCodec())
+    with pytest.raises(
+        RecipeError,
+        match=r"loss\.0: 'mse' is of 'heatmap', the codec reads 'x', 'y'\. Take another codec, or write "
+        r"loss = \[\{ name = \"softmax_cross_entropy\" \}\]\.$",
+    ):
+        check_loss(parts("mse"), SimccCodec())
+    with pytest.raises(
+        RecipeError, match=r"loss\.0: 'integral_l1' compares 'heatmap' with 'xy', the codec encodes 'heatm"
+    ):
+        check_loss(parts("integral_l1"), HeatmapCodec(activation="softmax"))
+    with pytest.raises(
+        RecipeError,
+        match=r"trains x, but the codec reads y too\. Write loss = .*, of = \"x\" \}, \{ .*, of = \"y\" \}\]",
+    ):
+        check_loss(parts({"name": "softmax_cross_entropy", "of": "x"}), SimccCodec())
+    staged = parts("mse", {"name": "offset", "stages": [0, 2]}, {"name": "mse_hard_keypoints", "stages": [1]})
+    with pytest.raises(
+        RecipeError,
+        match=r"trains heatmap in stage 1, but the codec reads offset too\. .* \{ name = \"offset\", stages = \[1\]",
+    ):
+        check_loss(staged, UdpCombinedCodec())
+
+
+def test_what_an_entry_is_of():
+    with pytest.raises(
+        RecipeError, match=r"loss\.0\.of is 'hetmap', and the codec reads 'heatmap'\. Did you mean 'heatmap'"
+    ):
+        check_loss(parts({"name": "mse", "of": "hetmap"}), HeatmapCodec())
+    with pytest.raises(RecipeError, match=r"loss\.1\.of is 'offset', which 'mse' is not for; set of to 'heatmap'"):
+        check_loss(parts("offset", {"name": "mse", "of": "offset"}), UdpCombinedCodec())
+    own = f"{__name__}:squared"
+    check_loss(parts({"name": own, "power": 1.0}), HeatmapCodec())
+    check_loss(parts({"name": own, "of": "x"}, {"name": own, "of": "y"}), SimccCodec())
+    with pytest.raises(
+        RecipeError, match=r"loss\.0 does not say which output .*reads 'x', 'y'\. Write .*, of = \"x\" \}\]\.$"
+    ):
+        check_loss(parts(own), SimccCodec())
+
+
+def test_a_loss_refuses_its_numbers_before_training():
+    hard = {"name": "mse_hard_keypoints", "hardest": 4}
+    check_loss(parts(hard), HeatmapCodec())
+    with pytest.raises(
+        RecipeError, match=r"loss\.0: mse_hard_keypoints: hardest must be a whole number above 0, got 0"
+    ):
+        check_loss(parts(hard | {"hardest": 0}), HeatmapCodec())
+
+
+def test_losses_there_are_none_of_and_widths_without_gaussians():
+    with pytest.raises(
+        RecipeError, match=r'loss is an empty list\. Write loss = \[\{ name = "mse" \}, \{ name = "offset"'
+    ):
+        check_loss([], UdpCombinedCodec())
     with pytest.raises(RecipeError, match="stage_sigmas must be positive heatmap pixels"):
-        check_loss("mse", HeatmapCodec(), sigmas=(0.0,))
+        check_loss(parts("mse"), HeatmapCodec(), sigmas=(0.0,))
     with pytest.raises(RecipeError, match="the codec draws no Gaussians"):
-        check_loss("mse + offset", UdpCombinedCodec(), sigmas=(2.0,))
+        check_loss(parts("mse", "offset"), UdpCombinedCodec(), sigmas=(2.0,))
 
 
 class _Axes(nn.Module):
@@ -566,8 +633,18 @@ def test_what_the_network_gives_must_be_what_the_codec_encodes(data):
         check_shapes(network, HeatmapCodec(stride=8), [(64, 64)], recipe)
     with pytest.raises(RecipeError, match=r"gives 'x' of 128 bins, the codec encodes 192\. Give codec\.split and"):
         check_shapes(_Axes(), SimccCodec(split=3), [(64, 64)], recipe)
-    with pytest.raises(RecipeError, match=r"loss has 3 entries, the network 2 stages\. Give one, or 2"):
-        check_shapes(network, HeatmapCodec(), [(64, 64)], recipe.model_copy(update={"loss": ["mse"] * 3}))
+    for stages, says in (
+        ([0, 2], r"loss\.0\.stages has 2, the network has 2: 0, 1\. Leave stages out, and the loss is of all"),
+        (
+            [0],
+            r'loss trains nothing in stage 1, but .* Write loss = \[.*\[0\] \}, \{ name = "mse", stages = \[1\] \}\]',
+        ),
+    ):
+        changed = recipe.model_copy(update={"loss": parts({"name": "mse", "stages": stages})})
+        with pytest.raises(RecipeError, match=says):
+            check_shapes(network, HeatmapCodec(), [(64, 64)], changed)
+    with pytest.raises(RecipeError, match=r"stage_sigmas has 3 entries, the network 2 stages\. Give one, or 2"):
+        check_shapes(network, HeatmapCodec(), [(64, 64)], recipe.model_copy(update={"stage_sigmas": (1.0, 2.0, 3.0)}))
 
 
 class _Given(nn.Module):

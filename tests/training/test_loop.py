@@ -9,10 +9,8 @@ from poseglass.codecs import HeatmapCodec
 from poseglass.core.input_spec import InputSpec
 from poseglass.core.precision import choose_precision
 from poseglass.core.targets import RawBatch, Targets
-from poseglass.losses import mean_squared_error
-from poseglass.losses.terms import Term
-from poseglass.programs.normalise import model_input
-from poseglass.training.criterion import supervised
+from poseglass.losses.heatmap import mean_squared_error
+from poseglass.training.criterion import StageCriterion, Term, supervised
 from poseglass.training.ema import MovingAverage
 from poseglass.training.loop import Interrupted, Loop, Progress, TrainingStopped, fit
 from poseglass.training.optimizer import OptimizerPart, make_optimizer
@@ -81,7 +79,7 @@ def loop(lr: float = 1e-2, *, name: str = "adam", ema: bool = True) -> Loop:
     )
 
 
-STEP = supervised(HeatmapCodec(), mean_squared_error)
+STEP = supervised(HeatmapCodec(), StageCriterion([Term(mean_squared_error)]))
 
 
 def run(parts: Loop, diary: Diary, *, steps: int = 12, lr: float = 1e-2, step=STEP, given=None, **more) -> None:
@@ -106,39 +104,6 @@ def test_steps_epochs_and_the_curve():
     assert parts.ema.updates == 12
     assert parts.progress.images == 0
     assert not parts.progress.epoch_due(4)
-
-
-def test_every_stage_is_supervised_alike():
-    torch.manual_seed(0)
-    network, batch = Toy(), model_input(next(batches()), InputSpec())
-    codec = HeatmapCodec()
-    targets = codec.encode(batch.targets, batch.size_wh)
-    terms = STEP(network, batch)
-    for i, stage in enumerate(network(batch.images)):
-        expected = mean_squared_error(stage["heatmap"], targets["heatmap"], targets["weight"])
-        assert terms[f"heatmap/{i}"].item() == pytest.approx(expected.item())
-
-
-def test_a_stage_may_leave_out_what_is_hidden():
-    torch.manual_seed(0)
-    network, batch = Toy(), model_input(next(batches()), InputSpec())
-    codec = HeatmapCodec()
-    step = supervised(codec, mean_squared_error, occluded=(False, True))
-    with pytest.raises(ValueError, match="stage_occluded leaves out occluded keypoints"):
-        step(network, batch)
-    batch.targets.occluded = torch.zeros(4, 1, 2, dtype=torch.bool)
-    all_of_them = step(network, batch)
-    assert all_of_them["heatmap/0"].item() == pytest.approx(STEP(network, batch)["heatmap/0"].item())
-    batch.targets.occluded[1, 0, 0] = True
-    targets, stages = codec.encode(batch.targets, batch.size_wh), network(batch.images)
-    seen = targets["weight"].clone()
-    assert seen[1, 0] == 1
-    seen[1, 0] = 0
-    terms = step(network, batch)
-    for stage, weight in enumerate((seen, targets["weight"])):
-        expected = mean_squared_error(stages[stage]["heatmap"], targets["heatmap"], weight)
-        assert terms[f"heatmap/{stage}"].item() == pytest.approx(expected.item())
-    assert terms["heatmap/0"].item() != all_of_them["heatmap/0"].item()
 
 
 def test_the_learning_rate_follows_the_schedule():
@@ -266,16 +231,3 @@ def test_weights_that_are_not_finite_are_named():
     assert parts.not_finite() == []
     parts.network.norm.running_var[0] = math.nan
     assert parts.not_finite() == ["norm.running_var"]
-
-
-def test_each_stage_has_its_own_loss_and_width():
-    torch.manual_seed(0)
-    network, batch = Toy(), model_input(next(batches()), InputSpec())
-    losses = [[Term(mean_squared_error)], [Term(mean_squared_error, factor=3.0)]]
-    terms = supervised(HeatmapCodec(), losses, sigmas=(2.0, 1.0))(network, batch)
-    for i, (stage, sigma, factor) in enumerate(zip(network(batch.images), (2.0, 1.0), (1.0, 3.0), strict=True)):
-        target = HeatmapCodec(sigma=sigma).encode(batch.targets, batch.size_wh)
-        expected = factor * mean_squared_error(stage["heatmap"], target["heatmap"], target["weight"])
-        torch.testing.assert_close(terms[f"heatmap/{i}"], expected)
-    with pytest.raises(ValueError, match="loss has 3 entries, the network 2 stages"):
-        supervised(HeatmapCodec(), [*losses, losses[0]])(network, batch)

@@ -36,7 +36,7 @@ def lookup(table: Mapping[str, T], name: str, *, kind: str = "name") -> T:
                 f"{kind} {name!r} cannot be imported ({error}). Expected 'package.module:name' of importable code."
             ) from error
     raise LookupError(
-        f"Unknown {kind} {name!r}.{nearest(name, table)} Known: {', '.join(sorted(table))}. "
+        f"Unknown {kind} {name!r}.{nearest(name, table)} Known: {', '.join(sorted(table)) or 'none'}. "
         "Your own code: 'package.module:name'."
     )
 

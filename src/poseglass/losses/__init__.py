@@ -1,27 +1,16 @@
-"""Floor 1: plain functions from prediction and target to one number."""
-
-from collections.abc import Callable
-
-from torch import Tensor
+"""Floor 1: plain functions from prediction and target to one number, and what each may be of."""
 
 from poseglass.losses.heatmap import hard_keypoint_squared_error, mean_squared_error, softmax_cross_entropy
 from poseglass.losses.integral import integral_l1, jensen_shannon
+from poseglass.losses.loss import Loss
 from poseglass.losses.offset import smooth_l1_in_disc
 
-LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
-    "mse": mean_squared_error,
-    "mse_hard_keypoints": hard_keypoint_squared_error,
-    "softmax_cross_entropy": softmax_cross_entropy,
-    "offset": smooth_l1_in_disc,
-    "integral_l1": integral_l1,
-    "jensen_shannon": jensen_shannon,
+LOSSES: dict[str, Loss] = {
+    "mse": Loss(mean_squared_error, activation="none"),
+    "mse_hard_keypoints": Loss(hard_keypoint_squared_error, activation="none"),
+    "softmax_cross_entropy": Loss(softmax_cross_entropy, ("heatmap", "x", "y"), activation="softmax"),
+    "offset": Loss(smooth_l1_in_disc, ("offset",), activation="none"),
+    "integral_l1": Loss(integral_l1, target="xy", activation="softmax"),
+    "jensen_shannon": Loss(jensen_shannon, activation="softmax"),
 }
-
-MAPS_OF_LOSS = {
-    "mse": "none",
-    "mse_hard_keypoints": "none",
-    "softmax_cross_entropy": "softmax",
-    "integral_l1": "softmax",
-    "jensen_shannon": "softmax",
-}
-"""What each loss takes maps for, in the words of a heatmap codec's ``activation``."""
+"""What an entry of a recipe's ``loss`` may name: ``{ name = "mse" }``."""

@@ -33,13 +33,17 @@ def hard_keypoint_squared_error(maps: Tensor, target: Tensor, weight: Tensor, *,
         maps: ``(B, K, h, w)``, predicted.
         target: ``(B, K, h, w)``.
         weight: ``(B, K)``.
-        hardest: Joints per person that count, all where there are fewer. A recipe names this loss without arguments,
-            so there it is 8 whatever the skeleton; another number is a function of one's own (``"mypackage:loss"``).
+        hardest: Joints per person that count, all where there are fewer.
+
+    Raises:
+        ValueError: ``hardest`` is not a whole number above 0.
 
     Source:
         Chen et al. 2018, "Cascaded Pyramid Network", section 3.2.2, https://arxiv.org/abs/1711.07319; 8 of 17 joints is
         their best choice.
     """
+    if not isinstance(hardest, int) or hardest < 1:
+        raise ValueError(f"mse_hard_keypoints: hardest must be a whole number above 0, got {hardest!r}.")
     per_joint = (maps.float() - target).square().mean((-1, -2)) * weight
     return per_joint.topk(min(hardest, per_joint.shape[1]), dim=1).values.mean()
 

@@ -2,12 +2,13 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from poseglass.core.card import WeightCard
+from poseglass.codecs import Codec
 from poseglass.core.sample import Dataset
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.skeletons import SKELETONS
@@ -22,6 +23,7 @@ from poseglass.networks import NETWORKS
 from poseglass.networks.widths import Widths, apply_widths
 from poseglass.readers.mixed import mixed
 from poseglass.runs.recipe import EvaluatePart, Recipe, RecipeError
+from poseglass.training.criterion import Criterion, StageCriterion, terms_of
 from poseglass.training.distributed import ALONE, Processes
 from poseglass.transforms import TRANSFORMS, HalfBody, RandomAffine
 
@@ -126,6 +128,28 @@ def start_widths(network: nn.Module, start: WeightCard) -> Widths:
     known = dict(network.named_modules())
     inside = {f"backbone.{name}": numbers for name, numbers in start.widths.items()}
     return {name: numbers for name, numbers in inside.items() if name in known}
+
+
+def make_criterion(recipe: Recipe, codec: Codec, device: torch.device) -> Criterion:
+    """Return what the recipe's network is trained by: its losses at every stage, or a criterion of its own.
+
+    A criterion that is a module (it holds a teacher) is moved to the device; its weights are not trained.
+
+    Raises:
+        RecipeError: A key that the criterion does not take, or it cannot be called.
+        LookupError, ValueError: In the words of what a table names.
+    """
+    if recipe.criterion is None:
+        assert recipe.loss is not None
+        terms = terms_of(recipe.loss, codec.spec)
+        return StageCriterion(terms, codec=codec, sigmas=recipe.stage_sigmas, occluded=recipe.stage_occluded)
+    made = make({}, recipe.criterion, "criterion")
+    if not callable(made):
+        raise RecipeError(
+            f"criterion {recipe.criterion['name']!r} makes a {type(made).__name__}; expected something that is called "
+            "with (stages, targets, batch) and gives named terms, see poseglass.training.criterion.Criterion."
+        )
+    return cast(Criterion, made.to(device) if isinstance(made, nn.Module) else made)
 
 
 def _takes(table: Mapping[str, Callable[..., Any]], part: Mapping[str, Any], key: str) -> bool:

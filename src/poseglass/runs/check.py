@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,13 +16,14 @@ from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import nearest
 from poseglass.estimators.weights_file import read_weights
 from poseglass.evaluation.evaluate import people_to_judge
-from poseglass.losses import LOSSES, MAPS_OF_LOSS
-from poseglass.losses.terms import READS, Term, names_in, terms_of
+from poseglass.losses import LOSSES
+from poseglass.losses.loss import find_loss
 from poseglass.metrics import METRICS
 from poseglass.metrics.metric import Better, Metric
 from poseglass.runs.build import crop_sizes, make, protocol_of
 from poseglass.runs.folder import RunFolder
 from poseglass.runs.recipe import Recipe, RecipeError, differences
+from poseglass.training.criterion import LossPart, completed, loss_line, losses_for, outputs_of
 from poseglass.training.loop import Progress
 from poseglass.training.monitor import Monitor
 from poseglass.training.schedule import Schedule
@@ -43,8 +43,9 @@ def check_shapes(network: nn.Module, codec: Codec, sizes_wh: list[tuple[int, int
 
     Raises:
         RecipeError: A size the network does not take; a key that the network does not give, or of another shape than
-            the codec encodes; another number of stages than the recipe has losses or Gaussian widths for; a network
-            that fails, or gives something else than stages.
+            the codec encodes; another number of stages than the recipe has Gaussian widths for, or than its losses
+            name; a stage in which nothing trains what the codec reads; a network that fails, or gives something else
+            than stages.
     """
     hollow = copy.deepcopy(network).to("meta").eval()
     for width, height in dict.fromkeys(sizes_wh):
@@ -61,28 +62,41 @@ def check_shapes(network: nn.Module, codec: Codec, sizes_wh: list[tuple[int, int
                 f"The network fails on images of (2, 3, {height}, {width}): {type(error).__name__}: {error}"
             ) from error
         try:
-            keypoints = next(iter(stages[-1].values())).shape[1]
-        except (LookupError, TypeError, AttributeError, RuntimeError, StopIteration):
+            keypoints, classes = (_count(letter, dict(stages[-1]), codec) for letter in "KC")
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError):
             raise RecipeError(
                 f"The network gives {type(stages).__name__}, expected a list of stages, each a dict of a name and maps "
                 "(B, K, ...), such as [{'heatmap': maps}]."
             ) from None
         _check_stages(len(stages), recipe)
-        for key, shape in codec.spec.shapes(keypoints, (width, height)).items():
+        for key, shape in codec.spec.shapes(keypoints, (width, height), classes).items():
             for number, stage in enumerate(stages):
                 _check_key(key, stage, (2, *shape), number, height)
+        for number in range(len(stages)):
+            if recipe.loss is not None:
+                _check_trained(recipe.loss, codec, number)
 
 
-def _encoded(codec: Codec) -> list[str]:
-    """Return the keys of what a codec encodes."""
-    return [*codec.spec.outputs, *codec.spec.loss_keys]
+def _count(letter: str, stage: Prediction, codec: Codec) -> int:
+    """Return how long an axis of the codec's outputs is in what a network gives; 1 where none of them has it."""
+    for key, output in codec.spec.outputs.items():
+        if letter in output.shape and key in stage:
+            return stage[key].shape[1 + output.shape.index(letter)]
+    return 1
 
 
 def _check_stages(stages: int, recipe: Recipe) -> None:
-    parts = (("loss", recipe.loss), ("stage_sigmas", recipe.stage_sigmas), ("stage_occluded", recipe.stage_occluded))
-    for name, items in parts:
-        if not isinstance(items, str) and len(items) not in (0, 1, stages):
+    for name, items in (("stage_sigmas", recipe.stage_sigmas), ("stage_occluded", recipe.stage_occluded)):
+        if len(items) not in (0, 1, stages):
             raise RecipeError(f"{name} has {len(items)} entries, the network {stages} stages. Give one, or {stages}.")
+    numbers = range(stages)
+    for i, part in enumerate(recipe.loss or ()):
+        beyond = [stage for stage in part.stages or () if stage not in numbers]
+        if beyond:
+            raise RecipeError(
+                f"loss.{i}.stages has {beyond[0]}, the network has {stages}: {', '.join(map(str, numbers))}. Leave "
+                "stages out, and the loss is of all."
+            )
 
 
 def _check_key(key: str, stage: Prediction, expected: tuple[int, ...], number: int, height: int) -> None:
@@ -106,79 +120,101 @@ def _check_key(key: str, stage: Prediction, expected: tuple[int, ...], number: i
     )
 
 
-def loss_terms(loss: str | list[str], codec: Codec, size_wh: tuple[int, int]) -> list[tuple[Term, ...]]:
-    """Return the terms of every stage's loss; one entry is every stage's.
-
-    Raises:
-        LookupError: An unknown loss.
-        RecipeError: A loss of something that the codec does not encode.
-    """
-    encoded = _encoded(codec)
-    try:
-        return [terms_of(text, encoded, LOSSES) for text in ([loss] if isinstance(loss, str) else loss)]
-    except ValueError as error:
-        raise RecipeError(str(error)) from None
-
-
-def check_loss(
-    loss: str | list[str], codec: Codec, size_wh: tuple[int, int] = (64, 64), sigmas: Sequence[float] = ()
-) -> None:
+def check_loss(parts: Sequence[LossPart], codec: Codec, sigmas: Sequence[float] = ()) -> None:
     """Raise if a loss is unknown, or cannot go with the codec.
 
     Raises:
         LookupError: An unknown loss.
         RecipeError: One of them takes maps as logits, the other as Gaussians; or a loss is of what the codec does not
-            encode; or something that is encoded has no loss. Such a network would not learn. Or widths for a codec
-            without one.
+            read; or something that it reads has no loss. Such a network would not learn. Or a loss refuses its numbers,
+            or there are widths for a codec without one.
     """
-    has = codec.spec.outputs["heatmap"].activation if "heatmap" in codec.spec.outputs else None
-    stages = [loss] if isinstance(loss, str) else loss
-    if not stages:
-        raise RecipeError("loss is an empty list. Give one loss, or one for each stage of the network.")
-    for text, terms in zip(stages, loss_terms(loss, codec, size_wh), strict=True):
-        for _, name in names_in(text):
-            needed = MAPS_OF_LOSS.get(name)
-            if needed is not None and has is not None and needed != has:
-                other = next((known for known, activation in MAPS_OF_LOSS.items() if activation == has), None)
-                ways = [f"codec.activation to {needed!r}"] if "activation" in _fields(codec) else []
-                ways += [] if other is None else [f"loss to {_exchanged(text, name, other)!r}"]
-                raise RecipeError(
-                    f"loss is {name!r}, which trains maps with activation {needed!r}, but the codec's is {has!r}. "
-                    f"Set {', or '.join(ways) or 'another codec'}."
-                )
-        trained = {term.prediction for term in terms}
-        left = [key for key in codec.spec.outputs if key not in trained]
-        if left:
-            terms_left = dict.fromkeys(_loss_of(key, has) for key in left)
-            whole = " + ".join([text, *(term for term in terms_left if term is not None)])
-            advice = "Take another codec: no loss here is of it" if None in terms_left else f"Add to it: {whole!r}"
-            raise RecipeError(
-                f"loss {text!r} trains {', '.join(sorted(trained))}, but the codec also reads {', '.join(left)}. "
-                f"{advice}."
-            )
-    if sigmas and codec.spec.sigma is None:
+    if not parts:
+        raise RecipeError(
+            f"loss is an empty list. Write {loss_line(completed((), codec.spec) or [LossPart(name='mse')])}."
+        )
+    for i, part in enumerate(parts):
+        _check_fit(i, parts, codec)
+        _check_numbers(f"loss.{i}", part, codec)
+    named = sorted({stage for part in parts for stage in part.stages or ()})
+    for stage in named or [None]:
+        _check_trained(parts, codec, stage)
+    if sigmas and (codec.spec.sigma is None or "sigma" not in _fields(codec)):
         raise RecipeError(f"stage_sigmas is {list(sigmas)}, but the codec draws no Gaussians. Leave stage_sigmas out.")
     if not all(sigma > 0 for sigma in sigmas):
         raise RecipeError(f"stage_sigmas must be positive heatmap pixels, got {list(sigmas)}.")
 
 
+def _check_fit(i: int, parts: Sequence[LossPart], codec: Codec) -> None:
+    """Raise if an entry is of nothing that the codec reads, or takes it otherwise than the codec."""
+    part, spec = parts[i], codec.spec
+    loss = find_loss(LOSSES, part.name)
+    for key in _outputs(part, codec, f"loss.{i}"):
+        has = spec.outputs[key].activation
+        if loss.activation in (None, has):
+            continue
+        ways = [f'codec.activation = "{loss.activation}"'] if "activation" in _fields(codec) else []
+        others = losses_for(key, spec)
+        if others:
+            exchanged = LossPart(name=others[0], weight=part.weight, of=part.of, stages=part.stages)
+            ways.append(loss_line([*parts[:i], exchanged, *parts[i + 1 :]]))
+        advice = f"Write {', or '.join(ways)}" if ways else "Take another codec"
+        raise RecipeError(
+            f"loss.{i} is {part.name!r}, which trains {key!r} with activation {loss.activation!r}, but the codec's is "
+            f"{has!r}. {advice}."
+        )
+
+
+def _check_numbers(where: str, part: LossPart, codec: Codec) -> None:
+    """Raise if a loss of ours refuses its numbers; it is tried on zeros."""
+    loss = find_loss(LOSSES, part.name)
+    if not part.numbers or part.name not in LOSSES or loss.target is not None:
+        return
+    shapes = codec.spec.shapes(2, (codec.spec.stride, codec.spec.stride))
+    for key in _outputs(part, codec, where):
+        zeros = torch.zeros(1, *shapes[key])
+        try:
+            loss.function(zeros, zeros, torch.zeros(1, 2), **part.numbers)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise RecipeError(f"{where}: {error}") from error
+
+
+def _check_trained(parts: Sequence[LossPart], codec: Codec, stage: int | None) -> None:
+    """Raise if the codec reads something that no loss trains in a stage; None is any, where no entry names stages."""
+    here = [(i, part) for i, part in enumerate(parts) if part.stages is None or stage in part.stages]
+    trained = {key for i, part in here for key in _outputs(part, codec, f"loss.{i}")}
+    left = [key for key in codec.spec.outputs if key not in trained]
+    if not left:
+        return
+    whole = completed([part for _, part in here], codec.spec)
+    advice = 'Take another codec: no loss here is of it, or write one of your own (name = "package.module:name")'
+    if whole is not None:
+        of_stage = {} if stage is None or len(here) == len(parts) else {"stages": (stage,)}
+        added = [part.model_copy(update=of_stage) for part in whole[len(here) :]]
+        advice = f"Write {loss_line([*parts, *added])}"
+    in_it = "" if stage is None else f" in stage {stage}"
+    raise RecipeError(
+        f"loss trains {', '.join(sorted(trained)) or 'nothing'}{in_it}, but the codec reads {', '.join(left)} too. "
+        f"{advice}."
+    )
+
+
+def _outputs(part: LossPart, codec: Codec, where: str) -> list[str]:
+    """Return the outputs of a codec that an entry is of.
+
+    Raises:
+        LookupError: An unknown loss.
+        RecipeError: There are none.
+    """
+    try:
+        return outputs_of(part, find_loss(LOSSES, part.name), codec.spec, where)
+    except ValueError as error:
+        raise RecipeError(str(error)) from None
+
+
 def _fields(codec: Codec) -> set[str]:
     """Return the names of what a recipe can set of a codec."""
     return {field.name for field in dataclasses.fields(codec)} if dataclasses.is_dataclass(codec) else set()
-
-
-def _exchanged(text: str, name: str, other: str) -> str:
-    """Return a recipe's loss with one name in place of another."""
-    return re.sub(rf"(?<![\w.:]){re.escape(name)}(?![\w.:])", other, text)
-
-
-def _loss_of(key: str, activation: str | None) -> str | None:
-    """Return the first loss of that target that takes such maps."""
-    for name in LOSSES:
-        targets = {target for _, target in READS.get(name, (("heatmap", "heatmap"),))}
-        if key in targets and (activation is None or MAPS_OF_LOSS.get(name, activation) == activation):
-            return name
-    return None
 
 
 def check_occluded(recipe: Recipe, labels: Instances) -> None:

@@ -21,6 +21,7 @@ from poseglass.runs.build import (
     choose_device,
     crop_sizes,
     make,
+    make_criterion,
     make_crops,
     make_network,
     set_widths,
@@ -93,7 +94,8 @@ def prepare(
         state = load_checkpoint(run_folder.checkpoint) if run_folder.checkpoint.exists() else None
     torch.manual_seed(recipe.seed)
     codec = make(CODECS, recipe.codec, "codec")
-    check_loss(recipe.loss, codec, recipe.input.size_wh, recipe.stage_sigmas)
+    if recipe.loss is not None:
+        check_loss(recipe.loss, codec, recipe.stage_sigmas)
     crops = make_crops(recipe, training_data(recipe))
     if recipe.data.cache_gb > 0:
         crops = crops.cached(int(recipe.data.cache_gb * 1e9))
@@ -112,6 +114,7 @@ def prepare(
         apply_widths(network, widths)
     sizes = crop_sizes(recipe)
     check_shapes(network, codec, sizes, recipe)
+    criterion = make_criterion(recipe, codec, target)
     steps_per_epoch = len(crops) // part.batch_size
     if steps_per_epoch < 1:
         raise RecipeError(
@@ -139,8 +142,8 @@ def prepare(
         processes.once(lambda: run_folder.create(recipe))
     precision, doubt = guarded_precision(choose_precision(part.precision, target), network, sizes, target)
     run = Run(
-        recipe, run_folder, loop, crops, val, codec, table, sizes, steps_per_epoch, target, monitor, processes,
-        tensorboard, precision, widths=widths,
+        recipe, run_folder, loop, crops, val, codec, criterion, table, sizes, steps_per_epoch, target, monitor,
+        processes, tensorboard, precision, widths=widths,
     )  # fmt: skip
     run.note = " ".join(words for words in (started, doubt) if words)
     if state is not None and processes.first:

@@ -15,8 +15,12 @@ from poseglass.core.card import check_widths
 from poseglass.core.input_spec import InputSpec
 from poseglass.core.part import Part
 from poseglass.core.table import nearest
+from poseglass.training.criterion import LossPart, loss_line
 from poseglass.training.optimizer import OptimizerPart
 from poseglass.training.schedule import SchedulePart
+
+_INLINE = ("network", "codec", "criterion", "input")
+"""Tables that ``to_toml`` writes in one line."""
 
 
 class RecipeError(ValueError):
@@ -113,7 +117,8 @@ class Recipe(Part):
         description="Of modules that differ from what network makes, by name; or init_from: those of train.init_from.",
     )
     codec: dict[str, Any]
-    loss: str | list[str] = Field(default="mse", description="Of every stage, or one a stage.")
+    loss: list[LossPart] | None = Field(default=None, description="Terms; mean squared error unless given.")
+    criterion: dict[str, Any] | None = Field(default=None, description="One of your own, in the place of loss.")
     stage_sigmas: tuple[float, ...] = Field(default=(), description="The Gaussian's width of each stage; or codec's.")
     stage_occluded: tuple[bool, ...] = Field(
         default=(), description="Whether hidden but labelled keypoints count in each stage's loss; empty: in all."
@@ -127,10 +132,10 @@ class Recipe(Part):
     @model_validator(mode="after")
     def _named_tables(self) -> "Recipe":
         tables = [("network", self.network), ("codec", self.codec), ("data.val", self.data.val)]
-        tables.append(("evaluate.protocol", self.evaluate.protocol))
+        tables += [("evaluate.protocol", self.evaluate.protocol), ("criterion", self.criterion)]
         for what, items in (("augment", self.augment), ("data.train", self.data.train)):
-            tables += [(f"{what}[{i}]", item) for i, item in enumerate(items)]
-        tables += [(f"evaluate.metrics[{i}]", item) for i, item in enumerate(self.evaluate.metrics)]
+            tables += [(f"{what}.{i}", item) for i, item in enumerate(items)]
+        tables += [(f"evaluate.metrics.{i}", item) for i, item in enumerate(self.evaluate.metrics)]
         for where, table in tables:
             if table is not None and not isinstance(table.get("name"), str):
                 raise ValueError(f'{where} needs a name, e.g. {{ name = "..." }}, got {table}')
@@ -149,12 +154,22 @@ class Recipe(Part):
             raise ValueError("widths = 'init_from' takes those of the weights to start from: set train.init_from")
         return self
 
-    @field_validator("loss", mode="before")
+    @model_validator(mode="before")
     @classmethod
-    def _words(cls, value: Any) -> Any:
-        if not isinstance(value, str | list):
-            raise ValueError(f"must be a list of strings, one a stage, or one string, got {value!r}")
-        return value
+    def _mean_squared_error(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and data.get("loss") is None and data.get("criterion") is None:
+            return {**data, "loss": [{"name": "mse"}]}
+        return data
+
+    @model_validator(mode="after")
+    def _one_criterion(self) -> "Recipe":
+        if self.criterion is not None:
+            with_it = [key for key in ("loss", "stage_sigmas", "stage_occluded") if getattr(self, key)]
+            if with_it:
+                raise ValueError(f"a criterion says what is minimised; leave {' and '.join(with_it)} out, or criterion")
+        elif not self.loss:
+            raise ValueError(f"loss is an empty list; write {loss_line([LossPart(name='mse')])}, or leave it out")
+        return self
 
     @classmethod
     def read(cls, path: str | Path, overrides: Sequence[str] = ()) -> "Recipe":
@@ -193,7 +208,7 @@ class Recipe(Part):
     def to_toml(self) -> str:
         """Return every value, defaults included, as TOML that ``read`` takes back."""
         data = self.model_dump()
-        plain = {k: v for k, v in data.items() if not isinstance(v, dict) or k in ("network", "codec", "input")}
+        plain = {k: v for k, v in data.items() if not isinstance(v, dict) or k in _INLINE}
         lines = [f"{key} = {_toml(value)}" for key, value in plain.items() if value is not None]
         for key in (k for k in data if k not in plain):
             lines += ["", f"[{key}]"]
@@ -268,12 +283,18 @@ def apply_override(data: dict[str, Any], override: str) -> None:
 
 def _explain(error: Any) -> str:
     where = [str(part) for part in error["loc"]]
+    if where == ["loss"] and error["type"] == "list_type":
+        example = [LossPart(name="mse"), LossPart(name="offset", weight=0.5)]
+        name = error["input"]
+        if isinstance(name, str) and re.fullmatch(r"[\w.:]+", name):
+            example = [LossPart(name=name)]
+        return f"loss is a list of tables, got {name!r}; write {loss_line(example)}"
     if error["type"] == "extra_forbidden":
         fields = _fields_at(where[:-1])
         return f"unknown key '{'.'.join(where)}'.{nearest(where[-1], fields)} Known here: {', '.join(sorted(fields))}"
     if error["type"] == "missing":
         return f"the key '{'.'.join(where)}' is missing"
-    if error["type"] == "dict_type" and isinstance(error["input"], str):
+    if error["type"] in ("dict_type", "model_type") and isinstance(error["input"], str):
         name = error["input"]
         key = "" if where[-1].isdigit() else f"{where[-1]} = "
         return f"{'.'.join(where)} is a table, got {name!r}; write {key}{{ name = {json.dumps(name)} }}"

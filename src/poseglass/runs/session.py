@@ -35,14 +35,11 @@ from poseglass.runs.build import (
     make,
     protocol_of,
 )
-from poseglass.runs.check import (
-    loss_terms,
-)
 from poseglass.runs.finish import finish
 from poseglass.runs.folder import RunFolder
 from poseglass.runs.recipe import Recipe
 from poseglass.training.checkpoint import save_checkpoint
-from poseglass.training.criterion import supervised
+from poseglass.training.criterion import Criterion, supervised
 from poseglass.training.distributed import ALONE, Processes
 from poseglass.training.loop import Interrupted, Loop, Progress, TrainingStopped, fit
 from poseglass.training.monitor import Monitor
@@ -63,6 +60,7 @@ class Run:
     crops: Crops
     val: Dataset | None
     codec: Codec
+    criterion: Criterion
     network_table: dict[str, Any]
     sizes_wh: list[tuple[int, int]]
     steps_per_epoch: int
@@ -280,12 +278,7 @@ class Run:
             fit(
                 self.loop,
                 self._told_plainly(batches),
-                supervised(
-                    self.codec,
-                    loss_terms(self.recipe.loss, self.codec, self.recipe.input.size_wh),
-                    sigmas=self.recipe.stage_sigmas,
-                    occluded=self.recipe.stage_occluded,
-                ),
+                supervised(self.codec, self.criterion),
                 _Keeper(self, asked, board),
                 spec=self.recipe.input.spec(),
                 steps_per_epoch=self.steps_per_epoch if until is None else until + 1,  # an epoch's end is measured

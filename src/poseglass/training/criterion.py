@@ -1,64 +1,312 @@
-"""What training minimises: from a batch and the stages of a network to named terms."""
+"""What training minimises: from the stages of a network, the encoded targets and the batch to named terms."""
 
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
+from pydantic import ConfigDict, Field, field_validator
 from torch import Tensor, nn
 
-from poseglass.codecs import Codec
+from poseglass.codecs import Codec, CodecSpec
+from poseglass.core.part import Part
+from poseglass.core.prediction import Prediction, Stages
+from poseglass.core.table import nearest
 from poseglass.core.targets import ModelInput
-from poseglass.losses.terms import Loss, Term
+from poseglass.losses import LOSSES
+from poseglass.losses.loss import Loss, find_loss
 
 Step = Callable[[nn.Module, ModelInput], dict[str, Tensor]]
 """Network and batch (images normalised) to named, weighted loss terms; their sum is minimised."""
 
-
 T = TypeVar("T")
 
 
-def supervised(
-    codec: Codec,
-    loss: Loss | Sequence[Sequence[Term]],
-    *,
-    sigmas: Sequence[float] = (),
-    occluded: Sequence[bool] = (),
-) -> Step:
-    """Return the ordinary step: every stage is supervised (intermediate supervision), with equal weight.
+class Criterion(Protocol):
+    """What a network is trained by.
+
+    ``StageCriterion`` compares maps with maps, which is the ordinary way. Another one may gather at the centres of
+    instances, run a teacher on ``batch.images``, or leave regions out that ``batch.targets.crowd`` marks.
+    """
+
+    def __call__(self, stages: Stages, targets: Prediction, batch: ModelInput) -> dict[str, Tensor]:
+        """Return named terms, each one number; their sum is minimised and each has a column in the curve.
+
+        The names have to be the same at every step and in every process.
+
+        Args:
+            stages: What the network gives, one prediction per supervised stage.
+            targets: What the codec encodes of ``batch.targets``.
+            batch: Images ``(B, 3, H, W)``, normalised, and the labels in view pixels.
+        """
+        ...
+
+
+class LossPart(Part):
+    """An entry of a recipe's ``loss``; keys that are not named here are the loss's own numbers."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+    weight: float = Field(default=1.0, gt=0.0, allow_inf_nan=False, description="Factor of the term.")
+    of: str | None = Field(default=None, description="An output of the codec; or every one that the loss is for.")
+    stages: tuple[int, ...] | None = Field(default=None, description="Supervised stages from 0; or all.")
+
+    @field_validator("stages")
+    @classmethod
+    def _from_zero(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if value is not None and (not value or min(value) < 0 or len(set(value)) < len(value)):
+            raise ValueError(f"must be different stages, counted from 0, e.g. [0, 1], got {list(value)}")
+        return value
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """The loss's own."""
+        return dict(self.model_extra or {})
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One summand of a criterion.
 
     Args:
-        codec: Makes the targets.
-        loss: A function of heatmaps for every stage; or terms, for every stage if they are of one, or of each stage.
-        sigmas: The Gaussian's width of each stage, heatmap pixels; none is the codec's own for all.
-        occluded: Whether labelled but hidden keypoints count in each stage; none: they do in all.
+        function: Prediction, target and weight ``(B, K)`` to one number.
+        output: Key of the network's stage.
+        target: Key of what the codec encodes; it names the term.
+        weight: Factor.
+        stages: To which supervised stages it belongs; None is all.
+    """
+
+    function: Callable[[Tensor, Tensor, Tensor], Tensor]
+    output: str = "heatmap"
+    target: str = "heatmap"
+    weight: float = 1.0
+    stages: tuple[int, ...] | None = None
+
+
+def terms_of(parts: Sequence[LossPart], spec: CodecSpec) -> tuple[Term, ...]:
+    """Return the terms of a recipe's ``loss`` for what a codec reads and encodes.
 
     Raises:
-        ValueError: When called: another number of stages than of losses, sigmas or occluded; occluded keypoints are to
-            be left out, and the batch does not say which are.
+        LookupError: An unknown loss; the nearest is given.
+        ValueError: A loss of something that the codec does not read, or with something that it does not encode.
+    """
+    terms: list[Term] = []
+    for i, part in enumerate(parts):
+        loss = find_loss(LOSSES, part.name)
+        function = partial(loss.function, **part.numbers) if part.numbers else loss.function
+        for key in outputs_of(part, loss, spec, f"loss.{i}"):
+            terms.append(Term(function, key, loss.target or key, part.weight, part.stages))
+    return tuple(terms)
+
+
+def outputs_of(part: LossPart, loss: Loss, spec: CodecSpec, where: str) -> list[str]:
+    """Return the outputs of a codec that an entry is of, whatever they hold.
+
+    Args:
+        part: The entry.
+        loss: That it names.
+        spec: Of the codec.
+        where: The entry's key in the recipe, for the message.
+
+    Raises:
+        ValueError: There is none, or not the one that it asks for.
+    """
+    possible = _possible_outputs(loss, spec)
+    reads = f"the codec reads {', '.join(map(repr, spec.outputs))}"
+    if part.of is not None:
+        if part.of in possible:
+            return [part.of]
+        if part.of not in spec.outputs:
+            raise ValueError(f"{where}.of is {part.of!r}, and {reads}.{nearest(part.of, spec.outputs)}")
+        others = f"set of to {' or '.join(map(repr, possible))}" if possible else "take another loss"
+        raise ValueError(f"{where}.of is {part.of!r}, which {part.name!r} is not for; {others}.")
+    if not possible:
+        mine = " or ".join(map(repr, loss.outputs))
+        does = f"is of {mine}, {reads}"
+        if loss.target is not None and set(loss.outputs) & set(spec.outputs):
+            encodes = ", ".join(map(repr, [*spec.outputs, *spec.loss_keys]))
+            does = f"compares {mine} with {loss.target!r}, the codec encodes {encodes}"
+        whole = completed((), spec)
+        raise ValueError(
+            f"{where}: {part.name!r} {does}. "
+            + (f"Take another codec, or write {loss_line(whole)}." if whole else "Take another codec.")
+        )
+    if loss.outputs:
+        return possible
+    if "heatmap" in possible:
+        return ["heatmap"]
+    raise ValueError(
+        f"{where} does not say which output {part.name!r} is of, and {reads}. "
+        f"Write {loss_line([part.model_copy(update={'of': possible[0]})])}."
+    )
+
+
+def _possible_outputs(loss: Loss, spec: CodecSpec) -> list[str]:
+    encoded = {*spec.outputs, *spec.loss_keys}
+    return [key for key in loss.outputs or spec.outputs if key in spec.outputs and (loss.target or key) in encoded]
+
+
+def losses_for(key: str, spec: CodecSpec) -> list[str]:
+    """Return the names of the losses that may be of an output of a codec and take what it holds."""
+    holds = spec.outputs[key].activation
+    return [
+        name for name, loss in LOSSES.items()
+        if key in _possible_outputs(loss, spec) and loss.activation in (None, holds)
+    ]  # fmt: skip
+
+
+def completed(parts: Sequence[LossPart], spec: CodecSpec) -> list[LossPart] | None:
+    """Return a recipe's ``loss`` with what it lacks to train all outputs of a codec; None where no loss fits one."""
+    whole = list(parts)
+    trained = {key for part in parts for key in outputs_of(part, find_loss(LOSSES, part.name), spec, "loss")}
+    for key in spec.outputs:
+        if key not in trained:
+            fitting = losses_for(key, spec)
+            if not fitting:
+                return None
+            more = _possible_outputs(LOSSES[fitting[0]], spec)
+            whole.append(LossPart(name=fitting[0], of=key if trained.intersection(more) else None))
+            trained |= {key} if trained.intersection(more) else {*more}
+    return whole
+
+
+def loss_line(parts: Sequence[LossPart]) -> str:
+    """Return the line that states losses in a recipe.
+
+    Example:
+        >>> loss_line([LossPart(name="mse"), LossPart(name="offset", weight=0.5)])
+        'loss = [{ name = "mse" }, { name = "offset", weight = 0.5 }]'
+    """
+    stated = (part.model_dump(exclude_defaults=True) for part in parts)
+    tables = (", ".join(f"{key} = {json.dumps(value, default=str)}" for key, value in one.items()) for one in stated)
+    return f"loss = [{', '.join(f'{{ {table} }}' for table in tables)}]"
+
+
+class StageCriterion:
+    """The ordinary criterion: every stage is supervised (intermediate supervision).
+
+    Args:
+        terms: Summands; every stage has at least one.
+        codec: Draws the Gaussians of stages whose width is not the codec's own; needed where there are ``sigmas``.
+        sigmas: The Gaussian's width of each stage, heatmap pixels, or one of all; none is the codec's own.
+        occluded: Whether labelled but hidden keypoints count in each stage, or in all; none: they do.
+
+    Raises:
+        ValueError: ``sigmas`` without a codec.
 
     Source:
         Newell et al. 2016, section 3.2; widths that differ, and stages of visible keypoints alone: Chen et al. 2018
         (CPN), section 3, and its public code.
-    """
-    losses = [[Term(loss)]] if callable(loss) else list(loss)
-    codecs = [replace(codec, sigma=sigma) for sigma in sigmas] or [codec]  # type: ignore[type-var]
 
-    def step(network: nn.Module, batch: ModelInput) -> dict[str, Tensor]:
-        targets = [one.encode(batch.targets, batch.size_wh) for one in codecs]
-        stages = network(batch.images)
+    Example:
+        >>> from poseglass.codecs import HeatmapCodec
+        >>> from poseglass.losses.heatmap import mean_squared_error
+        >>> step = supervised(HeatmapCodec(), StageCriterion([Term(mean_squared_error)]))
+    """
+
+    def __init__(
+        self,
+        terms: Sequence[Term],
+        *,
+        codec: Codec | None = None,
+        sigmas: Sequence[float] = (),
+        occluded: Sequence[bool] = (),
+    ) -> None:
+        if sigmas and codec is None:
+            raise ValueError("StageCriterion: sigmas need the codec that draws them, got none. Pass codec=.")
+        self.terms, self.sigmas, self.occluded = tuple(terms), tuple(sigmas), tuple(occluded)
+        # what the step has encoded already serves the stages of the codec's own width
+        self._drawn_by: dict[float, Codec] = {
+            sigma: replace(codec, sigma=sigma)  # type: ignore[type-var]
+            for sigma in self.sigmas
+            if codec is not None and sigma != codec.spec.sigma
+        }
+
+    def __call__(self, stages: Stages, targets: Prediction, batch: ModelInput) -> dict[str, Tensor]:
+        """Return the terms ``"heatmap/0"``, ``"heatmap/1"``, ...: what is compared, and the stage.
+
+        Raises:
+            ValueError: Another number of stages than of sigmas or occluded, or than the terms name; occluded keypoints
+                are to be left out, and the batch does not say which are.
+        """
+        drawn = {sigma: codec.encode(batch.targets, batch.size_wh) for sigma, codec in self._drawn_by.items()}
         values: dict[str, Tensor] = {}
-        for i, stage in enumerate(stages):
-            target = _of_stage(targets, i, len(stages), "stage_sigmas")
+        for i, (stage, terms) in enumerate(zip(stages, self._terms_by_stage(len(stages)), strict=True)):
+            target = (
+                drawn.get(_of_stage(self.sigmas, i, len(stages), "stage_sigmas"), targets) if self.sigmas else targets
+            )
             weight = target["weight"]
-            if occluded and not _of_stage(occluded, i, len(stages), "stage_occluded"):
-                if batch.targets.occluded is None:
-                    raise ValueError("stage_occluded leaves out occluded keypoints, and the batch does not know them.")
-                weight = weight * ~batch.targets.occluded[:, 0]
-            for term in _of_stage(losses, i, len(stages), "loss"):
-                value = term.factor * term.loss(stage[term.prediction], target[term.target], weight)
+            if self.occluded and not _of_stage(self.occluded, i, len(stages), "stage_occluded"):
+                weight = weight * ~_hidden(batch, weight)
+            for term in terms:
+                value = term.weight * term.function(stage[term.output], target[term.target], weight)
                 name = f"{term.target}/{i}"
                 values[name] = values[name] + value if name in values else value
         return values
+
+    def _terms_by_stage(self, stages: int) -> list[list[Term]]:
+        """Return the terms of each stage.
+
+        Raises:
+            ValueError: A term is of a stage that is not there, or a stage has none.
+        """
+        numbers = range(stages)
+        for number in {number for term in self.terms for number in term.stages or ()}:
+            if number not in numbers:
+                raise ValueError(
+                    f"loss names stage {number}, the network has {stages}: {', '.join(map(str, numbers))}."
+                )
+        found = [[term for term in self.terms if term.stages is None or i in term.stages] for i in numbers]
+        if not all(found):
+            raise ValueError(
+                f"No loss is of stage {next(i for i in numbers if not found[i])} of the network, which has {stages}. "
+                "Add one, or leave stages out of an entry: it is of all then."
+            )
+        return found
+
+
+def _hidden(batch: ModelInput, weight: Tensor) -> Tensor:
+    """Return which keypoints are labelled but hidden, bool, in the shape of a codec's weight.
+
+    Raises:
+        ValueError: The batch does not know, or the weight is not one of each keypoint.
+    """
+    occluded = batch.targets.occluded
+    if occluded is None:
+        raise ValueError("stage_occluded leaves out occluded keypoints, and the batch does not know them.")
+    if occluded.numel() != weight.numel():
+        raise ValueError(
+            f"stage_occluded leaves out occluded keypoints {tuple(occluded.shape)}, and the codec's weight "
+            f"{tuple(weight.shape)} is not of each of them. Leave stage_occluded out, or write a criterion of your own."
+        )
+    return occluded.view_as(weight)
+
+
+def supervised(codec: Codec, criterion: Criterion) -> Step:
+    """Return the step of a training: encode the labels, run the network, and ask the criterion.
+
+    Args:
+        codec: Makes the targets.
+        criterion: Compares; ``StageCriterion`` is the ordinary one.
+
+    Raises:
+        ValueError: When called: the criterion gives something else than named numbers.
+    """
+
+    def step(network: nn.Module, batch: ModelInput) -> dict[str, Tensor]:
+        targets = codec.encode(batch.targets, batch.size_wh)
+        terms = criterion(network(batch.images), targets, batch)
+        if not isinstance(terms, dict) or not terms:
+            raise ValueError(f'A criterion gives named terms, e.g. {{"heatmap/0": loss}}, got {terms!r}.')
+        for name, value in terms.items():
+            if not isinstance(value, Tensor) or value.ndim:
+                got = f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+                raise ValueError(
+                    f"A criterion's terms are tensors of one number each; {name!r} is {got}. Take its mean."
+                )
+        return terms
 
     return step
 
