@@ -252,7 +252,8 @@ def test_weights_are_measured_as_they_were_trained(monkeypatch, tmp_path, labell
     """Unless something else is asked for. A skeleton without hips has no torso."""
     recipe = Recipe.from_dict(
         {
-            "name": "x", "network": {"name": "hg1"}, "codec": {"name": "heatmap"}, "data": {"train": {"name": "coco"}},
+            "name": "x", "network": {"name": "hg1"}, "codec": {"name": "heatmap"},
+            "data": {"train": {"name": "coco", "annotations": "a"}},
             "train": {"epochs": 1, "batch_size": 1},
             "evaluate": {"metrics": [{"name": "pck", "normaliser": "box_diagonal", "thresholds": [0.07]}]},
         }
@@ -270,6 +271,33 @@ def test_weights_are_measured_as_they_were_trained(monkeypatch, tmp_path, labell
         assert name in json.loads(results.read_text())["results"]
     save_weights(theirs, state, replace(card, recipe="not = 'one of ours'"))
     assert run(monkeypatch, "evaluate", labelled, "--weights", theirs) == 0
+
+
+def test_the_recipe_in_a_card_runs_no_code(monkeypatch, tmp_path, labelled, tiny_weights, capsys):
+    """Neither while it is read nor as a metric."""
+    (tmp_path / "trap_in_a_card.py").write_text("raise SystemExit('imported')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    table = '{ name = "trap_in_a_card:thing" }'
+    state, card = read_weights(tiny_weights)
+    theirs = tmp_path / "theirs.safetensors"
+    plain = {
+        "name": "x", "network": {"name": "hg1"}, "codec": {"name": "heatmap"},
+        "data": {"train": {"name": "coco", "annotations": "a"}}, "train": {"epochs": 1, "batch_size": 1},
+        "evaluate": {"metrics": [{"name": "pck", "normaliser": "box_diagonal", "thresholds": [0.07]}]},
+    }  # fmt: skip
+    own = [f"{place}={table}" for place in ("network", "codec", "data.train", "data.val", "criterion")]
+    recipe = Recipe.from_dict(plain, overrides=[*own, f"augment=[{table}]"])
+    save_weights(theirs, state, replace(card, recipe=recipe.to_toml()))
+    assert run(monkeypatch, "evaluate", labelled, "--weights", theirs) == 0
+    assert "pck@0.07" in capsys.readouterr().out
+    for measured in (f"metrics = [{table}]", f"protocol = {table}"):
+        recipe = Recipe.from_dict(plain, overrides=[f"evaluate={{ {measured} }}"])
+        save_weights(theirs, state, replace(card, recipe=recipe.to_toml()))
+        assert run(monkeypatch, "evaluate", labelled, "--weights", theirs) == 2
+        said = " ".join(capsys.readouterr().err.split())
+        assert "were chosen by 'trap_in_a_card:thing', code outside poseglass, which a card cannot run." in said
+        assert run(monkeypatch, "evaluate", labelled, "--weights", theirs, "--metric", "pck") == 0
+    assert "trap_in_a_card" not in sys.modules
 
 
 def test_keypoints_that_share_no_name(monkeypatch, tmp_path, labelled, tiny_weights, capsys):

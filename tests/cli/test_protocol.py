@@ -154,7 +154,7 @@ def test_a_recipe_follows_mpiis_protocol(monkeypatch, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("evaluate.protocol.nms=sotf",), "nms must be 'hard' or 'soft' or 'none'"),
+        (("evaluate.protocol.nms=sotf",), "takes 'hard' or 'soft' or 'none', got 'sotf'. Did you mean 'soft'?"),
         (("evaluate.protocol.name=cooc",), "Unknown protocol 'cooc'. Did you mean 'coco'?"),
         (("evaluate.protocol={}",), "evaluate.protocol needs a name"),
         (('evaluate.metrics=[{ name = "pck" }]',), "give protocol or metrics, not both"),

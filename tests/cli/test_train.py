@@ -214,7 +214,7 @@ def test_a_shape_that_bfloat16_gets_wrong_is_trained_in_float32_and_said(posegla
         (["RECIPE", "--set", "network=hg2"], 'network is a table, got \'hg2\'; write network = { name = "hg2" }'),
         (["RECIPE", "--set", "train.batch_size=9"], "there are only 8 people. Set it to at most 8."),
         (["RECIPE", "--set", "loss=mse"], 'loss is a list of tables, got \'mse\'; write loss = [{ name = "mse" }].'),
-        (["RECIPE", "--set", "loss=[{ name = 'mes' }]"], "Unknown loss 'mes'. Did you mean 'mse'?"),
+        (["RECIPE", "--set", "loss=[{ name = 'mes' }]"], "loss.0.name: Unknown loss 'mes'. Did you mean 'mse'?"),
         (["RECIPE", "--set", "evaluate.monitor=pck@0.1"], "evaluate.monitor is 'pck@0.1', which nothing that is"),
         (["RECIPE", "--set", 'evaluate.metrics=[{name="pckh", excluded=[]}]'], "have no extra['head_px']"),
         (["RECIPE", "--device", "gpu"], "device must be auto, cpu, cuda, cuda:0, ..., got 'gpu'"),

@@ -1,8 +1,11 @@
 """Every recipe that ships loads as it stands and trains two steps on tiny data."""
 
 import re
+import tomllib
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,12 +14,14 @@ import poseglass
 from poseglass.codecs import CODECS
 from poseglass.core.skeletons import SKELETONS
 from poseglass.core.targets import ModelInput, Targets
+from poseglass.estimators.load import shipped
+from poseglass.estimators.weights_file import read_card
 from poseglass.metrics import METRICS
 from poseglass.networks import NETWORKS
 from poseglass.readers import write_coco
 from poseglass.runs.build import make, make_criterion, protocol_of
 from poseglass.runs.prepare import prepare
-from poseglass.runs.recipe import Recipe
+from poseglass.runs.recipe import Recipe, RecipeError
 from poseglass.synthetic import synthetic_people
 
 FOLDER = Path(poseglass.__file__).parent / "recipes"
@@ -46,6 +51,40 @@ def test_a_recipe_is_complete(name):
     if protocol is not None:
         results |= {"AP"} if recipe.evaluate.protocol == {"name": "coco"} else set(protocol.metric().compute())
     assert recipe.evaluate.monitor in results
+
+
+def tables(value: Any, place: str = "") -> Iterator[str]:
+    """Yield the dotted key of every table inside a recipe."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, one in inner:
+        here = f"{place}.{key}" if place else str(key)
+        if isinstance(one, dict):
+            yield here
+        yield from tables(one, here)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_misspelt_key_in_any_table_is_told_when_a_recipe_is_read(name):
+    places = list(tables(tomllib.loads((FOLDER / name).read_text())))
+    assert {"network", "codec", "loss.0", "input", "augment.0", "data", "data.val", "train", "train.optimizer",
+            "train.schedule", "evaluate"} <= set(places)  # fmt: skip
+    for place in places:
+        with pytest.raises(RecipeError) as caught:
+            Recipe.read(FOLDER / name, [f"{place}.misspelt=1"])
+        assert re.match(rf"{re.escape(str(FOLDER / name))}: .*{re.escape(place)}\.misspelt\b", str(caught.value)), place
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_needs_no_code_of_anybody(name):
+    recipe = Recipe.read(FOLDER / name)
+    assert Recipe.from_dict(tomllib.loads(recipe.to_toml()), trust_code=False) == recipe
+    assert '":' not in recipe.to_toml()
+
+
+@pytest.mark.parametrize("path", shipped().values(), ids=shipped())
+def test_the_recipe_in_the_card_of_what_ships_is_one(path):
+    recipe = Recipe.from_dict(tomllib.loads(read_card(path).recipe), trust_code=False)
+    assert [part.name for part in recipe.loss or ()] == ["softmax_cross_entropy"]
 
 
 def stages_of(recipe: Recipe) -> int:

@@ -63,6 +63,7 @@ def recipe(data: Path, *overrides: str) -> Recipe:
             "train": {"epochs": 2, "batch_size": 4, "workers": 0},
         },
         overrides=overrides,
+        trust_code=True,
     )
 
 
@@ -85,6 +86,12 @@ def test_a_run_by_a_criterion_of_ones_own(data, tmp_path):
 
 
 def test_a_criterion_that_will_not_do(data):
+    with pytest.raises(
+        RecipeError, match=r"criterion\.widht: criterion '.*:Distillation' takes no 'widht'\. Did you mean 'w"
+    ):
+        recipe(data, "criterion.widht=3")
+    with pytest.raises(RecipeError, match=r"criterion\.width is missing: .* A recipe names what makes the criterion"):
+        recipe(data, f'criterion={{ name = "{__name__}:Distillation" }}')
     with pytest.raises(RecipeError, match=r"a criterion says what is minimised; leave loss out"):
         recipe(data, 'loss=[{ name = "mse" }]')
     made = recipe(data, f'criterion={{ name = "{__name__}:number" }}')

@@ -102,7 +102,7 @@ def test_overrides():
         PLAIN,
         overrides=[
             "train.epochs=7", "train.optimizer.lr=5e-4", "name=other", "data.train.annotations=b.json",
-            "input.size_wh=[64, 32]", "network.width=64", 'evaluate.metrics=[{name="pck"}]',
+            "input.size_wh=[64, 32]", "network.stem=bearpaw", 'evaluate.metrics=[{name="pck"}]',
         ],
     )  # fmt: skip
     assert recipe.train.epochs == 7
@@ -110,7 +110,7 @@ def test_overrides():
     assert recipe.name == "other"
     assert recipe.data.train[0]["annotations"] == "b.json"
     assert recipe.input.size_wh == (64, 32)
-    assert recipe.network["width"] == 64
+    assert recipe.network["stem"] == "bearpaw"
     assert recipe.evaluate.metrics == [{"name": "pck"}]
     assert PLAIN["name"] == "r"  # the tables given stay as they are
     assert PLAIN["network"] == {"name": "hg1"}
@@ -154,7 +154,7 @@ def test_toml_round_trip():
             {"name": "mse_hard_keypoints", "hardest": 3, "stages": [0, 1]},
             {"name": "mse", "weight": 0.5, "of": "heatmap"},
         ],
-        data={"train": [{"name": "coco", "annotations": "a.json", "odd key": {"x.y": 1e-9}}], "val": None},
+        data={"train": [{"name": "my.data:read", "annotations": "a.json", "odd key": {"x.y": 1e-9}}], "val": None},
         train={"epochs": 2, "batch_size": 4, "sizes": [{"epoch": 0, "size_wh": [96, 96]}]},
         evaluate={"metrics": [{"name": "pck", "thresholds": [0.2]}], "monitor": "pck@0.2"},
     )
@@ -175,7 +175,7 @@ values = st.recursive(
 
 @given(values)
 def test_any_value_survives_toml(value):
-    recipe = Recipe.from_dict(changed(network={"name": "x", "value": value}))
+    recipe = Recipe.from_dict(changed(network={"name": "my.code:Network", "value": value}))
     back = Recipe.from_dict(tomllib.loads(recipe.to_toml()))
     assert json.dumps(back.network) == json.dumps(recipe.network)
 

@@ -476,7 +476,7 @@ def test_a_key_that_a_part_does_not_take():
         RecipeError, match=r"network 'hg8' takes no 'stemm'\. Did you mean 'stem'\? Known: num_keypoints, stem"
     ):
         make(NETWORKS, {"name": "hg8", "num_keypoints": 3, "stemm": "newell"}, "network")
-    with pytest.raises(RecipeError, match=r"network 'hg8': missing a required argument: 'num_keypoints'"):
+    with pytest.raises(RecipeError, match=r"network 'hg8' needs 'num_keypoints', which is missing\."):
         make(NETWORKS, {"name": "hg8"}, "network")
     with pytest.raises(LookupError, match=r"Unknown network 'hg9'\. Did you mean 'hg"):
         make(NETWORKS, {"name": "hg9"}, "network")
@@ -599,6 +599,8 @@ def test_a_loss_refuses_its_numbers_before_training():
         RecipeError, match=r"loss\.0: mse_hard_keypoints: hardest must be a whole number above 0, got 0"
     ):
         check_loss(parts(hard | {"hardest": 0}), HeatmapCodec())
+    with pytest.raises(RecipeError, match=r"loss\.0\.powr: loss '.*:squared' takes no 'powr'\. Did you mean 'power'"):
+        check_loss(parts({"name": f"{__name__}:squared", "powr": 1.0}), HeatmapCodec())
 
 
 def test_losses_there_are_none_of_and_widths_without_gaussians():

@@ -20,7 +20,7 @@ from poseglass.evaluation.evaluate import Evaluation, evaluate
 from poseglass.metrics import METRICS
 from poseglass.metrics.metric import Metric
 from poseglass.runs.build import PROTOCOLS, choose_device, make
-from poseglass.runs.recipe import EvaluatePart, Recipe, RecipeError, apply_override
+from poseglass.runs.recipe import EvaluatePart, Recipe, apply_override
 
 
 def evaluate_weights(
@@ -189,13 +189,28 @@ def in_words(part: dict[str, Any]) -> str:
 
 
 def recipe_evaluation(card: WeightCard | None) -> EvaluatePart:
-    """Return what chose weights in training, as their card's recipe states it; nothing measured where it does not."""
+    """Return what chose weights in training, as their card's recipe states it; nothing measured where it does not.
+
+    A card is somebody else's word: nothing that its recipe names outside poseglass is imported.
+
+    Raises:
+        ValueError: A metric or a protocol outside poseglass chose them.
+    """
     if card is None or not card.recipe:
         return EvaluatePart()
     try:
-        return Recipe.from_dict(tomllib.loads(card.recipe)).evaluate
-    except (RecipeError, tomllib.TOMLDecodeError):  # of another version, or imported
+        part = Recipe.from_dict(tomllib.loads(card.recipe), trust_code=False).evaluate
+    except (ValueError, RecursionError):  # of another version, or imported, or malicious
         return EvaluatePart()
+    names = [table["name"] for table in part.metrics if table["name"] not in METRICS]
+    if part.protocol is not None and part.protocol["name"] not in PROTOCOLS:
+        names.append(part.protocol["name"])
+    if names:
+        raise ValueError(
+            f"Weights {card.name!r} were chosen by {names[0]!r}, code outside poseglass, which a card cannot run. Say "
+            "what to measure: --metric or --protocol."
+        )
+    return part
 
 
 def print_evaluation(result: Evaluation, console: Console) -> None:

@@ -12,7 +12,7 @@ from poseglass.codecs import Codec
 from poseglass.core.sample import Dataset
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.skeletons import SKELETONS
-from poseglass.core.table import build, lookup, nearest
+from poseglass.core.table import lookup
 from poseglass.data import DATASETS
 from poseglass.data.crops import Crops
 from poseglass.evaluation import PROTOCOLS
@@ -23,6 +23,7 @@ from poseglass.networks import NETWORKS
 from poseglass.networks.widths import Widths, apply_widths
 from poseglass.readers.mixed import mixed
 from poseglass.runs.recipe import EvaluatePart, Recipe, RecipeError
+from poseglass.runs.signature import signature_faults
 from poseglass.training.criterion import Criterion, StageCriterion, terms_of
 from poseglass.training.distributed import ALONE, Processes
 from poseglass.transforms import TRANSFORMS, HalfBody, RandomAffine
@@ -33,7 +34,7 @@ def make(table: Any, part: dict[str, Any], kind: str) -> Any:
 
     Raises:
         LookupError: An unknown name; the nearest is given.
-        RecipeError: A key that the thing does not take (the nearest one is named), or a value it refuses.
+        RecipeError: A key that the thing does not take (the nearest one is named) or lacks, or a value it refuses.
     """
     numbers = {k: v for k, v in part.items() if k != "name"}
     constructor = lookup(table, part["name"], kind=kind)
@@ -41,21 +42,11 @@ def make(table: Any, part: dict[str, Any], kind: str) -> Any:
         raise RecipeError(f"{kind} {part['name']!r} is a {type(constructor).__name__}; a class or function is needed.")
     if kind == "dataset" and isinstance(numbers.get("skeleton"), str):
         numbers["skeleton"] = lookup(SKELETONS, numbers["skeleton"], kind="skeleton")
+    faults = signature_faults(constructor, numbers, f"{kind} {part['name']!r}")
+    if faults:
+        raise RecipeError(f"{'; '.join(faults)}.")
     try:
-        inspect.signature(constructor).bind(**numbers)
-    except ValueError:  # a constructor that Python cannot look into
-        pass
-    except TypeError as error:
-        known = [k for k in inspect.signature(constructor).parameters if k != "self"]
-        unknown = next((k for k in numbers if k not in known), None)
-        if unknown is None:
-            raise RecipeError(f"{kind} {part['name']!r}: {error}.") from error
-        whole = " Another network takes a whole table: --set 'network={ name = \"...\" }'." if kind == "network" else ""
-        raise RecipeError(
-            f"{kind} {part['name']!r} takes no {unknown!r}.{nearest(unknown, known)} Known: {', '.join(known)}.{whole}"
-        ) from error
-    try:
-        return build(table, part["name"], **numbers)
+        return constructor(**numbers)
     except TypeError as error:
         raise RecipeError(f"{kind} {part['name']!r}: {error}.") from error
 

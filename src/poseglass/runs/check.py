@@ -23,6 +23,7 @@ from poseglass.metrics.metric import Better, Metric
 from poseglass.runs.build import crop_sizes, make, protocol_of
 from poseglass.runs.folder import RunFolder
 from poseglass.runs.recipe import Recipe, RecipeError, differences
+from poseglass.runs.signature import loss_faults
 from poseglass.training.criterion import LossPart, completed, loss_line, losses_for, outputs_of
 from poseglass.training.loop import Progress
 from poseglass.training.monitor import Monitor
@@ -166,8 +167,11 @@ def _check_fit(i: int, parts: Sequence[LossPart], codec: Codec) -> None:
 
 
 def _check_numbers(where: str, part: LossPart, codec: Codec) -> None:
-    """Raise if a loss of ours refuses its numbers; it is tried on zeros."""
+    """Raise if a loss does not take its numbers, or refuses one: those of ours are tried on zeros."""
     loss = find_loss(LOSSES, part.name)
+    faults = loss_faults(part.model_dump(), where, trust_code=True)
+    if faults:
+        raise RecipeError(f"{'; '.join(faults)}.")
     if not part.numbers or part.name not in LOSSES or loss.target is not None:
         return
     shapes = codec.spec.shapes(2, (codec.spec.stride, codec.spec.stride))

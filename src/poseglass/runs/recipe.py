@@ -1,4 +1,8 @@
-"""Recipe: everything a training run needs, filled from TOML and the command line. No inheritance, no imports."""
+"""Recipe: everything a training run needs, filled from TOML and the command line. No inheritance.
+
+Every table is checked when a recipe is read: those of the recipe itself by their types, those that name something (a
+network, a codec, a dataset) by the signature of what they name.
+"""
 
 import copy
 import json
@@ -15,6 +19,7 @@ from poseglass.core.card import check_widths
 from poseglass.core.input_spec import InputSpec
 from poseglass.core.part import Part
 from poseglass.core.table import nearest
+from poseglass.runs.signature import recipe_faults
 from poseglass.training.criterion import LossPart, loss_line
 from poseglass.training.optimizer import OptimizerPart
 from poseglass.training.schedule import SchedulePart
@@ -175,6 +180,8 @@ class Recipe(Part):
     def read(cls, path: str | Path, overrides: Sequence[str] = ()) -> "Recipe":
         """Read a recipe file, or one that ships ("lspet/family.toml"), and apply ``a.b=c`` overrides.
 
+        A file is read for whoever names it: what it names of code outside poseglass is imported.
+
         Raises:
             FileNotFoundError: No such file.
             RecipeError: Not TOML, an unknown key (the nearest one is named), a value of the wrong kind.
@@ -188,22 +195,45 @@ class Recipe(Part):
             data = tomllib.loads(path.read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise RecipeError(f"{path} is not TOML: {error}.") from None
-        return cls.from_dict(data, overrides=overrides, name=str(path))
+        return cls.from_dict(data, overrides=overrides, name=str(path), trust_code=True)
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any], *, overrides: Sequence[str] = (), name: str = "recipe") -> "Recipe":
+    def from_dict(
+        cls,
+        data: dict[str, Any],
+        *,
+        overrides: Sequence[str] = (),
+        name: str = "recipe",
+        trust_code: bool = False,
+    ) -> "Recipe":
         """Check a recipe given as nested tables.
+
+        Args:
+            data: The tables; they stay as they are.
+            overrides: ``a.b=c``, applied first.
+            name: What it is, for messages: a file.
+            trust_code: Import what the recipe names of code outside poseglass (``"package.module:name"``), and check
+                those tables too. Without it nothing is imported, so that the recipe in the card of somebody else's
+                weights can be read; ``prepare`` imports such code in any case.
 
         Raises:
             RecipeError: An unknown key (the nearest one is named), a value of the wrong kind, a malformed override.
+                All faults are told at once.
         """
         data = copy.deepcopy(data)
         for override in overrides:
             apply_override(data, override)
+        faults: list[str] = []
+        recipe = None
         try:
-            return cls.model_validate(data)
+            recipe = cls.model_validate(data)
         except ValidationError as error:
-            raise RecipeError(f"{name}: " + "; ".join(_explain(e) for e in error.errors()) + ".") from None
+            faults = [_explain(e) for e in error.errors()]
+        faults += recipe_faults(data, trust_code=trust_code)
+        if recipe is None or faults:
+            words = f"{name}: {'; '.join(faults)}"
+            raise RecipeError(f"{words}{'' if words.endswith('?') else '.'}{_whole_tables(faults, overrides)}")
+        return recipe
 
     def to_toml(self) -> str:
         """Return every value, defaults included, as TOML that ``read`` takes back."""
@@ -279,6 +309,16 @@ def apply_override(data: dict[str, Any], override: str) -> None:
         here[last] = value
     else:
         raise RecipeError(f"--set {override!r}: {'.'.join(parents)} is not a table.")
+
+
+def _whole_tables(faults: Sequence[str], overrides: Sequence[str]) -> str:
+    """Return a hint where an override names another thing in a table whose other keys are still those of the first."""
+    for override in overrides:
+        place, dot, key = override.partition("=")[0].strip().rpartition(".")
+        if dot and key == "name" and any(fault.startswith(f"{place}.") for fault in faults):
+            whole = f"--set '{place}={{ name = \"...\" }}'"
+            return f" --set {place}.name keeps the table's other keys; another table whole is {whole}."
+    return ""
 
 
 def _explain(error: Any) -> str:
