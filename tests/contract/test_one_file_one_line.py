@@ -160,9 +160,9 @@ def mean_absolute_error(maps: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     table="losses/__init__.py",
     name="LOSSES",
     imported="from poseglass.losses.absolute import mean_absolute_error",
-    entry='"mae": mean_absolute_error,',
+    entry='"mae": Loss(mean_absolute_error, activation="none"),',
 )
-LOSS_IN_A_RECIPE = 'loss = "mae"'
+LOSS_IN_A_RECIPE = 'loss = [{ name = "mae" }]'
 # ----
 
 ADDITIONS = (NETWORK, CODEC, DATA_SET, LOSS)

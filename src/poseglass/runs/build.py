@@ -7,8 +7,8 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from poseglass.core.card import WeightCard
 from poseglass.codecs import Codec
+from poseglass.core.card import WeightCard
 from poseglass.core.sample import Dataset
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.skeletons import SKELETONS
