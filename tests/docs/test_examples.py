@@ -26,7 +26,7 @@ def test_find_poses(tmp_path, synthetic_person):
 
 
 def test_measure_on_synthetic_people():
-    printed = run(ROOT / "examples" / "measure_on_drawn_people.py", 8)
+    printed = run(ROOT / "examples" / "measure_on_synthetic_people.py", 8)
     assert 0.2 < float(printed.rsplit(" ", 1)[1]) <= 1.0  # well above chance, on people it never saw
 
 
