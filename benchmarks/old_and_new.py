@@ -169,9 +169,8 @@ def train_step() -> Callable[[], object]:
         targets = found("poseglass.core.targets:Targets").of_keypoints(xy)
         batch = found("poseglass.core.targets:RawBatch")(images, targets, torch.zeros(BATCH, 2, 3), [""] * BATCH)
         model_input = found("poseglass.programs:model_input")
-        terms = found("poseglass.training.criterion:StageCriterion.of") if False else None
-        criterion = _criterion(loss) if terms is None else terms
-        step = supervised(codec, criterion)
+        term = found("poseglass.training.criterion:Term")
+        step = supervised(codec, found("poseglass.training.criterion:StageCriterion")([term(loss)]))
 
         def ready() -> Any:
             return model_input(batch, spec)
@@ -194,11 +193,6 @@ def train_step() -> Callable[[], object]:
         return total
 
     return run
-
-
-def _criterion(loss: Any) -> Any:
-    """Return what ``supervised`` takes for one loss of heatmaps in every stage."""
-    return loss
 
 
 def oks_ap() -> Callable[[], object]:
