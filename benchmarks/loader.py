@@ -2,7 +2,7 @@
 
 Three ways to make the same kind of batch, turn by turn in one process on one core; the answer is a ratio of medians:
 
-- naive: the whole image decoded, one warp to crop and one to turn and scale, a flipped copy, then floats: colours,
+- naive: the whole image decoded, one warp to crop and one to rotate and scale, a flipped copy, then floats: colours,
   an occluder, normalisation, 16 Gaussian maps of 64 x 64; a loader written down step by step.
 - files: poseglass's loader. JPEGs decoded at a half or less where that does, one warp, colours as a matrix on uint8;
   floats and maps are made on the device, so no loader process spends time on them.
@@ -94,11 +94,11 @@ def naive_sample(
     )
     image = cv2.warpAffine(image, crop, (SIZE, SIZE), flags=cv2.INTER_LINEAR)
     xy = xy @ crop[:, :2].T + crop[:, 2]
-    # turn and scale
-    turn = cv2.getRotationMatrix2D((SIZE / 2, SIZE / 2), rng.uniform(-30, 30), rng.uniform(0.75, 1.25))
-    image = cv2.warpAffine(image, turn, (SIZE, SIZE), flags=cv2.INTER_LINEAR)
-    xy = xy @ turn[:, :2].T + turn[:, 2]
-    # mirror
+    # rotate and scale
+    rotation = cv2.getRotationMatrix2D((SIZE / 2, SIZE / 2), rng.uniform(-30, 30), rng.uniform(0.75, 1.25))
+    image = cv2.warpAffine(image, rotation, (SIZE, SIZE), flags=cv2.INTER_LINEAR)
+    xy = xy @ rotation[:, :2].T + rotation[:, 2]
+    # flip
     if rng.random() < 0.5:
         image = image[:, ::-1].copy()
         xy[:, 0] = SIZE - 1 - xy[:, 0]
@@ -175,7 +175,7 @@ def decode_shares(crops: Crops) -> str:
     d = crops.dataset
     assert isinstance(d, LabelledImages)
     watched = Watched(d.name, d.skeleton, d.paths, d.labels, d.image_ids, d.sizes_wh)
-    epoch_of(Crops(watched, crops.input, crops.affine), 1)
+    epoch_of(Crops(watched, crops.input, crops.augment[:1]), 1)
     return ", ".join(f"1/{r} {wanted.count(r) / len(wanted):.0%}" for r in sorted(set(wanted)))
 
 
@@ -183,8 +183,8 @@ def measure(folder: Path, detail: float, quality: int, repeats: int) -> list[dic
     """Time the three loaders on one kind of image, turn by turn; return a row each."""
     dataset = make_dataset(folder, detail, quality)
     file_kb = statistics.mean(p.stat().st_size for p in set(dataset.paths)) / 1e3
-    augment = (ColorJitter(0.4, 0.25, 0.1, 0.05), Occlusion(0.5, (0.1, 0.33)))
-    files = Crops(dataset, InputSpec((SIZE, SIZE), 1.25, MEAN, STD), RandomAffine((0.75, 1.25), 30.0), augment)
+    augment = (RandomAffine((0.75, 1.25), 30.0), ColorJitter(0.4, 0.25, 0.1, 0.05), Occlusion(0.5, (0.1, 0.33)))
+    files = Crops(dataset, InputSpec((SIZE, SIZE), 1.25, MEAN, STD), augment)
     cached = files.cached(int(1e9), folder / "cache")
     if cached.cache is None or cached.cache.num_fitting < PEOPLE:
         raise SystemExit(f"The cache cannot be made in {folder}.")

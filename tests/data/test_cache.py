@@ -53,7 +53,7 @@ def crowd(folder: Path, kinds: tuple[str, ...] = ("jpg", "png", "jpg"), people: 
 
 
 def made(dataset: LabelledImages, **more: object) -> Crops:
-    return Crops(dataset, InputSpec((48, 48)), AFFINE, AUGMENT, seed=1, **more)  # type: ignore[arg-type]
+    return Crops(dataset, InputSpec((48, 48)), (AFFINE, *AUGMENT), seed=1, **more)  # type: ignore[arg-type]
 
 
 def assert_same(one: Crops, other: Crops, *, epochs: tuple[int, ...] = (0, 1, 2, 3), size: int = 48) -> None:
@@ -183,18 +183,18 @@ def test_another_recipe_has_another_plan(tmp_path: Path, root: Path) -> None:
     other_names = crowd(tmp_path / "elsewhere", ("jpg", "jpg"))
     moved = LabelledImages("d", HANDS, dataset.paths, [p[::-1] for p in dataset.labels], (1, 2))  # type: ignore[index]
     others = [
-        Crops(dataset, InputSpec((64, 64)), AFFINE),
-        Crops(dataset, InputSpec((48, 48), padding=1.5), AFFINE),
-        Crops(dataset, InputSpec((48, 48)), RandomAffine((0.5, 1.5), 50.0, shift=0.05)),
-        Crops(dataset, InputSpec((48, 48)), RandomAffine((0.6, 1.5), 20.0, shift=0.05)),
-        Crops(dataset, InputSpec((48, 48)), None),
+        Crops(dataset, InputSpec((64, 64)), (AFFINE,)),
+        Crops(dataset, InputSpec((48, 48), padding=1.5), (AFFINE,)),
+        Crops(dataset, InputSpec((48, 48)), (RandomAffine((0.5, 1.5), 50.0, shift=0.05),)),
+        Crops(dataset, InputSpec((48, 48)), (RandomAffine((0.6, 1.5), 20.0, shift=0.05),)),
+        Crops(dataset, InputSpec((48, 48))),
         made(other_names),
         made(moved),
     ]
     folders = [cache_of(base).folder] + [cache_of(c.cached(GB, root)).folder for c in others]
     assert len(set(folders)) == len(folders)
     # colours, seed and epochs do not change what is kept
-    same = Crops(dataset, InputSpec((48, 48), mean=(0.5,) * 3), AFFINE, (), seed=9)
+    same = Crops(dataset, InputSpec((48, 48), mean=(0.5,) * 3), (AFFINE,), seed=9)
     assert cache_of(same.cached(GB, root)).folder == folders[0]
 
 
@@ -274,7 +274,7 @@ def test_old_plans_make_room_unless_they_are_in_use(tmp_path: Path, root: Path) 
     one = made(dataset).cached(GB, root)
     assert_same(made(dataset), one, epochs=(0,))
     size = cache_of(one).planned_bytes
-    other = Crops(dataset, InputSpec((48, 48), padding=1.3), AFFINE)
+    other = Crops(dataset, InputSpec((48, 48), padding=1.3), (AFFINE,))
     held = cache_of(other.cached(int(1.2 * size), root))
     assert cache_of(one).folder.is_dir()
     assert held.planned_bytes <= 0.2 * size  # what the bound leaves beside the one in use
@@ -284,7 +284,7 @@ def test_old_plans_make_room_unless_they_are_in_use(tmp_path: Path, root: Path) 
     free = cache_of(other.cached(int(1.2 * size), root))
     assert not folder.exists()
     assert free.num_fitting > held.num_fitting
-    third = Crops(dataset, InputSpec((48, 48), padding=1.4), AFFINE)
+    third = Crops(dataset, InputSpec((48, 48), padding=1.4), (AFFINE,))
     free.close()
     assert cache_of(third.cached(GB, root)).num_fitting == 9
     assert free.folder.is_dir()  # room for both: nothing is deleted
@@ -310,10 +310,10 @@ def test_it_can_be_sent_to_a_new_process(tmp_path: Path, root: Path) -> None:
 def test_a_repeated_person_is_kept_once(tmp_path: Path, root: Path) -> None:
     dataset = crowd(tmp_path, ("jpg", "jpg"))
     once = made(dataset).cached(GB, root)
-    twice = Crops(mixed([dataset, dataset]), InputSpec((48, 48)), AFFINE, AUGMENT, seed=1).cached(GB, root)
+    twice = Crops(mixed([dataset, dataset]), InputSpec((48, 48)), (AFFINE, *AUGMENT), seed=1).cached(GB, root)
     assert len(twice) == 2 * len(once)
     assert cache_of(twice).planned_bytes == cache_of(once).planned_bytes
-    assert_same(Crops(twice.dataset, InputSpec((48, 48)), AFFINE, AUGMENT, seed=1), twice)
+    assert_same(Crops(twice.dataset, InputSpec((48, 48)), (AFFINE, *AUGMENT), seed=1), twice)
 
 
 def test_images_that_are_no_files_are_not_kept(tmp_path: Path, root: Path) -> None:

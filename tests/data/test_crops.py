@@ -16,11 +16,14 @@ from poseglass.core.input_spec import InputSpec
 from poseglass.core.instances import Instances
 from poseglass.core.sample import PoseSample
 from poseglass.core.skeleton import Skeleton
+from poseglass.core.skeletons import COCO17
+from poseglass.core.view import View
 from poseglass.core.warp import warp_image
 from poseglass.data.crops import REDUCTIONS, Crops, _regions
 from poseglass.data.loader import PlaceSampler, collate, load_batches
 from poseglass.readers.labelled import LabelledImages
-from poseglass.transforms import ColorJitter, Occlusion, RandomAffine
+from poseglass.synthetic.people import synthetic_people
+from poseglass.transforms import ColorJitter, HalfBody, Occlusion, RandomAffine, TransformError
 
 HANDS = Skeleton("hands3", ("left_hand", "right_hand", "nose"))
 COLORS = np.array([(255, 0, 0), (0, 255, 0), (0, 0, 255)], np.float32)
@@ -71,24 +74,24 @@ def test_blobs_are_where_the_keypoints_say(tmp_path: Path, name: str, kind: str,
     """
     size_wh, points, box, sigma = PLACES[name]
     dataset = one_person(tmp_path / f"a.{kind}", size_wh, np.array(points), box, sigma)
-    crops = Crops(dataset, InputSpec((96, 96), 1.3), EVERYTHING, seed=3)
+    crops = Crops(dataset, InputSpec((96, 96), 1.3), (EVERYTHING,), seed=3)
     if cached:
         crops = crops.cached(10**9, tmp_path / "cache")
-    mirrored = 0
+    flipped = 0
     for epoch in list(range(10)) * (2 if cached else 1):
         sample = crops[(epoch, 0, 96, 96)]
-        mirrors = sample.to_source.flips
-        mirrored += mirrors
+        flips = sample.to_source.flips
+        flipped += flips
         # in a flipped image the hand that looks like a left one is the right one's blob
-        channels = (1, 0, 2) if mirrors else (0, 1, 2)
+        channels = (1, 0, 2) if flips else (0, 1, 2)
         for keypoint, channel in enumerate(channels):
             expected = sample.instances.xy[0, keypoint]
             if (expected > 8).all() and (expected < 87).all():
                 found = center_of(sample.image[..., channel])
                 np.testing.assert_allclose(found, expected, atol=0.2)
         back = sample.to_source(sample.instances.xy[0].astype(np.float64))
-        np.testing.assert_allclose(back, np.array(points)[[1, 0, 2] if mirrors else [0, 1, 2]], atol=1e-3)
-    assert 0 < mirrored < (20 if cached else 10)
+        np.testing.assert_allclose(back, np.array(points)[[1, 0, 2] if flips else [0, 1, 2]], atol=1e-3)
+    assert 0 < flipped < (20 if cached else 10)
     if crops.cache is not None:
         crops.cache.close()
 
@@ -126,8 +129,9 @@ AUGMENT = (ColorJitter(0.3, 0.2, 0.1, 0.1), Occlusion(0.5, (0.1, 0.3)))
 def test_a_part_gives_the_same_crop_as_the_whole_image(tmp_path: Path) -> None:
     """What no draw can see is left out; nothing that a draw sees is."""
     dataset = crowd(tmp_path)
-    planned = Crops(dataset, InputSpec((64, 64)), EVERYTHING)
-    whole = Crops(dataset, InputSpec((64, 64)), EVERYTHING, sizes_wh=((32, 32),))  # 64 is unplanned: no part is cut
+    planned = Crops(dataset, InputSpec((64, 64)), (EVERYTHING,))
+    # 64 is unplanned: no part is taken
+    whole = Crops(dataset, InputSpec((64, 64)), (EVERYTHING,), sizes_wh=((32, 32),))
     for epoch in range(6):
         for i in range(len(planned)):
             a, b = planned[(epoch, i, 64, 64)], whole[(epoch, i, 64, 64)]
@@ -139,8 +143,8 @@ def test_a_part_gives_the_same_crop_as_the_whole_image(tmp_path: Path) -> None:
 
 
 affines = st.builds(
-    lambda low, high, degrees, shift, distribution, turn, zoom: RandomAffine(
-        (low, low + high), degrees, turn, shift, 0.5, distribution, (1.0, 3.0), zoom
+    lambda low, high, degrees, shift, distribution, rotate, zoom: RandomAffine(
+        (low, low + high), degrees, rotate, shift, 0.5, distribution, (1.0, 3.0), zoom
     ),
     st.floats(0.3, 1.2), st.floats(0, 1.5), st.floats(0, 180), st.floats(0, 0.3),
     st.sampled_from(["uniform", "normal"]), st.sampled_from([0.0, 0.5, 1.0]),
@@ -156,7 +160,7 @@ affines = st.builds(
     seed=st.integers(0, 99),
     rule=st.sampled_from(["edges", "msra", "udp"]),
 )
-def test_cuts_hold_whatever_a_draw_sees(
+def test_regions_hold_whatever_a_draw_sees(
     affine: RandomAffine, side: float, aspect: float, seed: int, rule: CropRule
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -189,7 +193,7 @@ def test_crops_follow_the_input_s_rule(tmp_path: Path, rule: CropRule) -> None:
             assert np.abs(sample.image.astype(int) - moved).max() <= 2
 
 
-def test_cuts_are_no_larger_than_they_must(tmp_path: Path) -> None:
+def test_regions_are_no_larger_than_they_must(tmp_path: Path) -> None:
     """At scale 0.75 and 30 degrees: (cos 30 + sin 30) / 0.75 = 1.82 of the padded box, and a margin."""
     box = np.array([[0.0, 0.0, 256.0, 256.0]])
     regions = _regions(box, [(256, 256)], RandomAffine(), "edges")[0]
@@ -204,7 +208,7 @@ def test_cuts_are_no_larger_than_they_must(tmp_path: Path) -> None:
 def test_reduced_decoding_shows_the_same(tmp_path: Path) -> None:
     """A crop from a reduced image differs from one of the full image by interpolation alone."""
     dataset = crowd(tmp_path)
-    reduced, asked = Crops(dataset, InputSpec((48, 48)), EVERYTHING), []
+    reduced, asked = Crops(dataset, InputSpec((48, 48)), (EVERYTHING,)), []
 
     class Full(LabelledImages):
         def image(self, index: int, *, reduce: int = 1) -> np.ndarray:
@@ -212,7 +216,9 @@ def test_reduced_decoding_shows_the_same(tmp_path: Path) -> None:
             return super().image(index)
 
     d = dataset
-    full = Crops(Full(d.name, d.skeleton, d.paths, d.labels, d.image_ids, d.sizes_wh), InputSpec((48, 48)), EVERYTHING)
+    full = Crops(
+        Full(d.name, d.skeleton, d.paths, d.labels, d.image_ids, d.sizes_wh), InputSpec((48, 48)), (EVERYTHING,)
+    )
     for epoch in range(4):
         for i in range(len(reduced)):
             a, b = reduced[(epoch, i, 48, 48)].image.astype(float), full[(epoch, i, 48, 48)].image.astype(float)
@@ -222,7 +228,7 @@ def test_reduced_decoding_shows_the_same(tmp_path: Path) -> None:
 
 
 def test_workers_do_not_change_a_bit(tmp_path: Path) -> None:
-    crops = Crops(crowd(tmp_path), InputSpec((32, 32)), EVERYTHING, AUGMENT, seed=7)
+    crops = Crops(crowd(tmp_path), InputSpec((32, 32)), (EVERYTHING, *AUGMENT), seed=7)
     sampler = PlaceSampler(len(crops), batch_size=4, sizes_wh=[(32, 32), (48, 48)], seed=1)
     alone, together = (list(load_batches(crops, sampler, workers=n)) for n in (0, 2))
     assert len(alone) == len(together) == len(sampler) == 2 * (len(crops) // 4)
@@ -236,14 +242,14 @@ def test_workers_do_not_change_a_bit(tmp_path: Path) -> None:
 
 def test_augmentation_hangs_on_seed_epoch_and_person_alone(tmp_path: Path) -> None:
     dataset = crowd(tmp_path)
-    one, same = (Crops(dataset, InputSpec((32, 32)), EVERYTHING, AUGMENT, seed=7) for _ in range(2))
+    one, same = (Crops(dataset, InputSpec((32, 32)), (EVERYTHING, *AUGMENT), seed=7) for _ in range(2))
     first = one[(2, 1, 32, 32)]
     for i in range(4):
         same[(i, i, 32, 32)]  # whatever was made before
     again = same[(2, 1, 32, 32)]
     np.testing.assert_array_equal(first.image, again.image)
     np.testing.assert_array_equal(first.instances.xy, again.instances.xy)
-    other_seed = Crops(dataset, InputSpec((32, 32)), EVERYTHING, AUGMENT, seed=8)
+    other_seed = Crops(dataset, InputSpec((32, 32)), (EVERYTHING, *AUGMENT), seed=8)
     for other in (one[(3, 1, 32, 32)], other_seed[(2, 1, 32, 32)]):
         assert not np.array_equal(first.instances.xy, other.instances.xy)
 
@@ -303,13 +309,13 @@ def test_a_person_outside_the_image_is_black(tmp_path: Path) -> None:
     person = Instances.from_keypoints(
         HANDS, np.full((1, 3, 2), 500.0), box_xyxy=np.array([[450.0, 450.0, 550.0, 550.0]])
     )
-    crops = Crops(LabelledImages("d", HANDS, (file,), [person], (1,)), InputSpec((32, 32)), EVERYTHING)
+    crops = Crops(LabelledImages("d", HANDS, (file,), [person], (1,)), InputSpec((32, 32)), (EVERYTHING,))
     for c in (crops, crops.cached(10**7, tmp_path / "cache")):
         assert all(not c[(epoch, 0, 32, 32)].image.any() for epoch in range(3))
 
 
 def test_a_batch_holds_what_the_samples_hold(tmp_path: Path) -> None:
-    crops = Crops(crowd(tmp_path), InputSpec((32, 40)), RandomAffine())
+    crops = Crops(crowd(tmp_path), InputSpec((32, 40)), (RandomAffine(),))
     samples = [crops[(0, i, 32, 40)] for i in range(4)]
     batch = collate(samples)
     assert batch.images.shape == (4, 40, 32, 3)
@@ -366,7 +372,7 @@ def test_what_is_hidden_is_flipped_with_the_rest(tmp_path: Path) -> None:
     person = Instances.from_keypoints(
         pair, np.array([[(5.0, 5.0), (15.0, 5.0)]]), keypoint_extra={"occluded": np.array([[True, False]])}
     )
-    crops = Crops(LabelledImages("d", pair, (path,), (person,), (1,)), InputSpec((20, 20)), RandomAffine())
+    crops = Crops(LabelledImages("d", pair, (path,), (person,), (1,)), InputSpec((20, 20)), (RandomAffine(),))
     seen = set()
     for epoch in range(20):
         batch = collate([crops[(epoch, 0, 20, 20)]])
@@ -377,7 +383,7 @@ def test_what_is_hidden_is_flipped_with_the_rest(tmp_path: Path) -> None:
 
 def test_the_missing_image_is_named(tmp_path: Path) -> None:
     dataset = crowd(tmp_path)
-    crops = Crops(dataset, InputSpec((32, 32)), EVERYTHING)
+    crops = Crops(dataset, InputSpec((32, 32)), (EVERYTHING,))
     dataset.paths[0].write_bytes(dataset.paths[0].read_bytes()[:300])
     with pytest.raises(ValueError, match=r"0\.jpg is a damaged or truncated image"):
         crops[(0, 0, 32, 32)]
@@ -427,5 +433,114 @@ def test_a_program_ends_though_nobody_closed_its_loader() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_fifth_of_the_crops_arguments_is_the_seed(tmp_path: Path) -> None:
-    assert Crops(crowd(tmp_path), InputSpec((16, 16)), None, (), 7).seed == 7
+class Rotated:
+    """A Transform as a user writes it."""
+
+    def __call__(self, sample: PoseSample, rng: np.random.Generator) -> PoseSample:
+        width, height = sample.size_wh
+        middle = ((width - 1) / 2, (height - 1) / 2)
+        sample = sample.warped(Affine.about(middle, degrees=rng.uniform(-30, 30), shift_xy=(3.0, -2.0)))
+        return sample.flipped() if rng.random() < 0.5 else sample
+
+
+class Moved:
+    """A ViewTransform as a user writes it."""
+
+    def choose_view(self, view: View, person: Instances, spec: InputSpec, rng: np.random.Generator) -> View:
+        if rng.random() < 0.5:
+            return view
+        return view.then(Affine.about((0.0, 0.0), shift_xy=(float(rng.uniform(-6, 6)), 4.0)))
+
+
+def image_alone(sample: PoseSample, rng: np.random.Generator) -> PoseSample:
+    return dataclasses.replace(sample, image=sample.image[:, ::-1])
+
+
+@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize("name", PLACES)
+def test_blobs_are_where_keypoints_say_after_one_s_own_transforms(tmp_path: Path, name: str, cached: bool) -> None:
+    size_wh, points, box, sigma = PLACES[name]
+    dataset = one_person(tmp_path / "a.jpg", size_wh, np.array(points), box, sigma)
+    crops = Crops(dataset, InputSpec((96, 96), 1.3), (Rotated(), EVERYTHING, Moved()), seed=3)
+    if cached:
+        crops = crops.cached(10**9, tmp_path / "cache")
+    compared = 0
+    for epoch in range(12):
+        sample = crops[(epoch, 0, 96, 96)]
+        flips = sample.to_source.flips
+        for keypoint, channel in enumerate((1, 0, 2) if flips else (0, 1, 2)):
+            expected = sample.instances.xy[0, keypoint]
+            if (expected > 14).all() and (expected < 81).all():
+                np.testing.assert_allclose(center_of(sample.image[..., channel]), expected, atol=0.5)
+                compared += 1
+        back = sample.to_source(sample.instances.xy[0].astype(np.float64))
+        np.testing.assert_allclose(back, np.array(points)[[1, 0, 2] if flips else [0, 1, 2]], atol=2e-3)
+    assert compared > 8
+    if crops.cache is not None:
+        crops.cache.close()
+
+
+def test_one_s_own_view_is_the_same_from_the_cache(tmp_path: Path) -> None:
+    """What the regions do not foresee comes from the file; bit for bit the same either way."""
+    files = Crops(crowd(tmp_path), InputSpec((32, 32)), (EVERYTHING, Moved()), seed=7)
+    cached = files.cached(10**9, tmp_path / "cache")
+    for epoch in (0, 1, 0, 1):
+        for i in range(len(files)):
+            a, b = files[(epoch, i, 32, 32)], cached[(epoch, i, 32, 32)]
+            np.testing.assert_array_equal(a.image, b.image)
+            np.testing.assert_array_equal(a.instances.xy, b.instances.xy)
+    assert cached.cache is not None
+    cached.cache.close()
+
+
+def test_transforms_and_photometrics_keep_their_order(tmp_path: Path) -> None:
+    """Covered and then rotated is not rotated and then covered; what chooses the view goes first wherever it stands."""
+    dataset = crowd(tmp_path)
+    orders = [(Rotated(), Occlusion(1.0)), (Occlusion(1.0), Rotated()), (Rotated(), Occlusion(1.0), Moved())]
+    first, second, third = (Crops(dataset, InputSpec((32, 32)), order)[(0, 0, 32, 32)] for order in orders)
+    assert not np.array_equal(first.image, second.image)
+    assert not np.array_equal(first.image, third.image)
+    rng = np.random.default_rng([0, 0, 0])
+    plain = Crops(dataset, InputSpec((32, 32)))[(0, 0, 32, 32)]
+    by_hand = Rotated()(plain, rng)
+    np.testing.assert_array_equal(first.image, Occlusion(1.0).repaint(by_hand.image, rng))
+    np.testing.assert_array_equal(first.instances.xy, by_hand.instances.xy)
+
+
+def test_a_half_body_is_drawn_first_wherever_it_stands() -> None:
+    dataset = synthetic_people(3, seed=3, size_wh=(96, 96), skeleton=COCO17)
+    half = HalfBody(1.0, more_than=2)
+    one, other = (Crops(dataset, InputSpec((32, 32)), order) for order in ((half, EVERYTHING), (EVERYTHING, half)))
+    for i in range(3):
+        np.testing.assert_array_equal(one[(0, i, 32, 32)].image, other[(0, i, 32, 32)].image)
+
+
+@pytest.mark.parametrize(
+    ("augment", "message"),
+    [
+        (
+            (ColorJitter(), image_alone),
+            r"augment\[1\] '.*test_crops:image_alone' moves the image and leaves the keypoi",
+        ),
+        ((5,), r"augment\[0\] 'builtins:int' must have one of three methods"),
+        ((Rotated,), r"augment\[0\] '.*test_crops:Rotated' is a class; list an instance of it: Rotated\("),
+        ((RandomAffine(), RandomAffine()), "takes one RandomAffine: scale, rotation, shift and flip are one map"),
+        ((HalfBody(), HalfBody()), "takes one HalfBody: it chooses the box"),
+    ],
+)
+def test_augmentations_that_part_image_and_labels_are_refused(tmp_path: Path, augment: tuple, message: str) -> None:
+    with pytest.raises(TransformError, match=message):
+        Crops(crowd(tmp_path), InputSpec((32, 32)), augment)
+
+
+def test_what_the_probe_cannot_find_is_refused_when_it_happens(tmp_path: Path) -> None:
+    """It is well behaved on the probe's images, and gives another size on real ones."""
+
+    def unsteady(sample: PoseSample, rng: np.random.Generator) -> PoseSample:
+        return sample if sample.source == "probe" else sample.warped(Affine.identity(), (16, 24))
+
+    crops = Crops(crowd(tmp_path), InputSpec((32, 32)), (unsteady,))
+    with pytest.raises(
+        TransformError, match=r"A view of 32 x 32 pixels with one person became 16 x 24 with 1 in epoch 2"
+    ):
+        crops[(2, 1, 32, 32)]

@@ -75,6 +75,32 @@ def test_toml_in_the_documents_is_a_recipe():
     assert checked
 
 
+def test_augmentations_in_the_documents_go_into_a_recipe(tmp_path, monkeypatch):
+    import tomllib
+
+    from poseglass.runs.build import make_crops, training_data
+    from poseglass.runs.recipe import Recipe
+
+    page = (ROOT / "docs" / "how-to" / "write_your_own_augmentation.md").read_text()
+    (tmp_path / "mine.py").write_text(re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)[0])
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    recipe = Recipe.from_dict(
+        {
+            "name": "document",
+            "network": {"name": "hg2_light"},
+            "codec": {"name": "heatmap"},
+            "input": {"size_wh": [64, 64]},
+            "data": {"train": {"name": "synthetic", "count": 2}},
+            "train": {"epochs": 1, "batch_size": 2},
+            **tomllib.loads(re.findall(r"^```toml\n(.*?)^```", page, re.M | re.S)[0]),
+        }
+    )
+    crops = make_crops(recipe, training_data(recipe))  # the probe has tried them
+    assert [type(a).__name__ for a in crops.augment] == ["RandomAffine", "LooseBox", "UpsideDown", "Fog"]
+    assert crops[(0, 0, 64, 64)].size_wh == (64, 64)
+
+
 def test_nothing_is_left_to_be_filled_in():
     for page in [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]:
         assert "@" + "@" not in page.read_text(), page.name

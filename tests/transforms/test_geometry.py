@@ -9,7 +9,7 @@ from poseglass.core.instances import Instances
 from poseglass.core.sample import PoseSample
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.warp import warp_image
-from poseglass.transforms import TRANSFORMS, RandomAffine, warp
+from poseglass.transforms import TRANSFORMS, RandomAffine
 
 HANDS = Skeleton("hands3", ("left_hand", "right_hand", "nose"))
 
@@ -41,12 +41,12 @@ def test_whole_shifts_move_pixels_exactly(shift: tuple[int, int]) -> None:
     assert not out[: max(y, 0)].any()
 
 
-def test_mirroring_is_exact_and_its_own_inverse() -> None:
+def test_flipping_is_exact_and_its_own_inverse() -> None:
     image = smooth(61, 40)
-    mirror = Affine.flip(61)
-    once = warp_image(image, mirror, (61, 40))
+    flip = Affine.flip(61)
+    once = warp_image(image, flip, (61, 40))
     np.testing.assert_array_equal(once, image[:, ::-1])
-    np.testing.assert_array_equal(warp_image(once, mirror, (61, 40)), image)
+    np.testing.assert_array_equal(warp_image(once, flip, (61, 40)), image)
 
 
 def test_there_and_back() -> None:
@@ -87,11 +87,11 @@ def test_shrinking_keeps_places(scale: float) -> None:
 def test_four_channels_give_what_three_give(monkeypatch: pytest.MonkeyPatch) -> None:
     """The short cut of OpenCV 5 changes no value: parts of images and whole ones are warped alike."""
     image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
-    turned = Affine.about((50, 40), scale=0.9, degrees=20)
+    rotated = Affine.about((50, 40), scale=0.9, degrees=20)
     monkeypatch.setattr(warp_module, "_FOUR_ARE_FASTER", True)
-    fast = warp_image(image, turned, (64, 80))
+    fast = warp_image(image, rotated, (64, 80))
     monkeypatch.setattr(warp_module, "_FOUR_ARE_FASTER", False)
-    np.testing.assert_array_equal(fast, warp_image(image, turned, (64, 80)))
+    np.testing.assert_array_equal(fast, warp_image(image, rotated, (64, 80)))
     assert fast.shape == (80, 64, 3)
 
 
@@ -108,7 +108,7 @@ def test_warping_a_sample_moves_everything_and_remembers_the_way_back() -> None:
     xy = np.array([(20.0, 30.0), (60.0, 35.0), (40.0, 10.0)])
     sample = sample_of(smooth(80, 50), xy)
     first, second = Affine.about((40, 25), degrees=30), Affine.flip(64)
-    moved = warp(warp(sample, first, (80, 50)), second, (64, 64))
+    moved = sample.warped(first).warped(second, (64, 64))
     assert moved.size_wh == (64, 64)
     np.testing.assert_allclose(moved.instances.xy[0], second(first(xy))[[1, 0, 2]], atol=1e-4)  # left is right now
     np.testing.assert_allclose(moved.to_source(moved.instances.xy[0].astype(float)), xy[[1, 0, 2]], atol=1e-3)
@@ -117,9 +117,11 @@ def test_warping_a_sample_moves_everything_and_remembers_the_way_back() -> None:
 def test_flipped_twice_is_the_same_person() -> None:
     xy = np.array([(20.0, 30.0), (60.0, 35.0), (np.nan, np.nan)])
     sample = sample_of(smooth(80, 50), xy)
-    twice = warp(warp(sample, Affine.flip(80), (80, 50)), Affine.flip(80), (80, 50))
+    twice = sample.flipped().flipped()
     np.testing.assert_array_equal(twice.instances.xy, sample.instances.xy)
     np.testing.assert_array_equal(twice.image, sample.image)
+    np.testing.assert_array_equal(sample.flipped().image, sample.image[:, ::-1])
+    assert sample.flipped().to_source.flips
 
 
 affines = st.builds(
@@ -182,12 +184,12 @@ def test_a_zoomed_crop_shows_a_part_of_what_it_would_have_shown() -> None:
     assert RandomAffine(zoom=(2, 4)).largest_scale == 1.25
 
 
-def test_probabilities_of_turning_and_mirroring() -> None:
+def test_probabilities_of_rotating_and_flipping() -> None:
     rng = np.random.default_rng(0)
     drawn = [RandomAffine(rotate_probability=0.3, flip_probability=0.5).draw((64, 64), rng) for _ in range(2000)]
-    mirrored = np.mean([d.flips for d in drawn])
+    flipped = np.mean([d.flips for d in drawn])
     upright = np.mean([abs(d.matrix[0, 1]) < 1e-12 for d in drawn])
-    assert abs(mirrored - 0.5) < 0.04
+    assert abs(flipped - 0.5) < 0.04
     assert abs(upright - 0.7) < 0.04
     never = RandomAffine((1, 1), 0, flip_probability=0)
     np.testing.assert_allclose(never.draw((64, 48), rng).matrix, np.eye(2, 3), atol=1e-12)

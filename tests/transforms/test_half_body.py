@@ -66,7 +66,7 @@ def test_with_less_than_three_keypoints_the_other_half_is_taken() -> None:
 def test_a_crop_shows_the_half_and_its_points_lie_where_they_are_drawn() -> None:
     dataset = synthetic_people(6, seed=3, size_wh=(160, 160), skeleton=COCO17)
     whole = Crops(dataset, InputSpec((64, 64)))
-    half = Crops(dataset, InputSpec((64, 64)), half_body=HalfBody(1.0, more_than=2, upper_probability=1.0))
+    half = Crops(dataset, InputSpec((64, 64)), (HalfBody(1.0, more_than=2, upper_probability=1.0),))
     enlarged = 0
     for i in range(len(whole)):
         a, b = whole[(0, i, 64, 64)], half[(0, i, 64, 64)]

@@ -34,7 +34,7 @@ def look(
     count: Annotated[int, typer.Option(min=1, max=400, help="How many people.")] = 24,
     columns: Annotated[int, typer.Option(min=1, max=20, help="Tiles in a row.")] = 6,
     seed: Annotated[int, typer.Option(min=0, help="Which people, and which augmentation.")] = 0,
-    augment: Annotated[bool, typer.Option("--augment/--no-augment", help="Scale, turn, mirror, recolour.")] = True,
+    augment: Annotated[bool, typer.Option("--augment/--no-augment", help="Scale, rotate, flip, recolour.")] = True,
     plain: Annotated[bool, typer.Option("--plain", help="Whole images as labelled, without crops.")] = False,
 ) -> None:
     """Draw people of a dataset on one sheet, after augmentation: a recipe's own, or a common one."""
@@ -72,4 +72,4 @@ def _open(data: str, format: str, images: Path | None, *, plain: bool, augment: 
         return dataset, None
     if not augment:
         return dataset, Crops(dataset, InputSpec())
-    return dataset, Crops(dataset, InputSpec(), RandomAffine(), (ColorJitter(0.2, 0.2),))
+    return dataset, Crops(dataset, InputSpec(), (RandomAffine(), ColorJitter(0.2, 0.2)))

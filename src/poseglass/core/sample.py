@@ -8,6 +8,7 @@ import numpy as np
 from poseglass.core.affine import Affine
 from poseglass.core.instances import Instances
 from poseglass.core.skeleton import Skeleton
+from poseglass.core.warp import warp_image
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,6 +37,36 @@ class PoseSample:
     def size_wh(self) -> tuple[int, int]:
         """Width and height of the image, pixels."""
         return self.image.shape[1], self.image.shape[0]
+
+    def warped(self, to_target: Affine, size_wh: tuple[int, int] | None = None) -> "PoseSample":
+        """Move image, instances and the way back to the source together.
+
+        A map that flips also exchanges left and right keypoints.
+
+        Args:
+            to_target: This image's pixels to the new image's pixels.
+            size_wh: Of the new image, pixels; as this one unless given. Outside this image it is black.
+
+        Raises:
+            ValueError: The map cannot be inverted, or the instances cannot follow it; see ``Instances.moved``.
+
+        Example:
+            >>> from poseglass.core.skeletons import COCO17
+            >>> sample = PoseSample(np.zeros((4, 6, 3), np.uint8), Instances.empty(COCO17), Affine.identity(), "a.jpg")
+            >>> half = sample.warped(Affine.about((-0.5, -0.5), scale=0.5), (3, 2))
+            >>> half.size_wh, half.to_source(np.array([[0.0, 0.0]])).tolist()
+            ((3, 2), [[0.5, 0.5]])
+        """
+        return PoseSample(
+            warp_image(self.image, to_target, size_wh or self.size_wh),
+            self.instances.moved(to_target),
+            to_target.inverse().then(self.to_source),
+            self.source,
+        )
+
+    def flipped(self) -> "PoseSample":
+        """Return the sample flipped left to right, with left and right keypoints exchanged."""
+        return self.warped(Affine.flip(self.size_wh[0]))
 
 
 def check_image(image: np.ndarray, name: str = "image") -> None:

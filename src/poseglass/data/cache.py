@@ -5,9 +5,9 @@ plain bytes, at the size the decoder gave them: nothing is resampled or compress
 the same, bit for bit, as one made from the file, whether or not everybody fits, and whenever the cache is deleted.
 
 One folder a plan (dataset, boxes, crop sizes, augmentation ranges), in it one file with a place for every cell:
-a 64-byte head and the pixels. A cell carries the identity of its image (path, time of change, size), of its cut and
-of the decoders, and a checksum; whatever does not fit exactly is not used, and made again. Two processes that write a
-cell at once write the same bytes, so no lock is needed while training.
+a 64-byte head and the pixels. A cell carries the identity of its image (path, time of change, size), of its crop
+and of the decoders, and a checksum; whatever does not fit exactly is not used, and made again. Two processes that write
+a cell at once write the same bytes, so no lock is needed while training.
 """
 
 import json

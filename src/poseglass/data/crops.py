@@ -6,8 +6,10 @@ stop after any step and go on bit for bit, with any number of loader processes.
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
+from types import FunctionType
+from typing import cast
 
 import numpy as np
 
@@ -18,7 +20,19 @@ from poseglass.core.sample import Dataset, PoseSample
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.view import View, grown
 from poseglass.data.cache import CropCache, Part, Regions
-from poseglass.transforms import HalfBody, Photometric, RandomAffine
+from poseglass.transforms import (
+    TRANSFORMS,
+    Augmentation,
+    HalfBody,
+    Photometric,
+    RandomAffine,
+    Transform,
+    TransformError,
+    ViewTransform,
+    check_augmentation,
+    kind_of,
+    on_samples,
+)
 
 Place = tuple[int, int, int, int]
 """Epoch, person, crop width, crop height: what one item of a batch is made from."""
@@ -38,9 +52,10 @@ class Crops:
     Args:
         dataset: Images with instances.
         input: Crop size, padding, crop rule.
-        affine: Draws the geometric augmentation, or None.
-        photometric: Applied to the crop in order.
-        half_body: Sometimes crops a half of the person instead, or None; such crops come from the file, not the cache.
+        augment: Of the three kinds in ``poseglass.transforms``. ViewTransforms choose what is read, a HalfBody first of
+            all; Transforms and Photometrics follow in their order. What is not poseglass's own is tried here, once; see
+            ``transforms.probe``. Views that only RandomAffine has changed can come from a cache; others are made from
+            the files.
         seed: Of all augmentation.
         sizes_wh: Crop sizes that will be asked for; ``input.size_wh`` unless given. Others can be asked for too, but do
             not come from a cache.
@@ -55,13 +70,13 @@ class Crops:
 
     Raises:
         ValueError: No person of the dataset has a labelled keypoint.
+        TransformError: An augmentation is none, or parts image and labels; or there are two RandomAffine or HalfBody.
     """
 
     dataset: Dataset
     input: InputSpec
-    affine: RandomAffine | None = None
-    photometric: tuple[Photometric, ...] = ()
-    half_body: HalfBody | None = field(default=None, kw_only=True)
+    augment: tuple[Augmentation, ...] = ()
+    _: KW_ONLY
     seed: int = 0
     sizes_wh: tuple[tuple[int, int], ...] = ()
     cache: CropCache | None = None
@@ -70,6 +85,8 @@ class Crops:
     box_xyxy: np.ndarray = field(init=False)
     regions: np.ndarray = field(init=False)
     _full_wh: np.ndarray = field(init=False)
+    _views: tuple[ViewTransform, ...] = field(init=False)
+    _transforms: tuple[Transform, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         rows: list[np.ndarray] = []
@@ -97,7 +114,12 @@ class Crops:
         object.__setattr__(self, "box_xyxy", grown(box, self.input))
         sizes = tuple(dict.fromkeys((int(w), int(h)) for w, h in self.sizes_wh or (self.input.size_wh,)))
         object.__setattr__(self, "sizes_wh", sizes)
-        object.__setattr__(self, "regions", _regions(self.box_xyxy, sizes, self.affine, self.input.crop))
+        views, transforms = _sorted(tuple(self.augment), labels[:1], self.input, sizes)
+        object.__setattr__(self, "augment", tuple(self.augment))
+        object.__setattr__(self, "_views", views)
+        object.__setattr__(self, "_transforms", transforms)
+        affine = next((v for v in views if type(v) is RandomAffine), None)
+        object.__setattr__(self, "regions", _regions(self.box_xyxy, sizes, affine, self.input.crop))
         object.__setattr__(self, "_full_wh", np.zeros((len(self.dataset), 2), np.int64))
 
     @property
@@ -113,7 +135,7 @@ class Crops:
 
         Args:
             limit_bytes: Bound of the cache folder. People that do not fit are made from the files.
-            cache_dir: The folder; see ``crop_cache.default_cache_dir``.
+            cache_dir: The folder; see ``data.cache.default_cache_dir``.
         """
         full_wh = np.array([self._size_of(i) for i in self.people[:, 0]])
         source = [self.dataset.source(int(i)) for i in self.people[:, 0]]
@@ -131,22 +153,36 @@ class Crops:
         return crops
 
     def __getitem__(self, place: Place) -> PoseSample:
-        """Cut, augment and return one person's crop; the sample holds that person alone."""
+        """Crop, augment and return one person; the sample holds that person alone.
+
+        Raises:
+            TransformError: An augmentation of one's own returns another size or number of people, which trying it has
+                not shown.
+        """
         epoch, index, width, height = place
         rng = np.random.default_rng([self.seed, epoch, index])
-        half = None
-        if self.half_body is not None:
-            known, xy = self.labels.known[index], self.labels.xy[index]
-            half = self.half_body.draw(xy, known, self.skeleton, self.input.aspect, rng)
-        box = self.box_xyxy[index] if half is None else half
-        view = View.of_region(box, (width, height), self.input.crop)
-        if self.affine is not None:
-            view = view.then(self.affine.draw((width, height), rng))
-        crop = self._pixels(index, view, whole=half is not None)
-        for change in self.photometric:
-            crop = change(crop, rng)
-        person = self.labels[index : index + 1].moved(view.to_view)
-        return PoseSample(crop, person, view.home, self.dataset.source(int(self.people[index, 0])))
+        person = self.labels[index : index + 1]
+        view = View.of_region(self.box_xyxy[index], (width, height), self.input.crop)
+        foreseen = True  # by the regions
+        for choice in self._views:
+            chosen = choice.choose_view(view, person, self.input, rng)
+            foreseen = foreseen and (chosen is view or type(choice) is RandomAffine)
+            view = chosen
+        sample = PoseSample(
+            self._pixels(index, view, whole=not foreseen),
+            person.moved(view.to_view),
+            view.home,
+            self.dataset.source(int(self.people[index, 0])),
+        )
+        for transform in self._transforms:
+            sample = transform(sample, rng)
+        if sample.size_wh != (width, height) or len(sample.instances) != 1:
+            raise TransformError(
+                f"A view of {width} x {height} pixels with one person became {sample.size_wh[0]} x {sample.size_wh[1]} "
+                f"with {len(sample.instances)} in epoch {epoch}, person {index}. Augmentations keep the size and the "
+                "person; look at your own in augment."
+            )
+        return sample
 
     def _pixels(self, index: int, view: View, *, whole: bool) -> np.ndarray:
         """Warp a person's pixels; ``whole`` reads the whole image, for a map that the regions do not foresee."""
@@ -202,6 +238,38 @@ class Crops:
         if known[0] == 0:
             known[:] = self.dataset.size_wh(int(image_index))
         return int(known[0]), int(known[1])
+
+
+def _sorted(
+    augment: tuple[Augmentation, ...], person: Instances, spec: InputSpec, sizes_wh: tuple[tuple[int, int], ...]
+) -> tuple[tuple[ViewTransform, ...], tuple[Transform, ...]]:
+    """Return what acts before a pixel is read, and what acts after; one's own is tried first.
+
+    Raises:
+        TransformError: An augmentation is none, or parts image and labels; or there are two RandomAffine or HalfBody.
+    """
+    for single, why in (
+        (RandomAffine, "scale, rotation, shift and flip are one map"),
+        (HalfBody, "it chooses the box"),
+    ):
+        if sum(isinstance(a, single) for a in augment) > 1:
+            raise TransformError(f"augment takes one {single.__name__}: {why}. Leave one of them out.")
+    views: list[ViewTransform] = []
+    transforms: list[Transform] = []
+    for i, augmentation in enumerate(augment):
+        made_of = augmentation if isinstance(augmentation, type | FunctionType) else type(augmentation)
+        name = f"augment[{i}] '{made_of.__module__}:{made_of.__qualname__}'"
+        kind = kind_of(augmentation, name)
+        if type(augmentation) not in TRANSFORMS.values():
+            check_augmentation(augmentation, person, spec, sizes_wh, name=name)
+        if kind == "view":
+            views.append(cast(ViewTransform, augmentation))
+        elif kind == "photometric":
+            transforms.append(on_samples(cast(Photometric, augmentation)))
+        else:
+            transforms.append(cast(Transform, augmentation))
+    views.sort(key=lambda view: not isinstance(view, HalfBody))
+    return tuple(views), tuple(transforms)
 
 
 def _regions(

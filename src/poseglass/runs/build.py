@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from types import FunctionType
 from typing import Any, cast
 
 import torch
@@ -26,7 +27,7 @@ from poseglass.runs.recipe import EvaluatePart, Recipe, RecipeError
 from poseglass.runs.signature import signature_faults
 from poseglass.training.criterion import Criterion, StageCriterion, terms_of
 from poseglass.training.distributed import ALONE, Processes
-from poseglass.transforms import TRANSFORMS, HalfBody, RandomAffine
+from poseglass.transforms import TRANSFORMS, TransformError
 
 
 def make(table: Any, part: dict[str, Any], kind: str) -> Any:
@@ -150,23 +151,36 @@ def _takes(table: Mapping[str, Callable[..., Any]], part: Mapping[str, Any], key
 
 
 def make_crops(recipe: Recipe, dataset: Dataset) -> Crops:
-    """Return the recipe's augmented crops of a dataset.
+    """Return the recipe's augmented crops of a dataset. Augmentations of one's own are tried first.
 
     Raises:
-        RecipeError: More than one geometric augmentation: they are composed into one map.
+        RecipeError: An entry of ``augment`` is unknown, is no augmentation, or parts image and labels; see
+            ``transforms.probe``.
     """
-    steps = [make(TRANSFORMS, part, "transform") for part in recipe.augment]
-    geometric = [s for s in steps if isinstance(s, RandomAffine)]
-    halves = [s for s in steps if isinstance(s, HalfBody)]
-    if len(geometric) > 1 or len(halves) > 1:
+    augment = tuple(_make_augmentation(i, part) for i, part in enumerate(recipe.augment))
+    try:
+        return Crops(dataset, recipe.input.spec(), augment, seed=recipe.seed, sizes_wh=tuple(crop_sizes(recipe)))
+    except TransformError as error:
+        raise RecipeError(str(error)) from error
+
+
+def _make_augmentation(index: int, part: dict[str, Any]) -> Any:
+    """Build an entry of ``augment``.
+
+    Raises:
+        RecipeError: An unknown name, or as ``make``; a function that is called with samples is no entry.
+    """
+    try:
+        thing = lookup(TRANSFORMS, part["name"], kind="transform")
+    except LookupError as error:
+        raise RecipeError(f"augment[{index}]: {error}") from error
+    if isinstance(thing, FunctionType) and not {"sample", "image"}.isdisjoint(inspect.signature(thing).parameters):
         raise RecipeError(
-            "augment takes one random_affine (scale, turn, shift and mirror are one map) and one half_body."
+            f"augment[{index}] {part['name']!r} is a function of a sample or an image; a recipe names a class, which "
+            "is made of the other keys of its table. Write a class with the method __call__(self, sample, rng), or "
+            "repaint(self, image, rng)."
         )
-    photometric = tuple(s for s in steps if not isinstance(s, RandomAffine | HalfBody))
-    return Crops(
-        dataset, recipe.input.spec(), geometric[0] if geometric else None, photometric,
-        half_body=halves[0] if halves else None, seed=recipe.seed, sizes_wh=tuple(crop_sizes(recipe)),
-    )  # fmt: skip
+    return make(TRANSFORMS, part, f"augment[{index}]")
 
 
 def crop_sizes(recipe: Recipe) -> list[tuple[int, int]]:

@@ -1,14 +1,29 @@
-"""Floor 1: changes of a sample. Geometry draws maps, colour changes pixels; the generator is passed in."""
+"""Floor 1: augmentation. There are three kinds, and each is told by its one method.
 
-from collections.abc import Callable
+| kind | method | acts on | examples |
+|---|---|---|---|
+| ViewTransform | ``choose_view(view, person, spec, rng)`` | what is read of the image | RandomAffine, HalfBody |
+| Transform | ``__call__(sample, rng)`` | image, keypoints and boxes together | your own |
+| Photometric | ``repaint(image, rng)`` | colours alone | ColorJitter, Occlusion |
 
-import numpy as np
+All that ViewTransforms draw is composed into one map, and the image is warped once; a HalfBody is drawn first, because
+it chooses the box. Transforms and Photometrics then follow in the order in which they are listed. The generator is
+passed in and is the only source of chance. One's own are tried before training by ``check_augmentation``.
+"""
 
 from poseglass.transforms.color import ColorJitter, Occlusion
-from poseglass.transforms.geometry import RandomAffine, warp
+from poseglass.transforms.geometry import RandomAffine
 from poseglass.transforms.half_body import HalfBody
-
-Photometric = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+from poseglass.transforms.probe import check_augmentation
+from poseglass.transforms.transform import (
+    Augmentation,
+    Photometric,
+    Transform,
+    TransformError,
+    ViewTransform,
+    kind_of,
+    on_samples,
+)
 
 TRANSFORMS: dict[str, type] = {
     "random_affine": RandomAffine,
@@ -17,4 +32,18 @@ TRANSFORMS: dict[str, type] = {
     "occlusion": Occlusion,
 }
 
-__all__ = ["TRANSFORMS", "ColorJitter", "HalfBody", "Occlusion", "Photometric", "RandomAffine", "warp"]
+__all__ = [
+    "TRANSFORMS",
+    "Augmentation",
+    "ColorJitter",
+    "HalfBody",
+    "Occlusion",
+    "Photometric",
+    "RandomAffine",
+    "Transform",
+    "TransformError",
+    "ViewTransform",
+    "check_augmentation",
+    "kind_of",
+    "on_samples",
+]

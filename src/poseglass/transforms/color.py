@@ -1,4 +1,4 @@
-"""Photometric change: colour, light and covered patches. Coordinates stay."""
+"""Photometric change: colour, light and covered patches. No pixel moves, and coordinates stay."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ class ColorJitter:
         channel: Each channel is multiplied by U(1 - channel, 1 + channel).
         contrast: Values are spread about mid-grey by U(1 - contrast, 1 + contrast).
         brightness: U(-brightness, brightness) of the full range is added.
-        grey_probability: Share of crops turned grey.
+        grey_probability: Share of crops made grey.
 
     Raises:
         ValueError: A number outside 0 and 1.
@@ -35,7 +35,7 @@ class ColorJitter:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"ColorJitter.{name} must be within 0 and 1, got {getattr(self, name)}.")
 
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def repaint(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return the changed ``(H, W, 3)`` uint8 image."""
         gains = rng.uniform(1 - self.channel, 1 + self.channel, 3)
         contrast = rng.uniform(1 - self.contrast, 1 + self.contrast)
@@ -72,7 +72,7 @@ class Occlusion:
         if len(self.size) != 2 or not 0 < self.size[0] <= self.size[1] <= 1:
             raise ValueError(f"Occlusion.size must be (low, high) with 0 < low <= high <= 1, got {self.size}.")
 
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def repaint(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return the changed ``(H, W, 3)`` uint8 image; the input stays as it is."""
         height, width = image.shape[:2]
         if rng.random() >= self.probability:

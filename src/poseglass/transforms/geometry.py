@@ -1,7 +1,7 @@
-"""Geometric change: one function moves image, keypoints and boxes together; augmentations only draw an Affine.
+"""Geometric change: an augmentation draws an Affine, and one warp does all that happens to a view.
 
-Everything geometric that happens to a crop (box, scale, turn, shift, mirror) is composed into one map before a pixel is
-touched, so an image is warped once and every augmentation can be undone.
+Box, scale, rotation, shift and flip are composed into one map before a pixel is read, so an image is warped once and
+every augmentation can be undone.
 """
 
 from dataclasses import dataclass
@@ -10,29 +10,20 @@ from typing import Literal
 import numpy as np
 
 from poseglass.core.affine import Affine
-from poseglass.core.sample import PoseSample
-from poseglass.core.warp import warp_image
-
-
-def warp(sample: PoseSample, to_target: Affine, size_wh: tuple[int, int]) -> PoseSample:
-    """Move image, keypoints and boxes together, and keep the way back to the source."""
-    return PoseSample(
-        warp_image(sample.image, to_target, size_wh),
-        sample.instances.moved(to_target),
-        to_target.inverse().then(sample.to_source),
-        sample.source,
-    )
+from poseglass.core.input_spec import InputSpec
+from poseglass.core.instances import Instances
+from poseglass.core.view import View
 
 
 @dataclass(frozen=True, slots=True)
 class RandomAffine:
-    """Draw a scale, a turn and a shift about the middle of the crop, and mirror with some probability.
+    """Draw a scale, a rotation and a shift about the middle of the view, and flip with some probability.
 
     Args:
         scale: Smallest and largest enlargement of the person. For "normal" the range that clips N(1, spread), with
             spread a half of the range.
-        degrees: Turn within plus and minus this; for "normal" the standard deviation, clipped at twice that.
-        rotate_probability: Share of crops that are turned at all.
+        degrees: Rotation within plus and minus this; for "normal" the standard deviation, clipped at twice that.
+        rotate_probability: Share of crops that are rotated at all.
         shift: Largest shift in each direction, as a share of the crop's side.
         flip_probability: Share of crops that are flipped; left and right keypoints change places.
         distribution: "uniform" (the paper), or "normal" (the ports: N(1, 0.25) and N(0, 30 degrees), clipped).
@@ -87,7 +78,7 @@ class RandomAffine:
         half_w, half_h = (side * (0.5 + self.shift) for side in size_wh)
         largest = 0.0 if self.rotate_probability == 0 else self.degrees
         largest = np.deg2rad(min(2 * largest if self.distribution == "normal" else largest, 90.0))
-        x, y = (  # of a turned rectangle; widest where the diagonal lies along the axis
+        x, y = (  # of a rotated rectangle; widest where the diagonal lies along the axis
             np.hypot(a, b) if largest >= np.arctan2(b, a) else a * np.cos(largest) + b * np.sin(largest)
             for a, b in ((half_w, half_h), (half_h, half_w))
         )
@@ -101,13 +92,13 @@ class RandomAffine:
         else:
             scale = np.clip(rng.normal(1.0, (high - low) / 2), low, high)
             degrees = np.clip(rng.normal(0.0, self.degrees), -2 * self.degrees, 2 * self.degrees)
-        turned, mirrored = rng.random() < self.rotate_probability, rng.random() < self.flip_probability
+        rotated, flipped = rng.random() < self.rotate_probability, rng.random() < self.flip_probability
         shift = rng.uniform(-self.shift, self.shift, 2) * np.asarray(size_wh)
         center = ((size_wh[0] - 1) / 2, (size_wh[1] - 1) / 2)
         drawn = Affine.about(
-            center, scale=float(scale), degrees=float(degrees) if turned else 0.0, shift_xy=(shift[0], shift[1])
+            center, scale=float(scale), degrees=float(degrees) if rotated else 0.0, shift_xy=(shift[0], shift[1])
         )
-        if mirrored:
+        if flipped:
             drawn = Affine.flip(size_wh[0]).then(drawn)
         if self.zoom_probability and rng.random() < self.zoom_probability:
             zoom = float(rng.uniform(*self.zoom))
@@ -115,3 +106,7 @@ class RandomAffine:
             aside = rng.uniform(-0.5, 0.5, 2) * np.asarray(size_wh) * (1 - 1 / zoom)
             drawn = drawn.then(Affine.about(center, scale=zoom, shift_xy=(-zoom * aside[0], -zoom * aside[1])))
         return drawn
+
+    def choose_view(self, view: View, person: Instances, spec: InputSpec, rng: np.random.Generator) -> View:
+        """Return the view with a drawn map after it; see ``ViewTransform``."""
+        return view.then(self.draw(view.size_wh, rng))

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from poseglass.core.boxes import fit_aspect
+from poseglass.core.input_spec import InputSpec
+from poseglass.core.instances import Instances
 from poseglass.core.skeleton import Skeleton
+from poseglass.core.view import View
 
 LOWER_WORDS = ("hip", "knee", "ankle", "pelvis", "heel", "toe", "foot")
 """A keypoint whose name holds one of these is of the lower half; all others are of the upper half."""
@@ -71,3 +74,8 @@ class HalfBody:
         points = xy[chosen].astype(np.float64)
         center, half_wh = points.mean(0), np.maximum(np.ptp(points, axis=0) / 2, 1.0)
         return fit_aspect(np.concatenate([center - half_wh, center + half_wh]), aspect, padding=self.padding)
+
+    def choose_view(self, view: View, person: Instances, spec: InputSpec, rng: np.random.Generator) -> View:
+        """Return the view of a half, or the same view where the whole person is to be shown; see ``ViewTransform``."""
+        box = self.draw(person.xy[0], person.known[0], person.skeleton, spec.aspect, rng)
+        return view if box is None else View.of_region(box, view.size_wh, spec.crop)
