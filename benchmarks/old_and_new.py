@@ -141,8 +141,11 @@ def crops() -> Callable[[], object]:
         synthetic(32, (400, 300)), folder / "people.json", **{"write_images" if is_new() else "write_pictures": True}
     )
     dataset = coco(folder / "people.json")
-    fields = [name for name in ("photometric", "transforms") if name in kind.__dataclass_fields__]
-    made = kind(dataset, spec, affine, **{fields[0]: (jitter, occlusion)})
+    made = (
+        kind(dataset, spec, (affine, jitter, occlusion))
+        if is_new()
+        else kind(dataset, spec, affine, (jitter, occlusion))
+    )
     count = len(made)
     epoch = iter(range(10**9))
 

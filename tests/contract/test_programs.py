@@ -12,6 +12,8 @@ from poseglass.core.input_spec import InputSpec
 from poseglass.core.prediction import Decoded
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import build
+from poseglass.estimators.topdown import TopDownEstimator
+from poseglass.evaluation.protocol import flip_in_words
 from poseglass.programs import Program, TorchProgram
 from poseglass.programs.exported import exported
 
@@ -114,3 +116,17 @@ def test_the_flip_test_can_be_switched_and_changes_the_answer() -> None:
     assert not torch.equal(on(views(3)).score, off(views(3)).score)
     assert "flip test" in repr(on)
     assert "flip test" not in repr(off)
+
+
+def test_an_exported_program_is_of_one_size_and_can_be_measured() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch.export about itself
+        graph = exported(program("heatmap"))
+    with pytest.raises(
+        ValueError, match=r"exported for views of 48 x 64 pixels, \(B, 64, 48, 3\); got \(1, 64, 40, 3\)"
+    ):
+        graph(views(1)[:, :, :40])
+    work = TopDownEstimator(graph).with_padding(1.5).with_flip_test(False)
+    assert work.input.padding == 1.5
+    assert flip_in_words(True, work) == "flip test, flipped maps not moved"
+    assert len(work(views(1)[0].numpy())) == 1

@@ -81,3 +81,19 @@ def test_decoded_is_a_tree_of_tensors() -> None:
     assert again.box_xyxy is None
     assert (decoded.valid.shape, decoded.label.dtype) == ((4, 1), torch.int64)
     assert torch.equal(decoded.cpu().score, decoded.score)
+
+
+def test_a_view_without_an_instance_trains_nothing() -> None:
+    made = targets()
+    made.valid[0] = False
+    weight = build(CODECS, "heatmap").encode(made, (32, 32))["weight"]
+    assert weight[0].tolist() == [0.0, 0.0, 0.0]
+    assert weight[1].max() > 0
+
+
+@pytest.mark.parametrize("name", ["known", "valid", "box_xyxy"])
+def test_shapes_that_do_not_fit_are_refused(name: str) -> None:
+    made = targets()
+    parts = {f: getattr(made, f) for f in ("xy", "known", "valid", "label", "box_xyxy", "crowd")}
+    with pytest.raises(ValueError, match=rf"Targets.{name} must have shape \(2, 1.*got \(1, 1"):
+        Targets(**parts | {name: parts[name][:1]})

@@ -91,6 +91,7 @@ def test_outside_is_black_or_what_is_asked_for() -> None:
     ("make", "message"),
     [
         (lambda: View((0, 5), Affine.identity()), r"size_wh must be two whole numbers above 0, got \(0, 5\)"),
+        (lambda: View((64.7, 5), Affine.identity()), r"two whole numbers above 0, got \(64\.7, 5\)"),
         (lambda: View.letterbox((0, 5), (8, 8)), "an image with area, got 0 x 5"),
         (lambda: View.chip((0.0, 0.0), 0.0, (8, 8)), "scale must be above 0, got 0.0"),
         (lambda: View.crop(np.array([3.0, 3.0, 3.0, 9.0]), InputSpec((8, 8), 1.0, crop="edges")).size_wh, None),

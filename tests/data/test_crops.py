@@ -360,6 +360,21 @@ def test_a_batch_of_samples_with_0_1_and_30_people() -> None:
     assert batch.size_wh == (8, 6)
 
 
+def test_what_is_unknown_in_space_or_has_no_box_is_told_apart() -> None:
+    sample = of_people(2)
+    xyz = np.ones((2, 3, 3))
+    xyz[0, 1] = np.nan
+    people = dataclasses.replace(sample.instances, xyz_mm=xyz, box_xyxy=np.array([[np.nan] * 4, [1.0, 1.0, 2.0, 2.0]]))
+    one = people[1]
+    batch = collate([dataclasses.replace(sample, instances=p) for p in (people, one)])
+    assert batch.targets.xyz_mm is not None
+    assert batch.targets.xyz_mm.isnan().any(-1).tolist() == [
+        [[False, True, False], [False] * 3],
+        [[False] * 3, [True] * 3],
+    ]
+    assert batch.targets.box_xyxy.tolist() == [[[0.0] * 4, [1.0, 1.0, 2.0, 2.0]], [[1.0, 1.0, 2.0, 2.0], [0.0] * 4]]
+
+
 def test_views_of_two_sizes_do_not_share_a_batch() -> None:
     with pytest.raises(ValueError, match="A batch holds views of one size, got 8 x 6 and 9 x 6 pixels"):
         collate([of_people(1), of_people(1, (9, 6))])

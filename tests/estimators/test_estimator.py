@@ -34,7 +34,8 @@ class Counting:
 
     def __init__(self) -> None:
         self.inner = TorchProgram(Spots(), HeatmapCodec(), TOY, InputSpec((32, 32), 1.0))
-        self.skeleton, self.input = self.inner.skeleton, self.inner.input
+        self.skeleton, self.input, self.spec = self.inner.skeleton, self.inner.input, self.inner.spec
+        self.flip_test = False
         self.batches: list[int] = []
 
     def __call__(self, views: torch.Tensor) -> Decoded:
@@ -81,8 +82,10 @@ def test_images_alone_are_frames_too() -> None:
 def test_what_another_runtime_hides_is_said() -> None:
     work = TopDownEstimator(Counting())
     assert "Counting" in repr(work)
-    for ask in (lambda: work.network, lambda: work.codec, lambda: work.flip_test, lambda: work.with_flip_test(True),
-                lambda: work.with_padding(1.5), lambda: work.heatmaps(np.zeros((8, 8, 3), np.uint8))):  # fmt: skip
+    assert work.with_flip_test(False) is work
+    assert work.with_padding(1.5).input.padding == 1.5
+    for ask in (lambda: work.network, lambda: work.codec, lambda: work.with_flip_test(True),
+                lambda: work.heatmaps(np.zeros((8, 8, 3), np.uint8))):  # fmt: skip
         with pytest.raises(
             ValueError, match=r"runs a Counting, whose network, maps and flip test are inside.*load\(FILE"
         ):
@@ -121,3 +124,29 @@ def test_what_a_program_says_besides_is_passed_on() -> None:
     assert people.xyz_mm[:, 0, 0].tolist() == [0.0, 1.0, 2.0]
     plain = TopDownEstimator(Counting())(image, boxes)
     assert plain.visibility is plain.probability is plain.xyz_mm is None
+
+
+class Many(Counting):
+    """A program that finds two instances a view, or one that it takes back."""
+
+    def __init__(self, count: int, valid: bool = True) -> None:
+        super().__init__()
+        self.count, self.valid = count, valid
+
+    def __call__(self, views: torch.Tensor) -> Decoded:
+        one = self.inner(views)
+        wide = [value.expand(-1, self.count, *value.shape[2:]) for value in (one.xy, one.score, one.valid, one.label)]
+        xy, score, valid, label = wide
+        return Decoded(xy, score, valid & self.valid, label, score[..., 0])
+
+
+def test_a_program_of_many_instances_is_for_another_estimator() -> None:
+    image, boxes = next(frames([]))
+    with pytest.raises(ValueError, match="finds one instance in each crop, this one gives 2 a view"):
+        TopDownEstimator(Many(2))(image, boxes)
+
+
+def test_what_is_not_valid_has_no_score() -> None:
+    image, boxes = next(frames([]))
+    assert TopDownEstimator(Many(1))(image, boxes).score.max() > 0
+    assert TopDownEstimator(Many(1, valid=False))(image, boxes).score.max() == 0

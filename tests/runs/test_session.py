@@ -628,13 +628,13 @@ class _Axes(nn.Module):
 def test_what_the_network_gives_must_be_what_the_codec_encodes(data):
     recipe = tiny(data)
     network = build(NETWORKS, "stacked_hourglass", num_keypoints=3, num_stacks=2, width=16, depth=2)
-    check_shapes(network, HeatmapCodec(), [(64, 64)], recipe)
+    check_shapes(network, HeatmapCodec(), [(64, 64)], recipe, 3)
     with pytest.raises(RecipeError, match=r"encodes 'x', stage 0 of the network gives 'heatmap'\..*takes no head"):
-        check_shapes(network, SimccCodec(), [(64, 64)], recipe)
+        check_shapes(network, SimccCodec(), [(64, 64)], recipe, 3)
     with pytest.raises(RecipeError, match=r"codec draws \(8, 8\)\. Set codec\.stride to 4"):
-        check_shapes(network, HeatmapCodec(stride=8), [(64, 64)], recipe)
+        check_shapes(network, HeatmapCodec(stride=8), [(64, 64)], recipe, 3)
     with pytest.raises(RecipeError, match=r"gives 'x' of 128 bins, the codec encodes 192\. Give codec\.split and"):
-        check_shapes(_Axes(), SimccCodec(split=3), [(64, 64)], recipe)
+        check_shapes(_Axes(), SimccCodec(split=3), [(64, 64)], recipe, 3)
     for stages, says in (
         ([0, 2], r"loss\.0\.stages has 2, the network has 2: 0, 1\. Leave stages out, and the loss is of all"),
         (
@@ -644,9 +644,18 @@ def test_what_the_network_gives_must_be_what_the_codec_encodes(data):
     ):
         changed = recipe.model_copy(update={"loss": parts({"name": "mse", "stages": stages})})
         with pytest.raises(RecipeError, match=says):
-            check_shapes(network, HeatmapCodec(), [(64, 64)], changed)
+            check_shapes(network, HeatmapCodec(), [(64, 64)], changed, 3)
     with pytest.raises(RecipeError, match=r"stage_sigmas has 3 entries, the network 2 stages\. Give one, or 2"):
-        check_shapes(network, HeatmapCodec(), [(64, 64)], recipe.model_copy(update={"stage_sigmas": (1.0, 2.0, 3.0)}))
+        check_shapes(
+            network, HeatmapCodec(), [(64, 64)], recipe.model_copy(update={"stage_sigmas": (1.0, 2.0, 3.0)}), 3
+        )
+
+
+def test_a_network_with_another_number_of_keypoints_is_refused(data):
+    """One map would be compared with every target, and nobody would see it."""
+    network = build(NETWORKS, "stacked_hourglass", num_keypoints=1, num_stacks=1, width=16, depth=2)
+    with pytest.raises(RecipeError, match="The network gives maps of 1 keypoints, the data have 3"):
+        check_shapes(network, HeatmapCodec(), [(64, 64)], tiny(data), 3)
 
 
 class _Given(nn.Module):
@@ -667,7 +676,7 @@ def test_a_network_that_fails_is_told_from_one_that_needs_numbers(data):
         lambda images: images.numpy(), lambda images: images + torch.zeros(images.shape),
         lambda images: int(images.max()),
     ):  # fmt: skip
-        check_shapes(_Given(forward), HeatmapCodec(), [(64, 64)], recipe)
+        check_shapes(_Given(forward), HeatmapCodec(), [(64, 64)], recipe, 3)
     for forward, says in (
         (lambda images: images @ images[..., 1:, :], r"network fails on images of \(2, 3, 64, 64\): RuntimeError"),
         (lambda images: images(), r"network fails on images of .*: TypeError"),
@@ -675,7 +684,7 @@ def test_a_network_that_fails_is_told_from_one_that_needs_numbers(data):
         (lambda images: images, r"The network gives Tensor, expected a list of stages, each a dict"),
     ):
         with pytest.raises(RecipeError, match=says):
-            check_shapes(_Given(forward), HeatmapCodec(), [(64, 64)], recipe)
+            check_shapes(_Given(forward), HeatmapCodec(), [(64, 64)], recipe, 3)
 
 
 def test_devices():

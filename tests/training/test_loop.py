@@ -231,3 +231,15 @@ def test_weights_that_are_not_finite_are_named():
     assert parts.not_finite() == []
     parts.network.norm.running_var[0] = math.nan
     assert parts.not_finite() == ["norm.running_var"]
+
+
+def test_terms_that_come_and_go_are_refused():
+    """Their means would be mixed up among processes, and over an epoch."""
+    steps = iter(range(9))
+
+    def step(network, batch):
+        value = network(batch.images)[0]["heatmap"].square().mean()
+        return {"a": value, "b": value} if next(steps) < 2 else {"b": value, "a": value}
+
+    with pytest.raises(TrainingStopped, match=r"must be the same, in the same order.*: a, b first, b, a at step 2"):
+        run(loop(), Diary(), step=step)

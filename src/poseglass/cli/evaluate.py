@@ -200,7 +200,12 @@ def recipe_evaluation(card: WeightCard | None) -> EvaluatePart:
         return EvaluatePart()
     try:
         part = Recipe.from_dict(tomllib.loads(card.recipe), trust_code=False).evaluate
-    except (ValueError, RecursionError):  # of another version, or imported, or malicious
+    except (ValueError, RecursionError):  # of another version, or malicious
+        Console(stderr=True).print(
+            f"The recipe in the card of {card.name!r} cannot be read, so what its weights were chosen by is unknown; "
+            "the defaults are measured.",
+            soft_wrap=True, highlight=False, markup=False,
+        )  # fmt: skip
         return EvaluatePart()
     names = [table["name"] for table in part.metrics if table["name"] not in METRICS]
     if part.protocol is not None and part.protocol["name"] not in PROTOCOLS:

@@ -6,7 +6,8 @@ from poseglass.codecs.dark import DarkCodec
 from poseglass.codecs.heatmap import HeatmapCodec
 from poseglass.codecs.simcc import SimccCodec
 from poseglass.codecs.soft_argmax import SoftArgmaxCodec
-from poseglass.codecs.spec import CodecSpec
+from poseglass.codecs.spec import CodecSpec as CodecSpec
+from poseglass.codecs.spec import Output as Output
 from poseglass.codecs.udp import UdpCodec
 from poseglass.codecs.udp_combined import UdpCombinedCodec
 from poseglass.core.prediction import Decoded, Prediction

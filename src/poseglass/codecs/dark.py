@@ -29,7 +29,7 @@ from poseglass.codecs.heatmap import (
     to_input,
     window,
 )
-from poseglass.codecs.spec import Activation, CodecSpec, Output
+from poseglass.codecs.spec import CodecSpec, Output
 from poseglass.core.prediction import Decoded, Prediction
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.targets import Targets
@@ -57,7 +57,7 @@ class DarkCodec:
     stride: int = 4
     sigma: float = 2.0
     alignment: Alignment = "center"
-    activation: Activation = "none"
+    activation: Literal["none", "softmax"] = "none"
     unlabelled: Literal["ignore", "background"] = "ignore"
     blur_kernel: int = 11
     placement: Placement = "exact"

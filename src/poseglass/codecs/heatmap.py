@@ -46,7 +46,7 @@ class HeatmapCodec:
     stride: int = 4
     sigma: float = 1.0
     alignment: Alignment = "center"
-    activation: Activation = "none"
+    activation: Literal["none", "softmax"] = "none"
     unlabelled: Literal["ignore", "background"] = "ignore"
     placement: Placement = "exact"
 

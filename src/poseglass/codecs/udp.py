@@ -25,7 +25,7 @@ from poseglass.codecs.heatmap import (
     softmax_scale,
     within,
 )
-from poseglass.codecs.spec import Activation, CodecSpec, Output
+from poseglass.codecs.spec import CodecSpec, Output
 from poseglass.core.prediction import Decoded, Prediction
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.targets import Targets, one_instance
@@ -48,7 +48,7 @@ class UdpCodec:
 
     stride: int = 4
     sigma: float = 2.0
-    activation: Activation = "none"
+    activation: Literal["none", "softmax"] = "none"
     unlabelled: Literal["ignore", "background"] = "ignore"
     blur_kernel: int = 11
 

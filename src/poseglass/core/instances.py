@@ -210,7 +210,7 @@ class Instances:
         if skeleton == self.skeleton:
             return self
         source = self.skeleton.indices_of(skeleton.keypoints)
-        if (source < 0).all():
+        if len(source) and (source < 0).all():
             raise ValueError(
                 f"Skeletons {self.skeleton.name!r} and {skeleton.name!r} share no keypoint name; rename the keypoints "
                 f"of one: {', '.join(self.skeleton.keypoints)} | {', '.join(skeleton.keypoints)}."

@@ -22,10 +22,13 @@ class Targets:
         known: ``(B, N, K)`` float32, the weight of a keypoint: 0 where unknown or padding.
         valid: ``(B, N)`` bool, False for padding.
         label: ``(B, N)`` int64, the class; 0 where there is one class.
-        box_xyxy: ``(B, N, 4)`` float32, view pixels.
+        box_xyxy: ``(B, N, 4)`` float32, view pixels; all 0 where there is none.
         crowd: ``(B, N)`` bool: a region in which nothing is judged, neither found nor missed.
         occluded: ``(B, N, K)`` bool, labelled but hidden; None where nobody says.
-        xyz_mm: ``(B, N, K, 3)`` float32, camera frame, 0 where unknown; None where nobody says.
+        xyz_mm: ``(B, N, K, 3)`` float32, camera frame, NaN where unknown or padding; None where nobody says.
+
+    Raises:
+        ValueError: A shape that does not fit that of ``xy``.
     """
 
     xy: Tensor
@@ -36,6 +39,21 @@ class Targets:
     crowd: Tensor
     occluded: Tensor | None = None
     xyz_mm: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        batch, count, keypoints = self.xy.shape[:3]
+        expected = {
+            "xy": (batch, count, keypoints, 2), "known": (batch, count, keypoints), "valid": (batch, count),
+            "label": (batch, count), "box_xyxy": (batch, count, 4), "crowd": (batch, count),
+            "occluded": (batch, count, keypoints), "xyz_mm": (batch, count, keypoints, 3),
+        }  # fmt: skip
+        for name, shape in expected.items():
+            value = getattr(self, name)
+            if value is not None and value.shape != shape:
+                raise ValueError(
+                    f"Targets.{name} must have shape {shape} (views, instances, keypoints of xy), got "
+                    f"{tuple(value.shape)}."
+                )
 
     def __repr__(self) -> str:
         return shapes_of(self)
@@ -156,6 +174,8 @@ class ModelInput:
 def one_instance(targets: Targets) -> tuple[Tensor, Tensor]:
     """Return keypoints ``(B, K, 2)`` and weights ``(B, K)`` for a codec that draws one instance a view.
 
+    A view without an instance has weight 0 everywhere.
+
     Raises:
         TypeError: A batch in the place of its targets.
         ValueError: More than one instance a view.
@@ -166,7 +186,7 @@ def one_instance(targets: Targets) -> tuple[Tensor, Tensor]:
             f"This codec draws one instance a view, and the targets have {targets.xy.shape[1]}. Crop each instance "
             "(data.Crops), or take a codec of many instances."
         )
-    return targets.xy[:, 0], targets.known[:, 0]
+    return targets.xy[:, 0], targets.known[:, 0] * targets.valid
 
 
 def check_targets(targets: object) -> None:

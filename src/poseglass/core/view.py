@@ -38,7 +38,7 @@ class View:
 
     def __post_init__(self) -> None:
         width, height = (int(side) for side in self.size_wh)
-        if width < 1 or height < 1:
+        if (width, height) != tuple(self.size_wh) or width < 1 or height < 1:
             raise ValueError(f"View.size_wh must be two whole numbers above 0, got {self.size_wh}.")
         object.__setattr__(self, "size_wh", (width, height))
 

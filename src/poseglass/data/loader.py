@@ -84,20 +84,21 @@ def collate(samples: Sequence[PoseSample]) -> RawBatch:
     people = [s.instances for s in samples]
     most = max(1, *(len(p) for p in people))
 
-    def padded(arrays: Sequence[np.ndarray], dtype: type) -> Tensor:
-        """Return arrays ``(N, ...)`` as ``(B, most, ...)``, 0 where there is no instance."""
-        out = np.zeros((len(arrays), most, *arrays[0].shape[1:]), dtype)
+    def padded(arrays: Sequence[np.ndarray], dtype: type, empty: float = 0.0) -> Tensor:
+        """Return arrays ``(N, ...)`` as ``(B, most, ...)``, ``empty`` where there is no instance."""
+        out = np.full((len(arrays), most, *arrays[0].shape[1:]), empty, dtype)
         for row, array in zip(out, arrays, strict=True):
             row[: len(array)] = array
         return torch.from_numpy(out)
 
-    def told(arrays: Sequence[np.ndarray | None], dtype: type) -> Tensor | None:
+    def told(arrays: Sequence[np.ndarray | None], dtype: type, nothing: float = 0.0) -> Tensor | None:
         """Return what is known of every sample that has instances, None where one of them does not say."""
         there = [a for a, p in zip(arrays, people, strict=True) if len(p) and a is not None]
         if not there or len(there) < sum(len(p) > 0 for p in people):
             return None
         empty = np.zeros((0, *there[0].shape[1:]))
-        return padded([empty if a is None or not len(p) else a for a, p in zip(arrays, people, strict=True)], dtype)
+        given = [empty if a is None or not len(p) else a for a, p in zip(arrays, people, strict=True)]
+        return padded(given, dtype, nothing)
 
     known = [p.known for p in people]
     return RawBatch(
@@ -107,10 +108,10 @@ def collate(samples: Sequence[PoseSample]) -> RawBatch:
             known=padded(known, np.float32),
             valid=padded([np.ones(len(p), bool) for p in people], np.bool_),
             label=padded([p.label for p in people], np.int64),
-            box_xyxy=padded([p.box_xyxy for p in people], np.float32),
+            box_xyxy=padded([np.nan_to_num(p.box_xyxy) for p in people], np.float32),
             crowd=padded([np.asarray(p.extra.get("crowd", np.zeros(len(p)))) > 0 for p in people], np.bool_),
             occluded=told([p.keypoint_extra.get("occluded") for p in people], np.bool_),
-            xyz_mm=told([None if p.xyz_mm is None else np.nan_to_num(p.xyz_mm) for p in people], np.float32),
+            xyz_mm=told([p.xyz_mm for p in people], np.float32, np.nan),
         ),
         to_source=torch.from_numpy(np.stack([s.to_source.matrix for s in samples])),
         sources=[s.source for s in samples],

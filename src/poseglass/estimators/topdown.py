@@ -3,7 +3,7 @@
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -36,20 +36,31 @@ class TopDownEstimator:
         program: Views to decoded keypoints.
         batch_size: Crops through the program at once.
         card: Of the weights, where they came from a file.
+        padding: What boxes are grown by after they have the crop's aspect; None is the program's own.
+
+    Attributes:
+        input: Crop size, padding, crop rule, normalisation.
 
     Raises:
-        ValueError: When called: an image that is not uint8 RGB; boxes of another shape, without area, not finite, or
+        ValueError: A padding that is not positive. When called: a program that does not find one instance a view; an
+            image that is not uint8 RGB; boxes of another shape, without area, not finite, or
             wholly outside the image.
     """
 
     program: Program
     batch_size: int = 32
     card: WeightCard | None = None
+    padding: float | None = None
+    input: InputSpec = field(init=False)
+
+    def __post_init__(self) -> None:
+        spec = self.program.input
+        object.__setattr__(self, "input", spec if self.padding is None else replace(spec, padding=self.padding))
 
     def __repr__(self) -> str:
         what = repr(self.program) if self.card is None else f"{self.card.name!r}: {self.card.network['name']}"
         width, height = self.input.size_wh
-        flip = ", flip test" if isinstance(self.program, TorchProgram) and self.program.flip_test else ""
+        flip = ", flip test" if self.flip_test else ""
         return (
             f"{type(self).__name__}({what}, {len(self.skeleton)} keypoints of {self.skeleton.name!r}, "
             f"{width} x {height} px{flip})"
@@ -59,11 +70,6 @@ class TopDownEstimator:
     def skeleton(self) -> Skeleton:
         """Names the keypoints."""
         return self.program.skeleton
-
-    @property
-    def input(self) -> InputSpec:
-        """Crop size, padding, crop rule, normalisation."""
-        return self.program.input
 
     @property
     def network(self) -> nn.Module:
@@ -78,7 +84,7 @@ class TopDownEstimator:
     @property
     def flip_test(self) -> bool:
         """Whether each crop is averaged with its flipped image."""
-        return self.torch_program.flip_test
+        return self.program.flip_test
 
     @property
     def torch_program(self) -> TorchProgram:
@@ -98,18 +104,19 @@ class TopDownEstimator:
         """Return the same estimator with the flip test on or off.
 
         Raises:
-            ValueError: The program is not PyTorch's.
+            ValueError: The program is not PyTorch's, and does it otherwise than asked for.
         """
+        if flip_test == self.flip_test:
+            return self
         return replace(self, program=replace(self.torch_program, flip_test=flip_test))
 
     def with_padding(self, padding: float) -> "TopDownEstimator":
         """Return the same estimator with boxes that are grown by another factor.
 
         Raises:
-            ValueError: The program is not PyTorch's, or the padding is not positive.
+            ValueError: The padding is not positive.
         """
-        program = self.torch_program
-        return replace(self, program=replace(program, input=replace(program.input, padding=padding)))
+        return replace(self, padding=padding)
 
     def __call__(self, image: np.ndarray, boxes: Boxes = None) -> Instances:
         """Find one pose per box.
@@ -160,6 +167,12 @@ class TopDownEstimator:
     def _run(self, crops: list[np.ndarray], views: list[View]) -> list[dict[str, np.ndarray]]:
         """Return what was found in each crop, by the names of ``Instances``, keypoints in image pixels."""
         decoded = self.program(torch.from_numpy(np.stack(crops)))
+        if decoded.xy.shape[1] != 1:
+            raise ValueError(
+                f"A TopDownEstimator needs a program that finds one instance in each crop, this one gives "
+                f"{decoded.xy.shape[1]} a view. Give it to an estimator of whole images."
+            )
+        decoded = replace(decoded, score=decoded.score * decoded.valid[..., None])
         given = {name: getattr(decoded, name) for name in _TAKEN}
         arrays = {name: value[:, 0].cpu().numpy() for name, value in given.items() if value is not None}
         rows = [{name: values[i] for name, values in arrays.items()} for i in range(len(views))]

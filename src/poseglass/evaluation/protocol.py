@@ -52,7 +52,8 @@ def flip_in_words(flip_test: bool, estimator: TopDownEstimator) -> str:
     """Return whether crops are flipped, and what becomes of their maps."""
     if not flip_test:
         return "no flip test"
-    moved = "heatmap" in estimator.codec.spec.outputs and estimator.codec.spec.alignment == "corner"
+    spec = estimator.program.spec
+    moved = "heatmap" in spec.outputs and spec.alignment == "corner"
     return f"flip test, flipped maps {'moved right by a pixel' if moved else 'not moved'}"
 
 

@@ -1,10 +1,11 @@
 """ExportedProgram: a program as a graph of ``torch.export``, which runs without the network's Python code."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from poseglass.codecs import CodecSpec
 from poseglass.core.input_spec import InputSpec
 from poseglass.core.prediction import Decoded
 from poseglass.core.skeleton import Skeleton
@@ -19,16 +20,36 @@ class ExportedProgram:
         graph: As ``torch.export.export`` made it.
         skeleton: Names the keypoints.
         input: Of the program it was made from; normalisation is in the graph.
+        spec: Of its codec.
+        flip_test: Whether it is in the graph.
+        device: Where the graph runs.
     """
 
     graph: torch.export.ExportedProgram
     skeleton: Skeleton
     input: InputSpec
+    spec: CodecSpec
+    flip_test: bool = False
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    _module: nn.Module = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_module", self.graph.module())
 
     def __call__(self, views: Tensor) -> Decoded:
-        """Run views ``(B, H, W, 3)`` uint8 RGB of the program's size."""
+        """Run views ``(B, H, W, 3)`` uint8 RGB of the program's size.
+
+        Raises:
+            ValueError: Views of another size.
+        """
+        width, height = self.input.size_wh
+        if views.shape[1:] != (height, width, 3):
+            raise ValueError(
+                f"This program was exported for views of {width} x {height} pixels, (B, {height}, {width}, 3); got "
+                f"{tuple(views.shape)}. Export it for that size, or read views of its own."
+            )
         with torch.inference_mode():
-            return self.graph.module()(views)
+            return self._module(views.to(self.device))
 
 
 def exported(program: TorchProgram) -> ExportedProgram:
@@ -42,4 +63,4 @@ def exported(program: TorchProgram) -> ExportedProgram:
     views = torch.zeros(2, height, width, 3, dtype=torch.uint8, device=device)  # an example of one would fix the batch
     with torch.no_grad():
         graph = torch.export.export(program.module(), (views,), dynamic_shapes=({0: torch.export.Dim.AUTO},))
-    return ExportedProgram(graph, program.skeleton, program.input)
+    return ExportedProgram(graph, program.skeleton, program.input, program.spec, program.flip_test, device)

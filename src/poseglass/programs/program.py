@@ -5,7 +5,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from poseglass.codecs import Codec
+from poseglass.codecs import Codec, CodecSpec
 from poseglass.core.input_spec import InputSpec
 from poseglass.core.prediction import Decoded, Prediction
 from poseglass.core.skeleton import Skeleton
@@ -28,6 +28,16 @@ class Program(Protocol):
     @property
     def input(self) -> InputSpec:
         """Says how a box or an image becomes a view."""
+        ...
+
+    @property
+    def spec(self) -> CodecSpec:
+        """What its codec reads; its alignment says whether the flip test moves maps by a pixel."""
+        ...
+
+    @property
+    def flip_test(self) -> bool:
+        """Whether each view is averaged with its flipped image."""
         ...
 
     def __call__(self, views: Tensor) -> Decoded:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from poseglass.codecs import Codec
+from poseglass.codecs import Codec, CodecSpec
 from poseglass.core.input_spec import InputSpec
 from poseglass.core.prediction import Decoded, Prediction
 from poseglass.core.skeleton import Skeleton
@@ -37,7 +37,7 @@ class TorchProgram:
         input: Size, padding, crop rule, normalisation.
         flip_test: Average with the flipped view: twice the work, a little more accurate.
         forward: What runs the network; ``torch_forward(network)`` unless given. ``fast.fast_forward`` makes faster
-            ones.
+            ones. It is of this network: whoever replaces the network replaces it too.
     """
 
     network: nn.Module
@@ -54,6 +54,11 @@ class TorchProgram:
         width, height = self.input.size_wh
         flip = ", flip test" if self.flip_test else ""
         return f"TorchProgram({type(self.network).__name__}, {type(self.codec).__name__}, {width} x {height} px{flip})"
+
+    @property
+    def spec(self) -> CodecSpec:
+        """Of the codec."""
+        return self.codec.spec
 
     def __call__(self, views: Tensor) -> Decoded:
         """Run views ``(B, H, W, 3)`` uint8 RGB; the answer lies where the network does.

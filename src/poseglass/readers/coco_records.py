@@ -164,12 +164,14 @@ def read_people(
             lengths[field] = np.array(numbers, dtype=np.float32)
     hidden = (xyv[..., 2] == 1) & bool((xyv[..., 2] == 2).any())
     crowd = np.array([_is_true(r.get("iscrowd", r.get("crowd", 0))) for r in kept], dtype=bool)
+    class_of = {category: i for i, category in enumerate(sorted(chosen.places))}
     people = Instances(
         chosen.skeleton,
         points.astype(np.float32),
         labelled.astype(np.float32),
         boxes.astype(np.float32),
         np.ones(len(kept), np.float32),
+        np.array([class_of[category] for category in categories], dtype=np.int64),
         extra={
             "area": areas.astype(np.float32),
             "crowd": crowd,

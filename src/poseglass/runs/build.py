@@ -125,7 +125,8 @@ def start_widths(network: nn.Module, start: WeightCard) -> Widths:
 def make_criterion(recipe: Recipe, codec: Codec, device: torch.device) -> Criterion:
     """Return what the recipe's network is trained by: its losses at every stage, or a criterion of its own.
 
-    A criterion that is a module (it holds a teacher) is moved to the device; its weights are not trained.
+    A criterion that is a module (it holds a teacher) is moved to the device and put in evaluation mode; its weights are
+    not trained.
 
     Raises:
         RecipeError: A key that the criterion does not take, or it cannot be called.
@@ -141,7 +142,9 @@ def make_criterion(recipe: Recipe, codec: Codec, device: torch.device) -> Criter
             f"criterion {recipe.criterion['name']!r} makes a {type(made).__name__}; expected something that is called "
             "with (stages, targets, batch) and gives named terms, see poseglass.training.criterion.Criterion."
         )
-    return cast(Criterion, made.to(device) if isinstance(made, nn.Module) else made)
+    if isinstance(made, nn.Module):  # in evaluation mode, so that it is the same in every step and after a resume
+        made = made.to(device).eval().requires_grad_(False)
+    return cast(Criterion, made)
 
 
 def _takes(table: Mapping[str, Callable[..., Any]], part: Mapping[str, Any], key: str) -> bool:

@@ -39,7 +39,9 @@ END = ("train.epochs", "train.schedule.decay_epochs")
 """What may differ as long as no step hung on it; see ``check_end``."""
 
 
-def check_shapes(network: nn.Module, codec: Codec, sizes_wh: list[tuple[int, int]], recipe: Recipe) -> None:
+def check_shapes(
+    network: nn.Module, codec: Codec, sizes_wh: list[tuple[int, int]], recipe: Recipe, keypoints: int
+) -> None:
     """Run the network without numbers (on the meta device) and compare what it gives with the codec's targets.
 
     Raises:
@@ -63,14 +65,19 @@ def check_shapes(network: nn.Module, codec: Codec, sizes_wh: list[tuple[int, int
                 f"The network fails on images of (2, 3, {height}, {width}): {type(error).__name__}: {error}"
             ) from error
         try:
-            keypoints, classes = (_count(letter, dict(stages[-1]), codec) for letter in "KC")
+            found, classes = (_count(letter, dict(stages[-1]), codec) for letter in "KC")
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError):
             raise RecipeError(
                 f"The network gives {type(stages).__name__}, expected a list of stages, each a dict of a name and maps "
                 "(B, K, ...), such as [{'heatmap': maps}]."
             ) from None
+        if found not in (0, keypoints):
+            raise RecipeError(
+                f"The network gives maps of {found} keypoints, the data have {keypoints}. Take num_keypoints as an "
+                "argument of the network and make as many."
+            )
         _check_stages(len(stages), recipe)
-        for key, shape in codec.spec.shapes(keypoints, (width, height), classes).items():
+        for key, shape in codec.spec.shapes(keypoints, (width, height), max(classes, 1)).items():
             for number, stage in enumerate(stages):
                 _check_key(key, stage, (2, *shape), number, height)
         for number in range(len(stages)):
@@ -79,11 +86,11 @@ def check_shapes(network: nn.Module, codec: Codec, sizes_wh: list[tuple[int, int
 
 
 def _count(letter: str, stage: Prediction, codec: Codec) -> int:
-    """Return how long an axis of the codec's outputs is in what a network gives; 1 where none of them has it."""
+    """Return how long an axis of the codec's outputs is in what a network gives; 0 where none of them has it."""
     for key, output in codec.spec.outputs.items():
         if letter in output.shape and key in stage:
             return stage[key].shape[1 + output.shape.index(letter)]
-    return 1
+    return 0
 
 
 def _check_stages(stages: int, recipe: Recipe) -> None:
@@ -110,6 +117,11 @@ def _check_key(key: str, stage: Prediction, expected: tuple[int, ...], number: i
     got = tuple(stage[key].shape)
     if got == expected:
         return
+    if len(got) != len(expected) or (len(got) >= 4 and got[-2:] == expected[-2:]):
+        raise RecipeError(
+            f"Stage {number} of the network gives {key!r} of shape {got[1:]}, the codec reads {expected[1:]} "
+            "(without the batch). Give the network the codec's head, or take another codec."
+        )
     if len(got) >= 4:
         raise RecipeError(
             f"The network's maps are {got[-2:]} (h, w) for an input of height {height}, the codec draws "

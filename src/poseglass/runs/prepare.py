@@ -91,7 +91,8 @@ def prepare(
         check_unchanged(recipe, run_folder)
         processes.once(run_folder.reopen)
         # a run that was ended before its first checkpoint goes on from its beginning
-        state = load_checkpoint(run_folder.checkpoint) if run_folder.checkpoint.exists() else None
+        there = processes.once(run_folder.checkpoint.exists)  # one answer: a shared disk may lag
+        state = load_checkpoint(run_folder.checkpoint) if there else None
     torch.manual_seed(recipe.seed)
     codec = make(CODECS, recipe.codec, "codec")
     if recipe.loss is not None:
@@ -113,7 +114,7 @@ def prepare(
         widths = state.get("widths", {})
         apply_widths(network, widths)
     sizes = crop_sizes(recipe)
-    check_shapes(network, codec, sizes, recipe)
+    check_shapes(network, codec, sizes, recipe, len(crops.skeleton))
     criterion = make_criterion(recipe, codec, target)
     steps_per_epoch = len(crops) // part.batch_size
     if steps_per_epoch < 1:

@@ -66,7 +66,8 @@ class Processes:
                 result = work()
             except (Exception, KeyboardInterrupt) as caught:
                 error = caught
-        result, error = self.share((result, error))
+        result, sent = self.share((result, _sendable(error)))
+        error = error or sent
         if error is not None:
             raise error
         return result  # type: ignore[return-value]
@@ -113,7 +114,7 @@ class Processes:
         except (Exception, KeyboardInterrupt) as caught:
             error = caught
         errors: list[BaseException | None] = [None] * self.world
-        distributed.all_gather_object(errors, error)
+        distributed.all_gather_object(errors, _sendable(error))
         for rank, other in enumerate(errors):
             if other is not None:  # its own error has the traceback
                 raise error if error is not None and rank == self.rank else other
@@ -122,6 +123,15 @@ class Processes:
         for data in received[1:] if self.first else ():
             mine += pickle.loads(data)
         return mine
+
+
+def _sendable(error: BaseException | None) -> BaseException | None:
+    """Return an error, or where it cannot be sent to another process, one with its words."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # whatever an error of somebody else's does on being pickled
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
 
 
 ALONE = Processes()

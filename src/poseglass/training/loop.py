@@ -186,6 +186,7 @@ def fit(
     device = next(loop.network.parameters()).device
     network = parallel(loop.network, device, processes)
     network.train()
+    names: list[str] | None = None
     while True:
         if progress.epoch_due(steps_per_epoch):
             _end_epoch(loop, listener, steps_per_epoch, base_lr)
@@ -205,6 +206,14 @@ def fit(
         )
         with autocast:
             terms = step(network, inputs)
+        if names is None:
+            names = processes.share([*terms])
+        if [*terms] != names:
+            raise TrainingStopped(
+                f"The loss terms must be the same, in the same order, in every step and process, or their means would "
+                f"mix: {', '.join(names)} first, {', '.join(terms)} at step {progress.step}. Give a term that does not "
+                "apply as 0."
+            )
         loss = torch.stack(list(terms.values())).sum()
         loop.optimizer.zero_grad(set_to_none=True)
         loss.backward()

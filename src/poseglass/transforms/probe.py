@@ -391,9 +391,10 @@ class _Judge:
             moved = _TO_SOURCE.then(out.to_source.inverse())
         except ValueError:
             return f"returns a to_source that cannot be inverted, {out.to_source.matrix.tolist()}. {_MOVES}"
-        radius = trial.radius * float(np.clip(moved.scale, 0.2, 5.0))
-        # A covered spot may show any part of itself; a whole one shows its middle.
-        whole = len(seen.xy) == 1 and abs(float(seen.area_px[0]) / (np.pi * radius**2) - 1) < 0.1
+        longest, shortest = trial.radius * np.clip(np.linalg.svd(moved.matrix[:, :2], compute_uv=False), 0.2, 5.0)
+        radius, area = float(longest), np.pi * longest * shortest
+        # A covered or squeezed spot may show any part of itself; a whole one shows its middle.
+        whole = len(seen.xy) == 1 and shortest >= 2 and abs(float(seen.area_px[0]) / area - 1) < 0.1
         near = max(2.5, 0.12 * radius) if whole else radius + 1.5
 
         expected, index = moved(start), int(flip[keypoint]) if moved.flips else keypoint
