@@ -29,7 +29,7 @@ import numpy as np
 from machine import RESULTS, commit, machine, write_rows
 
 RECIPE = Path(__file__).parents[1] / "src/poseglass/recipes/lspet/family.toml"
-LIMIT = 0.2
+THRESHOLD = 0.2
 
 FLOAT32 = "train.precision=float32"  # depthwise convolutions train faster so on a CPU: benchmarks/depthwise.py
 RESNET = '{ name = "resnet18", width = 36 }'
@@ -183,7 +183,7 @@ def train_one(what: str, name: str, seed: int, minutes: float, runs: Path) -> No
             [normalised_distance(p.xy, t.xy, torso_px(t)) for p, t in zip(found.predicted, found.truth, strict=True)]
         )
         labelled = np.isfinite(distances)
-        people = np.stack([((distances <= LIMIT) & labelled).sum(-1), labelled.sum(-1)], -1)
+        people = np.stack([((distances <= THRESHOLD) & labelled).sum(-1), labelled.sum(-1)], -1)
     result = {
         "name": name,
         "seed": seed,

@@ -41,7 +41,7 @@ from poseglass.transforms import ColorJitter, Occlusion, RandomAffine
 SIZE = 256
 BATCH = 16
 PEOPLE = 64
-PICTURES = 16
+IMAGES = 16
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -57,7 +57,7 @@ def write_image(path: Path, rng: np.random.Generator, detail: float, quality: in
 
 def make_dataset(folder: Path, detail: float, quality: int) -> LabelledImages:
     rng = np.random.default_rng(0)
-    paths = [folder / f"{i}.jpg" for i in range(PICTURES)]
+    paths = [folder / f"{i}.jpg" for i in range(IMAGES)]
     for path in paths:
         write_image(path, rng, detail, quality)
     labels = []
@@ -69,7 +69,7 @@ def make_dataset(folder: Path, detail: float, quality: int) -> LabelledImages:
         box = np.array([[x - side / 2, y - side / 2, x + side / 2, y + side / 2]])
         xy = rng.uniform(box[:, None, :2], box[:, None, 2:], (1, 16, 2))
         labels.append(Instances.from_keypoints(MPII16, xy, box_xyxy=box))
-    chosen = [(7 * i) % PICTURES for i in range(PEOPLE)]
+    chosen = [(7 * i) % IMAGES for i in range(PEOPLE)]
     return LabelledImages(
         "images",
         MPII16,

@@ -1,4 +1,4 @@
-"""Find the pose in an image and draw it: python examples/find_poses.py PICTURE OUT.png [x0 y0 x1 y1]."""
+"""Find the pose in an image and draw it: python examples/find_poses.py IMAGE OUT.png [x0 y0 x1 y1]."""
 
 import sys
 

@@ -59,7 +59,7 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def synthetic_person(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An image file of one drawn person."""
+    """An image file of one synthetic person."""
     path = tmp_path_factory.mktemp("images") / "person.png"
     write_image(path, synthetic_people(1, seed=5, size_wh=(96, 120)).image(0))
     return path

@@ -228,7 +228,7 @@ def test_an_import_is_checked_and_its_card_says_so(
     assert 0 < certificate["maps_relative"] < (1e-2 if half else 1e-5)
     assert (certificate["maps_relative"] > 1e-5) == half
     assert 0 <= certificate["keypoints_mean_px"] <= certificate["keypoints_max_px"]
-    assert certificate["images"] == ["drawn person 0", "drawn person 1"]
+    assert certificate["images"] == ["synthetic person 0", "synthetic person 1"]
     assert certificate["torch"] == torch.__version__
     assert "checked     heatmaps differ by" in capsys.readouterr().out
     assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.pth", "ours.safetensors"]
@@ -320,7 +320,7 @@ def read_as(change: Callable[[torch.Tensor, int], torch.Tensor]) -> Importer:
 @pytest.mark.parametrize("image", [0, 1])
 def test_nan_is_not_agreement(toy: tuple[Path, State], value: float, image: int) -> None:
     importer = read_as(lambda maps, number: maps + value if number == image else maps)
-    with pytest.raises(CheckpointError, match=f"original's tensors give NaN or infinity on drawn person {image}"):
+    with pytest.raises(CheckpointError, match=f"original's tensors give NaN or infinity on synthetic person {image}"):
         certify(*toy, importer)
 
 
@@ -328,7 +328,7 @@ def test_nan_of_both_is_not_agreement(toy: tuple[Path, State]) -> None:
     _, original = toy
     original["outs.0.conv.weight"].fill_(3e38)
     save_weights(toy[0], *import_state(original, IMPORTERS["hourglass_princeton"]))
-    with pytest.raises(CheckpointError, match="give NaN or infinity on drawn person 0"):
+    with pytest.raises(CheckpointError, match="give NaN or infinity on synthetic person 0"):
         certify(*toy, IMPORTERS["hourglass_princeton"])
 
 

@@ -295,7 +295,7 @@ def test_the_recipe_in_a_card_runs_no_code(monkeypatch, tmp_path, labelled, tiny
         save_weights(theirs, state, replace(card, recipe=recipe.to_toml()))
         assert run(monkeypatch, "evaluate", labelled, "--weights", theirs) == 2
         said = " ".join(capsys.readouterr().err.split())
-        assert "were chosen by 'trap_in_a_card:thing', code outside poseglass, which a card cannot run." in said
+        assert "were selected by 'trap_in_a_card:thing', code outside poseglass, which a card cannot run." in said
         assert run(monkeypatch, "evaluate", labelled, "--weights", theirs, "--metric", "pck") == 0
     assert "trap_in_a_card" not in sys.modules
 

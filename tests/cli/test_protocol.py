@@ -54,7 +54,7 @@ def test_evaluate_states_the_convention(monkeypatch, street, capsys):
     words = ("evaluate", street / "street.json", "--weights", street / "tiny.safetensors", "--protocol", "coco")
     assert run(monkeypatch, *words, "--json", street / "true.json") == 0
     assert (
-        "protocol coco: boxes from the truth, cut to the image and a pixel smaller, x1.25, edges"
+        "protocol coco: boxes from the truth, clipped to the image and a pixel smaller, x1.25, edges"
         in capsys.readouterr().out
     )
     more = ("--detections", street / "found.json", "--no-flip-test", "--set", "protocol.nms=none")
@@ -87,7 +87,7 @@ def test_a_recipe_names_the_protocol(monkeypatch, street, capsys):
     page = (street / "runs/street/report.html").read_text()
     assert "boxes from found.json" in page
     assert "images and curves from the boxes of the annotations" in page
-    # evaluated as chosen, from the truth of whatever data are given
+    # evaluated as monitored, from the truth of whatever data are given
     weights = ("--weights", "runs/street/best.safetensors")
     assert run(monkeypatch, "evaluate", "street.json", *weights, "--report", "report.html") == 0
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("protocol"))
@@ -98,7 +98,7 @@ def test_a_recipe_names_the_protocol(monkeypatch, street, capsys):
     assert "protocol" not in capsys.readouterr().out
 
 
-def test_weights_chosen_by_a_protocol_on_other_labels(monkeypatch, street, capsys):
+def test_weights_monitored_by_a_protocol_on_other_labels(monkeypatch, street, capsys):
     monkeypatch.chdir(street)
     (street / "street.toml").write_text(RECIPE)
     assert run(monkeypatch, "train", "street.toml") == 0
@@ -108,7 +108,7 @@ def test_weights_chosen_by_a_protocol_on_other_labels(monkeypatch, street, capsy
     assert run(monkeypatch, "evaluate", "other.json", "--weights", "runs/street/best.safetensors") == 2
     said = " ".join(capsys.readouterr().err.split())
     assert "do not predict beard" in said
-    assert "chosen by protocol coco; to measure otherwise give --metric pck" in said
+    assert "monitored by protocol coco; to measure otherwise give --metric pck" in said
 
 
 def test_the_recipes_flip_test_is_kept(monkeypatch, street, capsys):

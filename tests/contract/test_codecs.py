@@ -1,4 +1,4 @@
-"""What every codec promises: it reads back what it drew, mirrors rightly, and bears whatever comes."""
+"""What every codec promises: it reads back what it drew, flips rightly, and bears whatever comes."""
 
 from collections.abc import Callable
 from itertools import product

@@ -12,7 +12,7 @@ from poseglass.synthetic import synthetic_people
 
 
 def evaluation(errors_px: list[float], skeleton: Skeleton = LSP14, **results: float) -> tuple[Evaluation, object]:
-    """One drawn person an image; the prediction is off by a number of pixels."""
+    """One synthetic person an image; the prediction is off by a number of pixels."""
     data = synthetic_people(len(errors_px), seed=4, size_wh=(96, 96), skeleton=skeleton)
     truth = [data.instances(i) for i in range(len(data))]
     found = [

@@ -400,9 +400,9 @@ def test_pose_scores(rescoring, expected):
 def test_convention_in_one_line(tmp_path):
     estimator, _ = estimator_of(COCO17, (96, 128))
     assert CocoProtocol().convention(estimator) == (
-        "protocol coco: boxes from the truth, cut to the image and a pixel smaller, x1.25, edges crops in RGB; flip "
-        "test, flipped maps moved right by a pixel; score: box score x mean of joints above 0.2; hard OKS-NMS at 0.9 "
-        "by enlarged box area; at most 20 poses an image"
+        "protocol coco: boxes from the truth, clipped to the image and a pixel smaller, x1.25, edges crops in RGB; "
+        "flip test, flipped maps moved right by a pixel; score: box score x mean of joints above 0.2; hard OKS-NMS at "
+        "0.9 by enlarged box area; at most 20 poses an image"
     )
     line = CocoProtocol("a/b.json", flip_test=False, nms="none", rescoring="box").convention(estimator)
     assert (

@@ -128,14 +128,14 @@ def test_auc_is_the_limit_of_the_trapezoids_and_of_the_curve():
     assert np.isnan(auc(np.array([np.nan]), 0.5, steps=5))
 
 
-def test_curve_meets_the_figures_at_its_limits():
+def test_curve_meets_the_results_at_its_thresholds():
     metric = Pck(thresholds=(0.1, 0.2), excluded=("neck",))
     results = scored(metric, *(random_people(seed) for seed in range(5)))
-    thresholds, together, per_joint = metric.curve(steps=10)
+    thresholds, micro, per_joint = metric.curve(steps=10)
     assert thresholds[-1] == 0.2
     assert per_joint.shape == (11, 14)
-    assert together[-1] == results["pck@0.2"]
-    assert together[5] == results["pck@0.1"]
+    assert micro[-1] == results["pck@0.2"]
+    assert micro[5] == results["pck@0.1"]
     assert per_joint[-1].tolist() == [row["pck@0.2"] for row in metric.table().values()]
 
 
@@ -209,7 +209,7 @@ def test_bad_use():
         Pck().update(people(np.zeros((2, 14, 2)), LSP14), truth)
     with pytest.raises(LookupError, match=r"no extra\['head_px'\] to divide errors by \(they have: none\)"):
         pckh(excluded=()).update(truth, truth)
-    with pytest.raises(ValueError, match=r"no keypoint 'pelvis' to leave out.*excluded=\(\) leaves none out"):
+    with pytest.raises(ValueError, match=r"no keypoint 'pelvis' to exclude.*excluded=\(\) excludes none"):
         pckh().update(truth, truth)
     metric = Pck()
     metric.update(truth, truth)

@@ -238,7 +238,7 @@ def test_flip_pairs_of_one_category_leave_the_others_names_alone(tmp_path):
     assert coco(fish(tmp_path, change)).skeleton.flip.tolist() == [1, 0, 2, 3]
     path = fish(tmp_path, lambda d: (two_kinds(d), d["categories"][1].update(flip_pairs=[["beak", "tail"]]),
                                      d["categories"][0].update(flip_pairs=[["left_fin", "tail"]])))  # fmt: skip
-    with pytest.raises(ValueError, match=r"fish\.json: its categories cannot be read together\. .* mirrors 'tail'"):
+    with pytest.raises(ValueError, match=r"fish\.json: its categories cannot be read together\. .* flips 'tail'"):
         coco(path)
 
 

@@ -79,7 +79,7 @@ def test_union_of_one_side_and_both():
     one = Skeleton("one", ("left_wrist", "nose"))
     assert union([one, COCO17]).flip[0] == union([one, COCO17]).index("right_wrist")
     own = Skeleton("own", ("nose", "left_wrist", "a", "b"), flip_pairs=(("a", "b"),))
-    with pytest.raises(ValueError, match="mirrors 'left_wrist' to 'right_wrist', another one to 'left_wrist'"):
+    with pytest.raises(ValueError, match="flips 'left_wrist' to 'right_wrist', another one to 'left_wrist'"):
         union([own, COCO17])
     pair = Skeleton("pair", ("nose", "a", "b"), flip_pairs=(("a", "b"),))
     joined = union([pair, COCO17])

@@ -317,7 +317,7 @@ def test_json_and_hdf5_agree_to_the_rounding():
     np.testing.assert_array_equal(a.known, b.known)
     np.testing.assert_array_equal(a.keypoint_extra["occluded"], b.keypoint_extra["occluded"])
     np.testing.assert_array_equal(a.extra["annotation_id"], b.extra["annotation_id"])
-    assert np.nanmax(np.abs(a.xy - b.xy)) <= 1.0  # the HDF5 file cuts to whole pixels
+    assert np.nanmax(np.abs(a.xy - b.xy)) <= 1.0  # the HDF5 file truncates to whole pixels
     assert np.abs(a.box_xyxy - b.box_xyxy).max() < 0.1
     np.testing.assert_allclose(a.extra["head_px"], b.extra["head_px"], atol=1e-3)
 

@@ -298,7 +298,7 @@ def test_the_recipe_of_a_card_is_not_trusted(trap):
         theirs = replace(card, recipe=Recipe.from_dict(data).to_toml())
         if place in ("evaluate.metrics", "evaluate.protocol"):
             with pytest.raises(
-                ValueError, match=r"'theirs' were chosen by 'trap_for_recipes:thing', .* --metric or --pr"
+                ValueError, match=r"'theirs' were selected by 'trap_for_recipes:thing', .* --metric or --pr"
             ):
                 recipe_evaluation(theirs)
         else:

@@ -236,7 +236,7 @@ class _Task:
         self.width = 3 * k + 3 * len(pairs)
         # Flipped, a fault at the left wrist is one at the right wrist.
         at = {f.moved: i for i, f in enumerate(faults, 1) if f.moved >= 0}
-        self.mirrored_class = torch.tensor(
+        self.flipped_class = torch.tensor(
             [0, *(at[int(skeleton.flip[f.moved])] if f.moved >= 0 else i for i, f in enumerate(faults, 1))]
         )
 
@@ -278,14 +278,14 @@ class _Task:
         return out
 
     def augment(self, xy: Tensor, generator: torch.Generator) -> Tensor:
-        """Mirror (with the flip pairs), turn by up to 20 degrees, and forget some joints."""
+        """Flip (with the flip pairs), rotate by up to 20 degrees, and forget some joints."""
         n = len(xy)
         if self.flips:
-            mirror = torch.rand(n, generator=generator) < 0.5
-            xy = torch.where(mirror[:, None, None], xy[:, self.flip] * torch.tensor([-1.0, 1.0]), xy)
+            flipped = torch.rand(n, generator=generator) < 0.5
+            xy = torch.where(flipped[:, None, None], xy[:, self.flip] * torch.tensor([-1.0, 1.0]), xy)
         angle = (torch.rand(n, generator=generator) - 0.5) * 0.7
-        turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], -1).view(n, 2, 2)
-        xy = xy @ turn
+        rotation = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], -1).view(n, 2, 2)
+        xy = xy @ rotation
         some = torch.rand(n, 1, generator=generator) < 0.3
         gone = (torch.rand(xy.shape[:2], generator=generator) < 0.15) & some
         return xy.masked_fill(gone[..., None], torch.nan)
@@ -350,13 +350,13 @@ def _train(task: _Task, poses: Tensor, generator: torch.Generator, steps: int | 
 
 @torch.no_grad()
 def _predict(task: _Task, network: _Critic, poses: Tensor) -> Tensor:
-    """Return evidence ``(n, 1 + C)``, the mean of the pose and its mirror image; ``IMPOSSIBLE`` where it is."""
+    """Return evidence ``(n, 1 + C)``, the mean of the pose and its flipped image; ``IMPOSSIBLE`` where it is."""
     parts = []
     for xy in poses.split(4096):
         scores = network(task.features(xy))
         if task.flips:
-            mirrored = network(task.features(xy[:, task.flip] * torch.tensor([-1.0, 1.0])))
-            scores = (scores + mirrored[:, task.mirrored_class]) / 2
+            flipped = network(task.features(xy[:, task.flip] * torch.tensor([-1.0, 1.0])))
+            scores = (scores + flipped[:, task.flipped_class]) / 2
         scores = scores - scores[:, :1]
         parts.append(scores.masked_fill(~task.possible(xy), IMPOSSIBLE))
     return torch.cat(parts) if parts else torch.zeros(0, 1 + len(task.faults))

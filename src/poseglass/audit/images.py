@@ -41,7 +41,7 @@ def check_images(labels: Labels) -> tuple[list[Finding], Looks]:
     found: list[Finding] = []
     for i, image_index in enumerate(labels.image_files):
         try:
-            image, size_wh, turned = _read_small(labels, i)
+            image, size_wh, rotated = _read_small(labels, i)
         except FileNotFoundError:
             where = f" (looked for {image_index.path})" if image_index.path is not None else ""
             text = f"There is no such image{where}. Pass --images with the folder of the images."
@@ -55,8 +55,8 @@ def check_images(labels: Labels) -> tuple[list[Finding], Looks]:
             text = f"The labels say {declared[0]} x {declared[1]} pixels, the file has {size_wh[0]} x {size_wh[1]}."
             if declared == size_wh[::-1]:
                 text += " Width and height are exchanged" + (
-                    ": the file is turned by its EXIF tag, and the labels seem to be of the image before turning."
-                    if turned else ", or the file was turned."
+                    ": the file is rotated by its EXIF tag, and the labels seem to be of the image before rotation."
+                    if rotated else ", or the file was rotated."
                 )  # fmt: skip
             ratio = size_wh[0] / declared[0]
             found.append(Finding("image-size", "error", 1.0, text, image_index.name, value=ratio, image_index=i))
@@ -101,7 +101,7 @@ def _alike(kind: str, text: str, image: str, bits: int, image_index: int, other:
 
 
 def _read_small(labels: Labels, index: int) -> tuple[np.ndarray, tuple[int, int] | None, bool]:
-    """Decode at about 64 px: the image, the file's true size upright, and whether an EXIF tag turns it."""
+    """Decode at about 64 px: the image, the file's true size upright, and whether an EXIF tag rotates it."""
     path = labels.image_files[index].path
     if path is None:
         image = labels.image(index)
@@ -112,13 +112,13 @@ def _read_small(labels: Labels, index: int) -> tuple[np.ndarray, tuple[int, int]
     try:
         with Image.open(io.BytesIO(data)) as header:
             width, height = header.size
-            turned = header.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+            rotated = header.getexif().get(0x0112, 1) in (5, 6, 7, 8)
     except Exception:  # whatever is wrong with it, decode_image says it in words
         decode_image(data, labels.image_files[index].name)
         raise
     reduce = next((r for r in (8, 4, 2) if min(width, height) >= 48 * r), 1)
     image = decode_image(data, labels.image_files[index].name, reduce=reduce)
-    return image, ((height, width) if turned else (width, height)), turned
+    return image, ((height, width) if rotated else (width, height)), rotated
 
 
 def _hash(image: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:

@@ -249,7 +249,7 @@ def read_coco_leniently(
             f"{came or 'an empty object'}. For other formats pass --format."
         )
     findings: list[Finding] = []
-    image_files, index_of = _pictures(data["images"], path, images, findings)
+    image_files, index_of = _image_files(data["images"], path, images, findings)
     annotations = [a for a in data["annotations"] if isinstance(a, dict)]
     if len(annotations) < len(data["annotations"]):
         lost = len(data["annotations"]) - len(annotations)
@@ -307,7 +307,7 @@ def _report_repeats(ids: list[Any], what: str, findings: list[Finding]) -> None:
             findings.append(Finding("bad-record", "error", 1.0, text, annotation=value, value=times))
 
 
-def _pictures(
+def _image_files(
     rows: list[Any], path: Path, images: str | Path | None, findings: list[Finding]
 ) -> tuple[list[ImageFile], dict[Any, int]]:
     folder = _image_folder(path, images, [r for r in rows if isinstance(r, dict)])

@@ -1,4 +1,4 @@
-"""What the poses of a set say about each other: bones out of proportion, flip pairs that do not mirror, whose sides.
+"""What the poses of a set say about each other: bones out of proportion, flip pairs that do not fit, whose sides.
 
 Everything is learnt from the labels themselves with robust statistics: most of them must be right.
 """
@@ -198,7 +198,7 @@ def check_flip(labels: Labels, group: int) -> list[Finding]:
         is_now = f"is paired with {now}" if now != name else "keeps its place"
         should = f"pairing it with {better} fits" if better != name else "letting it keep its place fits"
         text = (
-            f"In a mirror {name} {is_now}, but {should} the data better: with all such changes flipped poses come "
+            f"In a flip {name} {is_now}, but {should} the data better: with all such changes flipped poses come "
             f"{1 - after / before:.0%} nearer to real ones ({max(path):.0f} standard errors). Flipping for training "
             "would teach wrong sides. Mend the names or the flip pairs."
         )

@@ -204,7 +204,7 @@ def _boxes(labels: Labels, group: int) -> list[Finding]:
     return found
 
 
-def _duplicates(labels: Labels, group: int, *, limit: float = 0.85) -> list[Finding]:
+def _duplicates(labels: Labels, group: int, *, threshold: float = 0.85) -> list[Finding]:
     """Pairs in one image whose poses are the same by OKS (sigmas, or 0.08 where unknown) over shared keypoints."""
     people = labels.groups[group]
     known = people.known
@@ -230,7 +230,7 @@ def _duplicates(labels: Labels, group: int, *, limit: float = 0.85) -> list[Find
         most = np.maximum(known[member].sum(1)[:, None], known[member].sum(1)[None])
         oks: np.ndarray = alike.sum(-1) / np.maximum((shared + most) / 2, 1)
         # Two people holding each other come near in some keypoints, never in their extent as well.
-        same: np.ndarray = (oks > limit) & (shared >= 3) & (iou(extent[member], extent[member]) > 0.6)
+        same: np.ndarray = (oks > threshold) & (shared >= 3) & (iou(extent[member], extent[member]) > 0.6)
         for i, j in zip(*np.nonzero(np.triu(same, 1)), strict=True):
             a, b = int(member[i]), int(member[j])
             text = (

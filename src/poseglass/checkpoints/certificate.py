@@ -24,7 +24,7 @@ from poseglass.programs.normalise import normalise
 from poseglass.programs.torch_program import torch_forward
 from poseglass.synthetic.people import synthetic_people
 
-LIMIT, LIMIT_HALF = 1e-3, 1e-2
+THRESHOLD, THRESHOLD_HALF = 1e-3, 1e-2
 """The largest relative difference of heatmaps that is agreement, with float32 and with float16 kernels."""
 
 CLEAR = 2e-5
@@ -33,7 +33,7 @@ keypoint to be held to one pixel of the heatmap: two maps that agree to 1e-5, as
 every right import do, cannot have another peak then.
 """
 
-NUM_DRAWN = 2
+NUM_SYNTHETIC = 2
 """Synthetic people that are compared where no images are given."""
 
 
@@ -61,24 +61,24 @@ def certify(
 
     Raises:
         CheckpointError: The layout has no reference, one of the two gives NaN or infinity, the heatmaps differ by more
-            than the limit, or (with float32 kernels) a keypoint with a clear peak lies over a heatmap pixel elsewhere:
-            a map of small values may be all wrong within the limit. Less than that pixel two neighbours of a peak that
-            are alike may make by their order alone.
+            than the threshold, or (with float32 kernels) a keypoint with a clear peak lies over a heatmap pixel
+            elsewhere: a map of small values may be all wrong within the threshold. Less than that pixel two neighbours
+            of a peak that are alike may make by their order alone.
     """
     if importer.reference is None:
         raise CheckpointError(
             f"Nothing checks {importer.layout} yet: the importer has no independent reading. Import without --check."
         )
     if not named_images:
-        people = synthetic_people(NUM_DRAWN, seed=0)
-        named_images = [(f"drawn person {i}", people.image(i)) for i in range(NUM_DRAWN)]
+        people = synthetic_people(NUM_SYNTHETIC, seed=0)
+        named_images = [(f"synthetic person {i}", people.image(i)) for i in range(NUM_SYNTHETIC)]
     state = importer.current(original)
-    limit = LIMIT_HALF if half else LIMIT
+    threshold = THRESHOLD_HALF if half else THRESHOLD
     if importer.part == "backbone":
         relative = _levels_apart(path, state, importer.reference, named_images)
-        if not relative <= limit:
+        if not relative <= threshold:
             raise _differs(
-                f"features differ by {relative:.2g} of their largest value, over {limit:g},", named_images, importer
+                f"features differ by {relative:.2g} of their largest value, over {threshold:g},", named_images, importer
             )
         return _certificate(
             "features of this file with those of the original's tensors", importer, named_images, half
@@ -106,8 +106,8 @@ def certify(
     px = torch.cat(moved)
     far = max(px[torch.cat(clear) > CLEAR * scale].tolist(), default=0.0)  # maps are finite, and so are these
     what = ""
-    if not relative <= limit:
-        what = f"heatmaps differ by {relative:.2g} of their largest value, over {limit:g},"
+    if not relative <= threshold:
+        what = f"heatmaps differ by {relative:.2g} of their largest value, over {threshold:g},"
     elif not half and not far <= cell_px:
         what = f"a keypoint with a clear peak lies {far:.3g} px elsewhere, over {cell_px:g},"
     if what:

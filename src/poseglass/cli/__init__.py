@@ -1,4 +1,4 @@
-"""Floor 7: the command line. Arguments in, one sentence and an exit status out; no arithmetic."""
+"""Layer 10: the command line. Arguments in, one sentence and an exit status out; no arithmetic."""
 
 import os
 import sys

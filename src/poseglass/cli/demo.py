@@ -38,7 +38,7 @@ def demo(
         if failed:
             raise ValueError(" ".join(failed))
     else:
-        write_poses(estimator, our_pictures(), out, console, heatmaps=True)
+        write_poses(estimator, our_images(), out, console, heatmaps=True)
     if not train:
         return
     recipe = Recipe.read(one_minute_recipe())
@@ -63,8 +63,8 @@ def demo(
     console.print(f"The report of that training, to open in a browser: {out / 'report.html'}")
 
 
-def our_pictures() -> list[NamedImage]:
-    """Return a photograph that matplotlib carries and a drawn scene of several people with their boxes."""
+def our_images() -> list[NamedImage]:
+    """Return a photograph that matplotlib carries and a synthetic scene of several people with their boxes."""
     hopper = read_image(Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg")
     scene = build(
         DATASETS, "synthetic", count=1, seed=7, size_wh=(640, 400), people=3, occluders=0.0, fill=(0.9, 1.0),

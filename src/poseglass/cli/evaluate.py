@@ -40,7 +40,7 @@ def evaluate_weights(
         list[str] | None,
         typer.Option(
             "--metric",
-            help=f"One of {', '.join(METRICS)}. May be repeated. Unless given, what chose the weights in training.",
+            help=f"One of {', '.join(METRICS)}. May be repeated. Unless given, what training monitored.",
         ),
     ] = None,
     protocol: Annotated[
@@ -71,7 +71,7 @@ def evaluate_weights(
         bool | None,
         typer.Option(
             "--flip-test/--no-flip-test",
-            help="Average with the flipped crop. Unless given, as what chose the weights did; else on.",
+            help="Average with the flipped crop. Unless given, as training monitored; else on.",
         ),
     ] = None,
     size: Annotated[int, typer.Option(help="Side of the crops, pixels; 0 takes the card's size.")] = 0,
@@ -101,15 +101,15 @@ def evaluate_weights(
     followed: dict[str, Any] = {}
     hint = ""
     if protocol is None and metric is None and normaliser is None and threshold is None and not strict:
-        chosen_by = recipe_evaluation(estimator.card)
-        parts = chosen_by.metrics
-        if chosen_by.protocol is not None and chosen_by.protocol["name"] == (format or "coco"):
+        monitored = recipe_evaluation(estimator.card)
+        parts = monitored.metrics
+        if monitored.protocol is not None and monitored.protocol["name"] == (format or "coco"):
             # the boxes of that run's validation set are not those of these data
-            followed = {key: value for key, value in chosen_by.protocol.items() if key != "detections"}
+            followed = {key: value for key, value in monitored.protocol.items() if key != "detections"}
             protocol = followed["name"]
-            hint = f" The weights were chosen by protocol {protocol}; to measure otherwise give --metric pck."
-        if flip_test is None and chosen_by.measures:
-            flip_test = followed.get("flip_test", chosen_by.flip_test)
+            hint = f" The weights were selected by protocol {protocol}; to measure otherwise give --metric pck."
+        if flip_test is None and monitored.measures:
+            flip_test = followed.get("flip_test", monitored.flip_test)
     if detections is not None and protocol != "coco":
         raise ValueError("--detections gives boxes to --protocol coco; add it, or leave --detections out.")
     flip_test = flip_test is not False
@@ -189,12 +189,12 @@ def in_words(part: dict[str, Any]) -> str:
 
 
 def recipe_evaluation(card: WeightCard | None) -> EvaluatePart:
-    """Return what chose weights in training, as their card's recipe states it; nothing measured where it does not.
+    """Return what training monitored, as their card's recipe states it; nothing measured where it does not.
 
     A card is somebody else's word: nothing that its recipe names outside poseglass is imported.
 
     Raises:
-        ValueError: A metric or a protocol outside poseglass chose them.
+        ValueError: A metric or a protocol outside poseglass is monitored.
     """
     if card is None or not card.recipe:
         return EvaluatePart()
@@ -212,8 +212,8 @@ def recipe_evaluation(card: WeightCard | None) -> EvaluatePart:
         names.append(part.protocol["name"])
     if names:
         raise ValueError(
-            f"Weights {card.name!r} were chosen by {names[0]!r}, code outside poseglass, which a card cannot run. Say "
-            "what to measure: --metric or --protocol."
+            f"Weights {card.name!r} were selected by {names[0]!r}, code outside poseglass, which a card cannot run. "
+            "Say what to measure: --metric or --protocol."
         )
     return part
 

@@ -28,7 +28,7 @@ class NamedImage:
 
     Args:
         name: For files and tables, without a suffix.
-        file_name: Of the original, "" for a drawn one.
+        file_name: Of the original, "" for a synthetic one.
         image: ``(H, W, 3)`` uint8 RGB.
         boxes: ``(N, 4)`` x0 y0 x1 y1, or None: one person fills the image.
         image_id: For the results file.
@@ -89,7 +89,7 @@ def boxes_of_images(detections: Path, paths: Iterable[Path], min_score: float) -
     Args:
         detections: COCO results.
         paths: Of the images.
-        min_score: Boxes below it are left out.
+        min_score: Boxes below it are excluded.
 
     Returns:
         ``(N, 4)`` x0 y0 x1 y1 for each image.

@@ -24,7 +24,7 @@ def predict(
         Path | None, typer.Option("--boxes", help="Boxes of a detector: COCO results (JSON); category 1 is taken.")
     ] = None,
     min_box_score: Annotated[
-        float | None, typer.Option(help="Boxes of --boxes below this score are left out; 0.5 unless given.")
+        float | None, typer.Option(help="Boxes of --boxes below this score are excluded; 0.5 unless given.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for annotated images and poses.json.")] = Path("poses"),
     min_score: Annotated[float, typer.Option(help="Keypoints below this score are not drawn.")] = 0.3,

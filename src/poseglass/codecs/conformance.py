@@ -88,7 +88,7 @@ def measure(
         One for each condition: sub-pixel places at least 32 pixels from the border ("inside"); less than 28 pixels from
         it ("border"); inside, with normal noise on the output of 2 % of its range about the keypoint, in logits 0.1
         ("noise"); inside, in half precision ("float16" and "bfloat16"); and inside, read from the flipped image's
-        output turned back ("flip"; left out where the codec has none).
+        output flipped back ("flip"; left out where the codec has none).
 
     Raises:
         ValueError: What is decoded has another shape than what was encoded.
@@ -105,7 +105,7 @@ def measure(
     def noisy(output: Arrays) -> Arrays:
         return {key: value + rng.normal(0, _noise(value), value.shape) for key, value in output.items()}
 
-    def mirrored(_: Arrays) -> Arrays:
+    def flipped(_: Arrays) -> Arrays:
         points = inside.copy()
         points[..., 0] = width - 1 - points[..., 0]
         return subject.flip(subject.encode(points, size_wh))  # type: ignore[attr-defined]
@@ -120,7 +120,7 @@ def measure(
             inside,
             lambda output: {k: torch.from_numpy(v).bfloat16().float().numpy() for k, v in output.items()},
         ),
-        "flip": (inside, mirrored),
+        "flip": (inside, flipped),
     }
     if not hasattr(subject, "flip"):
         del changes["flip"]

@@ -3,7 +3,7 @@
 Zhang et al., "Distribution-Aware Coordinate Representation for Human Pose Estimation", CVPR 2020,
 https://arxiv.org/abs/1910.06278, section 3.2. Written from the paper. How this differs: maps are smoothed only where
 the step reads them, around the peak, which gives the same numbers for a fraction of the reads; and a step is taken
-only where the fit has a top, and cut, where the public implementations run off on maps of noise.
+only where the fit has a top, and clipped, where the public implementations run off on maps of noise.
 """
 
 import math
@@ -131,7 +131,7 @@ def newton_step(around: Tensor, xy: Tensor, size_wh: tuple[int, int]) -> Tensor:
         size_wh: Of the maps; peaks within one pixel of the border stay.
 
     Returns:
-        ``(B, K, 2)``, heatmap pixels; zero where the fit has no maximum there. Cut to one and a half pixels.
+        ``(B, K, 2)``, heatmap pixels; zero where the fit has no maximum there. Clipped to one and a half pixels.
 
     Source:
         Zhang et al. 2020, equations 3 to 9.

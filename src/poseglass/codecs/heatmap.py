@@ -35,9 +35,10 @@ class HeatmapCodec:
         activation: What maps hold. "none": the Gaussian itself, peak 1. "softmax": logits over the map's pixels.
         unlabelled: "ignore" leaves unknown keypoints out of the loss; "background" trains their maps towards zero,
             as the original hourglass code does. A softmax always has a peak somewhere, so it cannot learn that.
-        placement: Where Gaussians stand and end. "exact": at the sub-pixel place, cut at three sigma, for keypoints in
-            the map. "rounded": at the nearest whole heatmap pixel, also for keypoints up to three sigma outside, as
-            the MSRA family trains. "whole": at the sub-pixel place, not cut, up to three sigma outside, as DARK trains.
+        placement: Where Gaussians stand and end. "exact": at the sub-pixel place, clipped at three sigma, for keypoints
+            in the map. "rounded": at the nearest whole heatmap pixel, also for keypoints up to three sigma outside, as
+            the MSRA family trains. "whole": at the sub-pixel place, not clipped, up to three sigma outside, as DARK
+            trains.
 
     Raises:
         ValueError: A stride or sigma that is not positive, an unknown word, or "background" with "softmax".
@@ -142,7 +143,7 @@ def encode_heatmaps(
     weight = weight * within(xy, map_wh, 0.0 if placement == "exact" else 3 * sigma)
     if placement == "rounded":
         xy = nearest_pixel(xy)
-    # far away, a Gaussian is cut off to zero everywhere: no pass over the maps to blank them, and no NaN
+    # far away, a Gaussian is clipped to zero everywhere: no pass over the maps to blank them, and no NaN
     xy = torch.where((weight > 0)[..., None], xy, torch.full_like(xy, -1e4))
     if activation == "softmax" and placement != "exact":
         weight = weight * share_inside(xy, map_wh, sigma)
@@ -180,7 +181,7 @@ def nearest_pixel(xy: Tensor) -> Tensor:
 def draw_gaussians(
     xy: Tensor, size_wh: tuple[int, int], sigma: float, *, reach: float | None = None, about: Tensor | None = None
 ) -> Tensor:
-    """Draw unnormalised Gaussians with peak 1 at exact places, cut off at a distance on each axis.
+    """Draw unnormalised Gaussians with peak 1 at exact places, clipped at a distance on each axis.
 
     Args:
         xy: ``(..., 2)``, heatmap pixels.
@@ -325,9 +326,9 @@ def probabilities(values: Tensor, scale: SoftmaxScale | None) -> Tensor:
 def peak_score(maps: Tensor, xy: Tensor, peak: Tensor, sigma: float, scale: SoftmaxScale | None) -> Tensor:
     """Return how sure each peak is, ``(B, K)`` in [0, 1].
 
-    A Gaussian map's score is its peak, cut to [0, 1]. A softmax map's is the probability within two sigma of the peak
-    (a window of ``2 * ceil(2 * sigma) + 1`` pixels): the share of its belief that the network puts there. A map with a
-    NaN has score 0.
+    A Gaussian map's score is its peak, clipped to [0, 1]. A softmax map's is the probability within two sigma of the
+    peak (a window of ``2 * ceil(2 * sigma) + 1`` pixels): the share of its belief that the network puts there. A map
+    with a NaN has score 0.
     """
     if scale is None:
         return peak.nan_to_num(0.0).clamp(0.0, 1.0)
@@ -336,7 +337,7 @@ def peak_score(maps: Tensor, xy: Tensor, peak: Tensor, sigma: float, scale: Soft
 
 
 def window(maps: Tensor, xy: Tensor, reach: int, *, outside: float = 0.0) -> Tensor:
-    """Cut ``(2 * reach + 1)`` square windows about whole pixels.
+    """Crop ``(2 * reach + 1)`` square windows about whole pixels.
 
     Args:
         maps: ``(B, K, h, w)``.
@@ -357,7 +358,7 @@ def window(maps: Tensor, xy: Tensor, reach: int, *, outside: float = 0.0) -> Ten
 
 
 def inner_window(maps: Tensor, xy: Tensor, reach: int) -> tuple[Tensor, Tensor]:
-    """Cut windows as ``window``, but moved (and, from smaller maps, cut) so that they lie inside.
+    """Crop windows as ``window``, but moved (and, from smaller maps, clipped) so that they lie inside.
 
     Strips of memory are copied instead of single pixels, which is several times as fast for large windows.
 
@@ -379,7 +380,7 @@ def inner_window(maps: Tensor, xy: Tensor, reach: int) -> tuple[Tensor, Tensor]:
 
 
 def flip_heatmaps(maps: Tensor, skeleton: Skeleton, alignment: Alignment) -> Tensor:
-    """Mirror maps ``(B, K, h, w)`` and exchange left and right keypoints.
+    """Flip maps ``(B, K, h, w)`` and exchange left and right keypoints.
 
     With "center" alignment twice flipped is as before, and the flipped image's map is the image's own. With "corner"
     alignment the flipped grid is off by ``1 - 1 / stride`` heatmap pixels, so maps move right by one, as the public
@@ -387,7 +388,7 @@ def flip_heatmaps(maps: Tensor, skeleton: Skeleton, alignment: Alignment) -> Ten
     twice.
     """
     order = torch.as_tensor(skeleton.flip, device=maps.device)
-    mirrored = maps.flip(-1).index_select(1, order)
+    flipped = maps.flip(-1).index_select(1, order)
     if alignment == "corner":
-        mirrored = torch.cat([mirrored[..., :1], mirrored[..., :-1]], -1)
-    return mirrored
+        flipped = torch.cat([flipped[..., :1], flipped[..., :-1]], -1)
+    return flipped

@@ -2,9 +2,9 @@
 
 Huang et al., "The Devil is in the Details: Delving into Unbiased Data Processing for Human Pose Estimation", CVPR 2020,
 https://arxiv.org/abs/1911.07524, section 4 (and Zhang et al. 2020 for the fit). Written from the paper. How this
-differs: a step is cut, and inside the map taken only where the fit has a top; and points go back to input pixels by the
-inverse of the map that drew them, ``(W - 1) / (w - 1)``, where mmpose 1.3 takes ``W / (w - 1)``: its points lie up to a
-pixel further right and down.
+differs: a step is clipped, and inside the map taken only where the fit has a top; and points go back to input pixels by
+the inverse of the map that drew them, ``(W - 1) / (w - 1)``, where mmpose 1.3 takes ``W / (w - 1)``: its points lie up
+to a pixel further right and down.
 """
 
 from dataclasses import dataclass
@@ -66,8 +66,8 @@ class UdpCodec:
         """Draw the maps on the targets' device, also of keypoints up to three sigma outside.
 
         Returns:
-            ``"heatmap"`` ``(B, K, H/stride, W/stride)``, Gaussians at exact places, cut to squares of three sigma about
-            the nearest pixel; and ``"weight"`` ``(B, K)``, of logits times the share of the Gaussian inside.
+            ``"heatmap"`` ``(B, K, H/stride, W/stride)``, Gaussians at exact places, clipped to squares of three sigma
+            about the nearest pixel; and ``"weight"`` ``(B, K)``, of logits times the share of the Gaussian inside.
         """
         xy, weight = one_instance(targets)
         map_wh = (size_wh[0] // self.stride, size_wh[1] // self.stride)
@@ -120,9 +120,9 @@ def near_step(around: Tensor, xy: Tensor, size_wh: tuple[int, int]) -> Tensor:
         size_wh: Of the maps.
 
     Returns:
-        ``(B, K, 2)``, heatmap pixels, cut to one and a half. Inside the map it is zero where the fit has no maximum. A
-        peak on the border has no neighbour beyond; as in public code its step is taken whether or not the fit has a
-        maximum, and leads about half a pixel outwards.
+        ``(B, K, 2)``, heatmap pixels, clipped to one and a half. Inside the map it is zero where the fit has no
+        maximum. A peak on the border has no neighbour beyond; as in public code its step is taken whether or not the
+        fit has a maximum, and leads about half a pixel outwards.
 
     Source:
         Huang et al. 2020, with the differences of neighbours where DARK takes every second pixel.

@@ -1,4 +1,4 @@
-"""Disc and offsets: one map says roughly where a keypoint is, two more how far from each pixel, exactly.
+"""UDP combined: one map, a disc, says roughly where a keypoint is, two more how far from each pixel, exactly.
 
 Papandreou et al., "Towards Accurate Multi-person Pose Estimation in the Wild", CVPR 2017,
 https://arxiv.org/abs/1701.01779, section 3.2; on UDP's grid by Huang et al. 2020 (arXiv 1911.07524), section 4.
@@ -24,7 +24,7 @@ from poseglass.core.targets import Targets, one_instance
 
 @dataclass(frozen=True, slots=True)
 class UdpCombinedCodec:
-    """A disc about each keypoint and offset maps to it, on UDP's grid.
+    """UDP combined: a disc about each keypoint and offset maps to it, on UDP's grid.
 
     Args:
         stride: Input pixels per heatmap pixel in number; in distance they are ``(W - 1) / (w - 1)``.
@@ -82,8 +82,8 @@ class UdpCombinedCodec:
 
         Returns:
             Points in network-input pixels ``(B, 1, K, 2)``; scores are the smoothed map's peak over that of a whole
-            disc in the middle of a pixel, cut to [0, 1]. A disc between pixels holds some more or fewer of them: it
-            scores 0.85 to 1 at 32 pixels of height and above.
+            disc in the middle of a pixel, clipped to [0, 1]. A disc between pixels holds some more or fewer of them:
+            it scores 0.85 to 1 at 32 pixels of height and above.
         """
         height, width = prediction["heatmap"].shape[-2:]
         radius = self.radius_factor * height

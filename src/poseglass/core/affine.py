@@ -73,7 +73,7 @@ class Affine:
 
     @property
     def flips(self) -> bool:
-        """Whether the map turns left into right."""
+        """Whether the map flips: exchanges left and right."""
         return self._det < 0
 
     @property
@@ -131,12 +131,12 @@ class Affine:
         degrees: float = 0.0,
         shift_xy: tuple[float, float] = (0.0, 0.0),
     ) -> "Affine":
-        """Return the map that enlarges and turns about a point, then shifts.
+        """Return the map that enlarges and rotates about a point, then shifts.
 
         Args:
             center_xy: The point that stays (before the shift), pixels.
             scale: Above 1 enlarges.
-            degrees: Positive turns clockwise on the screen (y points down).
+            degrees: Positive rotates clockwise on the screen (y points down).
             shift_xy: Pixels.
         """
         angle = np.deg2rad(degrees)
@@ -147,5 +147,5 @@ class Affine:
 
     @classmethod
     def flip(cls, width: int) -> "Affine":
-        """Return the map that mirrors an image of that width left to right: ``x -> width - 1 - x``."""
+        """Return the map that flips an image of that width left to right: ``x -> width - 1 - x``."""
         return cls(np.array([[-1.0, 0.0, width - 1.0], [0.0, 1.0, 0.0]]))

@@ -64,7 +64,7 @@ def iou(a_xyxy: np.ndarray, b_xyxy: np.ndarray) -> np.ndarray:
 
 
 def fit_aspect(box_xyxy: np.ndarray, aspect: float, *, padding: float = 1.0) -> np.ndarray:
-    """Grow boxes to an aspect about their centre, then by a factor; never cut.
+    """Grow boxes to an aspect about their centre, then by a factor; never clipped.
 
     Args:
         box_xyxy: ``(..., 4)``, pixels.
@@ -87,7 +87,7 @@ def fit_aspect(box_xyxy: np.ndarray, aspect: float, *, padding: float = 1.0) -> 
 
 
 def inside_pixels(box_xyxy: np.ndarray, size_wh: tuple[int, int] | np.ndarray) -> np.ndarray:
-    """Cut boxes to an image as SimpleBaseline's and HRNet's readers of COCO do: a pixel smaller than they were.
+    """Clip boxes to an image as SimpleBaseline's and HRNet's readers of COCO do: a pixel smaller than they were.
 
     Their ``x1 = max(0, x)`` and ``x2 = min(W - 1, x1 + max(0, w - 1))`` count whole pixels, last one included. A box
     that begins outside the image keeps its size and so moves into it.

@@ -1,4 +1,4 @@
-"""Read and write images: always RGB uint8, bounded before they are decoded, turned upright by their EXIF tag."""
+"""Read and write images: always RGB uint8, bounded before they are decoded, rotated upright by their EXIF tag."""
 
 import importlib
 import io
@@ -37,7 +37,7 @@ def read_image(path: str | Path, *, reduce: int = 1, max_pixels: int = MAX_PIXEL
         path: Of the file.
         reduce: 1, 2, 4 or 8: a JPEG is decoded at this fraction of its size, which is faster; sides are rounded up,
             and pixel x of the result lies at ``reduce * x + (reduce - 1) / 2`` of the full image. Other formats,
-            and JPEGs that are turned and do not divide, or smaller than ``reduce``, come at full size.
+            and JPEGs that are rotated and do not divide, or smaller than ``reduce``, come at full size.
         max_pixels: Refuse larger images before decoding them.
 
     Raises:
@@ -114,10 +114,10 @@ _RGB: int = getattr(cv2, "IMREAD_COLOR_RGB", 0)  # from OpenCV 4.11 on: the deco
 def _decoded(image: Image.Image, data: bytes, reduce: int) -> np.ndarray:
     """Decode an opened image of acceptable size: RGB, upright."""
     width, height = image.size
-    turn = _orientation(image)
-    uneven = turn != 1 and (width % reduce or height % reduce)
+    orientation = _orientation(image)
+    uneven = orientation != 1 and (width % reduce or height % reduce)
     if image.format != "JPEG" or uneven or min(width, height) < reduce:
-        # A reduced image starts with whole blocks and ends with a part of one; turned, it would start with the part,
+        # A reduced image starts with whole blocks and ends with a part of one; rotated, it would start with the part,
         # and its pixels would lie elsewhere than in an upright one.
         reduce = 1
     # OpenCV decodes baseline and progressive JPEG faster, but fills what a truncated file lacks with grey and says
@@ -126,11 +126,11 @@ def _decoded(image: Image.Image, data: bytes, reduce: int) -> np.ndarray:
         flags = (_RGB or cv2.IMREAD_COLOR) | _REDUCED[reduce] | cv2.IMREAD_IGNORE_ORIENTATION
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
         if decoded is not None and decoded.ndim == 3:
-            return _upright(decoded if _RGB else cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), turn)
+            return _upright(decoded if _RGB else cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), orientation)
     if reduce > 1:
         image.draft(None, (max(width // reduce, 1), max(height // reduce, 1)))
     image.load()
-    return _upright(_to_rgb(image), turn)
+    return _upright(_to_rgb(image), orientation)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -143,7 +143,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _upright(image: np.ndarray, orientation: int) -> np.ndarray:
-    """Undo an EXIF orientation: 2 to 8 are flipped and turned images."""
+    """Undo an EXIF orientation: 2 to 8 are flipped and rotated images."""
     if orientation >= 5:
         image = image.transpose(1, 0, 2)
     if orientation in (2, 3, 6, 7):

@@ -1,4 +1,4 @@
-"""Skeleton: the names, bones and mirror symmetry of K keypoints."""
+"""Skeleton: the names, bones and left-right symmetry of K keypoints."""
 
 import re
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from poseglass.core.table import nearest
 
 
 def flipped_name(name: str) -> str:
-    """Return the name with left and right exchanged; a name with neither is its own mirror.
+    """Return the name with left and right exchanged; a name with neither is its own partner.
 
     Understands ``left_wrist``, ``wrist_left``, ``LeftWrist``, ``l_wrist``, ``wrist_l``, ``L wrist``, ``wrist.R``.
 

@@ -42,7 +42,7 @@ def warp_image(
 def _shrunk_part(
     image: np.ndarray, to_target: Affine, size_wh: tuple[int, int], factor: int
 ) -> tuple[np.ndarray, Affine]:
-    """Cut what the target sees, shrink it by ``factor``; return it and the map from the image to it."""
+    """Crop what the target sees, shrink it by ``factor``; return it and the map from the image to it."""
     height, width = image.shape[:2]
     seen = to_target.inverse().box(np.array([-0.5, -0.5, size_wh[0] - 0.5, size_wh[1] - 0.5]))
     x0, y0 = (

@@ -62,7 +62,7 @@ class Crops:
         cache: Kept parts of the images; see ``cached``.
 
     Attributes:
-        people: ``(P, 2)`` int64, image and row of each person with a labelled keypoint; crowds are left out.
+        people: ``(P, 2)`` int64, image and row of each person with a labelled keypoint; crowds are excluded.
         labels: The P people, in the pixels of their files.
         box_xyxy: ``(P, 4)`` float64, what becomes the crop before augmentation, in the pixels of the files.
         regions: ``(P, 4, 4)`` int32, the part x0 y0 x1 y1 that draws see of an image decoded at one over each of

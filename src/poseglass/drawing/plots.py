@@ -171,8 +171,8 @@ def joint_bars(values: Mapping[str, float], *, xlabel: str = "PCK", theme: Theme
     """Return a figure with a bar per joint, coloured by side.
 
     Args:
-        values: Keypoint name to a figure in [0, 1]; NaN is shown as not measured.
-        xlabel: What the figure is.
+        values: Keypoint name to a result in [0, 1]; NaN is shown as not measured.
+        xlabel: What the result is.
         theme: Colours for light or dark ground.
 
     Raises:

@@ -36,7 +36,7 @@ class PublicWeights(BaseModel):
         data_terms: What the owners of that data allow.
         commercial: Whether the stated terms allow commercial use.
         commercial_reason: Why.
-        published: Figures as the publisher states them; not measured here.
+        published: Results as the publisher states them; not measured here.
         verified: Whether somebody has fetched the file from these addresses and imported it.
     """
 

@@ -1,4 +1,4 @@
-"""Floor 8: what weights reach: the estimator that a user calls, over a data set."""
+"""Layer 8: what weights reach: the estimator that a user calls, over a data set."""
 
 from collections.abc import Callable
 

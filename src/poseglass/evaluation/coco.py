@@ -36,17 +36,17 @@ class CocoProtocol:
 
     Args:
         detections: A COCO result file with the boxes to start from. None starts from the truth: people with a labelled
-            keypoint, crowds left out, and a box score of 1 each. Figures
-            from true boxes and from detections do not compare.
-        min_box_score: Detections below it are left out.
+            keypoint, crowds excluded, and a box score of 1 each. Results from true boxes and from detections do not
+            compare.
+        min_box_score: Detections below it are excluded.
         max_boxes: At most so many of the best detections of an image; None takes all.
-        clip_boxes: Which boxes are cut to the image and made a pixel smaller (``core.boxes.inside_pixels``): those of
-            the "truth", as the public readers do, "all", or "none".
+        clip_boxes: Which boxes are clipped to the image and made a pixel smaller (``core.boxes.inside_pixels``): those
+            of the "truth", as the public readers do, "all", or "none".
         padding: What boxes are enlarged by after they have the crop's aspect; None is the weights' own, 1.25 in the
             public families.
         flip_test: Average with the flipped crop. Whether flipped maps move by a pixel says the codec's alignment.
         rescoring: The score of a pose: "box_times_joints", "joints" (their mean alone) or "box".
-        min_joint_score: Joints up to it are left out of that mean; it is 0 where none is above.
+        min_joint_score: Joints up to it are excluded from that mean; it is 0 where none is above.
         nms: "hard", "soft" (lowered scores are the scores), or "none".
         nms_threshold: An OKS above it suppresses; for "soft" the width of ``exp(-oks^2 / width)``.
         nms_area: What scales that OKS: the area of the "enlarged_box" (aspect and padding) as in public code, of the
@@ -94,7 +94,7 @@ class CocoProtocol:
         else:
             best = "" if self.max_boxes is None else f", best {self.max_boxes} of an image"
             boxes = f"boxes from {Path(self.detections).name} (score >= {self.min_box_score:g}{best})"
-        cut = {"truth": self.detections is None, "all": True, "none": False}[self.clip_boxes]
+        clipped = {"truth": self.detections is None, "all": True, "none": False}[self.clip_boxes]
         scores = {
             "box_times_joints": f"box score x mean of joints above {self.min_joint_score:g}",
             "joints": f"mean of joints above {self.min_joint_score:g}",
@@ -105,7 +105,7 @@ class CocoProtocol:
             "no NMS" if self.nms == "none" else f"{self.nms} OKS-NMS at {self.nms_threshold:g} by {words} area"
         )
         return (
-            f"protocol coco: {boxes}, {'cut to the image and a pixel smaller' if cut else 'as given'}, "
+            f"protocol coco: {boxes}, {'clipped to the image and a pixel smaller' if clipped else 'as given'}, "
             f"x{padding_of(self.padding, estimator):g}, {crop_in_words(estimator)}; "
             f"{flip_in_words(self.flip_test, estimator)}; score: {scores[self.rescoring]}; {suppression}; "
             f"at most {self.max_detections} poses an image"

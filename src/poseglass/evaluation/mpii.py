@@ -33,7 +33,7 @@ class MpiiProtocol:
         thresholds: In units of that size. HRNet's printed "Mean@0.1" is taken at 0.11.
         comparator: "<=" (the original code, SimpleBaseline, HRNet) or "<" (bearpaw, anibali, mmpose, princeton).
         mean: "micro" counts every labelled joint once, "macro" is the unweighted mean over joints.
-        excluded: Joints that the mean leaves out.
+        excluded: Joints that the average excludes.
 
     Raises:
         ValueError: A word that is not known, or a number out of range.

@@ -1,6 +1,6 @@
 """The report of a training or an evaluation: one HTML file that opens anywhere, offline, with nothing beside it.
 
-Figures and images lie inside the file. It has no script and asks for nothing: a content security policy forbids
+Plots and images lie inside the file. It has no script and asks for nothing: a content security policy forbids
 both, so that neither a file's name nor a recipe, however made, can do anything but be read.
 """
 
@@ -29,7 +29,7 @@ MAX_EXAMPLES = 24
 TILE_PX = 288
 """Longest side of one half of an image."""
 
-MAX_PICTURE_BYTES = 64_000
+MAX_IMAGE_BYTES = 64_000
 """Above it an image is encoded again, at a lower quality."""
 
 MAX_TEXT = 100_000
@@ -65,27 +65,27 @@ class Example(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What a report shows; every part but title and skeleton may be empty and is then left out.
+    """What a report shows; every part but title and skeleton may be empty and is then absent.
 
     Args:
         title: Of the run.
         skeleton: Names the K keypoints, in the order of tables and bars.
-        headline: Figures by name, most important first: ``{"pck@0.2": 0.81}``.
+        headline: Results by name, most important first: ``{"pck@0.2": 0.81}``.
         curve: Rows of the curve's CSV, one per epoch or log line.
         best: A column of the curve and the number of the row that the best weights are of; marked in its plot.
         per_joint: Keypoint name to its results: ``{"left_knee": {"count": 500.0, "pck@0.2": 0.8}}``. The first that
             is not a count is drawn as bars.
-        pck_curve: Limits ``(T,)`` and shares ``(T,)`` in [0, 1].
+        pck_curve: Thresholds ``(T,)`` and shares ``(T,)`` in [0, 1].
         joint_curves: ``(T, K)`` shares of each keypoint at the same thresholds, or none.
         threshold_name: What the thresholds are measured in, under the PCK curve.
         examples: Images with truth and prediction. Sorted by result, the first half is shown as the best, the
             second as the worst, ``MAX_EXAMPLES`` in all.
         result_name: Of the examples' results.
-        errors: Keypoint name to the shares of its predictions by ``draw.plots.ERROR_KINDS``, with their count or
+        errors: Keypoint name to the shares of its predictions by ``drawing.plots.ERROR_KINDS``, with their count or
             without: ``KeypointErrors.table()``.
         recipe: TOML text.
         environment: Machine and versions: ``{"torch": "2.13.0", "processor": "..."}``.
-        notes: Sentences a reader should know: what was left out, what the box was.
+        notes: Sentences a reader should know: what was excluded, what the box was.
 
     Raises:
         ValueError: The curve's halves differ in length, or an example's image is not uint8 RGB.
@@ -138,7 +138,7 @@ def write_report(path: str | Path, report: Report) -> None:
 def render_report(report: Report) -> str:
     """Return the report as HTML text."""
     parts = [
-        ("Figures", _headline(report)),
+        ("Results", _headline(report)),
         ("Training", _training(report)),
         ("Joint by joint", _joints(report)),
         ("How near", _nearness(report)),
@@ -219,7 +219,7 @@ def _joints(report: Report) -> str:
         return ""
     names = _in_order(report.per_joint, report.skeleton)
     columns = list(dict.fromkeys(column for name in names for column in report.per_joint[name]))
-    table = _table("Figures of each keypoint", "keypoint", columns, {n: report.per_joint[n] for n in names})
+    table = _table("Results of each keypoint", "keypoint", columns, {n: report.per_joint[n] for n in names})
     drawn = next((c for c in columns if c != "count"), None)
     if drawn is None:
         return table
@@ -306,7 +306,7 @@ def _jpeg(image: np.ndarray) -> bytes:
         if not ok:
             raise ValueError(f"An image of {image.shape} cannot be encoded as JPEG; give a smaller crop.")
         data = encoded.tobytes()
-        if len(data) <= MAX_PICTURE_BYTES:
+        if len(data) <= MAX_IMAGE_BYTES:
             break
     return data
 

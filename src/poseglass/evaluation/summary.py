@@ -1,4 +1,4 @@
-"""After training: the last weights, what the best ones reach, and the report; and the report of any evaluation."""
+"""What a report shows of an evaluation: results, curves, errors and examples, gathered."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -68,11 +68,11 @@ def report_of(
 
     Args:
         evaluation: From ``evaluation.evaluate``.
-        dataset: That it was made on; images are cut from its images.
+        dataset: That it was made on; examples are cropped from its images.
         title: Of the page.
         pck: Gives unit and thresholds of the curve and ranks the images; None takes what suits the labels: PCKh where
             head sizes are known, by the torso where there is one, else by the box.
-        headline_first: Figure to show first.
+        headline_first: Result to show first.
         curve: Rows of a training curve.
         best: As in ``Report``.
         recipe: TOML text.
@@ -141,7 +141,7 @@ def _measured(evaluation: Evaluation, pck: Pck | None) -> Pck:
 
 
 def _examples(evaluation: Evaluation, dataset: Dataset, metric: Pck, threshold: float, count: int) -> list[Example]:
-    """Cut out the best and the worst people, those with many labels before those with few."""
+    """Crop the best and the worst people, those with many labels before those with few."""
     places = [(i, n) for i, truth in enumerate(evaluation.truth) for n in range(len(truth))]
     distance = metric.distance
     counted = ~np.isnan(distance)

@@ -1,4 +1,4 @@
-"""One convolution from features to disc maps and offset maps."""
+"""One convolution from features to the maps of UDP combined: a heatmap and two offset maps per keypoint."""
 
 from torch import Tensor, nn
 

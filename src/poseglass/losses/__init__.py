@@ -1,4 +1,4 @@
-"""Floor 1: plain functions from prediction and target to one number, and what each may be of."""
+"""Layer 1: plain functions from prediction and target to one number, and what each may be of."""
 
 from poseglass.losses.heatmap import hard_keypoint_squared_error, mean_squared_error, softmax_cross_entropy
 from poseglass.losses.integral import integral_l1, jensen_shannon

@@ -1,4 +1,4 @@
-"""Floor 1: metrics compare instances with instances, in source pixels."""
+"""Layer 1: metrics compare instances with instances, in source pixels."""
 
 from collections.abc import Callable
 
@@ -13,4 +13,4 @@ METRICS: dict[str, Callable[..., Metric]] = {
     "oks_ap": OksAp,
     "errors": KeypointErrors,
 }
-"""Metrics by name, for ``poseglass.core.table.build(METRICS, "pck", limits=(0.2,))``."""
+"""Metrics by name, for ``poseglass.core.table.build(METRICS, "pck", thresholds=(0.2,))``."""

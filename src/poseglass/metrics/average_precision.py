@@ -174,9 +174,9 @@ def evaluate_oks(
         )
     if categories is None:
         categories = 1 + int(max(truth.category.max(initial=0), detections.category.max(initial=0)))
-    limit = np.asarray(thresholds, np.float64)
+    threshold = np.asarray(thresholds, np.float64)
 
-    # A group is an image and a category. Detections: best first within the group, and cut there.
+    # A group is an image and a category. Detections: best first within the group, and only the best count.
     groups = 1 + int(max(truth.image.max(initial=0), detections.image.max(initial=0)))
     truth_group = truth.category.astype(np.int64) * groups + truth.image
     detection_group = detections.category.astype(np.int64) * groups + detections.image
@@ -188,12 +188,12 @@ def evaluate_oks(
 
     people = np.argsort(truth_group, kind="stable")
     detection, person, similarity = _candidates(truth, detections, order, people, truth_group, detection_group,
-                                                deviation, limit.min(initial=1.0))  # fmt: skip
+                                                deviation, threshold.min(initial=1.0))  # fmt: skip
 
     low, high = (np.array([bounds[end] for bounds in areas.values()]) for end in (0, 1))
     area = truth.area[people]
     ignored = truth.ignored[people] | (area < low[:, None]) | (area > high[:, None])
-    matched, uncounted = _match(detection, person, similarity, rank, ignored, truth.crowd[people], limit)
+    matched, uncounted = _match(detection, person, similarity, rank, ignored, truth.crowd[people], threshold)
     area = detections.area[order]
     outside = (area < low[:, None]) | (area > high[:, None])
     uncounted |= ~matched & outside[..., None]
@@ -204,8 +204,8 @@ def evaluate_oks(
     globally = place[best_first]
     globally = globally[globally >= 0]
     category = detections.category[order][globally]
-    precision = np.full((len(limit), len(_RECALLS), categories, len(areas)), -1.0)
-    recall = np.full((len(limit), categories, len(areas)), -1.0)
+    precision = np.full((len(threshold), len(_RECALLS), categories, len(areas)), -1.0)
+    recall = np.full((len(threshold), categories, len(areas)), -1.0)
     for c in range(categories):
         rows = globally if categories == 1 else globally[category == c]
         for a in range(len(areas)):
@@ -213,9 +213,9 @@ def evaluate_oks(
             if found:
                 counted = ~uncounted[a, rows]
                 right = matched[a, rows] & counted
-                for t in range(len(limit)):
+                for t in range(len(threshold)):
                     precision[t, :, c, a], recall[t, c, a] = _precision_at_recall(right[:, t], counted[:, t], found)
-    return OksResult(precision, recall, limit, tuple(areas))
+    return OksResult(precision, recall, threshold, tuple(areas))
 
 
 def oks_ap(
@@ -402,7 +402,7 @@ def _match(
     rank: np.ndarray,
     ignored: np.ndarray,
     crowd: np.ndarray,
-    limit: np.ndarray,
+    threshold: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Give each detection at most one person, best detection first, at every threshold and range of areas.
 
@@ -416,16 +416,16 @@ def _match(
         rank: ``(D,)`` of the detection in its image, 0 is best.
         ignored: ``(A, G)`` bool, whether the person is ignored in a range of areas.
         crowd: ``(G,)`` bool, may be matched many times.
-        limit: ``(T,)`` thresholds.
+        threshold: ``(T,)`` OKS from which a pair matches.
 
     Returns:
         matched: ``(A, D, T)`` bool.
         uncounted: ``(A, D, T)`` bool, matched with somebody who is ignored.
     """
     ranges, num_people, num_detections = len(ignored), len(crowd), len(rank)
-    shape = (ranges, num_detections, len(limit))
+    shape = (ranges, num_detections, len(threshold))
     matched, uncounted = np.zeros(shape, bool), np.zeros(shape, bool)
-    hit = similarity[:, None] >= np.minimum(limit, 1 - 1e-10)
+    hit = similarity[:, None] >= np.minimum(threshold, 1 - 1e-10)
 
     choices = np.bincount(detection, minlength=num_detections)
     rivals = np.bincount(person, minlength=num_people)
@@ -449,8 +449,8 @@ def _match(
     d, g, skip, hit = d[preferred], g[preferred], skip[preferred], hit[pair[preferred]]
     shared = np.tile(crowd, ranges)[g]
 
-    matched, uncounted = matched.reshape(-1, len(limit)), uncounted.reshape(-1, len(limit))
-    taken = np.zeros((ranges * num_people, len(limit)), bool)
+    matched, uncounted = matched.reshape(-1, len(threshold)), uncounted.reshape(-1, len(threshold))
+    taken = np.zeros((ranges * num_people, len(threshold)), bool)
     edges = np.flatnonzero(np.diff(wave, prepend=-1, append=-1)) if len(wave) else np.zeros(0, np.int64)
     for begin, end in pairwise(edges):
         dd, gg = d[begin:end], g[begin:end]

@@ -58,7 +58,7 @@ def pck(
         distance: Any shape, NaN = does not count.
         threshold: In the same unit.
         comparator: ``"<="`` as HRNet, SimpleBaseline and the original Lua code; ``"<"`` as mmpose and bearpaw.
-        axis: Along which to count; None counts all together.
+        axis: Along which to count; None counts over all.
 
     Returns:
         A number in [0, 1], or an array without that axis; NaN where nothing counts.
@@ -226,12 +226,12 @@ class Pck:
     """Percentage of correct keypoints over images; a share in [0, 1], not times 100.
 
     Row n of the predictions is row n of the labels. A label that is unknown does not count, a prediction that is
-    missing counts as wrong, and a person whose length is unknown is left out.
+    missing counts as wrong, and a person whose length is unknown is excluded.
 
-    Three means are in use, and they differ by a point or two: HRNet and SimpleBaseline weight every joint by how often
-    it is labelled, pelvis and thorax left out (``mean="micro"``, ``excluded=("pelvis", "thorax")``); bearpaw and
-    anibali average the same joints unweighted (``mean="macro"``); princeton-vl's PyTorch code counts every joint
-    (``mean="micro"``, nothing left out).
+    Three averages are in use, and they differ by a point or two: HRNet and SimpleBaseline weight every joint by how
+    often it is labelled, pelvis and thorax excluded (``mean="micro"``, ``excluded=("pelvis", "thorax")``); bearpaw
+    and anibali average the same joints unweighted (``mean="macro"``); princeton-vl's PyTorch code counts every joint
+    (``mean="micro"``, nothing excluded).
 
     Args:
         normaliser: A name of ``NORMALISERS``, ``"extra:KEY"``, or a pair of keypoint names.
@@ -239,7 +239,7 @@ class Pck:
         comparator: ``"<="`` or ``"<"``.
         mean: Which average bears the plain name: ``"micro"`` counts every labelled joint once, ``"macro"`` is the
             unweighted mean over joints.
-        excluded: Names of keypoints that the means leave out; the table has them all the same.
+        excluded: Names of keypoints that the averages exclude; the table has them all the same.
         auc_to: Up to which threshold the area under the curve is taken; None takes the highest of ``thresholds``.
         name: Prefix of the results.
 
@@ -300,9 +300,9 @@ class Pck:
             for keypoint in self.excluded:
                 if keypoint not in truth.skeleton.keypoints:
                     raise ValueError(
-                        f"Skeleton {truth.skeleton.name!r} has no keypoint {keypoint!r} to leave out."
+                        f"Skeleton {truth.skeleton.name!r} has no keypoint {keypoint!r} to exclude."
                         f"{nearest(keypoint, truth.skeleton.keypoints)} Known: {', '.join(truth.skeleton.keypoints)}; "
-                        "excluded=() leaves none out."
+                        "excluded=() excludes none."
                     )
             self._skeleton.append(truth.skeleton)
         elif truth.skeleton.keypoints != self._skeleton[0].keypoints:
@@ -330,10 +330,10 @@ class Pck:
         return int((~np.isnan(self.distance)).any(-1).sum())
 
     def compute(self) -> dict[str, float]:
-        """Return for each threshold ``pck@0.2`` (the chosen mean), ``pck@0.2/micro`` and ``pck@0.2/macro``.
+        """Return for each threshold ``pck@0.2`` (the average of ``mean``), ``pck@0.2/micro`` and ``pck@0.2/macro``.
 
-        With keypoints left out, ``.../micro_all`` and ``.../macro_all`` leave out none. ``pck_auc@0.2`` is the
-        exact area under the curve up to that threshold, of the keypoints counted together. NaN where nothing counts.
+        With keypoints excluded, ``.../micro_all`` and ``.../macro_all`` exclude none. ``pck_auc@0.2`` is the
+        exact area under the curve up to that threshold, micro-averaged. NaN where nothing counts.
         """
         distance = self.distance
         kept = self._kept()
@@ -380,7 +380,7 @@ class Pck:
 
         Returns:
             thresholds: ``(steps + 1,)`` from 0.
-            together: ``(steps + 1,)`` of the keypoints not left out, counted together.
+            micro: ``(steps + 1,)`` the micro average over the keypoints that are not excluded.
             per_joint: ``(steps + 1, K)``.
         """
         thresholds = np.linspace(0, self._highest if highest is None else highest, steps + 1)

@@ -59,7 +59,7 @@ def coco(
         category: Name or id of the categories to read, one or several; None reads every one that has keypoints.
             Categories with different keypoints get one skeleton, matched by name.
         skeleton: Names the keypoints in the file's order, for a file that does not name them or names them badly.
-        flip_pairs: Pairs of names that change places in a mirror. None takes the file's "flip_pairs", else left and
+        flip_pairs: Pairs of names that change places in a flip. None takes the file's "flip_pairs", else left and
             right in the names.
         sigmas: OKS constants, in order or by name. None takes the file's "sigmas", else COCO's own for the names it
             has and an estimate (see ``estimate_sigmas``) for the others, with a note.

@@ -243,12 +243,12 @@ def finish_skeleton(
     if mirrored is None:
         if (skeleton.flip == np.arange(len(skeleton))).all():
             notes.append(
-                "No flip pairs: no two names differ by left and right, so nothing changes places in a mirror. "
+                "No flip pairs: no two names differ by left and right, so nothing changes places in a flip. "
                 "Pass flip_pairs= if something should."
             )
         alone = [n for n in names if flipped_name(n) != n and flipped_name(n) not in names]
         if alone:
-            notes.append(f"Left or right without the other side: {', '.join(alone)}; they stay in place in a mirror.")
+            notes.append(f"Left or right without the other side: {', '.join(alone)}; they stay in place in a flip.")
     skeleton = replace(skeleton, flip_pairs=mirrored)
     if sigmas is not None:
         if isinstance(sigmas, Mapping):

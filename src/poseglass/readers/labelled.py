@@ -86,7 +86,7 @@ class LabelledImages:
         name: Of the dataset, "lspet/train".
         skeleton: Of every instance.
         paths: M image files; they need not exist as long as no image is asked for.
-        labels: M ``Instances``, in the pixels of the file turned upright: a tuple or ``PackedLabels``.
+        labels: M ``Instances``, in the pixels of the file rotated upright: a tuple or ``PackedLabels``.
         image_ids: M ids as the labels' file gives them, unique.
         sizes_wh: ``(M, 2)`` int64, the images' pixels as the labels' file states them; 0 where it does not. None
             where it never does.
@@ -224,10 +224,10 @@ def header_size_wh(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path) as image:
             width, height = image.size
-            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+            rotated = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} is not an image that can be read ({error}).") from error
-    return (height, width) if turned else (width, height)
+    return (height, width) if rotated else (width, height)
 
 
 def _position(index: int, length: int) -> int:

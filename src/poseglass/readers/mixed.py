@@ -137,7 +137,7 @@ def union(skeletons: Sequence[Skeleton]) -> Skeleton:
         return first
     names = list(dict.fromkeys(n for s in skeletons for n in s.keypoints))
     bones: list[tuple[str, str]] = []
-    mirror: dict[str, str] = {}
+    partner: dict[str, str] = {}
     sigma: dict[str, float] = {}
     for one in skeletons:
         bones += [b for b in one.bones if b not in bones and b[::-1] not in bones]
@@ -146,14 +146,14 @@ def union(skeletons: Sequence[Skeleton]) -> Skeleton:
         for name, other in zip(one.keypoints, one.flip, strict=True):
             if one.flip_pairs is None and one.keypoints[other] == name:
                 continue  # in the middle, or the other side is not among the names
-            known = mirror.setdefault(name, one.keypoints[other])
+            known = partner.setdefault(name, one.keypoints[other])
             if known != one.keypoints[other]:
                 raise ValueError(
-                    f"Skeleton {one.name!r} mirrors {name!r} to {one.keypoints[other]!r}, another one to {known!r}; "
+                    f"Skeleton {one.name!r} flips {name!r} to {one.keypoints[other]!r}, another one to {known!r}; "
                     "they cannot train together. Give both the same flip pairs."
                 )
     own = any(s.flip_pairs is not None for s in skeletons)
-    pairs = [(a, b) for a, b in mirror.items() if b in names and names.index(a) < names.index(b)]
+    pairs = [(a, b) for a, b in partner.items() if b in names and names.index(a) < names.index(b)]
     return Skeleton(
         "+".join(dict.fromkeys(s.name for s in skeletons)),
         tuple(names),

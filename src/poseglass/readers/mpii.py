@@ -12,7 +12,7 @@ file                                     what it holds
                                          is labelled or not; which ones are hidden is not told
 ``mpii_annotations.json`` (``.gz``)      Lists with "joint_self", "objpos", "scale_provided" (the hourglass ports)
 ``train.h5``, ``valid.h5``               Newell's split: arrays "part", "visible", "center", "scale", "normalize";
-                                         joints cut to whole pixels
+                                         joints truncated to whole pixels
 =======================================  ==========================================================================
 
 Coordinates in all of them count from 1 (Matlab); here the centre of the first pixel is 0, so 1 is taken off.

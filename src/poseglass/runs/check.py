@@ -1,4 +1,4 @@
-"""What can be found wrong before hours of training: shapes, loss, figures, a recipe that has changed."""
+"""What can be found wrong before hours of training: shapes, loss, metrics, a recipe that has changed."""
 
 import copy
 import dataclasses
@@ -270,8 +270,8 @@ def check_evaluation(recipe: Recipe, val: Dataset | None, skeleton: Skeleton) ->
     people = next((judged for each in labelled if len(judged := people_to_judge(each))), None)
     if people is None:
         raise ValueError(
-            f"None of the {len(val)} images of data.val has a labelled person with a box: nothing to choose weights "
-            "by. Look at the data with `poseglass check`."
+            f"None of the {len(val)} images of data.val has a labelled person with a box: nothing to monitor "
+            "for the best weights. Look at the data with `poseglass check`."
         )
     found = people if skeleton == val.skeleton else people.in_skeleton(skeleton).in_skeleton(val.skeleton)
     metric_of: dict[str, Metric] = {}
@@ -294,7 +294,7 @@ def _better(metric: Metric, name: str) -> Better:
         return answer
     got = "there is no such method" if ask is None else f"got {answer!r}"
     raise RecipeError(
-        f"{name!r} is to choose the best weights, so its metric must say which of its values are better: "
+        f"{name!r} is monitored for the best weights, so its metric must say which of its values are better: "
         f"{type(metric).__name__}.better({name!r}) must return 'higher' or 'lower', {got}. Mend the metric, or set "
         "evaluate.monitor to a result of another one."
     )
@@ -320,7 +320,7 @@ def check_end(stored: Recipe, recipe: Recipe, *, step: int, steps_per_epoch: int
         words = ", ".join(f"{key} = {before}, not {now}" for key, (before, now) in changed.items())
         raise RecipeError(
             f"The run was started with {words}. Its end can be moved up to step {max(matters, 0):.0f}, where the "
-            f"learning rate begins to fall or the run would end, and {step} are done. Go on without that change, or "
+            f"learning rate begins to decay or the run would end, and {step} are done. Go on without that change, or "
             "start a new run with --set train.init_from=WEIGHTS."
         )
     sizes = [crop_sizes(r) for r in (stored, recipe)]

@@ -64,7 +64,7 @@ class TrainedRun(Protocol):
 
     @property
     def monitor(self) -> Monitor:
-        """What chose the best weights."""
+        """What is monitored for the best weights."""
         ...
 
     @property
@@ -164,8 +164,8 @@ def _measure_best(run: TrainedRun) -> tuple[Evaluation, list[str]]:
     if protocol is not None:
         boxes = f"{protocol.convention(estimator)}; images and curves from the boxes of the annotations"
     note = (
-        f"Figures and images: {which} on {people:,} people in {len(evaluation.truth):,} images of the validation "
-        f"set, {boxes}. That set also chose the weights."
+        f"Results and images: {which} on {people:,} people in {len(evaluation.truth):,} images of the validation "
+        f"set, {boxes}. The best weights were selected on that set too."
     )
     return evaluation, [note]
 

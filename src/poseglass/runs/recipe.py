@@ -48,7 +48,7 @@ class InputPart(Part):
 
 
 class DataPart(Part):
-    """Datasets to train on (together, by joint name), to choose on, and to report on."""
+    """Datasets to train on (together, by joint name), to validate on, and to report on."""
 
     train: list[dict[str, Any]]
     val: dict[str, Any] | None = None
@@ -88,7 +88,7 @@ class TrainPart(Part):
 
 
 class EvaluatePart(Part):
-    """What is measured, how often, and which figure chooses the best weights."""
+    """What is measured, how often, and which result is monitored for the best weights."""
 
     metrics: list[dict[str, Any]] = Field(default_factory=list)
     monitor: str | None = None

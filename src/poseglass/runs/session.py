@@ -120,7 +120,7 @@ class Run:
 
     @property
     def trained(self) -> nn.Module:
-        """The network whose figures count: the moving average where there is one."""
+        """The network whose results count: the moving average where there is one."""
         return self.loop.network if self.loop.ema is None else self.loop.ema.network
 
     @property

@@ -1,4 +1,4 @@
-"""Layer 2: synthetic people, drawn with exact labels."""
+"""Layer 2: synthetic people, rendered with exact labels."""
 
 from collections.abc import Callable
 

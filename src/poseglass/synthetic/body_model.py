@@ -213,9 +213,9 @@ def _skeleton(figure: Figure, pose: BodyPose) -> tuple[np.ndarray, np.ndarray, t
     put("head", "neck", (0.0, 0.05 * h * (0.7 + 0.3 * figure.head), 0.0), rotation("x", -14.0) @ half)
     arm_mm = (0.173 * h * figure.arm, 0.153 * h * figure.arm)
     leg_mm = (0.236 * h * figure.leg, 0.241 * h * figure.leg)
-    mirror = np.diag([-1.0, 1.0, 1.0])
+    flip = np.diag([-1.0, 1.0, 1.0])
     for side, sign, a in (("left", 1.0, pose.left), ("right", -1.0, pose.right)):
-        sided = (lambda m: m) if sign > 0 else (lambda m: mirror @ m @ mirror)
+        sided = (lambda m: m) if sign > 0 else (lambda m: flip @ m @ flip)
         plane, lift = a["shoulder_plane"], a["shoulder_elevation"]
         arm = rotation("y", -plane) @ rotation("z", lift) @ rotation("y", plane) @ rotation("y", -a["shoulder_twist"])
         shrug = min(max((lift - 60.0) / 120.0, 0.0), 1.0)  # the shoulder blade turns up with the arm

@@ -1,4 +1,4 @@
-"""Synthetic people: drawn scenes of articulated, dressed bodies with exact keypoints.
+"""Synthetic people: rendered scenes of articulated, dressed bodies with exact keypoints.
 
 A scene is drawn from ``(seed, index)`` alone, so an index gives the same pixels in any order and in any worker. Nothing
 is read from disk. ``body_pose`` chooses angles, ``body_model`` builds the body, ``body_renderer`` casts rays,
@@ -6,7 +6,7 @@ is read from disk. ``body_pose`` chooses angles, ``body_model`` builds the body,
 
 Labels: every keypoint of the skeleton that a body has, hidden or not, at its exact projection. Score 1 inside the
 image, 0 outside it (the coordinates stay). ``keypoint_extra["occluded"]`` is the outcome of a depth test,
-``extra["area"]`` the person's visible pixels; boxes are tight around the whole drawn person, hidden parts included,
+``extra["area"]`` the person's visible pixels; boxes are tight around the whole synthetic person, hidden parts included,
 clipped to the image.
 """
 
@@ -36,7 +36,7 @@ MAX_PEOPLE = 20
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scene:
-    """Everything that is drawn, before it is drawn.
+    """Everything that is rendered, before it is rendered.
 
     Args:
         bodies: The people, in the world.
@@ -53,7 +53,7 @@ class Scene:
 
 @dataclass(frozen=True, eq=False)
 class SyntheticPeople:
-    """Drawn scenes of people, a ``Dataset``. Use ``synthetic_people`` to make one; it has the defaults and checks.
+    """Synthetic scenes of people, a ``Dataset``. Use ``synthetic_people`` to make one; it has the defaults and checks.
 
     Args:
         count: Number of scenes.

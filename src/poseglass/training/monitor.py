@@ -1,4 +1,4 @@
-"""What a run goes by: the column of its curve that chooses the best weights, drives a plateau and can end training."""
+"""What a run monitors: the column of its curve that gives the best weights, drives a plateau and can end training."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -16,14 +16,14 @@ class SchedulePart(Part):
     name: Literal["constant", "cosine", "step", "plateau"] = "cosine"
     warmup_steps: int = Field(default=0, ge=0)
     final_factor: float = Field(default=0.0, ge=0.0)
-    decay_epochs: int = Field(default=0, ge=0, description="A cosine falls over the last so many epochs; 0: over all.")
+    decay_epochs: int = Field(default=0, ge=0, description="A cosine decays over the last so many epochs; 0: over all.")
     milestones: tuple[int, ...] = ()
     factor: float = Field(default=0.1, gt=0.0)
     patience: int = Field(default=5, ge=1, description="Evaluations without a new best before a plateau drops.")
     max_drops: int = Field(default=0, ge=0, description="Of a plateau schedule, 0 for any number.")
 
     @model_validator(mode="after")
-    def _falls(self) -> "SchedulePart":
+    def _decays(self) -> "SchedulePart":
         if self.decay_epochs and self.name != "cosine":
             raise ValueError(f'decay_epochs goes with name = "cosine", not with {self.name!r}; leave it out')
         return self
@@ -40,7 +40,7 @@ class Schedule:
         better: Which values given to ``observe`` are better.
         best: Best value seen by a plateau schedule; None before the first.
         bad_epochs: Evaluations since then.
-        dropped: Times the plateau schedule has cut the rate.
+        dropped: Times the plateau schedule has dropped the rate.
     """
 
     part: SchedulePart
@@ -56,7 +56,7 @@ class Schedule:
         part = self.part
         warm = min(1.0, (step + 1) / part.warmup_steps) if part.warmup_steps else 1.0
         if part.name == "cosine":
-            start = self._fall_starts()
+            start = self._decay_starts()
             done = min(max(step - start, 0) / max(self.total_steps - start, 1), 1.0)
             return warm * (part.final_factor + (1 - part.final_factor) * 0.5 * (1 + math.cos(math.pi * done)))
         if part.name == "step":
@@ -66,12 +66,12 @@ class Schedule:
             return warm * part.factor**self.dropped
         return warm
 
-    def _fall_starts(self) -> int:
-        """Return the step at which a cosine begins to fall.
+    def _decay_starts(self) -> int:
+        """Return the step at which a cosine begins to decay.
 
         Source:
-            Flat, then a short fall: Hu et al. 2024 (MiniCPM, section 4), https://arxiv.org/abs/2404.06395. How long the
-            flat part is need not be known when it begins.
+            Flat, then a short decay: Hu et al. 2024 (MiniCPM, section 4), https://arxiv.org/abs/2404.06395. How long
+            the flat part is need not be known when it begins.
         """
         if not self.part.decay_epochs:
             return self.part.warmup_steps
@@ -79,7 +79,7 @@ class Schedule:
 
     def end_matters_from(self) -> float:
         """Return the first step whose factor hangs on how many steps the run has; infinity where none does."""
-        return self._fall_starts() if self.part.name == "cosine" else math.inf
+        return self._decay_starts() if self.part.name == "cosine" else math.inf
 
     def observe(self, value: float) -> None:
         """Take the monitored value of an evaluation: after ``patience`` without a new best the rate drops.
@@ -87,7 +87,7 @@ class Schedule:
         It does so ``max_drops`` times, or as often as it comes to that if ``max_drops`` is 0. NaN is no new best.
 
         Source:
-            Newell et al. 2016, section 3.2: the rate is cut once by 5 when validation accuracy plateaus.
+            Newell et al. 2016, section 3.2: the rate drops once by 5 when validation accuracy plateaus.
         """
         if self.part.name != "plateau":
             return

@@ -1,4 +1,4 @@
-"""Floor 1: augmentation. There are three kinds, and each is told by its one method.
+"""Layer 1: augmentation. There are three kinds, and each is told by its one method.
 
 | kind | method | acts on | examples |
 |---|---|---|---|
