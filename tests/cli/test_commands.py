@@ -507,3 +507,20 @@ class Watched:
 
     def __call__(self, views):
         return self.run(views)
+
+
+def test_people_whom_a_pck_does_not_count_are_said(monkeypatch, tmp_path, tiny_weights, capsys):
+    """The torso divides the error; of whom a hip is not labelled, it is not known."""
+    write_coco(synthetic_people(3, seed=1, size_wh=(96, 120)), tmp_path / "people.json", write_images=True)
+    document = json.loads((tmp_path / "people.json").read_text())
+    names = document["categories"][0]["keypoints"]
+    hip = names.index("left_hip")
+    document["annotations"][0]["keypoints"][3 * hip : 3 * hip + 3] = [0, 0, 0]
+    (tmp_path / "people.json").write_text(json.dumps(document))
+    words = ("evaluate", tmp_path / "people.json", "--weights", tiny_weights)
+    assert run(monkeypatch, *words) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    people = len(document["annotations"])
+    assert f"pck counts {people - 1} of {people} people: of the others the length that it divides by (torso)" in out
+    assert run(monkeypatch, *words, "--normaliser", "box_diagonal") == 0
+    assert "pck counts" not in capsys.readouterr().out

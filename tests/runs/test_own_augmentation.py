@@ -157,11 +157,14 @@ def test_look_and_check_refuse_them_too(
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ({"name": "random_afine"}, r"augment\[0\]: Unknown transform 'random_afine'\. Did you mean 'random_affine'\?"),
+        (
+            {"name": "random_afine"},
+            r"augment\.0\.name: Unknown transform 'random_afine'\. Did you mean 'random_affine'\?",
+        ),
         ({"name": "nowhere:Flip"}, r"augment\[0\]: transform 'nowhere:Flip' cannot be imported"),
         (
             {"name": "occlusion", "probabilities": 1},
-            r"augment\[0\] 'occlusion' takes no 'probabilities'\. Did you mean 'pro",
+            r"augment\.0\.probabilities: transform 'occlusion' takes no 'probabilities'\. Did you mean 'pro",
         ),
     ],
 )

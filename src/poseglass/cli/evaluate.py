@@ -17,7 +17,7 @@ from poseglass.core.files import write_bytes
 from poseglass.core.table import lookup
 from poseglass.estimators.load import DEFAULT, load
 from poseglass.evaluation.evaluate import Evaluation, evaluate
-from poseglass.metrics import METRICS
+from poseglass.metrics import METRICS, Pck
 from poseglass.metrics.metric import Metric
 from poseglass.runs.build import PROTOCOLS, choose_device, make
 from poseglass.runs.recipe import EvaluatePart, Recipe, apply_override
@@ -161,6 +161,9 @@ def evaluate_weights(
     for line in convention.values():
         console.print(line, soft_wrap=True, highlight=False, markup=False)
     print_evaluation(result, console)
+    for each in metrics:
+        if isinstance(each, Pck):
+            say_uncounted(each, sum(len(t) for t in result.truth), console)
     excluded = [name for name in dataset.skeleton.keypoints if name not in estimator.skeleton.keypoints]
     if excluded:
         console.print(f"not counted, as these weights do not predict them: {', '.join(excluded)}")
@@ -216,6 +219,16 @@ def recipe_evaluation(card: WeightCard | None) -> EvaluatePart:
             "Say what to measure: --metric or --protocol."
         )
     return part
+
+
+def say_uncounted(metric: Pck, people: int, console: Console) -> None:
+    """Say how many people a PCK leaves out, because the length that it divides by is not known of them."""
+    if metric.people < people:
+        console.print(
+            f"{metric.name} counts {metric.people:,} of {people:,} people: of the others the length that it divides by "
+            f"({metric.normaliser}) is not labelled. --normaliser box_diagonal counts everyone.",
+            soft_wrap=True, highlight=False, markup=False,
+        )  # fmt: skip
 
 
 def print_evaluation(result: Evaluation, console: Console) -> None:

@@ -198,7 +198,12 @@ class Bar:
 
     def on_epoch(self, row: dict[str, float]) -> None:
         """Print the epoch's results."""
-        val = {k.removeprefix("val/"): v for k, v in row.items() if k.startswith("val/") and "/" not in k[4:]}
+        monitored = self.work.monitor.column
+        val = {
+            k.removeprefix("val/"): v
+            for k, v in row.items()
+            if k.startswith("val/") and ("/" not in k[4:] or k == monitored)
+        }
         results = "".join(f"  {name} {value:.4f}" for name, value in val.items())
         rate = f"  {self.rate:.0f} img/s" if self.rate else ""
         self.console.print(

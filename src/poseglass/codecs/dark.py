@@ -144,8 +144,8 @@ def newton_step(around: Tensor, xy: Tensor, size_wh: tuple[int, int]) -> Tensor:
     dxy = 0.25 * (log[..., 3, 3] - log[..., 1, 3] - log[..., 3, 1] + log[..., 1, 1])
     determinant = dxx * dyy - dxy**2
     usable = (determinant > 1e-12) & (dxx < 0)
-    safe = torch.where(usable, determinant, torch.ones_like(determinant))
+    safe = torch.where(usable, determinant, 1.0)
     step = torch.stack([dxy * dy - dyy * dx, dxy * dx - dxx * dy], -1) / safe[..., None]
     limit = torch.tensor(size_wh, device=xy.device) - 2
     usable &= ((xy > 1) & (xy < limit)).all(-1)
-    return torch.where(usable[..., None], step, torch.zeros_like(step)).clamp(-1.5, 1.5)
+    return torch.where(usable[..., None], step, 0.0).clamp(-1.5, 1.5)

@@ -281,12 +281,11 @@ def quarter_offset(maps: Tensor, xy: Tensor) -> Tensor:
         raise ValueError(f"maps {tuple(maps.shape)} and xy {tuple(xy.shape)} must share (B, K).")
     height, width = maps.shape[-2:]
     at = xy.long()
-    to_next = torch.tensor([1, width], device=maps.device)
-    here = (at * to_next).sum(-1, keepdim=True)
-    inner = (at > 0) & (at < torch.tensor([width - 1, height - 1], device=maps.device))
-    step = to_next * inner
+    to_next, last = torch.tensor([1, width, width - 1, height - 1], device=maps.device).split(2)
+    here = (at[..., 1] * width + at[..., 0])[..., None]
+    step = to_next * ((at > 0) & (at < last))
     after, before = maps.flatten(2).gather(-1, torch.cat([here + step, here - step], -1)).split(2, -1)
-    return xy + ((after > before).float() - (after < before).float()) * 0.25  # 0 where the map is NaN
+    return xy + (after - before).sign().nan_to_num(0.0) * 0.25  # 0 where the map is NaN
 
 
 SoftmaxScale = tuple[Tensor, Tensor]
