@@ -98,7 +98,7 @@ def test_a_recipe_names_the_protocol(monkeypatch, street, capsys):
     assert "protocol" not in capsys.readouterr().out
 
 
-def test_weights_monitored_by_a_protocol_on_other_labels(monkeypatch, street, capsys):
+def test_weights_selected_by_a_protocol_on_other_labels(monkeypatch, street, capsys):
     monkeypatch.chdir(street)
     (street / "street.toml").write_text(RECIPE)
     assert run(monkeypatch, "train", "street.toml") == 0
@@ -108,7 +108,7 @@ def test_weights_monitored_by_a_protocol_on_other_labels(monkeypatch, street, ca
     assert run(monkeypatch, "evaluate", "other.json", "--weights", "runs/street/best.safetensors") == 2
     said = " ".join(capsys.readouterr().err.split())
     assert "do not predict beard" in said
-    assert "monitored by protocol coco; to measure otherwise give --metric pck" in said
+    assert "selected by protocol coco; to measure otherwise give --metric pck" in said
 
 
 def test_the_recipes_flip_test_is_kept(monkeypatch, street, capsys):

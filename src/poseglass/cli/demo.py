@@ -72,7 +72,7 @@ def our_images() -> list[NamedImage]:
     )[0]  # fmt: skip
     return [
         NamedImage("grace_hopper", "grace_hopper.jpg", hopper, None, 0),
-        NamedImage("drawn_scene", "", scene.image, np.asarray(scene.instances.box_xyxy), 1),
+        NamedImage("synthetic_scene", "", scene.image, np.asarray(scene.instances.box_xyxy), 1),
     ]
 
 
