@@ -154,6 +154,7 @@ def train_one(what: str, name: str, seed: int, minutes: float, runs: Path) -> No
     from poseglass.runs.build import training_data
     from poseglass.runs.prepare import prepare
     from poseglass.runs.recipe import Recipe
+    from poseglass.training.monitor import Monitor
 
     overrides = [*VARIANTS[what][name], f"seed={seed}", "train.checkpoint_seconds=1000"]
     with tempfile.TemporaryDirectory() as folder:
@@ -162,7 +163,7 @@ def train_one(what: str, name: str, seed: int, minutes: float, runs: Path) -> No
         )
         seconds: list[float] = []
         trial.on_step = lambda progress, _terms, _lr: seconds.append(progress.seconds)
-        trial.val = None
+        trial.val, trial.monitor = None, Monitor()  # nothing is measured, so the loss is monitored
         trial.train()
         # a process that was paused meanwhile shows as one long step: the median does not see it
         step_seconds = float(np.median(np.diff(seconds)[3:]))
@@ -241,7 +242,7 @@ def summarise(what: str, minutes: float, runs: Path) -> None:
                 "to": f"{high:.4f}",
                 "seeds": " ".join(f"{value:.4f}" for value in each),
                 "interval of seeds": " ".join(str(one["seed"]) for one in found if "people" in one),
-                "PCK@0.1": f"{statistics.mean(one['figures']['pck@0.1'] for one in found):.4f}",
+                "PCK@0.1": f"{statistics.mean(one['results']['pck@0.1'] for one in found):.4f}",
                 **costs[name],
                 "steps": round(statistics.mean(one["steps"] for one in found)),
                 "minutes": found[0]["minutes"],
