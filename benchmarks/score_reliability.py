@@ -26,7 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--weights", default=DEFAULT)
-    parser.add_argument("--limit", type=float, default=0.2)
+    parser.add_argument("--threshold", type=float, default=0.2)
     parser.add_argument("--no-flip-test", action="store_true")
     parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
