@@ -3,23 +3,59 @@ import json
 import numpy as np
 import pytest
 
-from poseglass.core.skeleton import Skeleton, flipped_name
+from poseglass.core.sides import alone, canonical_name, name_pairs, side_of
+from poseglass.core.skeleton import Skeleton
 from poseglass.core.skeletons import SKELETONS
 
 
+PAIRS = [
+    ("left_wrist", "right_wrist"), ("wrist_left", "wrist_right"), ("LeftWrist", "RightWrist"),
+    ("LEFT-EYE", "RIGHT-EYE"), ("l_knee", "r_knee"), ("knee.L", "knee.R"), ("L wrist", "R wrist"),
+    ("kneeLeft", "kneeRight"), ("left_left", "right_right"), ("left", "right"), ("l", "r"), ("wristL", "wristR"),
+    ("LWrist", "RWrist"), ("lWrist", "rWrist"), ("lt_ear", "rt_ear"), ("eye-left", "eye-right"), ("hand_L1", "hand_R1"),
+    ("paw1_L", "paw1_R"), ("eyeLeftInner", "eyeRightInner"), ("Left wrist", "right_wrist"), ("LeftHip", "hip_r"),
+    ("wrist (left)", "wrist (right)"), ("FL_paw", "FR_paw"), ("lh_hoof", "rh_hoof"), ("leftwrist", "rightwrist"),
+    ("wristleft", "wristright"), ("gauche_main", "droite_main"), ("左手", "右手"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("left", "right"), PAIRS)
+def test_names_of_two_sides_are_a_pair(left: str, right: str) -> None:
+    pairs = name_pairs(["nose", right, "neck", left])
+    assert pairs == ((3, 1),)
+    assert alone(["nose", right, left]) == ()
+
+
 @pytest.mark.parametrize(
-    ("name", "flipped"),
-    [
-        ("left_wrist", "right_wrist"), ("wrist_left", "wrist_right"), ("LeftWrist", "RightWrist"),
-        ("LEFT-EYE", "RIGHT-EYE"), ("l_knee", "r_knee"), ("knee.R", "knee.L"), ("L wrist", "R wrist"),
-        ("kneeLeft", "kneeRight"), ("left_left", "right_right"), ("right", "left"), ("r", "l"),
-        ("nose", "nose"), ("upright", "upright"), ("bright_spot", "bright_spot"), ("tail", "tail"),
-        ("cleft_chin", "cleft_chin"), ("leftover", "leftover"), ("hull_r2", "hull_r2"), ("", ""),
-    ],
-)  # fmt: skip
-def test_names_of_the_other_side(name: str, flipped: str) -> None:
-    assert flipped_name(name) == flipped
-    assert flipped_name(flipped) == name
+    "name",
+    ["nose", "upright", "bright_spot", "tail", "cleft_chin", "leftover", "hull_r2", "L5", "R", "", "lear", "relbow"],
+)
+def test_a_name_without_a_side_has_none(name: str) -> None:
+    assert name_pairs([name, "nose" if name != "nose" else "tip"]) == ()
+    assert side_of(name) == ("right" if name == "R" else None)
+
+
+def test_glued_letters_count_where_two_pairs_are_written_so() -> None:
+    assert name_pairs(["leg", "reg"]) == ()
+    assert name_pairs(["lwri", "rwri", "lelb", "relb"]) == ((0, 1), (2, 3))
+    assert name_pairs(["WRISTL", "WRISTR", "HIPL", "HIPR", "TAIL"]) == ((0, 1), (2, 3))
+    assert name_pairs(["left_a", "Left a", "right_a"]) == ()  # which of the two?
+
+
+def test_names_in_one_spelling() -> None:
+    spellings = ["left_wrist", "Left Wrist", "wrist_l", "LWrist", "wristL", "LEFT-WRIST", "leftWrist", "lt_wrist"]
+    assert {canonical_name(name) for name in spellings} == {"left_wrist"}
+    assert canonical_name("Head top") == canonical_name("head_top") != canonical_name("head")
+
+
+def test_what_a_mirrored_image_looks_like_is_known_or_not() -> None:
+    assert Skeleton("s", ("left_a", "right_a", "mid")).mirrors
+    assert Skeleton("s", ("a", "b"), flip_pairs=()).mirrors
+    assert Skeleton("boxes", ()).mirrors
+    assert "no two of the names differ by left and right (a, b)" in Skeleton("s", ("a", "b")).mirroring_unknown
+    lone = Skeleton("s", ("left_a", "right_a", "left_b"))
+    assert lone.mirroring_unknown == "the other side of left_b is not among the keypoints"
+    assert lone.flip.tolist() == [1, 0, 2]
 
 
 @pytest.mark.parametrize("name", SKELETONS)

@@ -10,6 +10,7 @@ import pytest
 from poseglass.core.image import write_image
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.skeletons import COCO17, LSP14
+from poseglass.readers.notes import notes_of
 from poseglass.readers import LabelledImages, coco, mixed, write_coco
 from poseglass.readers.sigmas import SIGMA_OF_SPACING, estimate_sigmas
 from poseglass.synthetic import synthetic_people
@@ -98,7 +99,11 @@ def test_images_are_looked_for_where_they_are(tmp_path):
     assert coco(path)[0].size_wh == (40, 30)
     assert coco(path, images="elsewhere").source(0) == str(Path("elsewhere") / "a.png")
     (tmp_path / "images").mkdir()
+    assert coco(path).source(0) == str(tmp_path / "a.png")  # nothing is in the other folder
+    write_image(tmp_path / "images" / "a.png", np.full((30, 40, 3), 9, np.uint8))
     assert coco(path).source(0) == str(tmp_path / "images" / "a.png")
+    (tmp_path / "images" / "a.png").unlink()
+    (tmp_path / "a.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"No such image: .*images.a\.png"):
         coco(path)[0]
 
@@ -117,18 +122,18 @@ def test_gzip_is_read_by_its_content(tmp_path):
     [
         (put("categories", 0, "skeleton", [[0, 2], [1, 2]]), "bones are numbered from 0"),
         (put("categories", 0, "skeleton", [[1, 9]]), r"bone \[1, 9\] is outside 1 to 3"),
-        (put("categories", 0, "keypoints", ["a", "b", "c"]), "No flip pairs: no two names differ by left and right"),
-        (put("categories", 0, "keypoints", ["left_a", "b", "c"]), "Left or right without the other side: left_a"),
-        (put("annotations", 0, "keypoints", [1, 2, 0, 10, 5, 1, 0, 0, 0]), "1 keypoints have coordinates and v = 0"),
-        (put("annotations", 0, "keypoints", [0, 0, 2, 10, 5, 1, 0, 0, 0]), r"1 keypoints have v > 0 and stand at"),
-        (lambda d: d["annotations"][0].pop("area"), "1 annotations have no 'area'"),
-        (lambda d: d["annotations"][0].pop("bbox"), "1 annotations have no 'bbox'"),
+        (put("categories", 0, "keypoints", ["a", "b", "c"]), "no two of the names differ by left and right"),
+        (put("categories", 0, "keypoints", ["left_a", "b", "c"]), "the other side of left_a is not among"),
+        (put("annotations", 0, "keypoints", [1, 2, 0, 10, 5, 1, 0, 0, 0]), "1 keypoint with coordinates and v = 0"),
+        (put("annotations", 0, "keypoints", [0, 0, 2, 10, 5, 1, 0, 0, 0]), r"1 keypoint with v > 0 at"),
+        (lambda d: d["annotations"][0].pop("area"), "1 annotation without 'area'"),
+        (lambda d: d["annotations"][0].pop("bbox"), "1 annotation without 'bbox'"),
         (lambda d: [a.pop("id") for a in d["annotations"]], "Annotations have no 'id'"),
         (lambda d: None, "OKS sigmas of 3 keypoints are not known and are estimated"),
     ],
 )
 def test_what_was_assumed_is_said(tmp_path, change, note):
-    notes = coco(fish(tmp_path, change)).notes
+    notes = notes_of(coco(fish(tmp_path, change)))
     assert any(re.search(note, n) for n in notes), notes
 
 
@@ -302,10 +307,10 @@ def test_a_given_skeleton_names_the_files_keypoints(tmp_path):
         (put("annotations", 0, "image_id", 99), "annotation 1: 'image_id' 99 is not in the table 'images'"),
         (put("annotations", 0, "category_id", 99), r"annotation 1: 'category_id' must be one of \[1\], got 99"),
         (put("annotations", 0, "id", 2), "annotation 2: its id is there twice"),
-        (put("annotations", 0, "id", "one"), "annotation number 0: 'id' must be a whole number, got 'one'"),
+        (put("annotations", 0, "id", None), "annotation number 0: 'id' must be a whole number or a text, got None"),
         (put("annotations", 0, 3), "annotation number 0: expected an object, got 3"),
         (put("images", 0, "id", 3), "image 3: its id is there twice"),
-        (put("images", 0, "id", None), "image number 0: 'id' must be a whole number, got None"),
+        (put("images", 0, "id", None), "image number 0: 'id' must be a whole number or a text, got None"),
         (put("images", 0, "file_name", 5), "image 7: 'file_name' must be the name of an image, got 5"),
         (put("images", 0, "width", 0), "image 7: 'width' must be a whole number of pixels above 0, got 0"),
         (put("images", 0, "height", "tall"), "image 7: 'height' must be a whole number"),
@@ -317,7 +322,7 @@ def test_a_faulty_record_is_named_or_left_out(tmp_path, change, match):
     with pytest.raises(ValueError, match=match) as raised:
         coco(path)
     assert str(path) in str(raised.value)
-    assert "Mend the file, or pass bad='drop'" in str(raised.value)
+    assert """Fix the file, or leave them out with the data set's option bad = "drop".""" in str(raised.value)
     rest = coco(path, bad="drop")
     assert any(n.startswith("Left out ") for n in rest.notes)
     assert rest.num_instances < 3
@@ -380,7 +385,7 @@ def test_many_faults_are_counted(tmp_path):
         document["annotations"] = [{**document["annotations"][0], "id": i, "area": -1} for i in range(80)]
 
     notes = coco(fish(tmp_path, spoil), bad="drop").notes
-    assert "Left out 30 more faulty records." in notes
+    assert "Left out 60 more faulty records." in notes
     assert len(notes) < 60
 
 

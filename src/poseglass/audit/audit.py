@@ -25,6 +25,7 @@ from poseglass.audit.pose import (
     with_bones,
 )
 from poseglass.audit.records import check_records
+from poseglass.core.table import counted
 
 DEFAULT_SURE = 0.5
 """Lowest probability of a statistical finding that is reported."""
@@ -147,6 +148,10 @@ def audit(
                     f"poses for wrong ones: look at what it found. It is surer of itself with {SMALL:,} and more."
                 )
             notes += _blind(people.skeleton.name, verdict)
+    found += _not_found_by_rules(labels, found)
+    if not any(people.known.any() for people in labels.groups):
+        text = f"No keypoint is labelled in {counted(len(labels.image_files), 'image')}: there is nothing to learn."
+        found.append(Finding("nothing-labelled", "error", 1.0, text))
     if read_images:
         tell(f"reading {len(labels.image_files):,} images")
         broken, looks = check_images(labels)
@@ -159,6 +164,15 @@ def audit(
     kept.sort(key=lambda f: (order[f.kind], -f.sure))
     power = {kind: share for kind, share in power.items() if kind not in ignore}
     return Audit(labels, tuple(kept), tuple(dict.fromkeys(notes)), power)
+
+
+def _not_found_by_rules(labels: Labels, found: list[Finding]) -> list[Finding]:
+    """Return what a reader refuses and no rule has found: whatever an audit passes can be read."""
+    covered = {(f.kind, f.image_index, f.annotation) for f in found}
+    folded = {f.kind for f in found if f.count > 1}
+    return [
+        f for f in labels.refused if f.kind not in folded and (f.kind, f.image_index, f.annotation) not in covered
+    ]  # fmt: skip
 
 
 def _too_few(name: str, xy: np.ndarray) -> list[str]:

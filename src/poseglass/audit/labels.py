@@ -1,24 +1,31 @@
 """What an audit looks at: every record of a set of labels in flat arrays, the broken ones told apart, not raised.
 
-The readers of this package raise at the first record they cannot use; here a COCO file is read leniently, so that one
-audit lists all of them.
+Records are read by the readers' own parser (``readers.coco_records``), which lists what is wrong with them: a reader
+raises the first of it, an audit reports all of it. So what an audit passes can be read, and what a reader refuses is
+found by an audit.
 """
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from poseglass.core.boxes import area as box_area
 from poseglass.core.boxes import xywh_to_xyxy
 from poseglass.core.image import read_image
 from poseglass.core.instances import Instances
 from poseglass.core.sample import Dataset
 from poseglass.core.skeleton import Skeleton
-from poseglass.core.skeletons import SKELETONS
-from poseglass.readers.json_file import read_json
+from poseglass.readers.coco import read_tables
+from poseglass.readers.coco_categories import Categories, finish_skeleton, read_categories
+from poseglass.readers.coco_records import Fault, Faults, people_of, read_image_table, read_records
+from poseglass.readers.image_files import default_folder, find_images
+from poseglass.readers.json_file import whole_number
+from poseglass.readers.notes import notes_of
+from poseglass.readers.sigmas import KNOWN_SIGMAS
 
 KINDS: dict[str, str] = {
     "wrong-k": "keypoint list of the wrong length",
@@ -26,6 +33,8 @@ KINDS: dict[str, str] = {
     "bad-category": "category without usable keypoint names",
     "flip-pair": "flip pair that the data contradict",
     "observer-sides": "left and right are the observer's",
+    "not-symmetric": "mirroring may be wrong for this object",
+    "nothing-labelled": "nothing is labelled",
     "normalised": "coordinates are fractions, not pixels",
     "visibility-value": "visibility other than 0, 1, 2",
     "labelled-at-origin": "labelled keypoint at 0, 0",
@@ -37,6 +46,8 @@ KINDS: dict[str, str] = {
     "box-elsewhere": "box not around the keypoints",
     "box-empty": "box of no area or no box",
     "box-outside-image": "box outside the image",
+    "box-corners": "box that looks like two corners",
+    "area": "area that cannot be that of the box",
     "swapped-body": "left and right swapped, whole body",
     "swapped-arms": "left and right swapped, arms",
     "swapped-legs": "left and right swapped, legs",
@@ -117,6 +128,7 @@ class People:
         annotation: N ids.
         crowd: ``(N,)`` bool.
         declared: ``(N,)`` int64, ``num_keypoints`` as written, -1 where it is not.
+        box_format_given: Whether the user says how boxes are written, so that nobody need guess.
         has_visibility: Whether ``raw[..., 2]`` was written by someone (a dataset's is derived).
     """
 
@@ -130,6 +142,7 @@ class People:
     crowd: np.ndarray
     declared: np.ndarray
     has_visibility: bool = True
+    box_format_given: bool = False
 
     def __len__(self) -> int:
         return len(self.xy)
@@ -157,6 +170,7 @@ class Labels:
         findings: What was wrong with records that are in no group.
         notes: What the user should know of how it was read.
         load: ``(index, reduce) -> image``; raises as ``read_image``.
+        refused: What the reader refuses in records that are in a group, where the rules should find it too.
     """
 
     name: str
@@ -165,6 +179,7 @@ class Labels:
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     load: Callable[[int, int], np.ndarray] | None = None
+    refused: tuple[Finding, ...] = ()
 
     @property
     def num_people(self) -> int:
@@ -220,62 +235,142 @@ def labels_of(dataset: Dataset, name: str = "dataset") -> Labels:
         np.full(n, -1, np.int64),
         has_visibility=False,
     )  # fmt: skip
-    notes = [str(n) for n in getattr(dataset, "notes", ())]
+    notes = list(notes_of(dataset))
     return Labels(name, image_files, [people], notes=notes, load=lambda i, reduce: dataset.image(i, reduce=reduce))
 
 
 def read_coco_leniently(
-    path: str | Path, *, images: str | Path | None = None, flip: tuple[int, ...] | None = None
+    path: str | Path,
+    *,
+    images: str | Path | None = None,
+    flip: tuple[int, ...] | None = None,
+    category: str | int | Sequence[str | int] | None = None,
+    skeleton: Skeleton | dict[str, Any] | None = None,
+    flip_pairs: Iterable[tuple[str, str]] | None = None,
+    sigmas: Sequence[float] | Mapping[str, float] | None = None,
+    box_format: Literal["xywh", "xyxy"] | None = None,
+    area: Literal["file", "box"] = "file",
+    sizes: Literal["declared", "file"] = "declared",
 ) -> Labels:
-    """Read a COCO keypoint file and list what is wrong with its records instead of raising at the first.
+    """Read a COCO keypoint file as ``readers.coco`` does, and list what that refuses instead of raising at the first.
 
     Args:
         path: The JSON file.
-        images: Folder of the images; None looks beside the file, in ``images`` beside it, and as COCO lays it out.
+        images: Folder of the images; None looks where the reader looks.
         flip: K positions after flipping (``flip_idx``) to test instead of those that the names give.
+        category, skeleton, flip_pairs, sigmas, box_format, area, sizes: As ``readers.coco``.
 
     Raises:
         FileNotFoundError: No such file, or no such folder of images.
         ValueError: Not JSON, not a COCO keypoint file at all, or ``flip`` does not fit.
     """
     path = Path(path)
-    data = read_json(path, drop=("segmentation",))
-    if not isinstance(data, dict) or not all(isinstance(data.get(k), list) for k in ("images", "annotations")):
-        came = (
-            f"an object with {', '.join(map(repr, list(data)[:6]))}" if isinstance(data, dict) else type(data).__name__
-        )
-        raise ValueError(
-            f"{path} is not COCO keypoint JSON: expected an object with the lists 'images' and 'annotations', got "
-            f"{came or 'an empty object'}. For other formats pass --format."
-        )
-    findings: list[Finding] = []
-    image_files, index_of = _image_files(data["images"], path, images, findings)
+    if images is not None and not Path(images).is_dir():
+        raise FileNotFoundError(f"No such folder of images: {images}. Give --images an existing folder.")
+    data = read_tables(path)
     annotations = [a for a in data["annotations"] if isinstance(a, dict)]
-    if len(annotations) < len(data["annotations"]):
-        lost = len(data["annotations"]) - len(annotations)
-        findings.append(Finding("bad-record", "error", 1.0, f"{lost} annotations are no objects.", count=lost))
     if annotations and not any("keypoints" in a for a in annotations):
         raise ValueError(
             f"{path} holds {len(annotations)} annotations but none has 'keypoints': these are boxes or masks only. "
             "Give the keypoint file, such as person_keypoints_train2017.json."
         )
-    groups: list[People] = []
-    by_category: dict[Any, list[dict[str, Any]]] = {}
-    for a in annotations:
-        if "keypoints" in a:
-            by_category.setdefault(_hashable(a.get("category_id")), []).append(a)
-    categories = {_hashable(c.get("id")): c for c in data.get("categories") or [] if isinstance(c, dict)}
-    _report_repeats([a.get("id") for a in annotations], "annotation", findings)
-    for category_id, rows in by_category.items():
-        skeleton = _skeleton(categories.get(category_id), category_id, rows, path.name, findings)
-        if flip is not None and skeleton is not None:
-            skeleton = with_flip(skeleton, flip)
-        if skeleton is not None:
-            groups.append(_people(skeleton, rows, index_of, image_files, findings))
+    findings: list[Finding] = []
     notes: list[str] = []
-    if not by_category:
-        notes.append("There is not a single annotation: nothing to audit but the images.")
-    return Labels(path.name, image_files, groups, findings, notes)
+    chosen = _categories(path, data, category, skeleton, notes, findings)
+    faults = Faults(path)
+    table = read_image_table(path, data["images"], data["annotations"], faults)
+    if sizes == "file":
+        table = replace(table, sizes_wh=np.zeros_like(table.sizes_wh))
+    records = read_records(data["annotations"], chosen, table, faults, corners=box_format == "xyxy")
+    people, _ = people_of(records, chosen, table, notes, box_areas=area == "box", judge_areas=False)
+    folder = Path(images) if images is not None else default_folder(path, table.file_names)
+    paths = find_images(folder, table.file_names, notes)
+    image_files = [
+        ImageFile(name, file, (int(size[0]), int(size[1])) if min(size) > 0 else None)
+        for name, file, size in zip(table.file_names, paths, table.sizes_wh, strict=True)
+    ]
+    findings += [_finding_of(fault, image_files) for fault in faults.found if fault.kind in ("bad-record", "wrong-k")]
+    for name, times in Counter(p.name for p in image_files).items():
+        if times > 1:
+            text = f"{name} is listed {times} times under different ids; its people are spread over them. Merge them."
+            findings.append(Finding("image-named-twice", "error", 1.0, text, image=name, value=times))
+    try:
+        finish_skeleton(path, chosen, people, flip_pairs, sigmas, notes)
+    except ValueError as error:
+        findings.append(Finding("bad-category", "error", 1.0, str(error)))
+        flip_pairs = None
+    notes += faults.notes_of_unused()
+    boxes = xywh_to_xyxy(records.box_xywh)
+    raw = records.raw
+    # A keypoint labelled at the very origin is reported by the rules and left out of the statistics.
+    labelled = (raw[..., 2] > 0) & (raw[..., :2] != 0).any(-1)
+    groups: list[People] = []
+    for key, places in chosen.places.items():
+        mine = records.category == key
+        if not mine.any():
+            continue
+        own = _group_skeleton(chosen, key, flip_pairs, flip)
+        block = raw[np.ix_(mine, places)]
+        xy = np.where(labelled[np.ix_(mine, places)][..., None], block[..., :2], np.nan)
+        groups.append(
+            People(
+                own, xy, block, boxes[mine], records.area_px2[mine] if area == "file" else box_area(boxes[mine]),
+                records.image_of[mine], [records.ids[i] for i in np.flatnonzero(mine)], records.crowd[mine],
+                records.declared[mine], box_format_given=box_format is not None,
+            )
+        )  # fmt: skip
+    labels = Labels(path.name, image_files, groups, findings, notes)
+    labels.refused = tuple(_finding_of(f, image_files) for f in faults.found if f.kind not in ("bad-record", "wrong-k"))
+    return labels
+
+
+def _categories(
+    path: Path, data: dict[str, Any], category: Any, skeleton: Any, notes: list[str], findings: list[Finding]
+) -> Categories:
+    """Return the categories as the reader has them; of those that it refuses, what can be used."""
+    try:
+        return read_categories(path, data, category, skeleton, notes)
+    except ValueError as error:
+        text = str(error).removeprefix(f"{path}: ")
+    findings.append(Finding("bad-category", "error", 1.0, text, count=len(data["annotations"])))
+    if category is not None or skeleton is not None:
+        raise ValueError(text)
+    records = [c for c in data.get("categories") or [] if isinstance(c, dict)]
+    plain = [{key: c[key] for key in ("id", "name", "keypoints") if key in c} for c in records]
+    try:  # bones, sigmas or flip pairs are wrong
+        return read_categories(path, data | {"categories": plain}, None, None, notes)
+    except ValueError:
+        pass
+    # numbers for names, and as many as most annotations have
+    lengths: dict[int, Counter[int]] = {}
+    for a in data["annotations"]:
+        key = whole_number(a.get("category_id")) if isinstance(a, dict) else None
+        if key is not None and isinstance(a.get("keypoints"), list) and a["keypoints"]:
+            lengths.setdefault(key, Counter())[len(a["keypoints"]) // 3] += 1
+    counts = {key: max(1, count.most_common(1)[0][0]) for key, count in lengths.items()} or {1: 1}
+    own = {key: Skeleton(path.name, tuple(f"keypoint_{i}" for i in range(k))) for key, k in counts.items()}
+    longest = max(own.values(), key=len)
+    listed = {key for c in records if (key := whole_number(c.get("id"))) is not None}
+    return Categories(longest, {key: np.arange(len(s)) for key, s in own.items()}, {}, frozenset({*listed, *own}), own)
+
+
+def _group_skeleton(
+    chosen: Categories, key: int, flip_pairs: Iterable[tuple[str, str]] | None, flip: tuple[int, ...] | None
+) -> Skeleton:
+    """Return the skeleton of a category with the flip pairs and OKS constants that are to be tested."""
+    own = chosen.own[key]
+    sigmas = KNOWN_SIGMAS | chosen.sigmas
+    if all(name in sigmas for name in own.keypoints):
+        own = replace(own, sigmas=tuple(sigmas[name] for name in own.keypoints))
+    if flip_pairs is not None:
+        own = replace(own, flip_pairs=tuple(p for p in flip_pairs if set(p) <= set(own.keypoints)))
+    return own if flip is None else with_flip(own, flip)
+
+
+def _finding_of(fault: Fault, image_files: list[ImageFile]) -> Finding:
+    image = "" if fault.image is None else image_files[fault.image].name
+    text = f"{fault.record}: {fault.text}" if fault.annotation is None else fault.text
+    return Finding(fault.kind, "error", 1.0, text, image, fault.annotation, image_index=fault.image)
 
 
 def with_flip(skeleton: Skeleton, flip: tuple[int, ...]) -> Skeleton:
@@ -292,164 +387,3 @@ def with_flip(skeleton: Skeleton, flip: tuple[int, ...]) -> Skeleton:
         )
     pairs = tuple((skeleton.keypoints[i], skeleton.keypoints[j]) for i, j in enumerate(flip) if i < j)
     return Skeleton(skeleton.name, skeleton.keypoints, skeleton.bones, skeleton.sigmas, pairs)
-
-
-def _hashable(value: Any) -> Any:
-    return value if isinstance(value, int | str | float | None) else repr(value)
-
-
-def _report_repeats(ids: list[Any], what: str, findings: list[Finding]) -> None:
-    for value, times in Counter(map(_hashable, ids)).items():
-        if times > 1 and value is not None:
-            text = (
-                f"The {what} id {value!r} is used {times} times; ids must be unique, or records overwrite each other."
-            )
-            findings.append(Finding("bad-record", "error", 1.0, text, annotation=value, value=times))
-
-
-def _image_files(
-    rows: list[Any], path: Path, images: str | Path | None, findings: list[Finding]
-) -> tuple[list[ImageFile], dict[Any, int]]:
-    folder = _image_folder(path, images, [r for r in rows if isinstance(r, dict)])
-    image_files: list[ImageFile] = []
-    index_of: dict[Any, int] = {}
-    for number, row in enumerate(rows):
-        if not isinstance(row, dict) or not isinstance(row.get("file_name"), str) or row.get("id") is None:
-            text = f"Image record {number} lacks 'id' or 'file_name': {str(row)[:80]}."
-            findings.append(Finding("bad-record", "error", 1.0, text))
-            continue
-        size = (row.get("width"), row.get("height"))
-        fine = all(isinstance(s, int | float) and s > 0 for s in size)
-        index_of.setdefault(_hashable(row["id"]), len(image_files))
-        image_files.append(
-            ImageFile(row["file_name"], folder / row["file_name"], (int(size[0]), int(size[1])) if fine else None)  # type: ignore[arg-type]
-        )
-    _report_repeats([r.get("id") for r in rows if isinstance(r, dict)], "image", findings)
-    for name, times in Counter(p.name for p in image_files).items():
-        if times > 1:
-            text = f"{name} is listed {times} times under different ids; its people are spread over them. Merge them."
-            findings.append(Finding("image-named-twice", "error", 1.0, text, image=name, value=times))
-    return image_files, index_of
-
-
-def _image_folder(path: Path, images: str | Path | None, rows: list[dict[str, Any]]) -> Path:
-    if images is not None:
-        if not Path(images).is_dir():
-            raise FileNotFoundError(f"No such folder of images: {images}. Pass --images with an existing folder.")
-        return Path(images)
-    names = [r["file_name"] for r in rows[:20] if isinstance(r.get("file_name"), str)]
-    split = path.stem.removeprefix("person_keypoints_")
-    beside = [path.parent / "images", path.parent, path.parent.parent / split, path.parent.parent / "images" / split]
-    beside += [path.parent / split, path.parent.parent / "images", path.parent.parent]
-    return next((f for f in beside if any((f / n).is_file() for n in names)), path.parent / "images")
-
-
-def _skeleton(
-    category: dict[str, Any] | None, category_id: Any, rows: list[dict[str, Any]], name: str, findings: list[Finding]
-) -> Skeleton | None:
-    """Names and bones of a category; where it has none, K as most records have it and numbers for names."""
-    lengths = Counter(len(a["keypoints"]) // 3 for a in rows if isinstance(a["keypoints"], list))
-    common = lengths.most_common(1)[0][0] if lengths else 0
-    names = category.get("keypoints") if category else None
-    if not isinstance(names, list) or not names or len({str(n) for n in names}) != len(names):
-        problem = (
-            f"annotations use category {category_id!r}, which 'categories' lacks" if category is None
-            else f"category {category.get('name', category_id)!r} has no list of unique keypoint names"
-        )  # fmt: skip
-        text = f"In {name} {problem}: left and right cannot be told. Add 'keypoints': [names] to the category."
-        findings.append(Finding("bad-category", "error", 1.0, text, count=len(rows)))
-        return Skeleton(name, tuple(f"keypoint_{i}" for i in range(common))) if common else None
-    keypoints = tuple(str(n) for n in names)
-    bones: list[tuple[str, str]] = []
-    for bone in category.get("skeleton") or []:  # type: ignore[union-attr]
-        whole = isinstance(bone, list) and len(bone) == 2 and all(isinstance(b, int) for b in bone)
-        if not whole or not all(1 <= b <= len(keypoints) for b in bone):
-            text = (
-                f"Bone {bone} of the category's 'skeleton' does not name two keypoints 1 to {len(keypoints)} (1-based)."
-            )
-            findings.append(Finding("bad-category", "error", 1.0, text))
-            continue
-        bones.append((keypoints[bone[0] - 1], keypoints[bone[1] - 1]))
-    if not bones:
-        known = next((s for s in SKELETONS.values() if set(s.keypoints) == set(keypoints)), None)
-        bones = list(known.bones) if known else []
-    known = next((s for s in SKELETONS.values() if s.keypoints == keypoints), None)
-    pairs = _flip_pairs(category.get("flip_pairs"), keypoints, findings)  # type: ignore[union-attr]
-    sigmas = known.sigmas if known else ()
-    return Skeleton(str(category.get("name", name)), keypoints, tuple(bones), sigmas, pairs)  # type: ignore[union-attr]
-
-
-def _flip_pairs(listed: Any, keypoints: tuple[str, ...], findings: list[Finding]) -> tuple[tuple[str, str], ...] | None:
-    """Pairs of names as the category's own "flip_pairs" gives them; None where the names shall tell."""
-    if listed is None:
-        return None
-    pairs: list[tuple[str, str]] = []
-    taken: set[str] = set()
-    for pair in listed if isinstance(listed, list) else [listed]:
-        whole = isinstance(pair, list) and len(pair) == 2 and all(p in keypoints for p in pair)
-        if not whole or taken & set(pair) or pair[0] == pair[1]:
-            text = f"Flip pair {pair!r} of the category does not name two keypoints that stand in no other pair."
-            findings.append(Finding("bad-category", "error", 1.0, text))
-            continue
-        taken |= set(pair)
-        pairs.append((pair[0], pair[1]))
-    return tuple(pairs)
-
-
-def _people(
-    skeleton: Skeleton,
-    rows: list[dict[str, Any]],
-    index_of: dict[Any, int],
-    image_files: list[ImageFile],
-    findings: list[Finding],
-) -> People:
-    k = len(skeleton)
-    kept: list[dict[str, Any]] = []
-    owner: list[int] = []
-    for row in rows:
-        values, where = row["keypoints"], index_of.get(_hashable(row.get("image_id")))
-        image = image_files[where].name if where is not None else ""
-        annotation = _hashable(row.get("id"))
-
-        def report(kind: str, text: str, value: float | None = None) -> None:
-            findings.append(Finding(kind, "error", 1.0, text, image, annotation, value=value, image_index=where))  # noqa: B023
-
-        if where is None:
-            text = f"The annotation belongs to image id {row.get('image_id')!r}, which 'images' does not list."
-            report("bad-record", text)
-        elif not isinstance(values, list) or len(values) != 3 * k:
-            got = f"{len(values)} numbers" if isinstance(values, list) else type(values).__name__
-            if isinstance(values, list) and len(values) % 3 == 0:
-                got += f", i.e. {len(values) // 3} keypoints"
-            text = f"'keypoints' must hold 3 x {k} = {3 * k} numbers (x, y, visibility), got {got}."
-            number = float(len(values)) / 3 if isinstance(values, list) else None
-            report("wrong-k", text, number)
-        elif not all(isinstance(v, int | float) and abs(v) < 1e9 for v in values):
-            bad = next(v for v in values if not (isinstance(v, int | float) and abs(v) < 1e9))
-            text = f"'keypoints' holds {bad!r}, which is no finite number."
-            report("bad-record", text)
-        else:
-            kept.append(row)
-            owner.append(where)
-    n = len(kept)
-    raw = np.array([r["keypoints"] for r in kept], np.float64).reshape(n, k, 3)
-    boxes = np.full((n, 4), np.nan)
-    for i, row in enumerate(kept):
-        box = row.get("bbox")
-        if isinstance(box, list) and len(box) == 4 and all(isinstance(b, int | float) for b in box):
-            boxes[i] = box
-    areas = [r.get("area") if isinstance(r.get("area"), int | float) else np.nan for r in kept]
-    counts = [r["num_keypoints"] if isinstance(r.get("num_keypoints"), int) else -1 for r in kept]
-    # A keypoint labelled at the very origin is reported by the rules and left out of the statistics.
-    labelled = (raw[..., 2] > 0) & (raw[..., :2] != 0).any(-1)
-    return People(
-        skeleton,
-        np.where(labelled[..., None], raw[..., :2], np.nan),
-        raw,
-        xywh_to_xyxy(boxes),
-        np.array(areas, np.float64),
-        np.array(owner, np.int64),
-        [_hashable(r.get("id")) for r in kept],
-        np.array([bool(r.get("iscrowd")) for r in kept], bool),
-        np.array(counts, np.int64),
-    )

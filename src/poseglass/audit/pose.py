@@ -10,7 +10,8 @@ from scipy.sparse.csgraph import minimum_spanning_tree
 
 from poseglass.audit.labels import Finding, Labels, People, known_keypoints
 from poseglass.audit.records import finding
-from poseglass.core.skeleton import Skeleton, flipped_name
+from poseglass.core.sides import name_pairs
+from poseglass.core.skeleton import Skeleton
 
 MIN_PEOPLE_BONES = 30
 """Below it, the usual length of a bone is not known well enough."""
@@ -225,10 +226,9 @@ def _alternatives(order: np.ndarray, skeleton: Skeleton, *, all_pairs: bool) -> 
         new[new[i]], new[i] = new[i], i
         return new
 
-    by_name = np.array(
-        [skeleton.keypoints.index(m) if (m := flipped_name(n)) in skeleton.keypoints else i
-         for i, n in enumerate(skeleton.keypoints)]
-    )  # fmt: skip
+    by_name = np.arange(k)
+    for i, j in name_pairs(skeleton.keypoints):
+        by_name[i], by_name[j] = j, i
     options = [by_name, np.arange(k)]
     paired = [i for i in range(k) if order[i] > i]
     options += [undone(order, i) for i in paired]

@@ -3,8 +3,9 @@
 import numpy as np
 
 from poseglass.audit.labels import Finding, Labels, People
-from poseglass.core.boxes import around, iou
+from poseglass.core.boxes import area, around, iou, xyxy_to_xywh
 from poseglass.core.skeleton import Skeleton
+from poseglass.readers.plausible import box_fractions, boxes_as_corners, fractions, implausible_areas
 
 SYSTEMATIC = 0.2
 """A rule broken by more than this share of the people of a group is told once for the set, not person by person."""
@@ -140,8 +141,8 @@ def _places(labels: Labels, group: int) -> list[Finding]:
     sizes = np.array([p.size_wh or (np.nan, np.nan) for p in labels.image_files], np.float64).reshape(-1, 2)
     size_wh = sizes[people.image_index]
     known = people.known
-    largest = np.abs(people.xy[known]).max() if known.any() else 0.0
-    if known.sum() >= 10 and 0 < largest <= 1.5 and not np.nanmin(size_wh, initial=1e9) < 8:
+    if fractions(people.xy, people.box_xyxy, size_wh):
+        largest = np.abs(people.xy[known]).max()
         text = (
             f"All coordinates of {{people}} lie between 0 and {largest:.2f}: fractions of the image's size, as YOLO "
             "writes them, not pixels. Multiply x by the width and y by the height."
@@ -165,7 +166,25 @@ def _boxes(labels: Labels, group: int) -> list[Finding]:
     size = box[:, 2:] - box[:, :2]
     with np.errstate(invalid="ignore"):
         empty = (np.nan_to_num(size).min(1) <= 0) & known.any(1)
+        sizes = np.array([p.size_wh or (np.nan, np.nan) for p in labels.image_files], np.float64).reshape(-1, 2)
+        limit = sizes[people.image_index]
         found: list[Finding] = []
+        if box_fractions(people.xy, box):
+            text = (
+                f"All boxes of {{people}} lie between 0 and {np.nanmax(box):.2f}: fractions of the image's size, while "
+                "the keypoints are in pixels. Multiply x and width by the image's width, y and height by its height."
+            )
+            return [fold_up(labels, group, np.arange(len(people)), "box-elsewhere", "error", text)]
+        corners = np.zeros(len(people), dtype=bool)
+        if not people.box_format_given:
+            corners = boxes_as_corners(xyxy_to_xywh(box), people.xy, limit)
+        if corners.any():
+            text = (
+                "The boxes of {people} look like corners x0, y0, x1, y1, where COCO has x, y, width, height. Write "
+                'width and height, or read them with --set data.box_format=xyxy (box_format = "xyxy" in a recipe).'
+            )
+            return [fold_up(labels, group, np.flatnonzero(corners), "box-corners", "error", text)]
+        found += _areas(labels, group, limit)
         if empty.sum() > max(SYSTEMATIC * len(people), 20):
             text = (
                 "{people} have no box, or one of no area; crops will be made around the keypoints or the whole image."
@@ -192,8 +211,6 @@ def _boxes(labels: Labels, group: int) -> list[Finding]:
             names = ", ".join(np.array(people.skeleton.keypoints, object)[far[row]])
             text = f"{names}: outside the box by {worst:.0%} of its longer side."
             found.append(finding(labels, group, int(row), "outside-box", "warning", 1.0, text, far[row], worst))
-        sizes = np.array([p.size_wh or (np.nan, np.nan) for p in labels.image_files], np.float64).reshape(-1, 2)
-        limit = sizes[people.image_index]
         inside: np.ndarray = np.fmin(box[:, 2:], limit) - np.fmax(box[:, :2], 0)
         share_in = np.where((inside > 0).all(1), inside.prod(1) / np.where(empty, np.nan, size.prod(1)), 0.0)
         for row in np.flatnonzero(~empty & (share_in < 0.5) & np.isfinite(limit).all(1)):
@@ -202,6 +219,30 @@ def _boxes(labels: Labels, group: int) -> list[Finding]:
                 finding(labels, group, int(row), "box-outside-image", "error", 1.0, text, value=float(share_in[row]))
             )
     return found
+
+
+def _areas(labels: Labels, group: int, size_wh: np.ndarray) -> list[Finding]:
+    """Areas that cannot be those of their boxes, ``size_wh`` ``(N, 2)`` being the images of each."""
+    people = labels.groups[group]
+    wrong = implausible_areas(people.area, people.box_xyxy, size_wh, people.known.any(1) & ~people.crowd)
+    rows = np.flatnonzero(wrong)
+    box = area(people.box_xyxy)
+    if len(rows) > 0.5 * len(people) or len(rows) > 20:
+        first = rows[0]
+        text = (
+            f"'area' of {{people}} cannot be that of their boxes ({people.area[first]:g} where the box has "
+            f"{box[first]:.0f} square pixels). OKS-AP depends on it. Write the area of mask or box in square pixels, or "
+            "read it with --set data.area=box."
+        )
+        return [fold_up(labels, group, rows, "area", "error", text)]
+    return [
+        finding(
+            labels, group, int(r), "area", "error", 1.0,
+            f"'area' is {people.area[r]:g}, the box has {box[r]:.0f} square pixels: it cannot be the area of what is in "
+            "it. OKS-AP depends on it.", value=people.area[r],
+        )
+        for r in rows
+    ]  # fmt: skip
 
 
 def _duplicates(labels: Labels, group: int, *, threshold: float = 0.85) -> list[Finding]:
@@ -214,7 +255,7 @@ def _duplicates(labels: Labels, group: int, *, threshold: float = 0.85) -> list[
     starts = np.flatnonzero(np.diff(image_index, prepend=-1))
     ends = np.append(starts[1:], len(order))
     extent = around(people.xy)
-    area = np.where(np.isfinite(people.area) & (people.area > 0), people.area, _box_area(people, extent))
+    extent_px2 = np.where(np.isfinite(people.area) & (people.area > 0), people.area, _box_area(people, extent))
     sigma2 = (2 * _sigmas(people.skeleton)) ** 2
     found: list[Finding] = []
     for start, end in zip(starts, ends, strict=True):
@@ -223,7 +264,7 @@ def _duplicates(labels: Labels, group: int, *, threshold: float = 0.85) -> list[
         member = order[start:end]
         both = known[member][:, None] & known[member][None]
         distance2 = np.nan_to_num(((people.xy[member][:, None] - people.xy[member][None]) ** 2).sum(-1))
-        scale = np.minimum(area[member][:, None], area[member][None])[..., None]
+        scale = np.minimum(extent_px2[member][:, None], extent_px2[member][None])[..., None]
         alike: np.ndarray = np.where(both, np.exp(-distance2 / (2 * sigma2 * np.maximum(scale, 1.0))), 0.0)
         shared = both.sum(-1)
         # What one has and the other lacks counts as half: a second, shorter label of a person is a duplicate too.

@@ -1,6 +1,5 @@
 """Skeleton: the names, bones and left-right symmetry of K keypoints."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -8,36 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from poseglass.core.table import nearest
-
-
-def flipped_name(name: str) -> str:
-    """Return the name with left and right exchanged; a name with neither is its own partner.
-
-    Understands ``left_wrist``, ``wrist_left``, ``LeftWrist``, ``l_wrist``, ``wrist_l``, ``L wrist``, ``wrist.R``.
-
-    Example:
-        >>> flipped_name("left_wrist"), flipped_name("RightKnee"), flipped_name("nose")
-        ('right_wrist', 'LeftKnee', 'nose')
-        >>> flipped_name("r_hip"), flipped_name("upright"), flipped_name("hip.L")
-        ('l_hip', 'upright', 'hip.R')
-    """
-    swap = {"left": "right", "right": "left", "l": "r", "r": "l"}
-
-    def exchange(match: re.Match[str]) -> str:
-        word = match.group(0)
-        other = swap[word.lower()]
-        if word.isupper():
-            return other.upper()
-        return other.capitalize() if word[0].isupper() else other
-
-    # "left" counts at the border of a word or before a capital ("LeftKnee", "kneeLeft"), so "upright" stays;
-    # a single letter counts only when it stands alone between separators.
-    pattern = (
-        r"(?<![A-Za-z])(?:[Ll]eft|[Rr]ight|LEFT|RIGHT)(?![a-z])|(?<=[a-z])(?:Left|Right)(?![a-z])"
-        r"|(?<![A-Za-z0-9])[LlRr](?![A-Za-z0-9])"
-    )
-    return re.sub(pattern, exchange, name)
+from poseglass.core.sides import alone, name_pairs, side_of
+from poseglass.core.table import listed, nearest
 
 
 @dataclass(frozen=True)
@@ -110,11 +81,50 @@ class Skeleton:
                 i, j = self.index(a), self.index(b)
                 order[i], order[j] = j, i
             return order
-        for i, name in enumerate(self.keypoints):
-            other = flipped_name(name)
-            if other in self.keypoints:
-                order[i] = self.keypoints.index(other)
+        for i, j in name_pairs(self.keypoints):
+            order[i], order[j] = j, i
         return order
+
+    @cached_property
+    def sides(self) -> tuple[str | None, ...]:
+        """K times "left", "right" or None: the side that a keypoint's name or its flip pair says."""
+        found = [side_of(name) for name in self.keypoints]
+        pairs = self.flip_pairs
+        if pairs is None:
+            pairs = tuple((self.keypoints[i], self.keypoints[j]) for i, j in name_pairs(self.keypoints))
+        for a, b in pairs:
+            i, j = self.index(a), self.index(b)
+            if found[i] is None and found[j] is None:
+                found[i], found[j] = "left", "right"
+        return tuple(found)
+
+    @cached_property
+    def mirroring_unknown(self) -> str:
+        """Why it is not known what a mirrored image of these keypoints looks like; empty where it is.
+
+        It is known where flip pairs are given (an empty tuple: nothing changes places), and where the names give at
+        least one pair and none of them says a side that has no partner. Neither training nor the flip test mirrors
+        otherwise: it would teach, or average, left as right.
+
+        Example:
+            >>> Skeleton("leaf", ("tip", "base")).mirroring_unknown
+            'no two of the names differ by left and right (tip, base)'
+            >>> Skeleton("leaf", ("tip", "base"), flip_pairs=()).mirroring_unknown
+            ''
+        """
+        if self.flip_pairs is not None or not self.keypoints:
+            return ""
+        lone = alone(self.keypoints)
+        if lone:
+            return f"the other side of {', '.join(lone)} is not among the keypoints"
+        if not name_pairs(self.keypoints):
+            return f"no two of the names differ by left and right ({listed(self.keypoints)})"
+        return ""
+
+    @property
+    def mirrors(self) -> bool:
+        """Whether it is known which keypoints change places when an image is mirrored."""
+        return not self.mirroring_unknown
 
     @cached_property
     def bone_indices(self) -> np.ndarray:

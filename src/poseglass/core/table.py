@@ -75,6 +75,16 @@ def build(table: Mapping[str, Callable[..., T]], name: str, /, *first: Any, **nu
     return lookup(table, name)(*first, **numbers)
 
 
+def counted(number: int, thing: str) -> str:
+    """Return a number with its thing in the singular or plural.
+
+    Example:
+        >>> counted(1, "keypoint"), counted(1200, "keypoint")
+        ('1 keypoint', '1,200 keypoints')
+    """
+    return f"{number:,} {thing}{'s' * (number != 1)}"
+
+
 _SHOWN = 4  # names listed in a message before "and 12 more"
 
 

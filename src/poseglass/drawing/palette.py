@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from poseglass.core.skeleton import Skeleton, flipped_name
+from poseglass.core.skeleton import Skeleton
 
 Side = Literal["left", "right", "middle"]
 
@@ -29,18 +29,8 @@ def sides(skeleton: Skeleton) -> tuple[Side, ...]:
         >>> sides(Skeleton("toy", ("nose", "left_eye", "right_eye", "a", "b"), flip_pairs=(("a", "b"),)))
         ('middle', 'left', 'right', 'left', 'right')
     """
-    out: list[Side] = []
-    for i, name in enumerate(skeleton.keypoints):
-        other = flipped_name(name)
-        if other != name:
-            letter = next(a for a, b in zip(name, other, strict=False) if a != b)
-            out.append("left" if letter in "lL" else "right")
-        elif skeleton.flip[i] != i:
-            first_is_left = all(pair[1] != name for pair in skeleton.flip_pairs or ())
-            out.append("left" if first_is_left else "right")
-        else:
-            out.append("middle")
-    return tuple(out)
+    named: dict[str | None, Side] = {"left": "left", "right": "right", None: "middle"}
+    return tuple(named[side] for side in skeleton.sides)
 
 
 def joint_colors(skeleton: Skeleton) -> np.ndarray:

@@ -34,8 +34,8 @@ def check_keypoints(predicted: Skeleton, labels: Skeleton) -> None:
 
 
 def with_conventions(estimator: TopDownEstimator, flip_test: bool, padding: float) -> TopDownEstimator:
-    """Return the estimator with a protocol's flip test and padding."""
-    return estimator.with_flip_test(flip_test).with_padding(padding)
+    """Return the estimator with a protocol's padding, and its flip test where the skeleton has one."""
+    return estimator.with_flip_test(flip_test and estimator.skeleton.mirrors).with_padding(padding)
 
 
 def padding_of(padding: float | None, estimator: TopDownEstimator) -> float:
@@ -52,6 +52,8 @@ def flip_in_words(flip_test: bool, estimator: TopDownEstimator) -> str:
     """Return whether crops are flipped, and what becomes of their maps."""
     if not flip_test:
         return "no flip test"
+    if not estimator.skeleton.mirrors:
+        return f"no flip test, as {estimator.skeleton.mirroring_unknown}"
     spec = estimator.program.spec
     moved = "heatmap" in spec.outputs and spec.alignment == "corner"
     return f"flip test, flipped maps {'moved right by a pixel' if moved else 'not moved'}"

@@ -38,6 +38,10 @@ class TorchProgram:
         flip_test: Average with the flipped view: twice the work, a little more accurate.
         forward: What runs the network; ``torch_forward(network)`` unless given. ``fast.fast_forward`` makes faster
             ones. It is of this network: whoever replaces the network replaces it too.
+
+    Raises:
+        ValueError: A flip test of keypoints of which it is not known what a mirrored image looks like; see
+            ``Skeleton.mirroring_unknown``.
     """
 
     network: nn.Module
@@ -49,6 +53,11 @@ class TorchProgram:
 
     def __post_init__(self) -> None:
         self.network.eval()
+        if self.flip_test and not self.skeleton.mirrors:
+            raise ValueError(
+                f"There is no flip test for skeleton {self.skeleton.name!r}: {self.skeleton.mirroring_unknown}. Leave "
+                "the flip test out, or train with flip_pairs given for the data set, which go into the weights' card."
+            )
 
     def __repr__(self) -> str:
         width, height = self.input.size_wh

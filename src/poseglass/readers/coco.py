@@ -21,7 +21,8 @@ import numpy as np
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import nearest
 from poseglass.readers.coco_categories import finish_skeleton, read_categories
-from poseglass.readers.coco_records import Faults, read_image_table, read_people
+from poseglass.readers.coco_records import Faults, check_together, people_of, read_image_table, read_records
+from poseglass.readers.image_files import default_folder, find_images
 from poseglass.readers.json_file import read_json
 from poseglass.readers.labelled import LabelledImages, PackedLabels
 
@@ -39,11 +40,14 @@ def coco(
     crowd: Handling = "keep",
     unlabelled: Handling = "keep",
     bad: Literal["raise", "drop"] = "raise",
+    box_format: Literal["xywh", "xyxy"] | None = None,
+    area: Literal["file", "box"] = "file",
+    sizes: Literal["declared", "file"] = "declared",
     name: str | None = None,
 ) -> LabelledImages:
     """Read COCO keypoint JSON, with whatever keypoints its categories have.
 
-    Visibility: ``v = 0`` is unlabelled (NaN, score 0, coordinates ignored), ``v = 1`` labelled but hidden
+    Visibility: ``v = 0`` is unlabelled (NaN, score 0, coordinates ignored whatever they are), ``v = 1`` labelled but hidden
     (``keypoint_extra["occluded"]``), ``v = 2`` labelled and visible. A file without any 2 uses 1 for "labelled"; then
     nothing counts as hidden, and a note says so.
 
@@ -65,7 +69,13 @@ def coco(
             has and an estimate (see ``estimate_sigmas``) for the others, with a note.
         crowd: What becomes of boxes around crowds: "keep" marks them in ``extra["crowd"]``.
         unlabelled: What becomes of people without any labelled keypoint. OKS-AP needs them as regions to ignore.
-        bad: "raise" refuses a file with a faulty record; "drop" leaves the record out and notes why.
+        bad: "raise" refuses a file with a faulty record; "drop" leaves the record out and notes why. A record without
+            a labelled keypoint that cannot be used (a box of no area, an unknown image) is left out either way.
+        box_format: How "bbox" is written: "xywh" as COCO has it, "xyxy" as two corners. None takes "xywh", and
+            refuses boxes that look like corners.
+        area: "file" takes the annotations' "area", "box" that of the box.
+        sizes: "declared" refuses an image whose size is not the "width" and "height" of its record, when it is read;
+            "file" ignores those and takes the size that the image has.
         name: Of the dataset; None takes the file's.
 
     Raises:
@@ -76,15 +86,25 @@ def coco(
     _check_choice("crowd", crowd, ("keep", "drop"))
     _check_choice("unlabelled", unlabelled, ("keep", "drop"))
     _check_choice("bad", bad, ("raise", "drop"))
-    data = read_json(path, drop=("segmentation",))
+    _check_choice("area", area, ("file", "box"))
+    _check_choice("sizes", sizes, ("declared", "file"))
+    if box_format is not None:
+        _check_choice("box_format", box_format, ("xywh", "xyxy"))
+    data = read_tables(path)
     notes: list[str] = []
-    if not isinstance(data, dict) or not all(isinstance(data.get(k), list) for k in ("images", "annotations")):
-        raise ValueError(f"{path} is not COCO keypoint JSON: {_what_instead(data)}")
-    faults = Faults(path, drop=bad == "drop")
+    faults = Faults(path)
     chosen = read_categories(path, data, category, skeleton, notes)
-    table = read_image_table(path, data["images"], faults)
-    folder = Path(images) if images is not None else _default_folder(path)
-    people, image_of = read_people(path, data["annotations"], chosen, table, faults, notes)
+    table = read_image_table(path, data["images"], data["annotations"], faults)
+    if sizes == "file":
+        table = replace(table, sizes_wh=np.zeros_like(table.sizes_wh))
+    records = read_records(data["annotations"], chosen, table, faults, corners=box_format == "xyxy")
+    if bad == "raise":
+        faults.refuse()
+    check_together(path, records, table, guess_format=box_format is None)
+    people, image_of = people_of(records, chosen, table, notes, box_areas=area == "box")
+    paths = find_images(
+        images if images is not None else default_folder(path, table.file_names), table.file_names, notes
+    )
 
     keep = np.ones(len(people), dtype=bool)
     if crowd == "drop":
@@ -92,18 +112,34 @@ def coco(
     if unlabelled == "drop":
         keep &= people.known.any(1)
     if not keep.all():
+        notes.append(
+            f"Left out {int((~keep).sum()):,} annotations as asked for: crowds or without a labelled keypoint."
+        )
         people, image_of = people[keep], image_of[keep]
     final = finish_skeleton(path, chosen, people, flip_pairs, sigmas, notes)
     labels = PackedLabels.by_image(replace(people, skeleton=final), image_of, len(table.ids))
     return LabelledImages(
         name=name or path.name.removesuffix(".gz").removesuffix(".json"),
         skeleton=final,
-        paths=tuple(folder / f for f in table.file_names),
+        paths=paths,
         labels=labels,
         image_ids=tuple(table.ids),
         sizes_wh=table.sizes_wh,
         notes=tuple(notes + faults.notes()),
     )
+
+
+def read_tables(path: Path) -> dict[str, Any]:
+    """Read a file of annotations: an object with the lists "images" and "annotations".
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: Not JSON, or not COCO.
+    """
+    data = read_json(path, drop=("segmentation",))
+    if not isinstance(data, dict) or not all(isinstance(data.get(k), list) for k in ("images", "annotations")):
+        raise ValueError(f"{path} is not COCO keypoint JSON: {_what_instead(data)}")
+    return data
 
 
 def _what_instead(data: Any) -> str:
@@ -118,11 +154,6 @@ def _what_instead(data: Any) -> str:
         keys = ", ".join(repr(k) for k in list(data)[:6]) or "nothing"
         return f"{expected} (lists), got an object with {keys}."
     return f"{expected}, got {type(data).__name__}."
-
-
-def _default_folder(path: Path) -> Path:
-    beside = path.parent / "images"
-    return beside if beside.is_dir() else path.parent
 
 
 def _check_choice(field: str, value: str, known: tuple[str, ...]) -> None:

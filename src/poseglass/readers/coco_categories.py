@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from poseglass.core.instances import Instances
-from poseglass.core.skeleton import Skeleton, flipped_name
+from poseglass.core.sides import name_pairs, side_of
+from poseglass.core.skeleton import Skeleton
 from poseglass.core.skeletons import SKELETONS
 from poseglass.core.table import nearest
 from poseglass.readers.json_file import finite_number, shortened, whole_number
@@ -18,12 +19,13 @@ from poseglass.readers.sigmas import KNOWN_SIGMAS, estimate_sigmas
 
 @dataclass(frozen=True, slots=True)
 class Categories:
-    """The chosen categories: names of each, the union skeleton, and where each category's keypoints go in it."""
+    """The chosen categories: the union skeleton, where each category's keypoints go in it, and the skeleton of each."""
 
     skeleton: Skeleton
     places: dict[int, np.ndarray]
     sigmas: dict[str, float]
     all_ids: frozenset[int]
+    own: dict[int, Skeleton]
 
 
 def read_categories(
@@ -45,7 +47,7 @@ def read_categories(
     if not isinstance(table, list) or not table:
         raise ValueError(
             f"{path} is not COCO keypoint JSON: expected a list 'categories' with the names of the keypoints, "
-            f"got {type(table).__name__}. Pass skeleton= if the file has none."
+            f"got {type(table).__name__}. If the file has none, the data set's option skeleton names the keypoints."
         )
     by_id: dict[int, dict[str, Any]] = {}
     for number, record in enumerate(table):
@@ -63,7 +65,7 @@ def read_categories(
         joined = union(list(skeletons.values()))
     except ValueError as error:
         raise ValueError(
-            f"{path}: its categories cannot be read together. {error} Choose one with category=."
+            f"{path}: its categories cannot be read together. {error} Choose one with the data set's option category."
         ) from error
     sigma = {n: s for one in reversed(skeletons.values()) for n, s in zip(one.keypoints, one.sigmas, strict=False)}
     names = joined.keypoints
@@ -82,7 +84,8 @@ def read_categories(
         bones = [b for i, b in enumerate(listed) if b not in listed[:i] and b[::-1] not in listed[:i]]
         joined = replace(joined, bones=tuple(bones))
     places = {key: joined.indices_of(s.keypoints) for key, s in skeletons.items()}
-    return Categories(replace(joined, sigmas=()), places, sigma, frozenset(by_id))
+    own = {key: joined if same else s for key, s in skeletons.items()}
+    return Categories(replace(joined, sigmas=()), places, sigma, frozenset(by_id), own)
 
 
 def _choose(
@@ -98,7 +101,7 @@ def _choose(
         if not wanted:
             raise ValueError(
                 f"{path}: none of its {len(by_id)} categories has 'keypoints' (their names); these are annotations "
-                "of boxes, or the names are missing: then pass skeleton= and category=."
+                "of boxes, or the names are missing: then the data set's options skeleton and category say what they are."
             )
         return wanted
     names = {str(record.get("name")): key for key, record in by_id.items()}
@@ -125,7 +128,9 @@ def _category_skeleton(
     if names is None and given is not None:
         return given
     if not isinstance(names, list) or not names or not all(isinstance(n, str) and n.strip() for n in names):
-        raise ValueError(f"{where}: 'keypoints' must be a list of names, got {shortened(names)}. Or pass skeleton=.")
+        raise ValueError(
+            f"{where}: 'keypoints' must be a list of names, got {shortened(names)}. The data set's option skeleton can name them."
+        )
     if given is not None:
         if len(given) != len(names):
             raise ValueError(
@@ -146,6 +151,8 @@ def _category_skeleton(
     bones = _bones(where, names, record.get("skeleton"), notes)
     sigmas = _listed_sigmas(where, names, record.get("sigmas"))
     pairs = record.get("flip_pairs")
+    if pairs is None and record.get("flip_idx") is not None:
+        pairs = _pairs_of_order(where, names, record["flip_idx"])
     mirrored = None if pairs is None else named_pairs(where, names, pairs)
     return Skeleton(label, tuple(names), tuple(bones), sigmas, mirrored)
 
@@ -200,6 +207,24 @@ def _listed_sigmas(where: str, names: list[str], listed: Any) -> tuple[float, ..
     return tuple(s for s in numbers if s is not None)
 
 
+def _pairs_of_order(where: str, names: list[str], order: Any) -> list[tuple[str, str]]:
+    """Return the flip pairs of YOLO's "flip_idx": for each keypoint the number from 0 of its partner, or its own.
+
+    Raises:
+        ValueError: It is no such order.
+    """
+    numbers = [whole_number(i) for i in order] if isinstance(order, list) else []
+    if sorted(i for i in numbers if i is not None) != list(range(len(names))) or any(
+        numbers[numbers[i]] != i  # type: ignore[index]
+        for i in range(len(names))
+    ):
+        raise ValueError(
+            f"{where}: 'flip_idx' must give for each of the {len(names)} keypoints the number from 0 of the one that "
+            f"it changes places with, or its own, got {shortened(order)}."
+        )
+    return [(names[i], names[j]) for i, j in enumerate(numbers) if j is not None and i < j]
+
+
 def named_pairs(where: str, names: Sequence[str], pairs: Any) -> tuple[tuple[str, str], ...]:
     """Check flip pairs: pairs of known names, each name at most once.
 
@@ -241,14 +266,12 @@ def finish_skeleton(
     if flip_pairs is not None:
         mirrored = named_pairs(str(path), names, flip_pairs)
     if mirrored is None:
-        if (skeleton.flip == np.arange(len(skeleton))).all():
+        guessed = [(names[i], names[j]) for i, j in name_pairs(names) if side_of(names[i]) is None]
+        if guessed:
             notes.append(
-                "No flip pairs: no two names differ by left and right, so nothing changes places in a flip. "
-                "Pass flip_pairs= if something should."
+                f"Taken for left and right by the spelling of their names: {', '.join(map(' and '.join, guessed))}. The "
+                "data set's option flip_pairs says otherwise."
             )
-        alone = [n for n in names if flipped_name(n) != n and flipped_name(n) not in names]
-        if alone:
-            notes.append(f"Left or right without the other side: {', '.join(alone)}; they stay in place in a flip.")
     skeleton = replace(skeleton, flip_pairs=mirrored)
     if sigmas is not None:
         if isinstance(sigmas, Mapping):
@@ -264,6 +287,6 @@ def finish_skeleton(
         known = estimate | known
         notes.append(
             f"OKS sigmas of {len(lacking)} keypoints are not known and are estimated from the distances between "
-            f"keypoints: {', '.join(f'{n} {estimate[n]:g}' for n in lacking)}. Pass sigmas= to set them."
+            f"keypoints: {', '.join(f'{n} {estimate[n]:g}' for n in lacking)}. The data set's option sigmas sets them."
         )
     return replace(skeleton, sigmas=tuple(known[n] for n in names))

@@ -2,83 +2,191 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from poseglass.core.boxes import area as box_area
-from poseglass.core.boxes import around, xywh_to_xyxy
+from poseglass.core.boxes import around, xywh_to_xyxy, xyxy_to_xywh
 from poseglass.core.instances import Instances
+from poseglass.core.table import counted
 from poseglass.readers.coco_categories import Categories
 from poseglass.readers.json_file import finite_number, shortened, whole_number
+from poseglass.readers.plausible import box_fractions, boxes_as_corners, fractions, implausible_areas
+
+
+Kind = Literal["bad-record", "wrong-k", "visibility-value", "box-empty", "box-outside-image", "bad-category"]
+"""What is wrong with a record, in the words of the audit."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageTable:
     """Ids, names and sizes of the images: lists of M, ``sizes_wh`` ``(M, 2)``, and the row of each id."""
 
-    ids: list[int]
-    row_of: dict[int, int]
+    ids: list[int | str]
+    row_of: dict[int | str, int]
     file_names: list[str]
     sizes_wh: np.ndarray
 
 
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong with one record.
+
+    Args:
+        kind: In the words of the audit.
+        record: "annotation 12", "image number 3".
+        text: What was expected and what came.
+        image: Row in the table of images, or None.
+        annotation: Id of the annotation as written, or None.
+    """
+
+    kind: Kind
+    record: str
+    text: str
+    image: int | None = None
+    annotation: int | str | None = None
+
+
 class Faults:
-    """Where a faulty record goes: raised at once, or left out and counted."""
+    """The faulty records of a file, and those that are left out because they say themselves that they are unused."""
 
-    def __init__(self, path: Path, *, drop: bool) -> None:
-        self.path, self.drop = path, drop
-        self.excluded: list[str] = []
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.found: list[Fault] = []
+        self.unused: list[str] = []
 
-    def add(self, record: str, text: str) -> None:
-        """Report a fault of a record.
+    def add(self, kind: Kind, record: str, text: str, *, image: int | None = None, annotation: Any = None) -> None:
+        """Note a faulty record."""
+        if not isinstance(annotation, int | str | None):
+            annotation = repr(annotation)
+        self.found.append(Fault(kind, record, text, image, annotation))
+
+    def skip(self, record: str, text: str) -> None:
+        """Note a record that nothing needs: an annotation without a labelled keypoint, an image without one."""
+        self.unused.append(f"{record}: {text}")
+
+    def refuse(self) -> None:
+        """Raise the first fault.
 
         Raises:
-            ValueError: Faulty records are not to be left out.
+            ValueError: There is one.
         """
-        if not self.drop:
-            raise ValueError(f"{self.path}: {record}: {text} Mend the file, or pass bad='drop' to leave it out.")
-        self.excluded.append(f"Left out {record}: {text}")
+        if self.found:
+            first, more = self.found[0], len(self.found) - 1
+            others = f" {counted(more, 'more record')} cannot be read either." if more else ""
+            raise ValueError(
+                f"{self.path}: {first.record}: {first.text}{others} `poseglass check` lists every such record. Fix the "
+                'file, or leave them out with the data set\'s option bad = "drop".'
+            )
 
-    def notes(self, *, most: int = 50) -> list[str]:
+    def notes(self, *, most: int = 20) -> list[str]:
         """Return what was left out, a sentence each, at most so many and then their number."""
-        more = len(self.excluded) - most
-        return self.excluded[:most] + ([f"Left out {more} more faulty records."] if more > 0 else [])
+        lines = [f"Left out {fault.record}: {fault.text}" for fault in self.found]
+        more = len(lines) - most
+        lines = lines[:most] + ([f"Left out {more:,} more faulty records."] if more > 0 else [])
+        return lines + self.notes_of_unused()
+
+    def notes_of_unused(self) -> list[str]:
+        """Return a sentence about the records that nothing needs, if there are any."""
+        if not self.unused:
+            return []
+        shown = " ".join(self.unused[:3]) + (" ..." if len(self.unused) > 3 else "")
+        return [f"Left out {counted(len(self.unused), 'unusable record')} of which no keypoint is labelled: {shown}"]
 
 
-def read_image_table(path: Path, records: list[Any], faults: Faults) -> ImageTable:
-    """Read and check the table of images.
+@dataclass(frozen=True, slots=True, eq=False)
+class Records:
+    """The N annotations of the chosen categories whose keypoints could be read, as written.
 
-    Raises:
-        ValueError: A record is faulty and faulty records are not to be left out.
+    Args:
+        raw: ``(N, K, 3)`` float64, x, y and visibility in the union skeleton, as written; what is no coordinate is 0
+            where v is 0.
+        box_xywh: ``(N, 4)`` float64, NaN where there is none or none that can be read.
+        has_box: ``(N,)`` bool.
+        area_px2: ``(N,)`` float64 as written, NaN where there is none or none that can be read.
+        crowd: ``(N,)`` bool.
+        declared: ``(N,)`` int64, "num_keypoints" as written, -1 where it is not.
+        image_of: ``(N,)`` int64, row in the table of images.
+        category: ``(N,)`` int64, id of the category.
+        ids: N ids as written.
+        good: ``(N,)`` bool: none of their fields is faulty.
+        numbered: No annotation has an id; ``ids`` are numbers from 1 in the file's order.
+        lengths: "head_px" and "torso_px", ``(N,)`` float32 each, where every annotation has them.
     """
-    ids: list[int] = []
-    row_of: dict[int, int] = {}
+
+    raw: np.ndarray
+    box_xywh: np.ndarray
+    has_box: np.ndarray
+    area_px2: np.ndarray
+    crowd: np.ndarray
+    declared: np.ndarray
+    image_of: np.ndarray
+    category: np.ndarray
+    ids: list[int | str]
+    good: np.ndarray
+    numbered: bool
+    lengths: dict[str, np.ndarray]
+
+    @property
+    def xy(self) -> np.ndarray:
+        """``(N, K, 2)`` float64, NaN where not labelled."""
+        return np.where(self.raw[..., 2:] > 0, self.raw[..., :2], np.nan)
+
+
+def id_of(value: Any) -> int | str | None:
+    """Return an id as a whole number (also of 3.0 and "3"), or as the text it is; None for anything else."""
+    whole = whole_number(value)
+    if whole is not None:
+        return whole
+    return value if isinstance(value, str) and value.strip() else None
+
+
+def is_unlabelled(record: dict[str, Any]) -> bool:
+    """Return whether an annotation says itself that none of its keypoints is labelled: none there, or all with v = 0."""
+    listed = record.get("keypoints")
+    if listed is None or listed == []:
+        return True
+    return isinstance(listed, list) and len(listed) % 3 == 0 and all(finite_number(v) == 0 for v in listed[2::3])
+
+
+def read_image_table(path: Path, records: list[Any], annotations: list[Any], faults: Faults) -> ImageTable:
+    """Read and check the table of images; a faulty record of an image that no label is of is left out."""
+    wanted = {id_of(a.get("image_id")) for a in annotations if isinstance(a, dict) and not is_unlabelled(a)}
+    ids: list[int | str] = []
+    row_of: dict[int | str, int] = {}
     files: list[str] = []
     sizes: list[tuple[int, int]] = []
+
+    def report(record: str, text: str, key: int | str | None) -> None:
+        if key is not None and key not in wanted:
+            faults.skip(record, text)
+        else:
+            faults.add("bad-record", record, text)
+
     for number, record in enumerate(records):
         if not isinstance(record, dict):
-            faults.add(
-                f"image number {number}", f"expected an object with 'id' and 'file_name', got {shortened(record)}."
-            )
+            text = f"expected an object with 'id' and 'file_name', got {shortened(record)}."
+            faults.add("bad-record", f"image number {number}", text)
             continue
-        key, file = whole_number(record.get("id")), record.get("file_name")
+        key, file = id_of(record.get("id")), record.get("file_name")
         where = f"image {record.get('id', f'number {number}')!r}"
         if key is None:
-            faults.add(f"image number {number}", f"'id' must be a whole number, got {shortened(record.get('id'))}.")
+            text = f"'id' must be a whole number or a text, got {shortened(record.get('id'))}."
+            faults.add("bad-record", f"image number {number}", text)
             continue
         if key in row_of:
-            faults.add(where, "its id is there twice; ids of images must be unique.")
+            faults.add("bad-record", where, "its id is there twice; ids of images must be unique.", image=row_of[key])
             continue
         if not isinstance(file, str) or not file.strip() or "\0" in file:
-            faults.add(where, f"'file_name' must be the name of an image, got {shortened(file)}.")
+            report(where, f"'file_name' must be the name of an image, got {shortened(file)}.", key)
             continue
         size = []
         for field in ("width", "height"):
             value = record.get(field)
             whole = 0 if value is None else whole_number(value)
             if whole is None or whole < 0 or (whole == 0 and value is not None):
-                faults.add(where, f"{field!r} must be a whole number of pixels above 0, got {shortened(value)}.")
+                report(where, f"{field!r} must be a whole number of pixels above 0, got {shortened(value)}.", key)
                 break
             size.append(min(whole, 2**31))
         if len(size) < 2:
@@ -90,139 +198,250 @@ def read_image_table(path: Path, records: list[Any], faults: Faults) -> ImageTab
     return ImageTable(ids, row_of, files, np.array(sizes, dtype=np.int64).reshape(-1, 2))
 
 
-def read_people(
-    path: Path,
-    records: list[Any],
-    chosen: Categories,
-    table: ImageTable,
-    faults: Faults,
-    notes: list[str],
-) -> tuple[Instances, np.ndarray]:
-    """Return all instances of the chosen categories and the row of the image of each, ``(N,)`` int64."""
+def read_records(
+    records: list[Any], chosen: Categories, table: ImageTable, faults: Faults, *, corners: bool = False
+) -> Records:
+    """Read the annotations of the chosen categories; what is wrong goes to ``faults``.
+
+    An annotation without a labelled keypoint that cannot be used for another reason (no image, a box of no area) is
+    left out: it says itself that nothing is to be learnt from it.
+    """
+
+    def report(number: int, text: str, image: int | None = None) -> None:
+        record = records[number]
+        key = id_of(record.get("id"))
+        name = f"annotation number {number}" if key is None else f"annotation {shortened(key)}"
+        if is_unlabelled(record):
+            faults.skip(name, text)
+        else:
+            faults.add("bad-record", name, text, image=image, annotation=record.get("id"))
+
     kept: list[dict[str, Any]] = []
-    keys: list[int] = []
+    ids: list[int | str] = []
     rows: list[int] = []
     categories: list[int] = []
     no_ids = not any(isinstance(r, dict) and "id" in r for r in records)
-    if no_ids and records:
-        notes.append("Annotations have no 'id'; they are numbered from 1 in the file's order.")
-    seen: set[int] = set()
+    seen: set[int | str] = set()
     one_category = next(iter(chosen.places)) if len(chosen.all_ids) == 1 else None
     for number, record in enumerate(records):
         if not isinstance(record, dict):
-            faults.add(f"annotation number {number}", f"expected an object, got {shortened(record)}.")
+            faults.add("bad-record", f"annotation number {number}", f"expected an object, got {shortened(record)}.")
             continue
         category = whole_number(record.get("category_id", one_category))
         if category is None or category not in chosen.all_ids:
-            faults.add(
-                f"annotation {shortened(record.get('id'))}" if "id" in record else f"annotation number {number}",
-                f"'category_id' must be one of {sorted(chosen.all_ids)[:20]}, "
-                f"got {shortened(record.get('category_id'))}.",
-            )
+            known = sorted(chosen.all_ids)[:20]
+            report(number, f"'category_id' must be one of {known}, got {shortened(record.get('category_id'))}.")
             continue
         if category not in chosen.places:
             continue
-        key = number + 1 if no_ids else whole_number(record.get("id"))
+        key = number + 1 if no_ids else id_of(record.get("id"))
+        row = table.row_of.get(id_of(record.get("image_id")))  # type: ignore[arg-type]
         if key is None:
-            faults.add(
-                f"annotation number {number}", f"'id' must be a whole number, got {shortened(record.get('id'))}."
-            )
-            continue
-        if key in seen:
-            faults.add(f"annotation {key}", "its id is there twice; ids of annotations must be unique.")
-            continue
-        row = table.row_of.get(whole_number(record.get("image_id")))  # type: ignore[arg-type]
-        if row is None:
-            faults.add(
-                f"annotation {key}", f"'image_id' {shortened(record.get('image_id'))} is not in the table 'images'."
-            )
-            continue
-        seen.add(key)
-        kept.append(record)
-        keys.append(key)
-        rows.append(row)
-        categories.append(category)
-
-    xyv, good = _keypoints(kept, keys, categories, chosen, faults)
-    boxes, has_box, fine = _boxes(kept, keys, rows, table, faults)
+            report(number, f"'id' must be a whole number or a text, got {shortened(record.get('id'))}.", row)
+        elif key in seen:
+            report(number, "its id is there twice; ids of annotations must be unique.", row)
+        elif row is None:
+            report(number, f"'image_id' {shortened(record.get('image_id'))} is not in the table 'images'.")
+        else:
+            seen.add(key)
+            kept.append(record)
+            ids.append(key)
+            rows.append(row)
+            categories.append(category)
+    image_of = np.array(rows, dtype=np.int64)
+    category_of = np.array(categories, dtype=np.int64)
+    raw, readable, good = _keypoints(kept, ids, category_of, image_of, chosen, faults)
+    unlabelled = (raw[..., 2] == 0).all(1) & good
+    boxes, has_box, fine, unusable = _boxes(kept, ids, image_of, unlabelled, table, faults, corners)
     good &= fine
-    points = xyv[..., :2].copy()
-    labelled = xyv[..., 2] > 0
-    points[~labelled] = np.nan
-    _note_visibility(xyv, notes)
-    if not has_box.all():
-        boxes[~has_box] = around(points[~has_box])
-        count = int((~has_box & good).sum())
-        if count:
-            notes.append(f"{count} annotations have no 'bbox'; theirs is the tight box around the labelled keypoints.")
-    areas, fine = _areas(kept, keys, boxes, faults, notes)
+    areas, fine = _areas(kept, ids, image_of, unlabelled & ~unusable, faults)
     good &= fine
     lengths: dict[str, np.ndarray] = {}
     for field in ("head_px", "torso_px"):
         numbers = [finite_number(r.get(field)) for r in kept]
         if kept and all(n is not None and 0 < n < 1e9 for n in numbers):
             lengths[field] = np.array(numbers, dtype=np.float32)
-    hidden = (xyv[..., 2] == 1) & bool((xyv[..., 2] == 2).any())
-    crowd = np.array([_is_true(r.get("iscrowd", r.get("crowd", 0))) for r in kept], dtype=bool)
+    declared = [n if (n := whole_number(r.get("num_keypoints"))) is not None else -1 for r in kept]
+    use = readable & ~unusable
+    return Records(
+        raw[use], boxes[use], has_box[use], areas[use],
+        np.array([_is_true(r.get("iscrowd", r.get("crowd", 0))) for r in kept], dtype=bool)[use],
+        np.array(declared, dtype=np.int64)[use], image_of[use], category_of[use],
+        [one for one, used in zip(ids, use, strict=True) if used], good[use], no_ids,
+        {field: numbers[use] for field, numbers in lengths.items()},
+    )  # fmt: skip
+
+
+def people_of(
+    records: Records, chosen: Categories, table: ImageTable, notes: list[str], *, box_areas: bool = False,
+    judge_areas: bool = True,
+) -> tuple[Instances, np.ndarray]:  # fmt: skip
+    """Return the good records as instances and the row of the image of each, ``(N,)`` int64; what was made up is noted.
+
+    Args:
+        records: Of ``read_records``.
+        chosen: The categories.
+        table: The images.
+        notes: Gets a sentence for each thing that was assumed.
+        box_areas: Take the area of the box instead of "area".
+        judge_areas: Note areas that cannot be those of their boxes.
+    """
+    good, v = records.good, records.raw[..., 2]
+    points, labelled = records.xy, v > 0
+    _note_visibility(records, notes)
+    if records.numbered and len(records.ids):
+        notes.append("Annotations have no 'id'; they are numbered from 1 in the file's order.")
+    if any(isinstance(one, str) for one in records.ids):
+        notes.append("Ids of annotations are texts; the annotations are numbered from 1 in the file's order instead.")
+        numbers = np.arange(1, len(records.ids) + 1)
+    else:
+        numbers = np.array(records.ids, dtype=np.int64)
+    boxes = xywh_to_xyxy(records.box_xywh)
+    if not records.has_box.all():
+        boxes = np.where(records.has_box[:, None], boxes, around(points))
+        count = int((~records.has_box & good & labelled.any(1)).sum())
+        if count:
+            notes.append(
+                f"{counted(count, 'annotation')} without 'bbox': the tight box around the labelled keypoints is taken."
+            )
+    areas = records.area_px2
+    missing = ~np.isfinite(areas) & good
+    if missing.any() and not box_areas:
+        notes.append(f"{counted(int(missing.sum()), 'annotation')} without 'area': that of the box is taken.")
+    sizes = table.sizes_wh[records.image_of].astype(np.float64).reshape(-1, 2)
+    sizes[sizes == 0] = np.nan
+    if judge_areas and not box_areas:
+        wrong = implausible_areas(areas, boxes, sizes, good & labelled.any(1) & ~records.crowd)
+        if wrong.any():
+            first = int(np.flatnonzero(wrong)[0])
+            notes.append(
+                f"'area' of {int(wrong.sum()):,} of {int((good & labelled.any(1)).sum()):,} annotations cannot be that "
+                f"of their boxes (annotation {records.ids[first]}: area {areas[first]:g}, box "
+                f"{box_area(boxes[first]):.0f} square pixels). OKS-AP depends on it. The data set's option "
+                'area = "box" takes the area of the boxes.'
+            )
+    areas = np.where(missing | box_areas, np.nan_to_num(box_area(boxes)), areas)
+    hidden = (v == 1) & bool((v == 2).any())
     class_of = {category: i for i, category in enumerate(sorted(chosen.places))}
     people = Instances(
         chosen.skeleton,
         points.astype(np.float32),
         labelled.astype(np.float32),
         boxes.astype(np.float32),
-        np.ones(len(kept), np.float32),
-        np.array([class_of[category] for category in categories], dtype=np.int64),
+        np.ones(len(points), np.float32),
+        np.array([class_of[int(category)] for category in records.category], dtype=np.int64),
         extra={
             "area": areas.astype(np.float32),
-            "crowd": crowd,
-            "annotation_id": np.array(keys, dtype=np.int64),
-            "category_id": np.array(categories, dtype=np.int64),
+            "crowd": records.crowd,
+            "annotation_id": numbers.astype(np.int64),
+            "category_id": records.category,
         }
-        | lengths,
+        | records.lengths,
         keypoint_extra={"occluded": hidden},
     )
-    image_of = np.array(rows, dtype=np.int64)
-    return (people, image_of) if good.all() else (people[good], image_of[good])
+    return (people, records.image_of) if good.all() else (people[good], records.image_of[good])
+
+
+def check_together(path: Path, records: Records, table: ImageTable, *, guess_format: bool) -> None:
+    """Raise if the labels contradict each other as a whole: fractions for pixels, corners for width and height.
+
+    Args:
+        path: Of the file.
+        records: Of ``read_records``.
+        table: The images.
+        guess_format: Nobody has said whether boxes are corners: look.
+
+    Raises:
+        ValueError: They do.
+    """
+    sizes = table.sizes_wh[records.image_of].astype(np.float64).reshape(-1, 2)
+    sizes[sizes == 0] = np.nan
+    boxes = xywh_to_xyxy(records.box_xywh)
+    hint = "`poseglass check` shows what it means for each record."
+    if fractions(records.xy, boxes, sizes):
+        raise ValueError(
+            f"{path}: all coordinates of keypoints lie between 0 and {np.nanmax(records.xy):.2f}: fractions of the "
+            f"image's size, not pixels. Multiply x by the width and y by the height of each image. {hint}"
+        )
+    if box_fractions(records.xy, boxes):
+        raise ValueError(
+            f"{path}: all values of 'bbox' lie between 0 and {np.nanmax(records.box_xywh):.2f}: fractions of the "
+            f"image's size, while the keypoints are in pixels. Multiply x and width by the image's width, y and "
+            f"height by its height. {hint}"
+        )
+    likely = boxes_as_corners(records.box_xywh, records.xy, sizes) if guess_format else np.zeros(0, bool)
+    if likely.any():
+        first = int(np.flatnonzero(likely)[0])
+        box = [float(f"{v:g}") for v in records.box_xywh[first]]
+        raise ValueError(
+            f"{path}: 'bbox' should be x, y, width, height, but {int(likely.sum()):,} of {len(likely):,} look like "
+            f"corners x0, y0, x1, y1 (annotation {records.ids[first]}: {box}). If they are, read them with the data "
+            f'set\'s option box_format = "xyxy" or fix the file; if not, say box_format = "xywh". {hint}'
+        )
 
 
 def _keypoints(
-    records: list[dict[str, Any]],
-    keys: list[int],
-    categories: list[int],
-    chosen: Categories,
-    faults: Faults,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return ``(N, K, 3)`` float64 x, y, v in the union skeleton, and ``(N,)`` bool: the record is good."""
-    xyv = np.zeros((len(records), len(chosen.skeleton), 3))
-    good = np.ones(len(records), dtype=bool)
-    category_of = np.array(categories, dtype=np.int64)
+    records: list[dict[str, Any]], ids: list[int | str], category_of: np.ndarray, image_of: np.ndarray,
+    chosen: Categories, faults: Faults,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+    """Read the lists of keypoints.
+
+    Returns:
+        raw: ``(N, K, 3)`` float64 in the union skeleton.
+        readable: ``(N,)`` bool: the list could be read.
+        good: ``(N,)`` bool: and its visibilities are those of COCO.
+    """
+    n, k = len(records), len(chosen.skeleton)
+    raw = np.zeros((n, k, 3))
+    readable, good = np.ones((2, n), dtype=bool)
     for category, places in chosen.places.items():
         width = 3 * len(places)
         mine = np.flatnonzero(category_of == category)
         lists = [records[i].get("keypoints") for i in mine]
         lists = [[0] * width if one is None or one == [] else one for one in lists]  # a box alone
         block = _as_block(lists, width)
-        if block is None:  # a faulty list somewhere: look at each
+        if block is None:  # something odd somewhere: look at each
             block = np.zeros((len(mine), width))
             for j, (i, listed) in enumerate(zip(mine, lists, strict=True)):
-                text = _wrong_list(listed, width)
+                cleaned = _without_unlabelled(listed, width)
+                text = _wrong_list(cleaned, width)
                 if text is None:
-                    block[j] = listed
+                    block[j] = cleaned
+                elif is_unlabelled(records[i]):
+                    readable[i] = False
+                    faults.skip(f"annotation {ids[i]}", text)
                 else:
-                    good[i] = False
-                    faults.add(f"annotation {keys[i]}", text)
+                    readable[i] = good[i] = False
+                    kind = "bad-record" if isinstance(listed, list) and len(listed) == width else "wrong-k"
+                    faults.add(kind, f"annotation {ids[i]}", text, image=int(image_of[i]), annotation=ids[i])
         flat = block.reshape(len(mine), len(places), 3)
         odd = ~np.isin(flat[..., 2], (0, 1, 2))
         for j in np.flatnonzero(odd.any(1)):
-            k = int(np.flatnonzero(odd[j])[0])
-            good[mine[j]] = False
+            i, first = mine[j], int(np.flatnonzero(odd[j])[0])
+            good[i] = False
             faults.add(
-                f"annotation {keys[mine[j]]}",
-                f"'keypoints': v of {chosen.skeleton.keypoints[places[k]]!r} must be 0 (unlabelled), 1 (hidden) or "
-                f"2 (visible), got {flat[j, k, 2]:g}. Scores of a prediction are no visibility.",
-            )
-        xyv[np.ix_(mine, places)] = flat
-    return xyv, good
+                "visibility-value", f"annotation {ids[i]}",
+                f"'keypoints': v of {chosen.skeleton.keypoints[places[first]]!r} must be 0 (unlabelled), 1 (hidden) or "
+                f"2 (visible), got {flat[j, first, 2]:g}. Scores of a prediction are no visibility.",
+                image=int(image_of[i]), annotation=ids[i],
+            )  # fmt: skip
+        raw[np.ix_(mine, places)] = flat
+    return raw, readable, good
+
+
+def _without_unlabelled(listed: Any, width: int) -> Any:
+    """Return a list of keypoints with 0 for what is no coordinate where v = 0: NaN, null, a text."""
+    if not isinstance(listed, list) or len(listed) != width:
+        return listed
+    return [
+        0 if place % 3 < 2 and finite_number(listed[place - place % 3 + 2]) == 0 and not _is_place(value) else value
+        for place, value in enumerate(listed)
+    ]
+
+
+def _is_place(value: Any) -> bool:
+    number = finite_number(value)
+    return number is not None and abs(number) < 1e9
 
 
 def _as_block(lists: list[Any], width: int) -> np.ndarray | None:
@@ -266,13 +485,31 @@ def _guess_length(length: int, k: int) -> str:
 
 
 def _boxes(
-    records: list[dict[str, Any]], keys: list[int], rows: list[int], table: ImageTable, faults: Faults
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return ``(N, 4)`` boxes xyxy, ``(N,)`` whether the record has one, and ``(N,)`` whether it is good."""
+    records: list[dict[str, Any]], ids: list[int | str], image_of: np.ndarray, unlabelled: np.ndarray,
+    table: ImageTable, faults: Faults, corners: bool,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+    """Read the boxes, written as x, y, width, height or as two corners.
+
+    Returns:
+        xywh: ``(N, 4)`` float64, NaN where there is none or none that can be read.
+        has: ``(N,)`` bool: there is one.
+        good: ``(N,)`` bool: there is none, or one that can be used.
+        unusable: ``(N,)`` bool: nobody is labelled, and the box cannot be used either.
+    """
     lists = [r.get("bbox") for r in records]
     has = np.array([b is not None and b != [] for b in lists], dtype=bool)
-    good = np.ones(len(records), dtype=bool)
+    good, unusable = np.ones(len(records), dtype=bool), np.zeros(len(records), dtype=bool)
     xywh = np.full((len(records), 4), np.nan)
+
+    def report(i: int, kind: Kind, text: str) -> None:
+        name = f"annotation {ids[i]}"
+        if unlabelled[i]:
+            unusable[i] = True
+            faults.skip(name, text)
+        else:
+            good[i] = False
+            faults.add(kind, name, text, image=int(image_of[i]), annotation=ids[i])
+
     block = _as_block([lists[i] for i in np.flatnonzero(has)], 4)
     if block is not None:
         xywh[has] = block
@@ -281,52 +518,46 @@ def _boxes(
             one = lists[i]
             numbers = [finite_number(v) for v in one] if isinstance(one, list) else []
             if len(numbers) != 4 or any(v is None or abs(v) >= 1e9 for v in numbers):
-                good[i] = False
-                faults.add(
-                    f"annotation {keys[i]}", f"'bbox' must be 4 numbers x, y, width, height, got {shortened(one)}."
-                )
+                report(i, "bad-record", f"'bbox' must be 4 numbers x, y, width, height, got {shortened(one)}.")
             else:
                 xywh[i] = [v for v in numbers if v is not None]
-    empty = has & good & ~((xywh[:, 2] > 0) & (xywh[:, 3] > 0))
-    boxes = xywh_to_xyxy(xywh)
-    size = table.sizes_wh[np.array(rows, dtype=np.int64)].astype(np.float64).reshape(-1, 2)
+    written = "x0, y0, x1, y1" if corners else "x, y, width, height"
+    if corners:
+        xywh = xyxy_to_xywh(xywh)
+    readable = np.isfinite(xywh).all(1)
+    empty = has & readable & ~((xywh[:, 2] > 0) & (xywh[:, 3] > 0))
+    size = table.sizes_wh[image_of].astype(np.float64).reshape(-1, 2)
     size[size == 0] = np.inf
-    outside = has & good & ~empty
-    outside &= ((boxes[:, :2] >= size).any(1)) | ((boxes[:, 2:] <= 0).any(1))
+    boxes = xywh_to_xyxy(xywh)
+    outside = has & readable & ~empty & (((boxes[:, :2] >= size).any(1)) | ((boxes[:, 2:] <= 0).any(1)))
     for i in np.flatnonzero(empty | outside):
-        good[i] = False
-        listed = [float(f"{v:g}") for v in xywh[i]]
+        listed = [float(f"{v:g}") for v in (boxes if corners else xywh)[i]]
         if empty[i]:
-            faults.add(f"annotation {keys[i]}", f"'bbox' {listed} (x, y, width, height) has no area.")
+            report(i, "box-empty", f"'bbox' {listed} ({written}) has no area.")
         else:
-            image = table.ids[rows[i]]
             w, h = (int(s) if np.isfinite(s) else "?" for s in size[i])
-            faults.add(
-                f"annotation {keys[i]}",
-                f"'bbox' {listed} (x, y, width, height) lies outside image {image} of {w} x {h} pixels.",
-            )
-    return boxes, has, good
+            text = f"'bbox' {listed} ({written}) lies outside image {table.ids[image_of[i]]} of {w} x {h} pixels."
+            report(i, "box-outside-image", text)
+    return xywh, has, good, unusable
 
 
 def _areas(
-    records: list[dict[str, Any]], keys: list[int], boxes: np.ndarray, faults: Faults, notes: list[str]
+    records: list[dict[str, Any]], ids: list[int | str], image_of: np.ndarray, unlabelled: np.ndarray, faults: Faults
 ) -> tuple[np.ndarray, np.ndarray]:
-    areas = np.nan_to_num(box_area(boxes))
+    """Return the areas ``(N,)`` as written, NaN where there is none, and which are none or can be read."""
+    areas = np.full(len(records), np.nan)
     good = np.ones(len(records), dtype=bool)
-    missing = 0
     for i, record in enumerate(records):
         value = record.get("area")
         if value is None:
-            missing += 1
             continue
         number = finite_number(value)
-        if number is None or not 0 <= number < 1e18:
+        if number is not None and 0 <= number < 1e18:
+            areas[i] = number
+        elif not unlabelled[i]:  # of a box alone, that of the box is taken
             good[i] = False
-            faults.add(f"annotation {keys[i]}", f"'area' must be a number of square pixels, got {shortened(value)}.")
-            continue
-        areas[i] = number
-    if missing:
-        notes.append(f"{missing} annotations have no 'area'; theirs is that of the box.")
+            text = f"'area' must be a number of square pixels, got {shortened(value)}."
+            faults.add("bad-record", f"annotation {ids[i]}", text, image=int(image_of[i]), annotation=ids[i])
     return areas, good
 
 
@@ -334,13 +565,14 @@ def _is_true(value: Any) -> bool:
     return value in (1, True, "1")
 
 
-def _note_visibility(xyv: np.ndarray, notes: list[str]) -> None:
-    v = xyv[..., 2]
+def _note_visibility(records: Records, notes: list[str]) -> None:
+    v = records.raw[..., 2]
     if (v == 1).any() and not (v == 2).any():
         notes.append("No keypoint has v = 2: v = 1 is taken for labelled, and nothing for hidden.")
-    ghosts = int(((v == 0) & (xyv[..., :2] != 0).any(-1)).sum())
+    elsewhere = (records.raw[..., :2] != 0).any(-1)
+    ghosts = int(((v == 0) & elsewhere).sum())
     if ghosts:
-        notes.append(f"{ghosts} keypoints have coordinates and v = 0; they are unlabelled, as COCO defines it.")
-    corner = int(((v > 0) & (xyv[..., :2] == 0).all(-1)).sum())
+        notes.append(f"{counted(ghosts, 'keypoint')} with coordinates and v = 0: unlabelled, as COCO defines it.")
+    corner = int(((v > 0) & ~elsewhere).sum())
     if corner:
-        notes.append(f"{corner} keypoints have v > 0 and stand at (0, 0); often this means unlabelled.")
+        notes.append(f"{counted(corner, 'keypoint')} with v > 0 at (0, 0); often this means unlabelled.")

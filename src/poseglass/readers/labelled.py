@@ -1,5 +1,6 @@
 """LabelledImages: image files with their instances; what every reader of files returns."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -87,7 +88,7 @@ class LabelledImages:
         skeleton: Of every instance.
         paths: M image files; they need not exist as long as no image is asked for.
         labels: M ``Instances``, in the pixels of the file rotated upright: a tuple or ``PackedLabels``.
-        image_ids: M ids as the labels' file gives them, unique.
+        image_ids: M ids as the labels' file gives them, whole numbers or texts, unique.
         sizes_wh: ``(M, 2)`` int64, the images' pixels as the labels' file states them; 0 where it does not. None
             where it never does.
         notes: What the reader assumed, corrected or left out, a sentence each, for the user to read.
@@ -100,7 +101,7 @@ class LabelledImages:
     skeleton: Skeleton
     paths: tuple[Path, ...]
     labels: Sequence[Instances]
-    image_ids: tuple[int, ...]
+    image_ids: tuple[int | str, ...]
     sizes_wh: np.ndarray | None = None
     notes: tuple[str, ...] = ()
 
@@ -108,14 +109,14 @@ class LabelledImages:
         object.__setattr__(self, "paths", tuple(Path(p) for p in self.paths))
         if not isinstance(self.labels, PackedLabels):
             object.__setattr__(self, "labels", tuple(self.labels))
-        object.__setattr__(self, "image_ids", tuple(int(i) for i in self.image_ids))
+        object.__setattr__(self, "image_ids", tuple(i if isinstance(i, str) else int(i) for i in self.image_ids))
         object.__setattr__(self, "notes", tuple(self.notes))
         m = len(self.paths)
         for what, length in (("labels", len(self.labels)), ("image_ids", len(self.image_ids))):
             if length != m:
                 raise ValueError(f"LabelledImages {self.name!r}: {m} paths need {m} {what}, got {length}.")
         if len(set(self.image_ids)) != m:
-            repeated = sorted(i for i in set(self.image_ids) if self.image_ids.count(i) > 1)[:5]
+            repeated = [i for i, times in Counter(self.image_ids).items() if times > 1][:5]
             raise ValueError(f"LabelledImages {self.name!r}: image_ids must be unique, repeated: {repeated}.")
         parts = [self.labels.everyone] if isinstance(self.labels, PackedLabels) else self.labels
         for part in parts:
@@ -156,15 +157,40 @@ class LabelledImages:
 
         Raises:
             FileNotFoundError: It is not there; the message says how to name the folder of the images.
-            ValueError: It cannot be decoded.
+            ValueError: It cannot be decoded, or it has another size than the labels declare.
         """
+        i = _position(index, len(self))
         try:
-            return read_image(self.paths[_position(index, len(self))], reduce=reduce)
+            image = read_image(self.paths[i], reduce=reduce)
         except FileNotFoundError as error:
             raise FileNotFoundError(
                 f"{error} Where images lie elsewhere than their labels, name their folder: --images FOLDER, or "
                 'images = "FOLDER" in a recipe.'
             ) from None
+        if self.sizes_wh is not None and (self.sizes_wh[i] > 0).all():
+            self._check_size(i, (image.shape[1], image.shape[0]), reduce)
+        return image
+
+    def _check_size(self, index: int, got_wh: tuple[int, int], reduce: int) -> None:
+        """Raise if an image has not the size that the labels declare, at once or reduced.
+
+        Raises:
+            ValueError: It has another; keypoints of one size lie elsewhere in an image of another.
+        """
+        assert self.sizes_wh is not None
+        declared = (int(self.sizes_wh[index, 0]), int(self.sizes_wh[index, 1]))
+        if got_wh in (declared, (-(-declared[0] // reduce), -(-declared[1] // reduce))):
+            return
+        width, height = header_size_wh(self.paths[index])
+        if (width, height) == declared:  # decoded at a size of the decoder's own
+            return
+        turned = " Width and height are exchanged: was the image rotated after it was labelled?"
+        raise ValueError(
+            f"{self.paths[index]} is {width} x {height} pixels, the labels {self.name!r} declare {declared[0]} x "
+            f"{declared[1]}.{turned if (height, width) == declared else ''} Keypoints must be in pixels of the image "
+            "itself. If they are, correct width and height in the labels, or read them with the data set's option "
+            'sizes = "file"; if they are of another size, scale the image or the keypoints.'
+        )
 
     def size_wh(self, index: int) -> tuple[int, int]:
         """Return width and height of an image at full size: as the labels say, else from the file's header.

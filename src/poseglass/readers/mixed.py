@@ -1,13 +1,18 @@
 """Several datasets as one, matched by the names of their keypoints."""
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from poseglass.core.instances import Instances
 from poseglass.core.sample import Dataset, PoseSample
+from poseglass.core.sides import canonical_name
 from poseglass.core.skeleton import Skeleton
+
+HARDLY = 0.3
+"""A part is refused that shares less than this of its keypoints, or of the whole's where these are fewer."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -18,15 +23,19 @@ class MixedDatasets:
         name: Of the whole.
         skeleton: Of every instance; keypoints that a part lacks are unknown there, which losses mask.
         parts: The datasets.
+        spelt: The skeleton of each, its keypoints' names spelt as in the whole's.
         part_of: ``(M,)`` int64: which part image i comes from.
         index_of: ``(M,)`` int64: and its number there.
+        notes: How the keypoints of the parts were matched, and which drop out, a sentence each.
     """
 
     name: str
     skeleton: Skeleton
     parts: tuple[Dataset, ...]
+    spelt: tuple[Skeleton, ...]
     part_of: np.ndarray
     index_of: np.ndarray
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.part_of)
@@ -39,9 +48,11 @@ class MixedDatasets:
         """
         part, i = self.origin(index)
         sample = part[i]
-        return PoseSample(
-            sample.image, sample.instances.in_skeleton(self.skeleton), sample.to_source, sample.source
-        )  # fmt: skip
+        return PoseSample(sample.image, self._in_skeleton(index, sample.instances), sample.to_source, sample.source)
+
+    def _in_skeleton(self, index: int, instances: Instances) -> Instances:
+        spelt = self.spelt[int(self.part_of[index])]
+        return replace(instances, skeleton=spelt).in_skeleton(self.skeleton)
 
     def origin(self, index: int) -> tuple[Dataset, int]:
         """Return the dataset an image comes from and its number there."""
@@ -52,7 +63,7 @@ class MixedDatasets:
     def instances(self, index: int) -> Instances:
         """Return the labels of an image in the file's full pixels, without decoding it."""
         part, i = self.origin(index)
-        return part.instances(i).in_skeleton(self.skeleton)
+        return self._in_skeleton(index, part.instances(i))
 
     def source(self, index: int) -> str:
         """Return the path or id of an image."""
@@ -80,8 +91,8 @@ def mixed(
     """Join datasets by the names of their keypoints, so that they train together.
 
     Args:
-        datasets: At least one. Keypoints of the same name are the same keypoint; to make two names meet, rename them
-            in one of the skeletons.
+        datasets: At least one. Keypoints of the same name are the same keypoint; names that differ in case, separators
+            and the place of their side alone ("Left Wrist", "wrist_l") are the same name, and a note says so.
         skeleton: Of the result; None makes the union of all names (see ``union``). With one of the parts' skeletons
             the others only add to its keypoints.
         repeats: How often each dataset is in the result: 2 doubles its weight, 0.5 takes every second image, spread
@@ -89,7 +100,7 @@ def mixed(
         name: Of the result; None joins the parts' with "+".
 
     Raises:
-        ValueError: No datasets, a part that shares no name with the skeleton, or repeats that do not fit.
+        ValueError: No datasets, a part that shares hardly a name with the skeleton, or repeats that do not fit.
 
     Example:
         >>> from poseglass.core.skeletons import COCO17, LSP14
@@ -99,12 +110,42 @@ def mixed(
     parts = tuple(datasets)
     if not parts:
         raise ValueError("mixed needs at least one dataset.")
-    target = skeleton if skeleton is not None else union([part.skeleton for part in parts])
-    for number, part in enumerate(parts):
-        if (part.skeleton.indices_of(target.keypoints) < 0).all():
+    notes: list[str] = []
+    if skeleton is None:
+        known: list[str] = []
+        for part in parts:
+            known += [n for n in respelt(part.skeleton, known).keypoints if n not in known]
+        spelling: Sequence[str] = known
+    else:
+        spelling = skeleton.keypoints
+    spelt = tuple(respelt(part.skeleton, spelling) for part in parts)
+    target = skeleton if skeleton is not None else union(spelt)
+    for number, (part, own) in enumerate(zip(parts, spelt, strict=True)):
+        changed = [
+            f"{old!r} as {new!r}" for old, new in zip(part.skeleton.keypoints, own.keypoints, strict=True) if old != new
+        ]
+        if changed:
+            notes.append(f"{len(changed)} keypoints of {_name(part)} are spelt differently: {', '.join(changed)}.")
+        lost = [name for name in own.keypoints if name not in target.keypoints]
+        shared = len(own) - len(lost)
+        smaller = min(len(own), len(target))
+        if smaller and shared < HARDLY * smaller:
             raise ValueError(
-                f"Dataset {number} ({_name(part)}) has no keypoint of skeleton {target.name!r}: it has "
-                f"{', '.join(part.skeleton.keypoints)}; expected some of {', '.join(target.keypoints)}."
+                f"Dataset {number} ({_name(part)}) shares {shared} of {len(target)} keypoints with skeleton "
+                f"{target.name!r}, and {len(lost)} of its own would drop out: {', '.join(lost)}; expected names such "
+                f"as {', '.join(n for n in target.keypoints if n not in own.keypoints)}. Rename the "
+                "keypoints of one of the sets, or leave one out."
+            )
+        if lost:
+            notes.append(
+                f"{len(lost)} of {len(own)} keypoints of {_name(part)} drop out, as skeleton {target.name!r} "
+                f"has no such names: {', '.join(lost)}."
+            )
+        lacking = [name for name in target.keypoints if name not in own.keypoints]
+        if lacking and len(parts) > 1:
+            notes.append(
+                f"{len(lacking)} of {len(target)} keypoints are not labelled in {_name(part)}, so nothing is learnt of "
+                f"them there: {', '.join(lacking)}."
             )
     times = [1.0] * len(parts) if repeats is None else [float(r) for r in repeats]
     if len(times) != len(parts) or not all(np.isfinite(t) and 0 < t <= 10_000 for t in times):
@@ -116,8 +157,38 @@ def mixed(
         name=name or "+".join(_name(part) for part in parts),
         skeleton=target,
         parts=parts,
+        spelt=spelt,
         part_of=np.repeat(np.arange(len(parts)), [len(i) for i in indices]),
         index_of=np.concatenate(indices),
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def respelt(skeleton: Skeleton, names: Sequence[str]) -> Skeleton:
+    """Return a skeleton whose keypoints are spelt as in ``names`` where they are the same but for the spelling.
+
+    A name changes where exactly one of ``names`` is equal to it but for case, separators and the place of its side, and
+    no other keypoint is; a skeleton without such a name is returned as it is.
+    """
+    wanted = Counter(canonical_name(name) for name in names)
+    own = Counter(canonical_name(name) for name in skeleton.keypoints)
+    spelt = {canonical_name(name): name for name in names}
+    renamed = {
+        name: spelt[key]
+        for name in skeleton.keypoints
+        if name not in names and wanted[key := canonical_name(name)] == own[key] == 1 and key
+    }
+    if not renamed:
+        return skeleton
+
+    def new(pair: tuple[str, str]) -> tuple[str, str]:
+        return renamed.get(pair[0], pair[0]), renamed.get(pair[1], pair[1])
+
+    return replace(
+        skeleton,
+        keypoints=tuple(renamed.get(name, name) for name in skeleton.keypoints),
+        bones=tuple(map(new, skeleton.bones)),
+        flip_pairs=None if skeleton.flip_pairs is None else tuple(map(new, skeleton.flip_pairs)),
     )
 
 

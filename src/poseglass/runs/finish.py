@@ -159,7 +159,7 @@ def _measure_best(run: TrainedRun) -> tuple[Evaluation, list[str]]:
     adjusted = protocol.adjusted(estimator) if protocol else estimator
     evaluation = with_pairs(evaluation, adjusted, run.val, processes=run.processes)
     people = sum(len(t) for t in evaluation.truth)
-    flip = "flip test on" if run.recipe.evaluate.flip_test else "no flip test"
+    flip = "flip test on" if run.flip_test else "no flip test"
     boxes = f"from the boxes of the annotations, {flip}"
     if protocol is not None:
         boxes = f"{protocol.convention(estimator)}; images and curves from the boxes of the annotations"

@@ -128,11 +128,16 @@ class Run:
         """What has to be the same for the run to go on bit for bit."""
         return made_with(self.device, self.processes.world, self.precision)
 
+    @property
+    def flip_test(self) -> bool:
+        """Whether evaluation averages with the flipped crop: where the recipe says so and the skeleton mirrors."""
+        return self.recipe.evaluate.flip_test and self.crops.skeleton.mirrors
+
     def estimator(self, network: nn.Module | None = None) -> TopDownEstimator:
         """Return the user's estimator over the weights as they stand, or over others."""
         program = TorchProgram(
             network or self.trained, self.codec, self.crops.skeleton, self.recipe.input.spec(self.sizes_wh[-1]),
-            flip_test=self.recipe.evaluate.flip_test,
+            flip_test=self.flip_test,
         )  # fmt: skip
         return TopDownEstimator(program, batch_size=self.recipe.evaluate.batch_size)
 

@@ -84,8 +84,8 @@ class RandomAffine:
         )
         return float(x), float(y)
 
-    def draw(self, size_wh: tuple[int, int], rng: np.random.Generator) -> Affine:
-        """Draw a map from the crop's pixels to the augmented crop's pixels."""
+    def draw(self, size_wh: tuple[int, int], rng: np.random.Generator, *, mirror: bool = True) -> Affine:
+        """Draw a map from the crop's pixels to the augmented crop's pixels; without ``mirror`` it never flips."""
         low, high = self.scale
         if self.distribution == "uniform":
             scale, degrees = rng.uniform(low, high), rng.uniform(-self.degrees, self.degrees)
@@ -98,7 +98,7 @@ class RandomAffine:
         drawn = Affine.about(
             center, scale=float(scale), degrees=float(degrees) if rotated else 0.0, shift_xy=(shift[0], shift[1])
         )
-        if flipped:
+        if flipped and mirror:  # drawn all the same: the numbers that follow do not depend on it
             drawn = Affine.flip(size_wh[0]).then(drawn)
         if self.zoom_probability and rng.random() < self.zoom_probability:
             zoom = float(rng.uniform(*self.zoom))
@@ -109,4 +109,4 @@ class RandomAffine:
 
     def choose_view(self, view: View, person: Instances, spec: InputSpec, rng: np.random.Generator) -> View:
         """Return the view with a drawn map after it; see ``ViewTransform``."""
-        return view.then(self.draw(view.size_wh, rng))
+        return view.then(self.draw(view.size_wh, rng, mirror=person.skeleton.mirrors))

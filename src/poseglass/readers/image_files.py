@@ -1,0 +1,107 @@
+"""Where the images of labels are: one rule for readers and the audit."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from urllib.parse import parse_qs, unquote, urlsplit
+
+MAX_LISTED = 50_000
+"""Files of a folder that are listed to find one by the last part of its name."""
+
+
+def default_folder(labels: Path, names: Sequence[str] = ()) -> Path:
+    """Return the folder that the names of images start from, where nobody says.
+
+    That is "images" beside the labels, or the labels' own folder; or, as COCO is laid out, the folder of the split
+    beside theirs ("val2017" for "annotations/person_keypoints_val2017.json"). Of these the first that holds one of the
+    names, else the first that is there.
+    """
+    split = labels.name.removesuffix(".gz").removesuffix(".json").removeprefix("person_keypoints_")
+    beside = [labels.parent / "images", labels.parent]
+    above = labels.parent.parent
+    folders = [*beside, above / split, above / "images" / split, labels.parent / split, above / "images", above]
+    for folder in folders:
+        if any(_is_file(folder / name) for name in names[:20]):
+            return folder
+    return next((folder for folder in beside if folder.is_dir()), labels.parent)
+
+
+def find_images(folder: str | Path, names: Sequence[str], notes: list[str]) -> tuple[Path, ...]:
+    """Return the path of each named image; a name that is not there is looked for by what it can mean.
+
+    A name counts as it is written, from ``folder``. Where there is no such file, in this order: with "/" for the
+    backslashes of Windows; a web address or Label Studio's "?d=" by its path; without the leading parts that are not
+    below the folder ("images/0001.jpg" where the folder is itself "images", or a path of another machine); and by the
+    last part, where the folder holds one file of that name alone. What was found so is noted once. A name that is not
+    found stays as written; reading it says so.
+
+    Args:
+        folder: Of the images.
+        names: As the labels give them.
+        notes: Gets a sentence for the names that were not taken as written.
+    """
+    root = Path(folder)
+    paths = [root / name for name in names]
+    lacking = [i for i, path in enumerate(paths) if not _is_file(path)]
+    if not lacking or not root.is_dir():
+        return tuple(paths)
+    found: list[int] = []
+    by_last: dict[str, list[Path]] | None = None
+    ambiguous: list[str] = []
+    for i in lacking:
+        parts = _parts(names[i])
+        below = (root.joinpath(*parts[k:]) for k in range(len(parts)))
+        path = next((p for p in below if _is_file(p)), None)
+        if path is None and parts:
+            by_last = _by_last_part(root) if by_last is None else by_last
+            candidates = by_last.get(parts[-1].lower(), [])
+            if len(candidates) > 1:
+                ambiguous.append(f"{names[i]} ({len(candidates)} files)")
+            path = candidates[0] if len(candidates) == 1 else None
+        if path is not None:
+            paths[i] = path
+            found.append(i)
+    if found:
+        first = found[0]
+        notes.append(
+            f"{len(found):,} of {len(names):,} images were found by a part of their name only, such as {names[first]!r} "
+            f"as {paths[first].relative_to(root)} in {root}."
+        )
+    if ambiguous:
+        shown = ", ".join(ambiguous[:3]) + (" ..." if len(ambiguous) > 3 else "")
+        notes.append(
+            f"{len(ambiguous):,} images are not where their names say, and several files below {root} end in the same "
+            f"name: {shown}. Name the folder that they start from."
+        )
+    return tuple(paths)
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    """Return the parts of a name that may be a path of Windows or an address: no drive, no root, no "..\"."""
+    split = urlsplit(name)
+    if split.scheme and len(split.scheme) > 1:  # one letter is a drive
+        name = unquote(split.path)
+    given = parse_qs(split.query).get("d")
+    if given:
+        name = given[0]
+    return tuple(p for p in PurePosixPath(name.replace("\\", "/")).parts if p not in ("/", "..", ".") and p[-1:] != ":")
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long, or with a character that no file has
+        return False
+
+
+def _by_last_part(root: Path) -> dict[str, list[Path]]:
+    """Return the files below a folder by their name in lower case; of a folder too large, those of its top alone."""
+    found: dict[str, list[Path]] = {}
+    count = 0
+    for folder, _, files in os.walk(root):
+        for file in files:
+            found.setdefault(file.lower(), []).append(Path(folder) / file)
+        count += len(files)
+        if count > MAX_LISTED:
+            break
+    return found

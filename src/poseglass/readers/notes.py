@@ -1,0 +1,59 @@
+"""What a reader should tell its user about a data set, once: assumptions, what was left out, what is never labelled."""
+
+from collections.abc import Iterator
+
+from poseglass.core.sample import Dataset
+from poseglass.readers.labelled import LabelledImages
+from poseglass.readers.mixed import MixedDatasets
+
+
+def notes_of(dataset: Dataset, *, mirroring: bool = True) -> tuple[str, ...]:
+    """Return what is to be known of a data set, a sentence each, none twice.
+
+    These are the notes of its reader and, of several sets joined, how their keypoints were matched and which of them
+    drop out; which keypoints nobody has labelled; and why neither training nor the flip test mirrors.
+
+    Args:
+        dataset: Read from files, or synthetic, which has none but the last.
+        mirroring: Say too why nothing is mirrored, where that is so.
+    """
+    found = [*_of_readers(dataset), *_unlabelled(dataset)]
+    unknown = dataset.skeleton.mirroring_unknown
+    if mirroring and unknown:
+        found.append(
+            f"Neither training nor the flip test mirrors images: {unknown}. The data set's option flip_pairs (or "
+            "'flip_pairs' of the category in the file) names the pairs that change places in a mirrored image; an "
+            "empty list says that none does."
+        )
+    return tuple(dict.fromkeys(found))
+
+
+def _of_readers(dataset: Dataset) -> Iterator[str]:
+    if isinstance(dataset, MixedDatasets):
+        yield from dataset.notes
+        for part in dataset.parts:
+            name = getattr(part, "name", type(part).__name__)
+            yield from (f"{name}: {note}" for note in _of_readers(part))
+    else:
+        yield from (str(note) for note in getattr(dataset, "notes", ()))
+
+
+def _unlabelled(dataset: Dataset) -> Iterator[str]:
+    """Say which keypoints are labelled nowhere; of synthetic images, all are."""
+    parts = dataset.parts if isinstance(dataset, MixedDatasets) else (dataset,)
+    if not all(isinstance(part, LabelledImages) for part in parts):
+        return
+    known: set[str] = set()
+    total = 0
+    spelt = dataset.spelt if isinstance(dataset, MixedDatasets) else (dataset.skeleton,)
+    for part, skeleton in zip(parts, spelt, strict=True):
+        assert isinstance(part, LabelledImages)
+        everyone = part.everyone
+        total += len(everyone)
+        known |= {name for name, there in zip(skeleton.keypoints, everyone.known.any(0), strict=True) if there}
+    never = [name for name in dataset.skeleton.keypoints if name not in known]
+    if total and never:
+        yield (
+            f"{len(never)} of {len(dataset.skeleton)} keypoints are labelled in no image, so nothing is learnt or "
+            f"measured of them: {', '.join(never)}."
+        )
