@@ -37,11 +37,18 @@ def run(*words):
     return CliRunner().invoke(app, [str(w) for w in words])
 
 
-def test_nothing_found_is_status_0(labels):
+def test_nothing_found_is_status_0_or_3_where_sides_could_not_be_judged(labels):
     result = run(labels)
+    assert result.exit_code == 3, result.output
+    assert "2 annotations in 2 images, 0 findings" in result.output
+    assert "Left and right could not be judged with any certainty" in result.output
+    assert run(labels, "--ignore", "swapped-sides").exit_code == 0
+    data = json.loads(labels.read_text())
+    data["categories"][0]["keypoints"] = ["beak", "tail", "crest"]
+    labels.write_text(json.dumps(data))
+    result = run(labels)  # no sides, nothing to judge
     assert result.exit_code == 0, result.output
-    assert "2 people in 2 images, 0 findings" in result.output
-    assert "too few to judge" in " ".join(result.output.split())
+    assert "Neither training nor the flip test mirrors images" in result.output
 
 
 def test_findings_are_status_1_with_page_and_csv(labels, tmp_path):
@@ -56,12 +63,14 @@ def test_findings_are_status_1_with_page_and_csv(labels, tmp_path):
         assert kind in result.output
         assert kind in (tmp_path / "r.csv").read_text()
     assert "data:image/jpeg" in (tmp_path / "r.html").read_text()
-    ignored = run(labels, "--ignore", "wrong-k", "--ignore", "num-keypoints", "--skip-images")
+    ignored = run(
+        labels, "--ignore", "wrong-k", "--ignore", "num-keypoints", "--ignore", "swapped-sides", "--skip-images"
+    )
     assert ignored.exit_code == 0, ignored.output
 
 
 def test_another_format_goes_through_its_reader(labels):
-    assert run(labels, "--format", "coco", "--images", labels.parent).exit_code == 0
+    assert run(labels, "--format", "coco", "--images", labels.parent).exit_code == 3
 
 
 BAD = [

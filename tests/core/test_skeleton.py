@@ -7,7 +7,6 @@ from poseglass.core.sides import alone, canonical_name, name_pairs, side_of
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.skeletons import SKELETONS
 
-
 PAIRS = [
     ("left_wrist", "right_wrist"), ("wrist_left", "wrist_right"), ("LeftWrist", "RightWrist"),
     ("LEFT-EYE", "RIGHT-EYE"), ("l_knee", "r_knee"), ("knee.L", "knee.R"), ("L wrist", "R wrist"),

@@ -10,8 +10,8 @@ import pytest
 from poseglass.core.image import write_image
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.skeletons import COCO17, LSP14
-from poseglass.readers.notes import notes_of
 from poseglass.readers import LabelledImages, coco, mixed, write_coco
+from poseglass.readers.notes import notes_of
 from poseglass.readers.sigmas import SIGMA_OF_SPACING, estimate_sigmas
 from poseglass.synthetic import synthetic_people
 

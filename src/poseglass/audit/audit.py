@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from poseglass.audit.critic import MIN_KEYPOINTS, MIN_PEOPLE, SMALL, Verdict, findings_of, judge
+from poseglass.audit.few import judge_few
 from poseglass.audit.images import check_images, find_duplicates, find_leaks
 from poseglass.audit.labels import KINDS, Finding, Labels, known_keypoints
 from poseglass.audit.pose import (
@@ -25,6 +26,7 @@ from poseglass.audit.pose import (
     with_bones,
 )
 from poseglass.audit.records import check_records
+from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import counted
 
 DEFAULT_SURE = 0.5
@@ -63,12 +65,15 @@ class Audit:
         findings: Ordered by kind as ``KINDS``, then the surest first.
         notes: What could not be checked and why, a sentence each.
         power: For each kind the critic looks for, the share of planted faults it found in this very set.
+        unjudged: Skeletons of which there are too few people to judge left and right person by person with any
+            certainty: that nothing was found does not mean that nothing is wrong.
     """
 
     labels: Labels
     findings: tuple[Finding, ...]
     notes: tuple[str, ...]
     power: dict[str, float]
+    unjudged: tuple[str, ...] = ()
 
     def summary(self) -> list[KindSummary]:
         """Return a line per kind that was found or that the critic looked for, in the order of ``KINDS``."""
@@ -118,6 +123,7 @@ def audit(
     if unknown:
         raise ValueError(f"Unknown kind of finding: {', '.join(unknown)}. Known: {', '.join(KINDS)}.")
     tell = progress or (lambda _: None)
+    unjudged: list[str] = []
     found, notes, power = list(labels.findings), list(labels.notes), {}
     labels.groups = [with_bones(g) for g in labels.groups]
     for group, people in enumerate(labels.groups):
@@ -131,18 +137,29 @@ def audit(
         wrong_flips = check_flip(labels, group)
         found += wrong_flips + check_observer_sides(labels, group)
         verdict = None
-        if wrong_flips:
-            notes.append(f"{people.skeleton.name}: sides were not judged person by person: mend the flip pairs first.")
+        symmetric = not any(f.kind == "not-symmetric" for f in wrong_flips)
+        if symmetric and wrong_flips:
+            notes.append(f"{people.skeleton.name}: sides were not judged person by person: fix the flip pairs first.")
         else:
             verdict = judge(
-                people.skeleton, people.xy, sure=sure, seed=seed, steps=steps,
+                people.skeleton, people.xy, sure=sure, seed=seed, steps=steps, mirror=symmetric,
                 progress=lambda text, name=people.skeleton.name: tell(f"{name}: {text}"),
             )  # fmt: skip
-            notes += _too_few(people.skeleton.name, people.xy)
+            notes += _too_few(people.skeleton, people.xy)
+            sided = (people.skeleton.flip != np.arange(len(people.skeleton))).any() and people.known.any()
+            if verdict is None and sided:
+                unjudged.append(people.skeleton.name)
+                verdict = judge_few(people.skeleton, people.xy) if symmetric else None
+                if verdict is not None:
+                    notes.append(
+                        f"{people.skeleton.name}: swapped sides were judged as far as {len(verdict.rows)} people "
+                        "allow, by comparing them with each other; the column 'finds' says how many planted swaps that "
+                        "finds."
+                    )
         if verdict is not None:
             found += findings_of(labels, group, verdict, sure=sure)
             power |= verdict.power
-            if len(verdict.rows) < SMALL:
+            if MIN_PEOPLE <= len(verdict.rows) < SMALL:
                 notes.append(
                     f"{people.skeleton.name}: learnt from {len(verdict.rows)} people, the critic takes some unusual "
                     f"poses for wrong ones: look at what it found. It is surer of itself with {SMALL:,} and more."
@@ -163,7 +180,7 @@ def audit(
     kept = [f for f in found if f.kind not in ignore and f.sure >= sure]
     kept.sort(key=lambda f: (order[f.kind], -f.sure))
     power = {kind: share for kind, share in power.items() if kind not in ignore}
-    return Audit(labels, tuple(kept), tuple(dict.fromkeys(notes)), power)
+    return Audit(labels, tuple(kept), tuple(dict.fromkeys(notes)), power, tuple(unjudged))
 
 
 def _not_found_by_rules(labels: Labels, found: list[Finding]) -> list[Finding]:
@@ -175,9 +192,11 @@ def _not_found_by_rules(labels: Labels, found: list[Finding]) -> list[Finding]:
     ]  # fmt: skip
 
 
-def _too_few(name: str, xy: np.ndarray) -> list[str]:
-    known = known_keypoints(xy).sum(1)
-    usable = int((known >= MIN_KEYPOINTS).sum())
+def _too_few(skeleton: Skeleton, xy: np.ndarray) -> list[str]:
+    name = skeleton.name
+    if len(skeleton) < MIN_KEYPOINTS:
+        return [f"{name}: poses of {counted(len(skeleton), 'keypoint')} are not compared; that takes {MIN_KEYPOINTS}."]
+    usable = int((known_keypoints(xy).sum(1) >= MIN_KEYPOINTS).sum())
     notes = []
     for need, what in (
         (MIN_PEOPLE_BONES, "proportions of bones"),

@@ -128,6 +128,7 @@ def judge(
     sure: float = 0.5,
     seed: int = 0,
     steps: int | None = None,
+    mirror: bool = True,
     progress: Callable[[str], None] | None = None,
 ) -> Verdict | None:
     """Judge N poses by a critic learnt from them.
@@ -138,6 +139,7 @@ def judge(
         sure: Probability from which a fault counts as found, for ``power``.
         seed: Of folds, training and planted faults; the result depends on nothing else.
         steps: Of training, per fold; None takes 250 to 800, as there are people.
+        mirror: Learn from mirrored poses too; not of an object that is not symmetric.
         progress: Told what is being done.
 
     Returns:
@@ -153,7 +155,7 @@ def judge(
     folds = 4 if len(rows) < SMALL else 2
     fold = rng.permutation(len(rows)) % folds
     generator = torch.Generator().manual_seed(seed)
-    task = _Task(skeleton, faults)
+    task = _Task(skeleton, faults, mirror=mirror)
     clean = torch.zeros(len(rows), 1 + len(faults))
     planted: list[Tensor] = []
     truth: list[Tensor] = []
@@ -219,13 +221,13 @@ def findings_of(labels: Labels, group: int, verdict: Verdict, *, sure: float) ->
 class _Task:
     """Poses as features, and planting of faults: one for a skeleton and its faults."""
 
-    def __init__(self, skeleton: Skeleton, faults: tuple[Fault, ...]) -> None:
+    def __init__(self, skeleton: Skeleton, faults: tuple[Fault, ...], *, mirror: bool = True) -> None:
         k = len(skeleton)
         self.faults = faults
         self.flip = torch.from_numpy(skeleton.flip)
         self.orders = torch.tensor([tuple(range(k)), *(f.order for f in faults)])
         self.moved = torch.tensor([-1, *(f.moved for f in faults)])
-        self.flips = bool((skeleton.flip != np.arange(k)).any())
+        self.flips = mirror and bool((skeleton.flip != np.arange(k)).any())
         if k <= 20:
             pairs = [(i, j) for i in range(k) for j in range(i + 1, k)]
         else:  # all pairs of a hand or a whole body would be thousands: bones, flip pairs and a ring

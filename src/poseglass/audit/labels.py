@@ -258,7 +258,13 @@ def read_coco_leniently(
         path: The JSON file.
         images: Folder of the images; None looks where the reader looks.
         flip: K positions after flipping (``flip_idx``) to test instead of those that the names give.
-        category, skeleton, flip_pairs, sigmas, box_format, area, sizes: As ``readers.coco``.
+        category: As ``readers.coco``, like all that follow.
+        skeleton: Names for a file that has none.
+        flip_pairs: Pairs of names that change places in a mirrored image.
+        sigmas: OKS constants.
+        box_format: "xywh" or "xyxy"; None looks.
+        area: "file" or "box".
+        sizes: "declared" or "file".
 
     Raises:
         FileNotFoundError: No such file, or no such folder of images.

@@ -19,6 +19,11 @@ MIN_PEOPLE_BONES = 30
 MIN_PEOPLE_FLIP = 40
 """Below it, poses flipped have too few others to be like."""
 
+NOT_SYMMETRIC = 1.3
+"""Mirrored poses that are farther from the nearest poses than this, times as far as the poses are from each other, are
+those of an object that is not symmetric. Of people it is 0.95 to 1.0, under wrong flip pairs 1.05 to 1.3 and under the
+best pairs again 1.0; of a drawn house with a chimney on one side 4.5 to 5.7."""
+
 BONE_LIMIT = 5.0
 """Robust standard deviations above the usual logarithm of a bone's proportion."""
 
@@ -144,12 +149,14 @@ def _median_columns(values: np.ndarray) -> np.ndarray:
 
 
 def check_flip(labels: Labels, group: int) -> list[Finding]:
-    """Return flip pairs that the data contradict.
+    """Return flip pairs that the data contradict, or that flipped poses are like none of the set whatever the pairs.
 
     Flipped, with its pairs exchanged, a pose should be like poses that are in the set. Poses are flipped under the
     pairs as given and under others (a pair undone, a keypoint paired with another one, what the names say), and the
     distance to the nearest poses of the set is compared, pose by pose: a pair is wrong if another choice brings the
-    flipped poses significantly nearer.
+    flipped poses significantly nearer, and near enough: as near as poses of the set are to each other. If no choice
+    does (``NOT_SYMMETRIC``), it is the object that is not symmetric, or always seen from one side, and nothing is said
+    about its pairs: those of correct labels fit no better than any.
     """
     people = labels.groups[group]
     skeleton = people.skeleton
@@ -157,7 +164,7 @@ def check_flip(labels: Labels, group: int) -> list[Finding]:
     _, size = center_and_size(people.xy)
     known = people.known
     rows = np.flatnonzero((known.sum(1) >= min(k, max(4, k // 2))) & (size > 0))
-    if len(rows) < MIN_PEOPLE_FLIP:
+    if len(rows) < MIN_PEOPLE_FLIP or not skeleton.mirrors:
         return []
     rng = np.random.default_rng(0)
     rows = rng.permutation(rows)
@@ -186,6 +193,18 @@ def check_flip(labels: Labels, group: int) -> list[Finding]:
         gain, sure, order = max(gains, key=lambda g: g[0])
         path.append(sure)
         best = order
+    usual = _nearest(poses[: len(query)], bank, skip=1).mean()
+    ratio = distance(best).mean() / max(float(usual), 1e-9)
+    if ratio > NOT_SYMMETRIC:
+        example = int(rows[int(distance(best).argmax())])
+        text = (
+            f"Mirrored, with left and right exchanged, these poses are like none of the set: {ratio:.1f} times as far "
+            "from the nearest ones as the poses are from each other. Either the object is not symmetric (a part of it "
+            "is always on one side) or it is always seen from one side. Labels and flip pairs may well be right. If a "
+            "mirrored image of it cannot be, turn mirroring off: flip_probability = 0.0 in random_affine, and "
+            "flip_test = false under [evaluate]."
+        )
+        return [finding(labels, group, example, "not-symmetric", "warning", 1 - 0.5 / ratio, text, value=float(ratio))]
     if (best == given).all():
         return []
     before, after = distance(given).mean(), distance(best).mean()
@@ -246,8 +265,11 @@ def _alternatives(order: np.ndarray, skeleton: Skeleton, *, all_pairs: bool) -> 
     return [o for o in {o.tobytes(): o for o in options}.values() if (o != order).any()]
 
 
-def _nearest(query: np.ndarray, bank: np.ndarray, count: int = 3) -> np.ndarray:
-    """Return the root mean square distance of shared keypoints to the nearest poses: ``(Q,)``, in sizes."""
+def _nearest(query: np.ndarray, bank: np.ndarray, count: int = 3, *, skip: int = 0) -> np.ndarray:
+    """Return the root mean square distance of shared keypoints to the nearest poses: ``(Q,)``, in sizes.
+
+    ``skip`` leaves out so many of the very nearest: 1 where each query is itself in the bank.
+    """
     q_known, b_known = known_keypoints(query), known_keypoints(bank)
     q, b = np.nan_to_num(query), np.nan_to_num(bank)
     q_weight, b_weight = q_known.astype(np.float32), b_known.astype(np.float32)
@@ -257,7 +279,7 @@ def _nearest(query: np.ndarray, bank: np.ndarray, count: int = 3) -> np.ndarray:
         x, y = q[..., axis].astype(np.float32), b[..., axis].astype(np.float32)
         total += (x**2) @ b_weight.T + q_weight @ (y**2).T - 2 * (x @ y.T)
     mean = np.where(shared >= 0.6 * q_known.sum(1)[:, None], np.maximum(total, 0) / np.maximum(shared, 1), np.inf)
-    nearest = np.sqrt(np.partition(mean, count, axis=1)[:, :count])
+    nearest = np.sqrt(np.sort(mean, axis=1)[:, skip : skip + count])
     return np.where(np.isfinite(nearest).all(1), nearest.mean(1), 3.0)
 
 

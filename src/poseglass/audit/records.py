@@ -231,15 +231,15 @@ def _areas(labels: Labels, group: int, size_wh: np.ndarray) -> list[Finding]:
         first = rows[0]
         text = (
             f"'area' of {{people}} cannot be that of their boxes ({people.area[first]:g} where the box has "
-            f"{box[first]:.0f} square pixels). OKS-AP depends on it. Write the area of mask or box in square pixels, or "
-            "read it with --set data.area=box."
+            f"{box[first]:.0f} square pixels). OKS-AP depends on it. Write the area of mask or box in square pixels, "
+            "or read it with --set data.area=box."
         )
         return [fold_up(labels, group, rows, "area", "error", text)]
     return [
         finding(
             labels, group, int(r), "area", "error", 1.0,
-            f"'area' is {people.area[r]:g}, the box has {box[r]:.0f} square pixels: it cannot be the area of what is in "
-            "it. OKS-AP depends on it.", value=people.area[r],
+            f"'area' is {people.area[r]:g}, the box has {box[r]:.0f} square pixels: it cannot be the area of what "
+            "is in it. OKS-AP depends on it.", value=people.area[r],
         )
         for r in rows
     ]  # fmt: skip
@@ -250,6 +250,8 @@ def _duplicates(labels: Labels, group: int, *, threshold: float = 0.85) -> list[
     people = labels.groups[group]
     known = people.known
     rows = np.flatnonzero((known.sum(1) >= 3) & ~people.crowd)
+    if not len(rows):
+        return []
     order = rows[np.argsort(people.image_index[rows], kind="stable")]
     image_index = people.image_index[order]
     starts = np.flatnonzero(np.diff(image_index, prepend=-1))

@@ -1,8 +1,9 @@
 """``poseglass check DATA``: what is wrong with a set of labels, as a table, a page of the worst, and an exit status."""
 
+import inspect
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -12,11 +13,17 @@ from rich.table import Table
 from poseglass.audit.audit import DEFAULT_SURE, Audit, audit
 from poseglass.audit.labels import Labels, labels_of, read_coco_leniently
 from poseglass.audit.page import write_csv, write_page
-from poseglass.cli.read_data import FORMATS, read_data
+from poseglass.cli.read_data import FORMATS, OVERRIDES, data_options, read_data
 from poseglass.core.files import write_bytes
+from poseglass.core.table import counted, nearest
 
-FOUND, UNREADABLE = 1, 2
-"""Exit status where something was found, and where the labels could not be read; 0 where nothing was found."""
+FOUND, UNREADABLE, UNJUDGED = 1, 2, 3
+"""Exit status where something was found, where the labels could not be read, and where nothing was found but left and
+right could not be judged for want of people; 0 where nothing was found."""
+
+
+SIDES = "swapped-sides"
+"""What --ignore takes besides kinds of findings: that left and right could not be judged."""
 
 
 def check(
@@ -53,10 +60,12 @@ def check(
         bool, typer.Option("--skip-images", help="Do not read the images: look at the labels only.")
     ] = False,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the critic that learns from the labels.")] = 0,
+    overrides: OVERRIDES = None,
 ) -> None:
     """Audit labels: swapped sides, wrong flip pairs, visibility, places, boxes, bones, duplicates, images.
 
-    Exit status: 0 nothing found, 1 something found, 2 could not be read.
+    Exit status: 0 nothing found; 1 something found; 2 could not be read; 3 nothing found, but there are too few people
+    to judge left and right with any certainty (--ignore swapped-sides takes that for 0).
     """
     console, aside = Console(), Console(stderr=True)
     try:
@@ -69,11 +78,13 @@ def check(
                 )
         if against is not None and skip_images:
             raise ValueError("--against compares images, so it cannot go with --skip-images. Leave one out.")
-        labels = _read(data, format, images, _order(flip_idx))
-        other = _read(against, format, against_images, None) if against is not None else None
+        options = data_options(overrides)
+        labels = _read(data, format, images, _order(flip_idx), options)
+        other = _read(against, format, against_images, None, options) if against is not None else None
         with aside.status("") as status:
             result = audit(
-                labels, sure=sure, read_images=not skip_images, against=other, ignore=tuple(ignore or ()), seed=seed,
+                labels, sure=sure, read_images=not skip_images, against=other, seed=seed,
+                ignore=tuple(kind for kind in ignore or () if kind != SIDES),
                 progress=lambda text: status.update(escape(text)),
             )  # fmt: skip
             if report is not None:
@@ -91,6 +102,8 @@ def check(
             console.print(f"wrote {escape(str(path))}", soft_wrap=True)
     if result.findings:
         raise typer.Exit(FOUND)
+    if result.unjudged and SIDES not in (ignore or ()):
+        raise typer.Exit(UNJUDGED)
 
 
 def print_audit(result: Audit, console: Console) -> None:
@@ -119,11 +132,19 @@ def print_audit(result: Audit, console: Console) -> None:
                 "[dim]finds: of faults of this kind planted into these very labels, the share that was found[/dim]"
             )
     for note in result.notes:
-        console.print(f"note: {escape(note)}", highlight=False)
+        console.print(f"note: {escape(note)}", soft_wrap=True, highlight=False)
     total = sum(f.count for f in result.findings)
     people, images = result.labels.num_people, len(result.labels.image_files)
-    what = f"{total:,} findings" if total != 1 else "1 finding"
-    console.print(f"{escape(result.labels.name)}: {people:,} people in {images:,} images, {what}.", highlight=False)
+    if result.unjudged and not result.findings:
+        console.print(
+            "Left and right could not be judged with any certainty, as there are too few people (exit status 3).",
+            soft_wrap=True, highlight=False,
+        )  # fmt: skip
+    console.print(
+        f"{escape(result.labels.name)}: {counted(people, 'annotation')} in {counted(images, 'image')}, "
+        f"{counted(total, 'finding')}.",
+        highlight=False,
+    )
 
 
 def _order(flip_idx: str) -> tuple[int, ...] | None:
@@ -137,9 +158,18 @@ def _order(flip_idx: str) -> tuple[int, ...] | None:
         ) from None
 
 
-def _read(path: Path, format: str, images: Path | None, flip: tuple[int, ...] | None) -> Labels:
+def _read(
+    path: Path, format: str, images: Path | None, flip: tuple[int, ...] | None, options: dict[str, Any]
+) -> Labels:
     if format == "coco":
-        return read_coco_leniently(path, images=images, flip=flip)
+        known = set(inspect.signature(read_coco_leniently).parameters) - {"path", "images", "flip"}
+        for name in options:
+            if name not in known:
+                raise ValueError(
+                    f"--set data.{name}: check takes no {name!r}.{nearest(name, known)} Known: "
+                    f"{', '.join(sorted(known))}."
+                )
+        return read_coco_leniently(path, images=images, flip=flip, **options)
     if flip is not None:
         raise ValueError("--flip-idx is for COCO files; other formats know their keypoints.")
-    return labels_of(read_data(path, format, images), path.name)
+    return labels_of(read_data(path, format, images, options), path.name)

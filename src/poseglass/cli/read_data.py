@@ -1,16 +1,55 @@
 """What ``look``, ``evaluate`` and ``check`` share: a path and the name of a format become a dataset."""
 
 import inspect
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
 
 from poseglass.core.sample import Dataset
 from poseglass.core.table import lookup
 from poseglass.readers import READERS
+from poseglass.readers.notes import notes_of
 from poseglass.runs.build import make
+from poseglass.runs.recipe import apply_override
 
 FORMATS = READERS
 """Readers of files; synthetic people have no path."""
+
+OVERRIDES = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help='An option of the data set: --set data.box_format=xyxy, --set \'data.flip_pairs=[["a", "b"]]\'. May be '
+        "repeated.",
+    ),
+]
+"""The option --set of commands that take options of the data set alone."""
+
+
+def data_options(overrides: Sequence[str] | None) -> dict[str, Any]:
+    """Return the options of a data set from what --set gives.
+
+    Raises:
+        ValueError: It is no ``data.KEY=VALUE``, or names the format.
+    """
+    options: dict[str, Any] = {}
+    for override in overrides or ():
+        if not override.startswith("data."):
+            raise ValueError(f"--set takes data.KEY=VALUE; got {override!r}.")
+        key = override.removeprefix("data.")
+        if key.partition("=")[0].strip() == "name":
+            raise ValueError(f"--set {override!r}: which one it is says --format.")
+        apply_override(options, key)
+    return options
+
+
+def say_notes(dataset: Dataset, console: Console, *, mirroring: bool = True) -> None:
+    """Print what is to be known of a data set, a line each; see ``readers.notes_of``."""
+    for note in notes_of(dataset, mirroring=mirroring):
+        console.print(f"note: {note}", soft_wrap=True, highlight=False, markup=False)
 
 
 def read_data(path: Path, format: str, images: Path | None = None, options: dict[str, Any] | None = None) -> Dataset:

@@ -47,9 +47,9 @@ def coco(
 ) -> LabelledImages:
     """Read COCO keypoint JSON, with whatever keypoints its categories have.
 
-    Visibility: ``v = 0`` is unlabelled (NaN, score 0, coordinates ignored whatever they are), ``v = 1`` labelled but hidden
-    (``keypoint_extra["occluded"]``), ``v = 2`` labelled and visible. A file without any 2 uses 1 for "labelled"; then
-    nothing counts as hidden, and a note says so.
+    Visibility: ``v = 0`` is unlabelled (NaN, score 0, coordinates ignored whatever they are), ``v = 1`` labelled but
+    hidden (``keypoint_extra["occluded"]``), ``v = 2`` labelled and visible. A file without any 2 uses 1 for "labelled";
+    then nothing counts as hidden, and a note says so.
 
     A file whose keypoints are those of a known skeleton (``core.skeletons.SKELETONS``), in its order, gets that
     skeleton with its bones. ``extra`` holds "area", "crowd", "occluded", "annotation_id" and "category_id", and

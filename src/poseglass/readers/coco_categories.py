@@ -101,7 +101,7 @@ def _choose(
         if not wanted:
             raise ValueError(
                 f"{path}: none of its {len(by_id)} categories has 'keypoints' (their names); these are annotations "
-                "of boxes, or the names are missing: then the data set's options skeleton and category say what they are."
+                "of boxes, or the names are missing: then the data set's options skeleton and category say them."
             )
         return wanted
     names = {str(record.get("name")): key for key, record in by_id.items()}
@@ -129,7 +129,8 @@ def _category_skeleton(
         return given
     if not isinstance(names, list) or not names or not all(isinstance(n, str) and n.strip() for n in names):
         raise ValueError(
-            f"{where}: 'keypoints' must be a list of names, got {shortened(names)}. The data set's option skeleton can name them."
+            f"{where}: 'keypoints' must be a list of names, got {shortened(names)}. The data set's option skeleton can "
+            "name them."
         )
     if given is not None:
         if len(given) != len(names):
@@ -269,8 +270,8 @@ def finish_skeleton(
         guessed = [(names[i], names[j]) for i, j in name_pairs(names) if side_of(names[i]) is None]
         if guessed:
             notes.append(
-                f"Taken for left and right by the spelling of their names: {', '.join(map(' and '.join, guessed))}. The "
-                "data set's option flip_pairs says otherwise."
+                f"Taken for left and right by the spelling of their names: {', '.join(map(' and '.join, guessed))}. "
+                "The data set's option flip_pairs says otherwise."
             )
     skeleton = replace(skeleton, flip_pairs=mirrored)
     if sigmas is not None:

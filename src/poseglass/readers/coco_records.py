@@ -14,7 +14,6 @@ from poseglass.readers.coco_categories import Categories
 from poseglass.readers.json_file import finite_number, shortened, whole_number
 from poseglass.readers.plausible import box_fractions, boxes_as_corners, fractions, implausible_areas
 
-
 Kind = Literal["bad-record", "wrong-k", "visibility-value", "box-empty", "box-outside-image", "bad-category"]
 """What is wrong with a record, in the words of the audit."""
 
@@ -143,7 +142,7 @@ def id_of(value: Any) -> int | str | None:
 
 
 def is_unlabelled(record: dict[str, Any]) -> bool:
-    """Return whether an annotation says itself that none of its keypoints is labelled: none there, or all with v = 0."""
+    """Return whether an annotation says itself that no keypoint is labelled: none there, or all with v = 0."""
     listed = record.get("keypoints")
     if listed is None or listed == []:
         return True

@@ -64,7 +64,7 @@ def find_images(folder: str | Path, names: Sequence[str], notes: list[str]) -> t
     if found:
         first = found[0]
         notes.append(
-            f"{len(found):,} of {len(names):,} images were found by a part of their name only, such as {names[first]!r} "
+            f"{len(found):,} of {len(names):,} images were found by a part of their name, such as {names[first]!r} "
             f"as {paths[first].relative_to(root)} in {root}."
         )
     if ambiguous:
@@ -77,7 +77,7 @@ def find_images(folder: str | Path, names: Sequence[str], notes: list[str]) -> t
 
 
 def _parts(name: str) -> tuple[str, ...]:
-    """Return the parts of a name that may be a path of Windows or an address: no drive, no root, no "..\"."""
+    """Return the parts of a name that may be a path of Windows or an address: no drive, no root, no parent folder."""
     split = urlsplit(name)
     if split.scheme and len(split.scheme) > 1:  # one letter is a drive
         name = unquote(split.path)

@@ -1,0 +1,81 @@
+"""Left and right in a set too small to teach a critic: each pose, as it is and exchanged, beside the others.
+
+A pose with sides exchanged is less like the poses of others than the same pose exchanged back. Of people in any pose
+that shows little (see the power that is measured on each set); of objects that look alike it shows nearly all.
+"""
+
+import numpy as np
+
+from poseglass.audit.critic import Fault, Verdict, faults_of
+from poseglass.audit.labels import known_keypoints
+from poseglass.audit.pose import center_and_size
+from poseglass.core.skeleton import Skeleton
+
+MIN_FEW = 20
+"""Below it, there are too few others to be like."""
+
+CLEARLY = 0.7
+"""How much nearer to others an exchanged pose must be: of 341 people of COCO in sets of 20 to 140, 2 % of those that
+are right are that much nearer when exchanged."""
+
+
+def judge_few(skeleton: Skeleton, xy: np.ndarray) -> Verdict | None:
+    """Judge the sides of N poses by their distance to each other.
+
+    Args:
+        skeleton: Names and flip pairs; that it mirrors is taken for granted.
+        xy: ``(N, K, 2)`` pixels, NaN = unknown.
+
+    Returns:
+        The verdict, or None where there are fewer than ``MIN_FEW`` poses with 3 known keypoints or no pair.
+    """
+    faults = tuple(fault for fault in faults_of(skeleton) if fault.moved < 0)
+    _, size = center_and_size(xy)
+    rows = np.flatnonzero((known_keypoints(xy).sum(1) >= 3) & (size > 0))
+    if len(rows) < MIN_FEW or not faults:
+        return None
+    center, size = center_and_size(xy[rows])
+    poses = (xy[rows] - center) / size[:, None, None]
+    bank = np.concatenate([poses, poses[:, skeleton.flip] * np.array([-1.0, 1.0])])
+    as_is = _to_others(poses, bank)
+    exchanged = np.stack([_to_others(poses[:, list(fault.order)], bank) for fault in faults], 1)
+    able = np.stack([_changes(fault, poses) for fault in faults], 1)
+    ratio = np.where(able, exchanged / np.maximum(as_is, 1e-6)[:, None], 1.0)
+    # What is planted is the exchanged pose; exchanged back it is the pose itself.
+    back = np.where(able, as_is[:, None] / np.maximum(exchanged, 1e-6), 1.0)
+    power = {}
+    for kind in dict.fromkeys(fault.kind for fault in faults):
+        mine = [j for j, fault in enumerate(faults) if fault.kind == kind]
+        planted = able[:, mine]
+        if planted.any():
+            power[kind] = float((back[:, mine][planted] < CLEARLY).mean())
+    probability = np.zeros((len(rows), 1 + len(faults)))
+    best = ratio.argmin(1)
+    lowest = ratio.min(1)
+    wrong = np.where(lowest < CLEARLY, 1 - 0.5 * lowest, 0.0)
+    probability[:, 0] = 1 - wrong
+    probability[np.arange(len(rows)), 1 + best] = wrong
+    return Verdict(faults, rows, probability, power)
+
+
+def _changes(fault: Fault, poses: np.ndarray) -> np.ndarray:
+    """Return for which poses a fault changes a known keypoint: ``(N,)`` bool."""
+    known = known_keypoints(poses)
+    order = np.array(fault.order)
+    changed = order != np.arange(len(order))
+    return (changed & (known | known[:, order])).any(1)
+
+
+def _to_others(poses: np.ndarray, bank: np.ndarray, count: int = 3) -> np.ndarray:
+    """Return the distance to the nearest poses of others, ``(N,)``; pose i owns rows i and N + i of the bank."""
+    n = len(poses)
+    known, there = known_keypoints(poses), known_keypoints(bank)
+    shared = (known[:, None] & there[None]).astype(np.float64)
+    apart = ((np.nan_to_num(poses)[:, None] - np.nan_to_num(bank)[None]) ** 2).sum(-1)
+    enough = shared.sum(-1) >= np.maximum(0.6 * known.sum(1)[:, None], 2)
+    mean = np.where(enough, (apart * shared).sum(-1) / np.maximum(shared.sum(-1), 1), np.inf)
+    mean[np.arange(n), np.arange(n)] = mean[np.arange(n), n + np.arange(n)] = np.inf
+    nearest = np.sort(mean, axis=1)[:, :count]
+    finite = np.isfinite(nearest)
+    total = np.where(finite, nearest, 0.0).sum(1)
+    return np.sqrt(np.where(finite.any(1), total / np.maximum(finite.sum(1), 1), 9.0))
