@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -q $(PIP_ARGS) -c constraints.txt
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test style check format bench clean
+.PHONY: help demo test style check format bench docs clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -32,6 +32,11 @@ $(VENV)/.runs: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.tests: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "setting up $(VENV) with what the tests need ..."
 	$(PIP) -e '.[dev,tensorboard]'
+	@touch $@ $(VENV)/.runs
+
+$(VENV)/.docs: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "setting up $(VENV) with what the documentation needs ..."
+	$(PIP) -e '.[docs]'
 	@touch $@ $(VENV)/.runs
 
 demo: $(VENV)/.runs ## find poses in photographs, then train a small network for a minute; writes demo/
@@ -52,5 +57,9 @@ format: $(VENV)/.tests ## format the code
 bench: $(VENV)/.tests ## speed on this machine -> benchmarks/results/ (wants the machine for itself)
 	for file in oks_ap decode loader train_step inference; do $(BIN)/python benchmarks/$$file.py || exit 1; done
 
+docs: $(VENV)/.docs ## build the documentation into site/; a broken link or reference is an error
+	$(BIN)/python docs/command_pages.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 clean: ## remove what the verbs made, the environment too
-	rm -rf demo $(VENV) .pytest_cache .ruff_cache .hypothesis
+	rm -rf demo site $(VENV) .pytest_cache .ruff_cache .hypothesis
