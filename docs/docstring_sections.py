@@ -1,4 +1,4 @@
-"""An extension of griffe: our docstrings say ``Example:``, and ``Args:`` of a NamedTuple, which it knows by other names."""
+"""An extension of griffe: it knows ``Example:``, and the ``Args:`` of a NamedTuple, by other names."""
 
 import re
 
