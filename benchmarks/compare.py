@@ -1,12 +1,12 @@
-"""Families and codecs put through the same short training: PCK@0.2 with confidence intervals, beside what they cost.
+"""Compare families and codecs after the same short training: PCK@0.2 with confidence intervals, and cost.
 
-Every training has the same budget of time on one core: its speed is measured first, and the number of steps follows.
-Trainings run side by side, each on a core of its own. Figures are of the moving average at the end, flip test on, over
-all people of the validation set. Intervals are 95 % of 2,000 resamples of the people, the same for every row: they say
-what another 500 people would give, not what another seed would; each seed's figure stands beside.
+Every training has the same time budget on one core: its speed is measured first and determines the number of steps.
+Trainings run in parallel, each on a core of its own. Results are those of the moving average at the end, with flip
+test, over all people of the validation set. Intervals are 95 % of 2,000 bootstrap samples of the people, the same for
+every row: they show the variation over people, not over seeds; the result of each seed is listed too.
 
-    python benchmarks/compare.py families --minutes 6 --seeds 0 1         # trains; goes on where it was ended
-    python benchmarks/compare.py families --summary --runs benchmarks/results      # table and image of what is kept
+    python benchmarks/compare.py families --minutes 6 --seeds 0 1         # trains; resumes where it was stopped
+    python benchmarks/compare.py families --summary --runs benchmarks/results      # table and image of stored results
     python benchmarks/compare.py codecs --minutes 6 --seeds 0
 """
 
@@ -88,15 +88,15 @@ VARIANTS: dict[str, dict[str, list[str]]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("what", choices=VARIANTS)
-    parser.add_argument("--minutes", type=float, default=6.0, help="Of training for each, on one core.")
+    parser.add_argument("--minutes", type=float, default=6.0, help="Training time of each, on one core.")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--only", nargs="+", help="Some of the names.")
+    parser.add_argument("--only", nargs="+", help="Only these names.")
     parser.add_argument("--cores", type=int, nargs="+", default=sorted(os.sched_getaffinity(0)))
     parser.add_argument(
         "--runs", type=Path, default=Path("runs/compare"),
-        help="Folder of what each training gave; what is there is not trained again. What is kept: benchmarks/results.",
+        help="Folder of the results; those that exist are not trained again. Stored ones: benchmarks/results.",
     )  # fmt: skip
-    parser.add_argument("--summary", action="store_true", help="Train nothing.")
+    parser.add_argument("--summary", action="store_true", help="Do not train, only summarise.")
     parser.add_argument("--one", nargs=2, metavar=("NAME", "SEED"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one is not None:
@@ -142,12 +142,12 @@ def train_all(what: str, jobs: list[tuple[str, int]], minutes: float, cores: lis
 
 
 def result_file(runs: Path, what: str, minutes: float, name: str, seed: int) -> Path:
-    """Return where a training leaves its figures."""
+    """Return the file with the results of a training."""
     return runs / what / f"{minutes:g}min" / f"{re.sub(r'[^A-Za-z0-9]+', '_', name)}-{seed}.json"
 
 
 def train_one(what: str, name: str, seed: int, minutes: float, runs: Path) -> None:
-    """Measure the speed, train for the budget, and keep the figures with each person's errors."""
+    """Measure the speed, train for the budget, and store the results with each person's errors."""
     import torch
 
     from poseglass.metrics.pck import normalised_distance, torso_px
@@ -218,7 +218,7 @@ def summarise(what: str, minutes: float, runs: Path) -> None:
         if found:
             results[name] = found
     if not results:
-        print(f"Nothing in {runs / what} of {minutes:g} minutes yet.")
+        print(f"No results of {minutes:g} minutes in {runs / what} yet.")
         return
     table = RESULTS / what / f"{what}-{machine()}.csv"
     before = list(csv.DictReader(table.open())) if table.is_file() else []
@@ -227,7 +227,7 @@ def summarise(what: str, minutes: float, runs: Path) -> None:
     for name, found in results.items():
         kept = [np.asarray(one["people"]) for one in found if "people" in one]
         if not kept:
-            print(f"{name}: its files have no counts of each person, so its interval is left as it is")
+            print(f"{name}: its files have no counts per person, so its interval is unchanged")
             rows += [row | costs[name] for row in before if row["name"] == name]
             continue
         each = [one["results"]["pck@0.2"] for one in found]

@@ -1,13 +1,13 @@
-"""Decoding 256 people of 17 maps 64 x 48: one batched call against a loop over joints.
+"""Decode 256 people with 17 heatmaps of 64 x 48: one batched call compared with a loop over joints.
 
-The loops are written as public code writes them: NumPy for the arg-max and the quarter offset, NumPy and OpenCV for
-DARK (Gaussian blur of the whole map, its logarithm, a Taylor step). Both sides decode the same maps, turn by turn in
-one process; keypoints are compared before anything is timed; the answer is a ratio of medians. Nothing can be faster
-than reading the maps once, so that is timed too.
+The loops are written as in public code: NumPy for the arg-max and the quarter offset, NumPy and OpenCV for DARK
+(Gaussian blur of the whole heatmap, its logarithm, a Taylor step). Both decode the same heatmaps, interleaved in one
+process; keypoints are compared before anything is timed; the result is a ratio of medians. Reading the heatmaps once is
+a lower bound, so it is timed too.
 
     python benchmarks/decode.py [--repeats 15] [--threads 2] [--clock wall] [--output benchmarks/results]
 
-``--clock cpu`` counts processor time over all threads instead: what to use on a machine that is busy.
+``--clock cpu`` measures processor time over all threads instead: use it on a busy machine.
 """
 
 import argparse
@@ -27,7 +27,7 @@ TARGETS = {"quarter offset": 10.0, "dark": 20.0}
 
 
 def random_maps(people: int, seed: int = 0) -> torch.Tensor:
-    """Gaussians with sigma 2 at random places, a tenth of them half outside, of all heights, under noise."""
+    """Gaussians with sigma 2 at random positions, a tenth of them half outside, of all heights, with noise."""
     generator = torch.Generator().manual_seed(seed)
     xy = torch.rand(people, JOINTS, 2, generator=generator) * torch.tensor([WIDTH - 1.0, HEIGHT - 1.0])
     height = 0.3 + 0.7 * torch.rand(people, JOINTS, 1, 1, generator=generator)

@@ -1,6 +1,6 @@
-"""A training step in bfloat16 and in float32, of networks with depthwise convolutions and of one without.
+"""Time a training step in bfloat16 and in float32, of networks with depthwise convolutions and of one without.
 
-Batches of 32 at 128 px on one core; the two take turns, medians.
+Batches of 32 at 128 px on one core; interleaved runs, medians.
 
     taskset -c 0 python benchmarks/depthwise.py
 """

@@ -1,18 +1,18 @@
-"""Inference: the runners of ``poseglass.load`` against the same network run the plain way; and what bfloat16 moves.
+"""Inference: folded, compiled and bfloat16 networks compared with eager mode, and the effect of bfloat16 on keypoints.
 
-The plain way is eager PyTorch, float32, images and weights in contiguous (NCHW) memory, batch norm by itself. The
-others are ``estimators.runners.fast_forward``: batch norm folded and channels-last memory, in float32 or bfloat16,
-compiled or not. Same weights, same images; maps are compared before anything is timed. All run turn by turn in one
-process; the answer is a ratio of medians. Weights are random, which changes no time.
+The baseline is PyTorch's eager mode in float32, with images and weights in contiguous (NCHW) memory and batch norm
+not folded. The others are ``programs.fast.fast_forward``: batch norm folded and channels-last memory, in float32 or
+bfloat16, compiled or not. Same weights, same images; heatmaps are compared before anything is timed. All run
+interleaved in one process; the result is a ratio of medians. Weights are random, which does not affect the time.
 
-The limit is what a machine could do at best: the network's multiply-adds at the rate of a large matrix product or a
-large convolution in the same dtype, whichever is quicker, measured in the same run.
+The limit is the best possible time on this machine: the network's multiply-adds at the rate of a large matrix product
+or a large convolution in the same dtype, whichever is faster, measured in the same run.
 
-With --data, the keypoints that a trained network finds in bfloat16 against those in float32, in pixels of its input,
-and PCK@0.2 both ways.
+With --data, keypoints that a trained network predicts in bfloat16 are compared with those in float32, in pixels of
+its input, and PCK@0.2 is measured for both.
 
-    python benchmarks/inference.py [--repeats 21] [--threads 2] [--data ../shared/data/lspet/val.json]
-    python benchmarks/inference.py --networks hg1_light --width 64 --height 64 --repeats 1 --no-compile   # does it run
+    python benchmarks/inference.py [--repeats 21] [--threads 2] [--data val.json]
+    python benchmarks/inference.py --networks hg1_light --width 64 --height 64 --repeats 1 --no-compile   # does it run?
 """
 
 import argparse
@@ -73,7 +73,7 @@ def stop(sentence: str) -> None:
 
 
 def best_rate(dtype: torch.dtype, repeats: int, side: int) -> float:
-    """Return the multiply-adds a second of a square matrix product, or of a large convolution if that has more."""
+    """Return the multiply-adds per second of a square matrix product, or of a large convolution if that is faster."""
     a, b = torch.randn(side, side).to(dtype), torch.randn(side, side).to(dtype)
     channels, batch = side // 8, 8
     conv = torch.nn.Conv2d(channels, channels, 3, padding=1).to(dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -84,7 +84,7 @@ def best_rate(dtype: torch.dtype, repeats: int, side: int) -> float:
 
 
 def speed(name: str, size_wh: tuple[int, int], variants: Sequence[str], arguments: argparse.Namespace) -> list[dict]:
-    """Compare the maps of a network's runners, then time them; return a row per batch size and runner."""
+    """Compare the heatmaps of a network's variants, then time them; return a row per batch size and variant."""
     torch.manual_seed(0)
     network = build(NETWORKS, name, num_keypoints=KEYPOINTS).eval()
     plain = torch_forward(copy.deepcopy(network))
@@ -145,12 +145,12 @@ def speed(name: str, size_wh: tuple[int, int], variants: Sequence[str], argument
 
 
 def aim(name: str, size_wh: tuple[int, int], variant: str, batch: int) -> float | str:
-    """Return the ratio aimed at, or nothing."""
+    """Return the target ratio, or nothing."""
     return AIMS.get((name, variant, batch), "") if size_wh == (192, 256) else ""
 
 
 def keypoints(arguments: argparse.Namespace) -> list[dict]:
-    """Return what bfloat16 moves in a trained network: a row for all keypoints and one for those of a fair score."""
+    """Return how far bfloat16 moves keypoints: a row for all and one for those with a score of 0.3 and above."""
     dataset = coco(arguments.data)
     if arguments.images:
         dataset = First(dataset, arguments.images)
@@ -223,13 +223,13 @@ def main() -> None:
         "--product-side",
         type=int,
         default=2048,
-        help="of the matrices that give the limit; 8 times its convolution's channels",
+        help="side of the matrices that give the limit; 8 times the channels of the convolution",
     )
-    parser.add_argument("--no-compile", dest="compile", action="store_false", help="leave out what compiles")
-    parser.add_argument("--keep-memory", action="store_true", help="keep freed memory, as every command does; for all")
-    parser.add_argument("--data", type=Path, help="COCO JSON of what the weights find: keypoints in bfloat16")
+    parser.add_argument("--no-compile", dest="compile", action="store_false", help="skip compiled variants")
+    parser.add_argument("--keep-memory", action="store_true", help="keep freed memory, as every command does")
+    parser.add_argument("--data", type=Path, help="COCO JSON: compare keypoints in bfloat16 on it")
     parser.add_argument("--weights", default=DEFAULT)
-    parser.add_argument("--images", type=int, default=0, help="of --data, the first so many; 0 takes all")
+    parser.add_argument("--images", type=int, default=0, help="use only the first so many images of --data; 0 uses all")
     parser.add_argument("--flip-test", action="store_true")
     parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
@@ -238,7 +238,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     lower = has_bfloat16(torch.device("cpu"))
     if not lower:
-        print("bfloat16 is left out: this processor does not multiply it itself.")
+        print("bfloat16 is skipped: this processor has no native bfloat16 multiplication.")
     variants = [
         name
         for name, (precision, compiled) in VARIANTS.items()

@@ -1,17 +1,18 @@
-"""Loader: crops of 256 px out of 1280 x 720 JPEGs with full augmentation, against the same steps written naively.
+"""Loader: crops of 256 px from 1280 x 720 JPEGs with full augmentation, compared with a naive implementation.
 
-Three ways to make the same kind of batch, turn by turn in one process on one core; the answer is a ratio of medians:
+Three ways to make the same kind of batch, interleaved in one process on one core; the result is a ratio of medians:
 
-- naive: the whole image decoded, one warp to crop and one to rotate and scale, a flipped copy, then floats: colours,
-  an occluder, normalisation, 16 Gaussian maps of 64 x 64; a loader written down step by step.
-- files: poseglass's loader. JPEGs decoded at a half or less where that does, one warp, colours as a matrix on uint8;
-  floats and maps are made on the device, so no loader process spends time on them.
-- cache: the same from the second epoch on, with data.cache_gb; the crops are the same bit for bit (checked first).
+- naive: decodes the whole image, warps once to crop and once to rotate and scale, flips a copy, then in floating
+  point: colours, an occluder, normalisation, 16 Gaussian heatmaps of 64 x 64.
+- files: poseglass's loader. JPEGs are decoded at half size or less where that is enough, one warp, colours as a
+  matrix on uint8; floats and heatmaps are made on the device, so loader processes spend no time on them.
+- cache: the same from the second epoch on, with data.cache_gb; the crops are equal bit for bit (checked first).
 
-The images are made here: noise whose spectrum falls as that of photographs. Two kinds, because unpacking the bytes of
-a JPEG costs the same at every decode size: frames of about 105 kB (MPII's own of this size hold 80 to 105 kB) and
-images of about 240 kB. Boxes are as large and lie where they do in MPII's 12,311 images of 1280 x 720. Times are
-of the processor (one thread), so that other programs disturb them less; on a quiet machine they are those of the clock.
+The images are generated: noise with a spectrum like that of photographs. There are two kinds, because decoding the
+entropy-coded bytes of a JPEG takes the same time at every size: images of about 105 kB (those of this size in MPII
+have 80 to 105 kB) and of about 240 kB. Boxes have the sizes and positions of those in MPII's 12,311 images of 1280 x
+720. Times are processor times (one thread), which other programs disturb less; on an idle machine they equal
+wall-clock time.
 
     python benchmarks/loader.py [--repeats 7] [--output benchmarks/results]
 """
@@ -83,7 +84,7 @@ def make_dataset(folder: Path, detail: float, quality: int) -> LabelledImages:
 def naive_sample(
     path: Path, box_xyxy: np.ndarray, xy: np.ndarray, rng: np.random.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return one crop ``(3, 256, 256)`` and its maps ``(16, 64, 64)``, step by step."""
+    """Return one crop ``(3, 256, 256)`` and its heatmaps ``(16, 64, 64)``, step by step."""
     image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
     # crop
     x0, y0, x1, y1 = box_xyxy
@@ -180,7 +181,7 @@ def decode_shares(crops: Crops) -> str:
 
 
 def measure(folder: Path, detail: float, quality: int, repeats: int) -> list[dict[str, object]]:
-    """Time the three loaders on one kind of image, turn by turn; return a row each."""
+    """Time the three loaders on one kind of image, interleaved; return a row each."""
     dataset = make_dataset(folder, detail, quality)
     file_kb = statistics.mean(p.stat().st_size for p in set(dataset.paths)) / 1e3
     augment = (RandomAffine((0.75, 1.25), 30.0), ColorJitter(0.4, 0.25, 0.1, 0.05), Occlusion(0.5, (0.1, 0.33)))

@@ -1,4 +1,4 @@
-"""What the benchmarks share: turns and medians; the machine, the versions and the commit that a figure is kept with."""
+"""What the benchmarks share: interleaved timing; machine, versions and commit that are stored with each result."""
 
 import csv
 import platform
@@ -18,7 +18,7 @@ RESULTS = Path(__file__).parent / "results"
 def interleave(
     functions: Mapping[str, Callable[[], Any]], repeats: int, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, float]:
-    """Return each function's median seconds; they run turn by turn, after one pass that is not counted."""
+    """Return each function's median seconds; they run interleaved, after one pass that is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for i in range(repeats + 1):
         for name, function in functions.items():
@@ -30,7 +30,7 @@ def interleave(
 
 
 def machine() -> str:
-    """Return the processor and its cores, fit for the name of a file."""
+    """Return the processor and its number of cores, as part of a file name."""
     info = Path("/proc/cpuinfo")
     names = re.findall(r"model name\s*:\s*(.+)", info.read_text() if info.is_file() else "")
     model = names[0] if names else platform.processor() or platform.machine()

@@ -1,8 +1,8 @@
-"""OKS-AP against pycocotools: 5,000 images, 11,004 people, 50,000 detections of 17 keypoints.
+"""OKS-AP compared with pycocotools: 5,000 images, 11,004 people, 50,000 detections of 17 keypoints.
 
-Both evaluate the same random set, turn by turn in one process; the answer is a ratio of medians. "evaluate" is matching
-and accumulating from what each has loaded; "with loading" starts from the lists and dicts that ``json.load`` gives.
-The ten figures are compared before anything is timed.
+Both evaluate the same random set, interleaved in one process; the result is a ratio of medians. "evaluate" is matching
+and accumulating, starting from what each has loaded; "with loading" starts from the lists and dicts that ``json.load``
+returns. The ten values are compared before anything is timed.
 
     python benchmarks/oks_ap.py [--repeats 3] [--output benchmarks/results]
 """
@@ -82,7 +82,7 @@ def random_set(images: int, people: int, detections: int, seed: int = 0) -> tupl
 
 
 def time_pycocotools(dataset: dict[str, Any], results: list[dict[str, Any]]) -> tuple[float, float, np.ndarray]:
-    """Return seconds of evaluating, seconds with loading, and the ten figures."""
+    """Return seconds of evaluation, seconds with loading, and the ten values."""
     dataset = {**dataset, "annotations": [dict(a) for a in dataset["annotations"]]}
     results = [dict(r) for r in results]  # it writes into both
     with contextlib.redirect_stdout(io.StringIO()):
@@ -102,7 +102,7 @@ def time_pycocotools(dataset: dict[str, Any], results: list[dict[str, Any]]) -> 
 
 
 def time_poseglass(dataset: dict[str, Any], results: list[dict[str, Any]]) -> tuple[float, float, np.ndarray]:
-    """Return seconds of evaluating, seconds with loading, and the ten figures."""
+    """Return seconds of evaluation, seconds with loading, and the ten values."""
     start = time.perf_counter()
     truth, detections, _ = read_coco(dataset, results, len(SIGMAS))
     loaded = time.perf_counter()
@@ -112,7 +112,7 @@ def time_poseglass(dataset: dict[str, Any], results: list[dict[str, Any]]) -> tu
 
 
 def machine() -> str:
-    """Return the processor and its cores, fit for the name of a file."""
+    """Return the processor and its number of cores, as part of a file name."""
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     text = info.read_text() if info.is_file() else ""

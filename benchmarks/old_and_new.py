@@ -1,12 +1,11 @@
-"""Is this commit slower than another? Both checkouts run the same pieces of work, interleaved, in one run.
+"""Is this commit slower than another? Both checkouts run the same operations, interleaved, in one run.
 
     git worktree add ../old COMMIT
     python benchmarks/old_and_new.py ../old --out benchmarks/results/old-and-new.csv
 
-Two processes, one per checkout, are asked in turn for the same piece of work, so that whatever else the machine does
-falls on both. A row holds the median of the ratios new / old over the repeats, with a 95 % interval (bootstrap of that
-median): a piece got slower where the interval lies above 1. The pieces are written for both interfaces where these
-differ; what is compared is the work a user waits for.
+Two processes, one per checkout, run each operation in turn, so that other load on the machine affects both. A row holds
+the median of the ratios new / old over the repeats, with a 95 % interval (bootstrap of that median): an operation has
+become slower if the interval is above 1. Where the interfaces of the commits differ, the operation is written for both.
 """
 
 import argparse
@@ -66,7 +65,7 @@ def estimate() -> Callable[[], object]:
 
 
 def stream() -> Callable[[], object]:
-    """One person in each of 48 images, batches of 32, a network of no weight: what is beside the network."""
+    """One person in each of 48 images, batches of 32, a trivial network: measures everything except the network."""
     import torch
 
     spec = found("poseglass.core.input_spec:InputSpec", "poseglass.core.card:InputSpec")((192, 256), 1.25)
@@ -257,7 +256,7 @@ PIECES: dict[str, Callable[[], Callable[[], object]]] = {
 
 
 def work() -> None:
-    """Answer each name on standard input with the seconds that one piece of work takes."""
+    """Answer each name on standard input with the seconds that the operation takes."""
     ready: dict[str, Callable[[], object]] = {}
     for line in sys.stdin:
         name = line.strip()
@@ -316,7 +315,7 @@ def main() -> None:
     parser.add_argument("old", type=Path, nargs="?", help="a checkout of the other commit")
     parser.add_argument("--out", type=Path, help="CSV to write")
     parser.add_argument("--repeats", type=int, default=10)
-    parser.add_argument("--only", action="append", help="pieces whose name contains this")
+    parser.add_argument("--only", action="append", help="operations whose name contains this")
     parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.work:

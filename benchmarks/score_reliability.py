@@ -1,8 +1,8 @@
-"""What a score means: the share of points within 0.2 torso of the label, by the score that the weights gave them.
+"""Calibration of scores: the share of keypoints within 0.2 torso of the label, by their score.
 
-Also the share of all points that a threshold keeps, and of those how many are right: what ``predict --min-score`` does.
+Also the share of all keypoints above a threshold, and how many of them are correct: the effect of ``--min-score``.
 
-    python benchmarks/score_reliability.py ../shared/data/lspet/val.json [--weights NAME] [--output benchmarks/results]
+    python benchmarks/score_reliability.py val.json [--weights NAME] [--output benchmarks/results]
 """
 
 import argparse

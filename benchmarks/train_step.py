@@ -1,19 +1,19 @@
-"""Training steps of ``hg2`` at batch 8 and 256 px: poseglass's settings against the plain way; and memory.
+"""Training steps of ``hg2`` at batch 8 and 256 px: poseglass's settings compared with a plain loop; and memory.
 
-The plain way is float32, NCHW memory, the C library's allocator as it is, and an optimiser that loops over
-parameters, in a loop as one writes it. Poseglass's is ``training.loop.fit`` itself with what ``poseglass train`` sets:
-bfloat16 autocast where the processor has it, channels_last, a fused optimiser, freed memory kept. Same network, same
-first weights, same images and targets, same loss and optimiser (Adam, mean squared error of both stages).
+The plain loop uses float32, NCHW memory, the C library's default allocator, and an optimiser that loops over
+parameters. Poseglass's is ``training.loop.fit`` itself with the settings of ``poseglass train``: bfloat16 autocast
+where the processor supports it, channels_last, a fused optimiser, freed memory kept. Same network, initial weights,
+images, targets, loss and optimiser (Adam, mean squared error of both stages).
 
-The allocator is set per process, so every variant lives in a process of its own, waits while the others work, and
-steps when told: turn by turn, medians, one run. Losses are compared before anything is timed.
+The allocator is set per process, so every variant has its own process, waits while the others work, and makes a step
+on request: interleaved, medians, one run. Losses are compared before anything is timed.
 
     python benchmarks/train_step.py [--repeats 7] [--steps 2] [--threads 2] [--output benchmarks/results]
-    python benchmarks/train_step.py --batch 1 --size 64 --repeats 1 --steps 1     # does it run at all
+    python benchmarks/train_step.py --batch 1 --size 64 --repeats 1 --steps 1     # does it run?
 
-The ratio is that of the first two rows. The others take one thing away from poseglass's settings, or give the plain
-way kept memory. "peak GiB" is the most that the process ever had resident: interpreter, libraries, network, optimiser,
-activations. At other batch sizes the ceiling is measured by ``--batch``.
+The ratio is that of the first two rows. The others remove one of poseglass's settings, or keep freed memory in the
+plain loop. "peak GiB" is the largest resident size of the process: interpreter, libraries, network, optimiser,
+activations. ``--batch`` measures it at other batch sizes.
 """
 
 import argparse
@@ -51,7 +51,7 @@ TARGET, KEYPOINTS, LEARNING_RATE = 2.5, 16, 2.5e-4
 
 @dataclass(frozen=True)
 class Variant:
-    """How a process trains."""
+    """The settings of a training process."""
 
     name: str
     keep_memory: bool = True
@@ -146,7 +146,7 @@ def in_nchw(step: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def plain_steps(network_name: str, batch: RawBatch) -> Callable[[], float]:
-    """Return a function that trains one step as one writes it, on ready-made images and targets; returns the loss."""
+    """Return a function that makes one plain training step on ready-made images and targets; returns the loss."""
     torch.manual_seed(0)
     network = build(NETWORKS, network_name, num_keypoints=KEYPOINTS).train()
     optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, foreach=False, fused=False)
@@ -166,9 +166,9 @@ def plain_steps(network_name: str, batch: RawBatch) -> Callable[[], float]:
 
 
 def serve(variant: Variant, network_name: str, batch: int, size: int, threads: int) -> None:
-    """Train when a line with a number of steps comes in; answer with seconds, losses, page faults, peak memory."""
+    """Train when a line with a number of steps arrives; answer with seconds, losses, page faults and peak memory."""
     if variant.keep_memory and not keep_freed_memory():
-        print("the C library's allocator took no settings", file=sys.stderr)
+        print("the settings of the C library's allocator had no effect", file=sys.stderr)
     torch.set_num_threads(threads)
     data = make_batch(batch, size)
     train = plain_steps(network_name, data) if variant.plain_loop else poseglass_steps(variant, network_name, data)
@@ -191,7 +191,7 @@ def serve(variant: Variant, network_name: str, batch: int, size: int, threads: i
 
 
 class Worker:
-    """A process that trains when told."""
+    """A process that trains on request."""
 
     def __init__(self, variant: Variant, arguments: argparse.Namespace) -> None:
         self.variant = variant
@@ -213,7 +213,7 @@ class Worker:
         self._answer()
 
     def step(self, count: int, *, counted: bool = True) -> None:
-        """Have it train; the first steps of a process are for warming up."""
+        """Let it train; the first steps of a process are for warming up."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{count}\n")
         self._process.stdin.flush()
@@ -232,7 +232,7 @@ class Worker:
         return json.loads(line)
 
     def close(self) -> None:
-        """End the process, which has nothing to put away."""
+        """End the process, which has nothing to save."""
         self._process.terminate()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
@@ -241,7 +241,7 @@ class Worker:
 
 
 def compare(variants: tuple[Variant, ...], arguments: argparse.Namespace) -> list[Worker]:
-    """Train all variants turn by turn; two steps each to warm up.
+    """Train all variants interleaved; two steps each to warm up.
 
     Raises:
         SystemExit: The variants do not train alike: their first losses differ by more than bfloat16 explains.
@@ -297,7 +297,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--only-ratio", action="store_true", help="leave out the variants that explain it")
+    parser.add_argument("--only-ratio", action="store_true", help="skip the variants that explain it")
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -315,7 +315,8 @@ def main() -> None:
         print("  ".join(f"{value:>8}" for value in list(row.values())[2:7]), "", row["variant"])
     if (arguments.network, arguments.batch, arguments.size) == ("hg2", 8, 256):
         write_rows(arguments.output / f"train_step-{machine()}.csv", rows, "networks", "layers", "training", "core")
-    print(f"{ratio:.2f} times as fast as the plain way, {'as' if ratio >= TARGET else 'NOT'} aimed at ({TARGET:g})")
+    met = "met" if ratio >= TARGET else "NOT met"
+    print(f"{ratio:.2f} times as fast as the plain loop; the target of {TARGET:g} is {met}")
 
 
 if __name__ == "__main__":

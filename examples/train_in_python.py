@@ -6,7 +6,7 @@ from pathlib import Path
 from poseglass.runs.prepare import prepare
 from poseglass.runs.recipe import Recipe
 
-drawn = {"name": "synthetic", "size_wh": [80, 80]}
+synthetic = {"name": "synthetic", "size_wh": [80, 80]}
 recipe = Recipe.from_dict(
     {
         "name": "example",
@@ -15,7 +15,7 @@ recipe = Recipe.from_dict(
         "loss": [{"name": "softmax_cross_entropy"}],
         "input": {"size_wh": [64, 64]},
         "augment": [{"name": "random_affine"}],
-        "data": {"train": drawn | {"count": 64}, "val": drawn | {"count": 16, "seed": 1}},
+        "data": {"train": synthetic | {"count": 64}, "val": synthetic | {"count": 16, "seed": 1}},
         "train": {"epochs": int(sys.argv[2]) if len(sys.argv) > 2 else 3, "batch_size": 16, "workers": 0},
         "evaluate": {"metrics": [{"name": "pck"}]},
     }
