@@ -58,7 +58,6 @@ bench: $(VENV)/.tests ## speed on this machine -> benchmarks/results/ (wants the
 	for file in oks_ap decode loader train_step inference; do $(BIN)/python benchmarks/$$file.py || exit 1; done
 
 docs: $(VENV)/.docs ## build the documentation into site/; a broken link or reference is an error
-	$(BIN)/python docs/command_pages.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 clean: ## remove what the verbs made, the environment too

@@ -30,11 +30,13 @@ def site(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_every_document_is_a_page(site):
     for page in PAGES:
         assert (site / page.relative_to(ROOT / "docs").with_suffix(".html")).is_file(), page
 
 
+@pytest.mark.slow
 def test_the_reference_describes_the_public_api(site):
     import poseglass as pg
 
@@ -47,6 +49,7 @@ def test_the_reference_describes_the_public_api(site):
     assert not missing
 
 
+@pytest.mark.slow
 def test_pages_ask_no_other_host_for_anything(site):
     asked = re.compile(r"""<(?:link|script|img|iframe|source)\b[^>]*?(?:href|src)=["']?((?:https?:)?//[^"'\s>]+)""")
     for page in site.rglob("*.html"):
@@ -56,6 +59,7 @@ def test_pages_ask_no_other_host_for_anything(site):
         assert not re.search(r"url\(\s*[\"']?(?:https?:)?//", style.read_text()), style.relative_to(site)
 
 
+@pytest.mark.slow
 def test_links_of_the_site_lead_to_files(site):
     for page in site.rglob("*.html"):
         if page.name == "404.html":
