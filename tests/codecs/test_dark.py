@@ -1,6 +1,6 @@
 """DARK's smoothing and Newton step, beside what the contract asks of every codec."""
 
-from pathlib import Path
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -11,7 +11,7 @@ from poseglass.codecs import DarkCodec
 from poseglass.codecs.dark import newton_step, smoothed_window
 from poseglass.codecs.heatmap import argmax_2d, draw_gaussians
 
-RECORDED = Path(__file__).parents[2] / ".." / "shared" / "codecs" / "dark_sigma2_blur11.npz"
+Recorded = Callable[[str], dict[str, np.ndarray]]
 
 
 @pytest.mark.parametrize("blur_kernel", [1, 3, 11, 17])
@@ -68,16 +68,12 @@ def test_an_even_kernel_is_refused(blur_kernel: int) -> None:
         DarkCodec(blur_kernel=blur_kernel)
 
 
-@pytest.mark.shared
-def test_decoding_is_mmposes_where_there_is_a_peak() -> None:
-    if not RECORDED.is_file():
-        pytest.skip(f"needs {RECORDED}")
-    with np.load(RECORDED) as file:
-        data = dict(file)
+def test_decoding_is_mmposes_where_there_is_a_peak(recorded: Recorded) -> None:
+    data = recorded("dark_sigma2_blur11")
     decoded = DarkCodec(alignment="corner").decode({"heatmap": torch.from_numpy(data["network_output"])})
     difference = np.abs(decoded.xy[:, 0].numpy() - data["decoded_keypoints"]).max(-1)
     peaks = data["decoded_scores"] > 0.2
-    assert peaks.sum() > 200
+    assert peaks.mean() > 0.5
     assert difference[peaks].max() < 0.02
     # maps of noise alone: mmpose's step runs off, hundreds of pixels at times; ours stays within 1.5 heatmap pixels
     assert difference[~peaks].max() > 20

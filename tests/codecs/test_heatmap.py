@@ -1,6 +1,6 @@
 """Arg-max, quarter offset, windows and targets, beside what the contract asks of every codec."""
 
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from poseglass.codecs import DarkCodec, HeatmapCodec
 from poseglass.codecs.heatmap import argmax_2d, draw_gaussians, encode_heatmaps, quarter_offset, window
 from poseglass.core.targets import Targets
 
-RECORDED = Path(__file__).parents[2] / ".." / "shared" / "codecs" / "msra_sigma2.npz"
+Recorded = Callable[[str], dict[str, np.ndarray]]
 
 
 @pytest.mark.parametrize("size_wh", [(48, 64), (64, 48), (7, 5), (1, 9), (300, 3), (37, 53)])
@@ -107,38 +107,31 @@ def test_the_score_of_a_map_is_its_peak_cut_to_1() -> None:
     assert HeatmapCodec().decode({"heatmap": maps}).score[0, 0].tolist() == pytest.approx([0.4, 1.0, 0.0])
 
 
-def recorded() -> dict[str, np.ndarray]:
-    if not RECORDED.is_file():
-        pytest.skip(f"needs {RECORDED}")
-    with np.load(RECORDED) as file:
-        return dict(file)
-
-
-@pytest.mark.shared
-def test_decoding_is_mmposes_except_beside_the_border() -> None:
-    data = recorded()
+def test_decoding_is_mmposes_except_beside_the_border(recorded: Recorded) -> None:
+    data = recorded("msra_sigma2")
     maps = torch.from_numpy(data["network_output"])
     decoded = HeatmapCodec(sigma=2.0, alignment="corner").decode({"heatmap": maps})
     difference = np.abs(decoded.xy[:, 0].numpy() - data["decoded_keypoints"])
     peak = argmax_2d(maps.float())[0].numpy()
     inner = ((peak > 1) & (peak < np.array([46, 62]))).all(-1)
-    assert inner.sum() > 200
+    assert inner.mean() > 0.49
     assert difference[inner].max() == 0
     # beside it, mmpose holds peaks along an axis where ours move: a quarter heatmap pixel, and only there
     assert difference.max() == 1.0
     np.testing.assert_allclose(decoded.score[:, 0].numpy(), data["decoded_scores"].clip(0, 1), atol=1e-3)
 
 
-@pytest.mark.shared
-def test_targets_at_whole_pixels_are_mmposes() -> None:
+def test_targets_at_whole_pixels_are_mmposes(recorded: Recorded) -> None:
     """Ours stand at exact places; mmpose's are rounded to whole heatmap pixels. Rounded likewise, they are equal."""
-    data = recorded()
-    xy = np.floor(data["keypoints"][:6] / 4 + 0.5)
-    inside = ((xy >= 0) & (xy < [48, 64])).all(-1) & (data["visible"][:6] > 0)
+    data = recorded("msra_sigma2")
+    count = len(data["encoded_heatmaps"])
+    keypoints, visible = data["keypoints"][:count], data["visible"][:count]
+    xy = np.floor(keypoints / 4 + 0.5)
+    inside = ((xy >= 0) & (xy < [48, 64])).all(-1) & (visible > 0)
     ours = draw_gaussians(torch.from_numpy(xy), (48, 64), 2.0).numpy()
-    assert inside.sum() > 40
+    assert inside.mean() > 0.39
     np.testing.assert_allclose(ours[inside], data["encoded_heatmaps"][inside], atol=1e-6)
-    targets = Targets.of_keypoints(torch.from_numpy(data["keypoints"][:6]), torch.from_numpy(data["visible"][:6]))
+    targets = Targets.of_keypoints(torch.from_numpy(keypoints), torch.from_numpy(visible))
     exact = encode_heatmaps(targets, (192, 256), stride=4, sigma=2.0, alignment="corner", unlabelled="ignore")
     # as trained on: every keypoint that ours trains, mmpose trains too; it adds those up to three sigma outside
     assert (data["encoded_keypoint_weights"][:, 0] >= exact["weight"].numpy()).all()

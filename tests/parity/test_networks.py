@@ -1,0 +1,120 @@
+"""Every imported layout computes what the public code did: recorded outputs of random weights, no weights stored.
+
+A small image goes through a network of the published size whose weights are those of ``fill.py``; what the public code
+gave for them, in full, is in ``networks/``, and where it came from in ``networks.toml``.
+"""
+
+import runpy
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from poseglass.checkpoints import IMPORTERS, import_state, recognise
+from poseglass.core.card import WeightCard
+from poseglass.estimators.fit import card_network
+
+HERE = Path(__file__).parent
+formula = SimpleNamespace(**runpy.run_path(str(HERE / "fill.py")))
+RECORDED: dict[str, dict[str, Any]] = tomllib.loads((HERE / "networks.toml").read_text())
+SAME_KEYS = {"simple_baseline_microsoft": "simple_baseline_msra"}
+"""A layout that another's recording is of too: its files differ in the order of colours alone."""
+
+AGREEMENT = 1e-5
+"""Largest difference over the largest value."""
+
+
+@dataclass
+class Imported:
+    """A recorded network, imported: ours with its card, and the original state."""
+
+    name: str
+    original: dict[str, Tensor]
+    state: dict[str, Tensor]
+    card: WeightCard
+    network: nn.Module
+    expected: np.ndarray
+
+    def difference(self, network: Callable[[Tensor], Any]) -> float:
+        """Return how far what a network computes is from what the public code did, relative to the largest value."""
+        with torch.no_grad():
+            found = as_recorded(network(formula.image(*RECORDED[self.name]["input_hw"])), self.name)
+        assert found.shape == self.expected.shape
+        return float(np.abs(found - self.expected).max() / np.abs(self.expected).max())
+
+
+def as_recorded(out: Any, name: str) -> np.ndarray:
+    """Return the last heatmaps, or the last level of a backbone; of HRNet all four, one behind the other."""
+    if isinstance(out, Tensor):
+        return out.numpy()
+    if name == "timm_hrnet_w18":
+        return torch.cat([level.flatten(1) for level in out], 1).numpy()
+    return (out[-1]["heatmap"] if isinstance(out[-1], dict) else out[-1]).numpy()
+
+
+@pytest.fixture(scope="module", params=RECORDED)
+def imported(request: pytest.FixtureRequest) -> Imported:
+    name = request.param
+    original = formula.fill(formula.names_and_shapes(name), RECORDED[name]["gain"])
+    state, card = import_state(original, recognise(original))
+    return Imported(name, original, state, card, card_network(card, state), formula.output(name))
+
+
+def test_an_imported_network_computes_what_the_public_code_does(imported: Imported) -> None:
+    about = RECORDED[imported.name]
+    assert recognise(imported.original).name == about["layout"]
+    assert about["network"].items() <= imported.card.network.items()
+    assert imported.difference(imported.network) < AGREEMENT
+
+
+def test_the_independent_reading_computes_it_too(imported: Imported) -> None:
+    """What certificates of imported files compare with."""
+    reference = IMPORTERS[RECORDED[imported.name]["layout"]].reference
+    assert reference is not None
+    assert imported.difference(lambda images: reference(imported.original, images)) < AGREEMENT
+
+
+def test_another_epsilon_of_one_norm_is_seen(imported: Imported) -> None:
+    norms = [m for m in imported.network.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in (norms[0], norms[len(norms) // 2], norms[-1]):
+        before, norm.eps = norm.eps, 1e-3 if norm.eps < 5e-4 else 1e-5
+        found, norm.eps = imported.difference(imported.network), before
+        assert found > AGREEMENT
+
+
+def test_another_padding_of_one_convolution_is_seen(imported: Imported) -> None:
+    convolutions = [m for m in imported.network.modules() if isinstance(m, nn.Conv2d) and m.kernel_size[0] > 1]
+    for convolution in (convolutions[0], convolutions[len(convolutions) // 2]):
+        convolution.padding_mode = "replicate"
+        found, convolution.padding_mode = imported.difference(imported.network), "zeros"
+        assert found > 100 * AGREEMENT
+
+
+def test_two_tensors_that_take_each_others_place_are_seen(imported: Imported) -> None:
+    """As a mapping of names would that mixes up two layers; shapes do not tell."""
+    by_shape: dict[tuple[int, ...], list[str]] = {}
+    for name, value in imported.state.items():
+        if value.ndim == 4:
+            by_shape.setdefault(tuple(value.shape), []).append(name)
+    pairs = [(names[i], names[i + 1]) for names in by_shape.values() for i in range(len(names) - 1)]
+    own = imported.network.state_dict()
+    for one, other in (pairs[0], pairs[-1]):
+        own[one].copy_(imported.state[other])
+        own[other].copy_(imported.state[one])
+        found = imported.difference(imported.network)
+        own[one].copy_(imported.state[one])
+        own[other].copy_(imported.state[other])
+        assert found > 100 * AGREEMENT, (one, other)
+
+
+def test_every_layout_and_no_other_is_recorded() -> None:
+    layouts = {about["layout"] for about in RECORDED.values()}
+    assert layouts | SAME_KEYS.keys() == IMPORTERS.keys()
+    assert {path.stem for path in (HERE / "networks").iterdir()} == RECORDED.keys()
