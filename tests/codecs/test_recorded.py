@@ -124,9 +124,8 @@ def test_integral_regression_is_mmposes() -> None:
     np.testing.assert_allclose(
         (target["xy"].numpy() / [48, 64])[trained], data["encoded_labels"][trained], atol=1e-6, rtol=0
     )
-    with pytest.raises(AssertionError):  # half a heatmap pixel is seen
-        center = SoftArgmaxCodec(alignment="center").decode({"heatmap": torch.from_numpy(formula["integral_maps"]())})
-        np.testing.assert_allclose(center.xy[:, 0].numpy(), data["decoded_keypoints"], atol=1e-3, rtol=0)
+    center = SoftArgmaxCodec(alignment="center").decode({"heatmap": torch.from_numpy(formula["integral_maps"]())})
+    assert np.abs(center.xy[:, 0].numpy() - data["decoded_keypoints"]).min() > 1  # half a heatmap pixel is seen
 
 
 def test_every_codec_is_recorded() -> None:
