@@ -96,24 +96,25 @@ def main() -> None:
         "--runs", type=Path, default=Path("runs/compare"),
         help="Folder of the results; those that exist are not trained again. Stored ones: benchmarks/results.",
     )  # fmt: skip
+    parser.add_argument("--data", type=Path, default=Path("data"), help="Folder with lspet/train.json and val.json.")
     parser.add_argument("--summary", action="store_true", help="Do not train, only summarise.")
     parser.add_argument("--one", nargs=2, metavar=("NAME", "SEED"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one is not None:
         name, seed = arguments.one
-        train_one(arguments.what, name, int(seed), arguments.minutes, arguments.runs)
+        train_one(arguments.what, name, int(seed), arguments.minutes, arguments.runs, arguments.data)
         return
     failed = 0
     if not arguments.summary:
         names = arguments.only or list(VARIANTS[arguments.what])
         jobs = [(name, seed) for seed in arguments.seeds for name in names]
-        failed = train_all(arguments.what, jobs, arguments.minutes, arguments.cores, arguments.runs)
+        failed = train_all(arguments.what, jobs, arguments.minutes, arguments.cores, arguments.runs, arguments.data)
     summarise(arguments.what, arguments.minutes, arguments.runs)
     if failed:
         sys.exit(f"{failed} trainings failed; what they said is above.")
 
 
-def train_all(what: str, jobs: list[tuple[str, int]], minutes: float, cores: list[int], runs: Path) -> int:
+def train_all(what: str, jobs: list[tuple[str, int]], minutes: float, cores: list[int], runs: Path, data: Path) -> int:
     """Run every job that has no result yet in a process of its own, one to a core at a time; return how many failed."""
     free: SimpleQueue[int] = SimpleQueue()
     for core in cores:
@@ -126,6 +127,7 @@ def train_all(what: str, jobs: list[tuple[str, int]], minutes: float, cores: lis
         core = free.get()
         try:
             command = [sys.executable, __file__, what, "--minutes", str(minutes), "--runs", str(runs)]
+            command += ["--data", str(data)]
             started = time.monotonic()
             done = subprocess.run(
                 ["taskset", "-c", str(core), *command, "--one", name, str(seed)],
@@ -146,7 +148,7 @@ def result_file(runs: Path, what: str, minutes: float, name: str, seed: int) -> 
     return runs / what / f"{minutes:g}min" / f"{re.sub(r'[^A-Za-z0-9]+', '_', name)}-{seed}.json"
 
 
-def train_one(what: str, name: str, seed: int, minutes: float, runs: Path) -> None:
+def train_one(what: str, name: str, seed: int, minutes: float, runs: Path, data: Path) -> None:
     """Measure the speed, train for the budget, and store the results with each person's errors."""
     import torch
 
@@ -159,7 +161,8 @@ def train_one(what: str, name: str, seed: int, minutes: float, runs: Path) -> No
     overrides = [*VARIANTS[what][name], f"seed={seed}", "train.checkpoint_seconds=1000"]
     with tempfile.TemporaryDirectory() as folder:
         trial = prepare(
-            Recipe.read(RECIPE, [*overrides, "train.epochs=1", "data.train.0.repeat=0.1"]), Path(folder) / "trial"
+            Recipe.read(RECIPE, [*overrides, "train.epochs=1", "data.train.0.repeat=0.1"], data_folder=data),
+            Path(folder) / "trial",
         )
         seconds: list[float] = []
         trial.on_step = lambda progress, _terms, _lr: seconds.append(progress.seconds)
@@ -168,12 +171,13 @@ def train_one(what: str, name: str, seed: int, minutes: float, runs: Path) -> No
         # a process that was paused meanwhile shows as one long step: the median does not see it
         step_seconds = float(np.median(np.diff(seconds)[3:]))
         steps = max(60.0 * minutes / step_seconds, 1.0)
-        whole = len(training_data(Recipe.read(RECIPE, overrides))) // trial.recipe.train.batch_size
+        whole = len(training_data(Recipe.read(RECIPE, overrides, data_folder=data))) // trial.recipe.train.batch_size
         epochs = max(int(steps // whole), 1)
         recipe = Recipe.read(
             RECIPE,
             [*overrides, f"train.epochs={epochs}", f"data.train.0.repeat={steps / (whole * epochs):.4f}",
              f"evaluate.every_epochs={epochs + 1}"],
+            data_folder=data,
         )  # fmt: skip
         run = prepare(recipe, Path(folder) / "run")
         run.train()

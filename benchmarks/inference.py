@@ -11,7 +11,7 @@ or a large convolution in the same dtype, whichever is faster, measured in the s
 With --data, keypoints that a trained network predicts in bfloat16 are compared with those in float32, in pixels of
 its input, and PCK@0.2 is measured for both.
 
-    python benchmarks/inference.py [--repeats 21] [--threads 2] [--data val.json]
+    python benchmarks/inference.py [--repeats 21] [--threads 2] [--data data/lspet/val.json]
     python benchmarks/inference.py --networks hg1_light --width 64 --height 64 --repeats 1 --no-compile   # does it run?
 """
 

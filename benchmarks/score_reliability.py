@@ -2,7 +2,7 @@
 
 Also the share of all keypoints above a threshold, and how many of them are correct: the effect of ``--min-score``.
 
-    python benchmarks/score_reliability.py val.json [--weights NAME] [--output benchmarks/results]
+    python benchmarks/score_reliability.py data/lspet/val.json [--weights NAME] [--output benchmarks/results]
 """
 
 import argparse

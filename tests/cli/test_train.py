@@ -270,3 +270,22 @@ def test_no_permission(poseglass, recipe, tmp_path):
     status, _, err = poseglass("train", recipe, "--run", "closed/run")
     assert status == 2
     assert "The run folder closed/run cannot be made: Permission denied. Name another with --run." in err
+
+
+def test_train_and_look_take_the_folder_of_data(poseglass, recipe, tmp_path):
+    mine = tmp_path / "mine.toml"
+    mine.write_text(recipe.read_text().replace(f"{recipe.parent}/", "data/"))
+    status, _, err = poseglass("train", mine, "--check")
+    assert status == 2
+    assert "data.train.0 of the recipe: No such file of labels: data/train.json" in err
+    assert "--data FOLDER says where the folder is that the recipe calls data/" in err
+    assert poseglass("train", mine, "--data", recipe.parent, "--check", "--device", "cpu")[0] == 0
+    assert poseglass("look", mine, "--data", recipe.parent)[0] == 0
+    status, out, _ = poseglass("train", mine, "--data", recipe.parent, "--print")
+    assert f'"{recipe.parent}/train.json"' in out
+    status, _, err = poseglass("look", recipe.parent / "train.json", "--data", recipe.parent)
+    assert status == 2
+    assert "--data goes with a recipe" in err
+    status, _, err = poseglass("train", "--resume", "--run", "runs/tiny", "--data", recipe.parent)
+    assert status == 2
+    assert "keeps the paths of its recipe; leave --data out" in err

@@ -53,6 +53,17 @@ def test_a_recipe_is_complete(name):
     assert recipe.evaluate.monitor in results
 
 
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_names_data_that_a_user_may_put_anywhere(name):
+    """Every path begins with data/, which --data places; no folder of ours is named."""
+    assert "shared" not in (FOLDER / name).read_text()
+    recipe = Recipe.read(FOLDER / name)
+    sets = [*recipe.data.train, *([recipe.data.val] if recipe.data.val else [])]
+    paths = [v for table in sets for k, v in table.items() if k in ("annotations", "images", "head_boxes")]
+    assert all(path.startswith("data/") for path in paths)
+    assert bool(paths) == (name != "synthetic/one_minute.toml")
+
+
 def tables(value: Any, place: str = "") -> Iterator[str]:
     """Yield the dotted key of every table inside a recipe."""
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()

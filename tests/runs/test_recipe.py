@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from poseglass.runs.build import training_data, validation_data
 from poseglass.runs.recipe import Recipe, RecipeError, apply_override, differences
 
 PLAIN: dict[str, Any] = {
@@ -95,6 +96,47 @@ def test_a_file_that_is_not_there_or_no_toml(tmp_path):
         (tmp_path / "bad.toml").write_bytes(content)
         with pytest.raises(RecipeError, match=r"bad\.toml is not TOML"):
             Recipe.read(tmp_path / "bad.toml")
+
+
+@pytest.mark.parametrize("train", ['{ name = "coco", annotations = "data/a/train.json", images = "elsewhere/data" }',
+    '[{ name = "coco", annotations = "data/a/train.json", images = "elsewhere/data" }]'])  # fmt: skip
+def test_the_folder_of_data_is_given_apart(tmp_path, train):
+    path = tmp_path / "mine.toml"
+    text = Recipe.from_dict(PLAIN).to_toml().partition("[data]")[0]
+    path.write_text(
+        f'{text}[data]\ntrain = {train}\nval = {{ name = "coco", annotations = "data/a/val.json" }}\n'
+        "[train]\nepochs = 1\nbatch_size = 4\n"
+    )
+    here = Recipe.read(path)
+    assert here.data.train[0]["annotations"] == "data/a/train.json"
+    there = Recipe.read(path, ["data.val.annotations=data/b.json"], data_folder=tmp_path / "sets")
+    assert there.data.train[0]["annotations"] == str(tmp_path / "sets" / "a" / "train.json")
+    assert there.data.train[0]["images"] == "elsewhere/data"
+    assert there.data.val == {"name": "coco", "annotations": "data/b.json"}  # what is set is taken as it stands
+    assert Recipe.read(path, ["data.train.0.annotations=c.json"]).data.train[0]["annotations"] == "c.json"
+
+
+def test_a_folder_of_data_that_no_recipe_wants_is_refused():
+    with pytest.raises(
+        RecipeError, match=r"no dataset of this recipe has a path that begins with data/\. Leave --data"
+    ):
+        Recipe.read("synthetic/one_minute.toml", data_folder="sets")
+
+
+def test_data_that_are_not_there_are_named_by_their_key(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recipe = Recipe.read("lspet/family.toml")
+    with pytest.raises(FileNotFoundError, match=(
+        r"^data\.train\.0 of the recipe: No such file of labels: data/lspet/train\.json\..* --data FOLDER says where "
+        r"the folder is that the recipe calls data/; --set data\.train\.0\.annotations=PATH gives this one alone\.$"
+    )):  # fmt: skip
+        training_data(recipe)
+    with pytest.raises(FileNotFoundError, match=r"^data\.val of the recipe: .*--set data\.val\.annotations=PATH"):
+        validation_data(recipe)
+    elsewhere = Recipe.read("lspet/family.toml", data_folder=tmp_path / "sets")
+    with pytest.raises(FileNotFoundError, match=r"sets/lspet/train\.json") as caught:
+        training_data(elsewhere)
+    assert "--data" not in str(caught.value)
 
 
 def test_overrides():

@@ -30,6 +30,9 @@ def look(
     images: Annotated[
         Path | None, typer.Option("--images", help="Folder of the images, if not beside the labels.")
     ] = None,
+    data_folder: Annotated[
+        Path | None, typer.Option("--data", help="The folder that a recipe calls data/; ./data unless given.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="The image to write.")] = Path("look.png"),
     count: Annotated[int, typer.Option(min=1, max=400, help="How many people.")] = 24,
     columns: Annotated[int, typer.Option(min=1, max=20, help="Tiles in a row.")] = 6,
@@ -39,7 +42,7 @@ def look(
 ) -> None:
     """Draw people of a dataset on one sheet, after augmentation: a recipe's own, or a common one."""
     console = Console()
-    dataset, crops = _open(data, format, images, plain=plain, augment=augment)
+    dataset, crops = _open(data, format, images, data_folder, plain=plain, augment=augment)
     rng = np.random.default_rng(seed)
     samples: list[PoseSample]
     if crops is None:
@@ -61,11 +64,15 @@ def look(
         console.print(f"note: {note}", markup=False)
 
 
-def _open(data: str, format: str, images: Path | None, *, plain: bool, augment: bool) -> tuple[Dataset, Crops | None]:
+def _open(
+    data: str, format: str, images: Path | None, data_folder: Path | None, *, plain: bool, augment: bool
+) -> tuple[Dataset, Crops | None]:
     if data.endswith(".toml"):
-        recipe = Recipe.read(data)
+        recipe = Recipe.read(data, data_folder=data_folder)
         dataset = training_data(recipe)
         return dataset, None if plain else make_crops(recipe, dataset)
+    if data_folder is not None:
+        raise ValueError("--data goes with a recipe (.toml), which may call a folder data/; leave it out.")
     drawn = data == "synthetic"
     dataset = build(DATASETS, "synthetic", count=1000) if drawn else read_data(Path(data), format, images)
     if plain:

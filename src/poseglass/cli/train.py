@@ -32,6 +32,10 @@ def train(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="Override a value: --set train.epochs=3. May be repeated.")
     ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", help="The folder that the recipe calls data/; ./data unless given."),
+    ] = None,
     run: Annotated[
         Path | None, typer.Option("--run", "--run-folder", help="Folder of the run; runs/NAME unless given.")
     ] = None,
@@ -52,9 +56,11 @@ def train(
         raise ValueError("train needs a recipe file, or --resume --run FOLDER to go on with a run.")
     if recipe is None:
         assert run is not None
+        if data is not None:
+            raise ValueError("a run that goes on keeps the paths of its recipe; leave --data out.")
         chosen = RunFolder(run).stored_recipe(overrides or ())
     else:
-        chosen = Recipe.read(recipe, overrides or ())
+        chosen = Recipe.read(recipe, overrides or (), data_folder=data)
     processes = from_environment()
     console = Console(quiet=not processes.first)
     if show:

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import FunctionType
 from typing import Any, cast
 
@@ -53,13 +54,18 @@ def make(table: Any, part: dict[str, Any], kind: str) -> Any:
 
 
 def training_data(recipe: Recipe) -> Dataset:
-    """Read the recipe's training sets and join them by joint name in the recipe's skeleton."""
+    """Read the recipe's training sets and join them by joint name in the recipe's skeleton.
+
+    Raises:
+        FileNotFoundError: One is not there; how to say where it is.
+        LookupError, RecipeError, ValueError: As ``make``, or in the reader's words.
+    """
     parts: list[Dataset] = []
     repeats: list[float] = []
-    for table in recipe.data.train:
+    for i, table in enumerate(recipe.data.train):
         numbers = dict(table)
         repeats.append(float(numbers.pop("repeat", 1)))
-        parts.append(make(DATASETS, numbers, "dataset"))
+        parts.append(_make_dataset(numbers, f"data.train.{i}"))
     skeleton = None if recipe.skeleton is None else lookup(SKELETONS, recipe.skeleton, kind="skeleton")
     if len(parts) == 1 and repeats == [1] and skeleton in (None, parts[0].skeleton):
         return parts[0]
@@ -67,8 +73,31 @@ def training_data(recipe: Recipe) -> Dataset:
 
 
 def validation_data(recipe: Recipe) -> Dataset | None:
-    """Read the recipe's validation set, if it has one."""
-    return None if recipe.data.val is None else make(DATASETS, recipe.data.val, "dataset")
+    """Read the recipe's validation set, if it has one.
+
+    Raises:
+        FileNotFoundError, LookupError, RecipeError, ValueError: As ``training_data``.
+    """
+    return None if recipe.data.val is None else _make_dataset(recipe.data.val, "data.val")
+
+
+def _make_dataset(table: dict[str, Any], where: str) -> Dataset:
+    """Read a dataset of a recipe.
+
+    Raises:
+        FileNotFoundError: Not there; the recipe's key is named, and how to say where it is.
+        LookupError, RecipeError, ValueError: As ``make``, or in the reader's words.
+    """
+    try:
+        return make(DATASETS, table, "dataset")
+    except FileNotFoundError as error:
+        paths = {k: v for k, v in table.items() if isinstance(v, str) and len(Path(v).parts) > 1}
+        key = next(iter(paths), "annotations")
+        under_data = any(Path(v).parts[0] == "data" for v in paths.values())
+        folder = "--data FOLDER says where the folder is that the recipe calls data/; " if under_data else ""
+        raise FileNotFoundError(
+            f"{where} of the recipe: {error} {folder}--set {where}.{key}=PATH gives this one alone."
+        ) from None
 
 
 def make_network(recipe: Recipe, skeleton: Skeleton) -> tuple[nn.Module, dict[str, Any]]:

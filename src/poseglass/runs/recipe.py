@@ -177,14 +177,22 @@ class Recipe(Part):
         return self
 
     @classmethod
-    def read(cls, path: str | Path, overrides: Sequence[str] = ()) -> "Recipe":
+    def read(
+        cls, path: str | Path, overrides: Sequence[str] = (), *, data_folder: str | Path | None = None
+    ) -> "Recipe":
         """Read a recipe file, or one that ships ("lspet/family.toml"), and apply ``a.b=c`` overrides.
 
         A file is read for whoever names it: what it names of code outside poseglass is imported.
 
+        Args:
+            path: Of the recipe.
+            overrides: ``a.b=c``, applied last.
+            data_folder: The folder that the recipe calls ``data/``; None looks for ``data`` in the current folder.
+
         Raises:
             FileNotFoundError: No such file.
-            RecipeError: Not TOML, an unknown key (the nearest one is named), a value of the wrong kind.
+            RecipeError: Not TOML, an unknown key (the nearest one is named), a value of the wrong kind, or a folder of
+                data for a recipe that names nothing under ``data/``.
         """
         path, ours = Path(path), Path(__file__).parents[1] / "recipes"
         if not path.is_file() and not path.is_absolute() and (ours / path).is_file():
@@ -195,6 +203,8 @@ class Recipe(Part):
             data = tomllib.loads(path.read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise RecipeError(f"{path} is not TOML: {error}.") from None
+        if data_folder is not None:
+            _take_data_from(data, data_folder, str(path))
         return cls.from_dict(data, overrides=overrides, name=str(path), trust_code=True)
 
     @classmethod
@@ -244,6 +254,29 @@ class Recipe(Part):
             lines += ["", f"[{key}]"]
             lines += [f"{_key(name)} = {_toml(value)}" for name, value in data[key].items() if value is not None]
         return "\n".join(lines) + "\n"
+
+
+def _take_data_from(data: dict[str, Any], folder: str | Path, name: str) -> None:
+    """Let the datasets of nested tables lie in another folder than ``data``, in place.
+
+    Raises:
+        RecipeError: None of them lies in ``data``.
+    """
+    part = data.get("data")
+    part = part if isinstance(part, dict) else {}
+    train = part.get("train")
+    moved = 0
+    for table in [*(train if isinstance(train, list) else [train]), part.get("val")]:
+        for key, value in table.items() if isinstance(table, dict) else ():
+            if isinstance(value, str) and len(Path(value).parts) > 1 and Path(value).parts[0] == "data":
+                table[key] = str(Path(folder, *Path(value).parts[1:]))
+                moved += 1
+    if not moved:
+        raise RecipeError(
+            f"{name}: --data {folder} says where the folder is that a recipe calls data/, but no dataset of this "
+            "recipe has a path that begins with data/. Leave --data out; --set data.val.annotations=FILE changes a "
+            "path."
+        )
 
 
 def differences(one: Recipe, other: Recipe) -> dict[str, tuple[Any, Any]]:
@@ -299,6 +332,8 @@ def apply_override(data: dict[str, Any], override: str) -> None:
     for key in parents:
         if isinstance(here, list) and key.isdigit() and int(key) < len(here):
             here = here[int(key)]
+        elif key == "0" and isinstance(here, dict) and "name" in here:
+            continue  # one table where a list may stand, data.train, is the first of its list
         elif isinstance(here, dict):
             here = here.setdefault(key, {})
         else:
