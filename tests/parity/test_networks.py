@@ -83,18 +83,17 @@ def test_the_independent_reading_computes_it_too(imported: Imported) -> None:
 
 def test_another_epsilon_of_one_norm_is_seen(imported: Imported) -> None:
     norms = [m for m in imported.network.modules() if isinstance(m, nn.BatchNorm2d)]
-    for norm in (norms[0], norms[len(norms) // 2], norms[-1]):
+    for norm in (norms[0], norms[-1]):
         before, norm.eps = norm.eps, 1e-3 if norm.eps < 5e-4 else 1e-5
         found, norm.eps = imported.difference(imported.network), before
         assert found > AGREEMENT
 
 
 def test_another_padding_of_one_convolution_is_seen(imported: Imported) -> None:
-    convolutions = [m for m in imported.network.modules() if isinstance(m, nn.Conv2d) and m.kernel_size[0] > 1]
-    for convolution in (convolutions[0], convolutions[len(convolutions) // 2]):
-        convolution.padding_mode = "replicate"
-        found, convolution.padding_mode = imported.difference(imported.network), "zeros"
-        assert found > 100 * AGREEMENT
+    first = next(m for m in imported.network.modules() if isinstance(m, nn.Conv2d) and m.kernel_size[0] > 1)
+    first.padding_mode = "replicate"
+    found, first.padding_mode = imported.difference(imported.network), "zeros"
+    assert found > 100 * AGREEMENT
 
 
 def test_two_tensors_that_take_each_others_place_are_seen(imported: Imported) -> None:
@@ -105,13 +104,13 @@ def test_two_tensors_that_take_each_others_place_are_seen(imported: Imported) ->
             by_shape.setdefault(tuple(value.shape), []).append(name)
     pairs = [(names[i], names[i + 1]) for names in by_shape.values() for i in range(len(names) - 1)]
     own = imported.network.state_dict()
-    for one, other in (pairs[0], pairs[-1]):
-        own[one].copy_(imported.state[other])
-        own[other].copy_(imported.state[one])
-        found = imported.difference(imported.network)
-        own[one].copy_(imported.state[one])
-        own[other].copy_(imported.state[other])
-        assert found > 100 * AGREEMENT, (one, other)
+    one, other = pairs[len(pairs) // 2]
+    own[one].copy_(imported.state[other])
+    own[other].copy_(imported.state[one])
+    found = imported.difference(imported.network)
+    own[one].copy_(imported.state[one])
+    own[other].copy_(imported.state[other])
+    assert found > 100 * AGREEMENT, (one, other)
 
 
 def test_every_layout_and_no_other_is_recorded() -> None:

@@ -15,6 +15,7 @@ was taken off coordinates that count from 1 (as here), and whether a rebuilt ima
 
 import argparse
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -99,8 +100,8 @@ def annotation(xy: np.ndarray, size_wh: tuple[int, int], number: int) -> dict[st
     low, high = np.maximum(low - margin, 0), np.minimum(high + margin, size_wh)
     width, height = high - low
     keypoints: list[float] = []
-    for (x, y), labelled in zip(xy, known, strict=True):
-        keypoints += [round(float(x), 2), round(float(y), 2), 2] if labelled else [0, 0, 0]
+    for x, y in xy.tolist():
+        keypoints += [0, 0, 0] if math.isnan(x + y) else [round(x, 2), round(y, 2), 2]
     return {
         "id": number, "image_id": number, "category_id": 1, "iscrowd": 0, "num_keypoints": int(known.sum()),
         "keypoints": keypoints, "bbox": [round(float(v), 2) for v in (*low, width, height)],

@@ -265,9 +265,10 @@ def _take_data_from(data: dict[str, Any], folder: str | Path, name: str) -> None
     part = data.get("data")
     part = part if isinstance(part, dict) else {}
     train = part.get("train")
+    tables = [*(train if isinstance(train, list) else [train]), part.get("val")]
     moved = 0
-    for table in [*(train if isinstance(train, list) else [train]), part.get("val")]:
-        for key, value in table.items() if isinstance(table, dict) else ():
+    for table in (table for table in tables if isinstance(table, dict)):
+        for key, value in table.items():
             if isinstance(value, str) and len(Path(value).parts) > 1 and Path(value).parts[0] == "data":
                 table[key] = str(Path(folder, *Path(value).parts[1:]))
                 moved += 1
