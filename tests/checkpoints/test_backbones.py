@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from poseglass.backbones import BACKBONES
 from poseglass.checkpoints import IMPORTERS, import_state
-from poseglass.checkpoints.checkpoint import read_checkpoint
+from poseglass.checkpoints.checkpoint import open_checkpoint
 from poseglass.checkpoints.importer import Importer, Source
 from poseglass.cli.export_weights import export_weights
 from poseglass.cli.import_weights import import_weights
@@ -64,11 +64,11 @@ def test_there_and_back(original: dict[str, Tensor], tmp_path: Path, capsys: pyt
     state, card = read_weights(to)
     assert (card.part, card.skeleton, card.codec, card.name) == ("backbone", None, {}, "squeeze-toy_layout")
     assert card.input == InputSpec((4, 32), color="bgr")
-    assert "Left out: 1 tensors of the original that are of no use here." in card.notes
+    assert "Excluded: 1 tensors of the original that are of no use here." in card.notes
     Squeeze(4).load_state_dict(state, strict=True)
     export_weights(str(to), "toy_layout", public)
     assert "not written what starts with classifier." in capsys.readouterr().out
-    back = read_checkpoint(public)
+    back = open_checkpoint(public).all()
     assert back.keys() == original.keys() - {"classifier.weight"}
     assert all(torch.equal(tensor, original[name]) for name, tensor in back.items())
     import_weights(checkpoint, to, force=True, layout="toy_layout")  # other doubts stay where that is said

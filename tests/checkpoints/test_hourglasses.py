@@ -69,7 +69,7 @@ def test_the_card_says_what_the_original_needs(layout: str) -> None:
     assert card.source_url == IMPORTERS[layout].source.url
     assert card.sha256 == "ab12"
     # Two stacks of eight equal-width residuals and one in the stem, a weight and a bias each.
-    assert ("Left out: 34 tensors" in card.notes) == (layout == PRINCETON)
+    assert ("Excluded: 34 tensors" in card.notes) == (layout == PRINCETON)
 
 
 @pytest.mark.parametrize("layout", MAKE)

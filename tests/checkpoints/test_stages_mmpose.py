@@ -136,7 +136,7 @@ def test_the_card_says_what_the_original_needs() -> None:
         assert card.input.mean == (0.485, 0.456, 0.406)
         assert card.input.std == (0.229, 0.224, 0.225)
         # Of a single stack, the residual after it: two convolutions and two norms of five tensors.
-        assert ("Left out: 12 tensors" in card.notes) == (layout == HOURGLASS)
+        assert ("Excluded: 12 tensors" in card.notes) == (layout == HOURGLASS)
 
 
 @pytest.mark.parametrize(("layout", "original"), [(HOURGLASS, hourglass()), (CPM, pose_machine())])

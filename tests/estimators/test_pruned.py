@@ -423,5 +423,5 @@ def test_a_public_layout_holds_no_pruned_network() -> None:
     places = [(f"{at}.inside1.conv", "outputs"), (f"{at}.inside1.norm", "channels"), (f"{at}.inside2.conv", "inputs")]
     prune(network, 20, *places)
     card = replace(card, widths=card_widths(network, table, part="backbone"))
-    with pytest.raises(CheckpointError, match="cannot be written as 'resnet_torchvision', which has no place for them"):
+    with pytest.raises(CheckpointError, match="cannot be written as 'resnet_torchvision': that layout is for a ResNet"):
         export_state(network.state_dict(), card, "resnet_torchvision", IMPORTERS)

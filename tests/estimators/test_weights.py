@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from poseglass.core.card import WeightCard
 from poseglass.core.input_spec import InputSpec
+from poseglass.core.skeleton import Skeleton
 from poseglass.core.skeletons import LSP14, MPII16
 from poseglass.estimators.fit import card_network, load_strictly
-from poseglass.estimators.transfer import load_matching
+from poseglass.estimators.transfer import keypoint_channels, load_matching
 from poseglass.estimators.weights_file import (
     CARD_KEY,
     CheckpointError,
@@ -112,7 +113,7 @@ def test_an_existing_file_survives_what_cannot_be_saved(written: Path) -> None:
         CheckpointError, match=r"toy\.safetensors: not saved, weight 'stem\.conv\.bias' of 'toy' is NaN"
     ):
         save_weights(written, state, CARD)
-    with pytest.raises(CheckpointError, match=r"infinite as float16; save with half=False"):
+    with pytest.raises(CheckpointError, match=r"infinite as float16; save it without half precision"):
         save_weights(written, {"kernel": torch.full((2, 2), 1e5)}, CARD, half=True)
     with pytest.raises(CheckpointError, match="nothing to save"):
         save_weights(written, {}, CARD)
@@ -339,7 +340,7 @@ def test_a_network_of_ones_own_may_take_any_number() -> None:
 def test_the_wrong_number_of_keypoints_is_told_in_keypoints() -> None:
     with pytest.raises(
         CheckpointError,
-        match=r"'toy' predict 16 keypoints; asked for 17: pass num_keypoints=17 to start a new last layer",
+        match=r"'toy' predict 16 keypoints; asked for 17\. Use a skeleton of 16, or train a network of 17",
     ):
         load_strictly(toy(17), toy(16).state_dict(), source="toy")
 
@@ -430,8 +431,136 @@ def test_a_linear_layer_is_a_network_too(tmp_path: Path) -> None:
     load_strictly(nn.Linear(2, 3), read_weights(path)[0])
 
 
-def test_the_same_keypoints_in_another_order_are_refused():
+def in_order(*names: str) -> tuple[StackedHourglass, WeightCard]:
+    torch.manual_seed(len(names))
+    network = StackedHourglass(len(names), **NUMBERS).eval()
+    table = {"name": "stacked_hourglass", "num_keypoints": len(names), **NUMBERS}
+    return network, replace(CARD, network=table, skeleton=Skeleton("toy", names))
+
+
+def test_the_same_keypoints_in_another_order_are_matched_by_name() -> None:
+    old, card = in_order("a", "b", "c", "d", "e", "f", "g", "h")  # as many as the network is wide
+    names = ("c", "a", "b", "h", "g", "f", "e", "d")
+    network = toy(8, seed=9)
+    begun = load_matching(
+        network, old.state_dict(), from_keypoints=card.skeleton.keypoints, to_keypoints=names,
+        channels=keypoint_channels(card),
+    )  # fmt: skip
+    assert begun == []
+    images = torch.rand(1, 3, 64, 64)
+    order = [card.skeleton.index(name) for name in names]
+    with torch.no_grad():
+        for mine, theirs in zip(network(images), old(images), strict=True):
+            torch.testing.assert_close(mine["heatmap"], theirs["heatmap"][:, order])
+
+
+def test_as_many_keypoints_of_other_names_never_go_by_position() -> None:
+    old, card = in_order("a", "b", "c")
+    network = toy(3, seed=5)
+    initial = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    begun = load_matching(
+        network, old.state_dict(), from_keypoints=("a", "b", "c"), to_keypoints=("c", "x", "y"),
+        channels=keypoint_channels(card),
+    )  # fmt: skip
+    now, was = network.state_dict(), old.state_dict()
+    assert set(begun) == last_layers(now)
+    for name in ("outputs.0.heatmap.weight", "outputs.1.heatmap.bias"):
+        assert torch.equal(now[name][0], was[name][2])
+        assert torch.equal(now[name][1:], initial[name][1:])
+    assert torch.equal(now["heatmap_feedback.0.weight"][:, 0], was["heatmap_feedback.0.weight"][:, 2])
+    assert torch.equal(now["stem.conv.weight"], was["stem.conv.weight"])
+
+
+def test_without_knowing_the_channels_other_keypoints_are_refused() -> None:
     network = StackedHourglass(3, num_stacks=1, width=8, depth=1)
-    with pytest.raises(CheckpointError, match=r"same names in another order \(c, b\)"):
-        load_matching(network, network.state_dict(), from_keypoints=("a", "b", "c"), to_keypoints=("a", "c", "b"))
-    assert load_matching(network, network.state_dict(), from_keypoints="abc", to_keypoints="xyz") == []
+    for names in (("a", "c", "b"), ("x", "y", "z")):
+        with pytest.raises(
+            CheckpointError, match=r"as many keypoints as the network, but other ones .*order of the we"
+        ):
+            load_matching(network, network.state_dict(), from_keypoints=("a", "b", "c"), to_keypoints=names)
+    assert load_matching(network, network.state_dict(), from_keypoints="abc", to_keypoints="abc") == []
+
+
+@pytest.mark.parametrize("name", ["cpm_light", "simple_baseline_light", "cpn_light", "hg2_light"])
+def test_every_kind_of_network_starts_from_another_skeleton_by_name(name: str) -> None:
+    torch.manual_seed(0)
+    card = replace(CARD, network={"name": name, "num_keypoints": 16})
+    old, network = (card_network(replace(card, network={"name": name, "num_keypoints": k})) for k in (16, 14))
+    begun = load_matching(
+        network, old.state_dict(), from_keypoints=MPII16.keypoints, to_keypoints=LSP14.keypoints,
+        channels=keypoint_channels(card),
+    )  # fmt: skip
+    assert begun == []
+    images = torch.rand(1, 3, 128, 128)
+    order = [MPII16.index(n) for n in LSP14.keypoints]
+    with torch.no_grad():
+        torch.testing.assert_close(network(images)[0]["heatmap"], old(images)[0]["heatmap"][:, order])
+
+
+def test_a_head_of_three_maps_a_keypoint_goes_by_name() -> None:
+    table = {"name": "composed", "backbone": {"name": "resnet18", "width": 8}, "neck": {"name": "deconv", "width": 8}}
+    table |= {"head": {"name": "offset"}}
+    card = replace(CARD, network=table | {"num_keypoints": 3})
+    torch.manual_seed(0)
+    old, network = card_network(card), card_network(card)
+    names = ("c", "a", "b")
+    for value in (old.head.conv.weight, network.head.conv.weight):  # it starts empty
+        torch.nn.init.normal_(value)
+    load_matching(
+        network, old.state_dict(), from_keypoints=("a", "b", "c"), to_keypoints=names, channels=keypoint_channels(card)
+    )
+    images = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        mine, theirs = network(images)[-1], old(images)[-1]
+    for key in ("heatmap", "offset"):
+        torch.testing.assert_close(mine[key], theirs[key][:, [2, 0, 1]])
+
+
+def test_channels_of_code_outside_are_not_known() -> None:
+    assert keypoint_channels(replace(CARD, network={"name": "os:mkdir", "num_keypoints": 3})) is None
+
+
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.uint32, torch.uint64, torch.float8_e4m3fn, torch.float8_e5m2])
+def test_rare_types_are_read_as_the_numbers_they_are(tmp_path: Path, dtype: torch.dtype) -> None:
+    path = tmp_path / "rare.safetensors"
+    save_file({"a": torch.tensor([0.0, 1.0, 3.0]).to(dtype)}, path)
+    state, _ = read_safetensors(path)
+    assert state["a"].dtype == (torch.float32 if dtype.is_floating_point else torch.int64)
+    assert state["a"].tolist() == [0, 1, 3]
+
+
+def test_types_that_are_no_weights_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "odd.safetensors"
+    save_file({"wave": torch.ones(2, dtype=torch.complex64), "b": torch.ones(1)}, path)
+    with pytest.raises(CheckpointError, match=r"of a type that is not read: wave \(C64\)\. Read are BF16, BOOL, F16"):
+        read_safetensors(path)
+    header = json.dumps({"scale": {"dtype": "F8_E8M0", "shape": [1], "data_offsets": [0, 1]}}).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header + b"\x7f")
+    with pytest.raises(CheckpointError, match=r"scale \(F8_E8M0\)"):
+        read_safetensors(path)
+    with pytest.raises(CheckpointError, match=r"not saved, 'toy' has tensors of a type .*: wave torch\.complex64\."):
+        save_weights(path, {"wave": torch.ones(2, dtype=torch.complex64)}, CARD)
+
+
+def test_whole_numbers_in_the_place_of_weights_are_refused() -> None:
+    state = toy().state_dict() | {"stem.conv.weight": torch.ones(2, 3, 7, 7, dtype=torch.int8)}
+    for load in (load_strictly, load_matching):
+        with pytest.raises(CheckpointError, match=r"of another type: stem\.conv\.weight int8 for float32"):
+            load(toy(), state)
+
+
+@pytest.mark.parametrize("text", ['{"info":{"a": 1}}', '[{"id": {}}]', '{"image":{', '{ "ab": {"c": 2}}'])
+def test_json_is_named_as_text_and_not_as_truncated(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "labels.json"
+    path.write_text(text + " " * 20)
+    with pytest.raises(CheckpointError, match=r"labels\.json is not a safetensors file but JSON text"):
+        read_weights(path)
+
+
+def test_a_folder_and_the_state_of_a_run_lead_to_its_weights(tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").touch()
+    with pytest.raises(CheckpointError, match=r"got a folder: .*which holds a run of poseglass: .*best\.safetensors"):
+        read_weights(tmp_path)
+    torch.save({"format": 2}, tmp_path / "checkpoint.pt")
+    with pytest.raises(CheckpointError, match=r"but the training state of a run: its weights are .*best\.safetensors"):
+        read_weights(tmp_path / "checkpoint.pt")

@@ -1,6 +1,6 @@
 """Layer 9: checkpoints of public implementations become weights files of ours."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -22,7 +22,8 @@ from poseglass.checkpoints import (
     simple_baseline_mmpose,
     simple_baseline_msra,
 )
-from poseglass.checkpoints.checkpoint import read_checkpoint
+from poseglass.checkpoints.checkpoint import open_checkpoint
+from poseglass.checkpoints.choose import Choice, choose
 from poseglass.checkpoints.importer import Importer
 from poseglass.core.card import WeightCard
 from poseglass.core.skeleton import Skeleton
@@ -76,6 +77,7 @@ def import_state(
     skeleton: Skeleton | None = None,
     name: str = "",
     sha256: str = "",
+    notes: Sequence[str] = (),
 ) -> tuple[dict[str, Tensor], WeightCard]:
     """Turn a state dict of a public layout into ours, and write its card; every tensor must find its place.
 
@@ -85,6 +87,7 @@ def import_state(
         skeleton: Of its outputs, in order. None takes what the layout means by that many keypoints.
         name: Of the weights. Empty makes one: "hg8-mpii16-hourglass_princeton".
         sha256: Of the file, for the card.
+        notes: What was decided when the state was taken out of its file, in sentences, for the card.
 
     Raises:
         CheckpointError: A tensor is missing, left over, of a wrong shape, NaN or infinite; or the skeleton is not
@@ -92,7 +95,8 @@ def import_state(
     """
     keys = state.keys()
     try:
-        return _imported(importer.current(state), importer, skeleton=skeleton, name=name, sha256=sha256)
+        current = importer.current(state)
+        return _imported(current, importer, skeleton=skeleton, name=name, sha256=sha256, notes=notes)
     except CheckpointError as error:
         own = next((i.name for i in IMPORTERS.values() if i.recognises(keys)), importer.name)
         if own == importer.name or importer.recognises(keys):
@@ -104,7 +108,13 @@ def import_state(
 
 
 def _imported(
-    state: Mapping[str, Tensor], importer: Importer, *, skeleton: Skeleton | None, name: str, sha256: str
+    state: Mapping[str, Tensor],
+    importer: Importer,
+    *,
+    skeleton: Skeleton | None,
+    name: str,
+    sha256: str,
+    notes: Sequence[str],
 ) -> tuple[dict[str, Tensor], WeightCard]:
     network = importer.network(state)
     chosen = None
@@ -123,7 +133,7 @@ def _imported(
         license=f"Code: {importer.source.license}. Weights: the terms of whoever trained and published them.",
         source_url=importer.source.url,
         sha256=sha256,
-        notes=" ".join(_notes(importer, network, state)),
+        notes=" ".join((*_notes(importer, network, state), *notes)),
         part=importer.part,
         certificate={"checked": False},
         poseglass=version("poseglass"),
@@ -135,27 +145,48 @@ def _imported(
     return renamed, card
 
 
+def read_network(path: str | Path, *, layout: str = "", take: str = "") -> Choice:
+    """Return the tensors of the network in a public checkpoint, its layout, and what was decided to get at them.
+
+    No code in the file is run, and tensors of a zipped checkpoint are mapped from it rather than copied: keep the file
+    until they are saved or loaded.
+
+    Args:
+        path: ``.pth``, ``.pt``, ``.pth.tar``, ``.pkl`` or ``.safetensors``.
+        layout: Name of an importer, where the names do not tell.
+        take: Path of the network in the file, where it holds several and another one is meant than would be taken.
+
+    Raises:
+        FileNotFoundError: No such file.
+        LookupError: No importer is called ``layout``.
+        CheckpointError: The file cannot be read safely, or holds no network of a known layout.
+    """
+    checkpoint = open_checkpoint(path)
+    with told_of(path):
+        return choose(checkpoint, IMPORTERS, layout=layout, take=take)
+
+
 def import_checkpoint(
-    path: str | Path, *, skeleton: Skeleton | None = None, name: str = "", layout: str = ""
+    path: str | Path, *, skeleton: Skeleton | None = None, name: str = "", layout: str = "", take: str = ""
 ) -> tuple[dict[str, Tensor], WeightCard]:
     """Read a public checkpoint of a known layout as a state of ours with its card.
 
-    No code in the file is run, and float32 tensors are mapped from it rather than copied: keep the file until they
-    are saved or loaded.
-
     Args:
-        path: ``.pth``, ``.pt``, ``.pth.tar`` or ``.safetensors``.
+        path: As ``read_network``, whose notes go into the card.
         skeleton: Of its outputs, in order. None takes what the layout means by that many keypoints.
         name: Of the weights.
-        layout: Name of an importer, where it should not be found by the keys.
+        layout: As ``read_network``.
+        take: As ``read_network``.
 
     Raises:
         FileNotFoundError: No such file.
         CheckpointError: The file cannot be read safely, or is not a layout that is known, to the tensor.
     """
-    state = read_checkpoint(path)
+    found = read_network(path, layout=layout, take=take)
     with told_of(path):
-        return import_state(state, recognise(state, layout), skeleton=skeleton, name=name, sha256=sha256_of(path))
+        return import_state(
+            found.state, found.importer, skeleton=skeleton, name=name, sha256=sha256_of(path), notes=found.notes
+        )
 
 
 @contextmanager
@@ -164,7 +195,8 @@ def told_of(path: str | Path) -> Iterator[None]:
     try:
         yield
     except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from error
+        text = str(error)
+        raise CheckpointError(text if text.startswith(str(path)) else f"{path}: {text}") from error
 
 
 def _notes(importer: Importer, network: Mapping[str, Any], state: Mapping[str, Tensor]) -> Iterator[str]:
@@ -176,10 +208,10 @@ def _notes(importer: Importer, network: Mapping[str, Any], state: Mapping[str, T
             yield text
     unused = sum(name in state for name in importer.never_run(network))
     if unused:
-        yield f"Left out: {unused} tensors that the original stores but never runs."
+        yield f"Excluded: {unused} tensors that the original stores but never runs."
     tail = sum(name.startswith(importer.excluded) for name in state)
     if tail:
-        yield f"Left out: {tail} tensors of the original that are of no use here."
+        yield f"Excluded: {tail} tensors of the original that are of no use here."
 
 
 def _skeleton(importer: Importer, num_keypoints: int, given: Skeleton | None) -> Skeleton:
@@ -190,7 +222,7 @@ def _skeleton(importer: Importer, num_keypoints: int, given: Skeleton | None) ->
         known = f" Known with {num_keypoints}: {', '.join(fitting)}." if fitting else ""
         raise CheckpointError(
             f"The checkpoint predicts {num_keypoints} keypoints and does not say which. Give their skeleton: "
-            f"--skeleton NAME (or a JSON file), in Python skeleton=.{known}"
+            f"--skeleton NAME, or a JSON file.{known}"
         )
     if len(given) != num_keypoints:
         raise CheckpointError(

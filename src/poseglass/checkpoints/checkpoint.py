@@ -1,15 +1,16 @@
-"""Read the state dict out of a checkpoint that somebody else wrote, without running any of it.
+"""Open a checkpoint that somebody else wrote, without running any of it: which tensors it holds, under which names.
 
-A ``.pth`` is a pickle, and a pickle may hold code. Only its plain part is read (tensors, numbers, strings, lists and
-dicts, as ``torch.load(weights_only=True)`` knows them); anything else is refused. What the file claims is checked
-against its size before memory is taken, and the tensors of a zipped checkpoint are mapped from the file, not copied.
+A ``.pth`` is a pickle, and a pickle may hold code. It is read as data (``pickled``): tensors, numbers, strings and
+containers; objects of other classes stay empty names, and are counted. What a file claims is checked against its size
+before memory is taken, and the tensors of a zipped checkpoint are mapped from the file, not copied.
 """
 
-import pickle
+import mmap
 import re
-import warnings
 import zipfile
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from poseglass.checkpoints.pickled import (
+    STORAGES,
+    CodeFound,
+    Foreign,
+    Named,
+    PickleError,
+    PickleReader,
+    Storage,
+    Stored,
+    Truncated,
+)
 from poseglass.core.table import listed
-from poseglass.estimators.weights_file import CARD_KEY, CheckpointError, read_safetensors, what_it_is
+from poseglass.estimators.file_kind import folder_kind, is_pickle, what_it_is
+from poseglass.estimators.weights_file import CARD_KEY, CheckpointError, read_safetensors
 
 MAX_CHECKPOINT_BYTES = 8 * 1024**3
 """A larger file is not read as a checkpoint: the largest public keypoint network has 0.8 GB, 2.3 GB with optimiser."""
@@ -26,143 +39,372 @@ MAX_CHECKPOINT_BYTES = 8 * 1024**3
 MAX_PICKLE_BYTES = 256 * 1024**2
 """The pickle of a zipped checkpoint describes the tensors without holding them; a longer one is refused."""
 
-STATE_KEYS = ("state_dict", "model_state_dict", "model", "network")
-"""Where containers keep the state dict, in the order they are looked for."""
+MAX_VALUES = 2_000_000
+"""Values in a checkpoint, tensors and containers together; one that holds itself over and over has more."""
 
-PREFIXES = ("module.", "model.")
-"""What wrappers put before every name."""
+MAX_DEPTH = 100
+"""Containers inside each other. The modules of a network that was pickled whole take three a level."""
+
+TOP = "."
+"""What stands for the top of a checkpoint where a path is asked for."""
+
+MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
+"""What ``torch.save`` put first before PyTorch 1.6."""
+
+RUN_KEYS = {"format", "network", "optimizer", "progress"}
+"""What the training state of a run of ours holds, among others."""
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
-    """Return the state dict of a ``.pth``, ``.pt``, ``.pth.tar`` or ``.safetensors``, prefixes stripped.
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a file holds.
 
-    Tensors keep their type, on the CPU. Those of a zipped checkpoint (PyTorch 1.6 and later) and of safetensors are
-    mapped from the file, so the file must stay while they are used.
+    Every tensor goes by the way to it: keys of dicts, places in lists and names of modules with dots between them,
+    "state_dict.module.conv1.weight". So a tensor that a wrapper renamed and one that lies in a dict look alike.
+
+    Attributes:
+        path: The file.
+        tensors: By name. Nothing has been read of those that are ``Stored``.
+        modules: Where whole networks were pickled, and of which class; paths without the last dot, "" for the top.
+        foreign: How many objects of which other classes are ignored.
+        strange: Under which names they stand, and of which class each is.
+        where: From the key of a storage to its first byte in the file and its size in bytes.
+        mapped: The file's bytes, where tensors are mapped from it.
+    """
+
+    path: Path
+    tensors: Mapping[str, Stored | Tensor]
+    modules: Mapping[str, str] = field(default_factory=dict)
+    foreign: Mapping[str, int] = field(default_factory=dict)
+    strange: Mapping[str, str] = field(default_factory=dict)
+    where: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    mapped: torch.UntypedStorage | None = None
+
+    def shapes(self, names: Collection[str]) -> dict[str, Tensor]:
+        """Return tensors without numbers (on the meta device) of these shapes and types."""
+        return {n: torch.empty(t.shape, dtype=t.dtype, device="meta") for n in names for t in [self.tensors[n]]}
+
+    def read(self, names: Collection[str]) -> dict[str, Tensor]:
+        """Return tensors on the CPU, in their own type; those of a zipped checkpoint are mapped from the file.
+
+        Raises:
+            CheckpointError: One claims to be larger than what the file stores, or is all of them together.
+        """
+        found: dict[str, Tensor] = {}
+        storages: dict[str, torch.UntypedStorage] = {}
+        total, size = 0, self.path.stat().st_size
+        for name in names:
+            tensor = self.tensors[name]
+            if isinstance(tensor, Tensor):
+                found[name] = tensor
+                continue
+            total += tensor.nbytes
+            if total > 2 * size + 4096:
+                raise self._too_large(name, tensor)
+            found[name] = self._read(name, tensor, storages)
+        return found
+
+    def all(self) -> dict[str, Tensor]:
+        """Return every tensor, as ``read`` does."""
+        return self.read(self.tensors.keys())
+
+    def _read(self, name: str, stored: Stored, storages: dict[str, torch.UntypedStorage]) -> Tensor:
+        if isinstance(stored.storage, np.ndarray):
+            return torch.from_numpy(stored.storage).reshape(stored.shape)
+        storage, width = stored.storage, stored.dtype.itemsize
+        start, held = self.where.get(storage.key, (0, -1))
+        first = storage.start * (storage.dtype or torch.uint8).itemsize
+        # A tensor may claim a shape that its few stored numbers fill by repetition; ours would have to hold it in full.
+        last = stored.offset + sum((n - 1) * step for n, step in zip(stored.shape, stored.stride, strict=True))
+        if 0 not in stored.shape and (stored.nbytes > held - first or first + (last + 1) * width > held):
+            raise self._too_large(name, stored)
+        if 0 in stored.shape:
+            return torch.zeros(stored.shape, dtype=stored.dtype)
+        if storage.key not in storages:
+            storages[storage.key] = self._storage(start, held)
+        part = storages[storage.key][first:]
+        return torch.empty(0, dtype=stored.dtype).set_(part, stored.offset, stored.shape, stored.stride)  # type: ignore[call-overload]
+
+    def _storage(self, start: int, held: int) -> torch.UntypedStorage:
+        if self.mapped is not None and start % 8 == 0:
+            return self.mapped[start : start + held]
+        with self.path.open("rb") as file:
+            file.seek(start)
+            return torch.frombuffer(bytearray(file.read(held)), dtype=torch.uint8).untyped_storage()
+
+    def _too_large(self, name: str, stored: Stored) -> CheckpointError:
+        return CheckpointError(
+            f"{self.path}: tensor {name!r} {stored.shape} is larger than what the file stores. Fetch the file again."
+        )
+
+
+def open_checkpoint(path: str | Path) -> Checkpoint:
+    """Return what a ``.pth``, ``.pt``, ``.pth.tar``, ``.pkl`` or ``.safetensors`` holds.
+
+    The file must stay while tensors read from it are used.
 
     Raises:
         FileNotFoundError: No such file.
-        CheckpointError: Not a checkpoint, truncated, with code in it, without a state dict, too large, or one of ours.
+        CheckpointError: Not a checkpoint, truncated, with code in it, without tensors, too large, or one of ours.
     """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"No such checkpoint: {path}. Check the path; it is relative to {Path.cwd()}.")
     if path.is_dir():
-        raise CheckpointError(f"Expected a checkpoint file, got a folder: {path}.")
+        raise CheckpointError(f"Expected a checkpoint file, got a folder: {path}{folder_kind(path)}.")
     size = path.stat().st_size
     if size > MAX_CHECKPOINT_BYTES:
         raise CheckpointError(f"{path} has {size:,} bytes; more than {MAX_CHECKPOINT_BYTES:,} are not read.")
     with path.open("rb") as file:
         start = file.read(512)
-    if path.suffix.lower() == ".safetensors" or (start[8:9] == b"{" and not start.startswith((b"{", b" "))):
+    if path.suffix.lower() == ".safetensors" or (start[8:9] == b"{" and not start.startswith((b"{", b"[", b" "))):
         state, metadata = read_safetensors(path)
         if CARD_KEY in metadata:
             raise CheckpointError(f"{path} is a weights file of poseglass already; use it as it is.")
-        return strip_prefixes(state)
-    if start.startswith(b"PK\x03\x04"):
-        content = _load_zip(path, size)
-    elif start[:1] == b"\x80":
-        content = _load(path, mmap=False)
-    elif start[257:262] == b"ustar":
+        return Checkpoint(path, state)
+    try:
+        if start.startswith(b"PK\x03\x04"):
+            return _open_zip(path, size)
+        if is_pickle(start, path):
+            return _open_pickles(path, size)
+    except CodeFound as found:
         raise CheckpointError(
-            f"{path} is a tar archive, not a checkpoint (those named .pth.tar are none). Unpack it; if PyTorch before "
-            "0.2 wrote it, load and save it again with any later one."
-        )
-    else:
-        raise CheckpointError(f"{path} is not a checkpoint{what_it_is(start)}. Expected .pth, .pt or .safetensors.")
-    return strip_prefixes(_find_state(content, path, size))
+            f"{path} is a pickle with code in it ({found}): reading it with PyTorch could run whatever it says, so it "
+            "was not read. Ask for the weights alone, or, if you trust its author, load it once where nothing can be "
+            "lost and keep only the tensors: torch.save(torch.load(path, weights_only=False)['state_dict'], "
+            "'weights.pth')."
+        ) from None
+    except Truncated as error:
+        raise CheckpointError(f"{path} is a truncated checkpoint: {error}. Fetch it again.") from None
+    except PickleError as error:
+        raise CheckpointError(f"{path} is a truncated or damaged checkpoint ({error}). Fetch it again.") from error
+    raise CheckpointError(f"{path} is not a checkpoint{what_it_is(start, path)}. Expected .pth, .pt or .safetensors.")
 
 
-def _load_zip(path: Path, size: int) -> Any:
+def _open_zip(path: Path, size: int) -> Checkpoint:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, EOFError) as error:
-        raise CheckpointError(f"{path} is a truncated or damaged checkpoint ({error}). Fetch it again.") from error
-    leaves = {entry.filename.rpartition("/")[2]: entry for entry in entries}
-    if "constants.pkl" in leaves:
+            named = {entry.filename: entry for entry in entries}
+            pickles = [name for name in named if name == "data.pkl" or name.endswith("/data.pkl")]
+            other = what_it_is(b"PK\x03\x04", path, entries=list(named))
+            if other or not pickles:
+                raise CheckpointError(
+                    f"{path} is not a checkpoint{other or ' but a zip archive, not one that torch.save wrote'}. "
+                    "Expected .pth, .pt or .safetensors."
+                )
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+                raise CheckpointError(f"{path} has compressed entries, which torch.save never writes; it is not read.")
+            claimed = sum(entry.file_size for entry in entries)
+            if claimed > size or named[pickles[0]].file_size > MAX_PICKLE_BYTES:
+                raise CheckpointError(
+                    f"{path} claims to hold {claimed:,} bytes and has {size:,}; it is damaged or forged."
+                )
+            root = pickles[0].removesuffix("data.pkl")
+            order = archive.read(f"{root}byteorder") if f"{root}byteorder" in named else b"little"
+            text = archive.read(pickles[0])
+    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, EOFError, RuntimeError) as error:
+        if isinstance(error, CheckpointError):
+            raise
         raise CheckpointError(
-            f"{path} is a TorchScript archive, a program rather than weights. Where its code runs, save the weights: "
-            "torch.save(torch.jit.load(path).state_dict(), 'weights.pth')."
-        )
-    if "data.pkl" not in leaves:
-        raise CheckpointError(f"{path} is a zip archive, but not one that torch.save wrote. Unpack it if it holds one.")
-    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        raise CheckpointError(f"{path} has compressed entries, which torch.save never writes; it is not read.")
-    claimed = sum(entry.file_size for entry in entries)
-    if claimed > size or leaves["data.pkl"].file_size > MAX_PICKLE_BYTES:
-        raise CheckpointError(f"{path} claims to hold {claimed:,} bytes and has {size:,}; it is damaged or forged.")
-    return _load(path, mmap=True)
-
-
-def _load(path: Path, *, mmap: bool) -> Any:
-    """Unpickle the plain part of a checkpoint; with ``mmap``, tensors are bounded by the file they are mapped from."""
-    try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals(_plain_numpy()):
-            warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except pickle.UnpicklingError as error:
-        # torch's text is addressed to whoever may change the call; of it only what was found is of use.
-        finding = str(error).rpartition("WeightsUnpickler error:")[2].strip().split("\n")[0]
-        code = re.search(r"GLOBAL ([\w.]+)", str(error))
-        what = (
-            f"is a pickle with code in it ({code[1]})"
-            if code
-            else f"is a damaged checkpoint or may hold code ({finding})"
-        )
-        raise CheckpointError(
-            f"{path} {what}: reading it could run whatever it says, so it was not read. Ask for the weights alone, or, "
-            "if you trust its author, load it once where nothing can be lost and keep only the tensors: "
-            "torch.save(torch.load(path, weights_only=False)['state_dict'], 'weights.pth')."
+            f"{path} is a truncated or damaged checkpoint: its list of contents, which stands at its end, cannot be "
+            f"read ({error}). Fetch it again."
         ) from error
-    except Exception as error:  # the content is arbitrary, and so is what goes wrong inside the unpickler
-        raise CheckpointError(
-            f"{path} is a truncated or damaged checkpoint ({_first_line(error)}). Fetch it again."
-        ) from error
+    _check_order(order == b"little", path)
+    content = PickleReader(text, persistent=_storage_of).load()
+    where: dict[str, tuple[int, int]] = {}
+    with path.open("rb") as file:
+        for name, entry in named.items():
+            if name.startswith(f"{root}data/"):
+                file.seek(entry.header_offset + 26)
+                lengths = file.read(4)
+                if len(lengths) < 4:
+                    raise Truncated("it ends before its tensors do")
+                begin = entry.header_offset + 30 + int.from_bytes(lengths[:2], "little")
+                begin += int.from_bytes(lengths[2:], "little")
+                if begin + entry.file_size > size:
+                    raise Truncated("it ends before its tensors do")
+                where[name.removeprefix(f"{root}data/")] = (begin, entry.file_size)
+    mapped = torch.UntypedStorage.from_file(str(path), False, size)
+    return _checkpoint(path, content, where, mapped)
 
 
-def _plain_numpy() -> list[Any]:
-    """Return what unpickling a numpy number needs: such a "best_acc" is data, and common in containers of the time."""
-    make = np.float64(0).__reduce__()[0]  # the one function behind both names, old numpy's and new
-    names = [(make, f"{module}.multiarray.scalar") for module in ("numpy.core", "numpy._core")]
-    return [np.dtype, *names, *(type(np.dtype(code)) for code in ("f2", "f4", "f8", "i4", "i8", "?"))]
+def _open_pickles(path: Path, size: int) -> Checkpoint:
+    """Open what ``torch.save`` wrote before PyTorch 1.6, or a plain pickle."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        reader = PickleReader(data)
+        first = reader.load()
+        if first != MAGIC:
+            return _checkpoint(path, first, {}, None)
+        if reader.load() != PROTOCOL:
+            raise PickleError("it is of a version of torch.save that is not known")
+        system = reader.load()
+        _check_order(not isinstance(system, dict) or system.get("little_endian", True) is True, path)
+        views: dict[str, Storage] = {}
+
+        def storage_of(known: Any) -> Any:
+            found = _storage_of(known)
+            if isinstance(found, Storage):
+                views[found.key] = found
+            return found
+
+        reader.persistent = storage_of
+        content = reader.load()
+        keys = reader.load()
+        widths = {view.key: (view.dtype or torch.uint8).itemsize for view in views.values()}
+        where, at = {}, reader.at
+        if not isinstance(keys, list):
+            raise PickleError("it does not list its tensors")
+        for key in map(_word, keys):
+            if at + 8 > size:
+                raise Truncated(f"{len(where)} of its {len(keys)} tensors are there")
+            held = int.from_bytes(data[at : at + 8], "little") * widths.get(key, 1)
+            if held > size - at - 8:
+                raise Truncated(f"{len(where)} of its {len(keys)} tensors are there")
+            where[key] = (at + 8, held)
+            at += 8 + held
+    return _checkpoint(path, content, where, None)
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__
+def _check_order(little: bool, path: Path) -> None:
+    if not little:
+        raise CheckpointError(f"{path} was written on a big-endian machine, whose numbers are not read here.")
 
 
-def _find_state(content: Any, path: Path, size: int) -> dict[str, Tensor]:
-    if not isinstance(content, Mapping):
-        raise CheckpointError(
-            f"{path} holds a {type(content).__name__}, not a state dict. Save network.state_dict() instead."
-        )
-    state = next((content[key] for key in STATE_KEYS if isinstance(content.get(key), Mapping)), content)
-    tensors = {key: value for key, value in state.items() if isinstance(key, str) and isinstance(value, Tensor)}
-    others = [str(key) for key in state if key not in tensors]
-    if not tensors or others:
-        what = f"besides tensors it holds {listed(others)}" if tensors else f"it holds {listed(others) or 'nothing'}"
-        raise CheckpointError(
-            f"{path} has no state dict: {what}. Looked for one at the top and under {', '.join(STATE_KEYS)}."
-        )
-    total = 0
-    for key, tensor in tensors.items():
-        # A tensor may claim a shape that its few stored numbers fill by repetition; ours would have to hold it in full.
-        nbytes = tensor.numel() * tensor.element_size()
-        total += nbytes
-        if tensor.layout != torch.strided or nbytes > tensor.untyped_storage().nbytes() or total > 2 * size + 4096:
-            raise CheckpointError(f"{path}: tensor {key!r} {tuple(tensor.shape)} is larger than what the file stores.")
-    return tensors
+def _storage_of(known: Any) -> Any:
+    """Return what a pickle of ``torch.save`` refers to: where a tensor's numbers lie, or the class of a module."""
+    if not isinstance(known, tuple) or len(known) < 2:
+        raise PickleError("it refers to something outside of it")
+    if _word(known[0]) == "module":
+        return known[1]
+    if _word(known[0]) != "storage" or len(known) < 5 or not isinstance(known[1], Named):
+        raise PickleError("it refers to something outside of it")
+    kind, key, _, numel = known[1:5]
+    name = kind.name.rpartition(".")[2]
+    if name not in STORAGES or not isinstance(numel, int):
+        return Foreign(kind.name)
+    start = 0
+    if len(known) > 5 and known[5] is not None:
+        start = known[5][1]
+    if not isinstance(start, int) or start < 0:
+        raise PickleError("a tensor starts before its numbers do")
+    return Storage(STORAGES[name], _word(key), numel, start)
 
 
-def strip_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Remove what wrappers put before every name: "module.", "model.", or both in a row.
+def _word(text: Any) -> str:
+    if isinstance(text, bytes):
+        return text.decode("latin1")
+    if not isinstance(text, str | int):
+        raise PickleError("a name is no word")
+    return str(text)
 
-    Example:
-        >>> strip_prefixes({"model.module.a": torch.zeros(1), "model.module.b": torch.zeros(1)}).keys()
-        dict_keys(['a', 'b'])
+
+def _checkpoint(
+    path: Path, content: Any, where: Mapping[str, tuple[int, int]], mapped: torch.UntypedStorage | None
+) -> Checkpoint:
+    """Return the tensors of an unpickled content by their names.
+
+    Raises:
+        CheckpointError: There are none, or the content is the training state of a run of ours.
     """
-    names = list(state)
-    while names and any(all(name.startswith(prefix) for name in names) for prefix in PREFIXES):
-        names = [name.partition(".")[2] for name in names]
-    return dict(zip(names, state.values(), strict=True))
+    if isinstance(content, dict) and content.keys() >= RUN_KEYS:
+        run = path.parent
+        raise CheckpointError(
+            f"{path} is the training state of a poseglass run, not a checkpoint of another project. The weights of the "
+            f"run are {run / 'best.safetensors'} and, once it is finished, {run / 'last.safetensors'}: use them as "
+            f"they are. Go on with the run by: poseglass train --resume --run {run}."
+        )
+    tensors: dict[str, Stored] = {}
+    modules: dict[str, str] = {}
+    strange: dict[str, str] = {}
+    for name, value, in_module in _walk(content):
+        if isinstance(value, Stored):
+            tensors[name] = value
+        elif isinstance(value, Foreign) and _is_module(value):
+            if not in_module:
+                modules[name] = _class_of(value)
+        elif isinstance(value, Foreign | Named):
+            strange[name] = value.name
+    if not tensors:
+        what = "nothing"
+        if isinstance(content, dict) and content:
+            what = listed([str(key) for key in content if isinstance(key, str | int)]) or "nothing with a name"
+        elif isinstance(content, Foreign | Named):
+            what = f"an object of class {content.name}"
+        elif not isinstance(content, dict):
+            what = "one tensor" if isinstance(content, Stored) else f"a {type(content).__name__}"
+        raise CheckpointError(
+            f"{path} has no state dict: it holds {what}, and no tensor under a name. Save network.state_dict() instead."
+        )
+    return Checkpoint(path, tensors, modules, Counter(strange.values()), strange, where, mapped)
+
+
+_PLAIN = re.compile(r"torch\.\w+$|torch\.nn\.parameter\.Parameter$|numpy\.(dtype|ndarray|generic)$|key$|builtins\.\w+$")
+"""Classes of values that are nobody's objects: types and layouts of tensors, and what has no name of its own."""
+
+
+def _walk(content: Any) -> Iterator[tuple[str, Any, bool]]:
+    """Yield name and value of every tensor and every object of a class that is not plain, in the order of the file.
+
+    The third value is whether it lies in a network that was pickled whole.
+
+    Raises:
+        PickleError: Containers hold each other without end.
+    """
+    waiting: list[tuple[str, Any, bool, tuple[int, ...]]] = [("", content, False, ())]
+    seen = 0
+    while waiting:  # no recursion: a file may be nested as deeply as its author likes
+        name, value, in_module, above = waiting.pop()
+        seen += 1
+        if seen > MAX_VALUES or len(above) > MAX_DEPTH:
+            raise PickleError("its containers hold each other without end")
+        if isinstance(value, Stored):
+            if name:
+                yield name, value, in_module
+            continue
+        if isinstance(value, Foreign | Named) and not _PLAIN.match(value.name):
+            yield name, value, in_module
+        if id(value) not in above:
+            within = (*above, id(value))
+            in_module = in_module or (isinstance(value, Foreign) and _is_module(value))
+            waiting += [
+                (f"{name}.{key}" if name and key else name or key, part, in_module, within)
+                for key, part in reversed([*_parts(value)])
+                if isinstance(part, Stored | Foreign | Named | dict | list | tuple)
+            ]
+
+
+def _parts(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield name and value of whatever lies directly in a container, a network or another object."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            if isinstance(key, str | int | bytes):
+                yield _word(key), part
+    elif isinstance(value, list | tuple):
+        for i, part in enumerate(value):
+            yield str(i), part
+    elif isinstance(value, Foreign) and _is_module(value):
+        unsaved = value.state.get("_non_persistent_buffers_set") or ()
+        for kind in ("_parameters", "_buffers", "_modules"):
+            for key, part in _parts(value.state.get(kind)):
+                if kind != "_buffers" or key not in unsaved:
+                    yield key, part
+    elif isinstance(value, Foreign):
+        yield from _parts(value.entries)
+        yield from _parts(value.elements)
+        for part in value.state if isinstance(value.state, tuple) else (value.state,):
+            yield from _parts(part if isinstance(part, dict) else None)
+
+
+def _is_module(value: Foreign) -> bool:
+    """Return whether this is a network or a layer: what ``torch.nn.Module`` keeps is there."""
+    kept = value.state if isinstance(value.state, dict) else {}
+    return isinstance(kept.get("_modules"), dict) and isinstance(kept.get("_parameters"), dict)
+
+
+def _class_of(module: Foreign) -> str:
+    """Return the class of a network; of a wrapper around one (``DataParallel``) the inner one's too."""
+    inside = [part for part in module.state["_modules"].values() if isinstance(part, Foreign) and _is_module(part)]
+    if len(inside) == 1 and not module.state["_parameters"] and "arallel" in module.name:
+        return f"{inside[0].name} in a {module.name}"
+    return module.name

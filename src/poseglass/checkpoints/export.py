@@ -65,16 +65,19 @@ def export_state(
     """Return a state of ours in the names and shapes of a public layout.
 
     Raises:
-        LookupError: No such layout.
-        CheckpointError: The layout does not hold this network; those that do are named.
+        CheckpointError: No such layout, or it does not hold this network; those that do are named, and all there are.
     """
     if layout not in importers or not fits(state, card, importers[layout]):
         fitting = [name for name, importer in importers.items() if fits(state, card, importer)]
-        hint = f"It fits {', '.join(fitting)}." if fitting else "None of the layouts known here does."
-        known = "has no place for them." if layout in importers else "is none of the layouts."
+        if layout in importers:
+            why = f"that layout is for {importers[layout].layout}, which these weights are not"
+        else:
+            why = "there is no layout of that name"
+        hint = f"They fit {' and '.join(fitting)}." if fitting else "No layout that is known here has a place for them."
+        known = "; ".join(f"{name} ({importer.layout})" for name, importer in importers.items())
         raise CheckpointError(
-            f"Weights {card.name!r} (network {card.network.get('name')!r}) cannot be written as {layout!r}, which "
-            f"{known}{'' if layout in importers else nearest(layout, importers)} {hint}"
+            f"Weights {card.name!r} (network {card.network.get('name')!r}) cannot be written as {layout!r}: "
+            f"{why}.{'' if layout in importers else nearest(layout, importers)} {hint} Layouts: {known}."
         )
     return importers[layout].publish(state, card.network)
 

@@ -10,9 +10,8 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from poseglass.checkpoints import IMPORTERS, import_state, recognise, told_of
+from poseglass.checkpoints import IMPORTERS, import_state, read_network, told_of
 from poseglass.checkpoints.certificate import certify
-from poseglass.checkpoints.checkpoint import read_checkpoint
 from poseglass.checkpoints.top_down import SIZE_DOUBT
 from poseglass.core.card import WeightCard
 from poseglass.core.image import read_image
@@ -39,6 +38,13 @@ def import_weights(
     name: Annotated[str, typer.Option(help="Name of the weights, for their card.")] = "",
     layout: Annotated[
         str, typer.Option(help=f"Layout of the checkpoint, where its names do not tell: {', '.join(IMPORTERS)}.")
+    ] = "",
+    take: Annotated[
+        str,
+        typer.Option(
+            help="Path of the network in the file, where it holds several (averaged weights, a teacher) and another is "
+            "meant than import takes: it names them."
+        ),
     ] = "",
     half: Annotated[bool, typer.Option("--half", help="Store kernels as float16: half the size.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
@@ -74,16 +80,19 @@ def import_weights(
     if check_image and not check:
         raise ValueError("--check-image goes with --check. Add it, or leave the image out.")
     images = [(path.name, read_image(path)) for path in check_image or ()]
-    original = read_checkpoint(checkpoint)
+    found = read_network(checkpoint, layout=layout, take=take)
+    original, importer = found.state, found.importer
     with told_of(checkpoint):
-        importer = recognise(original, layout)
-        renamed, card = import_state(original, importer, skeleton=chosen, name=name, sha256=sha256_of(checkpoint))
+        renamed, card = import_state(
+            original, importer, skeleton=chosen, name=name, sha256=sha256_of(checkpoint), notes=found.notes
+        )
         card = stated(card, overrides or ())
         if check:
             with tempfile.TemporaryDirectory(dir=out.parent, prefix=".unchecked-") as folder:
                 unchecked = Path(folder) / out.name
                 save_weights(unchecked, renamed, card, half=half)
                 certificate = certify(unchecked, original, importer, named_images=images, half=half)
+                certificate |= {"taken": found.path, "notes": list(found.notes)}
                 renamed, card = read_weights(unchecked)  # what was checked is what is delivered
                 save_weights(out, renamed, dataclasses.replace(card, certificate=certificate), half=half)
                 del renamed  # its tensors lie in the file that goes
@@ -92,8 +101,12 @@ def import_weights(
     written, card = read_weights(out)  # what is on the disk, not what was meant
     values = sum(tensor.numel() for tensor in written.values() if tensor.is_floating_point())
     doubt = importer.doubt if SIZE_DOUBT in card.notes else importer.doubt.replace(SIZE_DOUBT, "").strip()
+    told = card.notes
+    for text in (doubt, *found.notes):  # they have rows of their own
+        told = told.replace(text, "")
     rows = {
-        "recognised": card.notes.replace(doubt, "").replace("  ", " ").strip(),
+        "recognised": " ".join(told.split()),
+        "read under": found.path,
         "name": card.name,
         "network": json.dumps(card.network),
         "codec": json.dumps(card.codec),
@@ -108,6 +121,9 @@ def import_weights(
         rows = {"read as": doubt} | rows
     if card.part == "backbone":
         rows["use"] = f"train.init_from = {str(out)!r}, in a recipe whose network has this backbone"
+    for note in found.notes:
+        label, _, text = note.partition(": ")
+        print(f"{label.lower() if text else 'note':<11} {text or note}")
     for label, text in rows.items():
         print(f"{label:<11} {text}")
     print(f"wrote       {out} ({out.stat().st_size / 1e6:.1f} MB, {values:,} numbers)")

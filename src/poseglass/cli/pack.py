@@ -9,13 +9,15 @@ import typer
 from rich.console import Console
 
 from poseglass.core.card import WeightCard
-from poseglass.estimators.load import card_codec
+from poseglass.estimators.load import card_codec, find_weights
 from poseglass.estimators.weights_file import read_weights, save_weights
 from poseglass.runs.recipe import apply_override
 
 
 def pack(
-    weights: Annotated[Path, typer.Argument(help="A .safetensors with a card, e.g. runs/NAME/best.safetensors.")],
+    weights: Annotated[
+        str, typer.Argument(help="A .safetensors with a card, the folder of a run, or a name of weights.")
+    ],
     out: Annotated[Path, typer.Option(help="The .safetensors to write.")],
     name: Annotated[str, typer.Option(help="Name of the weights; the card's own unless given.")] = "",
     data: Annotated[str, typer.Option(help="What they were trained on, and whose it is.")] = "",
@@ -33,7 +35,10 @@ def pack(
         raise ValueError(f"--out must name a .safetensors file, got {out.name!r}.")
     if out.exists() and not force:
         raise FileExistsError(f"{out} exists. Choose another name, or overwrite it with --force.")
-    state, card = read_weights(weights)
+    source = find_weights(weights)
+    if out.exists() and out.resolve() == source.resolve():
+        raise ValueError(f"--out names the weights themselves: {out}. Choose another file.")
+    state, card = read_weights(source)
     given = {"name": name, "data": data, "license": terms, "notes": notes}
     card = dataclasses.replace(card, **{field: text for field, text in given.items() if text})
     if overrides:

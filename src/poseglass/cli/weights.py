@@ -12,8 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from poseglass.checkpoints import import_state, recognise
-from poseglass.checkpoints.checkpoint import read_checkpoint
+from poseglass.checkpoints import import_state, read_network
 from poseglass.core.card import WeightCard
 from poseglass.core.skeletons import SKELETONS
 from poseglass.core.table import lookup, nearest
@@ -182,10 +181,10 @@ def _fetch_and_import(entry: PublicWeights, *, offline: bool | None) -> Path:
         download = _downloads(entry) / entry.file
         _fetch(entry, download, offline)
         try:
-            original = read_checkpoint(download)
-            importer = recognise(original, entry.layout)
+            found = read_network(download, layout=entry.layout)
+            digest = sha256_of(download)
             state, card = import_state(
-                original, importer, skeleton=skeleton, name=entry.name, sha256=sha256_of(download)
+                found.state, found.importer, skeleton=skeleton, name=entry.name, sha256=digest, notes=found.notes
             )
             if card.network["name"] != entry.network:
                 raise CheckpointError(
@@ -197,9 +196,10 @@ def _fetch_and_import(entry: PublicWeights, *, offline: bool | None) -> Path:
                 "It is kept, so a version that can need not fetch it again."
             ) from error
         save_weights(to, state, _with_terms(card, entry))
-        if importer.doubt:
-            print(f"    {importer.doubt}")
-        del state, original  # their tensors lie in the download
+        for note in (found.importer.doubt, *found.notes):
+            if note:
+                print(f"    {note}")
+        del state, found  # their tensors lie in the download
         shutil.rmtree(download.parent)
     return to
 

@@ -34,7 +34,7 @@ def card_network(card: WeightCard, state: Mapping[str, Tensor] | None = None, *,
     if outside and not trust_code:
         raise CheckpointError(
             f"Weights {card.name!r} ask for code outside poseglass: {outside}. Loading them would run that "
-            "code. If it is yours, or you trust it: pass trust_code=True."
+            "code. If it is yours, or you trust it, open them in Python with trust_code=True."
         )
     try:
         if state is None or outside:
@@ -182,12 +182,13 @@ def check_fit(network: nn.Module, state: Mapping[str, Tensor], *, source: str = 
         counts = counts_that_differ(own, state, wrong, keypoints_of(network))
         if counts is not None:
             raise CheckpointError(
-                f"Weights {source!r} predict {counts[0]} keypoints; asked for {counts[1]}: pass "
-                f"num_keypoints={counts[1]} to start a new last layer, or use a skeleton of {counts[0]}."
+                f"Weights {source!r} predict {counts[0]} keypoints; asked for {counts[1]}. Use a skeleton of "
+                f"{counts[0]}, or train a network of {counts[1]} from them: train.init_from in a recipe."
             )
     if wrong:
         shapes = [f"{n} {tuple(state[n].shape)} for {tuple(own[n].shape)}" for n in wrong]
         findings.append(f"of another shape: {listed(shapes)}")
+    findings += types_that_differ(own, state)
     if findings:
         raise CheckpointError(
             f"Weights {source!r} do not fit the network ({len(own)} tensors expected, {len(state)} came): "
@@ -202,6 +203,20 @@ def names_that_differ(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) ->
     unexpected = [f"{name} {tuple(state[name].shape)}" for name in state if name not in own]
     findings = [f"missing: {listed(missing)}"] if missing else []
     return [*findings, f"unexpected: {listed(unexpected)}"] if unexpected else findings
+
+
+def types_that_differ(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
+    """Return which tensors of a state are whole or complex numbers where the network has real ones, in words.
+
+    PyTorch would convert them, and whole numbers in the place of weights (quantised ones, without their scale) would
+    compute something else.
+    """
+    wrong = [
+        f"{name} {str(state[name].dtype).removeprefix('torch.')} for {str(own[name].dtype).removeprefix('torch.')}"
+        for name in own
+        if name in state and own[name].is_floating_point() and not state[name].is_floating_point()
+    ]
+    return [f"of another type: {listed(wrong)}"] if wrong else []
 
 
 def axis_that_differs(own: Tensor, other: Tensor) -> int:

@@ -97,7 +97,7 @@ def card_codec(card: WeightCard, *, trust_code: bool = False) -> Codec:
     if outside and not trust_code:
         raise CheckpointError(
             f"Weights {card.name!r} ask for code outside poseglass: {outside}. Loading them would run that code. "
-            "If it is yours, or you trust it: pass trust_code=True."
+            "If it is yours, or you trust it, open them in Python with trust_code=True."
         )
     numbers = dict(card.codec)
     name = str(numbers.pop("name", ""))

@@ -8,6 +8,7 @@ with the length of the header, the header as JSON, the tensors one after the oth
 import hashlib
 import json
 import struct
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from torch import Tensor
 from poseglass.core.card import WeightCard
 from poseglass.core.files import write_chunks
 from poseglass.core.table import listed
+from poseglass.estimators.file_kind import folder_kind, what_it_is
 
 CARD_KEY = "poseglass_card"
 """Where in the header's metadata the card stands, as JSON."""
@@ -37,6 +39,12 @@ _DTYPES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
+
+
+_READ = frozenset(
+    {"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL"}
+)
+"""Types of the format that are read: a number each, which float32 or int64 holds."""
 
 
 class CheckpointError(ValueError):
@@ -58,12 +66,18 @@ def save_weights(
             normalisation stay float32: they are small, and their range matters.
 
     Raises:
-        CheckpointError: A weight is NaN or infinite (or would be as float16), or there is nothing to save.
+        CheckpointError: A weight is NaN or infinite (or would be as float16) or complex, or there is nothing to save.
         OSError: The folder is missing, full or not writable; an existing file is untouched.
     """
     path = Path(path)
     if not network_state:
         raise CheckpointError(f"{path}: nothing to save, the state of {card.name!r} holds no tensors.")
+    odd = [f"{name} {tensor.dtype}" for name, tensor in network_state.items() if not _storable(tensor)]
+    if odd:
+        raise CheckpointError(
+            f"{path}: not saved, {card.name!r} has tensors of a type that weights never are: {listed(odd)}. Make them "
+            "float32 first."
+        )
     stored = {name: _stored_dtype(tensor, half) for name, tensor in network_state.items()}
     order = sorted(stored, key=lambda name: (-stored[name].itemsize, name))  # so that each tensor lies aligned
     header: dict[str, Any] = {"__metadata__": {"format": "pt", CARD_KEY: card.to_json()}}
@@ -80,7 +94,7 @@ def save_weights(
         for name in order:
             tensor = network_state[name].detach().to("cpu", stored[name]).contiguous()
             if not bool(tensor.isfinite().all()):
-                how = " as float16; save with half=False" if network_state[name].isfinite().all() else ""
+                how = " as float16; save it without half precision" if network_state[name].isfinite().all() else ""
                 raise CheckpointError(f"{path}: not saved, weight {name!r} of {card.name!r} is NaN or infinite{how}.")
             yield tensor.reshape(-1).view(torch.uint8).numpy().data
 
@@ -91,6 +105,11 @@ def _stored_dtype(tensor: Tensor, half: bool) -> torch.dtype:
     if tensor.is_floating_point():
         return torch.float16 if half and tensor.ndim >= 2 else torch.float32
     return tensor.dtype if tensor.dtype in _DTYPES else torch.int64
+
+
+def _storable(tensor: Tensor) -> bool:
+    whole = (torch.uint16, torch.uint32, *(dtype for dtype in _DTYPES if not dtype.is_floating_point))
+    return tensor.is_floating_point() or tensor.dtype in whole
 
 
 def read_weights(path: str | Path) -> tuple[dict[str, Tensor], WeightCard]:
@@ -129,22 +148,33 @@ def read_card(path: str | Path) -> WeightCard:
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read any safetensors file: its tensors (floating point as float32) and the metadata of its header.
+    """Read any safetensors file: its tensors (floating point as float32, unsigned as int64) and its header's metadata.
 
     float32 tensors are mapped from the file rather than copied.
 
     Raises:
         FileNotFoundError: No such file.
-        CheckpointError: Not a safetensors file, truncated, or with weights that are NaN or infinite.
+        CheckpointError: Not a safetensors file, truncated, with tensors of a type that is not read, or with weights
+            that are NaN or infinite.
     """
     path = Path(path)
-    metadata, _ = _read_header(path)
+    metadata, header = _read_header(path)
+    types = {name: str(entry.get("dtype")) for name, entry in header.items()}
+    odd = [f"{name} ({kind})" for name, kind in types.items() if kind not in _READ]
+    if odd:
+        raise CheckpointError(
+            f"{path} holds tensors of a type that is not read: {listed(odd)}. Read are {', '.join(sorted(_READ))}. "
+            "Save the weights as float32 or float16 where they were made."
+        )
     state: dict[str, Tensor] = {}
     try:
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118 (not a dict)
                 tensor = file.get_tensor(name)
-                state[name] = tensor.float() if tensor.is_floating_point() else tensor
+                unsigned = tensor.dtype in (torch.uint16, torch.uint32, torch.uint64)
+                state[name] = tensor.float() if tensor.is_floating_point() else tensor.long() if unsigned else tensor
+                if unsigned and bool((state[name] < 0).any()):
+                    raise ValueError(f"{name!r} holds numbers of 2**63 and more")
     except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{path} is a damaged safetensors file ({error}). Fetch or export it again.") from error
     check_finite(state, str(path))
@@ -170,14 +200,15 @@ def _read_header(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
     if not path.exists():
         raise FileNotFoundError(f"No such weights file: {path}. Check the path; it is relative to {Path.cwd()}.")
     if path.is_dir():
-        raise CheckpointError(f"Expected a weights file, got a folder: {path}.")
+        raise CheckpointError(f"Expected a weights file, got a folder: {path}{folder_kind(path)}.")
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(512)
         length = int.from_bytes(start[:8], "little")
-        if len(start) < 10 or start[8:9] != b"{":
+        # eight printable letters would be a header of 2**61 bytes: text, such as JSON that opens a table there
+        if len(start) < 10 or start[8:9] != b"{" or (start[:8].isascii() and start[:8].decode().isprintable()):
             raise CheckpointError(
-                f"{path} is not a safetensors file{what_it_is(start)}. Weights are a .safetensors that "
+                f"{path} is not a safetensors file{_kind(start, path)}. Weights are a .safetensors that "
                 "poseglass wrote; `poseglass models` lists those that ship."
             )
         if length > MAX_HEADER_BYTES or length > size - 8:
@@ -202,24 +233,17 @@ def _read_header(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
     return metadata, header
 
 
-def what_it_is(start: bytes) -> str:
-    """Say what a file seems to be, by its first bytes: ``" but ..."``, or an empty string."""
-    text = start.lstrip().lower()
-    if not start:
-        return " but an empty one"
-    if start.startswith(b"PK\x03\x04") or start[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
-        return " but a PyTorch checkpoint: poseglass import CHECKPOINT --out FILE.safetensors converts known ones"
-    if start.startswith(b"version https://git-lfs"):
-        return " but a Git LFS pointer: fetch the file itself with git lfs pull"
-    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
-        return " but a web page: the download went wrong"
-    if start[:8] in (b"\x04\0\0\0\x01\0\0\0", b"\x03\0\0\0\x01\0\0\0"):
-        return " but a Torch7 one: convert it where Lua Torch runs"
-    if start.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf")):
-        return " but a compressed archive: unpack it first"
-    if start[:100].isascii() and b"\0" not in start:
-        return " but text"
-    return ""
+def _kind(start: bytes, path: Path) -> str:
+    if path.name == "checkpoint.pt" and (path.parent / "recipe.toml").is_file():
+        return f" but the training state of a run: its weights are {path.parent / 'best.safetensors'}"
+    if start.startswith(b"PK\x03\x04"):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                other = what_it_is(start, path, entries=archive.namelist())
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+            other = ""
+        return other or what_it_is(start)
+    return what_it_is(start, path)
 
 
 def sha256_of(path: str | Path) -> str:

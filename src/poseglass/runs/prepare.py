@@ -13,7 +13,7 @@ from poseglass.core.precision import choose_precision, guarded_precision
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import listed
 from poseglass.estimators.load import find_weights
-from poseglass.estimators.transfer import load_backbone, load_matching
+from poseglass.estimators.transfer import keypoint_channels, load_backbone, load_matching
 from poseglass.estimators.weights_file import read_weights, save_weights
 from poseglass.layers.synchronised_norm import synchronise_norms
 from poseglass.networks.widths import apply_widths, described, widths_of
@@ -208,20 +208,22 @@ def _start(
         unused = load_backbone(network, weights, source=card.name)
         left = f" {len(unused)} tensors of theirs have no place in it: {listed(unused)}." if unused else ""
         return f"Started from {source}: all of the backbone; what is above it begins anew.{left}"
-    begun = load_matching(
+    theirs, ours = card.skeleton.keypoints, skeleton.keypoints
+    load_matching(
         network,
         weights,
-        from_keypoints=card.skeleton.keypoints,
-        to_keypoints=skeleton.keypoints,
+        from_keypoints=theirs,
+        to_keypoints=ours,
+        channels=None if theirs == ours else keypoint_channels(card),
         source=card.name,
     )
-    if not begun:
+    if theirs == ours:
         return f"Started from {source}: all of its weights."
-    kept = [name for name in skeleton.keypoints if name in card.skeleton.keypoints]
-    return (
-        f"Started from {source}; {len(kept)} of {len(skeleton)} keypoints are in both and keep what they know, the "
-        "others begin anew."
-    )
+    new, unused = [name for name in ours if name not in theirs], [name for name in theirs if name not in ours]
+    parts = [f"{len(ours) - len(new)} of {len(ours)} keypoints are in both and keep their weights, matched by name"]
+    parts += [f"new, from initial values: {listed(new)}"] if new else []
+    parts += [f"in the weights only: {listed(unused)}"] if unused else []
+    return f"Started from {source}; {'; '.join(parts)}."
 
 
 def _move_end(folder: RunFolder, recipe: Recipe, progress: Progress, steps_per_epoch: int, monitor: Monitor) -> str:
