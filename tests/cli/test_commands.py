@@ -376,6 +376,24 @@ def test_pack_halves_the_file_and_writes_the_card(monkeypatch, tmp_path, tiny_we
     assert "--out must name a .safetensors file, got 'packed.pth'." in capsys.readouterr().err
 
 
+def test_pack_takes_a_run_and_says_what_a_file_is(monkeypatch, tmp_path, tiny_weights, capsys):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "best.safetensors").write_bytes(tiny_weights.read_bytes())
+    assert run(monkeypatch, "pack", folder, "--out", tmp_path / "packed.safetensors") == 0
+    before, after = (read_weights(path)[0].keys() for path in (tiny_weights, tmp_path / "packed.safetensors"))
+    assert before == after
+    capsys.readouterr()
+    best = folder / "best.safetensors"
+    assert run(monkeypatch, "pack", folder, "--out", best, "--force") == 2
+    assert "--out names the weights themselves" in capsys.readouterr().err
+    (tmp_path / "labels.json").write_text('{"info":{"year": 2024}}')
+    assert run(monkeypatch, "pack", tmp_path / "labels.json", "--out", tmp_path / "x.safetensors") == 2
+    error = capsys.readouterr().err
+    assert "not a safetensors file but JSON text" in error
+    assert "truncated" not in error
+
+
 def test_to_names_a_format_and_out_a_destination_everywhere():
     found = {"--to": set(), "--out": set()}
     functions = {

@@ -181,3 +181,51 @@ def test_a_wrong_layout_names_the_right_one(checkpoint: Path, tmp_path: Path) ->
         CheckpointError, match=r"is not an HRNet .*: its names are those of the layout 'hourglass_princeton'"
     ):
         import_weights(checkpoint, tmp_path / "ours.safetensors", layout="hrnet_msra")
+
+
+def test_another_network_in_the_file_is_taken_when_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state, to = layouts.princeton(), tmp_path / "ours.safetensors"
+    averaged = {name: tensor + 1 if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    content = {
+        "model": {f"_orig_mod.module.{name}": tensor for name, tensor in state.items()},
+        "model_ema": averaged,
+        "criterion": {"log_vars": torch.ones(2)},
+        "args": SimpleNamespace(lr=0.1),
+    }
+    torch.save(content, tmp_path / "theirs.pth")
+    import_weights(tmp_path / "theirs.pth", to, check=True)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "taken model._orig_mod.module (weights as trained come before averages of them), of 2 networks" in printed
+    assert "--take PATH" in printed
+    assert "excluded 1 tensor beside the network, under criterion (1)." in printed
+    assert "ignored 1 object of classes that are not loaded here, types.SimpleNamespace (1)." in printed
+    assert "read under model._orig_mod.module" in printed
+    plain, card = read_weights(to)
+    for text in ("Taken: model._orig_mod.module", "Excluded: 1 tensor beside", "Ignored: 1 object"):
+        assert text in card.notes
+    assert card.certificate["taken"] == "model._orig_mod.module"
+    assert any("Excluded: 1 tensor" in note for note in card.certificate["notes"])
+
+    import_weights(tmp_path / "theirs.pth", to, force=True, take="model_ema")
+    other, card = read_weights(to)
+    assert "Taken: model_ema (as asked for)" in card.notes
+    bias = "outputs.0.heatmap.bias"
+    torch.testing.assert_close(other[bias], plain[bias] + 1)
+    with pytest.raises(CheckpointError, match=r"theirs\.pth: --take 'ema': no network of a known layout lies there"):
+        import_weights(tmp_path / "theirs.pth", to, force=True, take="ema")
+
+
+def test_a_plain_checkpoint_gets_no_notes(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import_weights(checkpoint, tmp_path / "ours.safetensors")
+    printed = capsys.readouterr().out
+    assert not {line.split()[0] for line in printed.splitlines()} & {"taken", "ignored", "note"}
+    assert "beside the network" not in printed
+
+
+def test_whole_numbers_are_not_imported_as_weights(tmp_path: Path) -> None:
+    state = layouts.princeton() | {"pre.0.conv.weight": torch.ones(2, 3, 7, 7, dtype=torch.int8)}
+    torch.save(state, tmp_path / "theirs.pth")
+    with pytest.raises(CheckpointError, match=r"of another type: stem\.conv\.weight int8 for float32"):
+        import_weights(tmp_path / "theirs.pth", tmp_path / "ours.safetensors")

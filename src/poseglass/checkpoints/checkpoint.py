@@ -30,7 +30,7 @@ from poseglass.checkpoints.pickled import (
     Truncated,
 )
 from poseglass.core.table import listed
-from poseglass.estimators.file_kind import folder_kind, is_pickle, what_it_is
+from poseglass.estimators.file_kind import by_suffix, folder_kind, is_pickle, what_it_is
 from poseglass.estimators.weights_file import CARD_KEY, CheckpointError, read_safetensors
 
 MAX_CHECKPOINT_BYTES = 8 * 1024**3
@@ -50,6 +50,9 @@ TOP = "."
 
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 """What ``torch.save`` put first before PyTorch 1.6."""
+
+PADDLE_KEY = "StructuredToParameterName@@"
+"""What PaddlePaddle puts beside its arrays."""
 
 RUN_KEYS = {"format", "network", "optimizer", "progress"}
 """What the training state of a run of ours holds, among others."""
@@ -307,6 +310,10 @@ def _checkpoint(
     Raises:
         CheckpointError: There are none, or the content is the training state of a run of ours.
     """
+    if isinstance(content, dict) and PADDLE_KEY in content:
+        raise CheckpointError(
+            f"{path} is not a checkpoint{by_suffix('.pdparams')}. Expected .pth, .pt or .safetensors."
+        )
     if isinstance(content, dict) and content.keys() >= RUN_KEYS:
         run = path.parent
         raise CheckpointError(

@@ -321,7 +321,7 @@ def _unknown(checkpoint: Checkpoint, importers: Mapping[str, Importer]) -> Check
     names = [*main_names(checkpoint).values()]
     known = "; ".join(f"{i.name} ({i.source.repository})" for i in importers.values())
     odd = "".join(
-        f" {count} of its tensors are of a kind that is not read ({name})."
+        f" Not read: {_counted(count, 'tensor')} of another kind ({name})."
         for name, count in checkpoint.foreign.items()
         if name.startswith("torch._utils.")
     )

@@ -350,10 +350,10 @@ class PickleReader:
 
 def _to_mark(stack: list[Any]) -> list[Any]:
     at = len(stack) - 1
-    while stack[at] is not _MARK:
+    while at >= 0 and stack[at] is not _MARK:
         at -= 1
-        if at < 0:
-            raise PickleError("it closes what it never opened")
+    if at < 0:
+        raise PickleError("it closes what it never opened")
     items = stack[at + 1 :]
     del stack[at:]
     return items
@@ -424,8 +424,8 @@ def _array(raw: Any, kind: Any, shape: Any, order: Any = "C") -> Any:
     if dtype is None:
         return Foreign("numpy.ndarray", (shape, kind), raw)
     data = np.frombuffer(_bytes(raw), dtype).reshape(tuple(shape), order="F" if order == "F" else "C")
-    plain = np.ascontiguousarray(data.astype(dtype.newbyteorder("=")))
-    return Stored(plain, torch.from_numpy(plain[:0] if plain.ndim else plain.copy()).dtype, tuple(data.shape))
+    plain = np.array(data, dtype.newbyteorder("="), order="C")
+    return Stored(plain, torch.from_numpy(plain).dtype, plain.shape)
 
 
 def _bytes(raw: Any) -> bytes:

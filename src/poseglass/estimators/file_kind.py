@@ -75,7 +75,7 @@ def what_it_is(start: bytes, path: Path | None = None, *, entries: Collection[st
         if start.startswith(magic):
             return f" but {what}: {_ELSEWHERE.format(where)}"
     if start[4:8] == b"TFL3":
-        return _by_suffix(".tflite")
+        return by_suffix(".tflite")
     if suffix == ".onnx" or re.match(rb"\x08[\x01-\x0f](\x12|\x1a|\x3a|\x42)", start):
         return (
             " but an ONNX model, a program rather than weights: take the PyTorch checkpoint that it was exported from"
@@ -83,7 +83,7 @@ def what_it_is(start: bytes, path: Path | None = None, *, entries: Collection[st
     if path is not None and re.search(r"\.data-\d+-of-\d+$", path.name):
         return f" but a part of a TensorFlow checkpoint: {_ELSEWHERE.format('TensorFlow')}"
     if suffix in _SUFFIXES:
-        return _by_suffix(suffix)
+        return by_suffix(suffix)
     if PICKLED.match(start):
         return " but a PyTorch checkpoint: poseglass import CHECKPOINT --out FILE.safetensors converts known ones"
     if start.startswith(b"\x93NUMPY"):
@@ -100,7 +100,7 @@ def what_it_is(start: bytes, path: Path | None = None, *, entries: Collection[st
     if path is not None and _ends_with(path, b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"):
         return f" but the table of a TensorFlow checkpoint: {_ELSEWHERE.format('TensorFlow')}"
     if re.match(rb"[\x81-\x8f\xde\xdf].{0,4}?[\xa1-\xbf\xd9]", start, re.DOTALL) and suffix not in (".pth", ".pt"):
-        return _by_suffix(".msgpack")
+        return by_suffix(".msgpack")
     if text.startswith((b"{", b"[")) and _is_text(start):
         index = " (it lists the parts of a model that was saved in several: import needs one file)"
         return f" but JSON text{index if b'weight_map' in start else ''}"
@@ -128,7 +128,8 @@ def folder_kind(path: Path) -> str:
     return f": name a file in it, such as {files[0]}" if files else ""
 
 
-def _by_suffix(suffix: str) -> str:
+def by_suffix(suffix: str) -> str:
+    """Say what files of a known suffix are, and what to do with them: ``" but ..."``."""
     what, where = _SUFFIXES[suffix]
     return f" but {what}: {_ELSEWHERE.format(where)}"
 
@@ -137,7 +138,7 @@ def _archive(entries: Collection[str] | None, suffix: str) -> str:
     """Say what a zip archive is; nothing where it may be what ``torch.save`` writes, or its entries are unknown."""
     leaves = {name.rpartition("/")[2] for name in entries or ()}
     if suffix == ".keras" or {"model.weights.h5", "metadata.json"} <= leaves:
-        return _by_suffix(".keras")
+        return by_suffix(".keras")
     if entries is None:
         return " but a PyTorch checkpoint: poseglass import CHECKPOINT --out FILE.safetensors converts known ones"
     if "constants.pkl" in leaves:
