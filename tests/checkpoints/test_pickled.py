@@ -246,7 +246,7 @@ def test_checkpoints_of_python_27(tmp_path: Path) -> None:
     content = {
         "epoch": 90,
         "best_acc": np.float64(0.875),
-        "name": "caf\xe9",
+        "name": "\xe9t\xe9",
         "long": "x" * 300,
         "history": np.arange(3.0),
         "state_dict": collections.OrderedDict(weight=weight, half=weight.half(), part=weight[1:, 1:]),

@@ -229,6 +229,7 @@ def _open_zip(path: Path, size: int) -> Checkpoint:
                     raise Truncated("it ends before its tensors do")
                 where[name.removeprefix(f"{root}data/")] = (begin, entry.file_size)
     mapped = torch.UntypedStorage.from_file(str(path), False, size)
+    assert isinstance(mapped, torch.UntypedStorage)
     return _checkpoint(path, content, where, mapped)
 
 

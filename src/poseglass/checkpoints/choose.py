@@ -106,7 +106,7 @@ def choose(checkpoint: Checkpoint, importers: Mapping[str, Importer], *, layout:
     others = [candidate for candidate in found if candidate is not chosen]
     belonging = {name for other in others for name in other.own}
     left_over = {name: short for name, short in chosen.rest.items() if not _beside(name, short, belonging, checkpoint)}
-    taken = chosen.own | left_over  # what is left over is refused, by its name, by whoever renames the tensors
+    taken = {**chosen.own, **left_over}  # what is left over is refused, by its name, by whoever renames the tensors
     state = {taken[name]: tensor for name, tensor in checkpoint.read(taken).items()}
     notes = (
         *_why(chosen, others, checkpoint, state, take=take),

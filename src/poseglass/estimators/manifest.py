@@ -110,5 +110,5 @@ def read_manifest(path: str | Path = MANIFEST) -> dict[str, PublicWeights]:
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in (name, *first["loc"]))
-            raise ValueError(f"{path}: {where}: {first['msg']}. Mend that line.") from error
+            raise ValueError(f"{path}: {where}: {first['msg']}. Fix that line.") from error
     return found
