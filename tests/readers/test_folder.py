@@ -29,19 +29,30 @@ def test_images_are_taken_in_order(images):
 
 def test_what_is_no_image_is_named(images):
     (images / "d.png").write_text("text")
+    (images / "e.png").write_bytes((images / "b.png").read_bytes()[:45])
+    (images / "f").write_bytes((images / "b.png").read_bytes())
     data = folder(images)
-    with pytest.raises(ValueError, match=r"d\.png is not an image"):
+    assert [p.name for p in data.paths] == ["a.JPG", "b.png", "e.png", "f"]
+    notes = " ".join(data.notes)
+    assert "d.png is no image, though named like one: it is text." in notes
+    assert "1 file is no image: notes.txt." in notes
+    assert "1 folder inside was not searched: in." in notes
+    assert "2 hidden files and folders were passed over: .hidden.png, .thumbs." in notes
+    with pytest.raises(ValueError, match=r"e\.png is a damaged or truncated image"):
         data[2]
     checked = folder(images, check=True)
-    assert len(checked) == 2
-    assert checked.notes == (f"Left out {images / 'd.png'}: not an image.",)
+    assert len(checked) == 3
+    assert checked.notes[-1].startswith(f"Excluded {images / 'e.png'}: ")
 
 
 def test_nothing_to_read(tmp_path):
     with pytest.raises(FileNotFoundError, match="No such folder of images"):
         folder(tmp_path / "x")
-    with pytest.raises(ValueError, match=r"No images in .* Pass recursive=True"):
+    with pytest.raises(ValueError, match=r"No images that can be read in .* set recursive"):
         folder(tmp_path)
     (tmp_path / "d.png").write_text("text")
-    with pytest.raises(ValueError, match=r"None of the 1 images in .* can be read\. Left out .*d\.png"):
+    with pytest.raises(ValueError, match=r"No images that can be read in .*d\.png is no image"):
+        folder(tmp_path)
+    (tmp_path / "d.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    with pytest.raises(ValueError, match=r"None of the 1 images in .* can be read\. Excluded .*d\.png"):
         folder(tmp_path, check=True)

@@ -1,8 +1,10 @@
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from poseglass.core.image import write_image
 from poseglass.core.instances import Instances
@@ -118,3 +120,27 @@ def test_the_header_is_read_upright(tmp_path):
     exif[0x0112] = 6  # turned by a quarter
     Image.new("RGB", (8, 4)).save(tmp_path / "0.jpg", exif=exif)
     assert header_size_wh(tmp_path / "0.jpg") == (4, 8)
+
+
+def test_one_white_for_a_data_set_and_its_subsets(tmp_path):
+    """Twelve bits in a 16-bit file: decided once from the set, whichever image is asked for first."""
+    paths = []
+    for i, top in enumerate((700, 4095, 1400)):
+        paths.append(tmp_path / f"{i}.png")
+        Image.fromarray(np.full((4, 4), top, np.uint16)).save(paths[-1])
+    nobody = Instances.empty(TOY)
+    data = LabelledImages("camera", TOY, tuple(paths), (nobody,) * 3, (1, 2, 3))
+    expected = [round(top / 4095 * 255) for top in (700, 4095, 1400)]
+    assert [int(data.image(i).max()) for i in range(3)] == expected
+    assert int(data.subset([0]).image(0).max()) == expected[0]
+    (note,) = data.white_notes()
+    assert "0.png, 1.png, 2.png were read as 12-bit ones: 4,095 is white" in note
+    whole = replace(data, white=65535)
+    assert int(whole.image(1).max()) == 16
+    assert whole.white_notes() == []
+
+
+def test_sizes_of_headers_are_those_of_the_images(tmp_path):
+    Image.new("RGB", (6, 4)).save(tmp_path / "a.tif", tiffinfo={274: 6})
+    data = LabelledImages("turned", TOY, (tmp_path / "a.tif",), (Instances.empty(TOY),), (1,))
+    assert data.size_wh(0) == data[0].size_wh == (4, 6)

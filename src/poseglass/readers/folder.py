@@ -4,7 +4,7 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from poseglass.core.image import SUFFIXES
+from poseglass.core.image_folder import list_folder
 from poseglass.core.instances import Instances
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.skeletons import COCO17
@@ -21,14 +21,15 @@ def folder(
 ) -> LabelledImages:
     """Take the images of a folder, sorted by name, with nobody labelled in them.
 
-    Hidden files and files that do not end like an image are passed over. A file that ends like one and is none makes
-    trouble only when it is read, and then by name; ``check=True`` leaves such files out at once, with a note each.
+    Their content tells what is an image, not their names. What is not taken stands in the notes: images of formats that
+    are not read, empty files, other files, folders inside, hidden files. A damaged image makes trouble only when it is
+    read, and then by name; ``check=True`` excludes such files at once, with a note each.
 
     Args:
         path: Of the folder, or of one image.
         recursive: Also take the folders inside, in order of their paths.
         skeleton: What predictions for these images will have; there are no labels that could tell.
-        check: Read every image's header first.
+        check: Have every image verified first.
         name: Of the dataset; None takes the folder's.
 
     Raises:
@@ -38,15 +39,15 @@ def folder(
     root = Path(path)
     if not root.exists():
         raise FileNotFoundError(f"No such folder of images: {root}. Check the path; it is relative to {Path.cwd()}.")
+    notes: list[str] = []
     if root.is_file():
         found = [root]
     else:
-        inside = root.rglob("*") if recursive else root.iterdir()
-        found = sorted(p for p in inside if p.suffix.lower() in SUFFIXES and p.is_file() and not _hidden(p, root))
+        listing = list_folder(root, recursive=recursive)
+        found, notes = list(listing.images), listing.notes()
     if not found:
-        deeper = "" if recursive else " Pass recursive=True to look into the folders inside."
-        raise ValueError(f"No images in {root}; looked for files that end in {', '.join(SUFFIXES)}.{deeper}")
-    notes: list[str] = []
+        deeper = "" if recursive else " To look into the folders inside, set recursive."
+        raise ValueError(f"No images that can be read in {root}. {' '.join(notes)}{deeper}")
     if check:
         readable = []
         for file in found:
@@ -54,9 +55,9 @@ def folder(
             if fault is None:
                 readable.append(file)
             else:
-                notes.append(f"Left out {file}: {fault}.")
+                notes.append(f"Excluded {file}: {fault}.")
         if not readable:
-            raise ValueError(f"None of the {len(found)} images in {root} can be read. {notes[0]}")
+            raise ValueError(f"None of the {len(found)} images in {root} can be read. {notes[-1]}")
         found = readable
     nobody = Instances.empty(skeleton)
     return LabelledImages(
@@ -67,10 +68,6 @@ def folder(
         image_ids=tuple(range(1, len(found) + 1)),
         notes=tuple(notes),
     )
-
-
-def _hidden(path: Path, root: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
 def _fault(path: Path) -> str | None:

@@ -3,15 +3,16 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import overload
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from poseglass.core.affine import Affine
-from poseglass.core.image import read_image
+from poseglass.core.image import read_header, read_with_levels, spread, white_levels
 from poseglass.core.instances import Instances
+from poseglass.core.levels import WhiteLevels
 from poseglass.core.sample import PoseSample
 from poseglass.core.skeleton import Skeleton
 
@@ -92,6 +93,9 @@ class LabelledImages:
         sizes_wh: ``(M, 2)`` int64, the images' pixels as the labels' file states them; 0 where it does not. None
             where it never does.
         notes: What the reader assumed, corrected or left out, a sentence each, for the user to read.
+        white: Of images of more than 8 bits the value that becomes 255. None finds it once for all of them, by the
+            rule of ``core.levels``, from ``white_from``; it is the same in every process and in every subset.
+        white_from: Images that white is found from; none takes images spread evenly over the set.
 
     Raises:
         ValueError: The lengths differ, labels have another skeleton, or image ids repeat.
@@ -104,9 +108,13 @@ class LabelledImages:
     image_ids: tuple[int | str, ...]
     sizes_wh: np.ndarray | None = None
     notes: tuple[str, ...] = ()
+    white: float | None = None
+    white_from: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "paths", tuple(Path(p) for p in self.paths))
+        if not self.white_from:
+            object.__setattr__(self, "white_from", tuple(spread(self.paths, 32)))
         if not isinstance(self.labels, PackedLabels):
             object.__setattr__(self, "labels", tuple(self.labels))
         object.__setattr__(self, "image_ids", tuple(i if isinstance(i, str) else int(i) for i in self.image_ids))
@@ -160,8 +168,9 @@ class LabelledImages:
             ValueError: It cannot be decoded, or it has another size than the labels declare.
         """
         i = _position(index, len(self))
+        white = self.white if self.white is not None else _white_of(self.white_from)
         try:
-            image = read_image(self.paths[i], reduce=reduce)
+            image = read_with_levels(self.paths[i], reduce=reduce, white=white)[0]
         except FileNotFoundError as error:
             raise FileNotFoundError(
                 f"{error} Where images lie elsewhere than their labels, name their folder: --images FOLDER, or "
@@ -190,6 +199,14 @@ class LabelledImages:
             f"{declared[1]}.{turned if (height, width) == declared else ''} Keypoints must be in pixels of the image "
             "itself. If they are, correct width and height in the labels, or read them with the data set's option "
             'sizes = "file"; if they are of another size, scale the image or the keypoints.'
+        )
+
+    def white_notes(self) -> list[str]:
+        """Return what was guessed of images of more than 8 bits, a sentence each; it reads up to 32 images."""
+        return (
+            []
+            if self.white is not None
+            else _white_of(self.white_from).notes("Set another: dataclasses.replace(dataset, white=...).")
         )
 
     def size_wh(self, index: int) -> tuple[int, int]:
@@ -239,21 +256,19 @@ class LabelledImages:
 
 
 def header_size_wh(path: Path) -> tuple[int, int]:
-    """Read width and height of an image from its header, upright as its EXIF tag says.
+    """Read width and height of an image from its header, upright: those of the image that is decoded.
 
     Raises:
         FileNotFoundError: No such file.
         ValueError: The file is no image.
     """
-    if not path.exists():
-        raise FileNotFoundError(f"No such image: {path}. Check the folder of images given to the reader.")
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            rotated = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} is not an image that can be read ({error}).") from error
-    return (height, width) if rotated else (width, height)
+    return read_header(path).size_wh
+
+
+@lru_cache(maxsize=64)
+def _white_of(paths: tuple[Path, ...]) -> WhiteLevels:
+    """Return what is white in the images of a data set, found once in each process."""
+    return white_levels(paths)
 
 
 def _position(index: int, length: int) -> int:
