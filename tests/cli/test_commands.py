@@ -20,7 +20,8 @@ from typer.models import OptionInfo
 import poseglass as pg
 from poseglass import cli
 from poseglass.cli import images as images_module
-from poseglass.cli.images import image_ids, unique_names
+from poseglass.cli.given_boxes import image_ids
+from poseglass.cli.images import unique_names
 from poseglass.core.image import read_image
 from poseglass.core.skeletons import COCO17
 from poseglass.estimators.weights_file import read_weights, save_weights
@@ -85,13 +86,16 @@ def test_predict_says_what_looks_wrong(monkeypatch, tmp_path, tiny_weights, synt
     other = tmp_path / "other.png"
     other.write_bytes(synthetic_person.read_bytes())
     words = ("--weights", tiny_weights, "--out", tmp_path / "out")
-    assert run(monkeypatch, "predict", synthetic_person, other, *words, "--box", "48,60,1000,1000") == 0
+    assert run(monkeypatch, "predict", synthetic_person, other, *words, "--box", "48,60,1000,1000") == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "--box gives boxes of one image, and 2 are named. Name one image, or give each its own boxes" in said
+    assert run(monkeypatch, "predict", synthetic_person, *words, "--box", "48,60,1000,1000") == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "the same 1 box of --box taken in each of 2 images" in said
-    assert "Only 0% of the box [48.0, 60.0, 1000.0, 1000.0] lies in person (96 x 120 px)" in said
+    assert "Only 0% of box 1 [48.0, 60.0, 1000.0, 1000.0] lies in person (96 x 120 px)" in said
+    assert run(monkeypatch, "predict", synthetic_person, *words, "--box", "0,0,96,120", "--box", "30,40,86,200") == 0
+    assert "Only 50% of box 2 [30.0, 40.0, 86.0, 200.0]" in " ".join(capsys.readouterr().out.split())
     assert run(monkeypatch, "predict", synthetic_person, *words, "--box", "0,0,96,120") == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "the same" not in said
     assert "lies in" not in said
     assert "imported" not in said
     # an untrained network is sure of nothing; its weights have a card like imported ones
@@ -164,9 +168,18 @@ def test_predict_never_overwrites_what_it_was_given(monkeypatch, tmp_path, tiny_
 
 
 def test_images_named_by_numbers_keep_them():
-    assert image_ids([Path("000000000785.jpg"), Path("a/12.png")]) == [785, 12]
-    assert image_ids([Path("785.jpg"), Path("a/785.png")]) == [785, 0]  # no id twice
-    assert image_ids([Path("me.png"), Path("0.jpg"), Path("785.jpg"), Path("you.png")]) == [1, 0, 785, 2]
+    def ids(*names: str):
+        return image_ids([Path(name) for name in names], [None] * len(names))
+
+    numbers, notes = ids("000000000785.jpg", "a/12.png")
+    assert numbers == [785, 12]
+    said = "image_id in poses.json is the number in an image's name: 000000000785.jpg is 785, 12.png is 12."
+    assert notes == [said]
+    numbers, notes = ids("785.jpg", "a/785.png")
+    assert numbers == [785, 0]  # no id twice
+    assert notes[1] == "Two images claim one image_id: a/785.png is 0, as another image has 785."
+    assert ids("me.png", "0.jpg", "785.jpg", "you.png")[0] == [1, 0, 785, 2]
+    assert ids("me.png", "you.png") == ([0, 1], [])
 
 
 def test_evaluate_says_what_was_measured(monkeypatch, tmp_path, labelled, tiny_weights, capsys):
@@ -204,7 +217,12 @@ def test_joints_that_the_weights_do_not_know_do_not_count(tmp_path, tiny_weights
 
 @pytest.mark.parametrize(
     ("box", "message"),
-    [("1,2,3", "--box takes x0,y0,x1,y1"), ("9,9,2,2", "has no area"), ("500,500,600,600", "lies outside the image")],
+    [
+        ("1,2,3", "--box takes x0,y0,x1,y1"),
+        ("9,9,2,2", "has no area"),
+        ("500,500,600,600", "box 1 of 1 [500, 500, 600, 600] lies outside the image"),
+        ("0.1,0.1,0.8,0.9", "fractions of the image. Boxes are in pixels; multiply x by 96 and y by 120"),
+    ],
 )
 def test_predict_bad_boxes(monkeypatch, tmp_path, tiny_weights, synthetic_person, capsys, box, message):
     words = ("predict", synthetic_person, "--weights", tiny_weights, "--box", box, "--out", tmp_path / "o")

@@ -168,7 +168,8 @@ def test_json_of_coco_and_of_people() -> None:
         np.ones(1),
     )
     row = people.to_coco(image_id=7)[0]
-    assert row["keypoints"] == [1.5, 2.0, 0.5, 0.0, 0.0, 0.0, 3.0, 4.0, 1.0]
+    assert row["keypoints"] == [1.5, 2.0, 2, 0.0, 0.0, 0, 3.0, 4.0, 2]
+    assert row["keypoint_scores"] == [0.5, 0.0, 1.0]
     assert row["bbox"] == [0.0, 1.0, 10.0, 20.0]
     assert row["score"] == 0.5
     assert json.loads(json.dumps(row))["image_id"] == 7
@@ -216,3 +217,13 @@ def test_images_are_checked(image: np.ndarray, message: str) -> None:
         check_image(image)
     with pytest.raises(ValueError, match=message):
         PoseSample(image, Instances.empty(HANDS), Affine.identity(), "s")
+
+
+def test_one_keypoint_by_its_name() -> None:
+    people = Instances.from_keypoints(HANDS, np.arange(12, dtype=float).reshape(2, 3, 2))
+    first = HANDS.keypoints[0]
+    np.testing.assert_array_equal(people.keypoint(first), [[0, 1, 1], [6, 7, 1]])
+    with pytest.raises(LookupError, match=rf"has no keypoint '{first}s'. Did you mean '{first}'"):
+        people.keypoint(f"{first}s")
+    with pytest.raises(TypeError, match=rf"selected by number or mask, got '{first}'. .*instances.keypoint"):
+        people[first]

@@ -1,5 +1,7 @@
 """The one inference path: boxes to crops to maps to image pixels."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -119,15 +121,30 @@ def test_normalise_is_channels_last_and_exact():
     ("boxes", "message"),
     [
         ([[0, 0, 10]], r"boxes must be \(N, 4\)"),
-        ([[5, 5, 5, 20]], r"box 0 .* has no area.*x, y, width, height"),
-        ([[0, 0, 5, 5], [200, 200, 300, 300]], "box 1 .* lies outside the image of 40 x 30 pixels"),
-        ([[0, 0, float("nan"), 5]], "box 0 .* not a finite number"),
+        ([[5, 5, 5, 20]], r"box 1 of 1 .* has no area.*x, y, width, height"),
+        ([[0, 0, 5, 5], [200, 200, 300, 300]], "box 2 of 2 .* lies outside the image of 40 x 30 pixels"),
+        ([[0, 0, float("nan"), 5]], "box 1 of 1 .* not a finite number"),
+        ([[0.1, 0.2, 0.6, 1.0]], "box 1 of 1 .* fractions of the image.*multiply x by 40 and y by 30"),
     ],
-    ids=["three numbers", "no area", "outside", "nan"],
+    ids=["three numbers", "no area", "outside", "nan", "fractions"],
 )
 def test_bad_boxes_are_named(boxes, message):
     with pytest.raises(ValueError, match=message):
         check_boxes(np.zeros((30, 40, 3), np.uint8), boxes)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        ("a.jpg", r"takes an image, not its path. Read it first: poseglass.read_image\('a.jpg'\)"),
+        (Path("a.jpg"), "takes an image, not its path"),
+        ([np.zeros((8, 8, 3), np.uint8)] * 2, r"one image at a time, got a list of 2. .*stream\(\)"),
+        (np.zeros((2, 8, 8, 3), np.uint8), r"one image \(H, W, 3\), got an array of \(2, 8, 8, 3\). .*stream\(\)"),
+    ],
+)
+def test_a_path_or_several_images_are_refused_with_what_to_call(image, message):
+    with pytest.raises(ValueError, match=message):
+        estimator()(image)
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,11 @@ import numpy as np
 import typer
 from rich.console import Console
 
+from poseglass.cli.given_boxes import images_without_boxes
 from poseglass.cli.images import NamedImage, list_images, read_images, write_poses
+from poseglass.cli.screen import wide_console
 from poseglass.cli.train import train_with_bar
-from poseglass.core.image import read_image, write_image
+from poseglass.core.image import read_image, white_levels, write_image
 from poseglass.core.table import build
 from poseglass.data import DATASETS
 from poseglass.drawing.sheet import contact_sheet
@@ -30,15 +32,24 @@ def demo(
     train: Annotated[bool, typer.Option("--train/--no-train", help="Train the one-minute network too.")] = True,
 ) -> None:
     """Find poses in photographs with the network that ships; then train a small one on synthetic people."""
-    console = Console()
+    console, wide = Console(), wide_console()
     estimator = load(weights, flip_test=True)
     if image:
-        paths = list_images(image)
-        failed = write_poses(estimator, read_images(paths, [None] * len(paths)), out, console, heatmaps=True)
-        if failed:
-            raise ValueError(" ".join(failed))
+        found = list_images(image)
+        given, notes = images_without_boxes(found.paths, None)
+        white = white_levels(found.paths)
+        for note in [*found.notes, *notes, *white.notes("poseglass predict sets another with --white.")]:
+            wide.print(note, markup=False, highlight=False)
+        passed: list[str] = []
+        items = read_images(given, white, from_folders=found.from_folders, passed=passed)
+        failed = write_poses(estimator, items, out, wide, heatmaps=True)
+        done = len(given) - len(failed) - len(passed)
+        if failed or not done:
+            raise ValueError(" ".join([*failed, *passed]))
+        if passed:
+            wide.print(f"Not done, {len(passed)} of {len(given)} images: {' '.join(passed)}", markup=False)
     else:
-        write_poses(estimator, our_images(), out, console, heatmaps=True)
+        write_poses(estimator, our_images(), out, wide, heatmaps=True)
     if not train:
         return
     recipe = Recipe.read(one_minute_recipe())

@@ -1,8 +1,7 @@
 """What ``predict`` and ``demo`` share: images and boxes in, files and a table out."""
 
-import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,18 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from poseglass.cli.given_boxes import GivenImage
+from poseglass.cli.poses_file import coco_document, noun_of, result_records
 from poseglass.core.boxes import share_inside
 from poseglass.core.files import write_bytes
-from poseglass.core.image import SUFFIXES, read_image, write_image
+from poseglass.core.image import read_with_levels, write_image
+from poseglass.core.image_folder import list_folder
 from poseglass.core.instances import Instances
+from poseglass.core.levels import Levels, WhiteLevels
+from poseglass.core.table import listed
 from poseglass.drawing.heatmap import heatmap_grid
 from poseglass.drawing.pose import draw, resized
 from poseglass.estimators.topdown import TopDownEstimator, check_boxes
-from poseglass.readers.coco_results import read_coco_results
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,39 +33,71 @@ class NamedImage:
         name: For files and tables, without a suffix.
         file_name: Of the original, "" for a synthetic one.
         image: ``(H, W, 3)`` uint8 RGB.
-        boxes: ``(N, 4)`` x0 y0 x1 y1, or None: one person fills the image.
+        boxes: ``(N, 4)`` x0 y0 x1 y1, or None: one instance fills the image.
         image_id: For the results file.
+        category_id: For the results file.
+        levels: How its values were scaled, of an image of more than 8 bits.
     """
 
     name: str
     file_name: str
     image: np.ndarray
     boxes: np.ndarray | None
-    image_id: int
+    image_id: int | str
+    category_id: int = 1
+    levels: Levels | None = None
 
 
 UNSURE = 0.3
 """Mean score below which an image taken as one person gets a hint."""
 
 
-def list_images(paths: Iterable[Path]) -> list[Path]:
-    """Return the image files among files and folders, sorted within each folder.
+@dataclass(frozen=True, slots=True)
+class ImagePaths:
+    """The images that a command was given.
+
+    Args:
+        paths: In the order given, sorted within each folder.
+        from_folders: Those of them that were found in a folder, not named.
+        notes: What was found and not taken, a sentence each.
+    """
+
+    paths: tuple[Path, ...]
+    from_folders: frozenset[Path]
+    notes: tuple[str, ...]
+
+
+def list_images(paths: Iterable[Path]) -> ImagePaths:
+    """Return the images among files and folders; those of folders are told by their content.
 
     Raises:
-        FileNotFoundError: A path does not exist, or a folder holds no image.
+        FileNotFoundError: A path does not exist, or a folder holds no image that can be read.
     """
-    found: list[Path] = []
+    found: dict[Path, Path] = {}
+    inside: set[Path] = set()
+    notes: list[str] = []
+    twice: list[str] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
-            if not inside:
-                raise FileNotFoundError(f"The folder {path} holds no image ({', '.join(SUFFIXES)}).")
-            found += inside
+            listing = list_folder(path)
+            notes += listing.notes()
+            if not listing.images:
+                raise FileNotFoundError(f"The folder {path} holds no image that can be read. {' '.join(notes)}".strip())
+            files: tuple[Path, ...] = listing.images
         elif path.exists():
-            found.append(path)
+            files = (path,)
         else:
             raise FileNotFoundError(f"No such image: {path}. Check the path; it is relative to {Path.cwd()}.")
-    return found
+        for file in files:
+            if found.setdefault(file.absolute(), file) is not file:
+                twice.append(str(file))
+            elif path.is_dir():
+                inside.add(file)
+            if not path.is_dir():
+                inside.discard(found[file.absolute()])
+    if twice:
+        notes.append(f"Named twice and done once: {listed(twice)}.")
+    return ImagePaths(tuple(found.values()), frozenset(inside), tuple(notes))
 
 
 def parse_box(text: str) -> list[float]:
@@ -80,47 +115,6 @@ def parse_box(text: str) -> list[float]:
     return numbers
 
 
-def boxes_of_images(detections: Path, paths: Iterable[Path], min_score: float) -> list[np.ndarray]:
-    """Read the boxes of people (category 1) that a detector found in images.
-
-    A record belongs to the image that its ``file_name`` names, or whose own name is the ``image_id`` as COCO writes
-    it: 785 is 000000000785.jpg.
-
-    Args:
-        detections: COCO results.
-        paths: Of the images.
-        min_score: Boxes below it are excluded.
-
-    Returns:
-        ``(N, 4)`` x0 y0 x1 y1 for each image.
-
-    Raises:
-        ValueError: Not such a file, none of it is of these images, or some of it is of two of them.
-    """
-    found = read_coco_results(detections).of_categories({1}, where="people")
-    rows: dict[str | int, list[int]] = {}
-    for row, name in enumerate(found.file_name):
-        rows.setdefault(Path(name).name or int(found.image_id[row]), []).append(row)
-    boxes: list[np.ndarray] = []
-    owners: dict[str | int, Path] = {}
-    for path in paths:
-        keys = [key for key in (path.name, number_of(path)) if key in rows]
-        for key in keys:
-            if owners.setdefault(key, path) != path:
-                raise ValueError(
-                    f"{detections}: the boxes of {key!r} would be those of both {owners[key]} and {path}. Give "
-                    "images of one name one after the other, or rename one of them."
-                )
-        mine = np.array(sorted(row for key in keys for row in rows[key]), np.int64)
-        boxes.append(found.box_xyxy[mine[found.score[mine] >= min_score]].astype(np.float32))
-    if not owners:
-        raise ValueError(
-            f"{detections}: none of {len(found):,} boxes is of the images given. A record needs the image's "
-            "'file_name', or an 'image_id' that the image is named by, as 000000000785.jpg is by 785."
-        )
-    return boxes
-
-
 def unique_names(paths: Iterable[Path]) -> list[str]:
     """Return file stems; where two agree, a number is added, so that no output overwrites another."""
     taken: set[str] = set()
@@ -135,41 +129,49 @@ def unique_names(paths: Iterable[Path]) -> list[str]:
     return names
 
 
-def image_ids(paths: Sequence[Path]) -> list[int]:
-    """Return an id for each image: the one its name is, as COCO's are, or else the first of 0, 1, 2, ... left."""
-    named = [number_of(path) for path in paths]
-    ids: list[int] = []
-    free = (number for number in itertools.count() if number not in named)
-    for number in named:
-        ids.append(number if number >= 0 and number not in ids else next(free))
-    return ids
+def read_images(
+    given: Sequence[GivenImage],
+    white: float | WhiteLevels | None = None,
+    *,
+    from_folders: Collection[Path] = (),
+    passed: list[str] | None = None,
+) -> Iterator[NamedImage | str]:
+    """Read images one at a time, with the boxes of each; what cannot be read comes as the sentence that says why.
 
-
-def number_of(path: Path) -> int:
-    """Return the id that an image's name is: 785 of 000000000785.jpg; -1 if it is none."""
-    return int(path.stem) if path.stem.isascii() and path.stem.isdigit() and len(path.stem) < 19 else -1
-
-
-def read_images(paths: list[Path], boxes: Sequence[np.ndarray | None]) -> Iterator[NamedImage | str]:
-    """Read images one at a time, with the boxes of each; what cannot be read comes as the sentence that says why."""
-    for i, path, name, mine in zip(image_ids(paths), paths, unique_names(paths), boxes, strict=True):
+    Args:
+        given: Paths, ids and boxes.
+        white: Of images of more than 8 bits; see ``read_image``.
+        from_folders: Images that nobody named: what is wrong with them goes to ``passed``.
+        passed: Takes their sentences.
+    """
+    names = unique_names([one.path for one in given])
+    for one, name in zip(given, names, strict=True):
         try:
-            yield NamedImage(name, str(path), read_image(path), mine, i)
+            image, levels = read_with_levels(one.path, white=white)
         except (ValueError, OSError) as error:
-            yield str(error)
+            if passed is not None and one.path in from_folders:
+                passed.append(str(error))
+            else:
+                yield str(error)
+            continue
+        yield NamedImage(name, str(one.path), image, one.boxes, one.image_id, one.category_id, levels)
 
 
-def enlarged(image: np.ndarray, people: Instances) -> tuple[np.ndarray, Instances]:
-    """Return the image and its people so large that names can be read: the smallest person's box at 300 px.
+def enlarged(image: np.ndarray, people: Instances, min_score: float = 0.0) -> tuple[np.ndarray, Instances]:
+    """Return the image and its people so large that names can be read: the smallest person at 300 px.
 
-    Letters have a size that goes with the person's, 17 px there. An image grows to 4,000 px at most.
+    Letters have a size that goes with the person's, 17 px there. The person is what is drawn of it: a box may be far
+    larger, as an image taken whole is. An image grows to 4,000 px at most.
     """
     if not len(people):
         return image, people
     longest = max(image.shape[:2])
-    sides = people.box_xyxy[:, 2:] - people.box_xyxy[:, :2]
-    smallest = float(sides.max(axis=1).min())
-    factor = min(300 / smallest, 4000 / longest)
+    sides = (people.box_xyxy[:, 2:] - people.box_xyxy[:, :2]).max(axis=1).astype(np.float64)
+    for row in range(len(people)):
+        points = people.xy[row][people.known[row] & (people.score[row] >= min_score)]
+        if len(points) > 1:
+            sides[row] = min(sides[row], max(1.2 * float(np.ptp(points, axis=0).max()), 0.2 * sides[row]))
+    factor = min(300 / float(sides.min()), 4000 / longest)
     if factor <= 1:
         return image, people
     image, to_larger = resized(image, round(factor * longest))
@@ -177,15 +179,50 @@ def enlarged(image: np.ndarray, people: Instances) -> tuple[np.ndarray, Instance
 
 
 def mostly_outside(item: NamedImage) -> list[str]:
-    """Return a sentence for each box of which less than half lies in the image."""
+    """Return a sentence for each box a good part of which lies outside the image."""
     assert item.boxes is not None
     height, width = item.image.shape[:2]
     shares = share_inside(item.boxes, (width, height))
     return [
-        f"Only {share:.0%} of the box {box_xyxy.round(1).tolist()} lies in {item.name} ({width} x {height} px); is "
-        "it x0,y0,x1,y1 of this image?"
-        for box_xyxy, share in zip(item.boxes.astype(np.float64), shares, strict=True)
-        if share < 0.5
+        f"Only {share:.0%} of box {row + 1} {box_xyxy.round(1).tolist()} lies in {item.name} ({width} x {height} px); "
+        "is it x0,y0,x1,y1 of this image, not x,y,width,height?"
+        for row, (box_xyxy, share) in enumerate(zip(item.boxes.astype(np.float64), shares, strict=True))
+        if share < MOSTLY
+    ]
+
+
+MOSTLY = 0.75
+"""Share of a box that should lie in the image; detectors reach a little beyond its edge."""
+
+
+def level_notes(items: Iterable[tuple[str, Levels]]) -> list[str]:
+    """Return what was clipped or looks wrong where values of more than 8 bits were scaled, a sentence for each kind."""
+    above: list[str] = []
+    below: list[str] = []
+    nans: list[str] = []
+    dark: list[str] = []
+    for name, levels in items:
+        if levels.above:
+            above.append(f"{name} ({levels.above:,}, up to {levels.highest:,.6g}; white is {levels.white:,.6g})")
+        if levels.below:
+            below.append(f"{name} ({levels.below:,})")
+        if levels.not_finite:
+            nans.append(f"{name} ({levels.not_finite:,})")
+        if not levels.declared and 0 < levels.likely <= levels.white / 4:
+            dark.append(f"{name} (up to {levels.highest:,.6g} of {levels.white:,.6g})")
+    return [
+        f"{what}: {listed(names)}.{then}"
+        for what, names, then in (
+            ("Values above white came out white", above, " Set a higher one with --white."),
+            ("Values below 0 came out black", below, ""),
+            ("Values that are NaN came out black, infinite ones white", nans, ""),
+            (
+                "Much darker than white",
+                dark,
+                " If they have fewer bits than the others, run them apart, or set --white.",
+            ),
+        )
+        if names
     ]
 
 
@@ -248,10 +285,10 @@ def write_poses(
     names: bool = False,
     heatmaps: bool = False,
 ) -> list[str]:
-    """Find the poses, write annotated images, ``poses.json`` and (if asked) heatmaps; print a row a person.
+    """Find the poses, write annotated images, both files of poses and (if asked) heatmaps; print a row for each.
 
-    ``poses.json`` is in COCO's result format, with the file's name in each record. An image that fails is left
-    out, and the others are done.
+    ``cli.poses_file`` states what the files hold. An image that fails is excluded, and the others are done. Where
+    there is no image at all, nothing is written.
 
     Returns:
         A sentence for each image that failed.
@@ -260,33 +297,43 @@ def write_poses(
         ValueError: The folder's annotated image would overwrite an image that was given.
     """
     failed: list[str] = []
+    noun = noun_of(estimator.skeleton)
     # 80 columns hold every name of a keypoint; only an image's long name is folded
     table = Table(
         header_style="bold", title=f"poses by {estimator.card.name if estimator.card else 'the network'}",
         box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0),
     )  # fmt: skip
-    for column in ("image", "person", "found", "score", "surest", "least sure"):
+    for column in ("image", noun, "found", "score", "surest", "least sure"):
         table.add_column(column, no_wrap=column != "image", overflow="fold")
     records: list[dict[str, Any]] = []
+    images: list[dict[str, Any]] = []
+    levels: list[tuple[str, Levels]] = []
     whole: list[str] = []
     larger: list[str] = []
     outside: list[str] = []
     unsure: list[str] = []
     for item, people in _found(estimator, items, out, failed):
         target = out / f"{item.name}.png"
+        doubtful = item.boxes is None and bool(people.score.mean() < UNSURE)
+        if item.levels is not None:
+            levels.append((item.name, item.levels))
         if item.boxes is None:
             whole.append(item.name)
         elif item.file_name:
             outside += mostly_outside(item)
-        if item.boxes is None and people.score.mean() < UNSURE:
+        if doubtful:
             unsure.append(item.name)
         out.mkdir(parents=True, exist_ok=True)
-        image, shown = enlarged(item.image, people) if names else (item.image, people)
+        image, shown = enlarged(item.image, people, min_score) if names else (item.image, people)
         if image is not item.image:
             larger.append(f"{item.name} {image.shape[1] / item.image.shape[1]:.1f} times")
         write_image(target, draw(image, shown, min_score=min_score, boxes=item.boxes is not None, names=names))
-        for record in people.to_coco(image_id=item.image_id):
-            records.append(record | {"file_name": item.file_name or f"{item.name}.png"})
+        file_name = item.file_name or f"{item.name}.png"
+        height, width = item.image.shape[:2]
+        images.append({"id": item.image_id, "file_name": file_name, "width": width, "height": height})
+        records += result_records(
+            people, item.image_id, item.category_id, file_name, whole_image=item.boxes is None, doubtful=doubtful
+        )
         if heatmaps and len(people):
             crop, maps = estimator.heatmaps(item.image, None if item.boxes is None else item.boxes[0])
             write_image(
@@ -299,34 +346,49 @@ def write_poses(
             keypoints = estimator.skeleton.keypoints
             table.add_row(
                 item.name,
-                "whole" if item.boxes is None else str(row + 1),
+                str(row + 1) if item.boxes is not None else "whole?" if doubtful else "whole",
                 f"{int((score >= min_score).sum())} of {len(keypoints)}",
                 f"{score.mean():.2f}",
                 f"{keypoints[best]} {score[best]:.2f}",
                 f"{keypoints[worst]} {score[worst]:.2f}",
             )
-    if not table.row_count and failed:
+    if not images:
         return failed
     out.mkdir(parents=True, exist_ok=True)
     write_bytes(out / "poses.json", json.dumps(records, indent=1).encode())
+    document = coco_document(estimator.skeleton, images, records, out)
+    write_bytes(out / "poses_coco.json", json.dumps(document, indent=1).encode())
     console.print(table)
+    sides = " Orange is the left side, blue the right." if noun != "person" else (
+        " Orange is the person's own left, blue the right."
+    )  # fmt: skip
     console.print(
-        f"found: keypoints whose score is at least {min_score:g}; those are drawn. score: the mean of all, 0 to 1. "
-        "Orange is the person's own left, blue the right."
+        f"found: keypoints whose score is at least {min_score:g}; those are drawn. score: the mean of all, 0 to 1."
+        + (sides if any(name.startswith("left_") for name in estimator.skeleton.keypoints) else "")
     )
     if estimator.card is not None and estimator.card.certificate:
         console.print("These weights are imported: their scores are heights of peaks, no chances of being right.")
     if whole:
         console.print(
-            f"No boxes were given for {', '.join(whole)}: each such image was taken as one person filling it. "
+            f"No boxes were given for {listed(whole)}: each such image was taken as one {noun} filling it. "
             "Give boxes with --box x0,y0,x1,y1."
-            + (f" A low score, as of {', '.join(unsure)}: small in it, cut off, or not there." if unsure else "")
+            + (
+                f" whole?: a low score, as of {listed(unsure)}. It is small in the image, cut off, or not there."
+                if unsure
+                else ""
+            ),
+            markup=False,
         )
-    for line in outside:
-        console.print(line)
+    for line in [*outside, *level_notes(levels)]:
+        console.print(line, markup=False)
     if larger:
         console.print(
-            f"enlarged so that the names can be read: {', '.join(larger)}. poses.json is in their own pixels."
+            f"enlarged so that the names can be read: {listed(larger)}. poses.json is in their own pixels.",
+            markup=False,
         )
-    console.print(f"written to {out}: annotated images, poses.json" + (", heatmaps" if heatmaps else ""))
+    console.print(
+        f"written to {out}: annotated images, poses.json (COCO results), poses_coco.json (with the keypoints' names)"
+        + (", heatmaps" if heatmaps else ""),
+        markup=False,
+    )
     return failed

@@ -5,10 +5,13 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from rich.console import Console
 
-from poseglass.cli.images import boxes_of_images, list_images, parse_box, read_images, write_poses
+from poseglass.cli.given_boxes import boxes_of_images, images_without_boxes
+from poseglass.cli.images import list_images, parse_box, read_images, write_poses
+from poseglass.cli.screen import wide_console
 from poseglass.cli.speed import BFLOAT16, COMPILED, say_compiling
+from poseglass.core.image import white_levels
+from poseglass.core.levels import WhiteLevels, check_white
 from poseglass.core.table import listed
 from poseglass.estimators.load import DEFAULT, load
 from poseglass.runs.build import choose_device
@@ -18,10 +21,15 @@ def predict(
     images: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
     weights: Annotated[str, typer.Option(help="A name that ships, a .safetensors file, or a run's folder.")] = DEFAULT,
     box: Annotated[
-        list[str] | None, typer.Option("--box", help="A person's box, x0,y0,x1,y1 in pixels. May be repeated.")
+        list[str] | None,
+        typer.Option("--box", help="A person's box in one image, x0,y0,x1,y1 in pixels. May be repeated."),
     ] = None,
     boxes_file: Annotated[
-        Path | None, typer.Option("--boxes", help="Boxes of a detector: COCO results (JSON); category 1 is taken.")
+        Path | None,
+        typer.Option(
+            "--boxes",
+            help="Boxes of people: a detector's COCO results, or COCO labels (JSON). Images keep their ids.",
+        ),
     ] = None,
     min_box_score: Annotated[
         float | None, typer.Option(help="Boxes of --boxes below this score are excluded; 0.5 unless given.")
@@ -31,37 +39,64 @@ def predict(
     flip_test: Annotated[bool, typer.Option("--flip-test", help="Average with the flipped image.")] = False,
     names: Annotated[bool, typer.Option("--names", help="Write the keypoints' names.")] = False,
     heatmaps: Annotated[bool, typer.Option("--heatmaps", help="Write the heatmaps of the first person too.")] = False,
+    white: Annotated[
+        float | None,
+        typer.Option(
+            "--white",
+            help="What is white in images of more than 8 bits, such as 4095 for 12. Unless given, what the files "
+            "declare, or else found once for all images and printed.",
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
     bfloat16: BFLOAT16 = False,
     compiled: COMPILED = False,
 ) -> None:
     """Find the poses of people in images; without boxes an image is taken as one person filling it."""
-    paths = list_images(images)
+    found = list_images(images)
+    paths = found.paths
     if box and boxes_file is not None:
         raise ValueError("--box and --boxes both give the boxes; leave one of them out.")
     if min_box_score is not None and boxes_file is None:
         raise ValueError("--min-box-score goes with --boxes. Add it, or leave the score out.")
+    if box and len(paths) > 1:
+        raise ValueError(
+            f"--box gives boxes of one image, and {len(paths)} are named. Name one image, or give each its own boxes "
+            "with --boxes FILE.json: a list of {file_name, image_id, category_id, bbox: [x, y, width, height], score}."
+        )
+    if white is not None:
+        check_white(white)
+    console = wide_console()
+    notes = list(found.notes)
     if boxes_file is not None:
         least = 0.5 if min_box_score is None else min_box_score
-        boxes = boxes_of_images(boxes_file, paths, least)
-        without = [path.name for path, mine in zip(paths, boxes, strict=True) if not len(mine)]
+        given, more = boxes_of_images(boxes_file, paths, least)
+        notes += more
+        without = [one.path.name for one in given if one.boxes is not None and not len(one.boxes)]
         if without:
-            print(
+            notes.append(
                 f"{boxes_file} has no box of score {least:g} and more for {len(without)} of {len(paths)} images, "
                 f"where nothing is looked for: {listed(without)}"
             )
     else:
-        boxes = [np.array([parse_box(b) for b in box], np.float32) if box else None] * len(paths)
-        if box and len(paths) > 1:
-            print(f"the same {len(box)} box{'es' * (len(box) > 1)} of --box taken in each of {len(paths)} images")
+        boxes = np.array([parse_box(b) for b in box], np.float32) if box else None
+        given, more = images_without_boxes(paths, boxes)
+        notes += more
+    levels = white_levels(paths) if white is None else white
+    if isinstance(levels, WhiteLevels):
+        notes += levels.notes("Set another with --white.")
+    for note in notes:
+        console.print(note, markup=False, highlight=False)
     estimator = load(
         weights, flip_test=flip_test, device=choose_device(device),
         precision="bfloat16" if bfloat16 else "float32", compiled=compiled,
     )  # fmt: skip
     say_compiling(compiled)
-    failed = write_poses(
-        estimator, read_images(paths, boxes), out, Console(), min_score=min_score, names=names, heatmaps=heatmaps
-    )
-    if failed:
-        done = len(paths) - len(failed)
-        raise ValueError(" ".join(failed) + (f" Done: {done} of {len(paths)} images." if len(paths) > 1 else ""))
+    passed: list[str] = []
+    items = read_images(given, levels, from_folders=found.from_folders, passed=passed)
+    failed = write_poses(estimator, items, out, console, min_score=min_score, names=names, heatmaps=heatmaps)
+    done = len(paths) - len(failed) - len(passed)
+    if passed and done:
+        console.print(f"Not done, {len(passed)} of {len(paths)} images: {' '.join(passed)}", markup=False)
+    if failed or not done:
+        said = " ".join(failed if done else [*failed, *passed])
+        raise ValueError(said + (f" Done: {done} of {len(paths)} images." if len(paths) > 1 else ""))

@@ -116,7 +116,16 @@ class Instances:
         return f"Instances({'; '.join(parts)})"
 
     def __getitem__(self, rows: Any) -> "Instances":
-        """Select instances by a mask, a slice, a list of indices or one index."""
+        """Select instances by a mask, a slice, a list of indices or one index.
+
+        Raises:
+            TypeError: A name, which is that of a keypoint.
+        """
+        if isinstance(rows, str):
+            raise TypeError(
+                f"Instances are selected by number or mask, got {rows!r}. One keypoint of all of them is "
+                f"instances.keypoint({rows!r})."
+            )
         if isinstance(rows, int | np.integer):
             rows = [int(rows)]
         if not isinstance(rows, slice):
@@ -129,6 +138,15 @@ class Instances:
             extra={name: np.asarray(a)[rows] for name, a in self.extra.items()},
             keypoint_extra={name: np.asarray(a)[rows] for name, a in self.keypoint_extra.items()},
         )  # fmt: skip
+
+    def keypoint(self, name: str) -> np.ndarray:
+        """Return one keypoint of every instance: ``(N, 3)`` float32, x and y in image pixels and the score.
+
+        Raises:
+            LookupError: The skeleton has no keypoint of that name; the nearest is named.
+        """
+        k = self.skeleton.index(name)
+        return np.concatenate([self.xy[:, k], self.score[:, k, None]], axis=-1)
 
     @property
     def known(self) -> np.ndarray:
@@ -264,22 +282,27 @@ class Instances:
             extra=common("extra"), keypoint_extra=common("keypoint_extra"),
         )  # fmt: skip
 
-    def to_coco(self, image_id: int = 0, category_id: int = 1) -> list[dict[str, Any]]:
-        """Return COCO results: flat ``x, y, score`` per keypoint, ``bbox`` xywh, ``score`` of the instance.
+    def to_coco(self, image_id: int | str = 0, category_id: int = 1) -> list[dict[str, Any]]:
+        """Return COCO results: flat ``x, y, v`` per keypoint, ``bbox`` xywh, ``score`` of the instance.
 
-        The third number is the keypoint's score in [0, 1]; COCO's own evaluation ignores it. Unknown is 0, 0, 0.
-        The instance's score is the box's times the mean of the keypoints' scores.
+        v is COCO's flag, no score: ``visibility`` where that is predicted, else 2 for a keypoint with coordinates.
+        Unknown is 0, 0, 0. The keypoints' scores in [0, 1] stand in "keypoint_scores". The instance's score is the
+        box's times the mean of the keypoints' scores.
         """
         rows = []
         for i in range(len(self)):
             known = self.known[i]
             mean = float(self.score[i].mean()) if len(self.skeleton) else 1.0
-            xys = np.where(known[:, None], np.concatenate([self.xy[i], self.score[i, :, None]], -1), 0.0)
+            flags = np.where(known, 2 if self.visibility is None else self.visibility[i], 0)
+            flat: list[float] = []
+            for (x, y), there, flag in zip(self.xy[i], known, flags, strict=True):
+                flat += [round(float(x), 3), round(float(y), 3), int(flag)] if there else [0.0, 0.0, 0]
             rows.append(
                 {
                     "image_id": image_id,
                     "category_id": category_id,
-                    "keypoints": [round(float(v), 3) for v in xys.ravel()],
+                    "keypoints": flat,
+                    "keypoint_scores": [round(float(s), 4) for s in np.where(known, self.score[i], 0.0)],
                     "bbox": [round(float(v), 2) for v in xyxy_to_xywh(self.box_xyxy[i])],
                     "score": round(float(self.box_score[i]) * mean, 5),
                 }

@@ -4,6 +4,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -226,13 +227,37 @@ def _product_of_axes(prediction: Prediction, size_wh: tuple[int, int]) -> np.nda
     return (maps / maps.amax((-1, -2), keepdim=True).clamp_min(1e-12)).cpu().numpy()
 
 
+def _check_one_image(image: Any) -> None:
+    """Raise unless it is one image.
+
+    Raises:
+        ValueError: It is none, a path, or several; the message says what to call instead.
+    """
+    if isinstance(image, str | Path):
+        raise ValueError(
+            f"An estimator takes an image, not its path. Read it first: poseglass.read_image({str(image)!r})."
+        )
+    if isinstance(image, list | tuple):
+        raise ValueError(
+            f"An estimator takes one image at a time, got a {type(image).__name__} of {len(image)}. For several use "
+            "its stream(): it takes images, or (image, boxes) pairs as tuples, and yields the instances of each."
+        )
+    if isinstance(image, np.ndarray) and image.ndim == 4:
+        raise ValueError(
+            f"An estimator takes one image (H, W, 3), got an array of {image.shape}. For a batch use its stream(), "
+            "which takes images one after the other: estimator.stream(images)."
+        )
+    check_image(image)
+
+
 def check_boxes(image: np.ndarray, boxes: np.ndarray | list | None) -> np.ndarray:
     """Return boxes ``(N, 4)`` float32 that have area and touch the image; None is the whole image.
 
     Raises:
-        ValueError: The image or a box will not do; the box is named by its number.
+        ValueError: The image or a box will not do; boxes are numbered from 1, as in what ``predict`` prints. A box
+            of at most a pixel at the corner, as fractions of the image give it, is refused too.
     """
-    check_image(image)
+    _check_one_image(image)
     height, width = image.shape[:2]
     if boxes is None:
         return whole_image((width, height))[None]
@@ -242,11 +267,16 @@ def check_boxes(image: np.ndarray, boxes: np.ndarray | list | None) -> np.ndarra
     if array.ndim != 2 or array.shape[1] != 4:
         raise ValueError(f"boxes must be (N, 4) x0 y0 x1 y1 in image pixels, got shape {array.shape}.")
     for i, (x0, y0, x1, y1) in enumerate(array.tolist()):
-        what = f"box {i} [{x0:g}, {y0:g}, {x1:g}, {y1:g}]"
+        what = f"box {i + 1} of {len(array)} [{x0:g}, {y0:g}, {x1:g}, {y1:g}]"
         if not np.isfinite([x0, y0, x1, y1]).all():
             raise ValueError(f"{what} has a coordinate that is not a finite number.")
         if x1 <= x0 or y1 <= y0:
             raise ValueError(f"{what} has no area. Expected x0 < x1 and y0 < y1; is it x, y, width, height?")
+        if max(abs(x0), abs(y0), abs(x1), abs(y1)) <= 1.5 and max(width, height) > 2:
+            raise ValueError(
+                f"{what} lies within one pixel: it seems to be given as fractions of the image. Boxes are in pixels; "
+                f"multiply x by {width} and y by {height}."
+            )
         if x1 <= -0.5 or y1 <= -0.5 or x0 >= width - 0.5 or y0 >= height - 0.5:
             raise ValueError(f"{what} lies outside the image of {width} x {height} pixels.")
     return array

@@ -1,5 +1,8 @@
 """COCO's result files: a list of boxes or poses that somebody found, with scores.
 
+``read_coco_results`` reads a list of results for a protocol, whose images are numbered; ``read_boxes`` reads the boxes
+to start from, of such a list or of an object with ``images`` and ``annotations``.
+
 The format: https://cocodataset.org/#format-results. A detector's file has ``image_id``, ``category_id``, ``bbox``
 (x, y, width, height) and ``score`` in each record; one of poses has ``keypoints``, and maybe no ``bbox``: then the box
 around the keypoints stands for it, without those of score 0, which are absent and lie at 0, 0.
@@ -107,6 +110,150 @@ def read_coco_results(path: str | Path) -> Detections:
         np.array([r[3] for r in rows], np.float64),
         tuple(r[4] for r in rows),
     )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageBoxes:
+    """Boxes of images, with the identity that each image has in the file.
+
+    Args:
+        path: The file they came from.
+        image_id: N ids as the file gives them, whole numbers or strings.
+        file_name: N names of images, "" where nothing names them.
+        category_id: ``(N,)`` int64.
+        box_xyxy: ``(N, 4)`` float64, pixels, with area.
+        score: ``(N,)`` float64; 1 where the file has none, as labels have not.
+        images: Name and id of every image that the file lists, also of those without a box.
+        notes: What was excluded, a sentence each.
+    """
+
+    path: Path
+    image_id: tuple[int | str, ...]
+    file_name: tuple[str, ...]
+    category_id: np.ndarray
+    box_xyxy: np.ndarray
+    score: np.ndarray
+    images: tuple[tuple[str, int | str], ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.score)
+
+
+def read_boxes(path: str | Path) -> ImageBoxes:
+    """Read boxes from COCO results, or from an object with ``images`` and ``annotations`` as labels have.
+
+    Of labels the boxes of crowds and those without an area are excluded. Categories: 1 of a list of results; of an
+    object the only one, or the one named "person", or 1.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: Neither of the two, empty, a faulty record, or none of the category.
+    """
+    path = Path(path)
+    data = read_json(path, drop=("segmentation",))
+    images: list[tuple[str, int | str]] = []
+    notes: list[str] = []
+    category = 1
+    if isinstance(data, dict) and isinstance(data.get("images"), list):
+        images = [_image(f"{path}: image {number}", record) for number, record in enumerate(data["images"])]
+        category = _person(data.get("categories"))
+        records = data.get("annotations")
+        if not isinstance(records, list):
+            raise ValueError(f"{path} has 'images' but no list of 'annotations' with their boxes.")
+    elif isinstance(data, list):
+        records = data
+    else:
+        raise ValueError(
+            f"{path} holds no boxes: expected a list of results with 'image_id' and 'bbox', or an object with 'images' "
+            f"and 'annotations', got {_outline(data)}."
+        )
+    if len(records) > MAX_RESULTS:
+        raise ValueError(f"{path} has {len(records):,} records; at most {MAX_RESULTS:,} are read.")
+    if not records:
+        raise ValueError(f"{path} has no boxes in it. Did the detector find anything, above which score?")
+    names = {image_id: name for name, image_id in images}
+    found: list[tuple[int | str, str, int, list[float], float]] = []
+    crowds = areas = 0
+    for number, record in enumerate(records):
+        where = f"{path}: {'annotation' if images else 'result'} {number}"
+        if not isinstance(record, dict):
+            raise ValueError(f"{where}: expected an object with 'image_id' and 'bbox', got {shortened(record)}.")
+        image_id = _id(where, record, "image_id")
+        if images and image_id not in names:
+            raise ValueError(f"{where}: 'image_id' {image_id!r} is not in the table 'images'.")
+        category_id = whole_number(record.get("category_id", category if images else None))
+        if category_id is None:
+            raise ValueError(f"{where}: 'category_id' must be a whole number, {_got(record, 'category_id')}.")
+        if images and record.get("iscrowd"):
+            crowds += 1
+            continue
+        if images and _no_area(record.get("bbox")):
+            areas += 1
+            continue
+        score = finite_number(record.get("score", 1.0 if images else None))
+        if score is None:
+            raise ValueError(f"{where}: 'score' must be a finite number, {_got(record, 'score')}.")
+        name = names.get(image_id) or record.get("file_name", "")
+        found.append((image_id, name if isinstance(name, str) else "", category_id, _box(where, record), score))
+    for count, what in ((crowds, "of crowds"), (areas, "without an area")):
+        if count:
+            notes.append(f"{path}: {count:,} box{'es' * (count > 1)} {what} excluded.")
+    mine = [row for row in found if row[2] == category]
+    if not mine:
+        there = ", ".join(map(str, sorted({row[2] for row in found})[:10])) or "nothing that is left"
+        raise ValueError(
+            f"{path}: none of {len(found):,} boxes is of the category of people ({category}); 'category_id' is "
+            f"{there}. COCO's person is 1."
+        )
+    return ImageBoxes(
+        path,
+        tuple(row[0] for row in mine),
+        tuple(row[1] for row in mine),
+        np.array([row[2] for row in mine], np.int64),
+        np.array([row[3] for row in mine], np.float64),
+        np.array([row[4] for row in mine], np.float64),
+        tuple(images),
+        tuple(notes),
+    )
+
+
+def _image(where: str, record: Any) -> tuple[str, int | str]:
+    name = record.get("file_name") if isinstance(record, dict) else None
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"{where}: expected an object with 'id' and 'file_name', got {shortened(record)}.")
+    return name, _id(where, record, "id")
+
+
+def _id(where: str, record: dict[str, Any], field: str) -> int | str:
+    """Return an id as it is given: a string stays one, so that results meet the labels that have it."""
+    value = record.get(field)
+    if isinstance(value, str) and value:
+        return value
+    number = whole_number(value)
+    if number is None:
+        raise ValueError(f"{where}: {field!r} must be a whole number or a string, {_got(record, field)}.")
+    return number
+
+
+def _person(categories: Any) -> int:
+    """Return the id of the category that boxes are taken of."""
+    table: dict[int, Any] = {}
+    for record in categories if isinstance(categories, list) else ():
+        if isinstance(record, dict) and (key := whole_number(record.get("id"))) is not None:
+            table[key] = record.get("name")
+    if len(table) == 1:
+        return next(iter(table))
+    return next((key for key, name in table.items() if name == "person"), 1)
+
+
+def _no_area(box: Any) -> bool:
+    numbers = [finite_number(v) for v in box] if isinstance(box, list) else []
+    return len(numbers) == 4 and all(v is not None and v <= 0 for v in numbers[2:])
+
+
+def _outline(data: Any) -> str:
+    return f"an object with {', '.join(map(repr, list(data)[:6]))}" if isinstance(data, dict) else type(data).__name__
 
 
 def _record(path: Path, number: int, record: Any) -> tuple[int, int, list[float], float, str]:
