@@ -234,8 +234,11 @@ def test_look_draws_a_sheet(monkeypatch, tmp_path, labelled, capsys):
     out = tmp_path / "sheet.png"
     assert run(monkeypatch, "look", labelled, "--out", out, "--count", 4) == 0
     assert read_image(out).shape[1] > 200
-    assert "4 people with a label" in " ".join(capsys.readouterr().out.split())
+    said = " ".join(capsys.readouterr().out.split())
+    assert "4 people with a label" in said
+    assert "replaces" not in said
     assert run(monkeypatch, "look", "synthetic", "--out", out, "--count", 3, "--plain") == 0
+    assert "which replaces the image that was there" in " ".join(capsys.readouterr().out.split())
 
 
 def test_evaluate_prints_and_writes_figures(monkeypatch, tmp_path, labelled, tiny_weights, capsys):

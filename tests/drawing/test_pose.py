@@ -189,3 +189,44 @@ def test_real_people_get_drawn():
     inside = (x >= 0) & (y >= 0) & (x < image.shape[1]) & (y < image.shape[0])
     assert touched[y[inside], x[inside]].all()
     assert touched.mean() < 0.2
+
+
+def written_names(monkeypatch, people, image, **more):
+    """The names that are written and the rectangle of each, x0 y0 x1 y1."""
+    from poseglass.drawing import pose
+    from poseglass.drawing.text import text_size
+
+    seen = []
+
+    def watched(image, text, xy, *, size_px=14, **rest):
+        wide, high = text_size(text, size_px)
+        seen.append((text, (xy[0], xy[1], xy[0] + wide, xy[1] + high)))
+
+    monkeypatch.setattr(pose, "write_text", watched)
+    draw(image, people, names=True, **more)
+    return seen
+
+
+def test_no_name_stands_over_another(monkeypatch):
+    rng = np.random.default_rng(0)
+    crowd = Instances.from_keypoints(COCO17, rng.uniform(0, 300, (4, 17, 2)) * 0.4 + rng.uniform(0, 180, (4, 1, 2)))
+    image = np.zeros((300, 300, 3), np.uint8)
+    seen = written_names(monkeypatch, crowd, image)
+    names = [(text, place) for text, place in seen if not text.startswith("+")]
+    assert len(names) > 20
+    for i, (_, (x0, y0, x1, y1)) in enumerate(names):
+        assert x0 >= 0
+        assert y0 >= 0
+        assert x1 <= 300
+        assert y1 <= 300
+        for _, (u0, v0, u1, v1) in names[:i]:
+            assert x0 >= u1 or x1 <= u0 or y0 >= v1 or y1 <= v0
+    (rest,) = [text for text, _ in seen if text.startswith("+")]
+    inside = int(((crowd.xy >= 0) & (crowd.xy < 300)).all(-1).sum())
+    assert len(names) + int(rest.split()[0]) == inside
+
+
+def test_where_there_is_room_every_name_is_written(monkeypatch):
+    spread = Instances.from_keypoints(COCO17, np.random.default_rng(1).uniform(100, 900, (1, 17, 2)))
+    seen = written_names(monkeypatch, spread, np.zeros((1000, 1000, 3), np.uint8))
+    assert sorted(text for text, _ in seen) == sorted(COCO17.keypoints)

@@ -6,6 +6,7 @@ from poseglass.core.instances import Instances
 from poseglass.core.sample import PoseSample
 from poseglass.core.skeleton import Skeleton
 from poseglass.drawing import sheet
+from poseglass.drawing.palette import SIDE_RGB
 from poseglass.drawing.sheet import contact_sheet
 
 TOY = Skeleton("toy", ("left_a", "right_a"), (("left_a", "right_a"),))
@@ -48,3 +49,23 @@ def test_sheet_says_what_it_needs(monkeypatch):
     monkeypatch.setattr(sheet, "MAX_PIXELS", 2 * 64**2)
     with pytest.raises(ValueError, match="more than 2 tiles of 64 px is too large"):
         contact_sheet([sample()] * 3, tile_px=64)
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+def test_a_legend_says_what_the_marks_mean(monkeypatch, columns):
+    from poseglass.drawing import sheet
+    from poseglass.synthetic.people import synthetic_people
+
+    data = synthetic_people(3, seed=0, size_wh=(64, 64))
+    samples = [data[i] for i in range(3)]
+    plain = contact_sheet(samples, columns=columns)
+    words = []
+    monkeypatch.setattr(sheet, "write_text", lambda image, text, xy, **more: words.append((text, xy)))
+    explained = contact_sheet(samples, columns=columns, legend=True, boxes=True)
+    assert explained.shape[1] == plain.shape[1]
+    assert explained.shape[0] > plain.shape[0]
+    assert [text for text, _ in words] == [
+        "left (its own)", "right", "middle", "labelled, but hidden", "box", "no dot: not labelled, or outside",
+    ]  # fmt: skip
+    for color in (SIDE_RGB["left"], SIDE_RGB["right"], SIDE_RGB["middle"]):
+        assert (explained[plain.shape[0] :] == color).all(-1).any()

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from rich.console import Console
 
 from poseglass.cli.read_data import FORMATS, read_data
+from poseglass.cli.screen import wide_console
 from poseglass.core.image import write_image
 from poseglass.core.input_spec import InputSpec
 from poseglass.core.sample import Dataset, PoseSample
@@ -15,6 +15,7 @@ from poseglass.core.table import build
 from poseglass.data import DATASETS
 from poseglass.data.crops import Crops
 from poseglass.drawing.sheet import contact_sheet
+from poseglass.readers.labelled import LabelledImages
 from poseglass.runs.build import make_crops, training_data
 from poseglass.runs.recipe import Recipe
 from poseglass.transforms import ColorJitter, RandomAffine
@@ -41,7 +42,7 @@ def look(
     plain: Annotated[bool, typer.Option("--plain", help="Whole images as labelled, without crops.")] = False,
 ) -> None:
     """Draw people of a dataset on one sheet, after augmentation: a recipe's own, or a common one."""
-    console = Console()
+    console = wide_console()
     dataset, crops = _open(data, format, images, data_folder, plain=plain, augment=augment)
     rng = np.random.default_rng(seed)
     samples: list[PoseSample]
@@ -52,15 +53,17 @@ def look(
         width, height = crops.input.size_wh
         chosen = rng.permutation(len(crops))[:count]
         samples = [crops[(seed, int(i), width, height)] for i in sorted(chosen)]
-    write_image(out, contact_sheet(samples, columns=columns))
+    replaced = out.exists()
+    write_image(out, contact_sheet(samples, columns=columns, legend=True))
     skeleton = dataset.skeleton
     people = "" if crops is None else f"{len(crops):,} people with a label, "
     console.print(
         f"{len(dataset):,} images, {people}{len(skeleton)} keypoints ({skeleton.name}); {len(samples)} of them are on "
-        f"{out}",
+        f"{out}{', which replaces the image that was there' * replaced}",
         markup=False,
     )
-    for note in getattr(dataset, "notes", ()):
+    white_notes = dataset.white_notes() if isinstance(dataset, LabelledImages) else []
+    for note in [*getattr(dataset, "notes", ()), *white_notes]:
         console.print(f"note: {note}", markup=False)
 
 

@@ -1,6 +1,7 @@
 """Poses on images: limbs and joints to the person's size, sides by colour, scores by opacity."""
 
 import itertools
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -38,7 +39,8 @@ def draw(
         people: In this image's pixels; points may lie outside.
         min_score: Keypoints below it are left out.
         boxes: Draw the boxes too, with track and score where they say something.
-        names: Write the keypoints' names beside them.
+        names: Write the keypoints' names beside them, no name over another. Where there is no room for some, the lower
+            left corner says for how many ("+3 names"); in a larger image more can be read.
         occluded: Draw keypoints marked in ``keypoint_extra["occluded"]`` too, as rings; otherwise they are left out.
         thickness: Factor on the width of everything.
 
@@ -63,8 +65,11 @@ def draw(
         _draw_person(out, people, i, shown[i], hidden[i], radii[i])
     if names:
         taken: list[tuple[float, float, float, float]] = []
-        for i in order:
-            _draw_names(out, people, i, shown[i], radii[i], taken)
+        without = sum(_draw_names(out, people, i, shown[i], radii[i], taken) for i in order)
+        if without:
+            text = f"+{without} name{'s' * (without > 1)}"
+            high = text_size(text, _SMALLEST_PX)[1]
+            write_text(out, text, (3, out.shape[0] - high - 3), size_px=_SMALLEST_PX, ground=OUTLINE_RGB)
     return out
 
 
@@ -271,30 +276,55 @@ def _draw_names(
     shown: np.ndarray,
     radius: float,
     taken: list[tuple[float, float, float, float]],
-) -> None:
-    """Write a person's names where no name (``taken``, x0 y0 x1 y1) stands yet; they are added to it."""
+) -> int:
+    """Write a person's names where no name (``taken``, x0 y0 x1 y1) stands yet, and return for how many is no room.
+
+    A name stands beside its point, or further off with a line to it. Names that were written are added to ``taken``.
+    """
     height, width = image.shape[:2]
     points = people.xy[row][shown].astype(np.float64)
     extent = float(np.ptp(points, axis=0).max()) if len(points) > 1 else np.inf
     # a box may be far larger than the person in it, an image taken whole is
-    size_px = int(np.clip(round(min(3 * radius, 0.06 * extent)), 8, 120))
+    size_px = int(np.clip(round(min(3 * radius, 0.06 * extent)), _SMALLEST_PX, 120))
+    without = 0
     for k in np.flatnonzero(shown):
         x, y = (float(v) for v in people.xy[row, k])
         if not (0 <= x < width and 0 <= y < height):
             continue
         name = people.skeleton.keypoints[k]
         wide, high = text_size(name, size_px)
-        away = 1.6 * radius
-        places = [(x + away, y - high / 2), (x - away - wide, y - high / 2)]
-        places += [(x - wide / 2, y - away - high), (x - wide / 2, y + away)]
-        places += [(x + away, y - high), (x + away, y), (x - away - wide, y - high), (x - away - wide, y)]
-        # The first place inside the image that no other name has; failing that, the first.
-        inside = [p for p in places if p[0] >= 0 and p[1] >= 0 and p[0] + wide <= width and p[1] + high <= height]
-        free = [
-            (left, top)
-            for left, top in inside
-            if all(left >= x1 or left + wide <= x0 or top >= y1 or top + high <= y0 for x0, y0, x1, y1 in taken)
-        ]
-        left, top = (free or inside or places)[0]
+        place = next(
+            (
+                (left, top, far)
+                for far, left, top in _places(x, y, wide, high, 1.6 * radius)
+                if left >= 0 and top >= 0 and left + wide <= width and top + high <= height
+                if all(left >= x1 or left + wide <= x0 or top >= y1 or top + high <= y0 for x0, y0, x1, y1 in taken)
+            ),
+            None,
+        )
+        if place is None:
+            without += 1
+            continue
+        left, top, far = place
         taken.append((left, top, left + wide, top + high))
+        if far:
+            end = np.array([np.clip(x, left, left + wide), np.clip(y, top, top + high)])
+            _line(image, np.array([x, y]), end, 1.2, OUTLINE_RGB, 0.6)
+            _line(image, np.array([x, y]), end, 0.5, (255, 255, 255), 0.9)
         write_text(image, name, (left, top), size_px=size_px, outline=OUTLINE_RGB)
+    return without
+
+
+_SMALLEST_PX = 10
+"""Letters smaller than this cannot be read."""
+
+
+def _places(x: float, y: float, wide: float, high: float, away: float) -> Iterator[tuple[bool, float, float]]:
+    """Yield where a name may stand: whether it is far from its point, and its left upper corner; the best first."""
+    for ring in range(5):
+        d = away + ring * high
+        middle = (y - high / 2, y - high / 2)
+        yield from ((ring > 0, x + d, middle[0]), (ring > 0, x - d - wide, middle[1]))
+        yield from ((ring > 0, x - wide / 2, y - d - high), (ring > 0, x - wide / 2, y + d))
+        for top in (y - high - ring * high, y + ring * high):
+            yield from ((ring > 0, x + away, top), (ring > 0, x - away - wide, top))

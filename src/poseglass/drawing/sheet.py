@@ -3,11 +3,15 @@
 from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 
+import cv2
 import numpy as np
 
 from poseglass.core.sample import PoseSample
+from poseglass.core.skeleton import Skeleton
 from poseglass.drawing.heatmap import tiled
+from poseglass.drawing.palette import OUTLINE_RGB, SIDE_RGB, sides
 from poseglass.drawing.pose import draw, resized
+from poseglass.drawing.text import text_size, write_text
 
 MAX_PIXELS = 100_000_000
 """A sheet with more pixels is refused before anything is drawn."""
@@ -21,6 +25,7 @@ def contact_sheet(
     captions: Sequence[str] | None = None,
     boxes: bool = False,
     names: bool = False,
+    legend: bool = False,
 ) -> np.ndarray:
     """Return samples side by side with their keypoints, occluded ones as rings, and a caption under each.
 
@@ -31,6 +36,7 @@ def contact_sheet(
         captions: A text for each sample; none takes the file's name and the number of people where it is not one.
         boxes: Draw the boxes too.
         names: Write the keypoints' names too.
+        legend: Say under the tiles what the marks mean: sides, hidden keypoints, boxes.
 
     Raises:
         ValueError: No samples, another number of captions, a number below 1, or a sheet too large to be useful.
@@ -38,6 +44,7 @@ def contact_sheet(
     if columns < 1 or tile_px < 16:
         raise ValueError(f"Expected columns of at least 1 and tile_px of at least 16, got {columns} and {tile_px}.")
     tiles: list[np.ndarray] = []
+    skeletons: list[Skeleton] = []
     texts: list[tuple[str, str]] = []
     for sample in samples:
         if (len(tiles) + 1) * tile_px**2 > MAX_PIXELS:
@@ -47,6 +54,7 @@ def contact_sheet(
             )
         image, to_tile = resized(sample.image, tile_px)
         people = sample.instances.moved(to_tile)
+        skeletons.append(people.skeleton)
         tiles.append(draw(image, people, min_score=0.0, occluded=True, boxes=boxes, names=names))
         count = "" if len(people) == 1 else f"{len(people)} people" if len(people) else "nobody"
         texts.append((PurePath(sample.source).name or sample.source, count))
@@ -56,4 +64,43 @@ def contact_sheet(
         if len(captions) != len(tiles):
             raise ValueError(f"Expected a caption for each of {len(tiles)} samples, got {len(captions)}.")
         texts = [(caption, "") for caption in captions]
-    return tiled(tiles, texts, columns=columns, tile_wh=(tile_px, tile_px))
+    sheet = tiled(tiles, texts, columns=columns, tile_wh=(tile_px, tile_px))
+    return _with_legend(sheet, skeletons[0], boxes=boxes) if legend else sheet
+
+
+def _with_legend(sheet: np.ndarray, skeleton: Skeleton, *, boxes: bool) -> np.ndarray:
+    """Return the sheet with a strip under it that explains the marks, in as many lines as its width needs."""
+    of = sides(skeleton)
+    entries: list[tuple[tuple[int, int, int], str, str]] = []
+    if {"left", "right"} & set(of):
+        entries += [(SIDE_RGB["left"], "dot", "left (its own)"), (SIDE_RGB["right"], "dot", "right")]
+        entries += [(SIDE_RGB["middle"], "dot", "middle")] if "middle" in of else []
+    else:
+        entries.append((SIDE_RGB["middle"], "", "a colour for each keypoint"))
+    entries.append((SIDE_RGB["middle"], "ring", "labelled, but hidden"))
+    if boxes:
+        entries.append((SIDE_RGB["middle"], "box", "box"))
+    entries.append((SIDE_RGB["middle"], "", "no dot: not labelled, or outside"))
+    size_px = 13
+    high = text_size("A", size_px)[1] + 6
+    places: list[tuple[int, int]] = []
+    x = y = 8
+    for _, mark, text in entries:
+        wide = text_size(text, size_px)[0] + (high if mark else 0) + 18
+        if x > 8 and x + wide > sheet.shape[1]:
+            x, y = 8, y + high
+        places.append((x, y))
+        x += wide
+    strip = np.full((y + high + 4, sheet.shape[1], 3), sheet[0, 0], np.uint8)
+    for (x, y), (color, mark, text) in zip(places, entries, strict=True):
+        if mark:
+            center, radius = (x + high // 2 - 2, y + high // 2 - 1), high // 2 - 5
+            if mark == "box":
+                corner = (center[0] - radius, center[1] - radius), (center[0] + radius, center[1] + radius)
+                cv2.rectangle(strip, *corner, color, 1, cv2.LINE_AA)
+            else:
+                cv2.circle(strip, center, radius, color, -1, cv2.LINE_AA)
+            if mark == "ring":
+                cv2.circle(strip, center, max(1, round(0.6 * radius)), OUTLINE_RGB, -1, cv2.LINE_AA)
+        write_text(strip, text, (x + (high if mark else 0), y), size_px=size_px, color=(235, 235, 235))
+    return np.concatenate([sheet, strip])
