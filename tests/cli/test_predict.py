@@ -15,6 +15,7 @@ import poseglass as pg
 from poseglass import cli
 from poseglass.cli import images as images_module
 from poseglass.cli.poses_file import noun_of
+from poseglass.cli.screen import in_commands
 from poseglass.core.card import WeightCard
 from poseglass.core.image import read_image, write_image
 from poseglass.core.input_spec import InputSpec
@@ -289,6 +290,28 @@ def test_what_is_no_brightness_is_said(monkeypatch, tmp_path, tiny_weights, caps
     said = capsys.readouterr().out
     assert "Values below 0 came out black: f (1)." in said
     assert "Values that are NaN came out black, infinite ones white: f (2)." in said
+
+
+# --- words ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("then pass skeleton= and category=.",
+         "then set skeleton and category (in the data table of a recipe, or --set data.skeleton=... "
+         "--set data.category=...)."),
+        ("Mend the file, or pass bad='drop' to leave it out.",
+         "Mend the file, or set bad (in the data table of a recipe, or --set data.bad=drop) to leave it out."),
+        ("Pass view='observer'.", "Set view (in the data table of a recipe, or --set data.view=observer)."),
+        ("Pass --images with the folder of the images.", "Pass --images with the folder of the images."),
+    ],
+)  # fmt: skip
+def test_arguments_are_called_by_their_options_in_commands(monkeypatch, capsys, said, shown):
+    assert in_commands(said) == shown
+    monkeypatch.setattr(cli, "app", lambda: (_ for _ in ()).throw(ValueError(said)))
+    assert run(monkeypatch) == 2
+    assert shown in " ".join(capsys.readouterr().err.split())
 
 
 # --- the table -----------------------------------------------------------------------------------------------------

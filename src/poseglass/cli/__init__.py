@@ -18,6 +18,7 @@ from poseglass.cli.look import look
 from poseglass.cli.models import models
 from poseglass.cli.pack import pack
 from poseglass.cli.predict import predict
+from poseglass.cli.screen import in_commands
 from poseglass.cli.train import train
 from poseglass.cli.weights import weights
 from poseglass.core.allocator import keep_freed_memory
@@ -70,6 +71,6 @@ def main() -> None:
 
 
 def _sentence(error: BaseException) -> str:
-    """Return the error's words; a KeyError quotes its own, which is undone."""
+    """Return the error's words, arguments called by their options; a KeyError quotes its own, which is undone."""
     text = error.args[0] if isinstance(error, KeyError) and error.args else str(error)
-    return str(text) or type(error).__name__
+    return in_commands(str(text)) or type(error).__name__

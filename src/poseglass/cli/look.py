@@ -7,7 +7,7 @@ import numpy as np
 import typer
 
 from poseglass.cli.read_data import FORMATS, read_data
-from poseglass.cli.screen import wide_console
+from poseglass.cli.screen import in_commands, wide_console
 from poseglass.core.image import write_image
 from poseglass.core.input_spec import InputSpec
 from poseglass.core.sample import Dataset, PoseSample
@@ -64,7 +64,7 @@ def look(
     )
     white_notes = dataset.white_notes() if isinstance(dataset, LabelledImages) else []
     for note in [*getattr(dataset, "notes", ()), *white_notes]:
-        console.print(f"note: {note}", markup=False)
+        console.print(f"note: {in_commands(note)}", markup=False)
 
 
 def _open(
