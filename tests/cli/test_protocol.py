@@ -210,7 +210,9 @@ def test_predict_says_where_no_box_was_left(monkeypatch, street, capsys):
     words = ("--weights", street / "tiny.safetensors", "--boxes", street / "found.json", "--out", street / "out")
     images = (street / "000000000007.png", street / "000000000012.png")
     assert run(monkeypatch, "predict", *images, *words, "--min-box-score", "0.85") == 0
-    assert "no box of score 0.85 and more for 1 of 2 images" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "no box of score 0.85 and more for 1 of 2 images" in said
+    assert "3 of 4 boxes of the images given are below the score of 0.85" in said
     assert run(monkeypatch, "predict", *images, *words, "--min-box-score", "0.1") == 0
     assert "no box of score" not in capsys.readouterr().out
 

@@ -101,6 +101,11 @@ def boxes_of_images(detections: Path, paths: Sequence[Path], min_score: float) -
     if len(taken) < len(found):
         others = len(found) - len(taken)
         notes.append(f"{detections}: {others:,} of {len(found):,} boxes are of other images than those given.")
+    low = sum(bool(found.score[row] < min_score) for row in taken)
+    if low:
+        notes.append(
+            f"{detections}: {low:,} of {len(taken):,} boxes of the images given are below the score of {min_score:g}."
+        )
     all_ids, more = image_ids(
         paths, [image_id for _, image_id, _ in given], taken=[*ids.values(), *found.image_id], quiet=True
     )

@@ -34,6 +34,9 @@ for _plugin in ("Jpeg", "Png", "Bmp", "WebP", "Tiff", "Gif", "Ppm"):  # Pillow f
 MAX_FILE_BYTES = 512 * 1024 * 1024
 """A file larger than this is not read as an image at all."""
 
+DECODING = 2
+"""Rises when the pixels that a file gives change: what was kept of an older one is not used."""
+
 SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".pgm", ".ppm", ".pnm")
 """How names of images usually end. The content decides what is read; by its name a file is missed, not chosen."""
 

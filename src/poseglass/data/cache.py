@@ -29,6 +29,8 @@ import cv2
 import numpy as np
 import torch
 
+from poseglass.core.image import DECODING
+
 try:
     import fcntl
 except ImportError:  # Windows: folders in use cannot be deleted there anyway
@@ -37,7 +39,7 @@ except ImportError:  # Windows: folders in use cannot be deleted there anyway
 _HEAD = struct.Struct("<8s16sQ5i")
 _HEAD_BYTES = 64
 _MAGIC = b"pgcrop1\0"
-_DECODERS = f"opencv {cv2.__version__}, pillow {version('pillow')}"
+_DECODERS = f"opencv {cv2.__version__}, pillow {version('pillow')}, poseglass {DECODING}"
 
 
 class Part(NamedTuple):
@@ -64,12 +66,14 @@ class Regions(NamedTuple):
         box: ``(P, L, 4)`` int, the part of the decoded image.
         num_bytes: ``(P, L)`` int64, the size of its pixels, 0 for a decode size that no draw asks for.
         benefit: ``(P,)``, work that a hit saves; those that save most for a byte come first.
+        levels: What is white in images of more than 8 bits.
     """
 
     source: list[str]
     box: np.ndarray
     num_bytes: np.ndarray
     benefit: np.ndarray
+    levels: str = ""
 
 
 def default_cache_dir() -> Path:
@@ -313,6 +317,7 @@ def _lay_out(regions: Regions) -> tuple[np.ndarray, np.ndarray]:
 def _plan_key(regions: Regions) -> str:
     """Return a name for the plan: another dataset, box, crop size or augmentation range gives another."""
     digest = blake2b(_MAGIC, digest_size=12)
+    digest.update(regions.levels.encode() + b"\0")
     for source in regions.source:
         digest.update(str(Path(source).absolute()).encode() + b"\0")
     for array in (regions.box, regions.num_bytes, regions.benefit):

@@ -147,7 +147,8 @@ class Crops:
         x0, x1 = (np.clip(part[..., k], 0, wide) for k in (0, 2))
         y0, y1 = (np.clip(part[..., k], 0, high) for k in (1, 3))
         num_bytes = np.where(self.regions.any(-1), np.maximum((x1 - x0) * (y1 - y0), 1) * 3, 0)
-        regions = Regions(source, self.regions, num_bytes, full_wh.prod(1).astype(np.float64))
+        benefit = full_wh.prod(1).astype(np.float64)
+        regions = Regions(source, self.regions, num_bytes, benefit, _levels_of(self.dataset))
         crops = copy.copy(self)
         object.__setattr__(crops, "cache", CropCache.open(regions, limit_bytes=limit_bytes, cache_dir=cache_dir))
         return crops
@@ -305,6 +306,12 @@ def _regions(
         last = np.where(asked, np.maximum(last, np.ceil(end) + 1), last)
     regions = np.concatenate([first, last], -1)
     return np.where(np.isfinite(regions), np.clip(regions, -(2**24), 2**24), 0).astype(np.int32)
+
+
+def _levels_of(dataset: Dataset) -> str:
+    """Return what is white in a data set's images of more than 8 bits, as far as it says so."""
+    parts = getattr(dataset, "parts", None)
+    return ";".join(map(_levels_of, parts)) if parts else str(getattr(dataset, "levels", ""))
 
 
 def _box_of_points(xy: np.ndarray) -> np.ndarray:

@@ -206,6 +206,8 @@ def read_boxes(path: str | Path) -> ImageBoxes:
             f"{path}: none of {len(found):,} boxes is of the category of people ({category}); 'category_id' is "
             f"{there}. COCO's person is 1."
         )
+    if len(mine) < len(found):
+        notes.append(f"{path}: {len(found) - len(mine):,} of {len(found):,} boxes are not of category {category}.")
     return ImageBoxes(
         path,
         tuple(row[0] for row in mine),

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import overload
@@ -109,7 +109,7 @@ class LabelledImages:
     sizes_wh: np.ndarray | None = None
     notes: tuple[str, ...] = ()
     white: float | None = None
-    white_from: tuple[Path, ...] = ()
+    white_from: tuple[Path, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "paths", tuple(Path(p) for p in self.paths))
@@ -168,9 +168,8 @@ class LabelledImages:
             ValueError: It cannot be decoded, or it has another size than the labels declare.
         """
         i = _position(index, len(self))
-        white = self.white if self.white is not None else _white_of(self.white_from)
         try:
-            image = read_with_levels(self.paths[i], reduce=reduce, white=white)[0]
+            image = read_with_levels(self.paths[i], reduce=reduce, white=self.levels)[0]
         except FileNotFoundError as error:
             raise FileNotFoundError(
                 f"{error} Where images lie elsewhere than their labels, name their folder: --images FOLDER, or "
@@ -200,6 +199,11 @@ class LabelledImages:
             "itself. If they are, correct width and height in the labels, or read them with the data set's option "
             'sizes = "file"; if they are of another size, scale the image or the keypoints.'
         )
+
+    @property
+    def levels(self) -> float | WhiteLevels:
+        """What is white in images of more than 8 bits, found the first time it is asked for."""
+        return self.white if self.white is not None else _white_of(self.white_from)
 
     def white_notes(self) -> list[str]:
         """Return what was guessed of images of more than 8 bits, a sentence each; it reads up to 32 images."""
