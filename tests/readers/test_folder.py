@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from PIL import Image
 
 from poseglass.core.image import write_image
 from poseglass.core.skeletons import LSP14
@@ -56,3 +57,11 @@ def test_nothing_to_read(tmp_path):
     (tmp_path / "d.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     with pytest.raises(ValueError, match=r"None of the 1 images in .* can be read\. Excluded .*d\.png"):
         folder(tmp_path, check=True)
+
+
+def test_white_of_deep_images_can_be_set(tmp_path):
+    Image.fromarray(np.full((4, 4), 4095, np.uint16)).save(tmp_path / "a.png")
+    assert folder(tmp_path).image(0).max() == 255
+    assert folder(tmp_path, white=65535).image(0).max() == 16
+    with pytest.raises(ValueError, match="white level must be a number above 0"):
+        folder(tmp_path, white=-1)

@@ -6,6 +6,7 @@ from PIL import Image, UnidentifiedImageError
 
 from poseglass.core.image_folder import list_folder
 from poseglass.core.instances import Instances
+from poseglass.core.levels import check_white
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.skeletons import COCO17
 from poseglass.readers.labelled import LabelledImages
@@ -18,6 +19,7 @@ def folder(
     skeleton: Skeleton = COCO17,
     check: bool = False,
     name: str | None = None,
+    white: float | None = None,
 ) -> LabelledImages:
     """Take the images of a folder, sorted by name, with nobody labelled in them.
 
@@ -31,11 +33,14 @@ def folder(
         skeleton: What predictions for these images will have; there are no labels that could tell.
         check: Have every image verified first.
         name: Of the dataset; None takes the folder's.
+        white: Of images of more than 8 bits the value that becomes 255; see ``LabelledImages``.
 
     Raises:
         FileNotFoundError: No such folder.
-        ValueError: No image in it.
+        ValueError: No image in it, or a white that is not above 0.
     """
+    if white is not None:
+        check_white(white)
     root = Path(path)
     if not root.exists():
         raise FileNotFoundError(f"No such folder of images: {root}. Check the path; it is relative to {Path.cwd()}.")
@@ -67,6 +72,7 @@ def folder(
         labels=[nobody] * len(found),
         image_ids=tuple(range(1, len(found) + 1)),
         notes=tuple(notes),
+        white=white,
     )
 
 

@@ -206,12 +206,11 @@ class LabelledImages:
         return self.white if self.white is not None else _white_of(self.white_from)
 
     def white_notes(self) -> list[str]:
-        """Return what was guessed of images of more than 8 bits, a sentence each; it reads up to 32 images."""
-        return (
-            []
-            if self.white is not None
-            else _white_of(self.white_from).notes("Set another: dataclasses.replace(dataset, white=...).")
-        )
+        """Return what was guessed of images of more than 8 bits, a sentence each; it reads up to 32 images.
+
+        ``dataclasses.replace(dataset, white=4095)`` gives the same data with another white.
+        """
+        return [] if self.white is not None else _white_of(self.white_from).notes()
 
     def size_wh(self, index: int) -> tuple[int, int]:
         """Return width and height of an image at full size: as the labels say, else from the file's header.
