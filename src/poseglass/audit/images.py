@@ -4,16 +4,14 @@ Images are compared by a difference hash: 16 x 16 signs of the horizontal and of
 (512 bits), taken from a small grey copy, so that scaling, mild compression and a change of brightness leave it be.
 """
 
-import io
 from collections import defaultdict
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from poseglass.audit.labels import Finding, Labels
-from poseglass.core.image import decode_image
+from poseglass.core.image import read_header
 
 MAX_BITS = 40
 """Hashes of two copies of an image differ in fewer of their 512 bits; unrelated images in about 256."""
@@ -108,17 +106,9 @@ def _read_small(labels: Labels, index: int) -> tuple[np.ndarray, tuple[int, int]
         return image, (image.shape[1], image.shape[0]), False
     if not path.is_file():
         raise FileNotFoundError(path)
-    data = path.read_bytes()
-    try:
-        with Image.open(io.BytesIO(data)) as header:
-            width, height = header.size
-            rotated = header.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-    except Exception:  # whatever is wrong with it, decode_image says it in words
-        decode_image(data, labels.image_files[index].name)
-        raise
-    reduce = next((r for r in (8, 4, 2) if min(width, height) >= 48 * r), 1)
-    image = decode_image(data, labels.image_files[index].name, reduce=reduce)
-    return image, ((height, width) if rotated else (width, height)), rotated
+    header = read_header(path)
+    reduce = next((r for r in (8, 4, 2) if min(header.size_wh) >= 48 * r), 1)
+    return labels.image(index, reduce=reduce), header.size_wh, header.orientation >= 5
 
 
 def _hash(image: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:

@@ -15,8 +15,9 @@ import numpy as np
 
 from poseglass.core.boxes import area as box_area
 from poseglass.core.boxes import xywh_to_xyxy
-from poseglass.core.image import read_image
+from poseglass.core.image import read_image, read_with_levels, white_levels
 from poseglass.core.instances import Instances
+from poseglass.core.levels import WhiteLevels
 from poseglass.core.sample import Dataset
 from poseglass.core.skeleton import Skeleton
 from poseglass.readers.coco import read_tables
@@ -24,7 +25,7 @@ from poseglass.readers.coco_categories import Categories, finish_skeleton, read_
 from poseglass.readers.coco_records import Fault, Faults, people_of, read_image_table, read_records
 from poseglass.readers.image_files import default_folder, find_images
 from poseglass.readers.json_file import whole_number
-from poseglass.readers.notes import notes_of
+from poseglass.readers.notes import mirroring_note, notes_of
 from poseglass.readers.sigmas import KNOWN_SIGMAS
 
 KINDS: dict[str, str] = {
@@ -251,6 +252,7 @@ def read_coco_leniently(
     box_format: Literal["xywh", "xyxy"] | None = None,
     area: Literal["file", "box"] = "file",
     sizes: Literal["declared", "file"] = "declared",
+    white: float | None = None,
 ) -> Labels:
     """Read a COCO keypoint file as ``readers.coco`` does, and list what that refuses instead of raising at the first.
 
@@ -265,6 +267,7 @@ def read_coco_leniently(
         box_format: "xywh" or "xyxy"; None looks.
         area: "file" or "box".
         sizes: "declared" or "file".
+        white: Of images of more than 8 bits the value that becomes 255.
 
     Raises:
         FileNotFoundError: No such file, or no such folder of images.
@@ -306,6 +309,8 @@ def read_coco_leniently(
         findings.append(Finding("bad-category", "error", 1.0, str(error)))
         flip_pairs = None
     notes += faults.notes_of_unused()
+    final = chosen.skeleton if flip_pairs is None else replace(chosen.skeleton, flip_pairs=tuple(flip_pairs))
+    notes += mirroring_note(final) if flip is None else []
     boxes = xywh_to_xyxy(records.box_xywh)
     raw = records.raw
     # A keypoint labelled at the very origin is reported by the rules and left out of the statistics.
@@ -325,7 +330,14 @@ def read_coco_leniently(
                 records.declared[mine], box_format_given=box_format is not None,
             )
         )  # fmt: skip
-    labels = Labels(path.name, image_files, groups, findings, notes)
+    levels = white_levels(paths) if white is None else white
+    if isinstance(levels, WhiteLevels):
+        notes += levels.notes("The data set's option white sets another.")
+
+    def load(index: int, reduce: int) -> np.ndarray:
+        return read_with_levels(paths[index], reduce=reduce, white=levels)[0]
+
+    labels = Labels(path.name, image_files, groups, findings, notes, load)
     labels.refused = tuple(_finding_of(f, image_files) for f in faults.found if f.kind not in ("bad-record", "wrong-k"))
     return labels
 

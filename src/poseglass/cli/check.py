@@ -14,6 +14,7 @@ from poseglass.audit.audit import DEFAULT_SURE, Audit, audit
 from poseglass.audit.labels import Labels, labels_of, read_coco_leniently
 from poseglass.audit.page import write_csv, write_page
 from poseglass.cli.read_data import FORMATS, OVERRIDES, data_options, read_data
+from poseglass.cli.screen import in_commands
 from poseglass.core.files import write_bytes
 from poseglass.core.table import counted, nearest
 
@@ -132,7 +133,7 @@ def print_audit(result: Audit, console: Console) -> None:
                 "[dim]finds: of faults of this kind planted into these very labels, the share that was found[/dim]"
             )
     for note in result.notes:
-        console.print(f"note: {escape(note)}", soft_wrap=True, highlight=False)
+        console.print(f"note: {escape(in_commands(note))}", soft_wrap=True, highlight=False)
     total = sum(f.count for f in result.findings)
     people, images = result.labels.num_people, len(result.labels.image_files)
     if result.unjudged and not result.findings:

@@ -1,13 +1,14 @@
 """``poseglass look``: a contact sheet of a dataset, as labelled and as training sees it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
 
-from poseglass.cli.read_data import FORMATS, read_data
-from poseglass.cli.screen import in_commands, wide_console
+from poseglass.cli.read_data import FORMATS, OVERRIDES, data_options, read_data, say_notes
+from poseglass.cli.screen import wide_console
 from poseglass.core.image import write_image
 from poseglass.core.input_spec import InputSpec
 from poseglass.core.sample import Dataset, PoseSample
@@ -15,7 +16,6 @@ from poseglass.core.table import build
 from poseglass.data import DATASETS
 from poseglass.data.crops import Crops
 from poseglass.drawing.sheet import contact_sheet
-from poseglass.readers.labelled import LabelledImages
 from poseglass.runs.build import make_crops, training_data
 from poseglass.runs.recipe import Recipe
 from poseglass.transforms import ColorJitter, RandomAffine
@@ -40,10 +40,11 @@ def look(
     seed: Annotated[int, typer.Option(min=0, help="Which people, and which augmentation.")] = 0,
     augment: Annotated[bool, typer.Option("--augment/--no-augment", help="Scale, rotate, flip, recolour.")] = True,
     plain: Annotated[bool, typer.Option("--plain", help="Whole images as labelled, without crops.")] = False,
+    overrides: OVERRIDES = None,
 ) -> None:
     """Draw people of a dataset on one sheet, after augmentation: a recipe's own, or a common one."""
     console = wide_console()
-    dataset, crops = _open(data, format, images, data_folder, plain=plain, augment=augment)
+    dataset, crops = _open(data, format, images, data_folder, overrides or [], plain=plain, augment=augment)
     rng = np.random.default_rng(seed)
     samples: list[PoseSample]
     if crops is None:
@@ -62,22 +63,31 @@ def look(
         f"{out}{', which replaces the image that was there' * replaced}",
         markup=False,
     )
-    white_notes = dataset.white_notes() if isinstance(dataset, LabelledImages) else []
-    for note in [*getattr(dataset, "notes", ()), *white_notes]:
-        console.print(f"note: {in_commands(note)}", markup=False)
+    say_notes(dataset, console)
 
 
 def _open(
-    data: str, format: str, images: Path | None, data_folder: Path | None, *, plain: bool, augment: bool
+    data: str,
+    format: str,
+    images: Path | None,
+    data_folder: Path | None,
+    overrides: Sequence[str],
+    *,
+    plain: bool,
+    augment: bool,
 ) -> tuple[Dataset, Crops | None]:
     if data.endswith(".toml"):
-        recipe = Recipe.read(data, data_folder=data_folder)
+        recipe = Recipe.read(data, overrides, data_folder=data_folder)
         dataset = training_data(recipe)
         return dataset, None if plain else make_crops(recipe, dataset)
     if data_folder is not None:
         raise ValueError("--data goes with a recipe (.toml), which may call a folder data/; leave it out.")
     drawn = data == "synthetic"
-    dataset = build(DATASETS, "synthetic", count=1000) if drawn else read_data(Path(data), format, images)
+    dataset = (
+        build(DATASETS, "synthetic", count=1000)
+        if drawn
+        else read_data(Path(data), format, images, data_options(overrides))
+    )
     if plain:
         return dataset, None
     if not augment:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from poseglass.cli.screen import in_commands
 from poseglass.core.sample import Dataset
 from poseglass.core.table import lookup
 from poseglass.readers import READERS
@@ -49,7 +50,7 @@ def data_options(overrides: Sequence[str] | None) -> dict[str, Any]:
 def say_notes(dataset: Dataset, console: Console, *, mirroring: bool = True) -> None:
     """Print what is to be known of a data set, a line each; see ``readers.notes_of``."""
     for note in notes_of(dataset, mirroring=mirroring):
-        console.print(f"note: {note}", soft_wrap=True, highlight=False, markup=False)
+        console.print(f"note: {in_commands(note)}", soft_wrap=True, highlight=False, markup=False)
 
 
 def read_data(path: Path, format: str, images: Path | None = None, options: dict[str, Any] | None = None) -> Dataset:

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from poseglass.core.levels import check_white
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import nearest
 from poseglass.readers.coco_categories import finish_skeleton, read_categories
@@ -43,6 +44,7 @@ def coco(
     box_format: Literal["xywh", "xyxy"] | None = None,
     area: Literal["file", "box"] = "file",
     sizes: Literal["declared", "file"] = "declared",
+    white: float | None = None,
     name: str | None = None,
 ) -> LabelledImages:
     """Read COCO keypoint JSON, with whatever keypoints its categories have.
@@ -76,6 +78,7 @@ def coco(
         area: "file" takes the annotations' "area", "box" that of the box.
         sizes: "declared" refuses an image whose size is not the "width" and "height" of its record, when it is read;
             "file" ignores those and takes the size that the image has.
+        white: Of images of more than 8 bits the value that becomes 255; see ``LabelledImages``.
         name: Of the dataset; None takes the file's.
 
     Raises:
@@ -88,6 +91,8 @@ def coco(
     _check_choice("bad", bad, ("raise", "drop"))
     _check_choice("area", area, ("file", "box"))
     _check_choice("sizes", sizes, ("declared", "file"))
+    if white is not None:
+        check_white(white)
     if box_format is not None:
         _check_choice("box_format", box_format, ("xywh", "xyxy"))
     data = read_tables(path)
@@ -125,6 +130,7 @@ def coco(
         labels=labels,
         image_ids=tuple(table.ids),
         sizes_wh=table.sizes_wh,
+        white=white,
         notes=tuple(notes + faults.notes()),
     )
 

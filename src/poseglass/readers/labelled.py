@@ -210,7 +210,11 @@ class LabelledImages:
 
         ``dataclasses.replace(dataset, white=4095)`` gives the same data with another white.
         """
-        return [] if self.white is not None else _white_of(self.white_from).notes()
+        return (
+            []
+            if self.white is not None
+            else _white_of(self.white_from).notes("The data set's option white sets another.")
+        )
 
     def size_wh(self, index: int) -> tuple[int, int]:
         """Return width and height of an image at full size: as the labels say, else from the file's header.

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from poseglass.core.sample import Dataset
+from poseglass.core.skeleton import Skeleton
 from poseglass.readers.labelled import LabelledImages
 from poseglass.readers.mixed import MixedDatasets
 
@@ -18,14 +19,21 @@ def notes_of(dataset: Dataset, *, mirroring: bool = True) -> tuple[str, ...]:
         mirroring: Say too why nothing is mirrored, where that is so.
     """
     found = [*_of_readers(dataset), *_unlabelled(dataset)]
-    unknown = dataset.skeleton.mirroring_unknown
-    if mirroring and unknown:
-        found.append(
-            f"Neither training nor the flip test mirrors images: {unknown}. The data set's option flip_pairs (or "
-            "'flip_pairs' of the category in the file) names the pairs that change places in a mirrored image; an "
-            "empty list says that none does."
-        )
+    if mirroring:
+        found += mirroring_note(dataset.skeleton)
     return tuple(dict.fromkeys(found))
+
+
+def mirroring_note(skeleton: Skeleton) -> list[str]:
+    """Return why images of these keypoints are not mirrored, and what changes that; nothing where they are."""
+    unknown = skeleton.mirroring_unknown
+    if not unknown:
+        return []
+    return [
+        f"Neither training nor the flip test mirrors images: {unknown}. The data set's option flip_pairs (or "
+        "'flip_pairs' of the category in the file) names the pairs that change places in a mirrored image; an empty "
+        "list says that none does."
+    ]
 
 
 def _of_readers(dataset: Dataset) -> Iterator[str]:
@@ -36,6 +44,8 @@ def _of_readers(dataset: Dataset) -> Iterator[str]:
             yield from (f"{name}: {note}" for note in _of_readers(part))
     else:
         yield from (str(note) for note in getattr(dataset, "notes", ()))
+        if isinstance(dataset, LabelledImages):
+            yield from dataset.white_notes()
 
 
 def _unlabelled(dataset: Dataset) -> Iterator[str]:
