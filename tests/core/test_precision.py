@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from poseglass.core import precision
-from poseglass.core.precision import guarded_precision, narrow_convolution_fault, narrow_convolutions
+from poseglass.core.precision import guarded_precision, has_bfloat16, narrow_convolution_fault, narrow_convolutions
 from poseglass.networks import NETWORKS
 
 CPU = torch.device("cpu")
@@ -61,6 +61,39 @@ def test_the_fault_is_that_of_amx(monkeypatch, isa, faulty):
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
     assert not narrow_convolution_fault(CPU)
     assert not narrow_convolution_fault(torch.device("meta"))
+
+
+@pytest.mark.parametrize(
+    ("onednn", "avx512", "amx", "expected"),
+    [
+        (True, True, False, True),
+        (True, False, False, False),  # emulated
+        (False, True, True, False),
+        (True, None, None, True),
+        (True, None, False, False),
+        (None, True, None, True),
+        (None, None, None, False),
+    ],
+)
+def test_bfloat16_whatever_pytorch_still_answers(monkeypatch, onednn, avx512, amx, expected):
+    class Asked:
+        pass
+
+    asked = {"_is_mkldnn_bf16_supported": onednn, "_is_avx512_bf16_supported": avx512, "_is_amx_tile_supported": amx}
+    for name, answer in asked.items():
+        if answer is not None:
+            setattr(Asked, name, staticmethod(lambda answer=answer: answer))
+    monkeypatch.setattr(torch.ops, "mkldnn", Asked)
+    monkeypatch.setattr(torch, "cpu", Asked)
+    assert has_bfloat16(CPU) is expected
+
+
+def test_a_pytorch_that_does_not_tell_of_amx_is_taken_to_have_the_fault(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported")
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    assert narrow_convolution_fault(CPU)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
+    assert not narrow_convolution_fault(CPU)
 
 
 def test_only_a_network_that_meets_the_fault_gives_up_bfloat16(monkeypatch):

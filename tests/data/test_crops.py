@@ -430,6 +430,22 @@ def test_closing_ends_the_loader_processes(tmp_path: Path) -> None:
     assert list(batches) == []
 
 
+def test_processes_end_though_pytorch_renamed_what_ends_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    crops = Crops(crowd(tmp_path), InputSpec((16, 16)))
+    sampler = PlaceSampler(len(crops), batch_size=2, sizes_wh=[(16, 16)] * 100, seed=0)
+    before = children()
+    batches = load_batches(crops, sampler, workers=2)
+    next(batches)
+    assert children() == before + 2
+    iterator = batches._batches
+    with monkeypatch.context() as patch:
+        patch.delattr(type(iterator), "_shutdown_workers")
+        batches.close()  # raises nothing: a killed process is no accident here
+        assert children() == before
+    iterator._shutdown_workers()  # type: ignore[attr-defined]  # its own end, by garbage collection, is no error
+    assert list(batches) == []
+
+
 NOBODY_CLOSES = """
 import sys
 from poseglass.core.input_spec import InputSpec

@@ -1,6 +1,8 @@
 """Faster runners give the plain network's maps, or say that they cannot and give them all the same."""
 
+import importlib
 import shutil
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ import poseglass as pg
 from poseglass.core.table import build
 from poseglass.networks import NETWORKS
 from poseglass.programs import fast as runners
+from poseglass.programs import inductor
 from poseglass.programs.fast import CHUNK, difference, fast_forward, fold_batch_norms, lowered
 from poseglass.programs.torch_program import torch_forward
 
@@ -282,6 +285,73 @@ def test_where_constants_fail_it_is_compiled_without_them(monkeypatch: pytest.Mo
     assert len(said) == 1
     assert said[0].startswith("Compiled without taking weights as constants: maps are")
     assert [shape[0] for shape in watched.shapes] == [1, 1, 1, 8, 8]
+
+
+def without(monkeypatch: pytest.MonkeyPatch, module: str, how: str) -> None:
+    """Take a module of PyTorch's settings away, or what is in it."""
+    real = importlib.import_module
+
+    def import_module(name: str) -> Any:
+        if name != module:
+            return real(name)
+        if how == "no module":
+            raise ImportError(name)
+        return SimpleNamespace()
+
+    monkeypatch.setattr(inductor.importlib, "import_module", import_module)
+
+
+@pytest.mark.parametrize("how", ["no module", "no setting"])
+def test_a_pytorch_that_cannot_freeze_compiles_without_and_says_so(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = Watched()
+    monkeypatch.setattr(torch, "compile", watched)
+    without(monkeypatch, "torch._inductor.config", how)
+    network, said = toy(), []
+    runner = fast_forward(network, (16, 8), compiled=True, on_warning=said.append)
+    for count in (1, 8):
+        assert difference(torch_forward(network)(random_images(count)), runner(random_images(count))) < 1e-4
+    assert [shape[0] for shape in watched.shapes] == [1, 8]
+    assert watched.frozen == [False, False]
+    assert said == [
+        f"Compiled without taking weights as constants: PyTorch {torch.__version__} has no setting "
+        "torch._inductor.config.freezing."
+    ]
+
+
+@pytest.mark.parametrize("how", ["no module", "no setting"])
+def test_a_pytorch_without_a_limit_of_forms_compiles_all_the_same(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = Watched()
+    monkeypatch.setattr(torch, "compile", watched)
+    without(monkeypatch, "torch._dynamo.config", how)
+    network = toy()
+    runner = fast_forward(network, (16, 8), compiled=True, on_warning=never)
+    assert difference(torch_forward(network)(random_images(1)), runner(random_images(1))) < 1e-4
+    assert watched.frozen == [True]
+
+
+def test_the_settings_are_those_that_were_asked_for_and_end() -> None:
+    limit, frozen = torch._dynamo.config.recompile_limit, torch._inductor.config.freezing
+    with inductor.compile_settings(freezing=not frozen):
+        assert torch._inductor.config.freezing is not frozen
+        assert torch._dynamo.config.recompile_limit == inductor.RECOMPILE_LIMIT
+    assert (torch._dynamo.config.recompile_limit, torch._inductor.config.freezing) == (limit, frozen)
+
+
+def test_without_counters_of_versions_a_wrong_fold_is_still_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    tensor = torch.zeros(1)
+    before = inductor.version(tensor)
+    tensor.add_(1)
+    assert inductor.version(tensor) == before + 1
+    assert inductor.version(object()) == 0  # type: ignore[arg-type]
+    monkeypatch.setattr(runners, "version", lambda tensor: 0)
+    images = random_images()
+    assert norms(fold_batch_norms(toy(), images)) == 0
+    for last, refused in (("plain", False), ("relu in place", True)):
+        network, said = toy(last), []
+        nn.init.ones_(network.get_parameter("norm1.bias"))  # else the ReLU before it changes nothing
+        runner = fast_forward(network, (16, 8), on_warning=said.append)
+        assert difference(torch_forward(network)(images), runner(images)) < 1e-4
+        assert bool(said) is refused
 
 
 def test_one_size_of_batch_that_fails_leaves_the_other_compiled(monkeypatch: pytest.MonkeyPatch) -> None:

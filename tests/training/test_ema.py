@@ -38,3 +38,18 @@ def test_the_copy_is_calm_and_apart():
     nn.init.constant_(network.weight, 5.0)
     assert float(average.network.weight[0]) == 1.0
     assert network.training
+
+
+def test_without_pytorch_s_private_function_it_is_the_same(monkeypatch: pytest.MonkeyPatch):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    fast, plain = MovingAverage(network, 0.9), MovingAverage(network, 0.9)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter)
+    fast.update(network)
+    monkeypatch.delattr(torch, "_foreach_lerp_")
+    plain.update(network)
+    before, after = fast.network.state_dict(), plain.network.state_dict()
+    assert not torch.equal(before["0.weight"], network.state_dict()["0.weight"])
+    for name, value in before.items():
+        torch.testing.assert_close(after[name], value, rtol=1e-6, atol=1e-7)

@@ -3,6 +3,7 @@
 import copy
 import os
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +20,11 @@ def has_bfloat16(device: torch.device) -> bool:
             return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != "cpu":
         return False
-    if not torch.backends.mkldnn.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    runs = torch.backends.mkldnn.is_available() and _answer(torch.ops.mkldnn, "_is_mkldnn_bf16_supported")
+    if runs is False:
         return False
-    asked = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
-    answers = [bool(ask()) for ask in asked if ask is not None]
-    return any(answers) if answers else True
+    asked = [_answer(torch.cpu, name) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
+    return any(asked) if any(answer is not None for answer in asked) else runs is True
 
 
 def narrow_convolution_fault(device: torch.device) -> bool:
@@ -31,14 +32,22 @@ def narrow_convolution_fault(device: torch.device) -> bool:
 
     On a processor with AMX, oneDNN as PyTorch 2.13 has it computes a bfloat16 convolution of a batch with stride 2, a
     kernel of 3 or more and an output one pixel wide from memory that nobody wrote: NaN, or numbers that differ in every
-    call. Other shapes are right, and so is everything where ``ONEDNN_MAX_CPU_ISA`` keeps oneDNN from using AMX.
+    call. Other shapes are right, and so is everything where ``ONEDNN_MAX_CPU_ISA`` keeps oneDNN from using AMX. Where
+    PyTorch does not say whether there is AMX, there may be.
     """
     if device.type != "cpu":
         return False
-    asked = getattr(torch.cpu, "_is_amx_tile_supported", None)
     highest = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
     capped = bool(highest) and highest not in ("ALL", "DEFAULT") and "AMX" not in highest
-    return asked is not None and bool(asked()) and not capped
+    return _answer(torch.cpu, "_is_amx_tile_supported") is not False and not capped
+
+
+def _answer(owner: Any, name: str) -> bool | None:
+    """Return what PyTorch says of the processor, None where it no longer answers: these questions are private to it."""
+    try:
+        return bool(getattr(owner, name)())
+    except AttributeError:
+        return None
 
 
 def narrow_convolutions(network: nn.Module, size_wh: tuple[int, int]) -> list[str]:

@@ -1,9 +1,11 @@
 """Batches of crops in a reproducible order, made by processes that end when they should."""
 
 import atexit
+import multiprocessing
 import signal
 import weakref
 from collections.abc import Iterator, Sequence
+from multiprocessing.process import BaseProcess
 
 import cv2
 import numpy as np
@@ -135,10 +137,12 @@ class Batches:
     """
 
     def __init__(self, loader: DataLoader) -> None:
+        before = set(multiprocessing.active_children())
         batches = iter(loader)
+        workers = [process for process in multiprocessing.active_children() if process not in before]
         self._batches = batches
         # by garbage collection, by ``close``, or before Python waits for its children: once, whatever comes first
-        self._end = weakref.finalize(self, _end_workers, batches)
+        self._end = weakref.finalize(self, _end_workers, batches, workers)
         atexit.register(self._end)
 
     def __iter__(self) -> "Batches":
@@ -154,7 +158,7 @@ class Batches:
         self._batches = iter(())
 
 
-def _end_workers(batches: Iterator[RawBatch]) -> None:
+def _end_workers(batches: Iterator[RawBatch], workers: Sequence[BaseProcess]) -> None:
     # PyTorch has no public word for it: it counts on an iterator being collected as soon as nobody uses it, which one
     # in the traceback of a kept exception is not.
     end = getattr(batches, "_shutdown_workers", None)
@@ -162,9 +166,25 @@ def _end_workers(batches: Iterator[RawBatch]) -> None:
         if end is not None:
             end()
     finally:  # one that hangs in a read does not hear, and PyTorch gives it up after some seconds
-        for worker in getattr(batches, "_workers", ()):
-            if worker.is_alive():
-                worker.kill()
+        _kill(workers)
+
+
+def _kill(workers: Sequence[BaseProcess]) -> None:
+    alive = [worker for worker in workers if worker.is_alive()]
+    if not alive:
+        return
+    # PyTorch takes the signal of a killed worker that it knows of for an accident and raises; it must not come before
+    # the worker has been waited for, and is then nobody's.
+    held = hasattr(signal, "pthread_sigmask")  # not on Windows
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD}) if held else set()
+    try:
+        for worker in alive:
+            worker.kill()
+        for worker in alive:
+            worker.join()
+    finally:
+        if held:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def load_batches(crops: Crops, sampler: PlaceSampler, *, workers: int) -> Batches:

@@ -14,11 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional
-from torch.nn.modules.batchnorm import _BatchNorm
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+"""Every batch norm; PyTorch's common base class is private."""
 
 
-class SynchronisedBatchNorm(_BatchNorm):
-    """Batch norm whose training statistics are those of the batches of all processes, joined.
+class SynchronisedBatchNorm(nn.BatchNorm2d):
+    """Batch norm of any number of axes whose training statistics are those of the batches of all processes, joined.
 
     In evaluation, and where no group of several processes has been started, it is plain batch norm. Processes may have
     batches of different sizes. Running statistics are those that one process would have kept: the variance is unbiased
@@ -59,7 +61,7 @@ def synchronise_norms(network: nn.Module, device: torch.device) -> nn.Module:
     """
     if device.type == "cuda":
         return nn.SyncBatchNorm.convert_sync_batchnorm(network)
-    if isinstance(network, _BatchNorm) and not isinstance(network, (SynchronisedBatchNorm, nn.SyncBatchNorm)):
+    if isinstance(network, BATCH_NORMS) and not isinstance(network, (SynchronisedBatchNorm, nn.SyncBatchNorm)):
         made = SynchronisedBatchNorm(
             network.num_features, network.eps, network.momentum, network.affine, network.track_running_stats
         )

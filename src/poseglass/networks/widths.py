@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from poseglass.backbones import BACKBONES
 from poseglass.core.table import build_part, listed, nearest
+from poseglass.layers.synchronised_norm import BATCH_NORMS
 from poseglass.networks import NETWORKS
 
 Widths = dict[str, dict[str, int]]
@@ -23,7 +23,7 @@ KEYS: dict[type[nn.Module], tuple[str, ...]] = {
     nn.Conv2d: ("in_channels", "out_channels", "groups"),
     nn.ConvTranspose2d: ("in_channels", "out_channels", "groups"),
     nn.Linear: ("in_features", "out_features"),
-    _BatchNorm: ("num_features",),
+    **dict.fromkeys(BATCH_NORMS, ("num_features",)),
     nn.GroupNorm: ("num_channels", "num_groups"),
     nn.PReLU: ("num_parameters",),
 }
@@ -199,7 +199,7 @@ def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
         return {"weight": weight, "bias": (module.out_channels,)}
     if isinstance(module, nn.Linear):
         return {"weight": (module.out_features, module.in_features), "bias": (module.out_features,)}
-    if isinstance(module, _BatchNorm):
+    if isinstance(module, BATCH_NORMS):
         return dict.fromkeys(("weight", "bias", "running_mean", "running_var"), (module.num_features,))
     if isinstance(module, nn.GroupNorm):
         return dict.fromkeys(("weight", "bias"), (module.num_channels,))

@@ -22,6 +22,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from poseglass.core.precision import guarded_precision, has_bfloat16
 from poseglass.core.prediction import Prediction
+from poseglass.programs.inductor import compile_settings, version
 from poseglass.programs.program import Forward
 from poseglass.programs.torch_program import TorchProgram, torch_forward
 
@@ -143,13 +144,13 @@ def _convolutions_before_norms(
     def made(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         assert isinstance(module, nn.Conv2d | nn.ConvTranspose2d)
         calls[module] += 1
-        outputs[id(output)] = (module, output, output._version)
+        outputs[id(output)] = (module, output, version(output))
 
     def taken(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(module, nn.BatchNorm2d)
         calls[module] += 1
-        conv, _, version = outputs.get(id(inputs[0]), (None, None, -1))
-        if conv is not None and inputs[0]._version == version:
+        conv, _, then = outputs.get(id(inputs[0]), (None, None, -1))
+        if conv is not None and version(inputs[0]) == then:
             found.append((conv, module))
 
     hooks = []
@@ -339,17 +340,16 @@ class _Compiled:
         """Compile for images of this shape and run them; return what is wrong with the maps, or nothing."""
         call = _own_code(self._answer)
         try:
-            # imported when it is wanted: it takes a second
-            from torch._inductor import config as inductor
-
             if fixed:  # in one piece: code of a part could be taken for that of another network's
                 options: dict[str, Any] = {"guard_filter_fn": _of_images}
                 compiled = torch.compile(call, dynamic=False, fullgraph=True, options=options)
             else:
                 compiled = torch.compile(call, dynamic=False)
             # where it is not in one piece, PyTorch counts what it compiled of a part in all of them, and stops at eight
-            with torch._dynamo.config.patch(recompile_limit=256), inductor.patch(freezing=fixed):
+            with compile_settings(freezing=fixed):
                 apart = difference(expected, compiled(images))
+        except NotImplementedError as error:
+            return f": {error}"
         except Exception as error:  # inductor's, the compiler's, the file system's: all of them leave the plain way
             return f", which needs a working C++ compiler: {type(error).__name__}: {_first_line(error)}"
         if apart < self._tolerance:

@@ -3,7 +3,7 @@
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class MovingAverage:
@@ -27,7 +27,17 @@ class MovingAverage:
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         mine, theirs = self.network.state_dict(), network.state_dict()
         floating = [name for name, value in mine.items() if value.is_floating_point()]
-        lerp = torch._foreach_lerp_  # pyright: ignore[reportPrivateImportUsage]
-        lerp([mine[n] for n in floating], [theirs[n] for n in floating], 1 - decay)
+        _lerp([mine[n] for n in floating], [theirs[n] for n in floating], 1 - decay)
         for name in mine.keys() - set(floating):
             mine[name].copy_(theirs[name])
+
+
+def _lerp(mine: list[Tensor], theirs: list[Tensor], weight: float) -> None:
+    """Move each tensor towards its counterpart, in place."""
+    # PyTorch's optimisers use this and do not promise it to others: one call where the loop takes one a tensor.
+    together = getattr(torch, "_foreach_lerp_", None)
+    if together is not None:
+        together(mine, theirs, weight)
+        return
+    for own, other in zip(mine, theirs, strict=True):
+        own.lerp_(other, weight)
