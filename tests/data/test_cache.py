@@ -15,7 +15,7 @@ from poseglass.core.input_spec import InputSpec
 from poseglass.core.instances import Instances
 from poseglass.core.skeleton import Skeleton
 from poseglass.data import cache as crop_cache
-from poseglass.data.cache import CropCache, default_cache_dir
+from poseglass.data.cache import CropCache
 from poseglass.data.crops import Crops
 from poseglass.data.loader import PlaceSampler, load_batches
 from poseglass.readers import write_coco
@@ -341,15 +341,16 @@ def test_images_that_come_larger_than_planned_are_not_kept(tmp_path: Path, root:
 
 def test_where_it_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("POSEGLASS_CACHE", str(tmp_path / "mine"))
-    assert default_cache_dir() == tmp_path / "mine"
-    monkeypatch.delenv("POSEGLASS_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert default_cache_dir() == tmp_path / "xdg" / "poseglass" / "crops"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert default_cache_dir() == Path.home() / ".cache" / "poseglass" / "crops"
-    monkeypatch.setenv("POSEGLASS_CACHE", str(tmp_path / "mine"))
     crops = made(crowd(tmp_path, ("jpg",))).cached(GB)
-    assert cache_of(crops).folder.parent == tmp_path / "mine"
+    assert cache_of(crops).folder.parent == tmp_path / "mine" / "crops"
+
+
+def test_a_user_without_a_home_trains_without_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("poseglass.core.folders.user_cache_path", lambda *_, **__: Path("~/.cache/poseglass"))
+    monkeypatch.delenv("POSEGLASS_CACHE", raising=False)
+    with pytest.warns(RuntimeWarning, match=r"The crop cache is off: its folder cannot be used .* POSEGLASS_CACHE"):
+        crops = made(crowd(tmp_path, ("jpg",))).cached(GB)
+    assert crops.cache is None
 
 
 def test_junk_in_the_cache_folder_is_left_alone(tmp_path: Path, root: Path) -> None:

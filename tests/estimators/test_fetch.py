@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from poseglass.estimators import fetch
-from poseglass.estimators.fetch import FetchError, cache_folder, fetch_file
+from poseglass.estimators.fetch import FetchError, fetch_file, weights_folder
 
 file_server = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "file_server.py")))
 
@@ -323,22 +323,10 @@ def test_two_processes_fetch_it_once(server, to: Path) -> None:
     assert len(server.asked) == 1
 
 
-def test_the_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("POSEGLASS_CACHE", str(tmp_path))
-    assert cache_folder() == tmp_path / "weights"
+    assert weights_folder() == tmp_path / "weights"
     monkeypatch.delenv("POSEGLASS_CACHE")
-    monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert cache_folder() == tmp_path / "xdg" / "poseglass" / "weights"
-    monkeypatch.setattr(sys, "platform", "win32")
-    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
-    assert cache_folder() == tmp_path / "local" / "poseglass" / "weights"
-    monkeypatch.setattr(sys, "platform", "darwin")
-    assert cache_folder() == Path.home() / "Library" / "Caches" / "poseglass" / "weights"
-
-    def homeless() -> Path:
-        raise RuntimeError("Could not determine home directory.")
-
-    monkeypatch.setattr(Path, "home", homeless)
-    with pytest.raises(FetchError, match=r"no home folder\. Set POSEGLASS_CACHE"):
-        cache_folder()
+    monkeypatch.setattr("poseglass.core.folders.user_cache_path", lambda *_, **__: Path("~/.cache/poseglass"))
+    with pytest.raises(FetchError, match=r"no home folder\. Set POSEGLASS_CACHE to a folder for weights"):
+        weights_folder()

@@ -3,6 +3,10 @@ import errno
 import math
 import os
 import resource
+import shutil
+import signal
+import subprocess
+import sys
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import ClassVar
@@ -350,6 +354,46 @@ def test_two_programs_do_not_train_in_one_folder(data, tmp_path):
         os._exit(9)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
     assert run.folder.path.is_dir()
+
+
+CLAIMS_AND_LEAVES_A_CHILD = """
+import os, sys, time
+from pathlib import Path
+from poseglass.runs.folder import RunFolder
+RunFolder(Path(sys.argv[1])).claim()
+if os.fork() == 0:  # as a loader process, which outlives a killed program by seconds
+    time.sleep(60)
+    os._exit(0)
+print("claimed", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_lock_goes_with_the_program_though_its_children_live(tmp_path):
+    with subprocess.Popen(
+        [sys.executable, "-c", CLAIMS_AND_LEAVES_A_CHILD, str(tmp_path)],
+        stdout=subprocess.PIPE, text=True, start_new_session=True,
+    ) as program:  # fmt: skip
+        try:
+            assert program.stdout.readline() == "claimed\n"
+            with pytest.raises(BlockingIOError, match=rf"process {program.pid}\) is training in"):
+                RunFolder(tmp_path).claim()
+            program.kill()
+            program.wait()
+            os.killpg(program.pid, 0)  # the child is there
+            RunFolder(tmp_path).claim()
+        finally:
+            os.killpg(program.pid, signal.SIGKILL)
+
+
+def test_a_folder_that_was_deleted_is_claimed_anew(tmp_path):
+    for _ in range(2):
+        folder = RunFolder(tmp_path / "run")
+        folder.path.mkdir()
+        folder.claim()
+        folder.claim()  # a second time is no conflict
+        assert (tmp_path / "run" / "run.lock").read_text() == str(os.getpid())
+        shutil.rmtree(folder.path)
 
 
 def test_a_damaged_checkpoint_is_not_gone_on_from(data, tmp_path):

@@ -128,7 +128,7 @@ def weights_path(name: Annotated[str, typer.Argument(help="Name of weights.")]) 
 @weights.command("remove")
 def remove_weights(names: Names) -> None:
     """Remove fetched weights, and what was left of a download, from the cache."""
-    folder = fetch.cache_folder()
+    folder = fetch.weights_folder()
     begun = {path.name: path for path in (folder / "downloads").glob("*") if path.is_dir()}
     for name in names:
         if name in shipped():
@@ -155,11 +155,11 @@ def _entry(public: dict[str, PublicWeights], name: str) -> PublicWeights:
 
 
 def _imported(entry: PublicWeights) -> Path:
-    return fetch.cache_folder() / f"{entry.name}.safetensors"
+    return fetch.weights_folder() / f"{entry.name}.safetensors"
 
 
 def _downloads(entry: PublicWeights) -> Path:
-    return fetch.cache_folder() / "downloads" / entry.name
+    return fetch.weights_folder() / "downloads" / entry.name
 
 
 def _fetch_and_import(entry: PublicWeights, *, offline: bool | None) -> Path:

@@ -17,28 +17,26 @@ import struct
 import time
 import warnings
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from hashlib import blake2b
 from importlib.metadata import version
 from io import FileIO
 from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 import cv2
 import numpy as np
 import torch
 
-from poseglass.core.image import DECODING
+from filelock import FileLock, Timeout
 
-try:
-    import fcntl
-except ImportError:  # Windows: folders in use cannot be deleted there anyway
-    fcntl = None
+from poseglass.core.folders import cache_folder
+from poseglass.core.image import DECODING
 
 _HEAD = struct.Struct("<8s16sQ5i")
 _HEAD_BYTES = 64
 _MAGIC = b"pgcrop1\0"
+_IN_USE = ".in_use"  # ends the name of a lock file; a process has one of its own for each plan it uses
 _DECODERS = f"opencv {cv2.__version__}, pillow {version('pillow')}, poseglass {DECODING}"
 
 
@@ -76,14 +74,6 @@ class Regions(NamedTuple):
     levels: str = ""
 
 
-def default_cache_dir() -> Path:
-    """Return where crops are kept: ``$POSEGLASS_CACHE``, or ``poseglass/crops`` in the user's cache folder."""
-    given = os.environ.get("POSEGLASS_CACHE")
-    if given:
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "poseglass" / "crops"
-
-
 class CropCache:
     """Decoded parts of images on disk, for one plan; made by ``CropCache.open``.
 
@@ -96,7 +86,7 @@ class CropCache:
     """
 
     def __init__(
-        self, folder: Path, regions: Regions, offset: np.ndarray, planned_bytes: int, lock: FileIO | None
+        self, folder: Path, regions: Regions, offset: np.ndarray, planned_bytes: int, lock: FileLock | None
     ) -> None:
         self.folder, self.planned_bytes = folder, planned_bytes
         self.num_people, self.num_fitting = len(offset), int((offset >= 0).sum())
@@ -104,7 +94,7 @@ class CropCache:
         self._box, self._num_bytes, self._offset = regions.box, regions.num_bytes, offset
         largest = int(regions.num_bytes.max(initial=0))
         self._buffer_bytes = _HEAD_BYTES + largest
-        self._lock: FileIO | None = lock
+        self._lock: FileLock | None = lock
         self._file: FileIO | None = None
         self._pid, self._buffer = -1, np.empty(0, np.uint8)
         self._off = torch.zeros(1, dtype=torch.uint8).share_memory_()  # one flag for all loader processes
@@ -116,19 +106,21 @@ class CropCache:
         Args:
             regions: What is to be kept.
             limit_bytes: Bound of the whole cache folder, all plans together.
-            cache_dir: The folder; ``default_cache_dir()`` unless given.
+            cache_dir: The folder; ``cache_folder("crops")`` unless given.
 
         Returns:
             The cache; or None, with a warning, where the folder cannot be used.
         """
-        root = Path(cache_dir) if cache_dir is not None else default_cache_dir()
+        where = "its folder"
         try:
+            root = Path(cache_dir) if cache_dir is not None else cache_folder("crops")
+            where = str(root)
             root.mkdir(parents=True, exist_ok=True)
-            with _locked(root / "lock"):
+            with FileLock(root / "lock"):  # one process at a time opens a cache and makes room
                 return cls._open(root, regions, limit_bytes)
         except OSError as error:
             warnings.warn(
-                f"The crop cache is off: {root} cannot be used ({error}). Training goes on from the files. Set "
+                f"The crop cache is off: {where} cannot be used ({error}). Training goes on from the files. Set "
                 "POSEGLASS_CACHE to a folder that can be written, or data.cache_gb=0.",
                 RuntimeWarning,
                 stacklevel=2,
@@ -140,10 +132,10 @@ class CropCache:
         offset, end = _lay_out(regions)
         folder = root / _plan_key(regions)
         folder.mkdir(exist_ok=True)
-        lock = FileIO(folder / "lock", "a+")
+        _in_use(folder)  # deletes what killed processes left
+        lock = FileLock(folder / f"{uuid4().hex}{_IN_USE}", thread_local=False)
+        lock.acquire()  # nobody else has this one: whoever deletes plans sees that it is held
         try:
-            if fcntl is not None:
-                fcntl.flock(lock, fcntl.LOCK_SH)
             file = folder / "crops.bin"
             file.touch()
             wanted = min(int(end.max(initial=0)), limit_bytes)
@@ -154,7 +146,7 @@ class CropCache:
             plan = {"people": len(offset), "fitting": int(fits.sum()), "bytes": planned, "used": time.time()}
             (folder / "plan.json").write_text(json.dumps(plan, indent=1))
         except BaseException:
-            lock.close()
+            _give_back(lock)
             raise
         return cls(folder, regions, np.where(fits, offset, -1), planned, lock)
 
@@ -229,9 +221,10 @@ class CropCache:
 
     def close(self) -> None:
         """Give back file and lock in this process."""
-        for handle in (self._file, self._lock):
-            if handle is not None:
-                handle.close()
+        if self._file is not None:
+            self._file.close()
+        if self._lock is not None:
+            _give_back(self._lock)
         self._file = self._lock = None
         self._pid = -1
 
@@ -351,7 +344,7 @@ def _make_room(root: Path, keep: Path, limit_bytes: int) -> int:
     for _, folder, size in sorted(plans):
         if taken <= max(limit_bytes, 0):
             break
-        for name in ("crops.bin", "plan.json", "lock"):
+        for name in ("crops.bin", "plan.json"):
             (folder / name).unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
         taken -= size
@@ -359,20 +352,19 @@ def _make_room(root: Path, keep: Path, limit_bytes: int) -> int:
 
 
 def _in_use(folder: Path) -> bool:
-    if fcntl is None:
-        return False
-    with FileIO(folder / "lock", "a+") as lock:
+    """Tell whether a process holds one of the locks in a folder; those that nobody holds any more are deleted."""
+    for path in folder.glob(f"*{_IN_USE}"):
+        lock = FileLock(path, thread_local=False)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            lock.acquire(timeout=0)
+        except Timeout:
             return True
+        _give_back(lock)
     return False
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One process at a time opens a cache and makes room."""
-    with FileIO(path, "a+") as lock:
-        if fcntl is not None:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+def _give_back(lock: FileLock) -> None:
+    """Release a lock that this process holds, and delete its file; a process that only inherited it does neither."""
+    if lock.is_locked:
+        lock.release()
+        Path(lock.lock_file).unlink(missing_ok=True)

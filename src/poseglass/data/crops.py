@@ -135,7 +135,7 @@ class Crops:
 
         Args:
             limit_bytes: Bound of the cache folder. People that do not fit are made from the files.
-            cache_dir: The folder; see ``data.cache.default_cache_dir``.
+            cache_dir: The folder; see ``core.folders.cache_folder``.
         """
         full_wh = np.array([self._size_of(i) for i in self.people[:, 0]])
         source = [self.dataset.source(int(i)) for i in self.people[:, 0]]

@@ -1,6 +1,6 @@
 """Bring one file from the first of several addresses that has it: resumed, checked as it streams, never half in place.
 
-Only the standard library is used. What servers send is not trusted: it is written aside, bounded in size, and takes its
+Nothing but the standard library talks to servers. What servers send is not trusted: it is written aside, bounded in size, and takes its
 name only once its SHA-256 is the expected one. A checksum of which only eight digits are known notices damage but not
 malice, so whoever opens the file must still treat it as a stranger's (``poseglass.checkpoints`` runs no code in it).
 """
@@ -21,10 +21,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-try:
-    import fcntl
-except ImportError:  # Windows: two processes may then fetch the same bytes, and the checksum decides
-    fcntl = None
+from filelock import FileLock, Timeout
+
+from poseglass.core.folders import cache_folder
 
 MAX_BYTES = 8 * 1024**3
 """Of a file whose size is not known beforehand."""
@@ -57,25 +56,16 @@ class _BrokenOff(Exception):
     """The connection ended early; what came is good."""
 
 
-def cache_folder() -> Path:
-    """Return where fetched weights lie: ``$POSEGLASS_CACHE/weights``, or ``poseglass/weights`` in the user's cache.
+def weights_folder() -> Path:
+    """Return where fetched weights lie; see ``core.folders.cache_folder``.
 
     Raises:
-        FetchError: Neither is set and the user has no home.
+        FetchError: The user has no home folder and ``POSEGLASS_CACHE`` is not set.
     """
-    given = os.environ.get("POSEGLASS_CACHE")
-    if given:
-        return Path(given).expanduser() / "weights"
     try:
-        if sys.platform == "win32":
-            base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-        elif sys.platform == "darwin":
-            base = Path.home() / "Library" / "Caches"
-        else:
-            base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    except RuntimeError:
-        raise FetchError("This user has no home folder. Set POSEGLASS_CACHE to a folder for fetched weights.") from None
-    return base / "poseglass" / "weights"
+        return cache_folder("weights")
+    except FileNotFoundError as error:
+        raise FetchError(str(error)) from None
 
 
 def offline_by_environment() -> bool:
@@ -151,16 +141,16 @@ def locked(path: Path) -> Iterator[None]:
     """
     with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = path.with_name(f".{path.name}.lock").open("ab")
-    with handle:
-        if fcntl is not None:
-            with _writing(path):
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    print(f"Waiting for another process that is at {path.name} ...", file=sys.stderr, flush=True)
-                    fcntl.flock(handle, fcntl.LOCK_EX)
+        lock = FileLock(path.with_name(f".{path.name}.lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            print(f"Waiting for another process that is at {path.name} ...", file=sys.stderr, flush=True)
+            lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def _is_right(path: Path, sha256: str) -> bool:

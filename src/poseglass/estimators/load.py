@@ -8,7 +8,7 @@ import torch
 from poseglass.codecs import CODECS, Codec
 from poseglass.core.card import WeightCard
 from poseglass.core.table import build, nearest
-from poseglass.estimators.fetch import cache_folder
+from poseglass.estimators.fetch import weights_folder
 from poseglass.estimators.fit import card_network, named_code
 from poseglass.estimators.manifest import read_manifest
 from poseglass.estimators.topdown import TopDownEstimator
@@ -30,7 +30,7 @@ def shipped() -> dict[str, Path]:
 
 def cached() -> dict[str, Path]:
     """Return the public weights that were fetched, by name."""
-    return {path.stem: path for path in sorted(cache_folder().glob("*.safetensors"))}
+    return {path.stem: path for path in sorted(weights_folder().glob("*.safetensors"))}
 
 
 def find_weights(weights: str | Path) -> Path:

@@ -4,11 +4,19 @@ import csv
 import io
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from poseglass.core.environment import environment
 from poseglass.core.files import write_bytes
 from poseglass.runs.recipe import Recipe
+
+
+_CLAIMS: dict[Path, FileLock] = {}
+"""What this process has claimed. A lock goes with its process, also when that is killed, and loader processes do not
+inherit it; until then it is held, on purpose."""
 
 
 class RunFolder:
@@ -92,27 +100,22 @@ class RunFolder:
         Raises:
             BlockingIOError: Another program has claimed it.
         """
-        try:
-            import fcntl
-        except ImportError:  # Windows: no such lock, and no harm but to those who start a run twice
+        path = self._lock.absolute()
+        held = _CLAIMS.get(path)
+        if held is not None and held.is_locked and path.exists():
             return
-        # The lock belongs to the process and goes with it, also when it is killed. Loader processes do not inherit it.
-        # So the descriptor stays open until then, on purpose.
-        handle = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o666)
+        # thread_local would give a claim of this process back when the thread that made it ends
+        lock = FileLock(path, thread_local=False)
         try:
-            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = os.read(handle, 20).decode("ascii", "replace").strip()
-            os.close(handle)
+            lock.acquire(timeout=0)
+        except Timeout:
             raise BlockingIOError(
-                f"Another program (process {owner or 'unknown'}) is training in {self.path}. "
+                f"Another program (process {_owner(path)}) is training in {self.path}. "
                 "Stop it first, or name another folder with --run."
             ) from None
-        except OSError:  # a file system without locks
-            os.close(handle)
-            return
-        os.ftruncate(handle, 0)
-        os.write(handle, str(os.getpid()).encode())
+        _CLAIMS[path] = lock
+        with suppress(OSError):  # Windows: what is locked cannot be written by another handle
+            path.write_text(str(os.getpid()))
 
     def stored_recipe(self, overrides: tuple[str, ...] | list[str] = ()) -> Recipe:
         """Read the recipe this run was started with.
@@ -162,3 +165,11 @@ class RunFolder:
                 f"{self.path} holds no run to go on with: there is no {self.recipe.name} in it. "
                 "Start one without --resume."
             )
+
+
+def _owner(lock: Path) -> str:
+    """Return the number of the process that holds a lock, as it wrote it."""
+    try:
+        return lock.read_text(encoding="ascii", errors="replace")[:20].strip() or "unknown"
+    except OSError:
+        return "unknown"
