@@ -35,9 +35,7 @@ def test_the_user_s_cache_on_linux(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     ("system", "name", "expected"),
     [("macos", "MacOS", "Library/Caches/poseglass/weights"), ("windows", "Windows", "AppData/Local/poseglass/weights")],
 )
-def test_other_systems(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, system: str, name: str, expected: str
-) -> None:
+def test_other_systems(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, system: str, name: str, expected: str) -> None:
     module = pytest.importorskip(f"platformdirs.{system}")
     for variable in ("POSEGLASS_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(variable, raising=False)

@@ -2,38 +2,23 @@
 
 import base64
 import csv
-import html
 import io
 from itertools import zip_longest
 
 import cv2
 import numpy as np
 
-from poseglass.audit.audit import Audit
+from poseglass.audit.audit import Audit, KindSummary
 from poseglass.audit.labels import KINDS, Finding, Labels
 from poseglass.core.boxes import around, fit_aspect
 from poseglass.core.instances import Instances
+from poseglass.core.page import render_page
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.view import View
 from poseglass.drawing.pose import draw
 
 TILE_PX = 280
 """Side of an image on the page."""
-
-_STYLE = """
-body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:1240px;padding:0 1rem;color:#1b1f24;background:#fff}
-h1{font-size:1.5rem} h2{font-size:1.15rem;margin-top:2.2rem;border-bottom:1px solid #d8dde3;padding-bottom:.3rem}
-table{border-collapse:collapse} td,th{padding:.3rem .8rem;text-align:left;border-bottom:1px solid #e6e9ed}
-td.n,th.n{text-align:right;font-variant-numeric:tabular-nums} .notes li{margin:.2rem 0} a{color:#0b5cad}
-.grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(280px,1fr));gap:1.1rem}
-figure{margin:0;border:1px solid #d8dde3;border-radius:6px;overflow:hidden;background:#f7f8fa}
-figure img{width:100%;display:block} figcaption{padding:.5rem .7rem;font-size:.84rem;overflow-wrap:anywhere}
-.sure{float:right;font-weight:600} .dim{color:#5c6670} .left{color:#c2570c} .right{color:#1668b8}
-@media (prefers-color-scheme: dark){body{background:#14171a;color:#e4e7ea}
-figure{background:#1d2125;border-color:#353b42}
-td,th{border-color:#2b3137} h2{border-color:#353b42} a{color:#7db8f0} .dim{color:#9aa4ae} .left{color:#ff9d57}
-.right{color:#6db3f2}}
-"""
 
 
 def write_csv(audit: Audit) -> str:
@@ -61,27 +46,21 @@ def write_page(audit: Audit, *, worst: int = 120) -> str:
         worst: Images at most; they are shared out among the kinds, the surest of each first.
     """
     chosen = _share_out(audit, worst)
-    title = html.escape(f"Label audit: {audit.labels.name}")
-    parts = [
-        "<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'>",
-        f"<title>{title}</title><style>{_STYLE}</style><h1>{title}</h1>",
-        f"<p>{audit.labels.num_people:,} people in {len(audit.labels.image_files):,} images. "
-        "On the images <b class='left'>left limbs are orange</b>, <b class='right'>right ones blue</b> (the "
-        "person's own sides); a ring marks the keypoints concerned. The number in a corner is the probability that "
-        "something is wrong; 100 % is a broken rule.</p>",
-        _table(audit),
-    ]
-    if audit.notes:
-        parts.append("<ul class='notes'>" + "".join(f"<li>{html.escape(n)}</li>" for n in audit.notes) + "</ul>")
-    if not audit.findings:
-        parts.append("<p>Nothing was found.</p>")
+    kinds = []
     for kind, findings in chosen.items():
         total = sum(f.kind == kind for f in audit.findings)
-        shown = f" <span class='dim'>({len(findings)} of {total} shown)</span>" if len(findings) < total else ""
-        parts.append(f"<h2 id='{kind}'>{html.escape(KINDS[kind].capitalize())}{shown}</h2><div class='grid'>")
-        parts += [_figure(audit.labels, f) for f in findings]
-        parts.append("</div>")
-    return "\n".join(parts) + "\n"
+        shown = f"({len(findings)} of {total} shown)" if len(findings) < total else ""
+        figures = [_figure(audit.labels, f) for f in findings]
+        kinds.append({"kind": kind, "words": KINDS[kind].capitalize(), "shown": shown, "figures": figures})
+    values = {
+        "title": f"Label audit: {audit.labels.name}",
+        "scope": f"{audit.labels.num_people:,} people in {len(audit.labels.image_files):,} images.",
+        "lines": [_line(line) for line in audit.summary()],
+        "notes": audit.notes,
+        "nothing": not audit.findings,
+        "kinds": kinds,
+    }
+    return render_page("audit.html", values)
 
 
 def _share_out(audit: Audit, worst: int) -> dict[str, list[Finding]]:
@@ -91,38 +70,29 @@ def _share_out(audit: Audit, worst: int) -> dict[str, list[Finding]]:
     return {kind: [f for f in chosen if f.kind == kind] for kind in KINDS if any(f.kind == kind for f in chosen)}
 
 
-def _table(audit: Audit) -> str:
-    rows = []
-    for line in audit.summary():
-        power = "" if line.power is None else f"{line.power:.0%}"
-        words = html.escape(KINDS[line.kind])
-        name = f"<a href='#{line.kind}'>{words}</a>" if line.count else words
-        rows.append(
-            f"<tr><td>{name}<td class='n'>{line.count:,}<td class='n'>{line.share:.1%} of {line.of}"
-            f"<td class='n'>{power}"
-        )
-    head = "<tr><th>what<th class='n'>how many<th class='n'>share<th class='n'>of planted ones found"
-    return f"<table>{head}{''.join(rows)}</table>" if rows else ""
+def _line(line: KindSummary) -> dict[str, object]:
+    return {
+        "kind": line.kind,
+        "words": KINDS[line.kind],
+        "found": bool(line.count),
+        "count": f"{line.count:,}",
+        "share": f"{line.share:.1%} of {line.of}",
+        "power": "" if line.power is None else f"{line.power:.0%}",
+    }
 
 
-def _figure(labels: Labels, finding: Finding) -> str:
-    where = html.escape(finding.image) + (
-        f", annotation {html.escape(str(finding.annotation))}" if finding.annotation is not None else ""
-    )
-    image_index = ""
+def _figure(labels: Labels, finding: Finding) -> dict[str, str]:
+    where = finding.image + (f", annotation {finding.annotation}" if finding.annotation is not None else "")
+    source = error = ""
     try:
         tile = image_of(labels, finding)
         if tile is not None:
             ok, data = cv2.imencode(".jpg", cv2.cvtColor(tile, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 82])
             if ok:
-                code = base64.b64encode(data.tobytes()).decode()
-                image_index = f"<img alt='{where}' loading='lazy' src='data:image/jpeg;base64,{code}'>"
-    except (OSError, ValueError) as error:
-        image_index = f"<p class='dim'>&nbsp;No image: {html.escape(str(error))}</p>"
-    return (
-        f"<figure>{image_index}<figcaption><span class='sure'>{finding.sure:.0%}</span><b>{where}</b><br>"
-        f"{html.escape(finding.text)}</figcaption></figure>"
-    )
+                source = f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}"
+    except (OSError, ValueError) as problem:
+        error = str(problem)
+    return {"source": source, "error": error, "where": where, "sure": f"{finding.sure:.0%}", "text": finding.text}
 
 
 def image_of(labels: Labels, finding: Finding) -> np.ndarray | None:
