@@ -18,10 +18,9 @@ TEMPLATES = Path(poseglass.__file__).parent / "templates"
 def audit_values(text: str) -> dict[str, object]:
     figure = {"source": "data:,", "error": "", "where": text, "sure": text, "text": text}
     line = {"kind": "k", "words": text, "found": True, "count": text, "share": text, "power": text}
-    return {
-        "title": text, "scope": text, "lines": [line], "notes": [text], "nothing": False,
-        "kinds": [{"kind": "k", "words": text, "shown": text, "figures": [figure, {**figure, "source": "", "error": text}]}],
-    }  # fmt: skip
+    broken = {**figure, "source": "", "error": text}
+    kind = {"kind": "k", "words": text, "shown": text, "figures": [figure, broken]}
+    return {"title": text, "scope": text, "lines": [line], "notes": [text], "nothing": False, "kinds": [kind]}
 
 
 class Tags(HTMLParser):

@@ -3,8 +3,9 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
-from poseglass.networks import cost
+from poseglass.networks import NETWORKS, cost
 from poseglass.networks.cost import latency_ms, multiply_adds, parameters
 from poseglass.networks.stacked_hourglass import StackedHourglass
 
@@ -64,6 +65,60 @@ def test_multiply_adds_at_256_px(stacks: int, keypoints: int, stem: str, blocks:
 )
 def test_multiply_adds_of_one_layer(module: nn.Module, size_wh: tuple[int, int], expected: int) -> None:
     assert multiply_adds(module, size_wh) == expected
+
+
+class Functional(nn.Module):
+    """Work outside modules: a convolution, a product, attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(4, 3, 3, 3))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        tokens = functional.conv2d(images, self.weight).flatten(2)  # (1, 4, 24)
+        return tokens @ tokens.mT
+
+
+def test_what_is_called_outside_modules_counts_too() -> None:
+    assert multiply_adds(Functional(), (8, 6)) == 24 * 4 * 27 + 4 * 4 * 24
+
+
+class Counted:
+    """The convention once more, by module: an answer to compare with."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.total = 0
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+                module.register_forward_hook(self.count)
+
+    def count(self, module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        weight = module._parameters["weight"]
+        assert weight is not None
+        positions = inputs[0] if isinstance(module, nn.ConvTranspose2d) else output
+        channels = weight.shape[0]  # of these positions
+        axis = -1 if isinstance(module, nn.Linear) else 1
+        assert positions.shape[axis] == channels
+        self.total += weight.numel() * (positions.numel() // channels)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "hg2_light", "unet_light", "hourglass_52", "cpm_light", "cpn_light", "hrnet_w16_light", "simple_baseline_r18",
+        "mobile_pose_small", "mobile_pose_large", "simple_baseline_light", "hg1_light", "dilated_light",
+    ],
+)  # fmt: skip
+def test_the_counter_agrees_with_the_convention(name: str) -> None:
+    with torch.device("meta"):
+        network = NETWORKS[name](num_keypoints=5)
+        counted = Counted(network)
+        images = torch.empty(1, 3, 256, 128)
+    expected = multiply_adds(network, (128, 256))
+    counted.total = 0
+    with torch.no_grad():
+        network.eval()(images)
+    assert expected == counted.total > 0
 
 
 def test_a_module_used_twice_counts_twice_and_its_parameters_once() -> None:

@@ -27,7 +27,6 @@ from uuid import uuid4
 import cv2
 import numpy as np
 import torch
-
 from filelock import FileLock, Timeout
 
 from poseglass.core.folders import cache_folder

@@ -1,8 +1,9 @@
 """Bring one file from the first of several addresses that has it: resumed, checked as it streams, never half in place.
 
-Nothing but the standard library talks to servers. What servers send is not trusted: it is written aside, bounded in size, and takes its
-name only once its SHA-256 is the expected one. A checksum of which only eight digits are known notices damage but not
-malice, so whoever opens the file must still treat it as a stranger's (``poseglass.checkpoints`` runs no code in it).
+Nothing but the standard library talks to servers. What they send is not trusted: it is written aside, bounded in size,
+and takes its name only once its SHA-256 is the expected one. A checksum of which only eight digits are known notices
+damage but not malice, so whoever opens the file must still treat it as a stranger's (``poseglass.checkpoints`` runs no
+code in it).
 """
 
 import errno

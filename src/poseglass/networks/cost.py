@@ -1,8 +1,9 @@
 """What a network costs: parameters, multiply-adds, and time on this machine.
 
-The convention of every result in poseglass: one multiply-add is one; only ``Conv2d``, ``ConvTranspose2d`` and
-``Linear`` modules count; a transposed convolution is counted by its *input* positions, the arithmetic that is needed;
-biases, normalisation, activations, resizing and sums are left out; batch 1. Published tables often differ: the HRNet
+The convention of every result in poseglass: one multiply-add is one; convolutions and matrix products count, which
+PyTorch's own counter of operations sees wherever they are called; a transposed convolution is counted by its *input*
+positions, the arithmetic that is needed; biases, normalisation, activations, resizing and sums are left out; batch 1.
+Published tables often differ: the HRNet
 repository divides by 2^30 and counts transposed convolutions by output positions, others count a multiply and an add
 as two.
 """
@@ -14,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.func import functional_call
 
 
@@ -32,8 +33,7 @@ def multiply_adds(network: nn.Module, size_wh: tuple[int, int]) -> int:
     """Return the multiply-adds of one image, by the convention above.
 
     Shapes alone are computed (PyTorch's meta device): half a second for the largest network here, no memory, at any
-    size. The network stays as it is, and may itself lie on the meta device. Work outside ``Conv2d``,
-    ``ConvTranspose2d`` and ``Linear`` modules, such as a call of ``torch.nn.functional.conv2d``, is not seen.
+    size. The network stays as it is, and may itself lie on the meta device.
 
     Args:
         network: Images ``(B, 3, H, W)`` to anything.
@@ -46,32 +46,17 @@ def multiply_adds(network: nn.Module, size_wh: tuple[int, int]) -> int:
         >>> multiply_adds(nn.Conv2d(3, 8, 3, stride=2, padding=1), (64, 32))
         110592
     """
-    total = 0
+    from torch.utils.flop_counter import FlopCounterMode  # takes a while, and few ask
 
-    def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        nonlocal total
-        weight = module.weight
-        assert isinstance(weight, Tensor)
-        if isinstance(module, nn.ConvTranspose2d):
-            total += weight.numel() * (inputs[0].numel() // module.in_channels)
-        elif isinstance(module, nn.Conv2d):
-            total += weight.numel() * (output.numel() // module.out_channels)
-        elif isinstance(module, nn.Linear):
-            total += weight.numel() * (output.numel() // module.out_features)
-
-    counted = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)]
-    hooks = [module.register_forward_hook(count) for module in counted]
     state: dict[str, Any] = {}
     for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
         state[name] = torch.empty_like(tensor, device="meta")
     dtype = next((p.dtype for p in network.parameters() if p.is_floating_point()), torch.float32)
-    try:
-        with _evaluating(network), torch.no_grad():
-            functional_call(network, state, (torch.empty(1, 3, size_wh[1], size_wh[0], device="meta", dtype=dtype),))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return total
+    image = torch.empty(1, 3, size_wh[1], size_wh[0], device="meta", dtype=dtype)
+    counter = FlopCounterMode(display=False)
+    with _evaluating(network), torch.no_grad(), counter:
+        functional_call(network, state, (image,))
+    return counter.get_total_flops() // 2  # a multiply and an add are two there
 
 
 def latency_ms(

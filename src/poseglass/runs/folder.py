@@ -13,7 +13,6 @@ from poseglass.core.environment import environment
 from poseglass.core.files import write_bytes
 from poseglass.runs.recipe import Recipe
 
-
 _CLAIMS: dict[Path, FileLock] = {}
 """What this process has claimed. A lock goes with its process, also when that is killed, and loader processes do not
 inherit it; until then it is held, on purpose."""
