@@ -4,17 +4,21 @@
 #   PIP_ARGS  passed on to pip when the environment is made, for an index of your own: make demo PIP_ARGS="--extra-index-url ..."
 #   IMAGE     your own image for the demo:                                  make demo IMAGE=me.jpg
 #   K         only tests whose name contains this:                            make test K=hg8
+#   JOBS      processes that run tests, at most 8 unless you say so:          make test JOBS=4
 
 PYTHON ?= python3
 PIP_ARGS ?=
 IMAGE ?=
 K ?=
+JOBS ?= auto
 VENV ?= .venv
 BIN := $(VENV)/bin
+# A worker keeps to one core and takes about 1 GB.
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 --dist worksteal $(if $(K),-k "$(K)")
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -q $(PIP_ARGS) -c constraints.txt
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test style check format bench docs clean
+.PHONY: help demo test style types check build format bench docs clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -43,13 +47,21 @@ demo: $(VENV)/.runs ## find poses in photographs, then train a small network for
 	$(BIN)/poseglass demo --out demo $(if $(IMAGE),--image "$(IMAGE)")
 
 test: $(VENV)/.tests ## everything that needs no download; K=word selects
-	$(BIN)/python -m pytest $(if $(K),-k "$(K)")
+	$(PYTEST)
 
-style: $(VENV)/.tests ## style and spelling; CI runs it too
+style: $(VENV)/.tests ## style and spelling
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/codespell
 
-check: style ## style, spelling and types
+types: $(VENV)/.tests ## types, by pyright
 	$(BIN)/pyright
+
+check: style types ## style, spelling, types and the fast tests, in two minutes: before every commit
+	$(PYTEST) -m "not slow"
+
+build: $(VENV)/.tests ## sdist and wheel -> dist/, then the wheel tried in an environment of its own
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	POSEGLASS_DIST=dist $(BIN)/python -m pytest tests/test_wheel.py
 
 format: $(VENV)/.tests ## format the code
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
@@ -61,4 +73,4 @@ docs: $(VENV)/.docs ## build the documentation into site/; a broken link or refe
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 clean: ## remove what the verbs made, the environment too
-	rm -rf demo site $(VENV) .pytest_cache .ruff_cache .hypothesis
+	rm -rf demo site dist build $(VENV) .pytest_cache .ruff_cache .hypothesis

@@ -1,7 +1,13 @@
 """What many tests share: a tiny trained-looking estimator in a file, and the folder beside the checkout."""
 
+import os
 from pathlib import Path
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # a worker has one core; set before anything starts threads
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "1"
+
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -17,8 +23,33 @@ from poseglass.synthetic.people import synthetic_people
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+
+LARGE = (
+    "hg2", "hg4", "hg8", "unet_full", "cpm", "cpn_r50", "cpn_r101", "hrnet_w32", "hrnet_w48", "hourglass_52",
+    "hourglass_104", "simple_baseline_r18", "simple_baseline_r34", "simple_baseline_r50", "simple_baseline_r101",
+    "simple_baseline_r152", "dilated_r50",
+)  # fmt: skip
+"""Networks of published size; a recipe is called after its network."""
+
+
+def is_large(name: str) -> bool:
+    """Tell whether a parameter of a test names a large network, or a recipe that trains one."""
+    stem = Path(name).stem
+    return not stem.endswith("_light") and any(stem == large or stem.startswith(f"{large}_") for large in LARGE)
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that want ../shared are skipped without it; with it they run."""
+    """Tests that want ../shared are skipped without it; with it they run. Those of large networks are slow."""
+    for item in items:
+        values = (
+            item.callspec.params.values() if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ()
+        )
+        if item.get_closest_marker("slow_when_large") and any(isinstance(v, str) and is_large(v) for v in values):
+            item.add_marker(pytest.mark.slow)
     if not SHARED.is_dir():
         for item in items:
             if item.get_closest_marker("shared"):

@@ -307,6 +307,7 @@ def judged(planted, tmp_path_factory) -> Audit:
 STATISTICAL = ("swapped-body", "swapped-arms", "swapped-legs", "swapped-part", "joint-misplaced", "impossible-bone")
 
 
+@pytest.mark.slow
 def test_planted_faults_are_found_and_few_others(planted, judged):
     truth = planted[1]
     flagged = {f.person[1] for f in judged.findings if f.kind in STATISTICAL and f.person}
@@ -324,6 +325,7 @@ def test_exchanges_are_called_exchanges(planted, judged):
     assert {f.person[1] for f in judged.findings if f.kind == "swapped-arms" and f.person} & arms
 
 
+@pytest.mark.slow
 def test_clean_people_raise_few_alarms():
     verdict = judge(COCO17, stick_people(300, seed=4), steps=60)
     assert verdict is not None
@@ -336,6 +338,7 @@ def test_the_audit_says_how_much_it_would_find(judged):
     assert lines["swapped-body"].power == judged.power["swapped-body"]
 
 
+@pytest.mark.slow
 def test_probabilities_are_probabilities_and_the_seed_decides():
     xy = stick_people(160, seed=8)
     first, again = (judge(COCO17, xy, seed=1, steps=20) for _ in range(2))

@@ -30,6 +30,7 @@ def test_published_numbers_of_modules_and_outputs() -> None:
     assert (features.channels, features.strides) == ((32, 64, 128, 256), (4, 8, 16, 32))
 
 
+@pytest.mark.slow
 def test_the_finest_level_is_the_same_with_and_without_the_others() -> None:
     every, finest = tiny(), tiny(finest_only=True)
     assert finest.state_dict().keys() < every.state_dict().keys()

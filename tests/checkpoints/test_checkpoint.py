@@ -14,8 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -25,6 +23,9 @@ from poseglass.core.card import WeightCard
 from poseglass.core.input_spec import InputSpec
 from poseglass.core.skeletons import MPII16
 from poseglass.estimators.weights_file import CheckpointError, save_weights
+
+hypothesis = pytest.importorskip("hypothesis")
+HealthCheck, given, settings, st = hypothesis.HealthCheck, hypothesis.given, hypothesis.settings, hypothesis.strategies
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.count": torch.tensor(4)}
 ZIP, LEGACY = {"_use_new_zipfile_serialization": True}, {"_use_new_zipfile_serialization": False}
@@ -222,6 +223,7 @@ WHOLE = {
 }
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), form=st.sampled_from(sorted(WHOLE)))
 def test_damage_gives_tensors_or_our_error(tmp_path: Path, data: st.DataObject, form: str) -> None:

@@ -58,6 +58,7 @@ def test_every_layout_is_written_back_in_a_test() -> None:
     assert MAKE.keys() == IMPORTERS.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", MAKE)
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_import_export_import_changes_no_bit(

@@ -193,6 +193,7 @@ def test_the_reference_reads_the_layout_as_the_tests_do(layout: str) -> None:
     torch.testing.assert_close(reference(original, images), RUN[layout](original, images)[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 @pytest.mark.skipif(not SHARED.is_dir(), reason="wants ../shared/checkpoints")
 @pytest.mark.parametrize("name", ["princeton_hg2", "bearpaw_hg2", "princeton_hg8", "bearpaw_hg8"])

@@ -21,6 +21,7 @@ print("peak", (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 10
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kilobytes on Linux alone")
 def test_an_import_peaks_under_three_times_the_file(tmp_path: Path) -> None:
     checkpoint, to = tmp_path / "large.pth", tmp_path / "ours.safetensors"

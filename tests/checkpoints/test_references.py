@@ -25,6 +25,7 @@ residual = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("layout
 mobile = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("layouts_mobilenet.py"))))
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 @pytest.mark.parametrize(
     ("name", "reference"),

@@ -172,6 +172,7 @@ def test_names_are_those_of_the_whole_network_and_each_is_another(name: str) -> 
     assert len(set(names.values())) == len(names)
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 @pytest.mark.parametrize(
     ("public", "network", "prefix"),

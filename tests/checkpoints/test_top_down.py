@@ -233,6 +233,7 @@ def test_backbones_of_the_papers_go_by_their_names(table: dict[str, Any]) -> Non
     assert module.network({names[key]: value for key, value in ours.items()}) == table
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 @pytest.mark.parametrize(
     ("name", "network"),

@@ -37,6 +37,7 @@ def _figures(line: str) -> list[float]:
     return [float(word) for word in words if word.replace(".", "").isdigit()]
 
 
+@pytest.mark.slow
 def test_on_a_terminal_it_fits_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     printed = io.StringIO()
     print_table({name: OurCodec(make()) for name, make in CODECS.items()}, Console(file=printed, width=80))

@@ -60,6 +60,7 @@ def run_json(capsys: pytest.CaptureFixture[str], **options: object) -> dict:
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_every_network_is_listed_with_its_figures_and_nothing_is_cut_in_a_narrow_terminal(
     capsys: pytest.CaptureFixture[str], weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,6 +107,7 @@ def test_json_holds_the_numbers(capsys: pytest.CaptureFixture[str], weights: Pat
     assert shipped["multiply_adds"] < rows["hg1_light"]["multiply_adds"] * 1.5
 
 
+@pytest.mark.slow
 def test_weights_stand_in_a_table_with_data_figures_and_terms(
     capsys: pytest.CaptureFixture[str], weights: Path
 ) -> None:
@@ -246,6 +248,7 @@ def _mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     del sys.modules["mine"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_mine")
 def test_a_network_of_ones_own_is_counted_at_its_usual_size_or_at_one_that_is_said(
     capsys: pytest.CaptureFixture[str],
@@ -276,6 +279,7 @@ def test_what_is_no_network_or_states_no_size_is_refused(name: str, says: str) -
         models(names=[f"mine:{name}"])
 
 
+@pytest.mark.slow
 def test_what_ships_can_be_listed(capsys: pytest.CaptureFixture[str]) -> None:
     document = run_json(capsys, names=["hg1_light"])
     assert document["networks"]

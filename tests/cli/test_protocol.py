@@ -79,6 +79,7 @@ evaluate = { protocol = { name = "coco", nms = "none" }, monitor = "AP" }
 """
 
 
+@pytest.mark.slow
 def test_a_recipe_names_the_protocol(monkeypatch, street, capsys):
     monkeypatch.chdir(street)
     (street / "street.toml").write_text(RECIPE)
@@ -98,6 +99,7 @@ def test_a_recipe_names_the_protocol(monkeypatch, street, capsys):
     assert "protocol" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_weights_selected_by_a_protocol_on_other_labels(monkeypatch, street, capsys):
     monkeypatch.chdir(street)
     (street / "street.toml").write_text(RECIPE)
@@ -111,6 +113,7 @@ def test_weights_selected_by_a_protocol_on_other_labels(monkeypatch, street, cap
     assert "selected by protocol coco; to measure otherwise give --metric pck" in said
 
 
+@pytest.mark.slow
 def test_the_recipes_flip_test_is_kept(monkeypatch, street, capsys):
     monkeypatch.chdir(street)
     (street / "street.toml").write_text(RECIPE)
@@ -124,6 +127,7 @@ def test_the_recipes_flip_test_is_kept(monkeypatch, street, capsys):
     assert run(monkeypatch, *words, "--metric", "pck") == 0  # asked for by hand: as ever
 
 
+@pytest.mark.slow
 def test_a_recipe_follows_mpiis_protocol(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     records = []

@@ -59,7 +59,9 @@ def poseglass(monkeypatch, capsys, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_a_run_from_start_to_report(poseglass, recipe, tmp_path):
+    pytest.importorskip("tensorboard")
     status, out, err = poseglass("train", recipe, "--tensorboard", "--device", "cpu")
     assert (status, err) == (0, "")
     folder = tmp_path / "runs" / "tiny"
@@ -104,6 +106,7 @@ def test_a_run_from_start_to_report(poseglass, recipe, tmp_path):
     assert (folder / "report.html").read_text() == page.replace("workers = 0", "workers = 1")
 
 
+@pytest.mark.slow
 def test_on_a_terminal_a_bar_is_drawn(recipe, tmp_path):
     words = io.StringIO()
     train_with_bar(
@@ -114,6 +117,7 @@ def test_on_a_terminal_a_bar_is_drawn(recipe, tmp_path):
     assert re.search(r"loss \S+ +lr ", re.sub(r"\x1b\[[\d;?]*\w", "", bar))
 
 
+@pytest.mark.slow
 def test_a_run_that_stops_early_says_so(poseglass, recipe, tmp_path):
     """Nothing comes within a billionth of a torso: every epoch is as good as the first."""
     more = ["--set", "train.stop_after=2", "--set", "train.epochs=9"]
@@ -142,6 +146,7 @@ def test_print_shows_every_value_as_a_recipe(poseglass, recipe, tmp_path):
     assert poseglass("train", tmp_path / "again.toml", "--print")[1] == out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [(), ("--set", "train.batch_size=8"), ("--set", "data.cache_gb=1")])
 def test_check_makes_steps_and_keeps_nothing(poseglass, recipe, tmp_path, monkeypatch, more):
     monkeypatch.setenv("POSEGLASS_CACHE", str(tmp_path / "cache"))
@@ -168,6 +173,7 @@ def test_check_tries_every_size_of_crops(poseglass, recipe):
     assert re.search(r"a step takes [\d.]+ s at 32 x 32 px and [\d.]+ s at 64 x 48 px, an epoch \d+ s to \d+ s", out)
 
 
+@pytest.mark.slow
 def test_a_simcc_head_has_the_size_of_the_input(poseglass, recipe, tmp_path):
     network = '{ name = "simple_baseline_light", head = { name = "simcc" } }'
     changes = (
@@ -249,6 +255,7 @@ def test_stopped_before_anything_was_kept(poseglass, recipe, monkeypatch, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_without_a_terminal_a_line_tells_that_it_goes_on(poseglass, recipe, monkeypatch, tmp_path):
     monkeypatch.setattr(importlib.import_module("poseglass.cli.train"), "TELL_SECONDS", 0.0)
     status, out, _ = poseglass("train", recipe)

@@ -138,6 +138,7 @@ def test_targets_at_whole_pixels_are_mmposes(recorded: Recorded) -> None:
     assert np.abs(exact["heatmap"].numpy() - data["encoded_heatmaps"])[inside].max() > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ["none", "softmax"])
 @pytest.mark.parametrize("codec", [HeatmapCodec, DarkCodec])
 def test_decoding_can_be_traced_and_exported(codec: type, activation: str) -> None:

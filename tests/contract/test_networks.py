@@ -116,6 +116,7 @@ def test_parameters_are_the_stated_ones(name: str) -> None:
     assert (parameters(made), len(made.state_dict())) == STATED[name][:2]
 
 
+@pytest.mark.slow_when_large
 @pytest.mark.parametrize("name", [name for name, make in NETWORKS.items() if not isinstance(make, type)])
 def test_a_count_in_the_docstring_is_right(name: str) -> None:
     text = inspect.getdoc(NETWORKS[name]) or ""
@@ -133,6 +134,7 @@ def test_state_dict_keys_are_stable(name: str) -> None:
     assert digest == STATED[name][2], f"names, shapes or dtypes in the state dict of {name!r} have changed"
 
 
+@pytest.mark.slow_when_large
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_usual_size_is_stated_and_can_be_taken(name: str) -> None:
     made = _on_meta(name)
@@ -142,6 +144,7 @@ def test_the_usual_size_is_stated_and_can_be_taken(name: str) -> None:
     assert multiply_adds(made, (width, height)) > 0
 
 
+@pytest.mark.slow_when_large
 @pytest.mark.parametrize("name", NETWORKS)
 def test_one_keypoint_is_enough(name: str) -> None:
     with torch.device("meta"):
@@ -150,6 +153,7 @@ def test_one_keypoint_is_enough(name: str) -> None:
     assert all(stage["heatmap"].shape[1] == 1 for stage in stages)
 
 
+@pytest.mark.slow_when_large
 def test_stages_of_the_stated_stride_every_parameter_with_a_gradient_and_no_nan(
     network: nn.Module, images: torch.Tensor
 ) -> None:
@@ -170,6 +174,7 @@ def test_stages_of_the_stated_stride_every_parameter_with_a_gradient_and_no_nan(
     network.zero_grad(set_to_none=True)
 
 
+@pytest.mark.slow_when_large
 def test_deterministic_and_an_image_does_not_depend_on_the_others_in_its_batch(
     network: nn.Module, images: torch.Tensor
 ) -> None:
@@ -181,6 +186,7 @@ def test_deterministic_and_an_image_does_not_depend_on_the_others_in_its_batch(
         assert (a["heatmap"][1:] - c["heatmap"]).abs().max() < 1e-4 * scale
 
 
+@pytest.mark.slow_when_large
 def test_evaluation_changes_nothing_in_the_network(network: nn.Module, images: torch.Tensor) -> None:
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     with torch.inference_mode():
@@ -188,6 +194,7 @@ def test_evaluation_changes_nothing_in_the_network(network: nn.Module, images: t
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
 
 
+@pytest.mark.slow_when_large
 def test_a_size_that_does_not_divide_is_refused_with_sizes_that_do(network: nn.Module) -> None:
     divisor = _divisor(network)
     for width, height in ((divisor + 2, divisor), (divisor, 3 * divisor - 1), (divisor - 1, 1)):

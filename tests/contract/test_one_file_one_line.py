@@ -257,6 +257,7 @@ def test_only_one_file_and_one_table_change_for_each(package: Path) -> None:
         assert len(new) == len(old) + 2
 
 
+@pytest.mark.slow
 def test_each_is_listed_and_trains_by_a_recipe(package: Path, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     lines = []

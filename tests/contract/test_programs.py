@@ -60,6 +60,7 @@ def views(count: int) -> torch.Tensor:
     return torch.randint(0, 256, (count, SIZE_WH[1], SIZE_WH[0], 3), dtype=torch.uint8, generator=generator)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flip_test", [False, True], ids=["straight", "flip test"])
 @pytest.mark.parametrize("name", CODECS)
 def test_every_codecs_program_is_exported_with_any_batch(name: str, flip_test: bool) -> None:

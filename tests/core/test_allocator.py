@@ -23,6 +23,7 @@ print(json.dumps([took, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - bef
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc is a Linux matter")
 def test_freed_memory_is_used_again_without_the_kernel() -> None:
     results = {}

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from poseglass.core.boxes import area, around, fit_aspect, iou, whole_image, xywh_to_xyxy, xyxy_to_xywh
+
+hypothesis = pytest.importorskip("hypothesis")
+given, settings, st = hypothesis.given, hypothesis.settings, hypothesis.strategies
 
 corner = st.floats(-1000, 1000)
 size = st.floats(0.5, 1000)

@@ -6,12 +6,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 from poseglass.core.files import write_bytes, write_chunks
 from poseglass.core.image import decode_image, read_image, write_image
+
+hypothesis = pytest.importorskip("hypothesis")
+HealthCheck, given, settings, st = hypothesis.HealthCheck, hypothesis.given, hypothesis.settings, hypothesis.strategies
 
 
 def original(width: int = 64, height: int = 48) -> np.ndarray:

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from poseglass.core.affine import Affine
 from poseglass.core.input_spec import InputSpec
 from poseglass.core.view import View, grown
+
+hypothesis = pytest.importorskip("hypothesis")
+given, st = hypothesis.given, hypothesis.strategies
 
 
 def spot(size_wh: tuple[int, int], xy: tuple[float, float], sigma: float = 2.0) -> np.ndarray:

@@ -368,6 +368,7 @@ def test_junk_in_the_cache_folder_is_left_alone(tmp_path: Path, root: Path) -> N
     assert not (root / "broken").exists()  # a plan that nobody uses, over the bound
 
 
+@pytest.mark.slow
 def test_training_with_the_cache_ends_in_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bit for bit, with and without it: so it may be switched, bounded or deleted half way."""
     monkeypatch.setenv("POSEGLASS_CACHE", str(tmp_path / "cache"))

@@ -8,8 +8,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from poseglass.core.affine import Affine, CropRule
 from poseglass.core.input_spec import InputSpec
@@ -24,6 +22,9 @@ from poseglass.data.loader import PlaceSampler, collate, load_batches
 from poseglass.readers.labelled import LabelledImages
 from poseglass.synthetic.people import synthetic_people
 from poseglass.transforms import ColorJitter, HalfBody, Occlusion, RandomAffine, TransformError
+
+hypothesis = pytest.importorskip("hypothesis")
+given, settings, st = hypothesis.given, hypothesis.settings, hypothesis.strategies
 
 HANDS = Skeleton("hands3", ("left_hand", "right_hand", "nose"))
 COLORS = np.array([(255, 0, 0), (0, 255, 0), (0, 0, 255)], np.float32)
@@ -459,6 +460,7 @@ kept = sys.modules["kept"] = [batches]
 """
 
 
+@pytest.mark.slow
 def test_a_program_ends_though_nobody_closed_its_loader() -> None:
     done = subprocess.run([sys.executable, "-c", NOBODY_CLOSES], timeout=120, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -22,17 +22,20 @@ def run(*words: object) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_find_poses(tmp_path, synthetic_person):
     printed = run(ROOT / "examples" / "find_poses.py", synthetic_person, tmp_path / "out.png", 5, 5, 90, 110)
     assert len(printed.splitlines()) == 14
     assert read_image(tmp_path / "out.png").shape == read_image(synthetic_person).shape
 
 
+@pytest.mark.slow
 def test_measure_on_synthetic_people():
     printed = run(ROOT / "examples" / "measure_on_synthetic_people.py", 8)
     assert 0.2 < float(printed.rsplit(" ", 1)[1]) <= 1.0  # well above chance, on people it never saw
 
 
+@pytest.mark.slow
 def test_train_in_python(tmp_path):
     printed = run(ROOT / "examples" / "train_in_python.py", tmp_path / "run", 2)
     losses = [float(x) for x in re.findall(r"loss ([\d.]+)", printed)]

@@ -88,6 +88,7 @@ def test_what_lies_there_from_before(server, to: Path, begun: bytes, connections
     assert len(server.asked) == connections
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("manner", "says"),
     [

@@ -216,6 +216,7 @@ def test_load_gives_an_estimator_of_it(
     assert np.array_equal(estimate(image, boxes=boxes).xy, whole(image, boxes=boxes).xy)
 
 
+@pytest.mark.slow
 def test_folding_and_exporting_see_nothing_unusual(saved: Path) -> None:
     program = pg.load(saved).program
     assert isinstance(program, TorchProgram)
@@ -414,6 +415,7 @@ def test_an_offset_head_has_three_maps_a_keypoint() -> None:
     assert load_matching(other, network.state_dict()) == ["head.conv.weight", "head.conv.bias"]
 
 
+@pytest.mark.slow
 def test_a_public_layout_holds_no_pruned_network() -> None:
     table = {"name": "resnet18"}
     network = build(BACKBONES, "resnet18")

@@ -46,6 +46,7 @@ def correct(results: dict[str, float]) -> int:
     return round(results["pck@0.2"] * LABELLED)
 
 
+@pytest.mark.slow
 def test_ten_people_are_judged_by_the_joints_both_skeletons_name(
     found: Evaluation, estimator: TopDownEstimator
 ) -> None:
@@ -76,6 +77,7 @@ def test_left_for_right_costs_forty_joints(found: Evaluation) -> None:
     assert correct(metric.compute()) <= CORRECT - 40  # 34 are left
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shift", [-0.15, 0.15])
 def test_boxes_off_by_15_percent_cost_six_joints(
     estimator: TopDownEstimator, people: LabelledImages, shift: float

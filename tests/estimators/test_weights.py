@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -29,6 +27,9 @@ from poseglass.estimators.weights_file import (
     sha256_of,
 )
 from poseglass.networks import StackedHourglass
+
+hypothesis = pytest.importorskip("hypothesis")
+HealthCheck, given, settings, st = hypothesis.HealthCheck, hypothesis.given, hypothesis.settings, hypothesis.strategies
 
 NUMBERS = {"num_stacks": 2, "width": 8, "depth": 1}
 CARD = WeightCard(
@@ -212,6 +213,7 @@ def test_sha256(tmp_path: Path) -> None:
     assert sha256_of(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     length=st.one_of(st.integers(0, 2**64 - 1), st.integers(0, 300)),
@@ -225,6 +227,7 @@ def test_random_bytes_never_crash_the_reader(tmp_path: Path, length: int, header
         read_weights(path)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_damaged_byte_or_a_cut_gives_weights_or_our_error(tmp_path: Path, data: st.DataObject) -> None:
@@ -321,6 +324,7 @@ def test_nor_may_a_part_of_its_network(more: dict, where: str) -> None:
         card_network(replace(CARD, network=table), {"a": torch.zeros(64)})
 
 
+@pytest.mark.slow
 def test_a_network_too_deep_or_too_wide_is_told_plainly() -> None:
     """Where the file would allow it: many tensors, or long ones."""
     card = replace(CARD, network={"name": "stacked_hourglass", "num_keypoints": 1, "num_stacks": 1, "depth": 2500})

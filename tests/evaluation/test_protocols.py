@@ -12,8 +12,6 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 from scipy.io import loadmat
 from torch import nn
 
@@ -149,13 +147,14 @@ def suppressed(people, sigmas, threshold):
 
 
 def ap_by_pycocotools(annotations, results, sigmas):
+    coco, cocoeval = pytest.importorskip("pycocotools.coco"), pytest.importorskip("pycocotools.cocoeval")
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO()
+        truth = coco.COCO()
         truth.dataset = copy.deepcopy(annotations)
         for person in truth.dataset["annotations"]:  # CrowdPose has none; its own evaluation takes this
             person.setdefault("area", 0.53 * person["bbox"][2] * person["bbox"][3])
         truth.createIndex()
-        evaluation = COCOeval(truth, truth.loadRes(results), "keypoints")
+        evaluation = cocoeval.COCOeval(truth, truth.loadRes(results), "keypoints")
         evaluation.params.kpt_oks_sigmas = np.asarray(sigmas)
         evaluation.evaluate()
         evaluation.accumulate()
@@ -163,6 +162,7 @@ def ap_by_pycocotools(annotations, results, sigmas):
     return evaluation.stats
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 @pytest.mark.parametrize("threshold", [0.9, 0.3])
 @pytest.mark.parametrize("flip", [True, False])

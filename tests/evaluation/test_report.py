@@ -79,6 +79,7 @@ def read(page: str) -> Reader:
     return reader
 
 
+@pytest.mark.slow
 def test_nothing_of_what_it_is_given_becomes_markup():
     plain, evil = read(page_of()), read(page_of(EVIL))
     assert [tag for tag, _ in evil.tags] == [tag for tag, _ in plain.tags]
@@ -156,6 +157,7 @@ def test_empty_parts_are_left_out():
     assert re.findall(r"<h2[^>]*>([^<]*)", only) == ["Recipe"]
 
 
+@pytest.mark.slow
 def test_report_stays_small_with_the_worst_images(tmp_path: Path):
     # Noise is what JPEG packs worst.
     path = tmp_path / "report.html"
@@ -170,6 +172,7 @@ def test_long_recipe_is_cut_and_says_so():
     assert len(page) < module.MAX_TEXT + 20_000
 
 
+@pytest.mark.slow
 def test_written_file_is_utf8_and_same_every_time(tmp_path: Path):
     report = replace(full("日本 " + EVIL), joint_curves=None, errors={}, curve=())
     write_report(tmp_path / "a.html", report)
@@ -197,6 +200,7 @@ def test_examples_may_be_plain_tuples():
     assert "im.jpg" in render_report(Report("t", LSP14, examples=[tuple(example())]))  # type: ignore[list-item]
 
 
+@pytest.mark.slow
 def test_metric_tables_fit_as_they_come():
     from poseglass.metrics.errors import KeypointErrors
     from poseglass.metrics.pck import Pck

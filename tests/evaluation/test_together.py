@@ -8,6 +8,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 SCRIPT = """
 import dataclasses
 
@@ -146,6 +148,7 @@ leave()
 """
 
 
+@pytest.mark.slow
 def test_three_processes_find_what_one_finds(tmp_path):
     (tmp_path / "together.py").write_text(SCRIPT)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3"]

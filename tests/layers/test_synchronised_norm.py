@@ -86,6 +86,7 @@ def alone(given: dict) -> tuple[nn.BatchNorm2d, torch.Tensor, torch.Tensor]:
     return norm, images, out.detach()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_two_processes_compute_what_one_does(parts, name):
     norm, images, out = alone(CASES[name])
@@ -103,6 +104,7 @@ def test_two_processes_compute_what_one_does(parts, name):
     torch.testing.assert_close(torch.cat([p["calm"] for p in mine]), norm(images).detach(), **tolerance)
 
 
+@pytest.mark.slow
 def test_too_few_values_are_refused(parts):
     assert "needs more than 1 value per channel" in parts[0]["error"]
 

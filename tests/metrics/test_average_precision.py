@@ -7,10 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from poseglass.core.skeletons import COCO17
 from poseglass.metrics.average_precision import (
@@ -22,6 +18,9 @@ from poseglass.metrics.average_precision import (
     read_coco,
 )
 
+hypothesis = pytest.importorskip("hypothesis")
+given, settings, st = hypothesis.given, hypothesis.settings, hypothesis.strategies
+
 SHARED = Path(__file__).parents[2] / ".." / "shared"
 SAMPLES = SHARED / "data/samples"
 CROWDPOSE_SIGMAS = (
@@ -29,13 +28,14 @@ CROWDPOSE_SIGMAS = (
 )  # fmt: skip
 
 
-def reference(dataset: dict[str, Any], results: list[dict[str, Any]], sigmas) -> COCOeval:
+def reference(dataset: dict[str, Any], results: list[dict[str, Any]], sigmas) -> Any:
     """Evaluate with pycocotools, quietly."""
+    coco, cocoeval = pytest.importorskip("pycocotools.coco"), pytest.importorskip("pycocotools.cocoeval")
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO()
+        truth = coco.COCO()
         truth.dataset = copy.deepcopy(dataset)
         truth.createIndex()
-        evaluation = COCOeval(truth, truth.loadRes(copy.deepcopy(results)), "keypoints")
+        evaluation = cocoeval.COCOeval(truth, truth.loadRes(copy.deepcopy(results)), "keypoints")
         evaluation.params.kpt_oks_sigmas = np.asarray(sigmas)
         evaluation.evaluate()
         evaluation.accumulate()

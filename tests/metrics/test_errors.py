@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from poseglass.core.instances import Instances
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.skeletons import COCO17
 from poseglass.metrics.errors import KINDS, USUAL_SIGMA, KeypointErrors, keypoint_errors
+
+hypothesis = pytest.importorskip("hypothesis")
+given, settings, st = hypothesis.given, hypothesis.settings, hypothesis.strategies
 
 FACE = Skeleton("face", ("nose", "left_eye", "right_eye"), sigmas=(0.02, 0.02, 0.02))
 TWO = np.array([[[50.0, 50], [70, 30], [30, 30]], [[250, 50], [270, 30], [230, 30]]])

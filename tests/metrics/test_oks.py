@@ -1,7 +1,5 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from poseglass.core.boxes import around
 from poseglass.core.instances import Instances
@@ -9,6 +7,9 @@ from poseglass.core.skeleton import Skeleton
 from poseglass.core.skeletons import COCO17
 from poseglass.metrics.average_precision import oks_ap
 from poseglass.metrics.oks import OksAp, keypoint_similarity, known_sigmas, oks, oks_matrix, person_area
+
+hypothesis = pytest.importorskip("hypothesis")
+given, settings, st = hypothesis.given, hypothesis.settings, hypothesis.strategies
 
 PLAIN = Skeleton("plain", ("a", "b"))
 

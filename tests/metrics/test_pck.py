@@ -2,13 +2,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from poseglass.core.instances import Instances
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.skeletons import LSP14, MPII16
 from poseglass.metrics.pck import NORMALISERS, Pck, auc, length_px, normalised_distance, pck, pck_curve, pckh
+
+hypothesis = pytest.importorskip("hypothesis")
+given, settings, st = hypothesis.given, hypothesis.settings, hypothesis.strategies
 
 SHARED = Path(__file__).parents[2] / ".." / "shared"
 ARM = Skeleton("arm", ("left_shoulder", "right_shoulder", "left_hip", "right_hip", "left_wrist"))

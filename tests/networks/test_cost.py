@@ -22,6 +22,7 @@ def test_parameters_are_those_of_the_original_layout(stacks: int, keypoints: int
     assert parameters(hourglass(stacks, keypoints)) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stacks", "blocks", "expected"),
     [(1, 1, 3_586_960), (2, 1, 6_730_912), (4, 1, 13_018_816), (8, 1, 25_594_624), (2, 4, 24_751_264)],
@@ -30,6 +31,7 @@ def test_parameters_of_the_bearpaw_layout(stacks: int, blocks: int, expected: in
     assert parameters(hourglass(stacks, 16, "bearpaw", blocks)) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stacks", "keypoints", "stem", "blocks", "expected"),
     [

@@ -31,6 +31,7 @@ def small() -> CascadedPyramidNetwork:
     return CascadedPyramidNetwork(2, backbone={"name": f"{__name__}:ThreeLevels"}, width=6).eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "count", "entries", "buffers", "arithmetic"),
     [(cpn_r50, 27_406_826, 582, 69_674, 7_315_550_208), (cpn_r101, 46_398_954, 888, 121_898, 10_952_011_776)],

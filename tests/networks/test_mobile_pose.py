@@ -25,6 +25,7 @@ def test_parts_and_costs_at_128_px(make, numbers: dict[str, int], coarsest: int,
     assert multiply_adds(network, (128, 128)) < limit
 
 
+@pytest.mark.slow
 def test_no_network_that_is_asked_for_by_size_takes_fewer_multiply_adds() -> None:
     counts = {}
     for name, make in NETWORKS.items():

@@ -23,6 +23,7 @@ COUNTED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "num_keypoints", "size_wh", "learnable", "tensors", "operations"), COUNTED)
 def test_counts_are_those_of_the_public_code(
     name: str, num_keypoints: int, size_wh: tuple[int, int], learnable: int, tensors: int, operations: int

@@ -162,6 +162,7 @@ def test_the_nearest_module_is_named() -> None:
         apply_widths(network, {"stem.cnov": {"out_channels": 6}})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_widths_of_one_network_describe_another_of_the_same_modules(name: str) -> None:
     """All widths of every network are in the table: 5 keypoints become 7, and nothing else tells them apart."""
@@ -171,6 +172,7 @@ def test_the_widths_of_one_network_describe_another_of_the_same_modules(name: st
     assert {k: v.shape for k, v in network.state_dict().items()} == {k: v.shape for k, v in other.state_dict().items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", [NETWORKS, BACKBONES], ids=["networks", "backbones"])
 def test_no_network_holds_a_tensor_that_its_state_does_not(table: dict[str, Any]) -> None:
     """Such a tensor would be lost where a network with a card's widths goes from the meta device to a real one."""

@@ -96,6 +96,7 @@ def never(sentence: str) -> None:
     pytest.fail(f"warned: {sentence}")
 
 
+@pytest.mark.slow_when_large
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_network_folded_gives_the_plain_maps(name: str) -> None:
     torch.manual_seed(0)
@@ -382,6 +383,7 @@ class Broken(nn.Module):
         return self.layer(features)
 
 
+@pytest.mark.slow
 def test_many_runners_in_one_program_are_all_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """PyTorch gives up after eight compiled forms of one piece of code."""
     real, frames = torch.compile, torch._dynamo.utils.counters["frames"]

@@ -12,11 +12,12 @@ import h5py
 import numpy as np
 import pytest
 import scipy.io
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from poseglass.readers import LabelledImages, coco, flic, lsp, mat_file, mpii
 from poseglass.readers.json_file import read_bytes, read_json
+
+hypothesis = pytest.importorskip("hypothesis")
+HealthCheck, given, settings, st = hypothesis.HealthCheck, hypothesis.given, hypothesis.settings, hypothesis.strategies
 
 few = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 
@@ -93,6 +94,7 @@ def check(data: LabelledImages) -> None:
         assert np.isfinite(people.xy[people.score > 0]).all()
 
 
+@pytest.mark.slow
 @few
 @given(document=spoilt(), bad=st.sampled_from(["raise", "drop"]))
 def test_coco_json_with_anything_in_it(tmp_path_factory, document, bad):

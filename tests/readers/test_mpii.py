@@ -293,6 +293,7 @@ def test_a_faulty_release_is_refused(tmp_path, change, match):
 # -------------------- real files
 
 
+@pytest.mark.slow
 @needs_shared
 @pytest.mark.shared
 def test_the_published_counts():
@@ -303,6 +304,7 @@ def test_the_published_counts():
     assert int(everybody.everyone.keypoint_extra["occluded"].sum()) == 86_703
 
 
+@pytest.mark.slow
 @needs_shared
 @pytest.mark.shared
 def test_json_and_hdf5_agree_to_the_rounding():

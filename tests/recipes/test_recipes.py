@@ -36,6 +36,7 @@ def test_the_recipes_are_found():
             "synthetic/one_minute.toml"} <= set(RECIPES)  # fmt: skip
 
 
+@pytest.mark.slow_when_large
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_is_complete(name):
     """It opens with a comment that says what it is; its parts exist; its figure is one its metrics give."""
@@ -135,6 +136,7 @@ def test_what_a_recipe_minimises_is_the_formula_to_the_bit(name):
         assert torch.equal(terms[f"heatmap/{i}"], each.mean()), i
 
 
+@pytest.mark.slow_when_large
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_trains_two_steps(name, tmp_path):
     as_it_is = Recipe.read(FOLDER / name)

@@ -99,6 +99,7 @@ def recipe(*augment: dict[str, Any]) -> Recipe:
     )
 
 
+@pytest.mark.slow
 def test_one_s_own_transform_trains(module: str, tmp_path: Path) -> None:
     run = prepare(
         recipe({"name": f"{module}:Tilt", "degrees": 25.0}, {"name": "random_affine"}, {"name": "color_jitter"}),

@@ -77,6 +77,7 @@ def test_a_table_alone_cannot_take_pruned_weights_and_says_what_can(data: Path, 
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_pruned_weights_are_trained_on_with_their_widths(data: Path, pruned: Path, tmp_path: Path) -> None:
     recipe = tiny(data, f"train.init_from={pruned}", "widths=init_from", "train.ema_decay=0.5")
     run = prepare(recipe, tmp_path / "run")
@@ -148,6 +149,7 @@ def test_the_same_modules_with_another_width_are_told_by_their_tensors(
         prepare(recipe, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_searched_network_is_trained_from_a_table(data: Path, tmp_path: Path) -> None:
     recipe = tiny(data, widths=WIDTHS)
     again = tmp_path / "recipe.toml"

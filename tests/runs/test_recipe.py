@@ -4,11 +4,12 @@ import tomllib
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from poseglass.runs.build import training_data, validation_data
 from poseglass.runs.recipe import Recipe, RecipeError, apply_override, differences
+
+hypothesis = pytest.importorskip("hypothesis")
+given, st = hypothesis.given, hypothesis.strategies
 
 PLAIN: dict[str, Any] = {
     "name": "r",
@@ -215,6 +216,7 @@ values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(values)
 def test_any_value_survives_toml(value):
     recipe = Recipe.from_dict(changed(network={"name": "my.code:Network", "value": value}))

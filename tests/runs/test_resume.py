@@ -22,7 +22,7 @@ from poseglass.synthetic import synthetic_people
 from poseglass.training.checkpoint import load_checkpoint
 from poseglass.training.loop import Progress
 
-pytestmark = pytest.mark.usefixtures("plain_reports")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("plain_reports")]
 
 
 @pytest.fixture(scope="module")

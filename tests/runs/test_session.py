@@ -163,6 +163,7 @@ def test_no_checkpoint_is_made_of_broken_weights(data, tmp_path):
     assert load_checkpoint(run.folder.checkpoint)["progress"]["step"] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_image_that_cannot_be_read_is_named_after_a_checkpoint(tmp_path, workers):
     write_coco(synthetic_people(8, seed=1, size_wh=(48, 48)), tmp_path / "train.json", write_images=True)
@@ -246,6 +247,7 @@ def test_a_run_that_monitors_an_error_keeps_the_epoch_of_the_smallest(data, tmp_
     assert any(not torch.equal(weights[name], last[name]) for name in weights)
 
 
+@pytest.mark.slow
 def test_the_share_of_misses_is_monitored_downwards(data, tmp_path):
     more = "evaluate={metrics=[{name='errors'}], monitor='errors/miss', flip_test=false}"
     run = prepare(tiny(data, more, "train.epochs=3"), tmp_path / "run")
@@ -254,6 +256,7 @@ def test_the_share_of_misses_is_monitored_downwards(data, tmp_path):
     assert run.loop.progress.best == min(misses) == pytest.approx(evaluation.results["errors/miss"])
 
 
+@pytest.mark.slow
 def test_a_run_without_a_new_best_stops_early(data, tmp_path, monkeypatch):
     metrics = told(monkeypatch, [0.5, 0.4, 0.6, math.nan, 0.4])
     recipe = tiny(data, metrics, "train.stop_after=3", "train.epochs=20", "evaluate.every_epochs=2")
@@ -277,6 +280,7 @@ def test_a_run_without_a_new_best_stops_early(data, tmp_path, monkeypatch):
         prepare(tiny(data, metrics, "train.stop_after=9", "train.epochs=20"), tmp_path / "run", resume=True)
 
 
+@pytest.mark.slow
 def test_a_run_that_ends_with_its_last_epoch_did_not_stop_early(data, tmp_path, monkeypatch):
     for values, patience in (([0.5, 0.6, 0.6], 2), ([0.5, 0.4, 0.3], 1), ([0.5, 0.6, 0.6], 0)):
         metrics = told(monkeypatch, values)

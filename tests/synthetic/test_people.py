@@ -179,6 +179,7 @@ def test_index_and_reduce_are_checked():
         data.image(0, reduce=3)
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_poses_resemble_those_of_athletes():
     path = SHARED / "data" / "lspet" / "train.json"

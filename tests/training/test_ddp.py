@@ -23,6 +23,8 @@ from poseglass.synthetic import synthetic_people
 from poseglass.training.checkpoint import load_checkpoint
 from poseglass.training.distributed import Processes
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory) -> Recipe:

@@ -1,7 +1,5 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from poseglass.core import warp as warp_module
 from poseglass.core.affine import Affine
@@ -10,6 +8,9 @@ from poseglass.core.sample import PoseSample
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.warp import warp_image
 from poseglass.transforms import TRANSFORMS, RandomAffine
+
+hypothesis = pytest.importorskip("hypothesis")
+given, settings, st = hypothesis.given, hypothesis.settings, hypothesis.strategies
 
 HANDS = Skeleton("hands3", ("left_hand", "right_hand", "nose"))
 
@@ -149,6 +150,7 @@ def test_draws_keep_to_their_ranges_and_reach(affine: RandomAffine, seed: int, w
         assert (np.abs(seen - np.tile(middle, 2)) * drawn.scale <= np.tile(reach, 2) * (1 + 1e-9)).all()
 
 
+@pytest.mark.slow
 def test_reach_is_attained() -> None:
     """No smaller region would do: some draw comes within 3 % of it."""
     rng = np.random.default_rng(0)

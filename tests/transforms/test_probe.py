@@ -8,8 +8,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from poseglass.core.affine import Affine
 from poseglass.core.input_spec import InputSpec
@@ -19,6 +17,9 @@ from poseglass.core.skeleton import Skeleton
 from poseglass.core.skeletons import COCO17, MPII16
 from poseglass.core.view import View
 from poseglass.transforms import ColorJitter, Occlusion, TransformError, check_augmentation
+
+hypothesis = pytest.importorskip("hypothesis")
+given, settings, st = hypothesis.given, hypothesis.settings, hypothesis.strategies
 
 Rng = np.random.Generator
 Change = Callable[[PoseSample, Rng], PoseSample]
@@ -127,11 +128,13 @@ GOOD: dict[str, Change] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GOOD)
 def test_what_moves_image_and_labels_together_is_taken(name: str) -> None:
     check(GOOD[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size_wh", [(8, 8), (16, 24), (32, 32), (192, 256), (256, 256)])
 def test_at_any_size(size_wh: tuple[int, int]) -> None:
     check(rotated, size_wh)
@@ -427,6 +430,7 @@ def left_and_right_kept_with_source(sample: PoseSample, rng: Rng) -> PoseSample:
     return replace(right, image=kept.image, instances=replace(right.instances, xy=kept.instances.xy))
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(
     linear=st.tuples(*[st.floats(-1.5, 1.5)] * 4).filter(lambda m: abs(m[0] * m[3] - m[1] * m[2]) > 0.15),
