@@ -317,6 +317,7 @@ def test_planted_faults_are_found_and_few_others(planted, judged):
     assert precision >= 0.7
 
 
+@pytest.mark.slow
 def test_exchanges_are_called_exchanges(planted, judged):
     truth = {row for row, k in planted[1].items() if k.startswith("swapped")}
     named = {f.person[1] for f in judged.findings if f.kind.startswith("swapped") and f.person}
@@ -332,6 +333,7 @@ def test_clean_people_raise_few_alarms():
     assert (verdict.probability[:, 0] < 0.4).mean() < 0.03
 
 
+@pytest.mark.slow
 def test_the_audit_says_how_much_it_would_find(judged):
     assert 0.2 < judged.power["swapped-body"] <= 1
     lines = {line.kind: line for line in judged.summary()}

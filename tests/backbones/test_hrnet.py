@@ -18,6 +18,7 @@ def tiny(**numbers: Any) -> HRNet:
     return HRNet(4, **(small | numbers)).eval()
 
 
+@pytest.mark.slow
 def test_published_numbers_of_modules_and_outputs() -> None:
     with torch.device("meta"):
         pose, features = HRNet(32, finest_only=True), HRNet(32)

@@ -98,6 +98,7 @@ def test_another_width_both_ways(layout: str) -> None:
     assert all(torch.equal(public[name], original[name]) for name in original.keys() - unused.keys())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("layout", "change"),
     [
@@ -124,6 +125,7 @@ def test_a_network_may_be_described_in_another_way() -> None:
     assert fits(ours, replace(card, network=plain), IMPORTERS["mobilenet_v3_timm"])
 
 
+@pytest.mark.slow
 def test_the_usual_size_is_no_part_of_what_a_network_computes() -> None:
     table = {
         "name": "composed",
@@ -142,6 +144,7 @@ def test_the_usual_size_is_no_part_of_what_a_network_computes() -> None:
     assert fits(composed.state_dict(), card, IMPORTERS["hrnet_msra"])  # which are read back as hrnet_w32
 
 
+@pytest.mark.slow
 def test_colours_that_the_other_code_does_not_give_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "ours.safetensors"
     save_weights(path, *import_state(resnets.simple_baseline(), IMPORTERS["simple_baseline_microsoft"]))

@@ -155,6 +155,7 @@ def test_no_weights_are_said(capsys: pytest.CaptureFixture[str], monkeypatch: py
     assert "No weights ship with this installation" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_families_stand_together_from_small_to_large(capsys: pytest.CaptureFixture[str]) -> None:
     models(names=["hg2", "unet_light", "hg1_light", "mobile_pose_small", "hg1", "unet"])
     output = capsys.readouterr().out
@@ -195,6 +196,7 @@ def test_a_stride_that_is_not_one_number_is_left_out(monkeypatch: pytest.MonkeyP
     assert models_module.network_row("several", 2, None, []).stride is None
 
 
+@pytest.mark.slow
 def test_parts_of_a_composed_network_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     models()
     output = capsys.readouterr().out

@@ -44,6 +44,7 @@ def test_convolutions_to_one_pixel_are_found(kind):
     assert narrow_convolutions(kind(), (64, 16)) == []  # one pixel high is right
 
 
+@pytest.mark.slow
 def test_networks_at_their_usual_sizes_are_not_concerned():
     assert narrow_convolutions(NETWORKS["simple_baseline_light"](num_keypoints=3), (128, 128)) == []
     assert narrow_convolutions(NETWORKS["simple_baseline_light"](num_keypoints=3), (32, 64)) != []

@@ -301,6 +301,7 @@ def test_a_cache_that_cannot_be_written(server, to: Path, monkeypatch: pytest.Mo
     assert server.asked == []
 
 
+@pytest.mark.slow
 def test_two_processes_fetch_it_once(server, to: Path) -> None:
     # From its file alone: the module needs nothing but the standard library, and starts at once.
     code = (

@@ -171,6 +171,7 @@ def equal(a: list[dict[str, Tensor]], b: list[dict[str, Tensor]]) -> bool:
     )
 
 
+@pytest.mark.slow
 def test_pruning_by_hand_is_right() -> None:
     """Channels that are zero behind their norm can go; so the pruning of these tests cuts what belongs together."""
     whole, images = made(TABLES["hg2_light"]), torch.rand(1, 3, 64, 64)
@@ -185,6 +186,7 @@ def test_pruning_by_hand_is_right() -> None:
     torch.testing.assert_close(maps(whole, images), expected)
 
 
+@pytest.mark.slow
 def test_a_pruned_network_comes_back_bit_for_bit(pruned: tuple[nn.Module, dict[str, Any]], saved: Path) -> None:
     network, table = pruned
     state, card = read_weights(saved)
@@ -229,6 +231,7 @@ def test_folding_and_exporting_see_nothing_unusual(saved: Path) -> None:
     torch.testing.assert_close(exported(program)(views).xy, program(views).xy)
 
 
+@pytest.mark.slow
 def test_half_precision_keeps_the_widths(pruned: tuple[nn.Module, dict[str, Any]], tmp_path: Path) -> None:
     path = tmp_path / "half.safetensors"
     save_weights(path, pruned[0].state_dict(), card_of(*pruned), half=True)

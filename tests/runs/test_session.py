@@ -192,6 +192,7 @@ def test_errors_of_loader_processes_in_their_own_words():
     assert module._own_words(plain) is plain
 
 
+@pytest.mark.slow
 def test_what_is_kept_for_the_best_weights(data, tmp_path):
     run = prepare(tiny(data), tmp_path / "run")
     evaluation = run.train()
@@ -232,6 +233,7 @@ def told(monkeypatch, values: list[float]) -> str:
     return "evaluate.metrics=[{name='told'}, {name='pck', thresholds=[1.0]}]"
 
 
+@pytest.mark.slow
 def test_a_run_that_monitors_an_error_keeps_the_epoch_of_the_smallest(data, tmp_path, monkeypatch):
     metrics = told(monkeypatch, [0.5, math.nan, 0.2, 0.3, 0.2])
     schedule = "train.schedule={name='plateau', patience=1, factor=0.5}"
@@ -373,6 +375,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.slow
 def test_a_lock_goes_with_the_program_though_its_children_live(tmp_path):
     with subprocess.Popen(
         [sys.executable, "-c", CLAIMS_AND_LEAVES_A_CHILD, str(tmp_path)],
@@ -442,6 +445,7 @@ def test_other_circumstances_are_told(data, tmp_path):
     assert "not bit for bit" in note
 
 
+@pytest.mark.slow
 def test_weights_to_start_from(data, tmp_path):
     first = prepare(tiny(data), tmp_path / "first")
     first.train()
