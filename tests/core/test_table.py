@@ -1,5 +1,11 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
+import poseglass
 from poseglass.core.table import build, lookup, nearest
 
 TABLE = {"heatmap": dict, "dark": list, "udp": set}
@@ -28,6 +34,52 @@ def test_known_names_and_dotted_paths() -> None:
 def test_unknown_names_are_answered(name: str, message: str) -> None:
     with pytest.raises(LookupError, match=message):
         lookup(TABLE, name, kind="codec")
+
+
+LOOKS_UP = """
+import sys
+sys.path[:] = [path for path in sys.path if path not in ("", ".")]
+from poseglass.core.table import lookup
+for name in sys.argv[1:]:
+    try:
+        print(lookup({}, name))
+    except LookupError as error:
+        print("no", error)
+"""
+
+
+def looked_up(folder: Path, *names: str) -> list[str]:
+    """Look names up in a program that does not have the current folder on its path, as the command has not."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(poseglass.__file__).parents[1]), "PYTHONSAFEPATH": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", LOOKS_UP, *names],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.splitlines()
+
+
+def test_ones_own_file_in_the_current_folder_is_found_and_stands_in_for_nothing(tmp_path: Path) -> None:
+    (tmp_path / "my_aug.py").write_text("import my_other\nThing = my_other.number")
+    (tmp_path / "my_other.py").write_text("number = 7")
+    (tmp_path / "fractions.py").write_text("Fraction = 'not the real one'")
+    (tmp_path / "broken.py").write_text("import nowhere_at_all")
+    found = looked_up(tmp_path, "my_aug:Thing", "fractions:Fraction", "my_aug:Other", "broken:Thing", "none_such:Thing")
+    assert found[:2] == ["7", "<class 'fractions.Fraction'>"]
+    for line, word in zip(found[2:], ("Other", "nowhere_at_all", "none_such"), strict=True):
+        assert line.startswith("no name")
+        assert word in line
+
+
+def test_a_name_of_a_table_leaves_the_path_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = list(sys.path)
+    lookup(TABLE, "dark")
+    lookup(TABLE, "fractions:Fraction")
+    assert sys.path == before
 
 
 def test_pythons_own_words_for_a_wrong_argument() -> None:

@@ -2,7 +2,11 @@
 
 import difflib
 import importlib
+import importlib.util
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -19,7 +23,7 @@ def lookup(table: Mapping[str, T], name: str, *, kind: str = "name") -> T:
 
     Args:
         table: The family's dict, e.g. ``NETWORKS``.
-        name: A key of it, or a dotted path to code of one's own.
+        name: A key of it, or a dotted path to code of one's own, installed or in the current folder.
         kind: What the table holds, for the message: "network", "codec".
 
     Raises:
@@ -30,8 +34,8 @@ def lookup(table: Mapping[str, T], name: str, *, kind: str = "name") -> T:
     if ":" in name:
         module, _, attribute = name.partition(":")
         try:
-            return getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
+            return getattr(_own_module(module), attribute)
+        except (ImportError, AttributeError, ValueError) as error:
             raise LookupError(
                 f"{kind} {name!r} cannot be imported ({error}). Expected 'package.module:name' of importable code."
             ) from error
@@ -39,6 +43,18 @@ def lookup(table: Mapping[str, T], name: str, *, kind: str = "name") -> T:
         f"Unknown {kind} {name!r}.{nearest(name, table)} Known: {', '.join(sorted(table)) or 'none'}. "
         "Your own code: 'package.module:name'."
     )
+
+
+def _own_module(name: str) -> ModuleType:
+    """Import a module, from the current folder if it is found nowhere else.
+
+    The command ``poseglass`` does not have that folder on its path as ``python -m poseglass`` does. It comes last, and
+    not before a module is asked for that is nowhere else: a file there stands in for nothing that is installed.
+    """
+    here, first = str(Path.cwd()), name.partition(".")[0]
+    if first not in sys.modules and here not in sys.path and importlib.util.find_spec(first) is None:
+        sys.path.append(here)
+    return importlib.import_module(name)
 
 
 def build_part(table: Mapping[str, Callable[..., T]], part: Mapping[str, Any], kind: str, *first: Any) -> T:
