@@ -28,6 +28,7 @@ def test_known_names_and_dotted_paths() -> None:
             "no.such.module:thing",
             r"codec 'no\.such\.module:thing' cannot be imported .* Expected 'package\.module:name'",
         ),
+        (":thing", r"codec ':thing' cannot be imported"),
         ("fractions:Nothing", r"codec 'fractions:Nothing' cannot be imported"),
     ],
 )
@@ -79,6 +80,7 @@ def test_a_name_of_a_table_leaves_the_path_alone(tmp_path: Path, monkeypatch: py
     before = list(sys.path)
     lookup(TABLE, "dark")
     lookup(TABLE, "fractions:Fraction")
+    lookup(TABLE, "__main__:__name__")
     assert sys.path == before
 
 

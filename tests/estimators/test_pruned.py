@@ -345,7 +345,8 @@ def test_a_network_that_cannot_be_tried_without_numbers_is_loaded(monkeypatch: p
 
 def test_an_input_that_the_network_does_not_take_is_not_the_widths_fault(saved: Path) -> None:
     state, card = read_weights(saved)
-    card_network(replace(card, input=InputSpec((50, 50))), state)
+    rebuilt = card_network(replace(card, input=InputSpec((50, 50))), state)
+    assert all(torch.equal(state[name], value) for name, value in rebuilt.state_dict().items())
 
 
 def test_a_network_of_ones_own_may_have_widths(tmp_path: Path) -> None:

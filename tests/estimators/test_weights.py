@@ -431,8 +431,11 @@ def test_no_permission(tmp_path: Path) -> None:
 
 def test_a_linear_layer_is_a_network_too(tmp_path: Path) -> None:
     path = tmp_path / "linear.safetensors"
-    save_weights(path, nn.Linear(2, 3).state_dict(), CARD)
-    load_strictly(nn.Linear(2, 3), read_weights(path)[0])
+    saved, loaded = nn.Linear(2, 3), nn.Linear(2, 3)
+    save_weights(path, saved.state_dict(), CARD)
+    load_strictly(loaded, read_weights(path)[0])
+    assert torch.equal(loaded.weight, saved.weight)
+    assert torch.equal(loaded.bias, saved.bias)
 
 
 def in_order(*names: str) -> tuple[StackedHourglass, WeightCard]:
