@@ -6,7 +6,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated
 
-import matplotlib
 import numpy as np
 import typer
 from rich.console import Console
@@ -76,6 +75,8 @@ def demo(
 
 def our_images() -> list[NamedImage]:
     """Return a photograph that matplotlib carries and a synthetic scene of several people with their boxes."""
+    import matplotlib  # here: it takes a third of a second, and other commands do without
+
     hopper = read_image(Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg")
     scene = build(
         DATASETS, "synthetic", count=1, seed=7, size_wh=(640, 400), people=3, occluders=0.0, fill=(0.9, 1.0),

@@ -4,17 +4,17 @@ import io
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from poseglass.core.skeleton import Skeleton
 from poseglass.drawing.palette import joint_colors, sides
 from poseglass.drawing.text import printable
+
+if TYPE_CHECKING:  # where it is used it is imported: it takes a third of a second, and most commands draw no plot
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Theme = Literal["light", "dark"]
 
@@ -38,8 +38,10 @@ _ERROR_COLORS = {
 }
 
 
-def to_png(figure: Figure, *, dpi: int = 120) -> bytes:
+def to_png(figure: "Figure", *, dpi: int = 120) -> bytes:
     """Return a figure as the bytes of a PNG file."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         # A name in a script the font lacks is drawn as empty frames; that is no reason to lose the figure.
@@ -51,7 +53,7 @@ def to_png(figure: Figure, *, dpi: int = 120) -> bytes:
 
 def training_curves(
     rows: Sequence[Mapping[str, float]], *, best: tuple[str, int] | None = None, theme: Theme = "light"
-) -> Figure:
+) -> "Figure":
     """Return a figure of how training went: losses, scores and the learning rate over epochs or steps.
 
     The columns sort themselves by their names: a word like pck, pckh, ap, ar, auc, oks, accuracy or score makes a
@@ -67,6 +69,8 @@ def training_curves(
     Raises:
         ValueError: No rows.
     """
+    from matplotlib.ticker import MaxNLocator
+
     if not rows:
         raise ValueError("Training curves need at least one row, got none; has an epoch ended?")
     columns = list(dict.fromkeys(name for row in rows for name in row))
@@ -123,7 +127,7 @@ def pck_curve(
     xlabel: str = "threshold, in units of the person's length",
     ylabel: str = "share of keypoints within the threshold",
     theme: Theme = "light",
-) -> Figure:
+) -> "Figure":
     """Return a figure of the share of right keypoints over the threshold.
 
     Args:
@@ -167,7 +171,7 @@ def pck_curve(
     return figure
 
 
-def joint_bars(values: Mapping[str, float], *, xlabel: str = "PCK", theme: Theme = "light") -> Figure:
+def joint_bars(values: Mapping[str, float], *, xlabel: str = "PCK", theme: Theme = "light") -> "Figure":
     """Return a figure with a bar per joint, coloured by side.
 
     Args:
@@ -198,7 +202,7 @@ def joint_bars(values: Mapping[str, float], *, xlabel: str = "PCK", theme: Theme
     return figure
 
 
-def error_breakdown(errors: Mapping[str, Mapping[str, float]], *, theme: Theme = "light") -> Figure:
+def error_breakdown(errors: Mapping[str, Mapping[str, float]], *, theme: Theme = "light") -> "Figure":
     """Return a figure of where each joint's predictions end up: one stacked bar per joint.
 
     Args:
@@ -255,14 +259,16 @@ def _label(name: str) -> str:
     return printable(str(name)).replace("$", r"\$").lstrip("_")[:60] or " "
 
 
-def _figure(size_inch: tuple[float, float], theme: Theme) -> Figure:
+def _figure(size_inch: tuple[float, float], theme: Theme) -> "Figure":
     if theme not in _THEMES:
         raise ValueError(f"theme must be 'light' or 'dark', got {theme!r}.")
+    from matplotlib.figure import Figure
+
     return Figure(figsize=size_inch, dpi=120, layout="constrained", facecolor=_THEMES[theme]["ground"])
 
 
 def _style(
-    axes: Axes, theme: Theme, *, title: str = "", xlabel: str = "", ylabel: str = "", grid: Any = "both"
+    axes: "Axes", theme: Theme, *, title: str = "", xlabel: str = "", ylabel: str = "", grid: Any = "both"
 ) -> None:
     colors = _THEMES[theme]
     axes.set_facecolor(colors["ground"])
@@ -277,7 +283,7 @@ def _style(
     axes.set_ylabel(_label(ylabel), fontsize=8.5, color=colors["text"])
 
 
-def _legend(axes: Axes, theme: Theme) -> None:
+def _legend(axes: "Axes", theme: Theme) -> None:
     if not axes.get_legend_handles_labels()[0]:
         return
     legend = axes.legend(fontsize=7.5, frameon=False, loc="best")
@@ -285,6 +291,6 @@ def _legend(axes: Axes, theme: Theme) -> None:
         text.set_color(_THEMES[theme]["text"])
 
 
-def _name_rows(axes: Axes, names: Sequence[str]) -> None:
+def _name_rows(axes: "Axes", names: Sequence[str]) -> None:
     axes.set_yticks(np.arange(len(names)), [_label(name) for name in names])
     axes.set_ylim(len(names) - 0.4, -0.6)

@@ -325,7 +325,7 @@ def _table(caption: str, first: str, columns: Sequence[str], rows: Mapping[str, 
     return {"caption": caption, "first": first, "columns": columns, "body": body}
 
 
-def _plot(themes: Mapping[str, plots.Figure], words: str) -> Part:
+def _plot(themes: Mapping[str, "plots.Figure"], words: str) -> Part:
     """Return a figure in two colourings, of which the reader's setting shows one; print shows the light one."""
     source = {
         theme: "data:image/png;base64," + base64.b64encode(plots.to_png(figure)).decode("ascii")
