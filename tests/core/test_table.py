@@ -66,10 +66,10 @@ def looked_up(folder: Path, *names: str) -> list[str]:
 def test_ones_own_file_in_the_current_folder_is_found_and_stands_in_for_nothing(tmp_path: Path) -> None:
     (tmp_path / "my_aug.py").write_text("import my_other\nThing = my_other.number")
     (tmp_path / "my_other.py").write_text("number = 7")
-    (tmp_path / "fractions.py").write_text("Fraction = 'not the real one'")
+    (tmp_path / "mailbox.py").write_text("Mailbox = 'not the real one'")
     (tmp_path / "broken.py").write_text("import nowhere_at_all")
-    found = looked_up(tmp_path, "my_aug:Thing", "fractions:Fraction", "my_aug:Other", "broken:Thing", "none_such:Thing")
-    assert found[:2] == ["7", "<class 'fractions.Fraction'>"]
+    found = looked_up(tmp_path, "my_aug:Thing", "mailbox:Mailbox", "my_aug:Other", "broken:Thing", "none_such:Thing")
+    assert found[:2] == ["7", "<class 'mailbox.Mailbox'>"]
     for line, word in zip(found[2:], ("Other", "nowhere_at_all", "none_such"), strict=True):
         assert line.startswith("no name")
         assert word in line
