@@ -1,4 +1,4 @@
-"""poseglass: keypoint networks that train, measure, shrink and ship.
+"""poseglass: a PyTorch toolkit to train, evaluate and deploy keypoint models.
 
 Four lines from a photograph to a pose::
 

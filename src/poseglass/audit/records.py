@@ -4,8 +4,8 @@ import numpy as np
 
 from poseglass.audit.labels import Finding, Labels, People
 from poseglass.core.boxes import area, around, iou, xyxy_to_xywh
+from poseglass.core.plausible import box_fractions, boxes_as_corners, fractions, implausible_areas
 from poseglass.core.skeleton import Skeleton
-from poseglass.readers.plausible import box_fractions, boxes_as_corners, fractions, implausible_areas
 
 SYSTEMATIC = 0.2
 """A rule broken by more than this share of the people of a group is told once for the set, not person by person."""

@@ -44,7 +44,7 @@ GROUPS = {"weights": weights}
 
 app = typer.Typer(
     name="poseglass",
-    help="Keypoint networks that train, measure, shrink and ship.",
+    help="A toolkit to train, evaluate and deploy keypoint models.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from poseglass.cli.read_data import FORMATS, read_data
+from poseglass.cli.read_data import FORMATS, read_data, say_notes
 from poseglass.cli.speed import BFLOAT16, COMPILED, say_compiling
 from poseglass.core.card import WeightCard
 from poseglass.core.files import write_bytes
@@ -19,6 +19,7 @@ from poseglass.estimators.load import DEFAULT, load
 from poseglass.evaluation.evaluate import Evaluation, evaluate
 from poseglass.metrics import METRICS, Pck
 from poseglass.metrics.metric import Metric
+from poseglass.readers.mixed import respelt
 from poseglass.runs.build import PROTOCOLS, choose_device, make
 from poseglass.runs.recipe import EvaluatePart, Recipe, apply_override
 
@@ -109,10 +110,11 @@ def evaluate_weights(
             protocol = followed["name"]
             hint = f" The weights were selected by protocol {protocol}; to measure otherwise give --metric pck."
         if flip_test is None and monitored.measures:
-            flip_test = followed.get("flip_test", monitored.flip_test)
+            flip_test = followed.get("flip_test", monitored.flip_test) and estimator.skeleton.mirrors
     if detections is not None and protocol != "coco":
         raise ValueError("--detections gives boxes to --protocol coco; add it, or leave --detections out.")
-    flip_test = flip_test is not False
+    if flip_test is None:
+        flip_test = estimator.skeleton.mirrors  # evaluation says why, where it is not
     estimator = estimator.with_flip_test(flip_test)
     followed |= {"name": protocol, "flip_test": flip_test}
     if detections is not None:
@@ -139,6 +141,7 @@ def evaluate_weights(
     metrics: list[Metric] = [make(METRICS, part, "metric") for part in parts]
     published = None if protocol is None else make(PROTOCOLS, followed, "protocol")
     dataset = read_data(data, format or (protocol if protocol in FORMATS else None) or "coco", images, tables["data"])
+    say_notes(dataset, console, mirroring=False)
     say_compiling(compiled)
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console,
@@ -154,7 +157,8 @@ def evaluate_weights(
         except ValueError as error:
             raise ValueError(f"{error}{hint}") from error
     if published is None:
-        flip = "flip test" if flip_test else "no flip test"
+        unknown = estimator.skeleton.mirroring_unknown
+        flip = "flip test" if flip_test else "no flip test" + (f", as {unknown}" if unknown else "")
         convention = {"measured": f"measured: {'; '.join(map(in_words, parts))}; boxes of the annotations; {flip}"}
     else:
         convention = {"protocol": published.convention(estimator)}
@@ -164,7 +168,17 @@ def evaluate_weights(
     for each in metrics:
         if isinstance(each, Pck):
             say_uncounted(each, sum(len(t) for t in result.truth), console)
-    excluded = [name for name in dataset.skeleton.keypoints if name not in estimator.skeleton.keypoints]
+    names = respelt(estimator.skeleton, dataset.skeleton.keypoints)
+    respelled = [
+        f"{old} as {new}"
+        for old, new in zip(estimator.skeleton.keypoints, names.keypoints, strict=True)
+        if old != new and published is None
+    ]
+    if respelled:
+        console.print(
+            f"matched in another spelling: {', '.join(respelled)}", soft_wrap=True, highlight=False, markup=False
+        )
+    excluded = [name for name in dataset.skeleton.keypoints if name not in names.keypoints]
     if excluded:
         console.print(f"not counted, as these weights do not predict them: {', '.join(excluded)}")
     if json_file is not None:
@@ -239,6 +253,8 @@ def print_evaluation(result: Evaluation, console: Console) -> None:
     for name, value in result.results.items():
         console.print(f"  {name:<28} {value:.4f}")
     if result.table:
+        if len(result.table) == 1:  # one row of many columns would not fit: its values stand above
+            return
         columns = list(next(iter(result.table.values())))
         table = Table(header_style="bold")
         for column in ("", *columns):

@@ -10,7 +10,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from poseglass.cli.screen import in_commands
 from poseglass.evaluation.evaluate import Evaluation
+from poseglass.runs.examine import examine
 from poseglass.runs.folder import RunFolder
 from poseglass.runs.prepare import prepare
 from poseglass.runs.recipe import Recipe
@@ -102,15 +104,20 @@ def try_out(recipe: Recipe, folder: Path, device: str, processes: Processes, con
 
     Raises:
         ValueError: The run is to be resumed.
-        FileExistsError: The folder holds a run already.
     """
     if resume:
         raise ValueError("--check is of a run that is to be started; leave --resume out.")
-    RunFolder(folder).check_free()
+    if RunFolder(folder).taken:
+        console.print(
+            f"note: {folder} holds a run already; training needs another folder (--run), or --resume.",
+            soft_wrap=True, highlight=False, markup=False,
+        )  # fmt: skip
     uncached = recipe.model_copy(update={"data": recipe.data.model_copy(update={"cache_gb": 0.0})})
     with tempfile.TemporaryDirectory() as nowhere:
         work = prepare(uncached, Path(nowhere) / "run", device=device, processes=processes)
         _announce(work, console, folder)
+        for doubt in work.processes.once(lambda: examine(work.crops.dataset, work.val)):
+            console.print(f"warning: {doubt}", soft_wrap=True, highlight=False, markup=False)
         seconds = {size: work.rehearse(CHECK_STEPS, size) for size in dict.fromkeys(work.sizes_wh)}
     warm_up = recipe.train.schedule.warmup_steps
     if warm_up > work.total_steps / 4:
@@ -138,6 +145,8 @@ def _announce(work: Run, console: Console, folder: Path) -> None:
         f"of {work.steps_per_epoch} steps on {work.device}{together}; run folder {folder}",
         soft_wrap=True, markup=False,
     )  # fmt: skip
+    for note in work.notes:
+        console.print(f"note: {in_commands(note)}", soft_wrap=True, highlight=False, markup=False)
     if work.note:
         console.print(work.note, soft_wrap=True, markup=False)
     if work.loop.progress.step:

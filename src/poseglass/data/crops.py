@@ -18,6 +18,7 @@ from poseglass.core.input_spec import InputSpec
 from poseglass.core.instances import Instances
 from poseglass.core.sample import Dataset, PoseSample
 from poseglass.core.skeleton import Skeleton
+from poseglass.core.table import counted
 from poseglass.core.view import View, grown
 from poseglass.data.cache import CropCache, Part, Regions
 from poseglass.transforms import (
@@ -65,11 +66,13 @@ class Crops:
         people: ``(P, 2)`` int64, image and row of each person with a labelled keypoint; crowds are excluded.
         labels: The P people, in the pixels of their files.
         box_xyxy: ``(P, 4)`` float64, what becomes the crop before augmentation, in the pixels of the files.
+        notes: What was made up or cannot be learnt from, a sentence each: boxes made around keypoints, crowds left out,
+            people none of whose keypoints lies in the crop.
         regions: ``(P, 4, 4)`` int32, the part x0 y0 x1 y1 that draws see of an image decoded at one over each of
             ``REDUCTIONS``, before clipping to it; all 0 where no draw asks for that size.
 
     Raises:
-        ValueError: No person of the dataset has a labelled keypoint.
+        ValueError: No person of the dataset has a labelled keypoint, or none has one inside the crop of its box.
         TransformError: An augmentation is none, or parts image and labels; or there are two RandomAffine or HalfBody.
     """
 
@@ -84,6 +87,7 @@ class Crops:
     labels: Instances = field(init=False)
     box_xyxy: np.ndarray = field(init=False)
     regions: np.ndarray = field(init=False)
+    notes: tuple[str, ...] = field(init=False)
     _full_wh: np.ndarray = field(init=False)
     _views: tuple[ViewTransform, ...] = field(init=False)
     _transforms: tuple[Transform, ...] = field(init=False)
@@ -91,11 +95,15 @@ class Crops:
     def __post_init__(self) -> None:
         rows: list[np.ndarray] = []
         parts: list[Instances] = []
+        crowds = unlabelled = 0
         for i in range(len(self.dataset)):
             instances = self.dataset.instances(i)
             use = instances.known.any(1)
+            unlabelled += int((~use).sum())
             if "crowd" in instances.extra:
-                use &= ~np.asarray(instances.extra["crowd"], dtype=bool)
+                crowd = np.asarray(instances.extra["crowd"], dtype=bool)
+                crowds += int((use & crowd).sum())
+                use &= ~crowd
             if use.any():
                 parts.append(instances if use.all() else instances[use])
                 rows.append(np.stack([np.full(use.sum(), i), np.flatnonzero(use)], -1))
@@ -112,6 +120,8 @@ class Crops:
         object.__setattr__(self, "people", np.concatenate(rows).astype(np.int64))
         object.__setattr__(self, "labels", labels)
         object.__setattr__(self, "box_xyxy", grown(box, self.input))
+        notes = self._notes(int(bad.sum()), crowds, unlabelled)
+        object.__setattr__(self, "notes", notes)
         sizes = tuple(dict.fromkeys((int(w), int(h)) for w, h in self.sizes_wh or (self.input.size_wh,)))
         object.__setattr__(self, "sizes_wh", sizes)
         views, transforms = _sorted(tuple(self.augment), labels[:1], self.input, sizes)
@@ -121,6 +131,46 @@ class Crops:
         affine = next((v for v in views if type(v) is RandomAffine), None)
         object.__setattr__(self, "regions", _regions(self.box_xyxy, sizes, affine, self.input.crop))
         object.__setattr__(self, "_full_wh", np.zeros((len(self.dataset), 2), np.int64))
+
+    def _notes(self, boxes_made: int, crowds: int, unlabelled: int) -> tuple[str, ...]:
+        """Return what is to be known of the crops.
+
+        Raises:
+            ValueError: No keypoint lies in any crop: boxes and keypoints are not of the same image, or not in pixels.
+        """
+        low, high = self.box_xyxy[:, None, :2], self.box_xyxy[:, None, 2:]
+        xy = self.labels.xy
+        with np.errstate(invalid="ignore"):
+            inside: np.ndarray = (self.labels.known & (xy >= low).all(-1) & (xy <= high).all(-1)).any(1)
+        first = int(np.flatnonzero(~inside)[0]) if not inside.all() else 0
+        box = ", ".join(f"{v:.0f}" for v in self.labels.box_xyxy[first])
+        known = xy[first][self.labels.known[first]]
+        place = ", ".join(f"{v:.4g}" for v in known[0])
+        example = (
+            f"of the person in {self.dataset.source(int(self.people[first, 0]))}, whose box is {box} (x0, y0, x1, y1), "
+            f"the first keypoint is at {place}"
+        )
+        if not inside.any():
+            raise ValueError(
+                f"No keypoint of {len(inside):,} people lies in the crop of its box, so there is nothing to learn: "
+                f"{example}. Keypoints and boxes must be pixels of the same image. `poseglass check` finds what is "
+                "wrong."
+            )
+        notes = []
+        if not inside.all():
+            notes.append(
+                f"{counted(int((~inside).sum()), 'crop')} of {len(inside):,} show none of the person's keypoints, so "
+                f"nothing is learnt from them: {example}."
+            )
+        if boxes_made:
+            notes.append(
+                f"{counted(boxes_made, 'annotation')} without a usable box: the crop is made around the keypoints."
+            )
+        if crowds:
+            notes.append(f"{counted(crowds, 'crowd')} left out: crops are made of single people.")
+        if unlabelled:
+            notes.append(f"{counted(unlabelled, 'annotation')} without a labelled keypoint: no crop is made of them.")
+        return tuple(notes)
 
     @property
     def skeleton(self) -> Skeleton:

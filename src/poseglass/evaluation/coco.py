@@ -23,7 +23,7 @@ from poseglass.evaluation.protocol import (
     padding_of,
     with_conventions,
 )
-from poseglass.metrics.oks import OksAp, known_sigmas, person_area
+from poseglass.metrics.oks import OksAp, check_areas, known_sigmas, person_area
 from poseglass.metrics.oks_nms import oks_nms, soft_oks_nms
 from poseglass.readers.coco_results import Detections, read_coco_results
 from poseglass.readers.labelled import LabelledImages
@@ -192,7 +192,17 @@ class CocoProtocol:
         check_keypoints(predicted, dataset.skeleton)
         known_sigmas(dataset.skeleton, self.sigmas)
         people = [self.people(dataset, i) for i in range(len(dataset))]
-        ids = np.array(dataset.image_ids if isinstance(dataset, LabelledImages) else range(len(dataset)), np.int64)
+        if self.box_area_factor is None:
+            check_areas([people_to_judge(each) for each in people])
+        given = dataset.image_ids if isinstance(dataset, LabelledImages) else range(len(dataset))
+        if any(isinstance(one, str) for one in given):
+            if self.detections is not None:
+                raise ValueError(
+                    f"{name_of(dataset)} names its images by texts, such as {given[0]!r}, and results of COCO have "
+                    "whole numbers for ids of images. Number the images in labels and detections."
+                )
+            given = range(len(dataset))
+        ids = np.array(given, np.int64)
         starts = list(self._starts(dataset, people, ids))
         if not any(len(start.box_xyxy) for start in starts):
             raise ValueError(

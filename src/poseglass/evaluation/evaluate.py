@@ -12,6 +12,8 @@ from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import listed
 from poseglass.estimators.topdown import TopDownEstimator
 from poseglass.metrics.metric import Metric
+from poseglass.metrics.oks import OksAp, check_areas
+from poseglass.readers.mixed import respelt
 from poseglass.training.distributed import ALONE, Processes
 
 
@@ -106,7 +108,8 @@ def evaluate(
 
     Args:
         estimator: Image and boxes to instances.
-        dataset: Whose skeleton shares joints with the estimator's; they are compared by name.
+        dataset: Whose skeleton shares joints with the estimator's; they are compared by name, whatever the spelling
+            ("Left Wrist", "wrist_l").
         metrics: Taken as they are, fresh ones for fresh results.
         on_image: Called after each image of this process's part, for a progress bar; what it raises ends the evaluation
             in all processes.
@@ -116,9 +119,11 @@ def evaluate(
         With results as one process would have them: metrics are merged in the order of the images.
 
     Raises:
-        ValueError: The skeletons share no joint, or nobody in the dataset is labelled.
+        ValueError: The skeletons share no joint, nobody in the dataset is labelled, or OKS is measured and areas cannot
+            be those of the boxes.
     """
-    shared = set(estimator.skeleton.keypoints) & set(dataset.skeleton.keypoints)
+    names = respelt(estimator.skeleton, dataset.skeleton.keypoints)
+    shared = set(names.keypoints) & set(dataset.skeleton.keypoints)
     if not shared:
         raise ValueError(
             f"The weights predict {estimator.skeleton.name!r} ({listed(estimator.skeleton.keypoints)}) and the labels "
@@ -128,7 +133,7 @@ def evaluate(
     kept: list[int] = []
     truth: list[Instances] = []
     for i in range(len(dataset)):
-        people = people_to_judge(dataset.instances(i), estimator.skeleton)
+        people = people_to_judge(dataset.instances(i), names)
         if len(people):
             kept.append(i)
             truth.append(people)
@@ -138,6 +143,8 @@ def evaluate(
             "Look at the data with `poseglass check`."
         )
 
+    if any(isinstance(metric, OksAp) for metric in metrics):
+        check_areas(truth)
     part = processes.part_of([len(people) for people in truth])
     skeleton = dataset.skeleton
 
@@ -148,7 +155,7 @@ def evaluate(
     def judge() -> list[Instances]:
         predicted = []
         for found, people in zip(estimator.stream(images()), truth[part], strict=True):
-            aligned = found.in_skeleton(skeleton) if found.skeleton != skeleton else found
+            aligned = dataclasses.replace(found, skeleton=names).in_skeleton(skeleton)
             predicted.append(aligned)
             for metric in metrics:
                 metric.update(aligned, people)

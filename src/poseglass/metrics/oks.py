@@ -10,8 +10,10 @@ from typing import Self
 
 import numpy as np
 
+from poseglass.core.boxes import area as box_area
 from poseglass.core.boxes import xyxy_to_xywh
 from poseglass.core.instances import Instances
+from poseglass.core.plausible import implausible_areas
 from poseglass.core.skeleton import Skeleton
 from poseglass.metrics.average_precision import OksDetections, OksResult, OksTruth, evaluate_oks, numbered
 from poseglass.metrics.metric import Better, check_pair, check_same
@@ -125,6 +127,33 @@ def known_sigmas(skeleton: Skeleton, sigmas: Sequence[float] | None = None) -> n
             f"{array.size}: {array.tolist()}."
         )
     return array
+
+
+def check_areas(people: Sequence[Instances]) -> None:
+    """Raise if the areas of most people cannot be those of their boxes, so that their OKS would mean nothing.
+
+    Args:
+        people: Labelled, of any number of images, with ``extra["area"]`` where it is known.
+
+    Raises:
+        ValueError: The areas of more than half of them cannot be; the first is named.
+    """
+    known = [p for p in people if len(p) and "area" in p.extra]
+    if not known:
+        return
+    areas, boxes, labelled = (
+        np.concatenate([np.asarray(part) for part in parts])
+        for parts in zip(*((p.extra["area"], p.box_xyxy, p.known.any(1)) for p in known), strict=True)
+    )
+    wrong = implausible_areas(areas.astype(np.float64), boxes, np.full((len(areas), 2), np.nan), labelled)
+    if wrong.sum() > 0.5 * max(labelled.sum(), 1):
+        first = int(np.flatnonzero(wrong)[0])
+        raise ValueError(
+            f"OKS divides by the area of a person, and that of {int(wrong.sum()):,} of {int(labelled.sum()):,} people "
+            f"cannot be that of their boxes: {areas[first]:g} where the box has {box_area(boxes[first]):.0f} square "
+            "pixels. Correct 'area' in the labels, or take the area of the boxes with the data set's option "
+            'area = "box".'
+        )
 
 
 def person_area(instances: Instances, box_area_factor: float | None = None) -> np.ndarray:

@@ -9,10 +9,10 @@ import numpy as np
 from poseglass.core.boxes import area as box_area
 from poseglass.core.boxes import around, xywh_to_xyxy, xyxy_to_xywh
 from poseglass.core.instances import Instances
+from poseglass.core.plausible import box_fractions, boxes_as_corners, fractions, implausible_areas
 from poseglass.core.table import counted
 from poseglass.readers.coco_categories import Categories
 from poseglass.readers.json_file import finite_number, shortened, whole_number
-from poseglass.readers.plausible import box_fractions, boxes_as_corners, fractions, implausible_areas
 
 Kind = Literal["bad-record", "wrong-k", "visibility-value", "box-empty", "box-outside-image", "bad-category"]
 """What is wrong with a record, in the words of the audit."""
@@ -314,8 +314,8 @@ def people_of(
         if wrong.any():
             first = int(np.flatnonzero(wrong)[0])
             notes.append(
-                f"'area' of {int(wrong.sum()):,} of {int((good & labelled.any(1)).sum()):,} annotations cannot be that "
-                f"of their boxes (annotation {records.ids[first]}: area {areas[first]:g}, box "
+                f"'area' of {int(wrong.sum()):,} of {int((good & labelled.any(1)).sum()):,} annotations cannot be "
+                f"right (annotation {records.ids[first]}: area {areas[first]:g}, box "
                 f"{box_area(boxes[first]):.0f} square pixels). OKS-AP depends on it. The data set's option "
                 'area = "box" takes the area of the boxes.'
             )
@@ -517,7 +517,7 @@ def _boxes(
             one = lists[i]
             numbers = [finite_number(v) for v in one] if isinstance(one, list) else []
             if len(numbers) != 4 or any(v is None or abs(v) >= 1e9 for v in numbers):
-                report(i, "bad-record", f"'bbox' must be 4 numbers x, y, width, height, got {shortened(one)}.")
+                report(int(i), "bad-record", f"'bbox' must be 4 numbers x, y, width, height, got {shortened(one)}.")
             else:
                 xywh[i] = [v for v in numbers if v is not None]
     written = "x0, y0, x1, y1" if corners else "x, y, width, height"
@@ -532,11 +532,11 @@ def _boxes(
     for i in np.flatnonzero(empty | outside):
         listed = [float(f"{v:g}") for v in (boxes if corners else xywh)[i]]
         if empty[i]:
-            report(i, "box-empty", f"'bbox' {listed} ({written}) has no area.")
+            report(int(i), "box-empty", f"'bbox' {listed} ({written}) has no area.")
         else:
             w, h = (int(s) if np.isfinite(s) else "?" for s in size[i])
             text = f"'bbox' {listed} ({written}) lies outside image {table.ids[image_of[i]]} of {w} x {h} pixels."
-            report(i, "box-outside-image", text)
+            report(int(i), "box-outside-image", text)
     return xywh, has, good, unusable
 
 

@@ -171,13 +171,29 @@ class LabelledImages:
         try:
             image = read_with_levels(self.paths[i], reduce=reduce, white=self.levels)[0]
         except FileNotFoundError as error:
-            raise FileNotFoundError(
-                f"{error} Where images lie elsewhere than their labels, name their folder: --images FOLDER, or "
-                'images = "FOLDER" in a recipe.'
-            ) from None
+            raise _with_remedy(error) from None
         if self.sizes_wh is not None and (self.sizes_wh[i] > 0).all():
             self._check_size(i, (image.shape[1], image.shape[0]), reduce)
         return image
+
+    def check_images(self, *, most: int) -> int:
+        """Open the headers of at most so many images, evenly spread, and compare their sizes with the declared ones.
+
+        Returns:
+            How many were opened.
+
+        Raises:
+            FileNotFoundError, ValueError: One is missing, cannot be read, or has another size than declared.
+        """
+        count = min(most, len(self))
+        for i in sorted({int(i) for i in np.linspace(0, len(self) - 1, count)} if count else ()):
+            try:
+                size_wh = header_size_wh(self.paths[i])
+            except FileNotFoundError as error:
+                raise _with_remedy(error) from None
+            if self.sizes_wh is not None and (self.sizes_wh[i] > 0).all():
+                self._check_size(i, size_wh, 1)
+        return count
 
     def _check_size(self, index: int, got_wh: tuple[int, int], reduce: int) -> None:
         """Raise if an image has not the size that the labels declare, at once or reduced.
@@ -276,6 +292,14 @@ def header_size_wh(path: Path) -> tuple[int, int]:
 def _white_of(paths: tuple[Path, ...]) -> WhiteLevels:
     """Return what is white in the images of a data set, found once in each process."""
     return white_levels(paths)
+
+
+def _with_remedy(error: FileNotFoundError) -> FileNotFoundError:
+    """Return the error of a missing image with how to name the folder of the images."""
+    return FileNotFoundError(
+        f"{error} Where images lie elsewhere than their labels, name their folder: --images FOLDER, or "
+        'images = "FOLDER" in a recipe.'
+    )
 
 
 def _position(index: int, length: int) -> int:

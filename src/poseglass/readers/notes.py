@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from poseglass.core.sample import Dataset
 from poseglass.core.skeleton import Skeleton
 from poseglass.readers.labelled import LabelledImages
@@ -60,7 +62,8 @@ def _unlabelled(dataset: Dataset) -> Iterator[str]:
         assert isinstance(part, LabelledImages)
         everyone = part.everyone
         total += len(everyone)
-        known |= {name for name, there in zip(skeleton.keypoints, everyone.known.any(0), strict=True) if there}
+        labelled = np.asarray(everyone.known.any(0))
+        known |= {name for name, there in zip(skeleton.keypoints, labelled, strict=True) if there}
     never = [name for name in dataset.skeleton.keypoints if name not in known]
     if total and never:
         yield (

@@ -20,6 +20,7 @@ from poseglass.losses import LOSSES
 from poseglass.losses.loss import find_loss
 from poseglass.metrics import METRICS
 from poseglass.metrics.metric import Better, Metric
+from poseglass.readers.mixed import respelt
 from poseglass.runs.build import crop_sizes, make, protocol_of
 from poseglass.runs.folder import RunFolder
 from poseglass.runs.recipe import Recipe, RecipeError, differences
@@ -273,7 +274,8 @@ def check_evaluation(recipe: Recipe, val: Dataset | None, skeleton: Skeleton) ->
             f"None of the {len(val)} images of data.val has a labelled person with a box: nothing to monitor "
             "for the best weights. Look at the data with `poseglass check`."
         )
-    found = people if skeleton == val.skeleton else people.in_skeleton(skeleton).in_skeleton(val.skeleton)
+    spelt = dataclasses.replace(people, skeleton=respelt(val.skeleton, skeleton.keypoints))
+    found = dataclasses.replace(spelt.in_skeleton(skeleton).in_skeleton(spelt.skeleton), skeleton=val.skeleton)
     metric_of: dict[str, Metric] = {}
     for metric in metrics:
         metric.update(found, people)

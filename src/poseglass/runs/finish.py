@@ -68,6 +68,11 @@ class TrainedRun(Protocol):
         ...
 
     @property
+    def flip_test(self) -> bool:
+        """Whether evaluation averages with the flipped crop."""
+        ...
+
+    @property
     def early_end(self) -> str:
         """When and why it ended before its last epoch; empty where it did not."""
         ...

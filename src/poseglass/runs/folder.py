@@ -44,14 +44,21 @@ class RunFolder:
         self.last = path / "last.safetensors"
         self.report = path / "report.html"
 
+    @property
+    def taken(self) -> bool:
+        """Whether the folder holds anything, so that a new run cannot take it."""
+        # a program killed right after making it may have left its lock
+        return self.path.exists() and any(
+            p.name != self._lock.name and p.suffix != ".part" for p in self.path.iterdir()
+        )
+
     def check_free(self) -> None:
         """Raise if a new run cannot take the folder.
 
         Raises:
             FileExistsError: It holds a run already.
         """
-        # a program killed right after making it may have left its lock
-        if self.path.exists() and any(p.name != self._lock.name and p.suffix != ".part" for p in self.path.iterdir()):
+        if self.taken:
             raise FileExistsError(
                 f"The run folder {self.path} is not empty. Go on with it by --resume, or name another with --run."
             )

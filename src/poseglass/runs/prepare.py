@@ -10,13 +10,16 @@ from poseglass.codecs import CODECS
 from poseglass.core.card import WeightCard
 from poseglass.core.environment import changed_circumstances
 from poseglass.core.precision import choose_precision, guarded_precision
+from poseglass.core.sample import Dataset
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import listed
+from poseglass.data.crops import Crops
 from poseglass.estimators.load import find_weights
 from poseglass.estimators.transfer import keypoint_channels, load_backbone, load_matching
 from poseglass.estimators.weights_file import read_weights, save_weights
 from poseglass.layers.synchronised_norm import synchronise_norms
 from poseglass.networks.widths import apply_widths, described, widths_of
+from poseglass.readers.notes import notes_of
 from poseglass.runs.build import (
     choose_device,
     crop_sizes,
@@ -147,11 +150,21 @@ def prepare(
         processes, tensorboard, precision, widths=widths,
     )  # fmt: skip
     run.note = " ".join(words for words in (started, doubt) if words)
+    run.notes = _notes(crops, val)
+    if resume and state is None:
+        run.note = f"There is no checkpoint in {folder}: the run begins anew."
     if state is not None and processes.first:
         changed = changed_circumstances(state.get("made_with"), run.made_with)
         run.note = " ".join(words for words in (moved, changed, doubt) if words)
         run._write("curve", lambda: run_folder.write_curve(loop.progress.rows))
     return run
+
+
+def _notes(crops: Crops, val: Dataset | None) -> tuple[str, ...]:
+    """Return what is to be known of the data, each once; what is true of both sets is said of the training data."""
+    of_train = [*notes_of(crops.dataset), *crops.notes]
+    of_val = [] if val is None else notes_of(val, mirroring=False)
+    return (*of_train, *(f"data.val: {note}" for note in of_val if note not in of_train))
 
 
 def _check_same_backbone(card: WeightCard, backbone: object) -> None:

@@ -70,6 +70,7 @@ class Run:
     tensorboard: bool = False
     precision: torch.dtype = torch.float32
     note: str = ""
+    notes: tuple[str, ...] = ()
     on_epoch: Callable[[dict[str, float]], None] | None = None
     on_step: Callable[[Progress, dict[str, float], float], None] | None = None
     on_warning: Callable[[str], None] = logging.getLogger("poseglass").warning

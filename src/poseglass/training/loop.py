@@ -20,6 +20,9 @@ from poseglass.training.distributed import ALONE, Processes
 from poseglass.training.ema import MovingAverage
 from poseglass.training.schedule import Schedule
 
+ZERO_STEPS = 20
+"""So many steps with a loss of exactly 0 end training: a batch may show no keypoint, many in a row do not."""
+
 
 class TrainingStopped(RuntimeError):
     """Training cannot go on usefully; the message says why and what to try."""
@@ -179,7 +182,7 @@ def fit(
         processes: Of the run.
 
     Raises:
-        TrainingStopped: The loss is not finite, or flat.
+        TrainingStopped: The loss is not finite, flat, or exactly 0 in ``ZERO_STEPS`` steps one after another.
         Interrupted: The listener wanted to stop; every part of ``loop`` is as after a whole step.
     """
     progress = loop.progress
@@ -187,6 +190,7 @@ def fit(
     network = parallel(loop.network, device, processes)
     network.train()
     names: list[str] | None = None
+    zeros = 0
     while True:
         if progress.epoch_due(steps_per_epoch):
             _end_epoch(loop, listener, steps_per_epoch, base_lr)
@@ -238,6 +242,13 @@ def fit(
         for name, value in values.items():
             progress.sums[name] = progress.sums.get(name, 0.0) + value
         progress.seconds += time.perf_counter() - started
+        zeros = zeros + 1 if total == 0 else 0
+        if zeros >= min(ZERO_STEPS, total_steps):
+            raise TrainingStopped(
+                f"The loss is exactly 0 in {zeros} steps one after another, up to step {progress.step}: nothing is "
+                "learnt. Either no labelled keypoint lies in the crops, or every weight of the loss is 0. Look at the "
+                "crops with `poseglass look`, at labels with `poseglass check`."
+            )
         _watch_flat(progress, total, flat_after_steps)
         if stop:
             raise Interrupted

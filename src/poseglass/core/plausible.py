@@ -1,6 +1,7 @@
 """What labels say against each other: fractions for pixels, corners for width and height, areas of another unit.
 
-Readers refuse a set of labels that contradicts itself as a whole, and the audit reports it; both ask here.
+Readers refuse a set of labels that contradicts itself as a whole, metrics refuse areas that would make a result of
+nothing, and the audit reports both; all ask here.
 """
 
 import numpy as np

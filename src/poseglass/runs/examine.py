@@ -1,0 +1,77 @@
+"""What ``train --check`` looks for in the data besides what every run is refused for."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from poseglass.audit.labels import labels_of
+from poseglass.audit.pose import check_flip
+from poseglass.core.sample import Dataset
+from poseglass.core.table import counted, listed
+from poseglass.readers.labelled import LabelledImages
+from poseglass.readers.mixed import MixedDatasets
+
+MOST_HEADERS = 2000
+"""So many images of a set are opened to compare their size with the declared one, spread evenly."""
+
+MOST_COMPARED = 20_000
+"""So many files are compared by content, to find an image that is in both sets under two names."""
+
+
+def examine(train: Dataset, val: Dataset | None) -> list[str]:
+    """Return what is doubtful about the data of a run, a sentence each.
+
+    Images that are both trained on and measured on, and flip pairs that the labels contradict.
+
+    Args:
+        train: What is trained on.
+        val: What is measured on, if anything.
+
+    Raises:
+        FileNotFoundError, ValueError: An image is missing, cannot be read, or has another size than declared.
+    """
+    doubts: list[str] = []
+    for part in _files(train) + ([] if val is None else _files(val)):
+        seen = part.check_images(most=MOST_HEADERS)
+        if seen < len(part):
+            doubts.append(f"{part.name}: {seen:,} of {len(part):,} images were opened and compared with their labels.")
+    if val is not None:
+        doubts += _in_both(train, val)
+    labels = labels_of(train, getattr(train, "name", "train"))
+    for group in range(len(labels.groups)):
+        found = check_flip(labels, group)
+        doubts += [f.text for f in found[:3]]
+        if len(found) > 3:
+            doubts.append(f"{counted(len(found) - 3, 'more flip pair')} like that; `poseglass check` lists them.")
+    return doubts
+
+
+def _files(dataset: Dataset) -> list[LabelledImages]:
+    parts = dataset.parts if isinstance(dataset, MixedDatasets) else (dataset,)
+    return [part for part in parts if isinstance(part, LabelledImages)]
+
+
+def _in_both(train: Dataset, val: Dataset) -> Iterator[str]:
+    """Say which images are in both sets: the same file, or files of the same content."""
+    known = {path.resolve() for part in _files(train) for path in part.paths}
+    measured = [path for part in _files(val) for path in part.paths]
+    same = [path for path in measured if path.resolve() in known]
+    which = "are the same files"
+    if not same and len(known) + len(measured) <= MOST_COMPARED:
+        sizes: dict[int, list[Path]] = {}
+        for path in known:
+            if path.is_file():
+                sizes.setdefault(path.stat().st_size, []).append(path)
+        same = [path for path in measured if path.is_file() and _has_twin(path, sizes.get(path.stat().st_size, []))]
+        which = "have the same content under another name"
+    if same:
+        yield (
+            f"{len(same):,} of {len(measured):,} images of data.val {which} as images of data.train, such as "
+            f"{listed([path.name for path in same])}: results on them say little about new images."
+        )
+
+
+def _has_twin(path: Path, others: list[Path]) -> bool:
+    """Return whether one of the files, all of one size, has the same content."""
+    digest = hashlib.sha256(path.read_bytes()).digest() if others else b""
+    return any(hashlib.sha256(other.read_bytes()).digest() == digest for other in others)
