@@ -62,8 +62,8 @@ def _unlabelled(dataset: Dataset) -> Iterator[str]:
         assert isinstance(part, LabelledImages)
         everyone = part.everyone
         total += len(everyone)
-        labelled = np.asarray(everyone.known.any(0))
-        known |= {name for name, there in zip(skeleton.keypoints, labelled, strict=True) if there}
+        labelled = np.asarray(everyone.known).any(0)
+        known |= {name for name, there in zip(skeleton.keypoints, labelled.tolist(), strict=True) if there}
     never = [name for name in dataset.skeleton.keypoints if name not in known]
     if total and never:
         yield (
