@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import scipy.io
 
+from poseglass.audit.audit import audit
+from poseglass.audit.labels import read_coco_leniently
 from poseglass.readers import LabelledImages, coco, flic, lsp, mat_file, mpii
 from poseglass.readers.json_file import read_bytes, read_json
 
@@ -101,6 +103,28 @@ def test_coco_json_with_anything_in_it(tmp_path_factory, document, bad):
     path = tmp_path_factory.getbasetemp() / "fuzz.json"
     path.write_text(json.dumps(document))
     answers(coco, path, bad=bad)
+
+
+@pytest.mark.slow
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+@given(document=spoilt())
+def test_what_an_audit_passes_can_be_read_and_what_is_refused_it_finds(tmp_path_factory, document):
+    path = tmp_path_factory.getbasetemp() / "both.json"
+    path.write_text(json.dumps(document))
+    try:
+        labels = read_coco_leniently(path)
+    except ValueError:
+        with pytest.raises(ValueError, match=r"."):
+            coco(path)
+        return
+    result = audit(labels, read_images=False, steps=1)
+    refused = answers(coco, path) is None
+    kinds = {f.kind for f in result.findings if f.severity == "error"}
+    if refused:
+        assert kinds, document
+    unreadable = {"bad-record", "wrong-k", "bad-category", "visibility-value", "normalised", "box-corners"}
+    if kinds & unreadable:
+        assert refused, kinds
 
 
 def test_the_file_that_is_spoilt_is_good(tmp_path):

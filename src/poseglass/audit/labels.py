@@ -353,7 +353,8 @@ def _categories(
     findings.append(Finding("bad-category", "error", 1.0, text, count=len(data["annotations"])))
     if category is not None or skeleton is not None:
         raise ValueError(text)
-    records = [c for c in data.get("categories") or [] if isinstance(c, dict)]
+    listed_categories = data.get("categories")
+    records = [c for c in listed_categories if isinstance(c, dict)] if isinstance(listed_categories, list) else []
     plain = [{key: c[key] for key in ("id", "name", "keypoints") if key in c} for c in records]
     try:  # bones, sigmas or flip pairs are wrong
         return read_categories(path, data | {"categories": plain}, None, None, notes)

@@ -253,7 +253,7 @@ def read_records(
     unlabelled = (raw[..., 2] == 0).all(1) & good
     boxes, has_box, fine, unusable = _boxes(kept, ids, image_of, unlabelled, table, faults, corners)
     good &= fine
-    areas, fine = _areas(kept, ids, image_of, unlabelled & ~unusable, faults)
+    areas, fine = _areas(kept, ids, image_of, unlabelled, faults)
     good &= fine
     lengths: dict[str, np.ndarray] = {}
     for field in ("head_px", "torso_px"):

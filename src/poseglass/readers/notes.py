@@ -62,8 +62,8 @@ def _unlabelled(dataset: Dataset) -> Iterator[str]:
         assert isinstance(part, LabelledImages)
         everyone = part.everyone
         total += len(everyone)
-        labelled = np.asarray(everyone.known).any(0)
-        known |= {name for name, there in zip(skeleton.keypoints, labelled.tolist(), strict=True) if there}
+        counts = everyone.known.sum(0, dtype=np.int64)
+        known |= {name for k, name in enumerate(skeleton.keypoints) if counts[k]}
     never = [name for name in dataset.skeleton.keypoints if name not in known]
     if total and never:
         yield (
