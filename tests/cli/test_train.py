@@ -1,5 +1,6 @@
 import importlib
 import io
+import json
 import os
 import re
 import sys
@@ -155,9 +156,62 @@ def test_check_makes_steps_and_keeps_nothing(poseglass, recipe, tmp_path, monkey
     assert re.search(r"checked: a step takes \d+\.\d\d s at 32 x 32 px, an epoch \d+ s, the run \d+ s, evaluation", out)
     assert list(tmp_path.iterdir()) == []
     assert poseglass("train", recipe)[0] == 0
-    status, _, err = poseglass("train", recipe, "--check")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*")}
+    status, out, err = poseglass("train", recipe, "--check")
+    assert (status, err) == (0, "")
+    assert "note: runs/tiny holds a run already" in out
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*")} == before
+
+
+def test_check_looks_at_the_data(poseglass, recipe, tmp_path):
+    _, out, _ = poseglass("train", recipe, "--check")
+    assert "warning: 8 of 8 images of data.val are the same files as images of data.train" in out
+    labels = json.loads((recipe.parent / "train.json").read_text())
+    write_coco(synthetic_people(8, seed=1, size_wh=(48, 48)), tmp_path / "copy.json", write_images=True)
+    for image in labels["images"]:
+        image["width"] = 96
+    (tmp_path / "wide.json").write_text(json.dumps(labels))
+    _, out, _ = poseglass("train", recipe, "--check", "--set", f"data.val.annotations={tmp_path / 'copy.json'}")
+    assert "8 of 8 images of data.val have the same content under another name" in out
+    wide = ("--set", f"data.train.annotations={tmp_path / 'wide.json'}", "--set", f"data.train.images={recipe.parent}")
+    status, _, err = poseglass("train", recipe, "--check", *wide)
     assert status == 2
-    assert "The run folder runs/tiny is not empty." in err
+    assert "is 48 x 48 pixels, the labels 'wide' declare 96 x 48" in err
+    status, _, err = poseglass("train", recipe, "--check", "--set", f"data.train.images={tmp_path / 'none'}")
+    assert status == 2
+    assert "No such image" in err
+
+
+def test_a_run_says_what_is_to_be_known_of_its_data(poseglass, recipe, tmp_path):
+    labels = json.loads((recipe.parent / "train.json").read_text())
+    names = labels["categories"][0]["keypoints"]
+    labels["categories"][0]["keypoints"] = [f"p{i}" for i in range(len(names))]
+    labels["categories"][0].pop("flip_pairs", None)
+    for annotation in labels["annotations"]:
+        annotation["keypoints"][:3] = [0, 0, 0]
+    (tmp_path / "plain.json").write_text(json.dumps(labels))
+    data = [f"data.{part}.{key}" for part in ("train", "val") for key in ("annotations", "images")]
+    values = [tmp_path / "plain.json", recipe.parent] * 2
+    options = [word for key, value in zip(data, values, strict=True) for word in ("--set", f"{key}={value}")]
+    measured = 'evaluate.metrics=[{ name = "pck", normaliser = "box_diagonal" }]'
+    status, out, err = poseglass("train", recipe, *options, "--set", "evaluate.flip_test=true", "--set", measured)
+    assert (status, err) == (0, "")
+    assert out.count("Neither training nor the flip test mirrors images: no two of the names differ") == 1
+    assert out.count("are labelled in no image, so nothing is learnt or measured of them: p0.") == 1
+    status, out, _ = poseglass("evaluate", tmp_path / "plain.json", "--images", recipe.parent, "--weights", "runs/tiny")
+    assert status == 0
+    assert "no flip test, as no two of the names differ by left and right" in out
+    assert "labelled in no image" in out
+
+
+def test_resuming_without_a_checkpoint_is_said(poseglass, recipe, tmp_path):
+    assert poseglass("train", recipe)[0] == 0
+    (tmp_path / "runs/tiny/checkpoint.pt").unlink()
+    for file in ("last.safetensors", "best.safetensors", "report.html"):
+        (tmp_path / "runs/tiny" / file).unlink()
+    status, out, _ = poseglass("train", recipe, "--resume")
+    assert status == 0
+    assert "There is no checkpoint in runs/tiny: the run begins anew." in out
 
 
 def test_check_tells_of_a_warm_up_that_is_most_of_the_run(poseglass, recipe):

@@ -15,7 +15,7 @@ from poseglass.estimators.estimator import Estimator
 from poseglass.estimators.topdown import TopDownEstimator
 from poseglass.programs import TorchProgram
 
-TOY = Skeleton("toy", ("red", "green", "blue"))
+TOY = Skeleton("toy", ("red", "green", "blue"), flip_pairs=())
 
 
 class Spots(nn.Module):

@@ -109,7 +109,7 @@ def test_steps_epochs_and_the_curve():
 def test_the_learning_rate_follows_the_schedule():
     parts, diary = loop(), Diary()
     parts.schedule = Schedule(SchedulePart(name="constant", warmup_steps=4), 12, 4)
-    run(parts, diary, lr=8.0, step=lambda network, batch: {"x": network(batch.images)[0]["heatmap"].sum() * 0})
+    run(parts, diary, lr=8.0, step=lambda network, batch: {"x": network(batch.images)[0]["heatmap"].sum() * 0 + 1})
     assert diary.lrs[:3] == [2.0, 4.0, 6.0]
     assert diary.rows[0]["lr"] == 8.0
     assert {group["lr"] for group in parts.optimizer.param_groups} == {8.0}
@@ -143,6 +143,25 @@ def test_a_flat_loss_stops_with_a_reason():
     words = r"The loss is flat: .* over the first 20 steps, .* after 30 steps\..*poseglass look"
     with pytest.raises(TrainingStopped, match=words):
         run(loop(0.0, name="sgd"), Diary(), steps=40, lr=0.0, given=always, flat_after_steps=30)
+
+
+def test_a_loss_of_exactly_0_stops_with_a_reason():
+    always = itertools.repeat(next(batches()))
+
+    def nothing(network, batch):
+        return {"x": network(batch.images)[0]["heatmap"].sum() * 0}
+
+    with pytest.raises(TrainingStopped, match=r"exactly 0 in 20 steps .* up to step 20: nothing is .*poseglass check"):
+        run(loop(), Diary(), steps=40, given=always, step=nothing)
+    with pytest.raises(TrainingStopped, match="exactly 0 in 5 steps"):  # as a rehearsal makes
+        run(loop(), Diary(), steps=5, given=always, step=nothing)
+
+    made = itertools.count()
+
+    def now_and_then(network, batch):
+        return {"x": network(batch.images)[0]["heatmap"].square().mean() * (next(made) % 15 == 0)}
+
+    run(loop(), Diary(), steps=40, given=always, step=now_and_then)
 
 
 def test_a_flat_loss_may_be_allowed_and_a_falling_one_is_not_flat():

@@ -1,6 +1,7 @@
 """Batches of crops in a reproducible order, made by processes that end when they should."""
 
 import atexit
+import contextlib
 import multiprocessing
 import signal
 import weakref
@@ -181,7 +182,9 @@ def _kill(workers: Sequence[BaseProcess]) -> None:
         for worker in alive:
             worker.kill()
         for worker in alive:
-            worker.join()
+            with contextlib.suppress(RuntimeError):  # the signal may reach another thread, which holds nothing back
+                worker.join()
+            worker.join(5.0)
     finally:
         if held:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
