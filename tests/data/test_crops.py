@@ -304,6 +304,51 @@ def test_who_becomes_a_crop(tmp_path: Path) -> None:
         Crops(nobody, InputSpec((32, 32)))
 
 
+def test_what_crops_leave_out_or_make_up_is_noted(tmp_path: Path) -> None:
+    xy = np.full((4, 3, 2), np.nan)
+    xy[0, 0], xy[1, 1], xy[3, 2] = (30, 40), (50, 60), (90, 20)
+    box = np.array([(10, 10, 60, 70), (np.nan,) * 4, (0, 0, 50, 50), (5, 5, 15, 19)])
+    people = Instances.from_keypoints(HANDS, xy, box_xyxy=box, extra={"crowd": np.array([True, False, False, False])})
+    notes = Crops(LabelledImages("d", HANDS, (tmp_path / "a.png",), [people], (1,)), InputSpec((32, 32))).notes
+    assert len(notes) == 4
+    assert "1 crop of 2 show none of the person's keypoints" in notes[0]
+    assert "the first keypoint is at 90, 20" in notes[0]
+    assert [n.split(":")[0] for n in notes[1:]] == [
+        "1 annotation without a usable box", "1 crowd left out", "1 annotation without a labelled keypoint"
+    ]  # fmt: skip
+    whole = LabelledImages("d", HANDS, (tmp_path / "a.png",), [people[[1]]], (1,))
+    assert Crops(whole, InputSpec((32, 32))).notes == (
+        "1 annotation without a usable box: the crop is made around the keypoints.",
+    )
+
+
+def test_crops_that_show_no_keypoint_at_all_are_refused(tmp_path: Path) -> None:
+    xy = np.random.default_rng(0).uniform(0, 1, (5, 3, 2))  # fractions, say
+    box = np.tile([100.0, 100.0, 300.0, 400.0], (5, 1))
+    people = Instances.from_keypoints(HANDS, xy, box_xyxy=box)
+    with pytest.raises(
+        ValueError, match=r"No keypoint of 5 people lies in the crop .*a.png, whose box is 100, 100, 300"
+    ):
+        Crops(LabelledImages("d", HANDS, (tmp_path / "a.png",), [people], (1,)), InputSpec((32, 32)))
+
+
+def test_nothing_is_mirrored_where_no_pair_is_known(tmp_path: Path) -> None:
+    def flips(skeleton: Skeleton) -> list[bool]:
+        data = crowd(tmp_path, images=2, people=2)
+        labels = [dataclasses.replace(p, skeleton=skeleton) for p in data.labels]
+        crops = Crops(LabelledImages("d", skeleton, data.paths, labels, data.image_ids), InputSpec((32, 32)),
+                      (RandomAffine(),))  # fmt: skip
+        return [crops[(epoch, i, 32, 32)].to_source.flips for epoch in range(8) for i in range(4)]
+
+    k = len(crowd(tmp_path, images=1, people=1).skeleton)
+    plain = tuple(f"p{i}" for i in range(k))
+    assert not any(flips(Skeleton("s", plain)))
+    assert not any(flips(Skeleton("s", ("left_a", *plain[1:]))))
+    told = flips(Skeleton("s", plain, flip_pairs=()))
+    assert any(told)
+    assert told == flips(Skeleton("s", ("left_a", "right_a", *plain[2:])))  # the same draws
+
+
 def test_a_person_outside_the_image_is_black(tmp_path: Path) -> None:
     file = tmp_path / "a.jpg"
     assert cv2.imwrite(str(file), np.full((80, 100, 3), 255, np.uint8))
