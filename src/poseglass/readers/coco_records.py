@@ -151,13 +151,16 @@ def is_unlabelled(record: dict[str, Any]) -> bool:
 
 def read_image_table(path: Path, records: list[Any], annotations: list[Any], faults: Faults) -> ImageTable:
     """Read and check the table of images; a faulty record of an image that no label is of is left out."""
-    wanted = {id_of(a.get("image_id")) for a in annotations if isinstance(a, dict) and not is_unlabelled(a)}
+    wanted: set[int | str | None] | None = None  # which images labels are of; asked for only where a record is faulty
     ids: list[int | str] = []
     row_of: dict[int | str, int] = {}
     files: list[str] = []
     sizes: list[tuple[int, int]] = []
 
     def report(record: str, text: str, key: int | str | None) -> None:
+        nonlocal wanted
+        if wanted is None:
+            wanted = {id_of(a.get("image_id")) for a in annotations if isinstance(a, dict) and not is_unlabelled(a)}
         if key is not None and key not in wanted:
             faults.skip(record, text)
         else:

@@ -2,12 +2,11 @@
 
 import gzip
 import json
+import math
 import reprlib
 import zlib
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 MAX_JSON_BYTES = 2 * 1024**3
 """Unpacked. COCO's largest keypoint file has 238 MB."""
@@ -91,7 +90,7 @@ def finite_number(value: Any) -> float | None:
         number = float(value)
     except OverflowError:
         return None
-    return number if np.isfinite(number) else None
+    return number if math.isfinite(number) else None
 
 
 def shortened(value: Any) -> str:
