@@ -228,7 +228,7 @@ def test_a_folder_is_read_by_content_and_the_rest_is_named(monkeypatch, tmp_path
     said = capsys.readouterr().out
     assert sorted(Path(p["file_name"]).name for p in poses(out)) == ["a.jpg", "b.jfif", "d.png", "no_suffix"]
     assert "c.heic is a HEIC image. Convert it to JPEG or PNG first" in said
-    assert "1 file is no image: notes.txt." in said
+    assert "1 file is not an image: notes.txt." in said
     assert "Not done, 1 of 5 images:" in said
     assert "cut.jpg is a damaged or truncated image" in said
     # what was named must be done

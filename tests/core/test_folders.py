@@ -54,7 +54,9 @@ def test_other_systems(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, system: 
 def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("POSEGLASS_CACHE", raising=False)
     monkeypatch.setattr(folders, "user_cache_path", lambda *_, **__: Path("~/.cache/poseglass"))
-    with pytest.raises(FileNotFoundError, match=r"no home folder\. Set POSEGLASS_CACHE to a folder for crops"):
+    with pytest.raises(
+        FileNotFoundError, match=r"no home folder\. Set POSEGLASS_CACHE to a folder where poseglass can keep crops"
+    ):
         cache_folder("crops")
     monkeypatch.setenv("POSEGLASS_CACHE", "~nobody-of-this-name/cache")
     with pytest.raises(FileNotFoundError, match=r"no home folder"):

@@ -343,7 +343,7 @@ def test_write_then_read(tmp_path: Path, suffix: str) -> None:
 
 
 def test_write_refuses_what_it_cannot_write(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"Cannot tell a format from 'a\.doc'"):
+    with pytest.raises(ValueError, match=r"Cannot tell the format from 'a\.doc'"):
         write_image(tmp_path / "a.doc", original())
     with pytest.raises(ValueError, match=r"must be \(H, W, 3\) uint8 RGB"):
         write_image(tmp_path / "a.png", original().astype(np.float32))

@@ -53,10 +53,10 @@ def test_everything_else_is_named(mess: Path) -> None:
         "2 files are each a HEIC image: c.heic, c2.jpg. Convert",
         "empty.jpg is an empty file. Fetch or export it again.",
         "broken.jpg is a link to ",
-        "text.jpg is no image, though named like one: it is text.",
-        "2 files are no images: Thumbs.db, notes.txt.",
-        "1 folder inside was not searched: inside. Name them to do so.",
-        "1 hidden file or folder was passed over: .DS_Store.",
+        "text.jpg is not an image, though named like one: it is text.",
+        "2 files are not images: Thumbs.db, notes.txt.",
+        "1 subfolder was not searched: inside. Name them to search them.",
+        "1 hidden file or folder was skipped: .DS_Store.",
     ):
         assert words in text
     assert len(notes) == 7
@@ -76,7 +76,7 @@ def test_nothing_is_said_of_a_folder_of_images(tmp_path: Path) -> None:
 def test_a_file_that_must_not_be_opened(tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", np.zeros((2, 2, 3), np.uint8))
     (tmp_path / "a.png").chmod(0)
-    assert "a.png is not to be opened (Permission denied)" in list_folder(tmp_path).notes()[0]
+    assert "a.png is unreadable (Permission denied)" in list_folder(tmp_path).notes()[0]
 
 
 @pytest.mark.parametrize(
@@ -85,9 +85,9 @@ def test_a_file_that_must_not_be_opened(tmp_path: Path) -> None:
         (HEIC, "a HEIC image", "Convert it to JPEG"),
         (b"\0\0\0\x1cftypmif1\0\0\0\0mif1avif" + bytes(90), "an AVIF image", "Convert it to JPEG"),
         (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1" + bytes(90), "an AVIF image", "Convert it to JPEG"),
-        (b"\0\0\0\x18ftypcrx \0\0\0\x01crx isom", "a camera's raw file", "Develop it"),
-        (b"II*\0\x10\0\0\0CR\x02\0" + bytes(90), "a camera's raw file", "Develop it"),
-        (b"FUJIFILMCCD-RAW 0201", "a camera's raw file", "Develop it"),
+        (b"\0\0\0\x18ftypcrx \0\0\0\x01crx isom", "a camera raw file", "Develop it"),
+        (b"II*\0\x10\0\0\0CR\x02\0" + bytes(90), "a camera raw file", "Develop it"),
+        (b"FUJIFILMCCD-RAW 0201", "a camera raw file", "Develop it"),
         (b"\0\0\0\x20ftypisom\0\0\x02\0isomiso2avc1mp41", "a video", "ffmpeg"),
         (b"\0\0\0\x14ftypqt  \0\0\0\0qt  ", "a video", "ffmpeg"),
         (b"RIFF\0\0\0\0AVI LIST", "a video", "ffmpeg"),

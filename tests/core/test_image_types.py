@@ -302,7 +302,7 @@ def test_one_white_for_all_frames_of_a_source(tmp_path: Path) -> None:
     assert brightest == [round(255 * (4095 // (4 - i)) / 4095) for i in range(3)]
     assert whites.notes("Set it with --white.") == [
         "The 16-bit values of 0.png, 1.png, 2.png were read as 12-bit ones: 4,095 is white in all images of this "
-        "source, as no value that was looked at is above it. The whole range goes up to 65,535. Set it with --white."
+        "source, as no examined value is above it. The full range goes up to 65,535. Set it with --white."
     ]
     full = written(tmp_path / "full.png", png(RAMP * 16))
     assert white_levels([*frames, full]).of("16-bit") == 65535
@@ -362,7 +362,7 @@ def test_likely_white(highest: float, full: float, white: float) -> None:
 
 def test_a_camera_raw_file_is_not_its_thumbnail() -> None:
     for tags in ({50706: (4, 0x00000401)}, {254: (4, 1), 330: (4, 8)}):
-        with pytest.raises(ValueError, match=r"a\.nef is not an image .* camera's raw file .* Develop it"):
+        with pytest.raises(ValueError, match=r"a\.nef is not an image .* camera raw file .* Develop it"):
             decode_image(tiff(scene(), tags=tags), "a.nef")
 
 

@@ -225,5 +225,5 @@ def test_one_keypoint_by_its_name() -> None:
     np.testing.assert_array_equal(people.keypoint(first), [[0, 1, 1], [6, 7, 1]])
     with pytest.raises(LookupError, match=rf"has no keypoint '{first}s'. Did you mean '{first}'"):
         people.keypoint(f"{first}s")
-    with pytest.raises(TypeError, match=rf"selected by number or mask, got '{first}'. .*instances.keypoint"):
+    with pytest.raises(TypeError, match=rf"selected by index or mask, got '{first}'. .*instances.keypoint"):
         people[first]

@@ -102,7 +102,7 @@ def test_lookup_by_name() -> None:
         (lambda: Skeleton("s", ("a",), sigmas=(float("nan"),)), "sigmas must be positive and finite"),
         (
             lambda: Skeleton("s", ("a", "b", "c"), flip_pairs=(("a", "b"), ("b", "c"))),
-            "may stand in one flip pair only",
+            "may be in one flip pair only",
         ),
         (lambda: Skeleton.from_dict({"name": "s"}), "must be a table with 'name' and 'keypoints'"),
         (lambda: Skeleton.from_dict([1]), "must be a table"),  # type: ignore[arg-type]

@@ -102,10 +102,10 @@ def test_a_network_of_the_same_backbone_says_what_it_cannot_do() -> None:
 @pytest.mark.parametrize(
     ("numbers", "says"),
     [
-        ({"part": "backbone", "codec": {"name": "heatmap"}}, "neither skeleton nor codec"),
-        ({"part": "backbone", "skeleton": LSP14}, "neither skeleton nor codec"),
-        ({"part": "network", "codec": {"name": "heatmap"}}, "has a skeleton and a codec"),
-        ({"part": "network", "skeleton": LSP14}, "has a skeleton and a codec"),
+        ({"part": "backbone", "codec": {"name": "heatmap"}}, "no skeleton and no codec"),
+        ({"part": "backbone", "skeleton": LSP14}, "no skeleton and no codec"),
+        ({"part": "network", "codec": {"name": "heatmap"}}, "needs a skeleton and a codec"),
+        ({"part": "network", "skeleton": LSP14}, "needs a skeleton and a codec"),
         ({"part": "neck"}, "part must be 'network' or 'backbone', got 'neck'"),
     ],
 )

@@ -35,10 +35,10 @@ def test_what_is_no_image_is_named(images):
     data = folder(images)
     assert [p.name for p in data.paths] == ["a.JPG", "b.png", "e.png", "f"]
     notes = " ".join(data.notes)
-    assert "d.png is no image, though named like one: it is text." in notes
-    assert "1 file is no image: notes.txt." in notes
-    assert "1 folder inside was not searched: in." in notes
-    assert "2 hidden files and folders were passed over: .hidden.png, .thumbs." in notes
+    assert "d.png is not an image, though named like one: it is text." in notes
+    assert "1 file is not an image: notes.txt." in notes
+    assert "1 subfolder was not searched: in." in notes
+    assert "2 hidden files and folders were skipped: .hidden.png, .thumbs." in notes
     with pytest.raises(ValueError, match=r"e\.png is a damaged or truncated image"):
         data[2]
     checked = folder(images, check=True)
@@ -52,7 +52,7 @@ def test_nothing_to_read(tmp_path):
     with pytest.raises(ValueError, match=r"No images that can be read in .* set recursive"):
         folder(tmp_path)
     (tmp_path / "d.png").write_text("text")
-    with pytest.raises(ValueError, match=r"No images that can be read in .*d\.png is no image"):
+    with pytest.raises(ValueError, match=r"No images that can be read in .*d\.png is not an image"):
         folder(tmp_path)
     (tmp_path / "d.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     with pytest.raises(ValueError, match=r"None of the 1 images in .* can be read\. Excluded .*d\.png"):

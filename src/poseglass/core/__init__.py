@@ -1,1 +1,1 @@
-"""Layer 0: the nouns every other package takes and returns. Numpy and torch, nothing of poseglass."""
+"""Layer 0: the data types that every other package takes and returns. Needs NumPy and PyTorch, nothing of poseglass."""

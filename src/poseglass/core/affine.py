@@ -55,10 +55,10 @@ class Affine:
         return Affine(product)
 
     def inverse(self) -> "Affine":
-        """Return the map back.
+        """Return the inverse map.
 
         Raises:
-            ValueError: The map is singular: it squeezes the plane to a line or point.
+            ValueError: The map is singular: it collapses the plane to a line or a point.
         """
         (a, b, x), (c, d, y) = self.matrix.tolist()
         det = a * d - b * c
@@ -73,12 +73,12 @@ class Affine:
 
     @property
     def flips(self) -> bool:
-        """Whether the map flips: exchanges left and right."""
+        """Whether the map exchanges left and right."""
         return self._det < 0
 
     @property
     def _det(self) -> float:
-        (a, b, _), (c, d, _) = self.matrix.tolist()  # several times as fast as asking LAPACK
+        (a, b, _), (c, d, _) = self.matrix.tolist()  # several times faster than LAPACK
         return a * d - b * c
 
     def box(self, box_xyxy: np.ndarray) -> np.ndarray:
@@ -92,7 +92,7 @@ class Affine:
 
     @classmethod
     def identity(cls) -> "Affine":
-        """Return the map that changes nothing."""
+        """Return the identity map."""
         return cls(np.eye(2, 3))
 
     @classmethod
@@ -101,25 +101,25 @@ class Affine:
 
         Args:
             box_xyxy: ``(4,)``, pixels.
-            size_wh: Of the crop, W and H pixels.
-            rule: "edges" maps the box edge to edge, its centre to ((W - 1) / 2, (H - 1) / 2). "msra" enlarges as much,
-                and puts the centre on (W / 2, H / 2), half a pixel further, as SimpleBaseline and HRNet do. "udp"
-                takes the box's sides to W - 1 and H - 1, between the centres of the outermost pixels, and its centre
-                to ((W - 1) / 2, (H - 1) / 2) (Huang et al., "The Devil is in the Details", CVPR 2020, section 3).
+            size_wh: Width and height of the crop, pixels.
+            rule: "edges" maps the box edge to edge, its centre to ((W - 1) / 2, (H - 1) / 2). "msra" has the same scale
+                but maps the centre to (W / 2, H / 2), half a pixel further, as SimpleBaseline and HRNet do. "udp" maps
+                the box's sides to W - 1 and H - 1, between the centres of the outermost pixels, and its centre to
+                ((W - 1) / 2, (H - 1) / 2) (Huang et al., "The Devil is in the Details", CVPR 2020, section 3).
 
         Raises:
             ValueError: The box has no area, the rule is unknown, or with "udp" a side is below 2 pixels.
         """
         if rule not in get_args(CropRule):
-            raise ValueError(f"A crop's rule must be one of {', '.join(get_args(CropRule))}, got {rule!r}.")
+            raise ValueError(f"The crop rule must be one of {', '.join(get_args(CropRule))}, got {rule!r}.")
         if rule == "udp" and min(size_wh) < 2:
-            raise ValueError(f"A crop by rule 'udp' needs sides of at least 2 pixels, got {size_wh}.")
+            raise ValueError(f"Crop rule 'udp' needs sides of at least 2 pixels, got {size_wh}.")
         x0, y0, x1, y1 = (float(v) for v in box_xyxy)
         if not (x1 > x0 and y1 > y0):
             raise ValueError(f"A crop needs a box with area, x0 < x1 and y0 < y1; got {[x0, y0, x1, y1]}.")
         short = 1 if rule == "udp" else 0
         sx, sy = (size_wh[0] - short) / (x1 - x0), (size_wh[1] - short) / (y1 - y0)
-        first = {"edges": -0.5, "msra": 0.0, "udp": 0.0}[rule]  # where the box's corner x0, y0 lands
+        first = {"edges": -0.5, "msra": 0.0, "udp": 0.0}[rule]  # where the corner x0, y0 of the box lands
         return cls(np.array([[sx, 0.0, first - sx * x0], [0.0, sy, first - sy * y0]]))
 
     @classmethod
@@ -131,13 +131,13 @@ class Affine:
         degrees: float = 0.0,
         shift_xy: tuple[float, float] = (0.0, 0.0),
     ) -> "Affine":
-        """Return the map that enlarges and rotates about a point, then shifts.
+        """Return the map that scales and rotates about a point, then shifts.
 
         Args:
-            center_xy: The point that stays (before the shift), pixels.
+            center_xy: The fixed point (before the shift), pixels.
             scale: Above 1 enlarges.
             degrees: Positive rotates clockwise on the screen (y points down).
-            shift_xy: Pixels.
+            shift_xy: Shift, pixels.
         """
         angle = np.deg2rad(degrees)
         linear = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])

@@ -1,8 +1,8 @@
-"""The C library's allocator, set for training on a CPU.
+"""Settings of the C library's allocator for training on a CPU.
 
-glibc gives every block above 128 KiB (later up to 32 MiB) back to the kernel when it is freed, and the kernel zeroes
-its pages again on the next use: a training step at batch 8 spends half of its time in page faults. Keeping freed
-memory costs nothing but resident size, which then stays near the peak of one step.
+glibc returns every freed block above 128 KiB (later up to 32 MiB) to the kernel, and the kernel zeroes its pages again
+on the next use: a training step at batch size 8 spends half of its time in page faults. Keeping freed memory costs
+nothing but resident size, which then stays near the peak of one step.
 """
 
 import ctypes
@@ -10,10 +10,10 @@ import sys
 
 
 def keep_freed_memory() -> bool:
-    """Tell glibc to keep freed blocks for the next step instead of returning them. Once, where the program starts.
+    """Tell glibc to keep freed blocks for the next step instead of returning them. Call it once, at program start.
 
     Returns:
-        Whether the C library took the settings; elsewhere than on glibc nothing happens.
+        Whether the C library accepted the settings; nothing is changed where it is not glibc.
     """
     if not sys.platform.startswith("linux"):
         return False

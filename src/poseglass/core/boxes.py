@@ -1,10 +1,10 @@
-"""Boxes: layout conversion, overlap, and fitting a box to a network's aspect. Pure numpy."""
+"""Boxes: layout conversion, overlap, and fitting a box to a network's aspect ratio. Pure NumPy."""
 
 import numpy as np
 
 
 def xywh_to_xyxy(box_xywh: np.ndarray) -> np.ndarray:
-    """Convert ``(..., 4)`` corner and size to two corners; both edge to edge.
+    """Convert boxes ``(..., 4)`` from corner and size to two corners; both edge to edge.
 
     Example:
         >>> xywh_to_xyxy(np.array([10.0, 20.0, 5.0, 6.0])).tolist()
@@ -15,7 +15,7 @@ def xywh_to_xyxy(box_xywh: np.ndarray) -> np.ndarray:
 
 
 def xyxy_to_xywh(box_xyxy: np.ndarray) -> np.ndarray:
-    """Convert ``(..., 4)`` two corners to corner and size."""
+    """Convert boxes ``(..., 4)`` from two corners to corner and size."""
     box = np.asarray(box_xyxy)
     return np.concatenate([box[..., :2], box[..., 2:] - box[..., :2]], -1)
 
@@ -32,7 +32,7 @@ def whole_image(size_wh: tuple[int, int]) -> np.ndarray:
 
 
 def share_inside(box_xyxy: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
-    """Return how much of each box ``(..., 4)`` lies in an image, in [0, 1]; 0 for empty ones.
+    """Return the fraction of each box ``(..., 4)`` that lies in an image, in [0, 1]; 0 for empty ones.
 
     Example:
         >>> share_inside(np.array([-10.5, 9.5, 9.5, 19.5]), (100, 100)).tolist()
@@ -56,7 +56,7 @@ def around(xy: np.ndarray) -> np.ndarray:
 
 
 def iou(a_xyxy: np.ndarray, b_xyxy: np.ndarray) -> np.ndarray:
-    """Return the overlap of every pair: ``(N, 4)`` and ``(M, 4)`` to ``(N, M)`` in [0, 1]."""
+    """Return the intersection over union of all pairs: ``(N, 4)`` and ``(M, 4)`` to ``(N, M)`` in [0, 1]."""
     a, b = np.asarray(a_xyxy)[:, None], np.asarray(b_xyxy)[None]
     overlap = np.clip(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0, None).prod(-1)
     union = area(a) + area(b) - overlap
@@ -64,12 +64,12 @@ def iou(a_xyxy: np.ndarray, b_xyxy: np.ndarray) -> np.ndarray:
 
 
 def fit_aspect(box_xyxy: np.ndarray, aspect: float, *, padding: float = 1.0) -> np.ndarray:
-    """Grow boxes to an aspect about their centre, then by a factor; never clipped.
+    """Enlarge boxes about their centre to an aspect ratio, then by a factor; they are never clipped.
 
     Args:
         box_xyxy: ``(..., 4)``, pixels.
         aspect: Width over height.
-        padding: Factor on both sides after the aspect is right; 1.25 is common.
+        padding: Factor by which both sides are then enlarged; 1.25 is common.
 
     Returns:
         ``(..., 4)`` of the same dtype.
@@ -87,17 +87,17 @@ def fit_aspect(box_xyxy: np.ndarray, aspect: float, *, padding: float = 1.0) -> 
 
 
 def inside_pixels(box_xyxy: np.ndarray, size_wh: tuple[int, int] | np.ndarray) -> np.ndarray:
-    """Clip boxes to an image as SimpleBaseline's and HRNet's readers of COCO do: a pixel smaller than they were.
+    """Clip boxes to an image as the COCO readers of SimpleBaseline and HRNet do, which makes them a pixel smaller.
 
-    Their ``x1 = max(0, x)`` and ``x2 = min(W - 1, x1 + max(0, w - 1))`` count whole pixels, last one included. A box
-    that begins outside the image keeps its size and so moves into it.
+    Their ``x1 = max(0, x)`` and ``x2 = min(W - 1, x1 + max(0, w - 1))`` count whole pixels, including the last. A box
+    that begins outside the image keeps its size and is thus moved into the image.
 
     Args:
         box_xyxy: ``(..., 4)`` pixels.
-        size_wh: Of the image.
+        size_wh: Size of the image, pixels.
 
     Returns:
-        ``(..., 4)`` float64; a box of a pixel or less, or one beyond the right or lower edge, has no area left.
+        ``(..., 4)`` float64; a box of at most one pixel, or beyond the right or lower edge, has no area left.
 
     Example:
         >>> inside_pixels(np.array([-5.0, 10.0, 15.0, 50.0]), (640, 30)).tolist()

@@ -1,4 +1,4 @@
-"""WeightCard: everything needed to rebuild an estimator; it travels inside the weights file."""
+"""WeightCard: everything needed to rebuild an estimator; it is stored in the weights file."""
 
 import json
 from collections.abc import Mapping
@@ -14,28 +14,29 @@ class WeightCard:
     """The card of a weights file.
 
     Args:
-        name: Of the weights, "hg2-light-lspet".
-        network: ``{"name": "hg2_light", "num_keypoints": 14, ...}``, built from ``NETWORKS``; of a backbone alone,
+        name: Name of the weights, "hg2-light-lspet".
+        network: ``{"name": "hg2_light", "num_keypoints": 14, ...}``, built from ``NETWORKS``; for a backbone alone,
             ``{"name": "resnet50", ...}``, built from ``BACKBONES``.
-        codec: ``{"name": "heatmap", ...}``, built from ``CODECS``; of a backbone alone, empty.
-        skeleton: In full, not by name; of a backbone alone, None.
+        codec: ``{"name": "heatmap", ...}``, built from ``CODECS``; empty for a backbone alone.
+        skeleton: In full, not by name; None for a backbone alone.
         input: Size, padding, normalisation.
         results: Measured results by name, ``{"lspet/val PCK@0.2": 0.71}``.
-        data: What it was trained on, and whose.
-        license: Terms of the weights, in words.
-        source_url: Of the original, for imported weights.
-        sha256: Of the original file, for imported weights.
-        recipe: The recipe in full (TOML text), or where it is.
-        commit: Of poseglass, for weights trained here.
+        data: The training data, and who owns it.
+        license: License terms of the weights.
+        source_url: URL of the original, for imported weights.
+        sha256: Hash of the original file, for imported weights.
+        recipe: The full recipe (TOML text), or where to find it.
+        commit: Commit of poseglass, for weights trained here.
         notes: Anything a user should know.
-        part: What the file holds: a whole network, or a backbone to start one from.
-        certificate: Of imported weights: ``{"checked": False}``, or how far they were from the original, on what.
+        part: What the file holds: a whole network, or a backbone to initialise one from.
+        certificate: Parity report of imported weights: ``{"checked": False}``, or how much their outputs differ from
+            the original's, and on which inputs.
         poseglass: Version that wrote the card.
-        widths: Of a pruned or searched network, what its modules have in place of what ``network`` makes,
+        widths: For a pruned or searched network, the widths in which its modules differ from what ``network`` builds,
             ``{"stem.conv": {"out_channels": 24}, ...}``; see ``poseglass.networks.widths.card_widths``.
 
     Raises:
-        ValueError: A whole network without a skeleton or a codec, or a backbone with one; or widths that are no table
+        ValueError: A whole network without a skeleton or a codec, a backbone with one, or widths that are not a table
             of whole numbers by module.
     """
 
@@ -61,9 +62,9 @@ class WeightCard:
         if self.part not in ("network", "backbone"):
             raise ValueError(f"WeightCard.part must be 'network' or 'backbone', got {self.part!r}.")
         if self.part == "network" and (self.skeleton is None or not self.codec):
-            raise ValueError(f"The card of {self.name!r} is of a whole network, which has a skeleton and a codec.")
+            raise ValueError(f"The card of {self.name!r} describes a network, which needs a skeleton and a codec.")
         if self.part == "backbone" and (self.skeleton is not None or self.codec):
-            raise ValueError(f"The card of {self.name!r} is of a backbone, which has neither skeleton nor codec.")
+            raise ValueError(f"The card of {self.name!r} describes a backbone, which has no skeleton and no codec.")
         check_widths(self.widths, "WeightCard.widths")
 
     def __repr__(self) -> str:
@@ -83,7 +84,7 @@ class WeightCard:
         """Rebuild a card.
 
         Raises:
-            ValueError: Not JSON, or a field is missing or of the wrong kind.
+            ValueError: The text is not JSON, or a field is missing or has the wrong type.
         """
         try:
             data = json.loads(text)
@@ -98,14 +99,14 @@ class WeightCard:
 
 
 def check_widths(widths: Any, what: str) -> None:
-    """Raise unless widths are whole numbers above 0 by module and name, whatever network they are of.
+    """Raise unless widths are whole numbers above 0 by module and name; independent of any network.
 
     Args:
-        widths: Supposed to be ``{"stem.conv": {"out_channels": 24}, ...}``.
-        what: They are, for the message.
+        widths: Expected to be ``{"stem.conv": {"out_channels": 24}, ...}``.
+        what: Name of the widths in the message.
 
     Raises:
-        ValueError: With the entry that is none.
+        ValueError: They are not; the message names the entry.
     """
     expected = f"{what} must be whole numbers above 0 by module, such as {{'stem.conv': {{'out_channels': 24}}}}"
     if not isinstance(widths, Mapping):

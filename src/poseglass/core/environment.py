@@ -1,4 +1,4 @@
-"""What a result should be kept with: machine, versions, commit."""
+"""The environment to record with a result: machine, versions, commit."""
 
 import platform
 import subprocess
@@ -13,7 +13,7 @@ import poseglass
 
 
 def environment() -> dict[str, str]:
-    """Return machine, versions and commit, in words."""
+    """Return machine, versions and commit as text."""
     threads = torch.get_num_threads()
     return {
         "poseglass": poseglass.__version__,
@@ -29,7 +29,7 @@ def environment() -> dict[str, str]:
 
 
 def cpu_model() -> str:
-    """Return the name of the processor, as far as the system tells it."""
+    """Return the name of the processor as the system reports it."""
     cpu = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -55,11 +55,11 @@ def source_commit() -> str:
 
 
 def made_with(device: torch.device, processes: int = 1, precision: torch.dtype = torch.float32) -> dict[str, str | int]:
-    """Return what has to be the same for a run to go on bit for bit."""
+    """Return what must be unchanged for a resumed run to continue bit for bit."""
     return {
         "torch": str(torch.__version__),
         "opencv": cv2.__version__,  # warps the crops
-        "numpy": np.__version__,  # draws the augmentation
+        "numpy": np.__version__,  # samples the augmentation
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "processor": cpu_model(),
         "precision": str(precision).removeprefix("torch."),
@@ -69,10 +69,10 @@ def made_with(device: torch.device, processes: int = 1, precision: torch.dtype =
 
 
 def changed_circumstances(before: Any, now: dict[str, str | int]) -> str:
-    """Return a sentence if a run goes on under other circumstances than it was saved under, else an empty string."""
+    """Return a sentence if a run is resumed in another environment than it was saved in, else an empty string."""
     if not isinstance(before, dict):
         return ""
     changed = [f"{k} {before[k]} before, {now[k]} now" for k in now if before.get(k, now[k]) != now[k]]
     if not changed:
         return ""
-    return f"Going on under other circumstances ({'; '.join(changed)}): the result will agree, but not bit for bit."
+    return f"Resuming in a different environment ({'; '.join(changed)}): results will agree, but not bit for bit."

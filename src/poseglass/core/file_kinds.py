@@ -1,9 +1,9 @@
-"""What a file is, by its first bytes: images that are read, images that are not, and what is no image at all."""
+"""Identify files by their first bytes: supported images, unsupported images, and files that are not images."""
 
 from dataclasses import dataclass
 
 HEAD_BYTES = 512
-"""So much of a file is enough to tell."""
+"""Number of bytes that are enough to identify a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,8 +11,8 @@ class FileKind:
     """A kind of file.
 
     Args:
-        name: As it is written in a sentence: "a HEIC image", "a PDF document".
-        group: "image" for what is read; "convert" for what holds an image or images that are not read; "other".
+        name: Name with its article: "a HEIC image", "a PDF document".
+        group: "image" for supported images; "convert" for files with images that are not supported; "other".
         remedy: What to do with a file of the group "convert".
     """
 
@@ -23,8 +23,8 @@ class FileKind:
 
 _TO_JPEG = "Convert it to JPEG or PNG first, e.g. magick FILE FILE.png (ImageMagick)."
 _DEVELOP = "Develop it to TIFF or JPEG first, with the camera's program, darktable or RawTherapee."
-_FRAMES = "Write its frames as images first, e.g. ffmpeg -i FILE frames/%06d.png."
-_PAGES = "Write its pages as images first, e.g. pdftoppm -png FILE page."
+_FRAMES = "Extract its frames as images first, e.g. ffmpeg -i FILE frames/%06d.png."
+_PAGES = "Extract its pages as images first, e.g. pdftoppm -png FILE page."
 
 
 def _image(name: str) -> FileKind:
@@ -35,7 +35,7 @@ def _unread(name: str) -> FileKind:
     return FileKind(name, "convert", _TO_JPEG)
 
 
-_RAW = FileKind("a camera's raw file", "convert", _DEVELOP)
+_RAW = FileKind("a camera raw file", "convert", _DEVELOP)
 _VIDEO = FileKind("a video", "convert", _FRAMES)
 _SOUND = FileKind("a sound file", "other")
 _ARCHIVE = FileKind("an archive", "other")
@@ -101,11 +101,11 @@ _BRANDS: tuple[tuple[tuple[bytes, ...], FileKind], ...] = (
     ((b"crx ",), _RAW),
     ((b"M4A ", b"M4B "), _SOUND),
 )
-"""Of files in ISO's media format: what the first brand says. All others are videos."""
+"""Kinds by the first brand of a file in the ISO base media format. All other brands are videos."""
 
 
 def file_kind(head: bytes) -> FileKind:
-    """Tell what a file is by its first ``HEAD_BYTES`` bytes; its name does not count.
+    """Identify a file by its first ``HEAD_BYTES`` bytes; its name is ignored.
 
     Example:
         >>> file_kind(b"GIF89a").name, file_kind(b"name,x,y").name, file_kind(b"").name
@@ -118,7 +118,7 @@ def file_kind(head: bytes) -> FileKind:
             return kind
     if head[4:8] == b"ftyp":
         brands = [head[8:12], *(head[i : i + 4] for i in range(16, min(len(head), int.from_bytes(head[:4], "big")), 4))]
-        # "mif1" says no more than that it holds images; which ones, another brand says
+        # "mif1" only says that the file holds images; another brand tells their format
         for brand in brands[:1] if brands[0] != b"mif1" else [*(b for b in brands if b != b"mif1"), b"mif1"]:
             for names, kind in _BRANDS:
                 if brand in names:
@@ -154,5 +154,5 @@ def _is_text(head: bytes) -> bool:
     try:
         head.decode("utf-8")
     except UnicodeDecodeError as error:
-        return error.start >= len(head) - 3 and len(head) >= HEAD_BYTES - 3  # a letter that was cut at the end
+        return error.start >= len(head) - 3 and len(head) >= HEAD_BYTES - 3  # a character cut off at the end
     return True

@@ -1,4 +1,4 @@
-"""Write a file whole or not at all: aside, synced, then renamed."""
+"""Write files atomically: to a temporary file, synced, then renamed."""
 
 import os
 import tempfile
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
-    """Write a file so that a crash or a full disk leaves the old one or the new one, never half: aside, fsync, rename.
+    """Write a file atomically: after a crash or on a full disk there is the old file or the new one, never half of it.
 
     Raises:
         OSError: The folder is missing, full or not writable; an existing file is untouched.
@@ -16,7 +16,7 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 
 def write_chunks(path: str | Path, chunks: Iterable[bytes | memoryview]) -> None:
-    """As ``write_bytes``, of pieces that are made one at a time: a large file need not lie in memory twice.
+    """Write chunks that are produced one at a time as ``write_bytes`` does, without a second copy in memory.
 
     Raises:
         OSError: The folder is missing, full or not writable; an existing file is untouched.

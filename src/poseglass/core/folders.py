@@ -1,4 +1,4 @@
-"""Where poseglass keeps what it can make or fetch again."""
+"""Where poseglass caches files that it can create or download again."""
 
 import os
 from pathlib import Path
@@ -7,17 +7,17 @@ from platformdirs import user_cache_path
 
 
 def cache_folder(what: str) -> Path:
-    """Return the folder of the cache for weights, crops and the like; it may not exist yet.
+    """Return the cache folder for weights, crops and the like; it may not exist yet.
 
     It is ``$POSEGLASS_CACHE/<what>``, or ``poseglass/<what>`` in the user's cache: ``$XDG_CACHE_HOME`` or ``~/.cache``
     on Linux, ``~/Library/Caches`` on macOS, ``%LOCALAPPDATA%`` on Windows.
 
     Args:
-        what: The name of the folder, "weights".
+        what: Name of the folder, "weights".
 
     Raises:
-        FileNotFoundError: ``POSEGLASS_CACHE`` is not set (or starts with the home of a user who is unknown) and the
-            user has no home folder.
+        FileNotFoundError: ``POSEGLASS_CACHE`` is not set (or starts with the home of an unknown user) and the user has
+            no home folder.
     """
     given = os.environ.get("POSEGLASS_CACHE")
     try:
@@ -26,6 +26,6 @@ def cache_folder(what: str) -> Path:
         folder = None
     if folder is None or not (given or folder.is_absolute()):
         raise FileNotFoundError(
-            f"This user has no home folder. Set POSEGLASS_CACHE to a folder for {what} that poseglass keeps."
+            f"This user has no home folder. Set POSEGLASS_CACHE to a folder where poseglass can keep {what}."
         )
     return folder / what

@@ -1,6 +1,6 @@
-"""Read and write images: always RGB uint8, bounded before they are decoded, upright as their orientation tag says.
+"""Read and write images: always RGB uint8, with a size check before decoding, upright by their orientation tag.
 
-What a file is, is told by its content; its name does not count. How values of more than 8 bits become 0 to 255 is
+The content of a file determines its format; its name is ignored. How values of more than 8 bits become 0 to 255 is
 stated in ``core.levels``.
 """
 
@@ -24,21 +24,21 @@ from poseglass.core.levels import Levels, WhiteLevels, measured, to_uint8
 from poseglass.core.sample import check_image
 
 MAX_PIXELS = 100_000_000
-"""Images with more pixels than this are refused by their header, before any of them is decoded (300 MB as RGB)."""
+"""Images with more pixels than this are rejected by their header, before decoding (300 MB as RGB)."""
 
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
-"""What is read. Pillow knows more, some of which start other programs (EPS)."""
-for _plugin in ("Jpeg", "Png", "Bmp", "WebP", "Tiff", "Gif", "Ppm"):  # Pillow finds only what has been imported
+"""Supported formats. Pillow supports more, some of which start other programs (EPS)."""
+for _plugin in ("Jpeg", "Png", "Bmp", "WebP", "Tiff", "Gif", "Ppm"):  # Pillow only finds imported plugins
     importlib.import_module(f"PIL.{_plugin}ImagePlugin")
 
 MAX_FILE_BYTES = 512 * 1024 * 1024
-"""A file larger than this is not read as an image at all."""
+"""Larger files are not read as images."""
 
 DECODING = 2
-"""Rises when the pixels that a file gives change: what was kept of an older one is not used."""
+"""Increased when the decoded pixels of a file change, so that older caches are not used."""
 
 SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".pgm", ".ppm", ".pnm")
-"""How names of images usually end. The content decides what is read; by its name a file is missed, not chosen."""
+"""Usual suffixes of images. The content decides what is read; a suffix only tells what was meant to be an image."""
 
 
 def read_image(
@@ -46,17 +46,18 @@ def read_image(
 ) -> np.ndarray:
     """Read an image as ``(H, W, 3)`` uint8 RGB, upright.
 
-    Grey, palette, RGBA (over white), CMYK, 16-bit, floating-point and rotated files come out as plain RGB. Of an
-    animation or of several pages the first is read. Values of more than 8 bits are scaled by the rule that
+    Grey, palette, RGBA (over white), CMYK, 16-bit, floating-point and rotated files are converted to plain RGB. Of an
+    animation or a file of several pages the first is read. Values of more than 8 bits are scaled by the rule that
     ``core.levels`` states: the result depends on the file and on ``white``, never on other images.
 
     Args:
-        path: Of the file.
+        path: Path of the file.
         reduce: 1, 2, 4 or 8: a JPEG is decoded at this fraction of its size, which is faster; sides are rounded up,
             and pixel x of the result lies at ``reduce * x + (reduce - 1) / 2`` of the full image. Other formats,
-            and JPEGs that are rotated and do not divide, or smaller than ``reduce``, come at full size.
-        max_pixels: Refuse larger images before decoding them.
-        white: Of images of more than 8 bits the value that becomes 255, e.g. 4095 for a camera's 12 bits in a 16-bit
+            JPEGs that are rotated and whose sides ``reduce`` does not divide, and images smaller than ``reduce`` are
+            returned at full size.
+        max_pixels: Larger images are rejected before decoding.
+        white: For images of more than 8 bits, the value that becomes 255, e.g. 4095 for a camera's 12 bits in a 16-bit
             file; or what ``white_levels`` found for the images of a source. None takes what the file declares, else
             the largest value of its type; a Python warning is given if the image is then nearly black.
 
@@ -68,8 +69,8 @@ def read_image(
     if white is None and levels is not None and levels.highest > 0 and levels.likely <= levels.white / 4:
         warnings.warn(
             f"An image of {levels.kind} values has none above {levels.likely:,.0f}, but {levels.white:,.0f} is taken "
-            f"for white, so it comes out dark. Pass white={levels.likely:.0f} if that is white in it, or "
-            f"white={levels.white:.0f} to keep it so without this warning.",
+            f"as white, so it comes out dark. Pass white={levels.likely:.0f} if that is its white level, or "
+            f"white={levels.white:.0f} to keep the result without this warning.",
             stacklevel=2,
         )
     return image
@@ -78,10 +79,10 @@ def read_image(
 def read_with_levels(
     path: str | Path, *, reduce: int = 1, max_pixels: int = MAX_PIXELS, white: float | WhiteLevels | None = None
 ) -> tuple[np.ndarray, Levels | None]:
-    """Read an image as ``read_image`` does, without a warning, and return how its values were scaled.
+    """Read an image as ``read_image`` does, without the warning, and return how its values were scaled.
 
     Returns:
-        The image, and its levels, None of an image of 8 bits.
+        The image and its levels; the levels are None for an 8-bit image.
     """
     if reduce not in (1, 2, 4, 8):
         raise ValueError(f"reduce must be 1, 2, 4 or 8, got {reduce}.")
@@ -97,7 +98,7 @@ def decode_image(
     max_pixels: int = MAX_PIXELS,
     white: float | WhiteLevels | None = None,
 ) -> np.ndarray:
-    """Decode the bytes of an image file; ``name`` stands in the messages. As ``read_image``, without its warning.
+    """Decode the bytes of an image file as ``read_image`` does, without the warning; messages use ``name``.
 
     Raises:
         ValueError: Not an image, truncated, damaged, empty or too large.
@@ -107,11 +108,11 @@ def decode_image(
 
 @dataclass(frozen=True, slots=True)
 class ImageHeader:
-    """What the header of an image file says.
+    """The header of an image file.
 
     Args:
-        size_wh: Width and height of the image that is decoded, upright, at full size.
-        orientation: The tag that turns it, 1 to 8; from 5 on it exchanges width and height.
+        size_wh: Width and height of the decoded image, upright, at full size.
+        orientation: The orientation tag, 1 to 8; from 5 on it exchanges width and height.
         deep: The kind of its values where they have more than 8 bits ("16-bit", "floating-point"), else "".
     """
 
@@ -121,11 +122,11 @@ class ImageHeader:
 
 
 def read_header(source: str | Path | bytes, name: str = "") -> ImageHeader:
-    """Read the header of an image: the size that ``read_image`` gives, without decoding a pixel.
+    """Read the header of an image: the size that ``read_image`` gives, without decoding any pixels.
 
     Args:
         source: A path, or the bytes of a file.
-        name: Stands in the messages; a path names itself.
+        name: Used in messages; empty takes the path.
 
     Raises:
         FileNotFoundError: No such file.
@@ -139,14 +140,14 @@ def read_header(source: str | Path | bytes, name: str = "") -> ImageHeader:
 
 
 def white_levels(paths: Sequence[Path], *, most: int = 32) -> WhiteLevels:
-    """Find what is white in the images of one source, by the rule of ``core.levels``.
+    """Find the white level of the images of one source, by the rule of ``core.levels``.
 
-    Only headers are read, but of images of more than 8 bits that do not declare what is white. What is missing or
-    damaged is passed over; reading it says what is wrong with it.
+    Only headers are read, except that images of more than 8 bits are decoded. Missing and damaged files are skipped;
+    reading them raises the error.
 
     Args:
-        paths: Of all images of the source.
-        most: So many of them are looked at, spread evenly.
+        paths: Paths of all images of the source.
+        most: At most this many are examined, spread evenly.
     """
     found: list[tuple[str, Levels]] = []
     for path in spread(paths, most):
@@ -161,7 +162,7 @@ def white_levels(paths: Sequence[Path], *, most: int = 32) -> WhiteLevels:
 
 
 def spread(items: Sequence[Path], most: int) -> list[Path]:
-    """Return at most so many items, evenly spread, the first and the last among them.
+    """Return at most ``most`` items, evenly spread, including the first and the last.
 
     Example:
         >>> [str(p) for p in spread([Path(str(i)) for i in range(10)], 4)]
@@ -179,9 +180,7 @@ def _checked_path(path: str | Path) -> Path:
     if path.is_dir():
         raise ValueError(f"Expected an image file, got a folder: {path}.")
     if path.stat().st_size > MAX_FILE_BYTES:
-        raise ValueError(
-            f"{path} has {path.stat().st_size:,} bytes, more than {MAX_FILE_BYTES:,} are not read as an image."
-        )
+        raise ValueError(f"{path} has {path.stat().st_size:,} bytes; images of at most {MAX_FILE_BYTES:,} are read.")
     return path
 
 
@@ -190,7 +189,7 @@ def _decode(
 ) -> tuple[np.ndarray, Levels | None]:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of large images; the bound below decides
+            warnings.simplefilter("ignore")  # Pillow warns of large images; the check below decides
             try:
                 opened = Image.open(io.BytesIO(data), formats=_FORMATS)
             except UnidentifiedImageError:
@@ -205,9 +204,7 @@ def _decode(
     except UnidentifiedImageError:
         raise ValueError(_what_it_is(data[:HEAD_BYTES], name)) from None
     except Image.DecompressionBombError:
-        raise ValueError(
-            f"{name} has more pixels than the {max_pixels:,} that are decoded. Scale it down first."
-        ) from None
+        raise ValueError(f"{name} has more pixels than the maximum of {max_pixels:,}. Scale it down first.") from None
     except Exception as error:  # a damaged file may raise anything in the decoders
         raise ValueError(
             f"{name} is a damaged or truncated image ({error or type(error).__name__}). Fetch or export it again."
@@ -234,7 +231,7 @@ def _header(file: Any, name: str) -> ImageHeader:
     except UnidentifiedImageError:
         raise ValueError(_what_it_is(head, name)) from None
     except Image.DecompressionBombError:
-        raise ValueError(f"{name} has more pixels than are decoded. Scale it down first.") from None
+        raise ValueError(f"{name} has too many pixels to decode. Scale it down first.") from None
     except Exception as error:  # a damaged file may raise anything in the decoders
         raise ValueError(
             f"{name} is a damaged or truncated image ({error or type(error).__name__}). Fetch or export it again."
@@ -245,7 +242,7 @@ def _header(file: Any, name: str) -> ImageHeader:
 def _what_it_is(head: bytes, name: str) -> str:
     kind = file_kind(head)
     if kind.group == "image":
-        return f"{name} is a damaged or truncated image: it starts as {kind.name}. Fetch or export it again."
+        return f"{name} is a damaged or truncated image: it starts like {kind.name}. Fetch or export it again."
     remedy = f" {kind.remedy}" if kind.remedy else ""
     return (
         f"{name} is not an image that can be read (its content, not its name, decides): it is {kind.name}.{remedy} "
@@ -254,7 +251,7 @@ def _what_it_is(head: bytes, name: str) -> str:
 
 
 class _Refused(ValueError):
-    """What is refused before decoding; kept apart from what decoders raise."""
+    """An image rejected before decoding; kept apart from the errors of decoders."""
 
 
 def _check_size(size_wh: tuple[int, int], name: str, max_pixels: int) -> None:
@@ -263,19 +260,19 @@ def _check_size(size_wh: tuple[int, int], name: str, max_pixels: int) -> None:
         raise _Refused(f"{name} is {width} x {height} pixels; an image needs at least one pixel.")
     if width * height > max_pixels:
         raise _Refused(
-            f"{name} is {width} x {height} pixels, more than the {max_pixels:,} that are decoded. Scale it down first."
+            f"{name} is {width} x {height} pixels, more than the maximum of {max_pixels:,}. Scale it down first."
         )
 
 
 def _check_developed(tags: Any, name: str) -> None:
-    """Refuse a camera's raw file in the guise of a TIFF: its first image is a thumbnail, the others raw.
+    """Reject a camera raw file in the form of a TIFF: its first image is a thumbnail, the others are raw.
 
-    DNG has a version; NEF, ARW, PEF and their like have a preview first and the rest in sub-images.
+    DNG has a version; NEF, ARW, PEF and similar formats have a preview first and the rest in sub-images.
     """
     preview = int(_first(tags.get(254, 0))) & 1 and 330 in tags
     if preview or 50706 in tags:
         raise _Refused(
-            f"{name} is not an image that can be read: it is a camera's raw file (DNG, NEF, ARW, ...). Develop it to "
+            f"{name} is not an image that can be read: it is a camera raw file (DNG, NEF, ARW, ...). Develop it to "
             "TIFF or JPEG first, with the camera's program, darktable or RawTherapee."
         )
 
@@ -286,22 +283,22 @@ _REDUCED = {
     4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
     8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
 }
-_RGB: int = getattr(cv2, "IMREAD_COLOR_RGB", 0)  # from OpenCV 4.11 on: the decoder writes RGB, no pass over the image
+_RGB: int = getattr(cv2, "IMREAD_COLOR_RGB", 0)  # from OpenCV 4.11 on it decodes to RGB directly
 
 
 def _decoded(
     image: Image.Image, data: bytes, reduce: int, white: float | WhiteLevels | None
 ) -> tuple[np.ndarray, Levels | None]:
-    """Decode an opened image of acceptable size: RGB, upright, with how its values were scaled if they are deep."""
+    """Decode an opened image of acceptable size: RGB, upright, with how values of more than 8 bits were scaled."""
     width, height = image.size
     orientation = _orientation(image)
     uneven = orientation != 1 and (width % reduce or height % reduce)
     if image.format != "JPEG" or uneven or min(width, height) < reduce:
-        # A reduced image starts with whole blocks and ends with a part of one; rotated, it would start with the part,
-        # and its pixels would lie elsewhere than in an upright one.
+        # A reduced image starts with whole blocks and ends with a partial one; if rotated, it would start with the
+        # partial one, and its pixels would be shifted against those of an upright image.
         reduce = 1
-    # OpenCV decodes baseline and progressive JPEG faster, but fills what a truncated file lacks with grey and says
-    # nothing: only files that end as they must are given to it.
+    # OpenCV decodes baseline and progressive JPEG faster, but silently fills the missing part of a truncated file with
+    # grey: it only gets files that end correctly.
     if image.format == "JPEG" and image.mode in ("RGB", "L") and data.endswith(b"\xff\xd9"):
         flags = (_RGB or cv2.IMREAD_COLOR) | _REDUCED[reduce] | cv2.IMREAD_IGNORE_ORIENTATION
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -309,7 +306,7 @@ def _decoded(
             return _upright(decoded if _RGB else cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), orientation), None
     kind = _deep_kind(image, data[:HEAD_BYTES])
     if kind is not None and image.mode in ("RGB", "RGBA"):
-        # Pillow keeps the upper byte of 16 bits a channel, which is nothing of a camera's 12
+        # Pillow keeps the upper byte of 16-bit channels, which leaves only 4 of a camera's 12 bits
         deep = _from_opencv(data)
         if deep is not None and deep.shape[:2] == (_stored_size(image)[1], _stored_size(image)[0]):
             rgb, levels = _scaled(deep, kind, _declared(image, deep, kind, data), white)
@@ -318,7 +315,7 @@ def _decoded(
     if reduce > 1:
         image.draft(None, (max(width // reduce, 1), max(height // reduce, 1)))
     image.load()
-    left = _orientation(image) if orientation != 1 else 1  # Pillow turns TIFF itself while loading, and drops the tag
+    left = _orientation(image) if orientation != 1 else 1  # Pillow rotates TIFF while loading, and drops the tag
     if kind is None:
         return _upright(_to_rgb(image), left), None
     values = np.asarray(image)
@@ -342,7 +339,7 @@ _FULL: dict[str, float] = {
 
 
 def _deep_kind(image: Image.Image, head: bytes) -> str | None:
-    """Return the kind of an image's values where they are not 0 to 255, by its header; None where they are."""
+    """Return the kind of an image's values by its header, None if they are 0 to 255."""
     if image.format == "TIFF":
         return _tiff_kind(image.tag_v2) if image.mode in _DEEP_MODES else None  # type: ignore[attr-defined]
     if image.format == "PNG":
@@ -355,7 +352,7 @@ def _deep_kind(image: Image.Image, head: bytes) -> str | None:
 
 
 _DEEP_MODES = ("I", "F", "L", "RGB", "RGBA", "I;16", "I;16B", "I;16L", "I;16N")
-"""Modes in which Pillow hands on deep values, or what it took for bytes."""
+"""Modes in which Pillow returns values of more than 8 bits, or ones that it took for bytes."""
 
 
 def _tiff_kind(tags: Any) -> str | None:
@@ -368,14 +365,14 @@ def _tiff_kind(tags: Any) -> str | None:
 
 
 def _declared(image: Image.Image, values: np.ndarray, kind: str, data: bytes) -> float | None:
-    """Return the white that a file declares, None where it says nothing."""
+    """Return the white level that a file declares, None if it declares none."""
     if image.format == "TIFF":
         return _tiff_declared(image.tag_v2, values)  # type: ignore[attr-defined]
     if image.format == "PNG" and (bits := _significant_bits(data)) and bits < 16:
         low = values.max(initial=0) < 2**bits and (values % 2 ** (16 - bits)).any()
         return 2.0**bits - 1 if low else 65535.0
     if image.format == "PPM" and kind == "16-bit" and _largest(data[:HEAD_BYTES]) != 65535:
-        return 65535.0  # Pillow has scaled the declared largest value to this
+        return 65535.0  # Pillow has scaled the declared maximum to this
     return None
 
 
@@ -387,14 +384,14 @@ def _tiff_declared(tags: Any, values: np.ndarray) -> float | None:
         # OpenCV shifts them to the upper end of 16 bits, Pillow leaves them
         return float((2**bits - 1) << (16 - bits)) if values.ndim == 3 or bits != 12 else 4095.0
     largest = _first(tags.get(281, 0))
-    # some writers put an image's own maximum here, which says nothing of white
+    # some writers put the image's own maximum here, which says nothing about white
     return float(largest) if bits == 16 and largest in (511, 1023, 2047, 4095, 8191, 16383, 32767) else None
 
 
 def _scaled(
     values: np.ndarray, kind: str, declared: float | None, white: float | WhiteLevels | None
 ) -> tuple[np.ndarray, Levels]:
-    """Scale deep values ``(H, W)`` or ``(H, W, 3 or 4)`` RGB(A) to ``(H, W, 3)`` uint8, over white."""
+    """Scale values of more than 8 bits, ``(H, W)`` or ``(H, W, 3 or 4)`` RGB(A), to ``(H, W, 3)`` uint8, over white."""
     full = _FULL[kind]
     colours = values[..., :3] if values.ndim == 3 else values
     levels = measured(colours, kind, full=full, declared=declared, white=white)
@@ -411,8 +408,8 @@ def _scaled(
 
 
 def _from_opencv(data: bytes) -> np.ndarray | None:
-    """Decode values of any type as they are stored, RGB(A) or grey, not turned; None where OpenCV cannot."""
-    # what OpenCV does with the orientation of a TIFF differs between versions, so it gets none to see
+    """Decode values of any type as they are stored, RGB(A) or grey, not rotated; None where OpenCV cannot."""
+    # OpenCV's versions treat the orientation of a TIFF differently, so the tag is removed first
     flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         found = cv2.imdecode(np.frombuffer(_without_orientation(data), np.uint8), flags)
@@ -431,7 +428,7 @@ def _decoded_tiff(
     """Decode a TIFF of a type that Pillow does not know: RGB in floating point, 64-bit, 10-bit, signed RGB.
 
     Raises:
-        UnidentifiedImageError: Neither does OpenCV, or it is no TIFF.
+        UnidentifiedImageError: OpenCV does not know it either, or it is not a TIFF.
     """
     tags = _tiff_tags(io.BytesIO(data))
     _check_developed(tags, name)
@@ -442,7 +439,7 @@ def _decoded_tiff(
     if kind is None or values is None or values.shape[:2] != size_wh[::-1]:
         bits, samples = "/".join(map(str, _all(tags.get(258, 1)))), _first(tags.get(277, 1))
         raise _Refused(
-            f"{name} is a TIFF of a type that is not read ({samples} channel{'s' * (samples != 1)} of {bits} bits, "
+            f"{name} is a TIFF of an unsupported type ({samples} channel{'s' * (samples != 1)} of {bits} bits, "
             f"compression {_first(tags.get(259, 1))}), or a damaged one. Convert it to 8- or 16-bit grey or RGB first."
         )
     rgb, levels = _scaled(values, kind, _tiff_declared(tags, values), white)
@@ -455,7 +452,7 @@ def _tiff_tags(file: Any) -> Any:
     """Read the tags of a TIFF's first image.
 
     Raises:
-        UnidentifiedImageError: It is no TIFF, or states no size.
+        UnidentifiedImageError: It is not a TIFF, or states no size.
     """
     head = file.read(16)
     if head[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
@@ -469,7 +466,7 @@ def _tiff_tags(file: Any) -> Any:
 
 
 def _without_orientation(data: bytes) -> bytes:
-    """Return the bytes of a TIFF with orientation 1 in its first image; other formats come back as they are."""
+    """Return the bytes of a TIFF with orientation 1 in its first image; other formats are returned unchanged."""
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
     if order is None or data[2:4] not in (b"*\0", b"\0*"):
         return data
@@ -484,7 +481,7 @@ def _without_orientation(data: bytes) -> bytes:
 
 
 def _stored_size(image: Image.Image) -> tuple[int, int]:
-    """Return width and height as stored, before any turn; Pillow exchanges those of some TIFF while opening it."""
+    """Return width and height as stored, before rotation; Pillow exchanges those of some TIFF while opening it."""
     if image.format != "TIFF":
         return image.size
     tags = image.tag_v2  # type: ignore[attr-defined]
@@ -504,7 +501,7 @@ def _orientation_tag(value: Any) -> int:
 
 
 def _png_has_metadata(file: Any) -> bool:
-    """Tell whether a PNG may hold an orientation. Without this Pillow decodes the image to look behind it."""
+    """Return whether a PNG may hold an orientation tag. Otherwise Pillow would decode the image to look behind it."""
     file.seek(8)
     while len(start := file.read(8)) == 8:
         length, kind = int.from_bytes(start[:4], "big"), start[4:]
@@ -515,7 +512,7 @@ def _png_has_metadata(file: Any) -> bool:
 
 
 def _significant_bits(data: bytes) -> int:
-    """Return the most bits that a PNG's sBIT chunk calls significant, 0 without one."""
+    """Return the largest number of significant bits in a PNG's sBIT chunk, 0 without one."""
     place = 8
     while place + 8 <= len(data):
         length, kind = int.from_bytes(data[place : place + 4], "big"), data[place + 4 : place + 8]
@@ -528,7 +525,7 @@ def _significant_bits(data: bytes) -> int:
 
 
 def _largest(head: bytes) -> int:
-    """Return the largest value that a PGM's or PPM's header declares, 0 where it is none."""
+    """Return the largest value that a PGM's or PPM's header declares, 0 where it is invalid."""
     match = _PPM.match(head)
     return int(match.group(1)) if match else 0
 
@@ -545,7 +542,7 @@ def _all(value: Any) -> tuple[int, ...]:
 
 
 def _upright(image: np.ndarray, orientation: int) -> np.ndarray:
-    """Undo an orientation: 2 to 8 are flipped and rotated images."""
+    """Undo an orientation: images with 2 to 8 are flipped or rotated."""
     if orientation >= 5:
         image = image.transpose(1, 0, 2)
     if orientation in (2, 3, 6, 7):
@@ -560,21 +557,21 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
         layer = image.convert("RGBA")
         canvas = Image.new("RGBA", layer.size, (255, 255, 255, 255))
         image = Image.alpha_composite(canvas, layer)
-    return np.array(image.convert("RGB"))  # a copy of its own: Pillow lends read-only memory
+    return np.array(image.convert("RGB"))  # a copy: Pillow's memory is read-only
 
 
 def write_image(path: str | Path, image: np.ndarray) -> None:
-    """Write ``(H, W, 3)`` uint8 RGB in the format of the suffix; aside first, so no half image is left.
+    """Write ``(H, W, 3)`` uint8 RGB in the format of the suffix, atomically.
 
     Raises:
-        ValueError: Not uint8 RGB, or a suffix that names no format.
+        ValueError: The image is not uint8 RGB, or the suffix names no format.
         OSError: The folder is missing, full or not writable.
     """
     check_image(image)
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"):
-        raise ValueError(f"Cannot tell a format from {path.name!r}; end the name in .png or .jpg.")
+        raise ValueError(f"Cannot tell the format from {path.name!r}; end the name in .png or .jpg.")
     ok, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not ok:
         raise ValueError(f"{path.name}: this image cannot be written as {suffix}; use .png.")

@@ -1,4 +1,4 @@
-"""The images of a folder, told by their content; whatever else lies there is named, with what to do about it."""
+"""List the images of a folder by their content; everything else in it is reported, with what to do about it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from poseglass.core.table import listed
 
 @dataclass(frozen=True, slots=True)
 class FolderListing:
-    """What a folder holds.
+    """The contents of a folder.
 
     Args:
-        folder: Its path.
-        images: Files that start as an image that is read, sorted.
-        unread: Files that hold an image or images that are not read, or ought to by their names, each with what it is.
-        other: Files that are no images, nor named like any.
-        folders: Folders inside that were not searched.
+        folder: Path of the folder.
+        images: Files that start like a supported image, sorted.
+        unread: Files with images that are not supported, or named like images, each with its kind.
+        other: Files that are not images, nor named like one.
+        folders: Subfolders that were not searched.
         hidden: Files and folders whose names start with a dot.
     """
 
@@ -30,7 +30,7 @@ class FolderListing:
     hidden: tuple[Path, ...] = ()
 
     def notes(self) -> list[str]:
-        """Return what was not taken, a sentence for each kind of file, with names and counts."""
+        """Return what was skipped, a sentence for each kind of file, with names and counts."""
         said: list[str] = []
         by_kind: dict[FileKind, list[str]] = {}
         for path, kind in self.unread:
@@ -40,14 +40,14 @@ class FolderListing:
             which = "" if len(names) == 1 else f": {listed(names)}"
             said.append(f"Not read from {self.folder}: {what}{which}.{' ' * bool(kind.remedy)}{kind.remedy}")
         for paths, one, many, then in (
-            (self.other, "file is no image", "files are no images", ""),
+            (self.other, "file is not an image", "files are not images", ""),
             (
                 self.folders,
-                "folder inside was not searched",
-                "folders inside were not searched",
-                " Name them to do so.",
+                "subfolder was not searched",
+                "subfolders were not searched",
+                " Name them to search them.",
             ),
-            (self.hidden, "hidden file or folder was passed over", "hidden files and folders were passed over", ""),
+            (self.hidden, "hidden file or folder was skipped", "hidden files and folders were skipped", ""),
         ):
             if paths:
                 names = listed([self._name(path) for path in paths])
@@ -59,14 +59,14 @@ class FolderListing:
 
 
 def list_folder(folder: Path, *, recursive: bool = False) -> FolderListing:
-    """List a folder by what its files are; of each the first bytes are read.
+    """List a folder by the kinds of its files; the first bytes of each are read.
 
     Args:
-        folder: Its path.
-        recursive: Also take what lies in the folders inside, in order of their paths.
+        folder: Path of the folder.
+        recursive: Also list its subfolders, in order of their paths.
 
     Raises:
-        NotADirectoryError, PermissionError: It cannot be listed.
+        NotADirectoryError, PermissionError: The folder cannot be listed.
     """
     images: list[Path] = []
     unread: list[tuple[Path, FileKind]] = []
@@ -80,7 +80,7 @@ def list_folder(folder: Path, *, recursive: bool = False) -> FolderListing:
         elif kind.group == "convert":
             unread.append((path, kind))
         elif path.suffix.lower() in SUFFIXES:
-            unread.append((path, FileKind(f"no image, though named like one: it is {kind.name}", "convert")))
+            unread.append((path, FileKind(f"not an image, though named like one: it is {kind.name}", "convert")))
         else:
             other.append(path)
     return FolderListing(
@@ -102,11 +102,11 @@ def _walk(folder: Path, recursive: bool, folders: list[Path], hidden: list[Path]
 
 def _kind(path: Path) -> FileKind:
     if path.is_symlink() and not path.exists():
-        return FileKind(f"a link to {path.readlink()}, which is not there", "convert")
+        return FileKind(f"a link to {path.readlink()}, which does not exist", "convert")
     if not path.is_file():
-        return FileKind("no regular file", "other")
+        return FileKind("not a regular file", "other")
     try:
         with path.open("rb") as file:
             return file_kind(file.read(HEAD_BYTES))
     except OSError as error:
-        return FileKind(f"not to be opened ({error.strerror})", "convert")
+        return FileKind(f"unreadable ({error.strerror})", "convert")

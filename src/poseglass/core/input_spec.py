@@ -1,4 +1,4 @@
-"""InputSpec: what a network expects of a view: its size, how a box becomes one, and how pixels are normalised."""
+"""InputSpec: the input that a network expects: its size, how a box is cropped, and how pixels are normalised."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -11,15 +11,15 @@ class InputSpec:
     """How a box in an image becomes the network's input.
 
     Args:
-        size_wh: Of the crop, pixels.
-        padding: The box is grown to the crop's aspect, then by this factor.
-        mean: Of the channels in [0, 1], in the order of ``color``; subtracted.
-        std: Of the channels in [0, 1], in the order of ``color``; divided by.
-        color: The order in which the network gets the channels.
-        crop: How the grown box maps to the crop, a rule of ``Affine.crop``.
+        size_wh: Size of the crop, pixels.
+        padding: The box is enlarged to the crop's aspect ratio, then by this factor.
+        mean: Subtracted from the channels in [0, 1], in the order of ``color``.
+        std: The channels in [0, 1] are divided by it, in the order of ``color``.
+        color: The channel order that the network expects.
+        crop: How the enlarged box maps to the crop, a rule of ``Affine.crop``.
 
     Raises:
-        ValueError: A size below 1, a padding or std that is not positive, an unknown order of channels or crop rule.
+        ValueError: A size below 1, a padding or std that is not positive, an unknown channel order or crop rule.
     """
 
     size_wh: tuple[int, int] = (256, 256)
@@ -36,7 +36,7 @@ class InputSpec:
             raise ValueError(f"InputSpec.size_wh must be two whole numbers above 0, got {self.size_wh}.")
         if len(self.mean) != 3 or len(self.std) != 3:
             raise ValueError(
-                f"InputSpec.mean and std must have 3 numbers (one a channel), got {self.mean} and {self.std}."
+                f"InputSpec.mean and std must have 3 numbers (one per channel), got {self.mean} and {self.std}."
             )
         if self.color not in ("rgb", "bgr"):
             raise ValueError(f"InputSpec.color must be 'rgb' or 'bgr', got {self.color!r}.")

@@ -20,7 +20,7 @@ _SHAPES: dict[str, tuple[type, tuple[str | int, ...]]] = {
     "box_3d": (np.float32, ("N", 7)),
     "xyz_mm": (np.float32, ("N", "K", 3)),
 }
-"""Kind and axes of what may be left out."""
+"""Dtype and axes of the optional arrays."""
 _OPTIONAL = ("visibility", "probability", "mask", "track_id", "box_3d", "xyz_mm")
 
 
@@ -29,7 +29,7 @@ class Instances:
     """N x K keypoints with scores and boxes in one image.
 
     Args:
-        skeleton: Names the K keypoints.
+        skeleton: Its K keypoints name the columns.
         xy: ``(N, K, 2)`` float32, image pixels, NaN = unknown.
         score: ``(N, K)`` float32 in [0, 1]; annotations: 1 labelled, 0 not.
         box_xyxy: ``(N, 4)`` float32, image pixels, edge to edge.
@@ -48,7 +48,7 @@ class Instances:
             reordered. Known key: "occluded" (N, K) bool, labelled but hidden.
 
     Raises:
-        ValueError: A shape does not fit the others, or a labelled keypoint has no finite coordinates.
+        ValueError: A shape does not match the others, or a labelled keypoint has no finite coordinates.
     """
 
     skeleton: Skeleton
@@ -119,18 +119,18 @@ class Instances:
         """Select instances by a mask, a slice, a list of indices or one index.
 
         Raises:
-            TypeError: A name, which is that of a keypoint.
+            TypeError: ``rows`` is the name of a keypoint; see ``keypoint``.
         """
         if isinstance(rows, str):
             raise TypeError(
-                f"Instances are selected by number or mask, got {rows!r}. One keypoint of all of them is "
+                f"Instances are selected by index or mask, got {rows!r}. For one keypoint of all of them use "
                 f"instances.keypoint({rows!r})."
             )
         if isinstance(rows, int | np.integer):
             rows = [int(rows)]
         if not isinstance(rows, slice):
             rows = np.asarray(rows)
-            rows = rows if rows.size else rows.astype(np.int64)  # an empty list says nothing of its type
+            rows = rows if rows.size else rows.astype(np.int64)  # an empty list has no integer type
         optional = {name: value[rows] for name in _OPTIONAL if (value := getattr(self, name)) is not None}
         return Instances(
             self.skeleton, self.xy[rows], self.score[rows], self.box_xyxy[rows], self.box_score[rows],
@@ -143,7 +143,7 @@ class Instances:
         """Return one keypoint of every instance: ``(N, 3)`` float32, x and y in image pixels and the score.
 
         Raises:
-            LookupError: The skeleton has no keypoint of that name; the nearest is named.
+            LookupError: The skeleton has no keypoint of that name; the closest name is suggested.
         """
         k = self.skeleton.index(name)
         return np.concatenate([self.xy[:, k], self.score[:, k, None]], axis=-1)
@@ -155,7 +155,7 @@ class Instances:
 
     @classmethod
     def empty(cls, skeleton: Skeleton) -> "Instances":
-        """Return no instances at all."""
+        """Return an empty set of instances."""
         k = len(skeleton)
         return cls(skeleton, np.zeros((0, k, 2)), np.zeros((0, k)), np.zeros((0, 4)), np.zeros(0))
 
@@ -184,13 +184,13 @@ class Instances:
     def moved(self, affine: Affine) -> "Instances":
         """Return the same instances in another frame. A map that flips also exchanges left and right keypoints.
 
-        Lengths and areas in ``extra`` ("area", and what ends in "_px") follow the scale. Boxes become the upright boxes
-        around the moved ones. ``xyz_mm`` is rotated and flipped about the optical axis as the image is; its scale
-        stays, because a larger image of a person is no larger person.
+        Lengths and areas in ``extra`` ("area", and names that end in "_px") follow the scale. Boxes become the upright
+        boxes around the moved ones. ``xyz_mm`` is rotated and flipped about the optical axis as the image is; its scale
+        is kept, because enlarging an image does not make the person larger.
 
         Raises:
-            ValueError: The map stretches one direction more than another by over 5 %, which no movement of a person
-                does, and there is ``xyz_mm``; or there are a ``mask`` or a ``box_3d``, which are not moved yet.
+            ValueError: There is ``xyz_mm`` and the map stretches one direction over 5 % more than the other; or there
+                is a ``mask`` or ``box_3d``, which cannot be moved yet.
         """
         order = self.skeleton.flip if affine.flips else slice(None)
         if (self.mask is not None or self.box_3d is not None) and not np.array_equal(affine.matrix, np.eye(2, 3)):
@@ -212,7 +212,7 @@ class Instances:
             xyz_mm = self.xyz_mm.copy()
             xyz_mm[..., :2] = xyz_mm[..., :2] @ _rotation(affine).T
             xyz_mm = xyz_mm[:, order]
-        # the constructor itself: replace() takes twice as long, and this is done for every crop
+        # the constructor itself: replace() takes twice as long, and this runs for every crop
         return Instances(
             self.skeleton, affine(self.xy)[:, order], self.score[:, order], affine.box(self.box_xyxy), self.box_score,
             self.label,
@@ -254,7 +254,7 @@ class Instances:
 
     @classmethod
     def concatenate(cls, parts: Sequence["Instances"]) -> "Instances":
-        """Join instances of one skeleton; optional fields and keys of ``extra`` stay where all parts have them.
+        """Join instances of one skeleton; optional fields and keys of ``extra`` are kept where all parts have them.
 
         Raises:
             ValueError: No parts, or parts of different skeletons.
@@ -285,9 +285,9 @@ class Instances:
     def to_coco(self, image_id: int | str = 0, category_id: int = 1) -> list[dict[str, Any]]:
         """Return COCO results: flat ``x, y, v`` per keypoint, ``bbox`` xywh, ``score`` of the instance.
 
-        v is COCO's flag, no score: ``visibility`` where that is predicted, else 2 for a keypoint with coordinates.
-        Unknown is 0, 0, 0. The keypoints' scores in [0, 1] stand in "keypoint_scores". The instance's score is the
-        box's times the mean of the keypoints' scores.
+        v is COCO's flag, not a score: ``visibility`` where that is predicted, else 2 for a keypoint with coordinates.
+        Unknown keypoints are 0, 0, 0. The keypoints' scores in [0, 1] are in "keypoint_scores". The instance's score is
+        the box score times the mean of the keypoints' scores.
         """
         rows = []
         for i in range(len(self)):
@@ -310,7 +310,7 @@ class Instances:
         return rows
 
     def to_json(self) -> str:
-        """Return the instances as JSON with names: for people to read and for programs in any language."""
+        """Return the instances as JSON, with keypoints by name."""
         people = []
         for i in range(len(self)):
             points = {
@@ -326,15 +326,15 @@ class Instances:
 
 
 def _rotation(affine: Affine) -> np.ndarray:
-    """Return the rotation, with a flip if there is one, of a map: ``(2, 2)``, orthogonal.
+    """Return the rotation of a map, including a flip: ``(2, 2)``, orthogonal.
 
     Raises:
-        ValueError: The map stretches one direction over 5 % more than another.
+        ValueError: The map stretches one direction over 5 % more than the other.
     """
     u, stretch, v = np.linalg.svd(affine.matrix[:, :2])
     if stretch[0] > 1.05 * stretch[1]:
         raise ValueError(
-            f"Instances with xyz_mm cannot follow a map that stretches by {stretch[0]:.3g} in one direction and "
-            f"{stretch[1]:.3g} in another; take a map that keeps proportions, or drop xyz_mm first."
+            f"Instances with xyz_mm cannot be moved by a map that stretches by {stretch[0]:.3g} in one direction and "
+            f"{stretch[1]:.3g} in another; use a map that keeps proportions, or drop xyz_mm first."
         )
     return u @ v

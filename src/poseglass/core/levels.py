@@ -1,18 +1,19 @@
 """Levels: how values of more than 8 bits become 0 to 255. One rule, stated here and nowhere else.
 
-0 and whatever lies below it is black, NaN is black, and ``white`` with whatever lies above it is 255; between them the
-map is linear. White never depends on how bright a single image of integers is:
+Values of 0 or less and NaN are black, values of ``white`` or more are 255, and the map is linear between them. The
+white level never depends on how bright a single image of integers is:
 
-1. ``white`` where the caller gives it.
+1. ``white`` where the caller passes it.
 2. What the file declares: a TIFF's ``BitsPerSample`` (10, 12, 14) or ``MaxSampleValue`` (if it is that of a whole
    number of bits), the largest value of a PGM or PPM, a PNG's ``sBIT``. A PNG with ``sBIT`` should have its values
-   scaled to the whole range, as the standard has it; where they lie in the low bits nevertheless, those bits are taken.
+   scaled to the full range, as the standard requires; where they use the low bits nevertheless, those bits are taken.
 3. What was found for the source, if the image comes from a source (a folder, a data set, the images of one command):
-   ``white_levels`` looks at images spread evenly over it and takes the smallest usual depth (8, 10, 12, 14, 16, 24, 32
-   bits) that holds all of them. It is decided once and then the same for every image, in every process.
-4. Otherwise the largest value of the type: 65,535 of 16 bits, 32,767 of signed 16 bits. Floating point has none; there
-   it is the smallest of 1, 255, 1,023, 4,095, 16,383, 65,535, ... that holds the image. (A tenth more is still held,
-   and up to 2 by 1: resampling overshoots.) For frames of one source, find the white first, or give it.
+   ``white_levels`` examines images spread evenly over it and takes the smallest usual depth (8, 10, 12, 14, 16, 24, 32
+   bits) that holds all their values. It is decided once and is the same for every image, in every process.
+4. Otherwise the largest value of the type: 65,535 for 16 bits, 32,767 for signed 16 bits. Floating point has none;
+   there it is the smallest of 1, 255, 1,023, 4,095, 16,383, 65,535, ... that the image does not exceed. (An excess of a
+   tenth is allowed, and values up to 2 for a white of 1, because resampling overshoots.) For frames of one source,
+   find the white level first, or pass it.
 """
 
 from collections.abc import Iterable
@@ -23,19 +24,19 @@ import numpy as np
 from poseglass.core.table import listed
 
 _DEPTHS = (8, 10, 12, 14, 16, 24, 32)
-"""Usual bits of a value."""
+"""Usual bit depths."""
 
 
 @dataclass(frozen=True, slots=True)
 class Levels:
-    """How the values of one file became 0 to 255.
+    """How the values of one file were scaled to 0 to 255.
 
     Args:
-        kind: Of its values: "16-bit", "signed 16-bit", "floating-point", ...
+        kind: Kind of the values: "16-bit", "signed 16-bit", "floating-point", ...
         white: The value that became 255.
         highest: The largest finite value in the file.
         full: The largest value of the type, infinity for floating point.
-        declared: Whether the file itself says what is white.
+        declared: Whether the file itself declares its white level.
         below: How many values are below 0.
         above: How many values are above ``white``.
         not_finite: How many values are NaN or infinite.
@@ -52,17 +53,17 @@ class Levels:
 
     @property
     def likely(self) -> float:
-        """The white that the largest value suggests: the smallest usual one that holds it."""
+        """The white level that the largest value suggests: the smallest usual one that holds it."""
         return likely_white(self.highest, self.full)
 
 
 @dataclass(frozen=True, slots=True)
 class WhiteLevels:
-    """What is white in the images of one source, by the kind of their values.
+    """The white levels of the images of one source, by the kind of their values.
 
     Args:
-        whites: Pairs of a kind and its white.
-        examples: Names of images of each kind that were looked at.
+        whites: Pairs of a kind and its white level.
+        examples: Names of the examined images of each kind.
         full: The largest value of each kind's type.
     """
 
@@ -71,30 +72,30 @@ class WhiteLevels:
     full: tuple[float, ...] = ()
 
     def of(self, kind: str) -> float | None:
-        """Return the white of a kind of values, None where no image of the source that was looked at has them."""
+        """Return the white level for a kind of values, None if no examined image of the source has that kind."""
         return dict(self.whites).get(kind)
 
     def notes(self, how: str = "") -> list[str]:
-        """Return what was guessed, a sentence or two for each kind of values; none where the whole range is taken.
+        """Return what was guessed, a sentence or two for each kind of values; none where the full range is used.
 
         Args:
-            how: A sentence on how to set another white, "Set it with --white."
+            how: A sentence on how to set another white level, "Set it with --white."
         """
         said = []
         for (kind, white), names, full in zip(self.whites, self.examples, self.full, strict=True):
             if white == full or (full == np.inf and white in (1.0, 255.0)):
                 continue
             depth = f" as {int(white).bit_length()}-bit ones" if white == int(white) else ""
-            whole = f" The whole range goes up to {full:,.0f}." if full < np.inf else ""
+            whole = f" The full range goes up to {full:,.0f}." if full < np.inf else ""
             said.append(
                 f"The {kind} values of {listed(names)} were read{depth}: {white:,.0f} is white in all images of this "
-                f"source, as no value that was looked at is above it.{whole}{' ' * bool(how)}{how}"
+                f"source, as no examined value is above it.{whole}{' ' * bool(how)}{how}"
             )
         return said
 
     @classmethod
     def decided(cls, found: Iterable[tuple[str, Levels]]) -> "WhiteLevels":
-        """Decide from images of the source, ``(name, levels)`` each; what is declared needs no decision."""
+        """Decide from images of the source, ``(name, levels)`` each; declared white levels need no decision."""
         highest: dict[str, float] = {}
         full: dict[str, float] = {}
         names: dict[str, list[str]] = {}
@@ -112,7 +113,7 @@ class WhiteLevels:
 
 
 def likely_white(highest: float, full: float) -> float:
-    """Return the smallest usual white that holds ``highest``, at most ``full``; of a black image ``full``.
+    """Return the smallest usual white level that holds ``highest``, at most ``full``; ``full`` for a black image.
 
     Example:
         >>> likely_white(3000, 65535), likely_white(0, 65535), likely_white(1.1, float("inf"))
@@ -149,7 +150,7 @@ def to_uint8(values: np.ndarray, white: float) -> np.ndarray:
 def measured(
     values: np.ndarray, kind: str, *, full: float, declared: float | None, white: "float | WhiteLevels | None"
 ) -> Levels:
-    """Return the levels of a file's values, given what it declares and what its source or the caller says."""
+    """Return the levels of a file's values, given what it declares and what its source or the caller specifies."""
     if values.dtype.kind == "f":
         finite = np.isfinite(values)
         not_finite = int(values.size - finite.sum())

@@ -1,4 +1,4 @@
-"""HTML pages from templates, in which nothing that is filled in can become markup."""
+"""HTML pages from templates; every value is escaped."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -15,7 +15,7 @@ def render_page(template: str, values: Mapping[str, object]) -> str:
 
     Args:
         template: The file's name, "report.html".
-        values: What the template names; a name that is missing is an error.
+        values: Values of the names in the template; a missing name is an error.
     """
     return _environment().get_template(template).render(values)
 
@@ -34,7 +34,7 @@ def _environment() -> Environment:
 
 
 def _printable(value: object) -> object:
-    if isinstance(value, Markup):  # of a template: a macro's
+    if isinstance(value, Markup):  # the output of a template's macro
         return value
     clean = str(value).encode("utf-8", "replace").decode("utf-8")
     return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in clean)

@@ -1,7 +1,7 @@
-"""What labels say against each other: fractions for pixels, corners for width and height, areas of another unit.
+"""Labels that contradict each other: fractions for pixels, corners for width and height, areas in another unit.
 
-Readers refuse a set of labels that contradicts itself as a whole, metrics refuse areas that would make a result of
-nothing, and the audit reports both; all ask here.
+Readers reject labels that contradict each other as a whole, metrics reject areas that would make a result meaningless,
+and the audit reports both; all use these functions.
 """
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 from poseglass.core.boxes import area, around, xywh_to_xyxy
 
 MIN_POINTS = 4
-"""Coordinates are judged to be fractions from so many labelled keypoints on."""
+"""Coordinates are judged to be fractions only with at least this many labelled keypoints."""
 
 
 def fractions(xy: np.ndarray, box_xyxy: np.ndarray, sizes_wh: np.ndarray) -> bool:
@@ -18,7 +18,7 @@ def fractions(xy: np.ndarray, box_xyxy: np.ndarray, sizes_wh: np.ndarray) -> boo
     Args:
         xy: ``(N, K, 2)``, NaN where unknown.
         box_xyxy: ``(N, 4)``, NaN where there is none.
-        sizes_wh: ``(N, 2)``, the size of the image of each, NaN where unknown.
+        sizes_wh: ``(N, 2)``, the size of each instance's image, NaN where unknown.
     """
     known = np.isfinite(xy).all(-1)
     points = xy[known]
@@ -39,13 +39,13 @@ def box_fractions(xy: np.ndarray, box_xyxy: np.ndarray) -> bool:
 def boxes_as_corners(box_xywh: np.ndarray, xy: np.ndarray, sizes_wh: np.ndarray) -> np.ndarray:
     """Return which boxes, read as x, y, width, height, look like corners x0, y0, x1, y1: ``(N,)`` bool.
 
-    None is unless nearly all agree: a box looks like corners where it reaches out of its image as x, y, width, height
-    and would not as corners, or where it fits the keypoints much better as corners.
+    All are False unless nearly all boxes agree. A box looks like corners if it extends beyond its image as x, y, width,
+    height but not as corners, or if it fits the keypoints much better as corners.
 
     Args:
         box_xywh: ``(N, 4)`` as written, NaN where there is none.
         xy: ``(N, K, 2)``, NaN where unknown.
-        sizes_wh: ``(N, 2)``, the size of the image of each, NaN where unknown.
+        sizes_wh: ``(N, 2)``, the size of each instance's image, NaN where unknown.
     """
     nobody = np.zeros(len(box_xywh), dtype=bool)
     extent = around(xy)
@@ -72,16 +72,16 @@ def boxes_as_corners(box_xywh: np.ndarray, xy: np.ndarray, sizes_wh: np.ndarray)
 def implausible_areas(
     area_px2: np.ndarray, box_xyxy: np.ndarray, sizes_wh: np.ndarray, labelled: np.ndarray
 ) -> np.ndarray:
-    """Return which areas cannot be those of their boxes: ``(N,)`` bool.
+    """Return which areas are implausible for their boxes: ``(N,)`` bool.
 
-    The area of a mask is a part of its box. One of less than 2 % of the box is none (0, 1, or in another unit), nor is
-    one of more than 1.5 times the box, or larger than the image.
+    A mask lies within its box. An area of less than 2 % of the box (0, 1, or in another unit), of more than 1.5 times
+    the box, or larger than the image is implausible.
 
     Args:
         area_px2: ``(N,)`` as written, NaN where there is none.
         box_xyxy: ``(N, 4)``, NaN where there is none.
-        sizes_wh: ``(N, 2)``, the size of the image of each, NaN where unknown.
-        labelled: ``(N,)`` bool: who has a labelled keypoint; the others' areas are not used.
+        sizes_wh: ``(N, 2)``, the size of each instance's image, NaN where unknown.
+        labelled: ``(N,)`` bool: the instance has a labelled keypoint; areas of others are not used.
     """
     with np.errstate(invalid="ignore"):
         of_box = area(box_xyxy)

@@ -1,4 +1,4 @@
-"""Which devices multiply bfloat16 themselves, and where the result cannot be trusted."""
+"""Which devices compute in bfloat16 natively, and where the result cannot be trusted."""
 
 import copy
 import os
@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Return whether a device computes in bfloat16; elsewhere it is emulated, several times slower than float32.
+    """Return whether a device computes in bfloat16 natively; elsewhere it is emulated, much slower than float32.
+    float32.
 
-    On a CPU that is AVX-512 BF16 or AMX, through oneDNN. oneDNN's own question is also true for AVX-512 without these,
+    On a CPU this requires AVX-512 BF16 or AMX, through oneDNN. oneDNN's own check also accepts AVX-512 without these,
     where bfloat16 is emulated.
     """
     if device.type == "cuda":
@@ -30,10 +31,10 @@ def has_bfloat16(device: torch.device) -> bool:
 def narrow_convolution_fault(device: torch.device) -> bool:
     """Return whether bfloat16 convolutions with an output one pixel wide may be wrong on a device.
 
-    On a processor with AMX, oneDNN as PyTorch 2.13 has it computes a bfloat16 convolution of a batch with stride 2, a
-    kernel of 3 or more and an output one pixel wide from memory that nobody wrote: NaN, or numbers that differ in every
-    call. Other shapes are right, and so is everything where ``ONEDNN_MAX_CPU_ISA`` keeps oneDNN from using AMX. Where
-    PyTorch does not say whether there is AMX, there may be.
+    On a processor with AMX, oneDNN as of PyTorch 2.13 computes a bfloat16 convolution of a batch with stride 2, a
+    kernel of 3 or more and an output one pixel wide from uninitialised memory: NaN, or numbers that differ in every
+    call. Other shapes are correct, and so is everything where ``ONEDNN_MAX_CPU_ISA`` keeps oneDNN from using AMX. If
+    PyTorch does not report whether there is AMX, the answer is yes.
     """
     if device.type != "cpu":
         return False
@@ -43,7 +44,7 @@ def narrow_convolution_fault(device: torch.device) -> bool:
 
 
 def _answer(owner: Any, name: str) -> bool | None:
-    """Return what PyTorch says of the processor, None where it no longer answers: these questions are private to it."""
+    """Return what PyTorch reports about the processor, None if it no longer does: these functions are private to it."""
     try:
         return bool(getattr(owner, name)())
     except AttributeError:
@@ -51,13 +52,13 @@ def _answer(owner: Any, name: str) -> bool | None:
 
 
 def narrow_convolutions(network: nn.Module, size_wh: tuple[int, int]) -> list[str]:
-    """Return the names of a network's convolutions that ``narrow_convolution_fault`` is about, for an input size.
+    """Return the names of a network's convolutions that ``narrow_convolution_fault`` affects, for an input size.
 
-    The network is run once without numbers, on the meta device; one that asks for numbers is run with one grey image.
+    The network is run once on the meta device, without values; one that needs values is run on one grey image.
 
     Args:
         network: Takes images ``(B, 3, H, W)``.
-        size_wh: Of its input, pixels.
+        size_wh: Size of its input, pixels.
     """
     found: dict[str, None] = {}
 
@@ -91,12 +92,12 @@ def narrow_convolutions(network: nn.Module, size_wh: tuple[int, int]) -> list[st
 def guarded_precision(
     wanted: torch.dtype, network: nn.Module, sizes_wh: Iterable[tuple[int, int]], device: torch.device
 ) -> tuple[torch.dtype, str]:
-    """Return the precision to compute a network in on a device, and a sentence where it is not the wanted one.
+    """Return the precision in which to compute a network on a device, and a sentence if it is not the requested one.
 
     Args:
-        wanted: bfloat16 gives way to float32 where this network meets ``narrow_convolution_fault``.
+        wanted: bfloat16 is replaced by float32 where ``narrow_convolution_fault`` affects this network.
         network: Takes images ``(B, 3, H, W)``.
-        sizes_wh: Of its inputs, pixels.
+        sizes_wh: Sizes of its inputs, pixels.
         device: Where it runs.
     """
     if wanted != torch.bfloat16 or not narrow_convolution_fault(device):
@@ -113,9 +114,9 @@ def guarded_precision(
 
 
 def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
-    """Return the dtype to compute in: "auto" takes bfloat16 where the processor has it.
+    """Return the dtype to compute in: "auto" takes bfloat16 where the processor supports it natively.
 
-    Without the instructions bfloat16 is emulated and several times slower than float32.
+    Otherwise bfloat16 is emulated and several times slower than float32.
     """
     if wanted == "float32":
         return torch.float32

@@ -1,4 +1,4 @@
-"""What networks and codecs give: Prediction, Stages and Decoded."""
+"""What networks and codecs return: Prediction, Stages and Decoded."""
 
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -7,18 +7,18 @@ import torch
 from torch import Tensor
 
 Prediction = dict[str, Tensor]
-"""Named outputs of one supervised stage: ``"heatmap"`` ``(B, K, h, w)``, and more as papers need."""
+"""Named outputs of one supervised stage: ``"heatmap"`` ``(B, K, h, w)``, and others that a paper needs."""
 
 Stages = list[Prediction]
-"""What a network returns: one dict per supervised stage, the last one is the answer."""
+"""What a network returns: one dict per supervised stage; the last one is the final prediction."""
 
 
 @dataclass(slots=True, repr=False)
 class Decoded:
-    """What a codec reads out of a prediction: N instances a view, padded, in view pixels.
+    """What a codec decodes from a prediction: N instances per view, padded, in view pixels.
 
-    Top-down codecs give N = 1, one-stage ones the best N of a view; everything after them is the same. It is a pytree,
-    so ``torch.export`` takes a program that returns one.
+    Top-down codecs give N = 1, one-stage codecs the best N of a view; all code after them is the same. It is a pytree,
+    so ``torch.export`` accepts a program that returns one.
 
     Args:
         xy: ``(B, N, K, 2)`` float32.
@@ -53,7 +53,7 @@ class Decoded:
 
     @classmethod
     def one_instance(cls, xy: Tensor, score: Tensor) -> "Decoded":
-        """Return the answer of a codec that finds one instance a view: ``(B, K, 2)`` and ``(B, K)``."""
+        """Return the result of a codec that finds one instance per view: ``(B, K, 2)`` and ``(B, K)``."""
         count = score.shape[0]
         return cls(
             xy[:, None], score[:, None], score.new_ones(count, 1, dtype=torch.bool),
@@ -61,13 +61,13 @@ class Decoded:
         )  # fmt: skip
 
     def cpu(self) -> "Decoded":
-        """Return it in main memory."""
+        """Return it on the CPU."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return replace(self, **{name: value.cpu() for name, value in values.items() if value is not None})
 
 
 def shapes_of(batch: Any) -> str:
-    """Return a dataclass of tensors in words: shapes instead of contents, what is None left out.
+    """Return a dataclass of tensors as text: shapes instead of contents, without fields that are None.
 
     Example:
         >>> Decoded.one_instance(torch.zeros(2, 17, 2), torch.zeros(2, 17))

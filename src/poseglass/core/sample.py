@@ -39,13 +39,13 @@ class PoseSample:
         return self.image.shape[1], self.image.shape[0]
 
     def warped(self, to_target: Affine, size_wh: tuple[int, int] | None = None) -> "PoseSample":
-        """Move image, instances and the way back to the source together.
+        """Warp the image and its instances, and update the map to the source.
 
         A map that flips also exchanges left and right keypoints.
 
         Args:
             to_target: This image's pixels to the new image's pixels.
-            size_wh: Of the new image, pixels; as this one unless given. Outside this image it is black.
+            size_wh: Size of the new image, pixels; None keeps this one's. Outside this image it is black.
 
         Raises:
             ValueError: The map cannot be inverted, or the instances cannot follow it; see ``Instances.moved``.
@@ -73,7 +73,7 @@ def check_image(image: np.ndarray, name: str = "image") -> None:
     """Raise unless the array is ``(H, W, 3)`` uint8 with at least one pixel.
 
     Raises:
-        ValueError: It is not, with what to do about it.
+        ValueError: It is not; the message says what to do.
     """
     shape, dtype = getattr(image, "shape", None), getattr(image, "dtype", type(image).__name__)
     if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or dtype != np.uint8:
@@ -90,7 +90,7 @@ class Dataset(Protocol):
 
     @property
     def skeleton(self) -> Skeleton:
-        """Names the keypoints of every instance; a plain attribute will do."""
+        """Names the keypoints of every instance; a plain attribute is enough."""
         ...
 
     def __len__(self) -> int:
@@ -116,6 +116,6 @@ class Dataset(Protocol):
     def image(self, index: int, *, reduce: int = 1) -> np.ndarray:
         """Return the image ``(H, W, 3)`` uint8 RGB, at ``1/reduce`` of its size (1, 2, 4 or 8) where that is cheap.
 
-        A dataset may return a larger image than asked for; the caller compares shapes.
+        A dataset may return a larger image than requested; the caller compares shapes.
         """
         ...

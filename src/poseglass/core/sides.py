@@ -1,4 +1,4 @@
-"""Left and right in the names of keypoints: which names change places when an image is mirrored."""
+"""Left and right in the names of keypoints: which ones are swapped when an image is flipped."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -6,14 +6,14 @@ from itertools import pairwise
 
 LEFT = ("left", "l", "lt", "links", "gauche", "izquierda", "izquierdo", "左")
 RIGHT = ("right", "r", "rt", "rechts", "droite", "droit", "derecha", "derecho", "右")
-"""Words that stand for a side; "l", "r", "lt" and "rt" only as words of their own."""
+"""Words that name a side; "l", "r", "lt" and "rt" only as words of their own."""
 
 _LEFT_AND_MORE = ("lf", "lh", "lb", "fl", "hl", "bl")
 _RIGHT_AND_MORE = ("rf", "rh", "rb", "fr", "hr", "br")
-"""Left front, left hind, front left, ...: a side only where the same name of the other side is there too."""
+"""Left front, left hind, front left, ...: a side only if the same name exists for the other side too."""
 
 _WORD = re.compile(r"[左右]|[A-Z](?=[A-Z][a-z])|[A-Z]{2,}(?![a-z])|[A-Z]?[^\W\d_A-Z左右]+|[A-Z]|\d+")
-"""A word of a name: capitals begin one ("leftWrist", "LWrist", "wristL"), digits are one."""
+"""A word of a name: a capital starts one ("leftWrist", "LWrist", "wristL"), digits form one."""
 
 
 def name_words(name: str) -> tuple[str, ...]:
@@ -29,9 +29,9 @@ def name_words(name: str) -> tuple[str, ...]:
 
 
 def side_of(name: str) -> str | None:
-    """Return "left" or "right" where a name says so by itself, None where it names neither side or both.
+    """Return "left" or "right" if the name itself says so, None if it names neither side or both.
 
-    A single letter with a digit behind it ("L5", a vertebra) is no side by itself.
+    A single letter followed by a digit ("L5", a vertebra) is not a side by itself.
 
     Example:
         >>> side_of("wrist.R"), side_of("lt_ear"), side_of("kneeLeft"), side_of("upright"), side_of("L5")
@@ -42,7 +42,7 @@ def side_of(name: str) -> str | None:
 
 
 def canonical_name(name: str) -> str:
-    """Return a spelling in which names that differ in case, separators and the place of their side are the same.
+    """Return one spelling for names that differ only in case, separators and the position of the side.
 
     Example:
         >>> canonical_name("Left Wrist"), canonical_name("wrist_l"), canonical_name("LWrist"), canonical_name("C7")
@@ -55,12 +55,12 @@ def canonical_name(name: str) -> str:
 
 
 def name_pairs(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
-    """Return the pairs of positions ``(left, right)`` of names that differ by left and right alone.
+    """Return the pairs of positions ``(left, right)`` of names that differ only in left and right.
 
-    Names that say a side by themselves come first ("left_wrist", "L_wrist", "wristL", "lt_wrist", "leftWrist"). What
-    could be another word counts only where the other side is there too: "lf_paw" and "rf_paw", "L1" and "R1",
-    "leftwrist" and "rightwrist"; and a single letter that is glued to a word ("lwrist", "WRISTL") only where two pairs
-    or more are written like that.
+    Names with a side of their own come first ("left_wrist", "L_wrist", "wristL", "lt_wrist", "leftWrist"). Words that
+    could mean something else count only if the other side exists too: "lf_paw" and "rf_paw", "L1" and "R1",
+    "leftwrist" and "rightwrist"; a single letter attached to a word ("lwrist", "WRISTL") counts only if at least two
+    pairs are written like that.
 
     Example:
         >>> name_pairs(["nose", "wristL", "wristR", "lt_eye", "RT_EYE"])
@@ -71,7 +71,7 @@ def name_pairs(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
     pairs: list[tuple[int, int]] = []
 
     def take(keys: Sequence[tuple[str, str] | None], *, least: int = 1) -> None:
-        """Pair names that are still free and whose keys (side, the rest) differ by the side alone."""
+        """Pair names that are still free and whose keys (side, the rest) differ only in the side."""
         taken = {i for pair in pairs for i in pair}
         places: dict[tuple[str, str], list[int]] = {}
         for i, key in enumerate(keys):
@@ -97,7 +97,7 @@ def name_pairs(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
 
 
 def alone(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the names that say a side while the same name of the other side is not there.
+    """Return the names with a side whose counterpart on the other side is missing.
 
     Example:
         >>> alone(["left_eye", "right_eye", "left_ear", "nose"])
@@ -112,12 +112,12 @@ def _side(word: str) -> str | None:
 
 
 def _compound_side(word: str) -> str | None:
-    """Return the side of "lf" (left front) and of the like too."""
+    """Return the side of a word, also of "lf" (left front) and the like."""
     return "left" if word in _LEFT_AND_MORE else "right" if word in _RIGHT_AND_MORE else _side(word)
 
 
 def _sided_words(name: str) -> list[str]:
-    """Return the words of a name; a single letter with a digit behind it is one word with it."""
+    """Return the words of a name; a single letter followed by a digit forms one word with it."""
     spans = [(match.group(0).lower(), match.start(), match.end()) for match in _WORD.finditer(name)]
     words = [word for word, _, _ in spans]
     for i, ((word, _, end), (_, start, _)) in enumerate(pairwise(spans)):
@@ -127,7 +127,7 @@ def _sided_words(name: str) -> list[str]:
 
 
 def _key(words: Sequence[str], side_of_word: Callable[[str], str | None]) -> tuple[str, str] | None:
-    """Return the side that words name and the words with "*" in its place; None where they name neither or both."""
+    """Return the side that words name and the words with "*" in its place; None if they name neither side or both."""
     sides = [side_of_word(word) for word in words]
     named = {side for side in sides if side is not None}
     if len(named) != 1:

@@ -16,13 +16,13 @@ class Skeleton:
     """Names, bones and symmetry of K keypoints.
 
     Args:
-        name: Of the skeleton, "coco17".
-        keypoints: K unique names, "left_wrist". Left and right are the person's own. Of what is detected as a box
-            alone there are none.
+        name: Name of the skeleton, "coco17".
+        keypoints: K unique names, "left_wrist". Left and right are the person's own. Empty for objects that are only
+            detected as boxes.
         bones: Pairs of keypoint names.
         sigmas: K OKS constants (COCO's, i.e. half of the paper's kappa), or none.
-        flip_pairs: Pairs that change places when the image is flipped. None derives them from left and right in
-            the names; an empty tuple says that nothing changes places.
+        flip_pairs: Pairs that are swapped when the image is flipped. None derives them from left and right in the
+            names; an empty tuple means that nothing is swapped.
 
     Raises:
         ValueError: Names repeat, a bone or pair names an unknown keypoint, or the number of sigmas is not K.
@@ -65,9 +65,7 @@ class Skeleton:
                         )
         paired = [n for pair in self.flip_pairs or () for n in pair]
         if len(set(paired)) != len(paired):
-            raise ValueError(
-                f"Skeleton {self.name!r}: a keypoint may stand in one flip pair only, got {self.flip_pairs}."
-            )
+            raise ValueError(f"Skeleton {self.name!r}: a keypoint may be in one flip pair only, got {self.flip_pairs}.")
 
     def __len__(self) -> int:
         return len(self.keypoints)
@@ -87,7 +85,7 @@ class Skeleton:
 
     @cached_property
     def sides(self) -> tuple[str | None, ...]:
-        """K times "left", "right" or None: the side that a keypoint's name or its flip pair says."""
+        """K times "left", "right" or None: the side according to a keypoint's name or its flip pair."""
         found = [side_of(name) for name in self.keypoints]
         pairs = self.flip_pairs
         if pairs is None:
@@ -100,11 +98,11 @@ class Skeleton:
 
     @cached_property
     def mirroring_unknown(self) -> str:
-        """Why it is not known what a mirrored image of these keypoints looks like; empty where it is.
+        """Why it is not known which keypoints to swap when an image is flipped; empty if it is known.
 
-        It is known where flip pairs are given (an empty tuple: nothing changes places), and where the names give at
-        least one pair and none of them says a side that has no partner. Neither training nor the flip test mirrors
-        otherwise: it would teach, or average, left as right.
+        It is known if flip pairs are given (an empty tuple: nothing is swapped), or if the names give at least one pair
+        and no name has a side without a partner. Otherwise neither training nor the flip test flips images: that would
+        teach, or average, left as right.
 
         Example:
             >>> Skeleton("leaf", ("tip", "base")).mirroring_unknown
@@ -123,7 +121,7 @@ class Skeleton:
 
     @property
     def mirrors(self) -> bool:
-        """Whether it is known which keypoints change places when an image is mirrored."""
+        """Whether it is known which keypoints are swapped when an image is flipped."""
         return not self.mirroring_unknown
 
     @cached_property
@@ -146,12 +144,12 @@ class Skeleton:
             ) from None
 
     def indices_of(self, keypoints: Sequence[str]) -> np.ndarray:
-        """Return for each name its position here, -1 where this skeleton lacks it: ``(len(keypoints),)`` int64."""
+        """Return the position of each name here, -1 where this skeleton lacks it: ``(len(keypoints),)`` int64."""
         known = {name: i for i, name in enumerate(self.keypoints)}
         return np.array([known.get(name, -1) for name in keypoints], dtype=np.int64)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain lists and strings, for a card or a JSON file."""
+        """Return plain lists and strings for a card or a JSON file."""
         return {
             "name": self.name,
             "keypoints": list(self.keypoints),
@@ -162,7 +160,7 @@ class Skeleton:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "Skeleton":
-        """Rebuild what ``to_dict`` gave.
+        """Rebuild a skeleton from the result of ``to_dict``.
 
         Raises:
             ValueError: As the constructor, or a field is missing.

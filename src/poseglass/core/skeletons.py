@@ -39,7 +39,7 @@ MPII16 = Skeleton(
         ("left_shoulder", "left_elbow"), ("left_elbow", "left_wrist"),
     ),
 )  # fmt: skip
-"""MPII Human Pose. Its "upper neck" is called neck here, as LSP names the same place."""
+"""MPII Human Pose. Its "upper neck" is called neck here, as in LSP."""
 
 LSP14 = Skeleton(
     "lsp14",
@@ -58,7 +58,7 @@ LSP14 = Skeleton(
         0.089, 0.087, 0.107, 0.107, 0.087, 0.089, 0.062, 0.072, 0.079, 0.079, 0.072, 0.062, 0.079, 0.079,
     ),
 )  # fmt: skip
-"""Leeds Sports Pose and its extended set. Sigmas: COCO's, and for neck and head top CrowdPose's for neck and head."""
+"""Leeds Sports Pose and its extended set. Sigmas: COCO's; for neck and head top, CrowdPose's for neck and head."""
 
 FLIC11 = Skeleton(
     "flic11",
@@ -72,6 +72,6 @@ FLIC11 = Skeleton(
         ("right_shoulder", "right_hip"), ("left_hip", "right_hip"), ("left_eye", "nose"), ("right_eye", "nose"),
     ),
 )  # fmt: skip
-"""Frames Labelled In Cinema, the eleven joints the hourglass ports use."""
+"""Frames Labelled In Cinema, the eleven joints that the hourglass ports use."""
 
 SKELETONS: dict[str, Skeleton] = {s.name: s for s in (COCO17, MPII16, LSP14, FLIC11)}

@@ -1,4 +1,4 @@
-"""One lookup for every family: a plain dict of names, with "did you mean"."""
+"""Look up and build parts from plain dicts of names, with "did you mean"."""
 
 import difflib
 import importlib
@@ -23,7 +23,7 @@ def lookup(table: Mapping[str, T], name: str, *, kind: str = "name") -> T:
 
     Args:
         table: The family's dict, e.g. ``NETWORKS``.
-        name: A key of it, or a dotted path to code of one's own, installed or in the current folder.
+        name: A key of it, or "package.module:attribute" for your own code, installed or in the current folder.
         kind: What the table holds, for the message: "network", "codec".
 
     Raises:
@@ -48,8 +48,8 @@ def lookup(table: Mapping[str, T], name: str, *, kind: str = "name") -> T:
 def _own_module(name: str) -> ModuleType:
     """Import a module, from the current folder if it is found nowhere else.
 
-    The command ``poseglass`` does not have that folder on its path as ``python -m poseglass`` does. It comes last, and
-    not before a module is asked for that is nowhere else: a file there stands in for nothing that is installed.
+    The command ``poseglass`` does not have that folder on its path, as ``python -m poseglass`` does. It is added last,
+    and only for a module that is found nowhere else: a file there never shadows an installed module.
     """
     here, first = str(Path.cwd()), name.partition(".")[0]
     if first not in sys.modules and here not in sys.path and importlib.util.find_spec(first) is None:
@@ -58,13 +58,13 @@ def _own_module(name: str) -> ModuleType:
 
 
 def build_part(table: Mapping[str, Callable[..., T]], part: Mapping[str, Any], kind: str, *first: Any) -> T:
-    """Make ``table[part["name"]]`` of ``first`` and the part's other entries.
+    """Build ``table[part["name"]]`` from ``first`` and the part's other entries.
 
     Args:
         table: The family's dict.
         part: ``{"name": ..., ...}``.
         kind: What the part is, for the message: "neck".
-        first: Leading arguments.
+        first: Leading positional arguments.
 
     Raises:
         LookupError, TypeError: As ``build``.
@@ -78,10 +78,10 @@ def build_part(table: Mapping[str, Callable[..., T]], part: Mapping[str, Any], k
 
 
 def build(table: Mapping[str, Callable[..., T]], name: str, /, *first: Any, **numbers: Any) -> T:
-    """Make ``table[name](*first, **numbers)``. ``name`` may also be ``"package.module:attribute"``.
+    """Build ``table[name](*first, **numbers)``. ``name`` may also be ``"package.module:attribute"``.
 
     Raises:
-        LookupError: The name is unknown; the nearest one is named.
+        LookupError: The name is unknown; the closest name is suggested.
         TypeError: An argument the constructor does not take (Python's own message).
 
     Example:
@@ -92,7 +92,7 @@ def build(table: Mapping[str, Callable[..., T]], name: str, /, *first: Any, **nu
 
 
 def counted(number: int, thing: str) -> str:
-    """Return a number with its thing in the singular or plural.
+    """Return a number with its noun in the singular or plural.
 
     Example:
         >>> counted(1, "keypoint"), counted(1200, "keypoint")
@@ -101,7 +101,7 @@ def counted(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'s' * (number != 1)}"
 
 
-_SHOWN = 4  # names listed in a message before "and 12 more"
+_SHOWN = 4  # names shown in a message before "and 12 more"
 
 
 def listed(names: Sequence[str]) -> str:

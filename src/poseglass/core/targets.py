@@ -1,7 +1,7 @@
-"""What training reads: Targets in view pixels; RawBatch, as loaders yield it; ModelInput, as networks take it.
+"""Inputs of training: Targets in view pixels; RawBatch, as loaders yield it; ModelInput, as networks take it.
 
-The two batches are two types on purpose. A raw batch holds uint8 images ``(B, H, W, 3)``, a model input normalised
-float images ``(B, 3, H, W)``; a function takes one of them, and says so when it is given the other.
+The two batches are separate types on purpose. A raw batch holds uint8 images ``(B, H, W, 3)``, a model input normalised
+float images ``(B, 3, H, W)``; a function takes one of them and raises an error when it is given the other.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from poseglass.core.prediction import shapes_of
 
 @dataclass(slots=True, repr=False)
 class Targets:
-    """The labels of B views, instances padded to N; N = 1 is nothing special.
+    """The labels of B views, instances padded to N; N = 1 is not a special case.
 
     Args:
         xy: ``(B, N, K, 2)`` float32, view pixels; 0 where unknown.
@@ -23,12 +23,12 @@ class Targets:
         valid: ``(B, N)`` bool, False for padding.
         label: ``(B, N)`` int64, the class; 0 where there is one class.
         box_xyxy: ``(B, N, 4)`` float32, view pixels; all 0 where there is none.
-        crowd: ``(B, N)`` bool: a region in which nothing is judged, neither found nor missed.
-        occluded: ``(B, N, K)`` bool, labelled but hidden; None where nobody says.
-        xyz_mm: ``(B, N, K, 3)`` float32, camera frame, NaN where unknown or padding; None where nobody says.
+        crowd: ``(B, N)`` bool: a region to ignore, in which nothing counts as found or missed.
+        occluded: ``(B, N, K)`` bool, labelled but hidden; None where not annotated.
+        xyz_mm: ``(B, N, K, 3)`` float32, camera frame, NaN where unknown or padding; None where not annotated.
 
     Raises:
-        ValueError: A shape that does not fit that of ``xy``.
+        ValueError: A shape does not match that of ``xy``.
     """
 
     xy: Tensor
@@ -62,11 +62,11 @@ class Targets:
         return len(self.xy)
 
     def to(self, device: torch.device | str) -> "Targets":
-        """Return them on a device."""
+        """Return the targets on a device."""
         return self._each(lambda value: value.to(device, non_blocking=True))
 
     def pin_memory(self) -> "Targets":
-        """Return them in page-locked memory, for a copy to a GPU beside the computation."""
+        """Return the targets in page-locked memory, so that they can be copied to a GPU asynchronously."""
         return self._each(lambda value: value.pin_memory())
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Targets":
@@ -75,9 +75,9 @@ class Targets:
 
     @classmethod
     def of_keypoints(cls, xy: Tensor, known: Tensor | None = None) -> "Targets":
-        """Return the targets of one instance a view, from ``(B, K, 2)`` view pixels and ``(B, K)`` weights (1).
+        """Return the targets of one instance per view, from ``(B, K, 2)`` view pixels and ``(B, K)`` weights (1).
 
-        Boxes are around the known keypoints.
+        Boxes are the tight ones around the known keypoints.
         """
         weight = torch.ones(xy.shape[:2], dtype=torch.float32, device=xy.device) if known is None else known.float()
         there = (weight > 0)[..., None]
@@ -95,12 +95,12 @@ class RawBatch:
 
     Args:
         images: ``(B, H, W, 3)`` uint8 RGB.
-        targets: Of the B views.
+        targets: Targets of the B views.
         to_source: ``(B, 2, 3)`` float64, view pixels to the file's pixels.
         sources: B paths or ids.
 
     Raises:
-        TypeError: Images that are not uint8 ``(B, H, W, 3)``.
+        TypeError: The images are not uint8 ``(B, H, W, 3)``.
     """
 
     images: Tensor
@@ -128,11 +128,11 @@ class RawBatch:
         return self.images.shape[2], self.images.shape[1]
 
     def to(self, device: torch.device | str) -> "RawBatch":
-        """Return it on a device; the way back to the files stays where it is."""
+        """Return the batch on a device; ``to_source`` stays where it is."""
         return replace(self, images=self.images.to(device, non_blocking=True), targets=self.targets.to(device))
 
     def pin_memory(self) -> "RawBatch":
-        """Return it in page-locked memory."""
+        """Return the batch in page-locked memory."""
         return replace(self, images=self.images.pin_memory(), targets=self.targets.pin_memory())
 
 
@@ -142,10 +142,10 @@ class ModelInput:
 
     Args:
         images: ``(B, 3, H, W)`` floating point, normalised.
-        targets: Of the B views.
+        targets: Targets of the B views.
 
     Raises:
-        TypeError: Images that are not floating point ``(B, 3, H, W)``.
+        TypeError: The images are not floating point ``(B, 3, H, W)``.
     """
 
     images: Tensor
@@ -155,8 +155,8 @@ class ModelInput:
         if not self.images.is_floating_point() or self.images.ndim != 4 or self.images.shape[1] != 3:
             raise TypeError(
                 "ModelInput.images must be floating point (B, 3, H, W), got "
-                f"{str(self.images.dtype).removeprefix('torch.')} {tuple(self.images.shape)}. A RawBatch becomes one "
-                "by poseglass.programs.model_input(batch, spec)."
+                f"{str(self.images.dtype).removeprefix('torch.')} {tuple(self.images.shape)}. Convert a RawBatch "
+                "with poseglass.programs.model_input(batch, spec)."
             )
 
     def __repr__(self) -> str:
@@ -172,28 +172,28 @@ class ModelInput:
 
 
 def one_instance(targets: Targets) -> tuple[Tensor, Tensor]:
-    """Return keypoints ``(B, K, 2)`` and weights ``(B, K)`` for a codec that draws one instance a view.
+    """Return keypoints ``(B, K, 2)`` and weights ``(B, K)`` for a codec that encodes one instance per view.
 
     A view without an instance has weight 0 everywhere.
 
     Raises:
-        TypeError: A batch in the place of its targets.
-        ValueError: More than one instance a view.
+        TypeError: A batch instead of its targets.
+        ValueError: More than one instance per view.
     """
     check_targets(targets)
     if targets.xy.shape[1] != 1:
         raise ValueError(
-            f"This codec draws one instance a view, and the targets have {targets.xy.shape[1]}. Crop each instance "
-            "(data.Crops), or take a codec of many instances."
+            f"This codec encodes one instance per view, but the targets have {targets.xy.shape[1]}. Crop each instance "
+            "(data.Crops), or use a codec of several instances."
         )
     return targets.xy[:, 0], targets.known[:, 0] * targets.valid
 
 
 def check_targets(targets: object) -> None:
-    """Raise unless a codec was given targets to encode.
+    """Raise unless the argument is a ``Targets``, as codecs encode it.
 
     Raises:
-        TypeError: A batch or something else in their place.
+        TypeError: A batch or something else instead.
     """
     if isinstance(targets, Targets):
         return

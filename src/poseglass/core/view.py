@@ -1,7 +1,7 @@
 """View: a piece of an image as a network sees it. The one place where a box or an image becomes network input.
 
-A view is a crop around one instance, a whole image in a letterbox, or a chip of a large image; how many instances lie
-in it is the data's business.
+A view is a crop around one instance, a whole image in a letterbox, or a chip of a large image; it may show any number
+of instances.
 """
 
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ from poseglass.core.warp import warp_image
 
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
-    """A piece of an image at a network's size.
+    """A piece of an image at the input size of a network.
 
     Args:
-        size_wh: Of the view, pixels.
-        to_view: The image's pixels to the view's pixels; ``home`` goes back.
+        size_wh: Size of the view, pixels.
+        to_view: Map from image pixels to view pixels; ``home`` is its inverse.
 
     Raises:
         ValueError: A size below 1.
@@ -44,17 +44,17 @@ class View:
 
     @property
     def home(self) -> Affine:
-        """The view's pixels to the image's pixels."""
+        """Map from view pixels to image pixels."""
         return self.to_view.inverse()
 
     @classmethod
     def crop(cls, box_xyxy: np.ndarray, spec: InputSpec, *, size_wh: tuple[int, int] | None = None) -> "View":
-        """Return the view of a box: grown to the crop's aspect, then by the padding, then mapped by the crop rule.
+        """Return the view of a box: enlarged to the crop's aspect ratio and by the padding, then mapped by the rule.
 
         Args:
             box_xyxy: ``(4,)``, image pixels.
-            spec: Says size, padding and rule.
-            size_wh: Another size than the spec's, of the same aspect.
+            spec: Gives size, padding and rule.
+            size_wh: Another size than the spec's, of the same aspect ratio.
 
         Raises:
             ValueError: The box has no area.
@@ -63,7 +63,7 @@ class View:
 
     @classmethod
     def of_region(cls, box_xyxy: np.ndarray, size_wh: tuple[int, int], rule: CropRule = "edges") -> "View":
-        """Return the view of exactly this box; other aspects than the view's are stretched.
+        """Return the view of exactly this box; a box of another aspect ratio is stretched.
 
         Raises:
             ValueError: The box has no area, or the rule is unknown.
@@ -86,12 +86,12 @@ class View:
 
     @classmethod
     def chip(cls, corner_xy: tuple[float, float], scale: float, size_wh: tuple[int, int]) -> "View":
-        """Return the view of a chip: ``size_wh / scale`` pixels of the image from a corner on, enlarged by a scale.
+        """Return the view of a chip: ``size_wh / scale`` pixels of the image from a corner on, scaled.
 
         Args:
             corner_xy: The upper left corner of the chip's first pixel, so that of a whole image is (-0.5, -0.5).
             scale: View pixels per image pixel.
-            size_wh: Of the view, pixels.
+            size_wh: Size of the view, pixels.
 
         Raises:
             ValueError: A scale that is not above 0.
@@ -102,14 +102,14 @@ class View:
         return cls(size_wh, Affine(np.array([[scale, 0.0, -0.5 - scale * x], [0.0, scale, -0.5 - scale * y]])))
 
     def then(self, after: Affine) -> "View":
-        """Return the view with its pixels moved by another map, as an augmentation does."""
+        """Return the view with its pixels moved by a further map, as an augmentation does."""
         return View(self.size_wh, self.to_view.then(after))
 
     def read(self, image: np.ndarray, *, border_rgb: tuple[int, int, int] = (0, 0, 0)) -> np.ndarray:
-        """Return the view's pixels, ``(H, W, 3)`` uint8 RGB, of an image ``(h, w, 3)``; outside it is black."""
+        """Return the view of an image ``(h, w, 3)``: ``(H, W, 3)`` uint8 RGB, ``border_rgb`` outside the image."""
         return warp_image(image, self.to_view, self.size_wh, border_rgb=border_rgb)
 
 
 def grown(box_xyxy: np.ndarray, spec: InputSpec) -> np.ndarray:
-    """Return boxes ``(..., 4)`` as a crop shows them: grown to its aspect about their centre, then by its padding."""
+    """Return boxes ``(..., 4)`` as crops show them: enlarged about their centre to the aspect ratio, then by padding."""
     return fit_aspect(np.asarray(box_xyxy, np.float64), spec.aspect, padding=spec.padding)

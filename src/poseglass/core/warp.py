@@ -17,7 +17,7 @@ def warp_image(
 ) -> np.ndarray:
     """Warp ``(H, W, 3)`` uint8 to ``size_wh``, bilinear; outside the image is ``border_rgb``.
 
-    Where the map shrinks by two or more, the part that is needed is first averaged down by a whole factor, so that
+    Where the map shrinks by two or more, the visible part is first averaged down by a whole factor, so that
     no pixel is skipped (aliasing).
     """
     scale = to_target.scale
@@ -25,8 +25,8 @@ def warp_image(
     if factor >= 2:
         image, to_part = _shrunk_part(image, to_target, size_wh, factor)
         to_target = to_part.inverse().then(to_target)
-    # OpenCV 5 warps four channels twice as fast as three, to the same values; copying pays for images not much larger
-    # than the target.
+    # OpenCV 5 warps four channels twice as fast as three, with identical results; copying pays off for images not much
+    # larger than the target.
     four = _FOUR_ARE_FASTER and image.size <= 12 * size_wh[0] * size_wh[1]
     warped = cv2.warpAffine(
         cv2.cvtColor(image, cv2.COLOR_RGB2RGBA) if four else image,
@@ -42,7 +42,7 @@ def warp_image(
 def _shrunk_part(
     image: np.ndarray, to_target: Affine, size_wh: tuple[int, int], factor: int
 ) -> tuple[np.ndarray, Affine]:
-    """Crop what the target sees, shrink it by ``factor``; return it and the map from the image to it."""
+    """Crop the part that the target shows, shrink it by ``factor``; return it and the map from the image to it."""
     height, width = image.shape[:2]
     seen = to_target.inverse().box(np.array([-0.5, -0.5, size_wh[0] - 0.5, size_wh[1] - 0.5]))
     x0, y0 = (
