@@ -48,7 +48,7 @@ def test_nothing_found_is_status_0_or_3_where_sides_could_not_be_judged(labels):
     labels.write_text(json.dumps(data))
     result = run(labels)  # no sides, nothing to judge
     assert result.exit_code == 0, result.output
-    assert "Neither training nor the flip test mirrors images" in result.output
+    assert "Neither training nor the flip test flips images" in result.output
 
 
 def test_findings_are_status_1_with_page_and_csv(labels, tmp_path):

@@ -337,7 +337,7 @@ def test_images_that_lie_elsewhere(monkeypatch, tmp_path, labelled, tiny_weights
     (labelled.parent / "images").rename(tmp_path / "elsewhere")
     for command in (("look", labelled, "--out", tmp_path / "o.png"), ("evaluate", labelled, "--weights", tiny_weights)):
         assert run(monkeypatch, *command) == 2
-        assert "name their folder: --images FOLDER, or images =" in " ".join(capsys.readouterr().err.split())
+        assert "set their folder: --images FOLDER, or images =" in " ".join(capsys.readouterr().err.split())
 
 
 def test_where_no_image_could_be_done_there_is_the_error_alone(monkeypatch, tmp_path, tiny_weights, capsys):

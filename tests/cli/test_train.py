@@ -338,7 +338,7 @@ def test_train_and_look_take_the_folder_of_data(poseglass, recipe, tmp_path):
     mine.write_text(recipe.read_text().replace(f"{recipe.parent}/", "data/"))
     status, _, err = poseglass("train", mine, "--check")
     assert status == 2
-    assert "data.train.0 of the recipe: No such file of labels: data/train.json" in err
+    assert "data.train.0 of the recipe: No such label file: data/train.json" in err
     assert "--data FOLDER says where the folder is that the recipe calls data/" in err
     assert poseglass("train", mine, "--data", recipe.parent, "--check", "--device", "cpu")[0] == 0
     assert poseglass("look", mine, "--data", recipe.parent)[0] == 0

@@ -150,7 +150,7 @@ def test_without_twos_nothing_is_hidden(tmp_path):
     data = coco(fish(tmp_path, ones))
     assert not data.everyone.keypoint_extra["occluded"].any()
     assert data.everyone.known.sum() == 5
-    assert any("v = 1 is taken for labelled" in n for n in data.notes)
+    assert any("v = 1 is taken as labelled" in n for n in data.notes)
 
 
 def test_a_missing_box_is_drawn_around_the_keypoints(tmp_path):
@@ -168,7 +168,7 @@ def test_flip_pairs_can_be_given(tmp_path):
     for pairs, match in (
         ([("sinister", "dextre")], r"names unknown keypoint 'dextre'\. Did you mean 'dexter'"),
         ([(0, 1)], "unknown keypoint 0. Give names, not numbers"),
-        ([("sinister", "dexter"), ("tail", "dexter")], "keypoint 'dexter' stands twice"),
+        ([("sinister", "dexter"), ("tail", "dexter")], "keypoint 'dexter' is in two flip pairs"),
         ([("sinister",)], "must be two keypoint names"),
         (3, "must be pairs of keypoint names"),
     ):
@@ -285,7 +285,7 @@ def test_a_given_skeleton_names_the_files_keypoints(tmp_path):
     [
         (put("annotations", 0, "keypoints", [1, 2, 2]), r"annotation 1: 'keypoints' must have 9 numbers .*, got 3"),
         (put("annotations", 0, "keypoints", [1, 2] * 3), "got 6; these look like x, y without v"),
-        (put("annotations", 0, "keypoints", [[1, 2, 2]] * 3), "got 3; these look like points in lists of their own"),
+        (put("annotations", 0, "keypoints", [[1, 2, 2]] * 3), "got 3; these look like one list per point"),
         (put("annotations", 0, "keypoints", "abc"), "annotation 1: 'keypoints' must be a flat list"),
         (
             put("annotations", 0, "keypoints", [1, "2", 2] + [0] * 6),
@@ -306,10 +306,10 @@ def test_a_given_skeleton_names_the_files_keypoints(tmp_path):
         (put("annotations", 0, "area", -1), "annotation 1: 'area' must be"),
         (put("annotations", 0, "image_id", 99), "annotation 1: 'image_id' 99 is not in the table 'images'"),
         (put("annotations", 0, "category_id", 99), r"annotation 1: 'category_id' must be one of \[1\], got 99"),
-        (put("annotations", 0, "id", 2), "annotation 2: its id is there twice"),
+        (put("annotations", 0, "id", 2), "annotation 2: its id is used twice"),
         (put("annotations", 0, "id", None), "annotation number 0: 'id' must be a whole number or a text, got None"),
         (put("annotations", 0, 3), "annotation number 0: expected an object, got 3"),
-        (put("images", 0, "id", 3), "image 3: its id is there twice"),
+        (put("images", 0, "id", 3), "image 3: its id is used twice"),
         (put("images", 0, "id", None), "image number 0: 'id' must be a whole number or a text, got None"),
         (put("images", 0, "file_name", 5), "image 7: 'file_name' must be the name of an image, got 5"),
         (put("images", 0, "width", 0), "image 7: 'width' must be a whole number of pixels above 0, got 0"),
@@ -322,9 +322,9 @@ def test_a_faulty_record_is_named_or_left_out(tmp_path, change, match):
     with pytest.raises(ValueError, match=match) as raised:
         coco(path)
     assert str(path) in str(raised.value)
-    assert """Fix the file, or leave them out with the data set's option bad = "drop".""" in str(raised.value)
+    assert """Fix the file, or skip them with the data set's option bad = "drop".""" in str(raised.value)
     rest = coco(path, bad="drop")
-    assert any(n.startswith("Left out ") for n in rest.notes)
+    assert any(n.startswith("Skipped ") for n in rest.notes)
     assert rest.num_instances < 3
 
 
@@ -338,7 +338,7 @@ def test_a_faulty_record_is_named_or_left_out(tmp_path, change, match):
         (put("categories", 0, "skeleton", [["tail", "tial"]]), r"names unknown keypoint 'tial'\. Did you mean 'tail'"),
         (put("categories", 0, "flip_pairs", [["left_fin", "x"]]), "names unknown keypoint 'x'"),
         (put("categories", 0, "id", "x"), "category number 0: expected an object with a whole number 'id'"),
-        (lambda d: d["categories"].append(d["categories"][0]), "id 1 is there twice"),
+        (lambda d: d["categories"].append(d["categories"][0]), "id 1 is used twice"),
         (put("categories", []), "expected a list 'categories'"),
         (put("categories", 5), "expected a list 'categories' .* got int"),
     ],
@@ -374,7 +374,7 @@ def test_json_that_is_not_coco(tmp_path, text, match):
 
 
 def test_no_such_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"No such file of labels: .*x\.json"):
+    with pytest.raises(FileNotFoundError, match=r"No such label file: .*x\.json"):
         coco(tmp_path / "x.json")
     with pytest.raises(ValueError, match="got a folder"):
         coco(tmp_path)
@@ -385,7 +385,7 @@ def test_many_faults_are_counted(tmp_path):
         document["annotations"] = [{**document["annotations"][0], "id": i, "area": -1} for i in range(80)]
 
     notes = coco(fish(tmp_path, spoil), bad="drop").notes
-    assert "Left out 60 more faulty records." in notes
+    assert "Skipped 60 more invalid records." in notes
     assert len(notes) < 60
 
 

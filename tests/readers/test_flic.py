@@ -101,7 +101,7 @@ def test_choices_are_checked(tmp_path):
         flic(tmp_path / "x.mat", view="persn")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="split must be one of 'train', 'test', None, got 'val'"):
         flic(tmp_path / "x.mat", split="val")  # type: ignore[arg-type]
-    with pytest.raises(FileNotFoundError, match="No such file of labels"):
+    with pytest.raises(FileNotFoundError, match="No such label file"):
         flic(tmp_path / "x.mat")
     scipy.io.savemat(tmp_path / "x.mat", {"other": 1.0})
     with pytest.raises(ValueError, match=r"has no variable 'examples', .* It has: other\."):

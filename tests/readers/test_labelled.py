@@ -86,7 +86,7 @@ def test_what_does_not_fit_is_refused(tmp_path, change, match):
 
 @pytest.mark.parametrize(
     ("start", "match"),
-    [([0, 2], "must run from 0 to 3"), ([0, 2, 1, 3], "must not fall"), ([[0, 3]], "must run from 0")],
+    [([0, 2], "must run from 0 to 3"), ([0, 2, 1, 3], "must not decrease"), ([[0, 3]], "must run from 0")],
 )
 def test_packed_labels_check_their_rows(start, match):
     with pytest.raises(ValueError, match=match):

@@ -89,7 +89,7 @@ def test_union_of_one_side_and_both():
 
 def test_parts_that_share_no_name_are_refused():
     with pytest.raises(
-        ValueError, match=r"Dataset 1 \(b\) shares 0 of 14 .* 'lsp14', and 1 of its own would drop out: tail;"
+        ValueError, match=r"Dataset 1 \(b\) shares 0 of 14 .* 'lsp14', and 1 of its own would be dropped: tail;"
     ):
         mixed([dataset("a", LSP14, 1), dataset("b", Skeleton("x", ("tail",)), 1)], skeleton=LSP14)
     with pytest.raises(ValueError, match="needs at least one dataset"):

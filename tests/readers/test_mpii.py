@@ -134,7 +134,7 @@ def test_every_form_gives_the_same_people(tmp_path, form):
     np.testing.assert_allclose(everyone.xy, expected, rtol=1e-6)
     assert everyone.known.sum() == 47
     hidden = np.zeros((3, 16), bool)
-    hidden[1, 1] = form != "hrnet"  # that form does not tell
+    hidden[1, 1] = form != "hrnet"  # that format does not mark them
     np.testing.assert_array_equal(everyone.keypoint_extra["occluded"], hidden)
     assert everyone.extra["annotation_id"].tolist() == [0, 1, 2]
     side = 200 * SCALE
@@ -168,10 +168,10 @@ def test_parts_are_told_apart_where_the_file_can(tmp_path):
     assert not test.everyone.known.any()
     assert test.everyone.box_xyxy.tolist() == [[8 - 200, 37 - 200, 8 + 200, 37 + 200]]
     for path, split, match in (
-        (ports, "test", "holds 'train' and 'val' people, no 'test'"),
-        (release, "val", "the validation people are a choice of Tompson"),
-        (as_hrnet(tmp_path), "val", "does not tell parts apart; leave split= out"),
-        (as_hdf5(tmp_path), "val", "does not tell parts apart"),
+        (ports, "test", "holds 'train' and 'val' people, not 'test'"),
+        (release, "val", "the validation people are a subset of 'train' chosen by Tompson"),
+        (as_hrnet(tmp_path), "val", "does not mark splits; omit split="),
+        (as_hdf5(tmp_path), "val", "does not mark splits"),
         (ports, "vall", r"split must be 'train', 'val', 'test' or None, got 'vall'\. Did you mean 'val'"),
     ):
         with pytest.raises(ValueError, match=match):

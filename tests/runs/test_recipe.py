@@ -128,7 +128,7 @@ def test_data_that_are_not_there_are_named_by_their_key(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     recipe = Recipe.read("lspet/family.toml")
     with pytest.raises(FileNotFoundError, match=(
-        r"^data\.train\.0 of the recipe: No such file of labels: data/lspet/train\.json\..* --data FOLDER says where "
+        r"^data\.train\.0 of the recipe: No such label file: data/lspet/train\.json\..* --data FOLDER says where "
         r"the folder is that the recipe calls data/; --set data\.train\.0\.annotations=PATH gives this one alone\.$"
     )):  # fmt: skip
         training_data(recipe)

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Return whether a device computes in bfloat16 natively; elsewhere it is emulated, much slower than float32.
-    float32.
+    """Return whether a device computes in bfloat16 natively; elsewhere it is emulated, far slower than float32.
 
     On a CPU this requires AVX-512 BF16 or AMX, through oneDNN. oneDNN's own check also accepts AVX-512 without these,
     where bfloat16 is emulated.

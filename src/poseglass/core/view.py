@@ -111,5 +111,5 @@ class View:
 
 
 def grown(box_xyxy: np.ndarray, spec: InputSpec) -> np.ndarray:
-    """Return boxes ``(..., 4)`` as crops show them: enlarged about their centre to the aspect ratio, then by padding."""
+    """Return boxes ``(..., 4)`` as crops show them: enlarged about their centre to the aspect ratio, then padded."""
     return fit_aspect(np.asarray(box_xyxy, np.float64), spec.aspect, padding=spec.padding)

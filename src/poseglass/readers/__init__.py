@@ -1,4 +1,4 @@
-"""Layer 2: readers of labelled images. They read files and nothing more: no crops, no heatmaps, no augmentation."""
+"""Layer 2: readers of labelled images. They only read files: no crops, no heatmaps, no augmentation."""
 
 from collections.abc import Callable
 
@@ -19,7 +19,7 @@ READERS: dict[str, Callable[..., Dataset]] = {
     "lsp": lsp,
     "mpii": mpii,
 }
-"""Readers of files by name; ``poseglass.data.DATASETS`` has the synthetic sets besides."""
+"""Readers of files by name; ``poseglass.data.DATASETS`` also has the synthetic data sets."""
 
 __all__ = [
     "READERS",

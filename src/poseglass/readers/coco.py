@@ -1,14 +1,14 @@
 """COCO keypoint JSON with any skeleton.
 
 Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014, https://arxiv.org/abs/1405.0312; the format:
-https://cocodataset.org/#format-data. Annotations of COCO itself are CC BY 4.0, its images have licences of their own.
+https://cocodataset.org/#format-data. Annotations of COCO itself are CC BY 4.0; its images have their own licences.
 
 On disk::
 
     annotations.json     {"images": [...], "annotations": [...], "categories": [...]}, may be gzipped
-    images/              or the images beside the JSON, or wherever images= says
+    images/              or the images beside the JSON, or the folder passed as images=
 
-Coordinates are taken as they are: COCO's keypoints are 0-based pixel indices, which is the frame used here.
+Coordinates are used unchanged: COCO's keypoints are 0-based pixel indices, as in the frame used here.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -47,43 +47,43 @@ def coco(
     white: float | None = None,
     name: str | None = None,
 ) -> LabelledImages:
-    """Read COCO keypoint JSON, with whatever keypoints its categories have.
+    """Read COCO keypoint JSON with the keypoints of its categories.
 
-    Visibility: ``v = 0`` is unlabelled (NaN, score 0, coordinates ignored whatever they are), ``v = 1`` labelled but
-    hidden (``keypoint_extra["occluded"]``), ``v = 2`` labelled and visible. A file without any 2 uses 1 for "labelled";
-    then nothing counts as hidden, and a note says so.
+    Visibility: ``v = 0`` is unlabelled (NaN, score 0, its coordinates are ignored), ``v = 1`` labelled but hidden
+    (``keypoint_extra["occluded"]``), ``v = 2`` labelled and visible. A file without any 2 uses 1 for "labelled"; then
+    nothing counts as hidden, and a note reports it.
 
     A file whose keypoints are those of a known skeleton (``core.skeletons.SKELETONS``), in its order, gets that
     skeleton with its bones. ``extra`` holds "area", "crowd", "occluded", "annotation_id" and "category_id", and
-    "head_px" and "torso_px" where every annotation has them. Images without annotations stay: nobody is to be found
-    there.
+    "head_px" and "torso_px" where every annotation has them. Images without annotations are kept: they contain no
+    labelled instance.
 
     Args:
         annotations: The JSON file, plain or gzipped.
-        images: Folder that ``file_name`` starts from; None takes the folder "images" beside the JSON if there is
-            one, else the JSON's own.
+        images: Folder that ``file_name`` is relative to; None takes the folder "images" beside the JSON if there is
+            one, else the JSON's own folder.
         category: Name or id of the categories to read, one or several; None reads every one that has keypoints.
             Categories with different keypoints get one skeleton, matched by name.
-        skeleton: Names the keypoints in the file's order, for a file that does not name them or names them badly.
-        flip_pairs: Pairs of names that change places in a flip. None takes the file's "flip_pairs", else left and
-            right in the names.
+        skeleton: Names the keypoints in the file's order, for a file that names them badly or not at all.
+        flip_pairs: Pairs of names that are swapped in a flip. None takes the file's "flip_pairs", else left and right
+            in the names.
         sigmas: OKS constants, in order or by name. None takes the file's "sigmas", else COCO's own for the names it
             has and an estimate (see ``estimate_sigmas``) for the others, with a note.
-        crowd: What becomes of boxes around crowds: "keep" marks them in ``extra["crowd"]``.
-        unlabelled: What becomes of people without any labelled keypoint. OKS-AP needs them as regions to ignore.
-        bad: "raise" refuses a file with a faulty record; "drop" leaves the record out and notes why. A record without
-            a labelled keypoint that cannot be used (a box of no area, an unknown image) is left out either way.
-        box_format: How "bbox" is written: "xywh" as COCO has it, "xyxy" as two corners. None takes "xywh", and
-            refuses boxes that look like corners.
-        area: "file" takes the annotations' "area", "box" that of the box.
-        sizes: "declared" refuses an image whose size is not the "width" and "height" of its record, when it is read;
-            "file" ignores those and takes the size that the image has.
-        white: Of images of more than 8 bits the value that becomes 255; see ``LabelledImages``.
-        name: Of the dataset; None takes the file's.
+        crowd: What to do with boxes around crowds: "keep" marks them in ``extra["crowd"]``.
+        unlabelled: What to do with people without any labelled keypoint. OKS-AP needs them as regions to ignore.
+        bad: "raise" rejects a file with an invalid record; "drop" skips the record and notes why. A record without a
+            labelled keypoint that cannot be used (a box without area, an unknown image) is skipped either way.
+        box_format: Format of "bbox": "xywh" as in COCO, "xyxy" for two corners. None takes "xywh", and rejects boxes
+            that look like corners.
+        area: "file" takes the annotations' "area", "box" the area of the box.
+        sizes: "declared" rejects an image, when it is read, whose size is not the "width" and "height" of its record;
+            "file" ignores those and takes the size of the image.
+        white: For images of more than 8 bits, the value that becomes 255; see ``LabelledImages``.
+        name: Name of the dataset; None takes the file's.
 
     Raises:
         FileNotFoundError: No such JSON file.
-        ValueError: Not JSON, not COCO, or a faulty record; the message names file, record and field.
+        ValueError: Not JSON, not COCO, or an invalid record; the message names file, record and field.
     """
     path = Path(annotations)
     _check_choice("crowd", crowd, ("keep", "drop"))
@@ -118,7 +118,7 @@ def coco(
         keep &= people.known.any(1)
     if not keep.all():
         notes.append(
-            f"Left out {int((~keep).sum()):,} annotations as asked for: crowds or without a labelled keypoint."
+            f"Excluded {int((~keep).sum()):,} annotations as configured: crowds or without a labelled keypoint."
         )
         people, image_of = people[keep], image_of[keep]
     final = finish_skeleton(path, chosen, people, flip_pairs, sigmas, notes)
@@ -136,7 +136,7 @@ def coco(
 
 
 def read_tables(path: Path) -> dict[str, Any]:
-    """Read a file of annotations: an object with the lists "images" and "annotations".
+    """Read an annotation file: an object with the lists "images" and "annotations".
 
     Raises:
         FileNotFoundError: No such file.
@@ -152,9 +152,9 @@ def _what_instead(data: Any) -> str:
     expected = "expected an object with 'images', 'annotations' and 'categories'"
     if isinstance(data, list):
         if data and isinstance(data[0], dict) and "image_id" in data[0]:
-            return f"{expected}, got a list of results. Results are scored against annotations; pass those here."
+            return f"{expected}, got a list of results. Results are evaluated against annotations; pass those here."
         if data and isinstance(data[0], dict) and ("joints" in data[0] or "joint_self" in data[0]):
-            return f"{expected}, got a list of MPII records. Use poseglass.readers.mpii for it."
+            return f"{expected}, got a list of MPII records. Use poseglass.readers.mpii."
         return f"{expected}, got a list of {len(data)}."
     if isinstance(data, dict):
         keys = ", ".join(repr(k) for k in list(data)[:6]) or "nothing"

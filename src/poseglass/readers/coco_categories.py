@@ -1,4 +1,4 @@
-"""The categories of a COCO file: which keypoints there are, their bones, flip pairs and OKS constants."""
+"""The categories of a COCO file: their keypoints, bones, flip pairs and OKS constants."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ from poseglass.readers.sigmas import KNOWN_SIGMAS, estimate_sigmas
 
 @dataclass(frozen=True, slots=True)
 class Categories:
-    """The chosen categories: the union skeleton, where each category's keypoints go in it, and the skeleton of each."""
+    """The chosen categories: the union skeleton, where each category's keypoints go in it, and each skeleton."""
 
     skeleton: Skeleton
     places: dict[int, np.ndarray]
@@ -35,10 +35,10 @@ def read_categories(
     skeleton: Skeleton | dict[str, Any] | None,
     notes: list[str],
 ) -> Categories:
-    """Read and check the table of categories, and choose those that are wanted.
+    """Read and check the table of categories, and select the requested ones.
 
     Raises:
-        ValueError: The table is missing or faulty, or a wanted category is not in it.
+        ValueError: The table is missing or invalid, or a requested category is not in it.
     """
     given = Skeleton.from_dict(skeleton) if isinstance(skeleton, dict) else skeleton
     table = data.get("categories")
@@ -47,7 +47,7 @@ def read_categories(
     if not isinstance(table, list) or not table:
         raise ValueError(
             f"{path} is not COCO keypoint JSON: expected a list 'categories' with the names of the keypoints, "
-            f"got {type(table).__name__}. If the file has none, the data set's option skeleton names the keypoints."
+            f"got {type(table).__name__}. If the file has no names, set the data set's option skeleton."
         )
     by_id: dict[int, dict[str, Any]] = {}
     for number, record in enumerate(table):
@@ -57,7 +57,7 @@ def read_categories(
         key = whole_number(record["id"])
         assert key is not None
         if key in by_id:
-            raise ValueError(f"{where}: id {key} is there twice; ids of categories must be unique.")
+            raise ValueError(f"{where}: id {key} is used twice; category ids must be unique.")
         by_id[key] = record
     wanted = _choose(path, by_id, category, given)
     skeletons = {key: _category_skeleton(path, key, by_id[key], given, notes) for key in wanted}
@@ -74,12 +74,12 @@ def read_categories(
     if not same:
         notes.append(
             f"{len(skeletons)} categories with different keypoints share one skeleton of {len(names)} names; "
-            "keypoints a category lacks are unknown."
+            "keypoints that a category lacks are unknown."
         )
     known = next((s for s in SKELETONS.values() if s.keypoints == names), None)
     if known is not None and given is None:
         joined = replace(known, sigmas=(), flip_pairs=joined.flip_pairs)
-    elif not joined.bones:  # those of a known skeleton that fit by name
+    elif not joined.bones:  # those of a known skeleton, matched by name
         listed = [b for s in SKELETONS.values() for b in s.bones if b[0] in names and b[1] in names]
         bones = [b for i, b in enumerate(listed) if b not in listed[:i] and b[::-1] not in listed[:i]]
         joined = replace(joined, bones=tuple(bones))
@@ -101,7 +101,7 @@ def _choose(
         if not wanted:
             raise ValueError(
                 f"{path}: none of its {len(by_id)} categories has 'keypoints' (their names); these are annotations "
-                "of boxes, or the names are missing: then the data set's options skeleton and category say them."
+                "of boxes, or the names are missing: then set the data set's options skeleton and category."
             )
         return wanted
     names = {str(record.get("name")): key for key, record in by_id.items()}
@@ -114,14 +114,14 @@ def _choose(
         if key not in wanted:
             wanted.append(key)
     if not wanted:
-        raise ValueError("category must name at least one category; None reads all that have keypoints.")
+        raise ValueError("category must name at least one category; None reads all with keypoints.")
     return wanted
 
 
 def _category_skeleton(
     path: Path, key: int, record: dict[str, Any], given: Skeleton | None, notes: list[str]
 ) -> Skeleton:
-    """Return the category's own skeleton: bones, sigmas and flip pairs as far as the file states them."""
+    """Return the category's own skeleton: bones, sigmas and flip pairs where the file states them."""
     label = str(record.get("name", key))
     where = f"{path}: category {key} ({label!r})"
     names = record.get("keypoints")
@@ -129,8 +129,8 @@ def _category_skeleton(
         return given
     if not isinstance(names, list) or not names or not all(isinstance(n, str) and n.strip() for n in names):
         raise ValueError(
-            f"{where}: 'keypoints' must be a list of names, got {shortened(names)}. The data set's option skeleton can "
-            "name them."
+            f"{where}: 'keypoints' must be a list of names, got {shortened(names)}. Or name them with the data set's "
+            "option skeleton."
         )
     if given is not None:
         if len(given) != len(names):
@@ -188,7 +188,7 @@ def _bones(where: str, names: list[str], listed: Any, notes: list[str]) -> list[
         outside = next(list(p) for p in ends if min(p) < 1 or max(p) > len(names))
         notes.append(
             f"Category {where.rsplit('category ', 1)[-1]}: bone {outside} is outside 1 to {len(names)}, so the bones "
-            "are another skeleton's and none of them is taken; known skeletons give those that fit by name."
+            "belong to another skeleton and are ignored; those of known skeletons are matched by name."
         )
         return []
     found: list[tuple[str, str]] = []
@@ -209,10 +209,10 @@ def _listed_sigmas(where: str, names: list[str], listed: Any) -> tuple[float, ..
 
 
 def _pairs_of_order(where: str, names: list[str], order: Any) -> list[tuple[str, str]]:
-    """Return the flip pairs of YOLO's "flip_idx": for each keypoint the number from 0 of its partner, or its own.
+    """Return the flip pairs of YOLO's "flip_idx": for each keypoint the 0-based number of its partner, or its own.
 
     Raises:
-        ValueError: It is no such order.
+        ValueError: It is not such an order.
     """
     numbers = [whole_number(i) for i in order] if isinstance(order, list) else []
     if sorted(i for i in numbers if i is not None) != list(range(len(names))) or any(
@@ -220,8 +220,8 @@ def _pairs_of_order(where: str, names: list[str], order: Any) -> list[tuple[str,
         for i in range(len(names))
     ):
         raise ValueError(
-            f"{where}: 'flip_idx' must give for each of the {len(names)} keypoints the number from 0 of the one that "
-            f"it changes places with, or its own, got {shortened(order)}."
+            f"{where}: 'flip_idx' must give for each of the {len(names)} keypoints the 0-based number of the one that "
+            f"it is swapped with, or its own, got {shortened(order)}."
         )
     return [(names[i], names[j]) for i, j in enumerate(numbers) if j is not None and i < j]
 
@@ -230,7 +230,7 @@ def named_pairs(where: str, names: Sequence[str], pairs: Any) -> tuple[tuple[str
     """Check flip pairs: pairs of known names, each name at most once.
 
     Raises:
-        ValueError: A pair names nothing, or a name stands twice.
+        ValueError: A pair names an unknown keypoint, or a name is used twice.
     """
     found: list[tuple[str, str]] = []
     if isinstance(pairs, str) or not isinstance(pairs, Iterable):
@@ -248,7 +248,7 @@ def named_pairs(where: str, names: Sequence[str], pairs: Any) -> tuple[tuple[str
     ends = [n for pair in found for n in pair]
     if len(set(ends)) != len(ends):
         twice = next(n for n in ends if ends.count(n) > 1)
-        raise ValueError(f"{where}: keypoint {twice!r} stands twice in the flip pairs; it can change places with one.")
+        raise ValueError(f"{where}: keypoint {twice!r} is in two flip pairs; it can be swapped with one keypoint only.")
     return tuple(found)
 
 
@@ -260,7 +260,7 @@ def finish_skeleton(
     sigmas: Sequence[float] | Mapping[str, float] | None,
     notes: list[str],
 ) -> Skeleton:
-    """Return the skeleton with its flip pairs and sigmas, and note where they come from if it is not plain."""
+    """Return the skeleton with its flip pairs and sigmas, and note where they come from if that is not obvious."""
     skeleton = chosen.skeleton
     names = skeleton.keypoints
     mirrored = skeleton.flip_pairs
@@ -270,15 +270,15 @@ def finish_skeleton(
         guessed = [(names[i], names[j]) for i, j in name_pairs(names) if side_of(names[i]) is None]
         if guessed:
             notes.append(
-                f"Taken for left and right by the spelling of their names: {', '.join(map(' and '.join, guessed))}. "
-                "The data set's option flip_pairs says otherwise."
+                f"Taken as left and right by the spelling of their names: {', '.join(map(' and '.join, guessed))}. "
+                "The data set's option flip_pairs overrides this."
             )
     skeleton = replace(skeleton, flip_pairs=mirrored)
     if sigmas is not None:
         if isinstance(sigmas, Mapping):
             lacking = [n for n in names if n not in sigmas]
             if lacking:
-                raise ValueError(f"{path}: sigmas must have every keypoint, missing: {', '.join(lacking)}.")
+                raise ValueError(f"{path}: sigmas must name every keypoint, missing: {', '.join(lacking)}.")
             sigmas = [sigmas[n] for n in names]
         return replace(skeleton, sigmas=tuple(float(s) for s in sigmas))
     known = KNOWN_SIGMAS | chosen.sigmas

@@ -15,12 +15,12 @@ from poseglass.readers.coco_categories import Categories
 from poseglass.readers.json_file import finite_number, shortened, whole_number
 
 Kind = Literal["bad-record", "wrong-k", "visibility-value", "box-empty", "box-outside-image", "bad-category"]
-"""What is wrong with a record, in the words of the audit."""
+"""What is wrong with a record, as the audit names it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageTable:
-    """Ids, names and sizes of the images: lists of M, ``sizes_wh`` ``(M, 2)``, and the row of each id."""
+    """Ids, names and sizes of M images: lists, ``sizes_wh`` ``(M, 2)``, and the row of each id."""
 
     ids: list[int | str]
     row_of: dict[int | str, int]
@@ -33,9 +33,9 @@ class Fault:
     """What is wrong with one record.
 
     Args:
-        kind: In the words of the audit.
+        kind: As the audit names it.
         record: "annotation 12", "image number 3".
-        text: What was expected and what came.
+        text: What was expected and what was found.
         image: Row in the table of images, or None.
         annotation: Id of the annotation as written, or None.
     """
@@ -48,7 +48,7 @@ class Fault:
 
 
 class Faults:
-    """The faulty records of a file, and those that are left out because they say themselves that they are unused."""
+    """The invalid records of a file, and the skipped ones that are not used in any case."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -56,17 +56,17 @@ class Faults:
         self.unused: list[str] = []
 
     def add(self, kind: Kind, record: str, text: str, *, image: int | None = None, annotation: Any = None) -> None:
-        """Note a faulty record."""
+        """Note an invalid record."""
         if not isinstance(annotation, int | str | None):
             annotation = repr(annotation)
         self.found.append(Fault(kind, record, text, image, annotation))
 
     def skip(self, record: str, text: str) -> None:
-        """Note a record that nothing needs: an annotation without a labelled keypoint, an image without one."""
+        """Note a record that is not needed: an annotation without labelled keypoints, or an image without labels."""
         self.unused.append(f"{record}: {text}")
 
     def refuse(self) -> None:
-        """Raise the first fault.
+        """Raise an error for the first invalid record.
 
         Raises:
             ValueError: There is one.
@@ -76,22 +76,22 @@ class Faults:
             others = f" {counted(more, 'more record')} cannot be read either." if more else ""
             raise ValueError(
                 f"{self.path}: {first.record}: {first.text}{others} `poseglass check` lists every such record. Fix the "
-                'file, or leave them out with the data set\'s option bad = "drop".'
+                'file, or skip them with the data set\'s option bad = "drop".'
             )
 
     def notes(self, *, most: int = 20) -> list[str]:
-        """Return what was left out, a sentence each, at most so many and then their number."""
-        lines = [f"Left out {fault.record}: {fault.text}" for fault in self.found]
+        """Return what was excluded, a sentence each; at most ``most``, and then the number of others."""
+        lines = [f"Skipped {fault.record}: {fault.text}" for fault in self.found]
         more = len(lines) - most
-        lines = lines[:most] + ([f"Left out {more:,} more faulty records."] if more > 0 else [])
+        lines = lines[:most] + ([f"Skipped {more:,} more invalid records."] if more > 0 else [])
         return lines + self.notes_of_unused()
 
     def notes_of_unused(self) -> list[str]:
-        """Return a sentence about the records that nothing needs, if there are any."""
+        """Return a sentence about the skipped records that are not needed, if there are any."""
         if not self.unused:
             return []
         shown = " ".join(self.unused[:3]) + (" ..." if len(self.unused) > 3 else "")
-        return [f"Left out {counted(len(self.unused), 'unusable record')} of which no keypoint is labelled: {shown}"]
+        return [f"Skipped {counted(len(self.unused), 'unusable record')} without a labelled keypoint: {shown}"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,18 +99,18 @@ class Records:
     """The N annotations of the chosen categories whose keypoints could be read, as written.
 
     Args:
-        raw: ``(N, K, 3)`` float64, x, y and visibility in the union skeleton, as written; what is no coordinate is 0
+        raw: ``(N, K, 3)`` float64, x, y and visibility in the union skeleton, as written; invalid coordinates are 0
             where v is 0.
-        box_xywh: ``(N, 4)`` float64, NaN where there is none or none that can be read.
+        box_xywh: ``(N, 4)`` float64, NaN where there is none or it cannot be read.
         has_box: ``(N,)`` bool.
-        area_px2: ``(N,)`` float64 as written, NaN where there is none or none that can be read.
+        area_px2: ``(N,)`` float64 as written, NaN where there is none or it cannot be read.
         crowd: ``(N,)`` bool.
-        declared: ``(N,)`` int64, "num_keypoints" as written, -1 where it is not.
+        declared: ``(N,)`` int64, "num_keypoints" as written, -1 where it is missing.
         image_of: ``(N,)`` int64, row in the table of images.
         category: ``(N,)`` int64, id of the category.
         ids: N ids as written.
-        good: ``(N,)`` bool: none of their fields is faulty.
-        numbered: No annotation has an id; ``ids`` are numbers from 1 in the file's order.
+        good: ``(N,)`` bool: all their fields are valid.
+        numbered: No annotation has an id; ``ids`` count from 1 in the file's order.
         lengths: "head_px" and "torso_px", ``(N,)`` float32 each, where every annotation has them.
     """
 
@@ -134,7 +134,7 @@ class Records:
 
 
 def id_of(value: Any) -> int | str | None:
-    """Return an id as a whole number (also of 3.0 and "3"), or as the text it is; None for anything else."""
+    """Return an id as a whole number (also for 3.0 and "3"), or as the string it is; None for anything else."""
     whole = whole_number(value)
     if whole is not None:
         return whole
@@ -142,7 +142,7 @@ def id_of(value: Any) -> int | str | None:
 
 
 def is_unlabelled(record: dict[str, Any]) -> bool:
-    """Return whether an annotation says itself that no keypoint is labelled: none there, or all with v = 0."""
+    """Return whether an annotation itself states that no keypoint is labelled: it has none, or all have v = 0."""
     listed = record.get("keypoints")
     if listed is None or listed == []:
         return True
@@ -150,8 +150,8 @@ def is_unlabelled(record: dict[str, Any]) -> bool:
 
 
 def read_image_table(path: Path, records: list[Any], annotations: list[Any], faults: Faults) -> ImageTable:
-    """Read and check the table of images; a faulty record of an image that no label is of is left out."""
-    wanted: set[int | str | None] | None = None  # which images labels are of; asked for only where a record is faulty
+    """Read and check the table of images; an invalid record of an image without labels is skipped."""
+    wanted: set[int | str | None] | None = None  # images with labels; only needed where a record is invalid
     ids: list[int | str] = []
     row_of: dict[int | str, int] = {}
     files: list[str] = []
@@ -178,7 +178,7 @@ def read_image_table(path: Path, records: list[Any], annotations: list[Any], fau
             faults.add("bad-record", f"image number {number}", text)
             continue
         if key in row_of:
-            faults.add("bad-record", where, "its id is there twice; ids of images must be unique.", image=row_of[key])
+            faults.add("bad-record", where, "its id is used twice; image ids must be unique.", image=row_of[key])
             continue
         if not isinstance(file, str) or not file.strip() or "\0" in file:
             report(where, f"'file_name' must be the name of an image, got {shortened(file)}.", key)
@@ -203,10 +203,10 @@ def read_image_table(path: Path, records: list[Any], annotations: list[Any], fau
 def read_records(
     records: list[Any], chosen: Categories, table: ImageTable, faults: Faults, *, corners: bool = False
 ) -> Records:
-    """Read the annotations of the chosen categories; what is wrong goes to ``faults``.
+    """Read the annotations of the chosen categories; invalid records go to ``faults``.
 
-    An annotation without a labelled keypoint that cannot be used for another reason (no image, a box of no area) is
-    left out: it says itself that nothing is to be learnt from it.
+    An annotation without a labelled keypoint that cannot be used for another reason (no image, a box without area) is
+    skipped: there is nothing to learn from it.
     """
 
     def report(number: int, text: str, image: int | None = None) -> None:
@@ -241,7 +241,7 @@ def read_records(
         if key is None:
             report(number, f"'id' must be a whole number or a text, got {shortened(record.get('id'))}.", row)
         elif key in seen:
-            report(number, "its id is there twice; ids of annotations must be unique.", row)
+            report(number, "its id is used twice; annotation ids must be unique.", row)
         elif row is None:
             report(number, f"'image_id' {shortened(record.get('image_id'))} is not in the table 'images'.")
         else:
@@ -278,15 +278,15 @@ def people_of(
     records: Records, chosen: Categories, table: ImageTable, notes: list[str], *, box_areas: bool = False,
     judge_areas: bool = True,
 ) -> tuple[Instances, np.ndarray]:  # fmt: skip
-    """Return the good records as instances and the row of the image of each, ``(N,)`` int64; what was made up is noted.
+    """Return the valid records as instances and the image row of each, ``(N,)`` int64; assumptions are noted.
 
     Args:
-        records: Of ``read_records``.
+        records: As ``read_records`` returns them.
         chosen: The categories.
         table: The images.
-        notes: Gets a sentence for each thing that was assumed.
-        box_areas: Take the area of the box instead of "area".
-        judge_areas: Note areas that cannot be those of their boxes.
+        notes: A sentence is appended for each assumption.
+        box_areas: Use the area of the box instead of "area".
+        judge_areas: Note areas that are implausible for their boxes.
     """
     good, v = records.good, records.raw[..., 2]
     points, labelled = records.xy, v > 0
@@ -294,7 +294,7 @@ def people_of(
     if records.numbered and len(records.ids):
         notes.append("Annotations have no 'id'; they are numbered from 1 in the file's order.")
     if any(isinstance(one, str) for one in records.ids):
-        notes.append("Ids of annotations are texts; the annotations are numbered from 1 in the file's order instead.")
+        notes.append("Annotation ids are strings; the annotations are numbered from 1 in the file's order instead.")
         numbers = np.arange(1, len(records.ids) + 1)
     else:
         numbers = np.array(records.ids, dtype=np.int64)
@@ -304,12 +304,12 @@ def people_of(
         count = int((~records.has_box & good & labelled.any(1)).sum())
         if count:
             notes.append(
-                f"{counted(count, 'annotation')} without 'bbox': the tight box around the labelled keypoints is taken."
+                f"{counted(count, 'annotation')} without 'bbox': the tight box around the labelled keypoints is used."
             )
     areas = records.area_px2
     missing = ~np.isfinite(areas) & good
     if missing.any() and not box_areas:
-        notes.append(f"{counted(int(missing.sum()), 'annotation')} without 'area': that of the box is taken.")
+        notes.append(f"{counted(int(missing.sum()), 'annotation')} without 'area': the area of the box is used.")
     sizes = table.sizes_wh[records.image_of].astype(np.float64).reshape(-1, 2)
     sizes[sizes == 0] = np.nan
     if judge_areas and not box_areas:
@@ -320,7 +320,7 @@ def people_of(
                 f"'area' of {int(wrong.sum()):,} of {int((good & labelled.any(1)).sum()):,} annotations cannot be "
                 f"right (annotation {records.ids[first]}: area {areas[first]:g}, box "
                 f"{box_area(boxes[first]):.0f} square pixels). OKS-AP depends on it. The data set's option "
-                'area = "box" takes the area of the boxes.'
+                'area = "box" uses the area of the boxes.'
             )
     areas = np.where(missing | box_areas, np.nan_to_num(box_area(boxes)), areas)
     hidden = (v == 1) & bool((v == 2).any())
@@ -345,21 +345,21 @@ def people_of(
 
 
 def check_together(path: Path, records: Records, table: ImageTable, *, guess_format: bool) -> None:
-    """Raise if the labels contradict each other as a whole: fractions for pixels, corners for width and height.
+    """Raise if the labels as a whole are inconsistent: fractions for pixels, or corners for width and height.
 
     Args:
-        path: Of the file.
-        records: Of ``read_records``.
+        path: Path of the file.
+        records: As ``read_records`` returns them.
         table: The images.
-        guess_format: Nobody has said whether boxes are corners: look.
+        guess_format: The format of the boxes was not specified: check for corners.
 
     Raises:
-        ValueError: They do.
+        ValueError: They are.
     """
     sizes = table.sizes_wh[records.image_of].astype(np.float64).reshape(-1, 2)
     sizes[sizes == 0] = np.nan
     boxes = xywh_to_xyxy(records.box_xywh)
-    hint = "`poseglass check` shows what it means for each record."
+    hint = "`poseglass check` shows the effect on each record."
     if fractions(records.xy, boxes, sizes):
         raise ValueError(
             f"{path}: all coordinates of keypoints lie between 0 and {np.nanmax(records.xy):.2f}: fractions of the "
@@ -378,7 +378,7 @@ def check_together(path: Path, records: Records, table: ImageTable, *, guess_for
         raise ValueError(
             f"{path}: 'bbox' should be x, y, width, height, but {int(likely.sum()):,} of {len(likely):,} look like "
             f"corners x0, y0, x1, y1 (annotation {records.ids[first]}: {box}). If they are, read them with the data "
-            f'set\'s option box_format = "xyxy" or fix the file; if not, say box_format = "xywh". {hint}'
+            f'set\'s option box_format = "xyxy" or fix the file; if not, set box_format = "xywh". {hint}'
         )
 
 
@@ -391,7 +391,7 @@ def _keypoints(
     Returns:
         raw: ``(N, K, 3)`` float64 in the union skeleton.
         readable: ``(N,)`` bool: the list could be read.
-        good: ``(N,)`` bool: and its visibilities are those of COCO.
+        good: ``(N,)`` bool: its visibilities are also COCO's.
     """
     n, k = len(records), len(chosen.skeleton)
     raw = np.zeros((n, k, 3))
@@ -402,7 +402,7 @@ def _keypoints(
         lists = [records[i].get("keypoints") for i in mine]
         lists = [[0] * width if one is None or one == [] else one for one in lists]  # a box alone
         block = _as_block(lists, width)
-        if block is None:  # something odd somewhere: look at each
+        if block is None:  # some list is invalid: check each
             block = np.zeros((len(mine), width))
             for j, (i, listed) in enumerate(zip(mine, lists, strict=True)):
                 cleaned = _without_unlabelled(listed, width)
@@ -424,7 +424,7 @@ def _keypoints(
             faults.add(
                 "visibility-value", f"annotation {ids[i]}",
                 f"'keypoints': v of {chosen.skeleton.keypoints[places[first]]!r} must be 0 (unlabelled), 1 (hidden) or "
-                f"2 (visible), got {flat[j, first, 2]:g}. Scores of a prediction are no visibility.",
+                f"2 (visible), got {flat[j, first, 2]:g}. Scores of a prediction are not visibilities.",
                 image=int(image_of[i]), annotation=ids[i],
             )  # fmt: skip
         raw[np.ix_(mine, places)] = flat
@@ -432,7 +432,7 @@ def _keypoints(
 
 
 def _without_unlabelled(listed: Any, width: int) -> Any:
-    """Return a list of keypoints with 0 for what is no coordinate where v = 0: NaN, null, a text."""
+    """Return a list of keypoints with 0 for invalid coordinates (NaN, null, a string) where v = 0."""
     if not isinstance(listed, list) or len(listed) != width:
         return listed
     return [
@@ -482,8 +482,8 @@ def _guess_length(length: int, k: int) -> str:
     if length == 2 * k:
         return "; these look like x, y without v"
     if length == k:
-        return "; these look like points in lists of their own: flatten them"
-    return "; is it another skeleton's?" if length % 3 == 0 else ""
+        return "; these look like one list per point: flatten them"
+    return "; does it belong to another skeleton?" if length % 3 == 0 else ""
 
 
 def _boxes(
@@ -493,10 +493,10 @@ def _boxes(
     """Read the boxes, written as x, y, width, height or as two corners.
 
     Returns:
-        xywh: ``(N, 4)`` float64, NaN where there is none or none that can be read.
+        xywh: ``(N, 4)`` float64, NaN where there is none or it cannot be read.
         has: ``(N,)`` bool: there is one.
-        good: ``(N,)`` bool: there is none, or one that can be used.
-        unusable: ``(N,)`` bool: nobody is labelled, and the box cannot be used either.
+        good: ``(N,)`` bool: there is none, or it can be used.
+        unusable: ``(N,)`` bool: no keypoint is labelled, and the box cannot be used either.
     """
     lists = [r.get("bbox") for r in records]
     has = np.array([b is not None and b != [] for b in lists], dtype=bool)
@@ -546,7 +546,7 @@ def _boxes(
 def _areas(
     records: list[dict[str, Any]], ids: list[int | str], image_of: np.ndarray, unlabelled: np.ndarray, faults: Faults
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the areas ``(N,)`` as written, NaN where there is none, and which are none or can be read."""
+    """Return the areas ``(N,)`` as written, NaN where there is none, and whether each is missing or can be read."""
     areas = np.full(len(records), np.nan)
     good = np.ones(len(records), dtype=bool)
     for i, record in enumerate(records):
@@ -556,7 +556,7 @@ def _areas(
         number = finite_number(value)
         if number is not None and 0 <= number < 1e18:
             areas[i] = number
-        elif not unlabelled[i]:  # of a box alone, that of the box is taken
+        elif not unlabelled[i]:  # without keypoints the area of the box is used
             good[i] = False
             text = f"'area' must be a number of square pixels, got {shortened(value)}."
             faults.add("bad-record", f"annotation {ids[i]}", text, image=int(image_of[i]), annotation=ids[i])
@@ -570,11 +570,11 @@ def _is_true(value: Any) -> bool:
 def _note_visibility(records: Records, notes: list[str]) -> None:
     v = records.raw[..., 2]
     if (v == 1).any() and not (v == 2).any():
-        notes.append("No keypoint has v = 2: v = 1 is taken for labelled, and nothing for hidden.")
+        notes.append("No keypoint has v = 2: v = 1 is taken as labelled, and none is hidden.")
     elsewhere = (records.raw[..., :2] != 0).any(-1)
     ghosts = int(((v == 0) & elsewhere).sum())
     if ghosts:
-        notes.append(f"{counted(ghosts, 'keypoint')} with coordinates and v = 0: unlabelled, as COCO defines it.")
+        notes.append(f"{counted(ghosts, 'keypoint')} with coordinates and v = 0: unlabelled, as COCO defines.")
     corner = int(((v > 0) & ~elsewhere).sum())
     if corner:
         notes.append(f"{counted(corner, 'keypoint')} with v > 0 at (0, 0); often this means unlabelled.")

@@ -1,11 +1,11 @@
-"""COCO's result files: a list of boxes or poses that somebody found, with scores.
+"""COCO result files: a list of detected boxes or poses with scores.
 
-``read_coco_results`` reads a list of results for a protocol, whose images are numbered; ``read_boxes`` reads the boxes
-to start from, of such a list or of an object with ``images`` and ``annotations``.
+``read_coco_results`` reads a list of results for a protocol, whose images have numeric ids; ``read_boxes`` reads input
+boxes from such a list or from an object with ``images`` and ``annotations``.
 
 The format: https://cocodataset.org/#format-results. A detector's file has ``image_id``, ``category_id``, ``bbox``
-(x, y, width, height) and ``score`` in each record; one of poses has ``keypoints``, and maybe no ``bbox``: then the box
-around the keypoints stands for it, without those of score 0, which are absent and lie at 0, 0.
+(x, y, width, height) and ``score`` in each record; a file of poses has ``keypoints`` and possibly no ``bbox``: then the
+box around the keypoints is used, without those of score 0, which are absent and lie at 0, 0.
 """
 
 from collections.abc import Collection
@@ -19,12 +19,12 @@ from poseglass.core.boxes import around
 from poseglass.readers.json_file import finite_number, read_json, shortened, whole_number
 
 MAX_RESULTS = 20_000_000
-"""Records in a file; COCO's largest detection files have a few millions."""
+"""Records in a file; COCO's largest detection files have a few million."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Detections:
-    """Boxes that were found in many images.
+    """Boxes detected in many images.
 
     Args:
         path: The file they came from.
@@ -32,7 +32,7 @@ class Detections:
         category_id: ``(N,)`` int64.
         box_xyxy: ``(N, 4)`` float64, pixels, with area.
         score: ``(N,)`` float64.
-        file_name: N names of images, "" where a record has none.
+        file_name: N image names, "" where a record has none.
     """
 
     path: Path
@@ -54,24 +54,24 @@ class Detections:
         )  # fmt: skip
 
     def of_images(self, image_ids: Collection[int], *, where: str) -> "Detections":
-        """Return these, having made sure that every one is of an image that is there.
+        """Return these detections after checking that the images of all are known.
 
         Raises:
-            ValueError: Some are of other images, as those of another data set are.
+            ValueError: Some belong to other images, for example those of another data set.
         """
         unknown = ~np.isin(self.image_id, np.fromiter(image_ids, np.int64, len(image_ids)))
         if unknown.any():
             raise ValueError(
                 f"{self.path}: {int(unknown.sum()):,} of {len(self):,} detections are of images that {where} does not "
-                f"have, such as image_id {self.image_id[unknown][0]}; give detections of the same images."
+                f"have, such as image_id {self.image_id[unknown][0]}; pass detections of the same images."
             )
         return self
 
     def of_categories(self, category_ids: Collection[int], *, where: str) -> "Detections":
-        """Return those of some categories; a detector's file usually has many more.
+        """Return the detections of some categories; a detector's file usually has many more.
 
         Raises:
-            ValueError: There is none of them.
+            ValueError: There are none.
         """
         mine = np.isin(self.category_id, np.fromiter(category_ids, np.int64, len(category_ids)))
         if not mine.any():
@@ -88,13 +88,13 @@ def read_coco_results(path: str | Path) -> Detections:
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: Not a list of results, empty, or a faulty record; the message names file, record and field.
+        ValueError: Not a list of results, empty, or an invalid record; the message names file, record and field.
     """
     path = Path(path)
     data = read_json(path, drop=("segmentation",))
     expected = "expected a list of results with 'image_id', 'category_id', 'bbox' and 'score'"
     if isinstance(data, dict) and "annotations" in data:
-        raise ValueError(f"{path} holds annotations, not results: {expected}. Labels go where the data are named.")
+        raise ValueError(f"{path} holds annotations, not results: {expected}. Pass labels as the data set.")
     if not isinstance(data, list):
         raise ValueError(f"{path} is not a COCO result file: {expected}, got {type(data).__name__}.")
     if not data:
@@ -114,16 +114,16 @@ def read_coco_results(path: str | Path) -> Detections:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageBoxes:
-    """Boxes of images, with the identity that each image has in the file.
+    """Boxes of images, with the image ids of the file.
 
     Args:
         path: The file they came from.
-        image_id: N ids as the file gives them, whole numbers or strings.
-        file_name: N names of images, "" where nothing names them.
+        image_id: N ids as in the file, whole numbers or strings.
+        file_name: N image names, "" where the file gives none.
         category_id: ``(N,)`` int64.
         box_xyxy: ``(N, 4)`` float64, pixels, with area.
-        score: ``(N,)`` float64; 1 where the file has none, as labels have not.
-        images: Name and id of every image that the file lists, also of those without a box.
+        score: ``(N,)`` float64; 1 where the file has none, as for labels.
+        images: Name and id of every image that the file lists, including those without a box.
         notes: What was excluded, a sentence each.
     """
 
@@ -141,14 +141,14 @@ class ImageBoxes:
 
 
 def read_boxes(path: str | Path) -> ImageBoxes:
-    """Read boxes from COCO results, or from an object with ``images`` and ``annotations`` as labels have.
+    """Read boxes from COCO results, or from an object with ``images`` and ``annotations`` as label files have.
 
-    Of labels the boxes of crowds and those without an area are excluded. Categories: 1 of a list of results; of an
-    object the only one, or the one named "person", or 1.
+    In labels, boxes of crowds and boxes without area are excluded. Category: 1 in a list of results; in an object the
+    only category, or the one named "person", or 1.
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: Neither of the two, empty, a faulty record, or none of the category.
+        ValueError: The file is neither of the two, is empty, has an invalid record, or no box of the category.
     """
     path = Path(path)
     data = read_json(path, drop=("segmentation",))
@@ -201,7 +201,7 @@ def read_boxes(path: str | Path) -> ImageBoxes:
             notes.append(f"{path}: {count:,} box{'es' * (count > 1)} {what} excluded.")
     mine = [row for row in found if row[2] == category]
     if not mine:
-        there = ", ".join(map(str, sorted({row[2] for row in found})[:10])) or "nothing that is left"
+        there = ", ".join(map(str, sorted({row[2] for row in found})[:10])) or "none left"
         raise ValueError(
             f"{path}: none of {len(found):,} boxes is of the category of people ({category}); 'category_id' is "
             f"{there}. COCO's person is 1."
@@ -228,7 +228,7 @@ def _image(where: str, record: Any) -> tuple[str, int | str]:
 
 
 def _id(where: str, record: dict[str, Any], field: str) -> int | str:
-    """Return an id as it is given: a string stays one, so that results meet the labels that have it."""
+    """Return an id unchanged: a string stays a string, so that results match labels with the same id."""
     value = record.get(field)
     if isinstance(value, str) and value:
         return value
@@ -239,7 +239,7 @@ def _id(where: str, record: dict[str, Any], field: str) -> int | str:
 
 
 def _person(categories: Any) -> int:
-    """Return the id of the category that boxes are taken of."""
+    """Return the id of the category whose boxes are read."""
     table: dict[int, Any] = {}
     for record in categories if isinstance(categories, list) else ():
         if isinstance(record, dict) and (key := whole_number(record.get("id"))) is not None:
@@ -297,7 +297,7 @@ def _box(where: str, record: dict[str, Any]) -> list[float]:
     found = np.array(numbers, np.float64).reshape(-1, 3)
     box = around(found[found[:, 2] != 0, :2]).astype(np.float64) if found[:, 2].any() else np.zeros(4)
     if not (box[2] > box[0] and box[3] > box[1]):
-        raise ValueError(f"{where}: its 'keypoints' span no area and there is no 'bbox' to take instead.")
+        raise ValueError(f"{where}: its 'keypoints' span no area and there is no 'bbox' to use instead.")
     return box.tolist()
 
 

@@ -1,4 +1,4 @@
-"""Writing COCO keypoint JSON, so that whatever a reader reads can be converted."""
+"""Write COCO keypoint JSON, so that any data set that can be read can be converted."""
 
 import json
 import os
@@ -23,19 +23,21 @@ def write_coco(
     category: str = "person",
     write_images: bool = False,
 ) -> None:
-    """Write a dataset as COCO keypoint JSON that ``coco(path)`` reads back, and other programs too.
+    """Write a dataset as COCO keypoint JSON that ``coco(path)`` and other programs can read.
 
     Sigmas go into the category as "sigmas", and flip pairs that do not follow from left and right in the names as
-    "flip_pairs"; other programs ignore both. "head_px" and "torso_px" go into the annotations. Lost are categories (all
-    instances become one), tracks, millimetres and scores between 0 and 1 (a keypoint is labelled or not). Images are
-    named as seen from the folder where ``coco`` looks: ``images`` beside the JSON if there is one, else the JSON's own.
+    "flip_pairs"; other programs ignore both. "head_px" and "torso_px" go into the annotations. Categories (all
+    instances become one), tracks, millimetres and scores between 0 and 1 (a keypoint is labelled or not) are lost.
+    Image names are relative to the folder where ``coco`` looks: ``images`` beside the JSON if there is one, else the
+    JSON's own.
+    own.
 
     Args:
-        dataset: Any; sizes of images it does not state are read from the files, if they are there.
-        path: Of the JSON file to write.
-        category: Its name.
-        write_images: Also write each image as PNG into ``images`` beside the JSON, for datasets that are drawn
-            rather than read, or to carry everything away.
+        dataset: Any dataset; image sizes that it does not state are read from the files, if they exist.
+        path: Path of the JSON file to write.
+        category: Name of the category.
+        write_images: Also write each image as PNG into ``images`` beside the JSON, for synthetic datasets or to get a
+            self-contained copy.
 
     Raises:
         OSError: The folder is missing, full or not writable.
@@ -127,5 +129,5 @@ def _annotations(people: Instances, image_id: int) -> list[dict[str, Any]]:
 
 
 def _plain(value: np.floating) -> float:
-    """Return the shortest decimal that gives the same float32 back."""
+    """Return the shortest decimal that converts back to the same float32."""
     return float(str(np.float32(value)))

@@ -26,10 +26,10 @@ COLUMNS = {
     "left_shoulder": 0, "left_elbow": 1, "left_wrist": 2, "right_shoulder": 3, "right_elbow": 4, "right_wrist": 5,
     "left_hip": 6, "right_hip": 9, "left_eye": 12, "right_eye": 13, "nose": 16,
 }  # fmt: skip
-"""Where the eleven labelled joints stand among the 29 columns of ``coords``; the others are empty."""
+"""Columns of the eleven labelled joints among the 29 of ``coords``; the others are empty."""
 
 CROP_PX = 440.0
-"""Side of the square that the hourglass ports crop out of every frame: their scale is 2.2, in units of 200 px."""
+"""Side of the square that the hourglass ports crop from every frame: their scale is 2.2, in units of 200 px."""
 
 
 def flic(
@@ -43,26 +43,26 @@ def flic(
     """Read FLIC's ``examples.mat``.
 
     **Left and right.** Here they are always the person's own. Copies of FLIC differ in what their names mean: with
-    ``view="person"`` the file's left is taken for the person's left; with ``view="observer"`` the file's left is what
-    appears left to who looks at the image, so the two are exchanged. That exchange is right for people who face the
-    camera, which is nearly everybody in FLIC, and wrong for those seen from behind. Which one a file means shows in
-    the eyes: in a frontal image the person's left eye appears on the right. If most eyes contradict ``view``, the
-    dataset has a note that says so.
+    ``view="person"`` the file's left is the person's left; with ``view="observer"`` the file's left is what the
+    observer sees on the left, so the two are swapped. That is right for people who face the camera, which is nearly
+    everybody in FLIC, and wrong for people seen from behind. The eyes show which one a file means: in a frontal image
+    the person's left eye appears on the right. If most eyes contradict ``view``, the dataset has a note that reports
+    it.
 
     ``box_xyxy`` is a square about the torso's centre and the frame's middle height which, with ``padding=1.25``,
-    becomes the 440 px that the hourglass ports crop. ``extra`` holds "torso_px", the distance PCK is normalised by:
-    right shoulder to left hip in the naming of the file.
+    becomes the 440 px that the hourglass ports crop. ``extra`` holds "torso_px", the distance that normalises PCK: from
+    the right shoulder to the left hip as the file names them.
 
     Args:
         annotations: ``examples.mat``.
-        images: Folder of the frames; None takes ``images`` beside the file if there is one, else the file's own.
+        images: Folder of the frames; None takes ``images`` beside the file if there is one, else the file's own folder.
         split: "train" (istrain), "test" (istest), or None for all.
         view: What left and right mean in the file.
-        name: Of the dataset; None makes "flic/train" or the like.
+        name: Name of the dataset; None makes "flic/train" or the like.
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: Not FLIC's file, damaged, or a faulty record.
+        ValueError: Not a FLIC file, damaged, or an invalid record.
     """
     path = Path(annotations)
     for field, value, known in (("split", split, ("train", "test", None)), ("view", view, ("person", "observer"))):
@@ -112,7 +112,7 @@ def flic(
 
 
 def _which_view(xy: np.ndarray, view: str) -> tuple[str, ...]:
-    """Return a note if most people's left eye, as read, appears left of the right one: they would all look away."""
+    """Return a note if most people's left eye, as read, appears left of the right one, as if seen from behind."""
     left, right = xy[:, FLIC11.index("left_eye"), 0], xy[:, FLIC11.index("right_eye"), 0]
     both = np.isfinite(left) & np.isfinite(right)
     turned = float((left[both] < right[both]).mean()) if both.any() else 0.0
@@ -129,7 +129,7 @@ def _flag(where: str, record: dict[str, Any], field: str) -> bool:
     value = as_number(record.get(field))
     if value not in (0, 1):
         got = shortened(record.get(field))
-        raise ValueError(f"{where}: {field!r} must be 0 or 1, got {got}. Leave split= out to read all.")
+        raise ValueError(f"{where}: {field!r} must be 0 or 1, got {got}. Omit split= to read all.")
     return value == 1
 
 
@@ -145,7 +145,7 @@ def _coords(where: str, value: Any) -> np.ndarray:
 
 
 def _size_wh(where: str, value: Any) -> tuple[int, int]:
-    """Return width and height from ``imgdims`` (height, width, channels); 0, 0 where it is not there."""
+    """Return width and height from ``imgdims`` (height, width, channels); 0, 0 where it is missing."""
     dims = as_numbers(value)
     if value is None or (dims is not None and not dims.size):
         return 0, 0

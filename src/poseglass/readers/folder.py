@@ -1,4 +1,4 @@
-"""A folder of images with no labels."""
+"""A folder of images without labels."""
 
 from pathlib import Path
 
@@ -21,19 +21,19 @@ def folder(
     name: str | None = None,
     white: float | None = None,
 ) -> LabelledImages:
-    """Take the images of a folder, sorted by name, with nobody labelled in them.
+    """Read the images of a folder, sorted by name, without instances.
 
-    Their content tells what is an image, not their names. What is not taken stands in the notes: images of formats that
-    are not read, empty files, other files, folders inside, hidden files. A damaged image makes trouble only when it is
-    read, and then by name; ``check=True`` excludes such files at once, with a note each.
+    Their content decides what is an image, not their names. The notes list what was skipped: unsupported image formats,
+    empty files, other files, subfolders, hidden files. A damaged image raises an error that names it, but only when it
+    is read; ``check=True`` excludes such files at once, with a note each.
 
     Args:
-        path: Of the folder, or of one image.
-        recursive: Also take the folders inside, in order of their paths.
-        skeleton: What predictions for these images will have; there are no labels that could tell.
-        check: Have every image verified first.
-        name: Of the dataset; None takes the folder's.
-        white: Of images of more than 8 bits the value that becomes 255; see ``LabelledImages``.
+        path: Path of the folder, or of one image.
+        recursive: Also read its subfolders, in order of their paths.
+        skeleton: Skeleton of predictions for these images; there are no labels to take it from.
+        check: Verify every image first.
+        name: Name of the dataset; None takes the folder's.
+        white: For images of more than 8 bits, the value that becomes 255; see ``LabelledImages``.
 
     Raises:
         FileNotFoundError: No such folder.
@@ -51,7 +51,7 @@ def folder(
         listing = list_folder(root, recursive=recursive)
         found, notes = list(listing.images), listing.notes()
     if not found:
-        deeper = "" if recursive else " To look into the folders inside, set recursive."
+        deeper = "" if recursive else " To search its subfolders, set recursive."
         raise ValueError(f"No images that can be read in {root}. {' '.join(notes)}{deeper}")
     if check:
         readable = []
@@ -82,6 +82,6 @@ def _fault(path: Path) -> str | None:
             image.verify()
     except UnidentifiedImageError:
         return "not an image"
-    except Exception as error:  # a damaged file may raise anything in Pillow's readers; the note names it
+    except Exception as error:  # a damaged file may raise anything in Pillow's decoders; the note names it
         return str(error) or type(error).__name__
     return None

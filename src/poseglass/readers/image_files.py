@@ -6,15 +6,15 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qs, unquote, urlsplit
 
 MAX_LISTED = 50_000
-"""Files of a folder that are listed to find one by the last part of its name."""
+"""At most this many files of a folder are listed to find one by the last part of its name."""
 
 
 def default_folder(labels: Path, names: Sequence[str] = ()) -> Path:
-    """Return the folder that the names of images start from, where nobody says.
+    """Return the folder that image names are relative to, if none is given.
 
     That is "images" beside the labels, or the labels' own folder; or, as COCO is laid out, the folder of the split
-    beside theirs ("val2017" for "annotations/person_keypoints_val2017.json"). Of these the first that holds one of the
-    names, else the first that is there.
+    beside theirs ("val2017" for "annotations/person_keypoints_val2017.json"). The first of these that holds one of the
+    names is taken, else the first that exists.
     """
     split = labels.name.removesuffix(".gz").removesuffix(".json").removeprefix("person_keypoints_")
     beside = [labels.parent / "images", labels.parent]
@@ -27,18 +27,18 @@ def default_folder(labels: Path, names: Sequence[str] = ()) -> Path:
 
 
 def find_images(folder: str | Path, names: Sequence[str], notes: list[str]) -> tuple[Path, ...]:
-    """Return the path of each named image; a name that is not there is looked for by what it can mean.
+    """Return the path of each named image; a name that does not exist is matched to what it could mean.
 
-    A name counts as it is written, from ``folder``. Where there is no such file, in this order: with "/" for the
-    backslashes of Windows; a web address or Label Studio's "?d=" by its path; without the leading parts that are not
-    below the folder ("images/0001.jpg" where the folder is itself "images", or a path of another machine); and by the
-    last part, where the folder holds one file of that name alone. What was found so is noted once. A name that is not
-    found stays as written; reading it says so.
+    A name is first taken as written, from ``folder``. If there is no such file, in this order: with "/" for the
+    backslashes of Windows; the path of a web address or of Label Studio's "?d="; without leading parts that are not
+    below the folder ("images/0001.jpg" where the folder is itself "images", or a path of another machine); by the last
+    part, if the folder holds exactly one file of that name. Such matches are noted once. A name that is not found is
+    kept as written; reading it raises an error.
 
     Args:
-        folder: Of the images.
-        names: As the labels give them.
-        notes: Gets a sentence for the names that were not taken as written.
+        folder: Folder of the images.
+        names: As in the labels.
+        notes: A sentence is appended for the names that were not taken as written.
     """
     root = Path(folder)
     paths = [root / name for name in names]
@@ -71,13 +71,13 @@ def find_images(folder: str | Path, names: Sequence[str], notes: list[str]) -> t
         shown = ", ".join(ambiguous[:3]) + (" ..." if len(ambiguous) > 3 else "")
         notes.append(
             f"{len(ambiguous):,} images are not where their names say, and several files below {root} end in the same "
-            f"name: {shown}. Name the folder that they start from."
+            f"name: {shown}. Set the folder that the names are relative to."
         )
     return tuple(paths)
 
 
 def _parts(name: str) -> tuple[str, ...]:
-    """Return the parts of a name that may be a path of Windows or an address: no drive, no root, no parent folder."""
+    """Return the parts of a name that may be a Windows path or a web address: no drive, no root, no parent folder."""
     split = urlsplit(name)
     if split.scheme and len(split.scheme) > 1:  # one letter is a drive
         name = unquote(split.path)
@@ -90,12 +90,12 @@ def _parts(name: str) -> tuple[str, ...]:
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except (OSError, ValueError):  # a name too long, or with a character that no file has
+    except (OSError, ValueError):  # a name that is too long or has an invalid character
         return False
 
 
 def _by_last_part(root: Path) -> dict[str, list[Path]]:
-    """Return the files below a folder by their name in lower case; of a folder too large, those of its top alone."""
+    """Return the files below a folder by their name in lower case; for too large a folder, only those at its top."""
     found: dict[str, list[Path]] = {}
     count = 0
     for folder, _, files in os.walk(root):

@@ -1,4 +1,4 @@
-"""Reading JSON files of labels: plain or gzipped, bounded, with errors that name the file."""
+"""Read JSON label files: plain or gzipped, limited in size, with errors that name the file."""
 
 import gzip
 import json
@@ -16,10 +16,9 @@ def read_json(path: str | Path, *, drop: tuple[str, ...] = (), max_bytes: int = 
     """Read JSON from a file, which may be gzipped (its content, not its name, decides).
 
     Args:
-        path: Of the file.
-        drop: Keys of objects that are thrown away while reading, such as "segmentation": what is never used should
-            not fill the memory.
-        max_bytes: Refuse a file that is larger, unpacked.
+        path: Path of the file.
+        drop: Keys of objects that are dropped while reading, such as "segmentation", to save memory.
+        max_bytes: Larger files (unpacked) are rejected.
 
     Raises:
         FileNotFoundError: No such file.
@@ -36,23 +35,23 @@ def read_json(path: str | Path, *, drop: tuple[str, ...] = (), max_bytes: int = 
     try:
         return json.loads(text, object_hook=keep if drop else None)
     except RecursionError:
-        raise ValueError(f"{path} is nested too deeply for a file of labels; is it the right file?") from None
+        raise ValueError(f"{path} is nested too deeply for a label file; is it the right file?") from None
     except ValueError as error:  # includes UnicodeDecodeError and JSONDecodeError
         start = text[:40].decode("utf-8", "replace")
         raise ValueError(f"{path} is not valid JSON ({error}); it starts with {start!r}.") from error
 
 
 def read_bytes(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> bytes:
-    """Read a whole file, unpacking gzip, and stop at a bound: a small file may unpack to any size.
+    """Read a whole file, unpacking gzip, up to a maximum size: a small file may unpack to any size.
 
     Raises:
         FileNotFoundError: No such file.
         ValueError: A folder, damaged gzip, or larger than ``max_bytes``.
     """
     if not path.exists():
-        raise FileNotFoundError(f"No such file of labels: {path}. Check the path; it is relative to {Path.cwd()}.")
+        raise FileNotFoundError(f"No such label file: {path}. Check the path; it is relative to {Path.cwd()}.")
     if path.is_dir():
-        raise ValueError(f"Expected a file of labels, got a folder: {path}.")
+        raise ValueError(f"Expected a label file, got a folder: {path}.")
     if path.stat().st_size > max_bytes:
         raise ValueError(f"{path} has {path.stat().st_size:,} bytes; at most {max_bytes:,} are read.")
     with path.open("rb") as file:
@@ -65,12 +64,12 @@ def read_bytes(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> bytes:
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path} is a damaged or truncated gzip file ({error}). Fetch it again.") from error
     if len(data) > max_bytes:
-        raise ValueError(f"{path} unpacks to more than {max_bytes:,} bytes, which is no file of labels; not read.")
+        raise ValueError(f"{path} unpacks to more than {max_bytes:,} bytes, too many for a label file; not read.")
     return data
 
 
 def whole_number(value: Any) -> int | None:
-    """Return a whole number as int (also 3.0 and "3"), None for anything else."""
+    """Return a whole number as int (also for 3.0 and "3"), None for anything else."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int):
@@ -94,7 +93,7 @@ def finite_number(value: Any) -> float | None:
 
 
 def shortened(value: Any) -> str:
-    """Return a value as it would be written in Python, cut where it is long or deep."""
+    """Return a value as Python writes it, shortened if it is long or deep."""
     form = reprlib.Repr()
     form.maxstring = form.maxother = 60
     form.maxlist = form.maxdict = 5

@@ -1,4 +1,4 @@
-"""LabelledImages: image files with their instances; what every reader of files returns."""
+"""LabelledImages: image files with their instances, as all readers of files return them."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,13 +19,13 @@ from poseglass.core.skeleton import Skeleton
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PackedLabels(Sequence[Instances]):
-    """The instances of M images, kept as one block of arrays and cut on demand.
+    """The instances of M images, stored as one block of arrays and sliced on demand.
 
-    Forty thousand people are a few arrays this way, not a few hundred thousand: they take 20 MB, and reach a worker
-    process at once.
+    This way forty thousand people are a few arrays instead of a few hundred thousand: they take 20 MB, and are passed
+    to a worker process at once.
 
     Args:
-        everyone: All instances of all images, image by image.
+        everyone: All instances of all images, in image order.
         start: ``(M + 1,)`` int64: image ``i`` has the rows ``start[i]`` to ``start[i + 1]``.
 
     Raises:
@@ -43,7 +43,7 @@ class PackedLabels(Sequence[Instances]):
                 f"entry more than there are images, got shape {start.shape}."
             )
         if (np.diff(start) < 0).any():
-            raise ValueError("PackedLabels.start must not fall: image i has the rows start[i] to start[i + 1].")
+            raise ValueError("PackedLabels.start must not decrease: image i has the rows start[i] to start[i + 1].")
         object.__setattr__(self, "start", start)
 
     def __len__(self) -> int:
@@ -63,7 +63,7 @@ class PackedLabels(Sequence[Instances]):
         return (self[i] for i in range(len(self)))
 
     def taken(self, indices: np.ndarray) -> "PackedLabels":
-        """Return the labels of some images, ``indices`` ``(m,)`` int64, in that order."""
+        """Return the labels of selected images, ``indices`` ``(m,)`` int64, in that order."""
         counts = np.diff(self.start)[indices]
         start = np.concatenate([[0], np.cumsum(counts)])
         rows = np.repeat(self.start[:-1][indices] - start[:-1], counts) + np.arange(start[-1])
@@ -82,23 +82,23 @@ class PackedLabels(Sequence[Instances]):
 class LabelledImages:
     """Image files with their instances: a dataset (see ``core.sample.Dataset``).
 
-    Labels are in memory, images are read when asked for.
+    Labels are in memory, images are read on access.
 
     Args:
-        name: Of the dataset, "lspet/train".
-        skeleton: Of every instance.
-        paths: M image files; they need not exist as long as no image is asked for.
+        name: Name of the dataset, "lspet/train".
+        skeleton: Skeleton of every instance.
+        paths: M image files; they need not exist as long as no image is read.
         labels: M ``Instances``, in the pixels of the file rotated upright: a tuple or ``PackedLabels``.
-        image_ids: M ids as the labels' file gives them, whole numbers or texts, unique.
-        sizes_wh: ``(M, 2)`` int64, the images' pixels as the labels' file states them; 0 where it does not. None
-            where it never does.
-        notes: What the reader assumed, corrected or left out, a sentence each, for the user to read.
-        white: Of images of more than 8 bits the value that becomes 255. None finds it once for all of them, by the
+        image_ids: M ids as in the label file, whole numbers or strings, unique.
+        sizes_wh: ``(M, 2)`` int64, the images' pixels as the label file states them; 0 where it does not. None if it
+            states none.
+        notes: What the reader assumed, corrected or excluded, a sentence each, for the user to read.
+        white: For images of more than 8 bits, the value that becomes 255. None finds it once for all of them, by the
             rule of ``core.levels``, from ``white_from``; it is the same in every process and in every subset.
-        white_from: Images that white is found from; none takes images spread evenly over the set.
+        white_from: Images from which white is found; empty takes images spread evenly over the set.
 
     Raises:
-        ValueError: The lengths differ, labels have another skeleton, or image ids repeat.
+        ValueError: Lengths differ, labels have another skeleton, or image ids repeat.
     """
 
     name: str
@@ -164,8 +164,8 @@ class LabelledImages:
         """Return the image ``(H, W, 3)`` uint8 RGB; a JPEG at ``1/reduce`` of its size (1, 2, 4 or 8).
 
         Raises:
-            FileNotFoundError: It is not there; the message says how to name the folder of the images.
-            ValueError: It cannot be decoded, or it has another size than the labels declare.
+            FileNotFoundError: It does not exist; the message says how to set the folder of the images.
+            ValueError: It cannot be decoded, or its size differs from the one that the labels declare.
         """
         i = _position(index, len(self))
         try:
@@ -177,13 +177,13 @@ class LabelledImages:
         return image
 
     def check_images(self, *, most: int) -> int:
-        """Open the headers of at most so many images, evenly spread, and compare their sizes with the declared ones.
+        """Open the headers of at most ``most`` images, evenly spread, and compare their sizes with the declared ones.
 
         Returns:
-            How many were opened.
+            The number of images opened.
 
         Raises:
-            FileNotFoundError, ValueError: One is missing, cannot be read, or has another size than declared.
+            FileNotFoundError, ValueError: One is missing, cannot be read, or does not have the declared size.
         """
         count = min(most, len(self))
         for i in sorted({int(i) for i in np.linspace(0, len(self) - 1, count)} if count else ()):
@@ -196,17 +196,17 @@ class LabelledImages:
         return count
 
     def _check_size(self, index: int, got_wh: tuple[int, int], reduce: int) -> None:
-        """Raise if an image has not the size that the labels declare, at once or reduced.
+        """Raise if the size of an image, full or reduced, is not the one that the labels declare.
 
         Raises:
-            ValueError: It has another; keypoints of one size lie elsewhere in an image of another.
+            ValueError: It is not; the keypoints would be in the wrong places.
         """
         assert self.sizes_wh is not None
         declared = (int(self.sizes_wh[index, 0]), int(self.sizes_wh[index, 1]))
         if got_wh in (declared, (-(-declared[0] // reduce), -(-declared[1] // reduce))):
             return
         width, height = header_size_wh(self.paths[index])
-        if (width, height) == declared:  # decoded at a size of the decoder's own
+        if (width, height) == declared:  # the decoder has chosen the reduced size
             return
         turned = " Width and height are exchanged: was the image rotated after it was labelled?"
         raise ValueError(
@@ -218,25 +218,25 @@ class LabelledImages:
 
     @property
     def levels(self) -> float | WhiteLevels:
-        """What is white in images of more than 8 bits, found the first time it is asked for."""
+        """White level of images of more than 8 bits, found on first access."""
         return self.white if self.white is not None else _white_of(self.white_from)
 
     def white_notes(self) -> list[str]:
-        """Return what was guessed of images of more than 8 bits, a sentence each; it reads up to 32 images.
+        """Return what was guessed about images of more than 8 bits, a sentence each; it reads up to 32 images.
 
-        ``dataclasses.replace(dataset, white=4095)`` gives the same data with another white.
+        ``dataclasses.replace(dataset, white=4095)`` returns the same data with another white level.
         """
         return (
             []
             if self.white is not None
-            else _white_of(self.white_from).notes("The data set's option white sets another.")
+            else _white_of(self.white_from).notes("The data set's option white overrides it.")
         )
 
     def size_wh(self, index: int) -> tuple[int, int]:
-        """Return width and height of an image at full size: as the labels say, else from the file's header.
+        """Return width and height of an image at full size: as the labels state, else from the file's header.
 
         Raises:
-            FileNotFoundError, ValueError: The labels do not say and the file is missing or no image.
+            FileNotFoundError, ValueError: The labels state none, and the file is missing or not an image.
         """
         i = _position(index, len(self))
         if self.sizes_wh is not None and (self.sizes_wh[i] > 0).all():
@@ -250,13 +250,13 @@ class LabelledImages:
 
     @property
     def everyone(self) -> Instances:
-        """All instances of all images, image by image."""
+        """All instances of all images, in image order."""
         if isinstance(self.labels, PackedLabels):
             return self.labels.everyone
         return Instances.concatenate(self.labels) if self.labels else Instances.empty(self.skeleton)
 
     def subset(self, indices: Iterable[int] | np.ndarray, *, name: str | None = None) -> "LabelledImages":
-        """Return some of the images, by number or by a mask of M booleans.
+        """Return some of the images, by index or by a mask of M booleans.
 
         Raises:
             IndexError: No image of that number.
@@ -283,21 +283,21 @@ def header_size_wh(path: Path) -> tuple[int, int]:
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: The file is no image.
+        ValueError: The file is not an image.
     """
     return read_header(path).size_wh
 
 
 @lru_cache(maxsize=64)
 def _white_of(paths: tuple[Path, ...]) -> WhiteLevels:
-    """Return what is white in the images of a data set, found once in each process."""
+    """Return the white levels of the images of a data set, found once in each process."""
     return white_levels(paths)
 
 
 def _with_remedy(error: FileNotFoundError) -> FileNotFoundError:
-    """Return the error of a missing image with how to name the folder of the images."""
+    """Return the error of a missing image with a hint on how to set the folder of the images."""
     return FileNotFoundError(
-        f"{error} Where images lie elsewhere than their labels, name their folder: --images FOLDER, or "
+        f"{error} If the images are not beside their labels, set their folder: --images FOLDER, or "
         'images = "FOLDER" in a recipe.'
     )
 

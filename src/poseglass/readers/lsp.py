@@ -1,15 +1,15 @@
 """Leeds Sports Pose and its extended set.
 
 Johnson and Everingham, "Clustered Pose and Nonlinear Appearance Models for Human Pose Estimation", BMVC 2010 (2,000
-people, the first 1,000 to train on), and "Learning Effective Human Pose Estimation from Inaccurate Annotation", CVPR
-2011 (10,000 people, all to train on; crowd-sourced labels). Research use; photographs from Flickr.
+people, the first 1,000 for training), and "Learning Effective Human Pose Estimation from Inaccurate Annotation", CVPR
+2011 (10,000 people, all for training; crowd-sourced labels). Research use; photographs from Flickr.
 
 On disk::
 
     joints.mat       "joints": 3 x 14 x 2000 (LSP) or 14 x 3 x 10000 (extended)
     images/          im0001.jpg ... (LSP) or im00001.jpg ... (extended), one person each
 
-The third number means opposite things in the two files. LSP: 1 = **hidden**; hidden joints are labelled all the same.
+The third number means opposite things in the two files. LSP: 1 = **hidden**; hidden joints are labelled too.
 Extended: 1 = **labelled**; a joint with 0 has no usable coordinates.
 """
 
@@ -26,7 +26,7 @@ from poseglass.readers.labelled import LabelledImages, PackedLabels
 from poseglass.readers.mat_file import as_numbers, read_mat
 
 BODY_OVER_JOINTS = 1.2
-"""The files have no boxes: a person's box is that of the joints, with its sides enlarged by this factor."""
+"""The files have no boxes: a person's box is the joints' box with its sides enlarged by this factor."""
 
 
 def lsp(
@@ -36,7 +36,7 @@ def lsp(
     split: Literal["train", "test"] | None = None,
     name: str | None = None,
 ) -> LabelledImages:
-    """Read ``joints.mat`` of LSP or of LSP extended; the array's layout tells which.
+    """Read ``joints.mat`` of LSP or of LSP extended; the layout of the array decides which.
 
     Left and right are the person's own. Coordinates count from 1 in the file and from 0 here. Joints hidden in LSP are
     labelled with ``keypoint_extra["occluded"]``; unlabelled joints of the extended set are NaN. Boxes are those of the
@@ -44,14 +44,14 @@ def lsp(
 
     Args:
         annotations: ``joints.mat``.
-        images: Folder of the images; None takes ``images`` beside the file if there is one, else the file's own.
-        split: Of LSP, "train" (the first half) or "test" (the second); the extended set is all "train". None reads
+        images: Folder of the images; None takes ``images`` beside the file if there is one, else the file's own folder.
+        split: For LSP, "train" (the first half) or "test" (the second); the extended set is all "train". None reads
             all.
-        name: Of the dataset; None makes "lsp/train", "lspet" or the like.
+        name: Name of the dataset; None makes "lsp/train", "lspet" or the like.
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: Not one of the two files, damaged, or coordinates that are no numbers.
+        ValueError: Not one of the two files, damaged, or with coordinates that are not numbers.
     """
     path = Path(annotations)
     if split not in (None, "train", "test"):
@@ -87,7 +87,7 @@ def lsp(
         half = len(points) if extended else len(points) // 2
         rows = rows[:half] if split == "train" else rows[half:]
         if extended and split == "test":
-            raise ValueError(f"{path} is LSP extended, which has no {split!r} people: all are to train on.")
+            raise ValueError(f"{path} is LSP extended, which has no {split!r} people: all are for training.")
     points, hidden = points[rows], hidden[rows]
     tight = around(points)
     center, half = (tight[:, :2] + tight[:, 2:]) / 2, (tight[:, 2:] - tight[:, :2]) / 2 * BODY_OVER_JOINTS

@@ -1,4 +1,4 @@
-"""Reading MATLAB and HDF5 files of labels: bounded, with errors that name the file."""
+"""Read MATLAB and HDF5 label files: limited in size, with errors that name the file."""
 
 from pathlib import Path
 from typing import Any
@@ -9,32 +9,32 @@ import numpy as np
 from poseglass.readers.matlab5 import variables
 
 MAX_UNPACKED_BYTES = 2 * 1024**3
-"""Of a .mat file, all variables together. MPII's largest has about 120 MB."""
+"""Size of all variables of a .mat file together. MPII's largest has about 120 MB."""
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
 def is_hdf5(path: Path) -> bool:
-    """Tell by the first bytes whether a file is HDF5."""
+    """Return whether a file is HDF5, by its first bytes."""
     with path.open("rb") as file:
         return file.read(8) == _HDF5
 
 
 def is_mat(path: Path) -> bool:
-    """Tell by its header whether a file is a MATLAB 5 to 7.2 file."""
+    """Return whether a file is a MATLAB 5 to 7.2 file, by its header."""
     with path.open("rb") as file:
         head = file.read(128)
     return head[124:128] in (b"\x00\x01IM", b"\x01\x00MI")
 
 
 def read_mat(path: str | Path, variable: str) -> Any:
-    """Read one variable of a MATLAB file: see ``matlab5.variables`` for what becomes of structs, cells and numbers.
+    """Read one variable of a MATLAB file; ``matlab5.variables`` tells how structs, cells and numbers are returned.
 
-    Arrays of one element arrive as the element itself; see ``listed``.
+    Arrays of one element are returned as the element itself; see ``listed``.
 
     Args:
-        path: Of the file, MATLAB 5 to 7.2.
-        variable: Its name, "RELEASE".
+        path: Path of the file, MATLAB 5 to 7.2.
+        variable: Name of the variable, "RELEASE".
 
     Raises:
         FileNotFoundError: No such file.
@@ -45,7 +45,7 @@ def read_mat(path: str | Path, variable: str) -> Any:
     if is_hdf5(path):
         raise ValueError(
             f"{path} is a MATLAB 7.3 (HDF5) file; only files up to version 7.2 are read. "
-            "In MATLAB: save(name, '-v7'), or take the file as its owners publish it."
+            "In MATLAB: save(name, '-v7'), or use the file as published."
         )
     if not is_mat(path):
         raise ValueError(f"{path} is not a MATLAB file of version 5 to 7.2 (its header says so).")
@@ -55,12 +55,12 @@ def read_mat(path: str | Path, variable: str) -> Any:
         raise ValueError(f"{path} is a damaged or truncated MATLAB file ({error}). Fetch it again.") from error
     if found is None:
         known = ", ".join(names) or "nothing"
-        raise ValueError(f"{path} has no variable {variable!r}, which this dataset is kept in. It has: {known}.")
+        raise ValueError(f"{path} has no variable {variable!r}, which holds this dataset. It has: {known}.")
     return found
 
 
 def read_hdf5(path: str | Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Read whole arrays of an HDF5 file; names that it lacks are left out.
+    """Read whole arrays of an HDF5 file; missing names are skipped.
 
     Raises:
         FileNotFoundError: No such file.
@@ -88,22 +88,22 @@ def read_hdf5(path: str | Path, names: tuple[str, ...]) -> dict[str, np.ndarray]
 
 
 def check_file(path: Path) -> None:
-    """Raise unless there is a file of a size that is read.
+    """Raise unless the file exists and is not too large.
 
     Raises:
         FileNotFoundError: No such file.
         ValueError: A folder, or too large.
     """
     if not path.exists():
-        raise FileNotFoundError(f"No such file of labels: {path}. Check the path; it is relative to {Path.cwd()}.")
+        raise FileNotFoundError(f"No such label file: {path}. Check the path; it is relative to {Path.cwd()}.")
     if path.is_dir():
-        raise ValueError(f"Expected a file of labels, got a folder: {path}.")
+        raise ValueError(f"Expected a label file, got a folder: {path}.")
     if path.stat().st_size > MAX_UNPACKED_BYTES:
         raise ValueError(f"{path} has {path.stat().st_size:,} bytes; at most {MAX_UNPACKED_BYTES:,} are read.")
 
 
 def listed(value: Any) -> list[Any]:
-    """Return a struct array, cell or vector as a list: one element may have arrived bare, none as an empty array."""
+    """Return a struct array, cell or vector as a list; a single element may be bare, and none an empty array."""
     if value is None:
         return []
     if isinstance(value, list):
@@ -114,7 +114,7 @@ def listed(value: Any) -> list[Any]:
 
 
 def as_numbers(value: Any) -> np.ndarray | None:
-    """Return what a variable holds as float64 if it is real numbers, else None (text, structs, cells, complex)."""
+    """Return a variable as float64 if it holds real numbers, else None (text, structs, cells, complex)."""
     if isinstance(value, str | bytes | dict | list) or value is None:
         return None
     array = np.asarray(value)
@@ -122,7 +122,7 @@ def as_numbers(value: Any) -> np.ndarray | None:
 
 
 def as_number(value: Any) -> float | None:
-    """Return one finite number below a billion; empty arrays, text and the like are None."""
+    """Return one finite number below a billion; None for empty arrays, text and the like."""
     array = as_numbers(value)
     if array is None or array.size != 1:
         return None

@@ -1,9 +1,9 @@
-"""A reader of MATLAB 5 to 7.2 files that no file can crash.
+"""Read MATLAB 5 to 7.2 files safely: no file can crash the process.
 
 The format: MathWorks, "MAT-File Format", level 5 chapters. A variable is a tree of tagged blocks; every length in it is
-checked against the bytes that are there before anything is made of it, so a damaged or hostile file costs one
-``ValueError``. (SciPy's compiled reader dies of some single changed bytes with a segmentation fault, which takes a
-whole training run along, and is no faster with trees of structs.) What is read: numbers, text, cells and structs.
+checked against the available bytes before it is used, so a damaged or hostile file only raises a ``ValueError``.
+(SciPy's compiled reader crashes with a segmentation fault on some single changed bytes, which ends a whole training
+run, and it is no faster with trees of structs.) Supported are numbers, text, cells and structs.
 """
 
 import struct
@@ -21,18 +21,18 @@ _DEEPEST = 32
 
 
 def variables(data: bytes, wanted: str, *, max_bytes: int) -> tuple[Any, list[str]]:
-    """Return the value of one variable of a file, None if it is not there, and the names of all.
+    """Return the value of one variable of a file, None if it is missing, and the names of all variables.
 
     Struct arrays are lists of dicts and single structs dicts, cells are lists, text is ``str``, numbers are arrays
-    without axes of length 1, in Fortran order as Matlab has them, and single numbers are Python's.
+    without axes of length 1, in Fortran order as in MATLAB, and single numbers are Python's.
 
     Args:
-        data: The file.
+        data: The bytes of the file.
         wanted: Name of the variable.
-        max_bytes: Of the variable, unpacked.
+        max_bytes: Maximum size of the variable, unpacked.
 
     Raises:
-        ValueError: The bytes are not such a file, cut short or damaged.
+        ValueError: The bytes are not such a file, or it is truncated or damaged.
     """
     order = {b"IM": "<", b"MI": ">"}.get(data[126:128])
     if order is None:
@@ -67,19 +67,19 @@ def _unpacked(packed: bytes, most: int, *, whole: bool) -> bytes:
     if whole and not unpack.eof:
         if len(out) >= most:
             raise ValueError(f"it unpacks to more than {most:,} bytes")
-        raise ValueError("a compressed variable is cut short")
+        raise ValueError("a compressed variable is truncated")
     return out
 
 
 def _name(start: bytes, order: str) -> str:
-    """Return the name of the variable whose first bytes these are."""
+    """Return the name of the variable from its first bytes."""
     tree = _Tree(start, order)
     _, place, _, _ = tree.block(0, inside=False)
     return tree.header(place)[3]
 
 
 class _Tree:
-    """The blocks of one variable (or of a whole file), with what is common to reading them."""
+    """The blocks of one variable (or of a whole file), with the state common to reading them."""
 
     def __init__(self, data: bytes, order: str) -> None:
         self.data, self.order = data, order
@@ -87,9 +87,9 @@ class _Tree:
         self.headers: dict[bytes, tuple[int, int, tuple[int, ...]]] = {}
 
     def block(self, place: int, *, padded: bool = True, inside: bool = True) -> tuple[int, int, int, int]:
-        """Return kind, start, length of the block at a place, and the place after it."""
+        """Return kind, start and length of the block at a position, and the position after it."""
         if place + 8 > len(self.data):
-            raise ValueError("it is cut short")
+            raise ValueError("it is truncated")
         kind, length = self.two.unpack_from(self.data, place)
         if kind >> 16:  # a small block: kind and length share four bytes, up to four bytes of data follow
             kind, length = kind & 0xFFFF, kind >> 16
@@ -98,11 +98,11 @@ class _Tree:
             return kind, place + 4, length, place + 8
         start, end = place + 8, place + 8 + length
         if inside and end > len(self.data):
-            raise ValueError("it is cut short")
+            raise ValueError("it is truncated")
         return kind, start, length, end + (-length % 8 if padded else 0)
 
     def header(self, place: int) -> tuple[int, int, tuple[int, ...], str, int]:
-        """Return class, flags, shape and name of the matrix whose inside starts here, and the place after them."""
+        """Return class, flags, shape and name of the matrix whose contents start here, and the position after them."""
         key = self.data[place : place + 40]
         known = self.headers.get(key)
         if known is not None:
@@ -126,7 +126,7 @@ class _Tree:
         return flags & 0xFF, flags, shape, name, after
 
     def matrix(self, place: int, depth: int = 0) -> tuple[Any, int]:
-        """Return the value of the matrix at a place, and the place after it."""
+        """Return the value of the matrix at a position, and the position after it."""
         kind, start, length, end = self.block(place)
         if kind != _MATRIX:
             raise ValueError(f"a block of kind {kind} where a matrix should be")
@@ -156,19 +156,19 @@ class _Tree:
         raise ValueError(f"a matrix of class {form}, which is neither numbers, text, cell nor struct")
 
     def children(self, place: int, end: int, count: int, depth: int) -> list[Any]:
-        """Return so many matrices that lie one after another before ``end``."""
+        """Return ``count`` consecutive matrices that lie before ``end``."""
         if count * 8 > end - place:
-            raise ValueError(f"{count} elements announced, {end - place} bytes left")
+            raise ValueError(f"{count} elements declared, {end - place} bytes left")
         found = []
         for _ in range(count):
             value, place = self.matrix(place, depth + 1)
             found.append(value)
         if place > end:
-            raise ValueError("a matrix that is larger than what it lies in")
+            raise ValueError("a matrix that is larger than its parent")
         return found
 
     def fields(self, place: int) -> tuple[list[str], int]:
-        """Return the names of a struct's fields, and the place after them."""
+        """Return the names of a struct's fields, and the position after them."""
         kind, start, length, after = self.block(place)
         if kind != 5 or length != 4:
             raise ValueError("a struct without names")
@@ -183,7 +183,7 @@ class _Tree:
         return cut, after
 
     def numbers(self, place: int, form: int, flags: int, shape: tuple[int, ...], count: int) -> Any:
-        """Return the numbers that start at a place: an array, or one number."""
+        """Return the numbers that start at a position: an array, or one number."""
         kind, start, length, _ = self.block(place)
         stored = _NUMBERS.get(kind)
         if stored is None or length != count * int(stored[1]):
@@ -200,7 +200,7 @@ class _Tree:
         return values.reshape(shape, order="F").squeeze()
 
     def text(self, place: int, shape: tuple[int, ...], count: int) -> Any:
-        """Return the text that starts at a place: a string, or one for each row."""
+        """Return the text that starts at a position: a string, or one for each row."""
         if count == 0:
             return ""
         kind, start, length, _ = self.block(place)

@@ -1,4 +1,4 @@
-"""Several datasets as one, matched by the names of their keypoints."""
+"""Join several datasets by the names of their keypoints."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,21 +12,21 @@ from poseglass.core.sides import canonical_name
 from poseglass.core.skeleton import Skeleton
 
 HARDLY = 0.3
-"""A part is refused that shares less than this of its keypoints, or of the whole's where these are fewer."""
+"""Rejected is a part that shares less than this of its keypoints, or of the skeleton's if these are fewer."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MixedDatasets:
-    """Datasets one after another under one skeleton: a dataset itself (see ``core.sample.Dataset``).
+    """Concatenated datasets with one skeleton: a dataset itself (see ``core.sample.Dataset``).
 
     Args:
-        name: Of the whole.
-        skeleton: Of every instance; keypoints that a part lacks are unknown there, which losses mask.
+        name: Name of the joined dataset.
+        skeleton: Skeleton of every instance; keypoints that a part lacks are unknown there, and losses mask them.
         parts: The datasets.
-        spelt: The skeleton of each, its keypoints' names spelt as in the whole's.
+        spelt: The skeleton of each part, with keypoint names spelt as in ``skeleton``.
         part_of: ``(M,)`` int64: which part image i comes from.
-        index_of: ``(M,)`` int64: and its number there.
-        notes: How the keypoints of the parts were matched, and which drop out, a sentence each.
+        index_of: ``(M,)`` int64: the index of image i in that part.
+        notes: How the keypoints of the parts were matched, and which are dropped, a sentence each.
     """
 
     name: str
@@ -55,7 +55,7 @@ class MixedDatasets:
         return replace(instances, skeleton=spelt).in_skeleton(self.skeleton)
 
     def origin(self, index: int) -> tuple[Dataset, int]:
-        """Return the dataset an image comes from and its number there."""
+        """Return the dataset that an image comes from and its index there."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"image {index} of {len(self)}: expected {-len(self)} to {len(self) - 1}.")
         return self.parts[int(self.part_of[index])], int(self.index_of[index])
@@ -91,16 +91,16 @@ def mixed(
     """Join datasets by the names of their keypoints, so that they train together.
 
     Args:
-        datasets: At least one. Keypoints of the same name are the same keypoint; names that differ in case, separators
-            and the place of their side alone ("Left Wrist", "wrist_l") are the same name, and a note says so.
-        skeleton: Of the result; None makes the union of all names (see ``union``). With one of the parts' skeletons
-            the others only add to its keypoints.
+        datasets: At least one. Keypoints of the same name are the same keypoint; names that differ only in case,
+            separators and the position of the side ("Left Wrist", "wrist_l") are the same name, and a note reports it.
+        skeleton: Skeleton of the result; None makes the union of all names (see ``union``). With the skeleton of one of
+            the parts, the others only add to its keypoints.
         repeats: How often each dataset is in the result: 2 doubles its weight, 0.5 takes every second image, spread
             evenly.
-        name: Of the result; None joins the parts' with "+".
+        name: Name of the result; None joins the parts' with "+".
 
     Raises:
-        ValueError: No datasets, a part that shares hardly a name with the skeleton, or repeats that do not fit.
+        ValueError: No datasets, a part that shares almost no name with the skeleton, or invalid repeats.
 
     Example:
         >>> from poseglass.core.skeletons import COCO17, LSP14
@@ -132,20 +132,20 @@ def mixed(
         if smaller and shared < HARDLY * smaller:
             raise ValueError(
                 f"Dataset {number} ({_name(part)}) shares {shared} of {len(target)} keypoints with skeleton "
-                f"{target.name!r}, and {len(lost)} of its own would drop out: {', '.join(lost)}; expected names such "
+                f"{target.name!r}, and {len(lost)} of its own would be dropped: {', '.join(lost)}; expected names such "
                 f"as {', '.join(n for n in target.keypoints if n not in own.keypoints)}. Rename the "
-                "keypoints of one of the sets, or leave one out."
+                "keypoints of one of the datasets, or exclude one."
             )
         if lost:
             notes.append(
-                f"{len(lost)} of {len(own)} keypoints of {_name(part)} drop out, as skeleton {target.name!r} "
+                f"{len(lost)} of {len(own)} keypoints of {_name(part)} are dropped, as skeleton {target.name!r} "
                 f"has no such names: {', '.join(lost)}."
             )
         lacking = [name for name in target.keypoints if name not in own.keypoints]
         if lacking and len(parts) > 1:
             notes.append(
-                f"{len(lacking)} of {len(target)} keypoints are not labelled in {_name(part)}, so nothing is learnt of "
-                f"them there: {', '.join(lacking)}."
+                f"{len(lacking)} of {len(target)} keypoints are not labelled in {_name(part)}, so they are not trained "
+                f"there: {', '.join(lacking)}."
             )
     times = [1.0] * len(parts) if repeats is None else [float(r) for r in repeats]
     if len(times) != len(parts) or not all(np.isfinite(t) and 0 < t <= 10_000 for t in times):
@@ -165,10 +165,10 @@ def mixed(
 
 
 def respelt(skeleton: Skeleton, names: Sequence[str]) -> Skeleton:
-    """Return a skeleton whose keypoints are spelt as in ``names`` where they are the same but for the spelling.
+    """Return a skeleton whose keypoints are spelt as in ``names`` where only the spelling differs.
 
-    A name changes where exactly one of ``names`` is equal to it but for case, separators and the place of its side, and
-    no other keypoint is; a skeleton without such a name is returned as it is.
+    A name changes if exactly one of ``names`` differs from it only in case, separators and the position of the side,
+    and no other keypoint does; a skeleton without such a name is returned unchanged.
     """
     wanted = Counter(canonical_name(name) for name in names)
     own = Counter(canonical_name(name) for name in skeleton.keypoints)
@@ -195,8 +195,8 @@ def respelt(skeleton: Skeleton, names: Sequence[str]) -> Skeleton:
 def union(skeletons: Sequence[Skeleton]) -> Skeleton:
     """Return the skeleton of all names, in the order they first appear, with all bones.
 
-    Sigmas come from the first skeleton that has one for the name, and are left out if any name has none. Flip pairs
-    follow from the names unless a skeleton gives its own.
+    Sigmas come from the first skeleton that has one for the name, and are omitted if any name has none. Flip pairs
+    follow from the names unless a skeleton has its own.
 
     Raises:
         ValueError: No skeletons, or flip pairs that contradict each other.
@@ -235,7 +235,7 @@ def union(skeletons: Sequence[Skeleton]) -> Skeleton:
 
 
 def _repeated(length: int, times: float) -> np.ndarray:
-    """Return indices 0 ... length - 1 as often as asked; a fraction takes them evenly spread."""
+    """Return indices 0 ... length - 1 repeated ``times`` times; a fraction takes them evenly spread."""
     whole = int(times)
     part = round((times - whole) * length)
     some = (np.arange(part) * length) // max(part, 1)

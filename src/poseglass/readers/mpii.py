@@ -1,21 +1,21 @@
-"""MPII Human Pose in the four forms it is handed around in.
+"""MPII Human Pose in the four formats in which it is distributed.
 
 Andriluka et al., "2D Human Pose Estimation: New Benchmark and State of the Art Analysis", CVPR 2014,
-http://human-pose.mpi-inf.mpg.de; research use. The division of its training images into training and validation is
-Tompson et al.'s (CVPR 2015): 22,246 and 2,958 people on 14,679 and 2,729 images.
+http://human-pose.mpi-inf.mpg.de; research use. The split of its training images into training and validation is
+that of Tompson et al. (CVPR 2015): 22,246 and 2,958 people on 14,679 and 2,729 images.
 
 =======================================  ==========================================================================
 file                                     what it holds
 =======================================  ==========================================================================
 ``mpii_human_pose_v1_u12_1.mat``         The official release: everything, with head boxes; test people unlabelled
 ``train.json``, ``valid.json``           Lists with "joints", "joints_vis", "center", "scale" (HRNet, mmpose). A joint
-                                         is labelled or not; which ones are hidden is not told
+                                         is labelled or not; hidden ones are not marked
 ``mpii_annotations.json`` (``.gz``)      Lists with "joint_self", "objpos", "scale_provided" (the hourglass ports)
 ``train.h5``, ``valid.h5``               Newell's split: arrays "part", "visible", "center", "scale", "normalize";
                                          joints truncated to whole pixels
 =======================================  ==========================================================================
 
-Coordinates in all of them count from 1 (Matlab); here the centre of the first pixel is 0, so 1 is taken off.
+Coordinates in all of them count from 1 (MATLAB); here the centre of the first pixel is 0, so 1 is subtracted.
 
 A person's size is ``scale``, in units of 200 px. The protocol moves the centre down by ``15 * scale`` px, enlarges
 ``scale`` by 1.25 and crops a square of ``200 * scale`` px. ``valid.h5`` holds centre and scale after these two steps,
@@ -38,7 +38,7 @@ from poseglass.readers.mat_file import as_number, as_numbers, check_file, is_hdf
 
 FULL_BODY_SPAN = 0.78
 """Median extent of fully labelled people over 200 px times their scale: 0.87 before the adjustment, 0.70 after it
-(measured on all 25,204 people), so this tells which of the two a file holds."""
+(measured on all 25,204 people). It shows which of the two a file holds."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,29 +63,29 @@ def mpii(
     adjusted: bool | None = None,
     name: str | None = None,
 ) -> LabelledImages:
-    """Read MPII in any of its forms (see the top of the file); the content decides which, not the name.
+    """Read MPII in any of its forms (see the top of the module); the content decides which, not the name.
 
     ``box_xyxy`` is the **raw** person box about the protocol's centre: a square of ``200 * scale`` px about
     ``(x, y + 15 * scale)`` with the raw scale. An input with ``padding=1.25`` (the default of ``InputSpec``) then
-    crops exactly what the protocol crops. The adjustment is thus made once, whatever the file holds.
+    crops exactly what the protocol crops. The adjustment is thus applied once, whatever the file holds.
 
-    ``keypoint_extra`` holds "occluded" (labelled but hidden, where the file tells), ``extra`` "annotation_id" (row
-    of the person from 0 among those read, for results in the file's order) and, where head boxes are known, "head_px":
-    0.6 times the diagonal of the head box, which PCKh is normalised by.
+    ``keypoint_extra`` holds "occluded" (labelled but hidden, where the file marks it), ``extra`` "annotation_id" (the
+    0-based row of the person among those read, for results in the file's order) and, where head boxes are known,
+    "head_px": 0.6 times the diagonal of the head box, which normalises PCKh.
 
     Args:
         annotations: The file.
-        images: Folder of the images; None takes ``images`` beside the file if there is one, else the file's own.
+        images: Folder of the images; None takes ``images`` beside the file if there is one, else the file's own folder.
         split: Part of a file that holds several: "train" or "val" of ``mpii_annotations.json``, "train" or "test" of
             the official release. None reads all.
         head_boxes: ``detections_our_format.mat`` of the 2,958 validation people, for forms without head boxes.
-        adjusted: Whether HDF5 files hold centre and scale after the protocol's adjustment. None takes them so, as
-            Newell's ``train.h5`` and ``valid.h5`` are, and refuses a file whose people say otherwise.
-        name: Of the dataset; None makes "mpii/val" or the like.
+        adjusted: Whether HDF5 files hold centre and scale after the protocol's adjustment. None assumes so, as in
+            Newell's ``train.h5`` and ``valid.h5``, and rejects a file whose people contradict it.
+        name: Name of the dataset; None makes "mpii/val" or the like.
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: None of the forms, damaged, a faulty record, or a split the file does not tell apart.
+        ValueError: None of the formats, damaged, an invalid record, or a split that the file does not mark.
     """
     path = Path(annotations)
     if split not in (None, "train", "val", "test"):
@@ -160,7 +160,7 @@ def _from_json(path: Path, split: str | None) -> _People:
         keys = ", ".join(repr(k) for k in list(records[0])[:6])
         raise ValueError(f"{path} is not MPII JSON: {expected}, got a list of objects with {keys}.")
     if split is not None:
-        raise ValueError(f"{path} is one part of MPII and does not tell parts apart; leave split= out.")
+        raise ValueError(f"{path} is one part of MPII and does not mark splits; omit split=.")
     n = len(records)
     unlabelled = sum("joints" not in r for r in records)
     if unlabelled not in (0, n):
@@ -186,7 +186,9 @@ def _from_ports(path: Path, records: list[dict[str, Any]], split: str | None) ->
     rows = range(len(records))
     if split is not None:
         if split == "test":
-            raise ValueError(f"{path} holds 'train' and 'val' people, no 'test'; their labels were never published.")
+            raise ValueError(
+                f"{path} holds 'train' and 'val' people, not 'test'; the test labels were never published."
+            )
         validation = _block(path, records, "isValidation", ())
         rows = [i for i in rows if (validation[i] != 0) == (split == "val")]
     records = [records[i] for i in rows]
@@ -209,7 +211,7 @@ def _from_ports(path: Path, records: list[dict[str, Any]], split: str | None) ->
 
 
 def _block(path: Path, records: Sequence[dict[str, Any]], field: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Return one field of all people as float64, ``(N, *shape)``; the first that does not fit is named."""
+    """Return one field of all people as float64, ``(N, *shape)``; an error names the first that does not fit."""
     values = [r.get(field) for r in records]
     try:
         block = np.array(values)
@@ -254,7 +256,7 @@ def _positive(path: Path, values: np.ndarray, field: str) -> np.ndarray:
 
 def _from_hdf5(path: Path, split: str | None, adjusted: bool | None) -> _People:
     if split is not None:
-        raise ValueError(f"{path} is one part of MPII and does not tell parts apart; leave split= out.")
+        raise ValueError(f"{path} is one part of MPII and does not mark splits; omit split=.")
     found = read_hdf5(path, ("imgname", "part", "visible", "center", "scale", "normalize"))
     n = len(found["part"]) if "part" in found and found["part"].ndim else 0
     shapes = {"imgname": (n,), "part": (n, 16, 2), "center": (n, 2), "scale": (n,), "visible": (n, 16)}
@@ -278,7 +280,7 @@ def _from_hdf5(path: Path, split: str | None, adjusted: bool | None) -> _People:
         if span is not None and span > FULL_BODY_SPAN:
             raise ValueError(
                 f"{path}: people extend over {span:.2f} of 200 px times their scale, as before the protocol's "
-                "adjustment of centre and scale (0.87; after it 0.70). Pass adjusted=False, or True if you know."
+                "adjustment of centre and scale (0.87; after it 0.70). Pass adjusted=False, or True if you are sure."
             )
     center = found["center"].astype(np.float64)
     if adjusted:
@@ -299,7 +301,7 @@ def _from_hdf5(path: Path, split: str | None, adjusted: bool | None) -> _People:
 
 
 def _hdf5_names(path: Path, names: np.ndarray, n: int) -> list[str]:
-    """Return names kept as fixed bytes, as strings, or (by the Lua writer) as rows of character codes."""
+    """Return names stored as fixed bytes, as strings, or (by the Lua writer) as rows of character codes."""
     if names.ndim == 2 and names.dtype.kind in "iuf" and len(names) == n and ((names >= 0) & (names < 128)).all():
         return [bytes(int(c) for c in row if c).decode("ascii") for row in names]
     if names.shape == (n,) and names.dtype.kind in "SO":
@@ -325,8 +327,8 @@ def _full_body_span(part: np.ndarray, scale: np.ndarray) -> float | None:
 def _from_release(path: Path, split: str | None) -> _People:
     if split == "val":
         raise ValueError(
-            f"{path} knows 'train' and 'test'; the validation people are a choice of Tompson et al. among 'train'. "
-            "Take mpii_annotations.json, valid.json or valid.h5 for them."
+            f"{path} has 'train' and 'test'; the validation people are a subset of 'train' chosen by Tompson et al. "
+            "Use mpii_annotations.json, valid.json or valid.h5 for them."
         )
     release = read_mat(path, "RELEASE")
     if not isinstance(release, dict) or "annolist" not in release or "img_train" not in release:

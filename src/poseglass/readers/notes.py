@@ -1,4 +1,4 @@
-"""What a reader should tell its user about a data set, once: assumptions, what was left out, what is never labelled."""
+"""Notes of a data set for its user, given once: assumptions, excluded records, keypoints that are never labelled."""
 
 from collections.abc import Iterator
 
@@ -11,14 +11,14 @@ from poseglass.readers.mixed import MixedDatasets
 
 
 def notes_of(dataset: Dataset, *, mirroring: bool = True) -> tuple[str, ...]:
-    """Return what is to be known of a data set, a sentence each, none twice.
+    """Return the notes of a data set, a sentence each, without repeats.
 
-    These are the notes of its reader and, of several sets joined, how their keypoints were matched and which of them
-    drop out; which keypoints nobody has labelled; and why neither training nor the flip test mirrors.
+    These are the notes of its reader and, for several joined data sets, how their keypoints were matched and which are
+    dropped; which keypoints are labelled nowhere; and why neither training nor the flip test flips images.
 
     Args:
-        dataset: Read from files, or synthetic, which has none but the last.
-        mirroring: Say too why nothing is mirrored, where that is so.
+        dataset: Read from files, or synthetic, which only has the last note.
+        mirroring: Include the note on why images are not flipped, if they are not.
     """
     found = [*_of_readers(dataset), *_unlabelled(dataset)]
     if mirroring:
@@ -27,14 +27,14 @@ def notes_of(dataset: Dataset, *, mirroring: bool = True) -> tuple[str, ...]:
 
 
 def mirroring_note(skeleton: Skeleton) -> list[str]:
-    """Return why images of these keypoints are not mirrored, and what changes that; nothing where they are."""
+    """Return why images of these keypoints are not flipped, and how to change that; nothing if they are."""
     unknown = skeleton.mirroring_unknown
     if not unknown:
         return []
     return [
-        f"Neither training nor the flip test mirrors images: {unknown}. The data set's option flip_pairs (or "
-        "'flip_pairs' of the category in the file) names the pairs that change places in a mirrored image; an empty "
-        "list says that none does."
+        f"Neither training nor the flip test flips images: {unknown}. The data set's option flip_pairs (or "
+        "'flip_pairs' of the category in the file) names the pairs that are swapped in a flipped image; an empty "
+        "list means that none is."
     ]
 
 
@@ -51,7 +51,7 @@ def _of_readers(dataset: Dataset) -> Iterator[str]:
 
 
 def _unlabelled(dataset: Dataset) -> Iterator[str]:
-    """Say which keypoints are labelled nowhere; of synthetic images, all are."""
+    """Report keypoints that are labelled nowhere; synthetic images have all."""
     parts = dataset.parts if isinstance(dataset, MixedDatasets) else (dataset,)
     if not all(isinstance(part, LabelledImages) for part in parts):
         return
@@ -67,6 +67,6 @@ def _unlabelled(dataset: Dataset) -> Iterator[str]:
     never = [name for name in dataset.skeleton.keypoints if name not in known]
     if total and never:
         yield (
-            f"{len(never)} of {len(dataset.skeleton)} keypoints are labelled in no image, so nothing is learnt or "
-            f"measured of them: {', '.join(never)}."
+            f"{len(never)} of {len(dataset.skeleton)} keypoints are labelled in no image, so they are neither trained "
+            f"nor evaluated: {', '.join(never)}."
         )

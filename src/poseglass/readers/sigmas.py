@@ -1,4 +1,4 @@
-"""OKS constants for keypoints that nobody has measured."""
+"""OKS constants for keypoints without measured ones."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ KNOWN_SIGMAS: dict[str, float] = dict(zip(COCO17.keypoints, COCO17.sigmas, stric
     "head": 0.079,
     "head_top": 0.079,
 }
-"""COCO's own (pycocotools ``Params``); head and neck as CrowdPose's evaluation has them (Li et al., CVPR 2019)."""
+"""COCO's own (pycocotools ``Params``); head and neck as in CrowdPose's evaluation (Li et al., CVPR 2019)."""
 
 SIGMA_OF_SPACING = 0.286
 """Sigma over spacing: the geometric mean over COCO's 17 keypoints, measured on 341 of its people. One standard
@@ -18,21 +18,21 @@ deviation of the ratio is 22 %, against 65 % for one constant sigma for all."""
 
 
 def estimate_sigmas(people: Instances) -> np.ndarray:
-    """Estimate OKS constants from how closely keypoints stand together.
+    """Estimate OKS constants from the distances between keypoints.
 
-    Annotators agree as well as the part is small: an eye beside a nose is placed to within a few pixels, a hip in the
-    middle of the trunk is not. So the constant is taken in proportion to the median distance of a keypoint to its
-    nearest neighbour, over the square root of the person's area. This is an estimate: results computed with it compare
-    with each other, not with published ones.
+    Annotators agree better on smaller parts: an eye beside a nose is placed to within a few pixels, a hip in the middle
+    of the trunk is not. So the constant is proportional to the median distance of a keypoint to its nearest neighbour,
+    over the square root of the person's area. This is an estimate: results computed with it can be compared with each
+    other, but not with published ones.
 
     Args:
-        people: With "area" in ``extra``; people without area or with one keypoint do not count.
+        people: With "area" in ``extra``; people without area or with one keypoint are ignored.
 
     Returns:
-        ``(K,)`` float64, two significant digits; 0.05 for a keypoint that never stands beside another.
+        ``(K,)`` float64, two significant digits; 0.05 for a keypoint that never occurs with another.
     """
     k = len(people.skeleton)
-    people = people[:: max(1, len(people) // 2000)]  # as many as a median needs
+    people = people[:: max(1, len(people) // 2000)]  # enough for a median
     size = np.sqrt(np.maximum(np.asarray(people.extra["area"], dtype=np.float64), 0.0))
     xy = np.where(people.known[..., None], people.xy, np.nan)[size > 0].astype(np.float64)
     xy = xy / size[size > 0, None, None]
