@@ -273,7 +273,7 @@ def huge(kind: str, side: int) -> bytes:
 @pytest.mark.parametrize("kind", ["png", "bmp", "jpeg"])
 def test_sizes_are_bounded_before_decoding(kind: str) -> None:
     with pytest.raises(
-        ValueError, match=r"bomb(?: is 60000 x 60000 pixels, more than the maximum of| has more pixels than the maximum of) 100,000,000"
+        ValueError, match=r"bomb( is 60000 x 60000 pixels, more than| has more pixels than) the maximum of 100,000,000"
     ):
         decode_image(huge(kind, 60_000), "bomb")
     with pytest.raises(ValueError, match=r"p is 64 x 48 pixels, more than the maximum of 1,000"):

@@ -242,7 +242,7 @@ def test_a_full_disk_stops_storing_with_one_warning(tmp_path: Path, root: Path) 
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (cache_of(cached).planned_bytes // 2, hard))
     try:
-        with pytest.warns(RuntimeWarning, match=r"The crop cache stores no more: .* cannot be written") as caught:
+        with pytest.warns(RuntimeWarning, match=r"crop cache stores nothing further: .* cannot be written") as caught:
             assert_same(plain, cached)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

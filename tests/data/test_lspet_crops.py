@@ -69,11 +69,11 @@ def test_crops_follow_the_rule(three: Path, tmp_path: Path) -> None:
 
 def test_what_is_no_original_set_is_refused(three: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     (tmp_path / "there").mkdir()
-    with pytest.raises(FileExistsError, match=r"there is there already\. Name a new folder"):
+    with pytest.raises(FileExistsError, match=r"there exists already\. Choose a new folder"):
         write_crops(three, tmp_path / "there", {"train": [1]})
     with pytest.raises(ValueError, match=r"joints.mat has 3 people \(lspet\); expected .* \(at least 9 people\)"):
         write_crops(three, tmp_path / "out", {"train": [1, 9]})
-    with pytest.raises(ValueError, match=r"are 220 pixels large; expected about 119.* HR-LSPET"):
+    with pytest.raises(ValueError, match=r"have a size of 220 pixels; expected about 119.* HR-LSPET"):
         write_crops(three, tmp_path / "out", {"train": [3]})
     (three / "images" / "im00002.jpg").unlink()
     with pytest.raises(FileNotFoundError, match=r"1 of 2 images are not in .*images, im00002.jpg the first"):
@@ -119,10 +119,10 @@ def test_a_rebuilt_set_is_held_against_the_first() -> None:
         "images": [{"width": 165, "height": 166.6}, {"width": 165.1, "height": 166.6}],
         "annotations": [{"num_keypoints": 6333}],
     }
-    assert "as in the set that was trained on" in compared("val", alike)
+    assert "as in the set used for training" in compared("val", alike)
     assert "NOT" not in compared("val", alike)
     other = alike | {"annotations": [{"num_keypoints": 6332}]}
-    assert "NOT as in the set that was trained on (6,333 joints, 165.05 x 166.63 px)" in compared("val", other)
+    assert "NOT as in the set used for training (6,333 joints, 165.05 x 166.63 px)" in compared("val", other)
 
 
 @pytest.mark.shared

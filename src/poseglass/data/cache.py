@@ -1,13 +1,13 @@
-"""CropCache: the part of each image that augmentation can reach, decoded, in one bounded file on disk.
+"""CropCache: the part of each image that augmentation can reach, decoded, in one size-limited file on disk.
 
-Decoding a JPEG takes most of a loader's time, and the same pixels are decoded every epoch. The cache keeps them as
-plain bytes, at the size the decoder gave them: nothing is resampled or compressed, so a crop made from the cache is
-the same, bit for bit, as one made from the file, whether or not everybody fits, and whenever the cache is deleted.
+Decoding a JPEG takes most of a loader's time, and the same pixels are decoded every epoch. The cache stores them as
+plain bytes, at the size at which they were decoded: nothing is resampled or compressed, so a crop made from the cache
+is bit for bit the same as one made from the file, whether or not all people fit, and whenever the cache is deleted.
 
-One folder a plan (dataset, boxes, crop sizes, augmentation ranges), in it one file with a place for every cell:
-a 64-byte head and the pixels. A cell carries the identity of its image (path, time of change, size), of its crop
-and of the decoders, and a checksum; whatever does not fit exactly is not used, and made again. Two processes that write
-a cell at once write the same bytes, so no lock is needed while training.
+There is one folder per plan (dataset, boxes, crop sizes, augmentation ranges), with one file that has a slot for every
+cell: a 64-byte header and the pixels. A cell stores the identity of its image (path, modification time, size), of its
+crop and of the decoders, and a checksum; a cell that does not match exactly is not used, and is made again. Two
+processes that write a cell at once write the same bytes, so no lock is needed while training.
 """
 
 import json
@@ -35,7 +35,7 @@ from poseglass.core.image import DECODING
 _HEAD = struct.Struct("<8s16sQ5i")
 _HEAD_BYTES = 64
 _MAGIC = b"pgcrop1\0"
-_IN_USE = ".in_use"  # ends the name of a lock file; a process has one of its own for each plan it uses
+_IN_USE = ".in_use"  # ends the name of a lock file; each process has its own for each plan it uses
 _DECODERS = f"opencv {cv2.__version__}, pillow {version('pillow')}, poseglass {DECODING}"
 
 
@@ -44,8 +44,8 @@ class Part(NamedTuple):
 
     Args:
         pixels: ``(h, w, 3)`` uint8 RGB.
-        x0: Column of the decoded image that it starts at.
-        y0: Row.
+        x0: First column in the decoded image.
+        y0: First row.
         reduce: The image was decoded at ``1/reduce`` of its size.
     """
 
@@ -56,14 +56,14 @@ class Part(NamedTuple):
 
 
 class Regions(NamedTuple):
-    """What is to be kept of P people at L decode sizes.
+    """What to store of P people at L decode sizes.
 
     Args:
         source: P image files.
         box: ``(P, L, 4)`` int, the part of the decoded image.
-        num_bytes: ``(P, L)`` int64, the size of its pixels, 0 for a decode size that no draw asks for.
-        benefit: ``(P,)``, work that a hit saves; those that save most for a byte come first.
-        levels: What is white in images of more than 8 bits.
+        num_bytes: ``(P, L)`` int64, the size of its pixels, 0 for a decode size that no draw uses.
+        benefit: ``(P,)``, work that a hit saves; those that save most per byte come first.
+        levels: White levels of images of more than 8 bits.
     """
 
     source: list[str]
@@ -74,14 +74,14 @@ class Regions(NamedTuple):
 
 
 class CropCache:
-    """Decoded parts of images on disk, for one plan; made by ``CropCache.open``.
+    """Decoded parts of images on disk for one plan; created by ``CropCache.open``.
 
     May be used by any number of processes at once. What ``read`` returns is valid until its next call.
 
     Attributes:
-        num_people: How many people the plan has.
-        num_fitting: How many of them fit within the bound.
-        planned_bytes: What these take once all are stored.
+        num_people: Number of people in the plan.
+        num_fitting: Number of people that fit within the limit.
+        planned_bytes: Size of these once all are stored.
     """
 
     def __init__(
@@ -100,15 +100,15 @@ class CropCache:
 
     @classmethod
     def open(cls, regions: Regions, *, limit_bytes: int, cache_dir: str | Path | None = None) -> "CropCache | None":
-        """Open the cache of a plan, new or kept from an earlier run; make room by deleting plans that nobody uses.
+        """Open the cache of a plan, new or from an earlier run; make room by deleting plans that are not in use.
 
         Args:
-            regions: What is to be kept.
-            limit_bytes: Bound of the whole cache folder, all plans together.
-            cache_dir: The folder; ``cache_folder("crops")`` unless given.
+            regions: What to store.
+            limit_bytes: Limit of the whole cache folder, for all plans together.
+            cache_dir: The folder; None takes ``cache_folder("crops")``.
 
         Returns:
-            The cache; or None, with a warning, where the folder cannot be used.
+            The cache; or None, with a warning, if the folder cannot be used.
         """
         where = "its folder"
         try:
@@ -119,8 +119,8 @@ class CropCache:
                 return cls._open(root, regions, limit_bytes)
         except OSError as error:
             warnings.warn(
-                f"The crop cache is off: {where} cannot be used ({error}). Training goes on from the files. Set "
-                "POSEGLASS_CACHE to a folder that can be written, or data.cache_gb=0.",
+                f"The crop cache is off: {where} cannot be used ({error}). Crops are read from the image files. Set "
+                "POSEGLASS_CACHE to a writable folder, or data.cache_gb=0.",
                 RuntimeWarning,
                 stacklevel=2,
             )
@@ -133,7 +133,7 @@ class CropCache:
         folder.mkdir(exist_ok=True)
         _in_use(folder)  # deletes what killed processes left
         lock = FileLock(folder / f"{uuid4().hex}{_IN_USE}", thread_local=False)
-        lock.acquire()  # nobody else has this one: whoever deletes plans sees that it is held
+        lock.acquire()  # only this process has it: a process that deletes plans sees that it is held
         try:
             file = folder / "crops.bin"
             file.touch()
@@ -151,7 +151,7 @@ class CropCache:
 
     @property
     def summary(self) -> str:
-        """A line for people: how many fit."""
+        """One printed line: how many people fit."""
         everybody = "all" if self.num_fitting == self.num_people else f"{self.num_fitting:,} of"
         more = "" if self.num_fitting == self.num_people else "; raise data.cache_gb for more"
         return (
@@ -160,11 +160,11 @@ class CropCache:
         )
 
     def fits(self, person: int) -> bool:
-        """Whether this person's parts are kept here."""
+        """Whether this person's parts are stored here."""
         return bool(self._offset[person] >= 0)
 
     def read(self, person: int, level: int) -> Part | None:
-        """Return a stored part, or None if it is missing, damaged, or of another image than is there now."""
+        """Return a stored part, or None if it is missing, damaged, or of an image that has changed."""
         at = self._at(person, level)
         identity = self._identity(person, level)
         if at is None or identity is None:
@@ -189,9 +189,9 @@ class CropCache:
         return Part(pixels.reshape(height, width, 3), x0, y0, reduce)
 
     def write(self, person: int, level: int, part: Part) -> bool:
-        """Store a part where there is a place for it; return whether it is stored.
+        """Store a part if there is a slot for it; return whether it is stored.
 
-        A failing disk switches storing off in all loader processes, with one warning.
+        A disk error disables storing in all loader processes, with one warning.
         """
         at = self._at(person, level)
         identity = self._identity(person, level)
@@ -202,7 +202,7 @@ class CropCache:
         shape = (part.x0, part.y0, width, height, part.reduce)
         head = _HEAD.pack(_MAGIC, identity, _checksum(pixels, shape), *shape)
         try:
-            # The head goes last: until it is there the cell does not exist.
+            # The header is written last: until then the cell does not exist.
             self._put(at, b"\0" * _HEAD_BYTES)
             self._put(at + _HEAD_BYTES, pixels.data)
             self._put(at, head)
@@ -210,8 +210,8 @@ class CropCache:
             if not self._off[0]:
                 self._off[0] = 1
                 warnings.warn(
-                    f"The crop cache stores no more: {self.folder} cannot be written ({error}). Training goes on; "
-                    "what is stored is used, the rest comes from the files.",
+                    f"The crop cache stores nothing further: {self.folder} cannot be written ({error}). Training "
+                    "continues; stored crops are used, the others are read from the image files.",
                     RuntimeWarning,
                     stacklevel=2,
                 )
@@ -219,7 +219,7 @@ class CropCache:
         return True
 
     def close(self) -> None:
-        """Give back file and lock in this process."""
+        """Close the file and release the lock in this process."""
         if self._file is not None:
             self._file.close()
         if self._lock is not None:
@@ -232,7 +232,7 @@ class CropCache:
             self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        """For loader processes that are started anew: files are opened again there."""
+        """For newly started loader processes: files are opened again there."""
         return self.__dict__ | {"_file": None, "_lock": None, "_pid": -1, "_buffer": np.empty(0, np.uint8)}
 
     def _put(self, at: int, data: bytes | memoryview) -> None:
@@ -271,7 +271,7 @@ class CropCache:
 
 
 def _cell_bytes(num_bytes: int) -> int:
-    """Head and pixels, in whole 64 bytes; nothing for a cell that is never asked for."""
+    """Return the size of header and pixels, in whole 64 bytes; 0 for a cell that is never used."""
     return 0 if num_bytes == 0 else _HEAD_BYTES + -(-num_bytes // 64) * 64
 
 
@@ -285,9 +285,9 @@ def _checksum(pixels: np.ndarray, shape: tuple[int, ...]) -> int:
 
 
 def _lay_out(regions: Regions) -> tuple[np.ndarray, np.ndarray]:
-    """Give every person a place: ``(P,)`` start and end in the file; -1 and 0 where the image is no file.
+    """Assign every person a slot: ``(P,)`` start and end in the file; -1 and 0 where the image is not a file.
 
-    The same person named twice (a dataset repeated in a mixture) has one place.
+    A person that occurs twice (a dataset repeated in a mixture) has one slot.
     """
     size = np.array([sum(_cell_bytes(int(n)) for n in row) for row in regions.num_bytes], dtype=np.int64)
     offset, end = np.full(len(size), -1, np.int64), np.zeros(len(size), np.int64)
@@ -307,7 +307,7 @@ def _lay_out(regions: Regions) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _plan_key(regions: Regions) -> str:
-    """Return a name for the plan: another dataset, box, crop size or augmentation range gives another."""
+    """Return a name for the plan: another dataset, box, crop size or augmentation range has another name."""
     digest = blake2b(_MAGIC, digest_size=12)
     digest.update(regions.levels.encode() + b"\0")
     for source in regions.source:
@@ -323,7 +323,7 @@ def _bytes_on_disk(file: Path) -> int:
 
 
 def _make_room(root: Path, keep: Path, limit_bytes: int) -> int:
-    """Delete plans nobody uses, the longest unused first, until the others keep to the limit; return their bytes."""
+    """Delete unused plans, the longest unused first, until the others are within the limit; return their bytes."""
     plans: list[tuple[float, Path, int]] = []
     taken = 0
     for folder in root.iterdir():
@@ -351,7 +351,7 @@ def _make_room(root: Path, keep: Path, limit_bytes: int) -> int:
 
 
 def _in_use(folder: Path) -> bool:
-    """Tell whether a process holds one of the locks in a folder; those that nobody holds any more are deleted."""
+    """Return whether a process holds one of the locks in a folder; locks that are no longer held are deleted."""
     for path in folder.glob(f"*{_IN_USE}"):
         lock = FileLock(path, thread_local=False)
         try:
@@ -363,7 +363,7 @@ def _in_use(folder: Path) -> bool:
 
 
 def _give_back(lock: FileLock) -> None:
-    """Release a lock that this process holds, and delete its file; a process that only inherited it does neither."""
+    """Release a lock that this process holds, and delete its file; not in a process that only inherited the lock."""
     if lock.is_locked:
         lock.release()
         Path(lock.lock_file).unlink(missing_ok=True)

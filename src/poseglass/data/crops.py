@@ -1,7 +1,7 @@
-"""Crops: the people of a dataset as network input, augmented; and batches of them in a reproducible order.
+"""Crops: the people of a dataset as augmented network input; and batches of them in a reproducible order.
 
-An augmentation depends on (seed, epoch, person) alone and the order of people on (seed, epoch) alone, so training can
-stop after any step and go on bit for bit, with any number of loader processes.
+An augmentation depends only on (seed, epoch, person) and the order of people only on (seed, epoch), so training can
+stop after any step and resume bit for bit, with any number of loader processes.
 """
 
 import copy
@@ -39,41 +39,42 @@ Place = tuple[int, int, int, int]
 """Epoch, person, crop width, crop height: what one item of a batch is made from."""
 
 REDUCTIONS = (1, 2, 4, 8)
-"""A JPEG can be decoded at one over these."""
+"""Factors by which a JPEG can be reduced while decoding."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Crops:
     """Every labelled person of a dataset as one crop.
 
-    A crop is one warp of a part of the image, decoded at the smallest size that does for this draw. The part is what
+    A crop is one warp of a part of the image, decoded at the smallest sufficient size for this draw. The part is what
     any draw of the augmentation can see at that decode size; it depends on person and recipe, not on the draw, so it
-    can be kept on disk (``cached``) without changing a bit of the crops.
+    can be stored on disk (``cached``) without changing a bit of the crops.
 
     Args:
         dataset: Images with instances.
         input: Crop size, padding, crop rule.
-        augment: Of the three kinds in ``poseglass.transforms``. ViewTransforms choose what is read, a HalfBody first of
-            all; Transforms and Photometrics follow in their order. What is not poseglass's own is tried here, once; see
+        augment: Of the three kinds in ``poseglass.transforms``. ViewTransforms choose what is read, a HalfBody first;
+            Transforms and Photometrics follow in their order. Custom ones are tested here, once; see
             ``transforms.probe``. Views that only RandomAffine has changed can come from a cache; others are made from
             the files.
-        seed: Of all augmentation.
-        sizes_wh: Crop sizes that will be asked for; ``input.size_wh`` unless given. Others can be asked for too, but do
-            not come from a cache.
-        cache: Kept parts of the images; see ``cached``.
+        seed: Seed of all augmentation.
+        sizes_wh: Crop sizes that will be used; None takes ``input.size_wh``. Others can be used too, but do not come
+            from a cache.
+        cache: Stored parts of the images; see ``cached``.
 
     Attributes:
         people: ``(P, 2)`` int64, image and row of each person with a labelled keypoint; crowds are excluded.
         labels: The P people, in the pixels of their files.
         box_xyxy: ``(P, 4)`` float64, what becomes the crop before augmentation, in the pixels of the files.
-        notes: What was made up or cannot be learnt from, a sentence each: boxes made around keypoints, crowds left out,
-            people none of whose keypoints lies in the crop.
+        notes: What was assumed or cannot be learnt from, a sentence each: boxes made around keypoints, excluded crowds,
+            people without a keypoint in the crop.
         regions: ``(P, 4, 4)`` int32, the part x0 y0 x1 y1 that draws see of an image decoded at one over each of
-            ``REDUCTIONS``, before clipping to it; all 0 where no draw asks for that size.
+            ``REDUCTIONS``, before clipping to it; all 0 where no draw uses that size.
 
     Raises:
         ValueError: No person of the dataset has a labelled keypoint, or none has one inside the crop of its box.
-        TransformError: An augmentation is none, or parts image and labels; or there are two RandomAffine or HalfBody.
+        TransformError: An augmentation is invalid, or separates image and labels; or there are two RandomAffine or
+            HalfBody.
     """
 
     dataset: Dataset
@@ -133,7 +134,7 @@ class Crops:
         object.__setattr__(self, "_full_wh", np.zeros((len(self.dataset), 2), np.int64))
 
     def _notes(self, boxes_made: int, crowds: int, unlabelled: int) -> tuple[str, ...]:
-        """Return what is to be known of the crops.
+        """Return the notes on the crops.
 
         Raises:
             ValueError: No keypoint lies in any crop: boxes and keypoints are not of the same image, or not in pixels.
@@ -167,30 +168,30 @@ class Crops:
                 f"{counted(boxes_made, 'annotation')} without a usable box: the crop is made around the keypoints."
             )
         if crowds:
-            notes.append(f"{counted(crowds, 'crowd')} left out: crops are made of single people.")
+            notes.append(f"{counted(crowds, 'crowd')} excluded: crops are made of single people.")
         if unlabelled:
-            notes.append(f"{counted(unlabelled, 'annotation')} without a labelled keypoint: no crop is made of them.")
+            notes.append(f"{counted(unlabelled, 'annotation')} without a labelled keypoint excluded.")
         return tuple(notes)
 
     @property
     def skeleton(self) -> Skeleton:
-        """Of the dataset."""
+        """Skeleton of the dataset."""
         return self.dataset.skeleton
 
     def __len__(self) -> int:
         return len(self.people)
 
     def cached(self, limit_bytes: int, cache_dir: str | Path | None = None) -> "Crops":
-        """Return the same crops, made from a cache on disk from the second time on; bit for bit the same.
+        """Return the same crops, bit for bit, made from a cache on disk from the second time on.
 
         Args:
-            limit_bytes: Bound of the cache folder. People that do not fit are made from the files.
+            limit_bytes: Limit of the cache folder. People that do not fit are read from the files.
             cache_dir: The folder; see ``core.folders.cache_folder``.
         """
         full_wh = np.array([self._size_of(i) for i in self.people[:, 0]])
         source = [self.dataset.source(int(i)) for i in self.people[:, 0]]
         reduces = np.array([s.lower().endswith((".jpg", ".jpeg")) for s in source])
-        factor = np.where(reduces[:, None], np.array(REDUCTIONS), 1)  # other formats come at full size
+        factor = np.where(reduces[:, None], np.array(REDUCTIONS), 1)  # other formats are decoded at full size
         grown = np.where(reduces[:, None], 1, np.array(REDUCTIONS))
         part = self.regions.astype(np.int64) * grown[..., None]
         wide, high = (-(-full_wh[:, None, k] // factor) for k in (0, 1))
@@ -204,17 +205,17 @@ class Crops:
         return crops
 
     def __getitem__(self, place: Place) -> PoseSample:
-        """Crop, augment and return one person; the sample holds that person alone.
+        """Crop, augment and return one person; the sample holds only that person.
 
         Raises:
-            TransformError: An augmentation of one's own returns another size or number of people, which trying it has
-                not shown.
+            TransformError: A custom augmentation returns another size or number of people, which the test of it did not
+                show.
         """
         epoch, index, width, height = place
         rng = np.random.default_rng([self.seed, epoch, index])
         person = self.labels[index : index + 1]
         view = View.of_region(self.box_xyxy[index], (width, height), self.input.crop)
-        foreseen = True  # by the regions
+        foreseen = True  # covered by the regions
         for choice in self._views:
             chosen = choice.choose_view(view, person, self.input, rng)
             foreseen = foreseen and (chosen is view or type(choice) is RandomAffine)
@@ -230,13 +231,13 @@ class Crops:
         if sample.size_wh != (width, height) or len(sample.instances) != 1:
             raise TransformError(
                 f"A view of {width} x {height} pixels with one person became {sample.size_wh[0]} x {sample.size_wh[1]} "
-                f"with {len(sample.instances)} in epoch {epoch}, person {index}. Augmentations keep the size and the "
-                "person; look at your own in augment."
+                f"with {len(sample.instances)} in epoch {epoch}, person {index}. Augmentations must keep the size and "
+                "the person; check your own in augment."
             )
         return sample
 
     def _pixels(self, index: int, view: View, *, whole: bool) -> np.ndarray:
-        """Warp a person's pixels; ``whole`` reads the whole image, for a map that the regions do not foresee."""
+        """Warp a person's pixels; ``whole`` reads the whole image, for a map that the regions do not cover."""
         # A JPEG decoded at 1/2, 1/4 or 1/8 is enough where the crop shrinks at least that much.
         to_crop, size_wh = view.to_view, view.size_wh
         scale = to_crop.scale
@@ -257,7 +258,7 @@ class Crops:
         return View(size_wh, to_target).read(part.pixels)
 
     def _stored(self, cache: CropCache, index: int, wanted: int) -> Part:
-        """Decode a person's parts at every size that a draw can ask for, store them, and return one of them."""
+        """Decode a person's parts at every size that a draw can use, store them, and return one of them."""
         part = self._decoded(index, wanted, self.regions[index, wanted])
         if not cache.write(index, wanted, part):
             return part
@@ -272,7 +273,7 @@ class Crops:
         image = self.dataset.image(image_index, reduce=reduce)
         height, width = image.shape[:2]
         if reduce > 1:
-            # A dataset may return a larger image than asked for; what the file says decides, within rounding of sides.
+            # A dataset may return a larger image than requested; its actual size decides, within rounding of sides.
             full_w, full_h = self._size_of(image_index)
             if width * height * reduce >= full_w * full_h:
                 region = None if region is None else region * reduce
@@ -284,7 +285,7 @@ class Crops:
         return Part(image[y0:y1, x0:x1], x0, y0, reduce)
 
     def _size_of(self, image_index: int) -> tuple[int, int]:
-        """Return the size of an image; what it takes reading a file for is read once."""
+        """Return the size of an image; sizes that have to be read from a file are read once."""
         known = self._full_wh[image_index]
         if known[0] == 0:
             known[:] = self.dataset.size_wh(int(image_index))
@@ -294,17 +295,18 @@ class Crops:
 def _sorted(
     augment: tuple[Augmentation, ...], person: Instances, spec: InputSpec, sizes_wh: tuple[tuple[int, int], ...]
 ) -> tuple[tuple[ViewTransform, ...], tuple[Transform, ...]]:
-    """Return what acts before a pixel is read, and what acts after; one's own is tried first.
+    """Return what acts before a pixel is read, and what acts after; custom augmentations are tested first.
 
     Raises:
-        TransformError: An augmentation is none, or parts image and labels; or there are two RandomAffine or HalfBody.
+        TransformError: An augmentation is invalid, or separates image and labels; or there are two RandomAffine or
+            HalfBody.
     """
     for single, why in (
         (RandomAffine, "scale, rotation, shift and flip are one map"),
         (HalfBody, "it chooses the box"),
     ):
         if sum(isinstance(a, single) for a in augment) > 1:
-            raise TransformError(f"augment takes one {single.__name__}: {why}. Leave one of them out.")
+            raise TransformError(f"augment takes one {single.__name__}: {why}. Remove one of them.")
     views: list[ViewTransform] = []
     transforms: list[Transform] = []
     for i, augmentation in enumerate(augment):
@@ -341,13 +343,13 @@ def _regions(
         # what the middle of the crop shows
         center = box_center - (0.5 if rule == "msra" else 0.0) / enlarge[:, None]
         scale = np.sqrt(enlarge.prod(1))[:, None]
-        # Decoded at 1/r is what a draw asks for that shrinks the file to between 1/(2r) and 1/r.
+        # A draw that shrinks the file to between 1/(2r) and 1/r uses the image decoded at 1/r.
         smallest = np.maximum(np.where(reductions == 8, 0.0, 0.5 / (reductions * scale)), low) * (1 - 1e-9)
         largest = np.minimum(np.where(reductions == 1, np.inf, 1 / (reductions * scale)), high) * (1 + 1e-9)
-        # what is seen before the zoom, at whatever scale
+        # what is visible before the zoom, at any scale
         seen_at = np.full_like(smallest, low) if zooms else smallest
         half = reach / (seen_at[..., None] * enlarge[:, None])  # pixels of the file
-        # Bilinear warping reads a pixel beside; averaging down by a whole factor reads as many.
+        # Bilinear warping reads one pixel beyond; averaging down by a whole factor reads as many as the factor.
         margin = 2.0 + np.ceil(1 / (reductions * smallest * scale))[..., None]
         r = reductions[:, None]
         begin, end = ((center + sign * half - (r - 1) / 2) / r + sign * margin for sign in (-1, 1))
@@ -359,7 +361,7 @@ def _regions(
 
 
 def _levels_of(dataset: Dataset) -> str:
-    """Return what is white in a data set's images of more than 8 bits, as far as it says so."""
+    """Return the white levels of a data set's images of more than 8 bits, if it states them."""
     parts = getattr(dataset, "parts", None)
     return ";".join(map(_levels_of, parts)) if parts else str(getattr(dataset, "levels", ""))
 

@@ -1,4 +1,4 @@
-"""Batches of crops in a reproducible order, made by processes that end when they should."""
+"""Batches of crops in a reproducible order, made by worker processes that always terminate."""
 
 import atexit
 import contextlib
@@ -20,19 +20,19 @@ from poseglass.data.crops import Crops, Place
 
 
 class PlaceSampler(Sampler[list[Place]]):
-    """Yields the batches of all epochs from a step on; with several ranks, this rank's share of each.
+    """Yields the batches of all epochs from a given step on; with several ranks, this rank's share of each.
 
     Args:
-        num_people: Of the dataset.
+        num_people: Number of people in the dataset.
         batch_size: Over all ranks together.
         sizes_wh: Crop size of each epoch.
-        seed: Of the order.
+        seed: Seed of the order.
         start_step: Batches to skip, counted over all epochs.
-        rank: Of this process.
+        rank: Rank of this process.
         world: Number of processes.
 
     Raises:
-        ValueError: Fewer people than a batch, or a batch that does not divide among the processes.
+        ValueError: Fewer people than a batch, or a batch that cannot be divided among the processes.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class PlaceSampler(Sampler[list[Place]]):
                 f"Set train.batch_size to at most {num_people}."
             )
         if batch_size % world:
-            raise ValueError(f"The batch of {batch_size} does not divide among {world} processes; take a multiple.")
+            raise ValueError(f"The batch of {batch_size} cannot be divided among {world} processes; use a multiple.")
         self.num_people, self.batch_size, self.sizes_wh, self.seed = num_people, batch_size, list(sizes_wh), seed
         self.start_step, self.rank, self.world = start_step, rank, world
         self.steps_per_epoch = num_people // batch_size
@@ -71,7 +71,7 @@ class PlaceSampler(Sampler[list[Place]]):
 
 
 def collate(samples: Sequence[PoseSample]) -> RawBatch:
-    """Put samples of one skeleton, with any number of instances each, into tensors, padded to the largest number.
+    """Stack samples of one skeleton, with any number of instances each, into tensors, padded to the largest number.
 
     Images stay uint8 ``(B, H, W, 3)`` until they are on the device.
 
@@ -95,7 +95,7 @@ def collate(samples: Sequence[PoseSample]) -> RawBatch:
         return torch.from_numpy(out)
 
     def told(arrays: Sequence[np.ndarray | None], dtype: type, nothing: float = 0.0) -> Tensor | None:
-        """Return what is known of every sample that has instances, None where one of them does not say."""
+        """Return an optional array of every sample that has instances, None if one of them lacks it."""
         there = [a for a, p in zip(arrays, people, strict=True) if len(p) and a is not None]
         if not there or len(there) < sum(len(p) > 0 for p in people):
             return None
@@ -123,7 +123,7 @@ def collate(samples: Sequence[PoseSample]) -> RawBatch:
 
 def _start_worker(_worker: int) -> None:
     # Ctrl-C and a service manager's SIGTERM reach the whole process group. The training process alone decides when to
-    # stop, keeps a checkpoint and ends its workers; a worker that died first would take the checkpoint with it.
+    # stop, saves a checkpoint and ends its workers; a worker that died first would make that checkpoint impossible.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     cv2.setNumThreads(0)
@@ -131,10 +131,10 @@ def _start_worker(_worker: int) -> None:
 
 
 class Batches:
-    """Batches in the sampler's order. ``close`` ends the processes that make them, at the latest when the program ends.
+    """Batches in the sampler's order. ``close`` ends the processes that make them, at program exit at the latest.
 
-    Those processes ignore SIGTERM (see ``_start_worker``), with which Python ends what is left of its children before
-    it waits for them: one that nobody had closed would keep the program from ending.
+    Those processes ignore SIGTERM (see ``_start_worker``), which Python sends to its remaining children before it waits
+    for them: a process that was not closed would keep the program from exiting.
     """
 
     def __init__(self, loader: DataLoader) -> None:
@@ -142,7 +142,7 @@ class Batches:
         batches = iter(loader)
         workers = [process for process in multiprocessing.active_children() if process not in before]
         self._batches = batches
-        # by garbage collection, by ``close``, or before Python waits for its children: once, whatever comes first
+        # by garbage collection, by ``close``, or before Python waits for its children: once, whichever comes first
         self._end = weakref.finalize(self, _end_workers, batches, workers)
         atexit.register(self._end)
 
@@ -153,20 +153,20 @@ class Batches:
         return next(self._batches)
 
     def close(self) -> None:
-        """End the processes; no batch comes after that. A second time it does nothing."""
+        """End the processes; no more batches follow. Calling it again does nothing."""
         self._end()
         atexit.unregister(self._end)
         self._batches = iter(())
 
 
 def _end_workers(batches: Iterator[RawBatch], workers: Sequence[BaseProcess]) -> None:
-    # PyTorch has no public word for it: it counts on an iterator being collected as soon as nobody uses it, which one
-    # in the traceback of a kept exception is not.
+    # PyTorch has no public function for it: it relies on an iterator being collected as soon as it is unused, which
+    # one in the traceback of a kept exception is not.
     end = getattr(batches, "_shutdown_workers", None)
     try:
         if end is not None:
             end()
-    finally:  # one that hangs in a read does not hear, and PyTorch gives it up after some seconds
+    finally:  # a worker that hangs in a read does not respond, and PyTorch gives up on it after some seconds
         _kill(workers)
 
 
@@ -174,8 +174,8 @@ def _kill(workers: Sequence[BaseProcess]) -> None:
     alive = [worker for worker in workers if worker.is_alive()]
     if not alive:
         return
-    # PyTorch takes the signal of a killed worker that it knows of for an accident and raises; it must not come before
-    # the worker has been waited for, and is then nobody's.
+    # PyTorch takes the signal of a killed worker that it still tracks as a crash and raises; the signal must not arrive
+    # before the worker has been waited for, and is then ignored.
     held = hasattr(signal, "pthread_sigmask")  # not on Windows
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD}) if held else set()
     try:

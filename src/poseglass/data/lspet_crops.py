@@ -6,11 +6,12 @@ FOLDER is the unpacked archive of the original set (Johnson and Everingham, CVPR
 and ``images/im00001.jpg`` to ``im10000.jpg``, people of about 150 pixels. HR-LSPET, the same people in larger images,
 is another set. It writes ``train.json``, ``val.json`` (COCO keypoint format) and ``images/``.
 
-What is known of the crops that the shipped weights were trained on, from those crops themselves: whose they are
-(``recipes/lspet/people.txt``), their size and the place of the joints in them (``crop_corners``, ``annotation``; the
-tests hold these against all of them), and the quality of their JPEG. What is not known, since the original archive was
-not at hand when this was written: how the few crops above 256 pixels were scaled (at most 19 of 8,017), whether a pixel
-was taken off coordinates that count from 1 (as here), and whether a rebuilt image is equal to the last bit.
+The crops that the shipped weights were trained on are known from those crops themselves: the people
+(``recipes/lspet/people.txt``), the size of the crops and the positions of the joints in them (``crop_corners``,
+``annotation``; the tests compare these with all of them), and the quality of their JPEG. The original archive was not
+available when this was written, so it is not known how the few crops above 256 pixels were scaled (at most 19 of
+8,017), whether a pixel was subtracted from coordinates that count from 1 (as here), and whether a rebuilt image is
+equal to the last bit.
 """
 
 import argparse
@@ -36,10 +37,10 @@ CROP_OVER_EXTENT = 1.5
 
 LARGEST_PX = 256
 BOX_MARGIN = 0.1
-"""Of the larger side of the joints' extent, added to a box on every side."""
+"""Margin added to a box on every side, relative to the larger side of the joints' extent."""
 
 AREA_OVER_BOX = 0.53
-"""COCO people's mean segment area over that of their boxes; there are no segments here."""
+"""Mean area of the segments of COCO's people over that of their boxes; there are no segments here."""
 
 EXTENT_PX = 119
 """Median of the larger side of the joints' extent, pixels, in the original set."""
@@ -53,7 +54,7 @@ def people(path: Path = PEOPLE) -> dict[str, list[int]]:
     """Return the image numbers, from 1, of the two sets ``{"train": [...], "val": [...]}``, ascending.
 
     Raises:
-        ValueError: Something else than ``[name]``, numbers, ranges and comments.
+        ValueError: The file has something other than ``[name]``, numbers, ranges and comments.
     """
     sets: dict[str, list[int]] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
@@ -72,12 +73,12 @@ def people(path: Path = PEOPLE) -> dict[str, list[int]]:
 def crop_corners(xy: np.ndarray, size_wh: tuple[int, int]) -> tuple[int, int, int, int]:
     """Return ``(left, top, right, bottom)`` of a person's crop: a square about the middle of the joints' extent.
 
-    Its side is 1.5 times the larger side of the extent, its corners are rounded outwards, and what lies outside the
-    image is left off.
+    Its side is 1.5 times the larger side of the extent, its corners are rounded outwards, and it is clipped to the
+    image.
 
     Args:
         xy: Labelled joints ``(K, 2)``, pixels from 0.
-        size_wh: Of the image.
+        size_wh: Size of the image, pixels.
     """
     low, high = xy.min(0), xy.max(0)
     middle, half = (low + high) / 2, CROP_OVER_EXTENT * (high - low).max() / 2
@@ -91,8 +92,8 @@ def annotation(xy: np.ndarray, size_wh: tuple[int, int], number: int) -> dict[st
 
     Args:
         xy: Joints ``(14, 2)`` in pixels of the crop; NaN where there is no label.
-        size_wh: Of the crop.
-        number: Of the image, and of the record.
+        size_wh: Size of the crop, pixels.
+        number: Number of the image, and of the record.
     """
     known = np.isfinite(xy).all(-1)
     low, high = xy[known].min(0), xy[known].max(0)
@@ -121,12 +122,12 @@ def write_crops(folder: Path, out: Path, sets: Mapping[str, Sequence[int]]) -> d
         The document of each set, as written.
 
     Raises:
-        FileExistsError: ``out`` is there.
-        FileNotFoundError: ``joints.mat`` or images are missing; how many of them.
+        FileExistsError: ``out`` exists.
+        FileNotFoundError: ``joints.mat`` or images are missing; the message gives their number.
         ValueError: Not the original extended set.
     """
     if out.exists():
-        raise FileExistsError(f"{out} is there already. Name a new folder: --out FOLDER.")
+        raise FileExistsError(f"{out} exists already. Choose a new folder: --out FOLDER.")
     dataset = lsp(folder / "joints.mat")
     largest = max(max(numbers) for numbers in sets.values())
     if not dataset.name.startswith("lspet") or len(dataset) < largest:
@@ -138,14 +139,14 @@ def write_crops(folder: Path, out: Path, sets: Mapping[str, Sequence[int]]) -> d
     missing = [dataset.paths[n - 1].name for n in chosen if not dataset.paths[n - 1].is_file()]
     if missing:
         raise FileNotFoundError(
-            f"{len(missing):,} of {len(chosen):,} images are not in {dataset.paths[0].parent}, {missing[0]} the first. "
+            f"{len(missing):,} of {len(chosen):,} images are not in {dataset.paths[0].parent}, first {missing[0]}. "
             "Unpack the whole archive."
         )
     xy = dataset.everyone.xy.astype(np.float64)
     extent = np.array([np.ptp(one[np.isfinite(one).all(-1)], axis=0).max() for one in (xy[n - 1] for n in chosen)])
     if np.median(extent) > 1.5 * EXTENT_PX:
         raise ValueError(
-            f"People in {folder} are {np.median(extent):.0f} pixels large; expected about {EXTENT_PX}, as in the "
+            f"People in {folder} have a size of {np.median(extent):.0f} pixels; expected about {EXTENT_PX}, as in the "
             "original set. HR-LSPET, the same people in larger images, does not give these crops."
         )
     (out / "images").mkdir(parents=True)
@@ -169,7 +170,7 @@ def write_crops(folder: Path, out: Path, sets: Mapping[str, Sequence[int]]) -> d
             images.append({"id": number, "file_name": path.name, "width": size_wh[0], "height": size_wh[1]})
             annotations.append(annotation(joints, size_wh, number))
         documents[name] = {
-            "info": {"description": "Leeds Sports Pose Extended (Johnson and Everingham 2011), one person a crop"},
+            "info": {"description": "Leeds Sports Pose Extended (Johnson and Everingham 2011), one person per crop"},
             "images": images,
             "annotations": annotations,
             "categories": [_category()],
@@ -184,7 +185,7 @@ def _category() -> dict[str, Any]:
 
 
 def compared(name: str, document: Mapping[str, Any]) -> str:
-    """Return a line that says whether a rebuilt set has the sizes and labels of the one that was trained on."""
+    """Return a line that reports whether a rebuilt set has the sizes and labels of the one used for training."""
     width, height = (float(np.mean([image[side] for image in document["images"]])) for side in ("width", "height"))
     joints = sum(one["num_keypoints"] for one in document["annotations"])
     then_width, then_height, then_joints = EXPECTED[name]
@@ -192,14 +193,14 @@ def compared(name: str, document: Mapping[str, Any]) -> str:
     words = f"{people}, crops of {width:.2f} x {height:.2f} px on average"
     same = joints == then_joints and abs(width - then_width) < 0.1 and abs(height - then_height) < 0.1
     then = f"{then_joints:,} joints, {then_width:.2f} x {then_height:.2f} px"
-    return f"{words}: {'as' if same else 'NOT as'} in the set that was trained on{'' if same else f' ({then})'}"
+    return f"{words}: {'as' if same else 'NOT as'} in the set used for training{'' if same else f' ({then})'}"
 
 
 def main() -> None:
-    """Write the crops that ``recipes/lspet`` train on."""
+    """Write the crops that the recipes in ``recipes/lspet`` train on."""
     parser = argparse.ArgumentParser(prog="python -m poseglass.data.lspet_crops", description=main.__doc__)
     parser.add_argument("folder", type=Path, help="The unpacked archive: joints.mat and images/.")
-    parser.add_argument("--out", type=Path, default=Path("data/lspet"), help="New folder; data/lspet unless given.")
+    parser.add_argument("--out", type=Path, default=Path("data/lspet"), help="New folder; default data/lspet.")
     arguments = parser.parse_args()
     try:
         documents = write_crops(arguments.folder, arguments.out, people())
