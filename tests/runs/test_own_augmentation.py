@@ -113,10 +113,10 @@ def test_one_s_own_transform_trains(module: str, tmp_path: Path) -> None:
 
 
 REFUSED = [
-    ("Flip", r"fails on a sample of 32 x 32 pixels \(TypeError: .*is called with a PoseSample and a numpy Generator"),
+    ("Flip", r"fails on a sample of 32 x 32 pixels \(TypeError: .*is called with a PoseSample and a NumPy Generator"),
     ("FlipPixels", "moves the image and leaves the keypoints where they were: the pixels of"),
     ("FlipPlaces", "moves the keypoints and leaves the image as it was: the pixels of"),
-    ("FlipWithoutSides", "flips the image and does not exchange left and right: the pixels of"),
+    ("FlipWithoutSides", "flips the image and does not swap left and right: the pixels of"),
     ("Alone", "must keep the number of instances, 1, got 0"),
     (
         "Smaller",

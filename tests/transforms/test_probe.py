@@ -264,7 +264,7 @@ def stateful() -> Change:
     return change
 
 
-FLIPPED = "went from (.*) to (.*), the label (.*)says (.*)Return sample.warped"
+FLIPPED = "went from (.*) to (.*), the label (.*)is at (.*)Return sample.warped"
 BAD: dict[str, tuple[Any, str]] = {
     "image alone": (
         lambda sample, rng: replace(sample, image=flipped_image(sample)),
@@ -280,34 +280,34 @@ BAD: dict[str, tuple[Any, str]] = {
     ),
     "labels alone": (moved_labels, "moves the keypoints and leaves the image as it was: the pixels of"),
     "other way round": (other_way_round, "puts keypoints beside their pixels: the pixels of"),
-    "left and right kept": (left_and_right_kept, r"does not exchange left and right(.*)xy\[:, skeleton.flip\]"),
+    "left and right kept": (left_and_right_kept, r"does not swap left and right(.*)xy\[:, skeleton.flip\]"),
     "left and right kept, with its source": (
         lambda sample, rng: replace(left_and_right_kept(sample, rng), to_source=sample.flipped().to_source),
-        "flips the image and does not exchange left and right",
+        "flips the image and does not swap left and right",
     ),
     "left and right exchanged for nothing": (
         lambda sample, rng: replace(
             sample,
             instances=replace(sample.instances, xy=sample.instances.xy[:, sample.instances.skeleton.flip]),
         ),
-        "exchanges left and right although the image is not flipped",
+        "swaps left and right although the image is not flipped",
     ),
     "wrong column": (about_the_wrong_column, r"by 1\.0 px where it flips \(\+1\.0, \+0\.0 in the middle\)"),
     "trembling": (trembling, "puts keypoints beside their pixels by"),
-    "source forgotten": (source_forgotten, "to_source that does not lead back: the spot at"),
-    "source from here": (source_from_here, "to_source that does not lead back"),
+    "source forgotten": (source_forgotten, "to_source that does not map back to the source: the spot at"),
+    "source from here": (source_from_here, "to_source that does not map back to the source"),
     "source singular": (
         lambda sample, rng: replace(sample, to_source=Affine(np.zeros((2, 3)))),
         "to_source that cannot be inverted",
     ),
-    "bent": (bent, "moves pixels along no affine map cannot be a Transform"),
-    "box left behind": (left_behind(field="box_xyxy"), "leaves box_xyxy of the instances as before"),
+    "bent": (bent, "A Transform cannot move pixels by a map that is not affine"),
+    "box left behind": (left_behind(field="box_xyxy"), "leaves box_xyxy of the instances unchanged"),
     "flags left behind": (left_behind(field="keypoint_extra"), r"leaves keypoint_extra\['occluded'\] of the instances"),
     "lengths left behind": (left_behind(field="extra"), r"leaves extra\['area'\], extra\['head_px'\] of the instances"),
-    "3D left behind": (left_behind(field="xyz_mm"), "leaves xyz_mm of the instances as before"),
+    "3D left behind": (left_behind(field="xyz_mm"), "leaves xyz_mm of the instances unchanged"),
     "two people": (
         lambda sample, rng: replace(sample, instances=Instances.concatenate([sample.instances] * 2)),
-        "must keep the number of instances, 1, got 2. Give keypoints that are not to be learned the score 0",
+        "must keep the number of instances, 1, got 2. Set the scores of keypoints that are not to be learnt to 0",
     ),
     "nobody": (
         lambda sample, rng: replace(sample, instances=sample.instances[:0]),
@@ -323,7 +323,7 @@ BAD: dict[str, tuple[Any, str]] = {
     ),
     "old style": (
         lambda image, rng: image[:, ::-1],
-        "fails on a sample of 64 x 80 pixels .TypeError: (.*) is called with a PoseSample and a numpy Generator, and",
+        "fails on a sample of 64 x 80 pixels .TypeError: (.*) is called with a PoseSample and a NumPy Generator, and",
     ),
     "old style that swallows it": (
         lambda image, rng: np.zeros((80, 64, 3), np.uint8),
@@ -332,11 +332,11 @@ BAD: dict[str, tuple[Any, str]] = {
     "nothing returned": (lambda sample, rng: None, "must return a PoseSample, got NoneType"),
     "all black": (
         lambda sample, rng: replace(sample, image=np.zeros_like(sample.image)),
-        "could not be judged: a spot at a keypoint was found again in 0 of 100 draws, at least 5 are needed",
+        "could not be tested: a spot at a keypoint was found again in 0 of 100 draws, at least 5 are needed",
     ),
     "all unknown": (
         lambda sample, rng: replace(sample, instances=replace(sample.instances, score=0 * sample.instances.score)),
-        "could not be judged",
+        "could not be tested",
     ),
     "chance from elsewhere": (
         lambda sample, rng: sample.flipped() if ELSEWHERE.random() < 0.5 else sample,
@@ -353,10 +353,10 @@ BAD: dict[str, tuple[Any, str]] = {
     ),
     "a Photometric of floats": (
         Repaints(lambda image, rng: image / 255),
-        r"must return an image \(80, 64, 3\) uint8 from repaint, as it was given, got \(80, 64, 3\) float64. Round",
+        r"must return an image \(80, 64, 3\) uint8 from repaint, as it received, got \(80, 64, 3\) float64. Round",
     ),
-    "a Photometric without colours": (Repaints(lambda image, rng: image[..., 0]), r"as it was given, got \(80, 64\)"),
-    "a Photometric of nothing": (Repaints(lambda image, rng: None), "as it was given, got NoneType"),
+    "a Photometric without colours": (Repaints(lambda image, rng: image[..., 0]), r"as it received, got \(80, 64\)"),
+    "a Photometric of nothing": (Repaints(lambda image, rng: None), "as it received, got NoneType"),
     "a Photometric that fails": (
         Repaints(lambda image, rng: image.flipped()),
         r"fails on an image \(80, 64, 3\) uint8 .AttributeError: (.*)repaint is called with the image and",
@@ -368,7 +368,7 @@ BAD: dict[str, tuple[Any, str]] = {
     ),
     "a view of a point": (
         Looks(lambda view, person, spec, rng: View(view.size_wh, Affine(np.zeros((2, 3))))),
-        "returns a view that nothing can be seen in: Affine cannot be inverted",
+        "returns a view that shows nothing: Affine cannot be inverted",
     ),
     "a view by chance from elsewhere": (
         Looks(lambda view, person, spec, rng: view.then(Affine.about((0, 0), scale=ELSEWHERE.uniform(1, 2)))),
@@ -376,7 +376,7 @@ BAD: dict[str, tuple[Any, str]] = {
     ),
     "a view that writes into the labels": (
         Looks(lambda view, person, spec, rng: [person.xy.__iadd__(1.0), view][1]),
-        "changes the person that it is given, which are the data's own labels. Copy an array",
+        "modifies the person that it is given, which holds the labels of the data set. Copy an array",
     ),
     "a view that fails": (
         Looks(lambda view, person, spec, rng: view.flipped()),

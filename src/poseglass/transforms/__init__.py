@@ -1,14 +1,14 @@
-"""Layer 1: augmentation. There are three kinds, and each is told by its one method.
+"""Layer 1: augmentation. There are three kinds, each identified by its one method.
 
 | kind | method | acts on | examples |
 |---|---|---|---|
 | ViewTransform | ``choose_view(view, person, spec, rng)`` | what is read of the image | RandomAffine, HalfBody |
 | Transform | ``__call__(sample, rng)`` | image, keypoints and boxes together | your own |
-| Photometric | ``repaint(image, rng)`` | colours alone | ColorJitter, Occlusion |
+| Photometric | ``repaint(image, rng)`` | colours only | ColorJitter, Occlusion |
 
-All that ViewTransforms draw is composed into one map, and the image is warped once; a HalfBody is drawn first, because
-it chooses the box. Transforms and Photometrics then follow in the order in which they are listed. The generator is
-passed in and is the only source of chance. One's own are tried before training by ``check_augmentation``.
+All maps that ViewTransforms draw are composed into one, and the image is warped once; a HalfBody is drawn first,
+because it chooses the box. Transforms and Photometrics then follow in the order in which they are listed. The generator
+is passed in and is the only source of randomness. Custom ones are tested before training by ``check_augmentation``.
 """
 
 from poseglass.transforms.color import ColorJitter, Occlusion

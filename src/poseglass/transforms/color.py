@@ -1,4 +1,4 @@
-"""Photometric change: colour, light and covered patches. No pixel moves, and coordinates stay."""
+"""Photometric augmentation: colour, brightness and covered patches. No pixel moves, and coordinates are unchanged."""
 
 from dataclasses import dataclass
 
@@ -10,16 +10,16 @@ _LUMA = (0.299, 0.587, 0.114)
 
 @dataclass(frozen=True, slots=True)
 class ColorJitter:
-    """Scale each channel, change contrast and brightness, sometimes drop the colour; one matrix on uint8.
+    """Scale each channel, change contrast and brightness, sometimes convert to grey; one matrix on uint8.
 
     Args:
         channel: Each channel is multiplied by U(1 - channel, 1 + channel).
-        contrast: Values are spread about mid-grey by U(1 - contrast, 1 + contrast).
+        contrast: Differences from mid-grey are scaled by U(1 - contrast, 1 + contrast).
         brightness: U(-brightness, brightness) of the full range is added.
-        grey_probability: Share of crops made grey.
+        grey_probability: Share of crops converted to grey.
 
     Raises:
-        ValueError: A number outside 0 and 1.
+        ValueError: A number outside 0 to 1.
 
     Source:
         The original code (pose-hg-train) multiplies each channel by U(0.6, 1.4).
@@ -36,7 +36,7 @@ class ColorJitter:
                 raise ValueError(f"ColorJitter.{name} must be within 0 and 1, got {getattr(self, name)}.")
 
     def repaint(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Return the changed ``(H, W, 3)`` uint8 image."""
+        """Return the augmented ``(H, W, 3)`` uint8 image."""
         gains = rng.uniform(1 - self.channel, 1 + self.channel, 3)
         contrast = rng.uniform(1 - self.contrast, 1 + self.contrast)
         shift = rng.uniform(-self.brightness, self.brightness) * 255
@@ -49,14 +49,14 @@ class ColorJitter:
 
 @dataclass(frozen=True, slots=True)
 class Occlusion:
-    """Cover a random patch with noise or one colour, as objects and crop borders do.
+    """Cover a random patch with noise or one colour, like objects and crop borders.
 
     Args:
         probability: Share of crops.
         size: Smallest and largest side of the patch, as a share of the crop's side.
 
     Raises:
-        ValueError: A probability outside 0 and 1, or sizes that make no sense.
+        ValueError: A probability outside 0 to 1, or invalid sizes.
 
     Source:
         Zhong et al. 2017, "Random Erasing Data Augmentation", https://arxiv.org/abs/1708.04896.
@@ -73,7 +73,7 @@ class Occlusion:
             raise ValueError(f"Occlusion.size must be (low, high) with 0 < low <= high <= 1, got {self.size}.")
 
     def repaint(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Return the changed ``(H, W, 3)`` uint8 image; the input stays as it is."""
+        """Return the augmented ``(H, W, 3)`` uint8 image; the input is unchanged."""
         height, width = image.shape[:2]
         if rng.random() >= self.probability:
             return image

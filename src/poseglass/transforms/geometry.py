@@ -1,4 +1,4 @@
-"""Geometric change: an augmentation draws an Affine, and one warp does all that happens to a view.
+"""Geometric augmentation: it draws an Affine, and one warp applies all maps of a view.
 
 Box, scale, rotation, shift and flip are composed into one map before a pixel is read, so an image is warped once and
 every augmentation can be undone.
@@ -17,22 +17,22 @@ from poseglass.core.view import View
 
 @dataclass(frozen=True, slots=True)
 class RandomAffine:
-    """Draw a scale, a rotation and a shift about the middle of the view, and flip with some probability.
+    """Draw a scale, a rotation and a shift about the middle of the view, and a flip with some probability.
 
     Args:
-        scale: Smallest and largest enlargement of the person. For "normal" the range that clips N(1, spread), with
-            spread a half of the range.
+        scale: Smallest and largest scale of the person. For "normal", the range to which N(1, spread) is clipped, where
+            spread is half of the range.
         degrees: Rotation within plus and minus this; for "normal" the standard deviation, clipped at twice that.
         rotate_probability: Share of crops that are rotated at all.
         shift: Largest shift in each direction, as a share of the crop's side.
-        flip_probability: Share of crops that are flipped; left and right keypoints change places.
+        flip_probability: Share of crops that are flipped; left and right keypoints are swapped.
         distribution: "uniform" (the paper), or "normal" (the ports: N(1, 0.25) and N(0, 30 degrees), clipped).
-        zoom: Least and most that a zoomed crop is enlarged besides; it shows a part of what it would have shown, from
-            anywhere in it, as portraits and half figures do.
+        zoom: Smallest and largest additional scale of a zoomed crop; it shows a part of what it would have shown, from
+            anywhere in it, as portraits and half-length shots do.
         zoom_probability: Share of crops that are zoomed.
 
     Raises:
-        ValueError: A range or probability that makes no sense.
+        ValueError: An invalid range or probability.
 
     Source:
         Newell et al. 2016, section 3.2: rotation +-30 degrees, scale 0.75 to 1.25.
@@ -67,25 +67,25 @@ class RandomAffine:
 
     @property
     def largest_scale(self) -> float:
-        """The most that a draw enlarges."""
+        """The largest scale that a draw can have."""
         return self.scale[1] * (self.zoom[1] if self.zoom_probability else 1.0)
 
     def reach(self, size_wh: tuple[int, int]) -> tuple[float, float]:
         """Return how far from the crop's middle a draw can see: half width and half height, crop pixels, at scale 1.
 
-        A draw at scale s sees this over s; no draw sees more. A zoomed one sees a part of that, anywhere in it.
+        A draw at scale s sees this divided by s; no draw sees more. A zoomed one sees a part of it, anywhere in it.
         """
         half_w, half_h = (side * (0.5 + self.shift) for side in size_wh)
         largest = 0.0 if self.rotate_probability == 0 else self.degrees
         largest = np.deg2rad(min(2 * largest if self.distribution == "normal" else largest, 90.0))
-        x, y = (  # of a rotated rectangle; widest where the diagonal lies along the axis
+        x, y = (  # extent of a rotated rectangle; largest where the diagonal lies along the axis
             np.hypot(a, b) if largest >= np.arctan2(b, a) else a * np.cos(largest) + b * np.sin(largest)
             for a, b in ((half_w, half_h), (half_h, half_w))
         )
         return float(x), float(y)
 
     def draw(self, size_wh: tuple[int, int], rng: np.random.Generator, *, mirror: bool = True) -> Affine:
-        """Draw a map from the crop's pixels to the augmented crop's pixels; without ``mirror`` it never flips."""
+        """Draw a map from the crop's pixels to the augmented crop's pixels; it never flips without ``mirror``."""
         low, high = self.scale
         if self.distribution == "uniform":
             scale, degrees = rng.uniform(low, high), rng.uniform(-self.degrees, self.degrees)
@@ -98,11 +98,11 @@ class RandomAffine:
         drawn = Affine.about(
             center, scale=float(scale), degrees=float(degrees) if rotated else 0.0, shift_xy=(shift[0], shift[1])
         )
-        if flipped and mirror:  # drawn all the same: the numbers that follow do not depend on it
+        if flipped and mirror:  # drawn in any case, so that later numbers do not depend on it
             drawn = Affine.flip(size_wh[0]).then(drawn)
         if self.zoom_probability and rng.random() < self.zoom_probability:
             zoom = float(rng.uniform(*self.zoom))
-            # the middle of the part, as far from that of the whole as it may be
+            # the middle of the part, as far from that of the whole as possible
             aside = rng.uniform(-0.5, 0.5, 2) * np.asarray(size_wh) * (1 - 1 / zoom)
             drawn = drawn.then(Affine.about(center, scale=zoom, shift_xy=(-zoom * aside[0], -zoom * aside[1])))
         return drawn

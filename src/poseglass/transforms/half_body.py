@@ -1,8 +1,8 @@
-"""Half-body augmentation: now and then a crop shows a person's upper or lower half, as truncated people are seen.
+"""Half-body augmentation: some crops show only a person's upper or lower half, like truncated people.
 
-As the HRNet repository trains COCO (leoxiaobin/deep-high-resolution-net.pytorch, MIT), after the Megvii entry of the
-COCO 2018 keypoint challenge. How this differs: the halves follow from the names of the keypoints, so any skeleton of a
-body has them.
+As used by the HRNet repository for COCO (leoxiaobin/deep-high-resolution-net.pytorch, MIT), after the Megvii entry of
+the COCO 2018 keypoint challenge. One difference: the halves follow from the names of the keypoints, so this works for
+any skeleton of a body.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from poseglass.core.skeleton import Skeleton
 from poseglass.core.view import View
 
 LOWER_WORDS = ("hip", "knee", "ankle", "pelvis", "heel", "toe", "foot")
-"""A keypoint whose name holds one of these is of the lower half; all others are of the upper half."""
+"""Keypoints whose names contain one of these are in the lower half; all others are in the upper half."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +25,10 @@ class HalfBody:
 
     Args:
         probability: Share of the people with enough keypoints whose crop shows a half.
-        more_than: A person needs more known keypoints than this.
-        upper_probability: Share of those that show the upper half. The original draws ``randn() < 0.5``, which is
-            0.69 and not a half.
-        padding: The box around the half is grown to the crop's aspect, then by this factor.
+        more_than: Only people with more known keypoints than this are used.
+        upper_probability: Share of those that show the upper half. The original uses ``randn() < 0.5``, which is
+            0.69, not 0.5.
+        padding: The box around the half is enlarged to the crop's aspect ratio, then by this factor.
 
     Raises:
         ValueError: A probability outside 0 to 1, a count below 0, or a padding that is not positive.
@@ -49,14 +49,14 @@ class HalfBody:
     def draw(
         self, xy: np.ndarray, known: np.ndarray, skeleton: Skeleton, aspect: float, rng: np.random.Generator
     ) -> np.ndarray | None:
-        """Return the box of a half, or None where the whole person is to be shown.
+        """Return the box of a half, or None to show the whole person.
 
         Args:
             xy: ``(K, 2)``, pixels.
             known: ``(K,)`` bool.
-            skeleton: Whose names tell the halves apart.
+            skeleton: Its keypoint names determine the halves.
             aspect: Width over height of the crop.
-            rng: Two numbers are drawn whatever comes of them, so that other draws do not hang on the labels.
+            rng: Always draws two numbers, so that other draws do not depend on the labels.
 
         Returns:
             ``(4,)`` x0 y0 x1 y1 in the pixels of ``xy``, about the mean of the half's keypoints.
@@ -76,6 +76,6 @@ class HalfBody:
         return fit_aspect(np.concatenate([center - half_wh, center + half_wh]), aspect, padding=self.padding)
 
     def choose_view(self, view: View, person: Instances, spec: InputSpec, rng: np.random.Generator) -> View:
-        """Return the view of a half, or the same view where the whole person is to be shown; see ``ViewTransform``."""
+        """Return the view of a half, or the same view to show the whole person; see ``ViewTransform``."""
         box = self.draw(person.xy[0], person.known[0], person.skeleton, spec.aspect, rng)
         return view if box is None else View.of_region(box, view.size_wh, spec.crop)

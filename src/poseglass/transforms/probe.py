@@ -1,22 +1,23 @@
-"""A probe for augmentations of one's own: does the label of a keypoint still lie where its pixels are?
+"""Test of custom augmentations: does the label of a keypoint still lie on its pixels?
 
-A wrong label is worse than no label, and nothing later would show it: the loss falls, only less. So before training an
-augmentation is run on an image with a dark and with a bright spot at one keypoint, with equal generators; the two
-results differ where the spot is now. That place, the keypoint's label and ``to_source`` must agree, and left and right
-must change places exactly where the image is flipped. This is done a hundred times, with another keypoint, place and
-draw each.
+A wrong label is worse than no label, and nothing later would show it: the loss still falls, only less. So before
+training an augmentation is run on an image with a dark and with a bright spot at one keypoint, with equal generators;
+the two results differ where the spot is now. That position, the keypoint's label and ``to_source`` must agree, and left
+and right must be swapped exactly where the image is flipped. This is done a hundred times, with another keypoint,
+position and draw each.
 
-What it finds: keypoints that stay while the image moves, or the reverse; left and right not exchanged, or exchanged
-without a flip; a ``to_source`` that does not lead back; boxes, lengths and flags of keypoints that were left behind; a
-flip about the wrong column (by a pixel); a Photometric that moves something; another size, number of instances or
-skeleton; chance from elsewhere than the generator. A fault in a tenth of the draws is found, as is one in all of them.
+What it finds: keypoints that stay while the image moves, or the reverse; left and right not swapped, or swapped
+without a flip; a ``to_source`` that does not map back to the source; boxes, lengths and flags of keypoints that were
+not moved; a flip about the wrong column (by a pixel); a Photometric that moves pixels; another size, number of
+instances or skeleton; randomness from elsewhere than the generator. It finds errors in a tenth of the draws, and errors
+in all.
 
-What it cannot find: a fault in a few of a hundred draws; a shift below three pixels that comes now and then; a fault
-that hangs on what is in the image, on the number of people or on the epoch; one that the spot does not show, because it
-is covered whenever it happens. And it refuses what moves pixels along no affine map, since ``to_source`` is one.
+What it cannot find: an error in a few of a hundred draws; an occasional shift below three pixels; an error that depends
+on the content of the image, on the number of people or on the epoch; one that the spot does not show, because it
+is covered whenever the error occurs. It rejects augmentations that are not affine, since ``to_source`` is affine.
 
-A spot that is covered, or has left the image, is no evidence and is passed over. Blur, noise, compression and changes
-that look at the whole image (equalisation, white balance) leave the spot the strongest difference by far.
+A spot that is covered, or has left the image, is skipped. Blur, noise, compression and changes that depend on the whole
+image (equalisation, white balance) leave the spot the largest difference by far.
 """
 
 from dataclasses import dataclass, replace
@@ -41,16 +42,16 @@ from poseglass.transforms.transform import (
 )
 
 DRAWS = 100
-"""How often an augmentation is tried. What it does in a tenth of them is seen fewer than twice once in 3,000 times."""
+"""Number of draws tested. Of what happens in a tenth of them, fewer than two are seen once in 3,000 tests."""
 
 _TO_SOURCE = Affine.about((3.0, -2.0), scale=1.7, degrees=20.0, shift_xy=(31.0, 17.0))
-_DARK, _BRIGHT = 10, 215  # apart also where a change inverts what is bright
-_FAULTS = 2  # so many draws must speak against it: one may be a coincidence of what it paints
-_ENOUGH = 8  # faults to tell what is wrong: by coincidence one of them may look like another fault
-_JUDGED = 5  # so many draws must show where the spot is
-_WEAKEST = 12  # of 255: what differs less is not the spot
-_OFF_PX = 0.75  # from label to spot, median of x and of y; what is exact stays below 0.2
-_BESIDE_PX = 1.25  # median of the distance, whatever its direction; showing a small image enlarged makes 0.9
+_DARK, _BRIGHT = 10, 215  # distinct also if a change inverts the brightness
+_FAULTS = 2  # at least this many draws must show an error: one may be a coincidence of what is painted
+_ENOUGH = 8  # errors needed to name the cause: by coincidence one may look like another error
+_JUDGED = 5  # at least this many draws must show the spot
+_WEAKEST = 12  # of 255: smaller differences are not the spot
+_OFF_PX = 0.75  # from label to spot, median of x and of y; an exact augmentation stays below 0.2
+_BESIDE_PX = 1.25  # median of the distance in any direction; showing a small image enlarged gives 0.9
 _SMALLEST = 32  # side of a view, pixels
 _EXCHANGE = "xy[:, skeleton.flip]"
 _PHOTOMETRIC_MOVES = "is a Photometric and moves pixels"
@@ -68,17 +69,17 @@ def check_augmentation(
     *,
     name: str,
 ) -> None:
-    """Raise if an augmentation parts image and labels, or is none.
+    """Raise if an augmentation separates image and labels, or is invalid.
 
     Args:
         augmentation: Any of the three kinds.
-        person: One instance as the data have them, with a keypoint or more; its places are not used.
-        spec: Of the crops.
-        sizes_wh: Crop sizes, tried in turn.
-        name: How messages call the augmentation.
+        person: One instance as in the data, with at least one keypoint; its coordinates are not used.
+        spec: Spec of the crops.
+        sizes_wh: Crop sizes, tested in turn.
+        name: Name of the augmentation in messages.
 
     Raises:
-        TransformError: With what was expected, what came, and what to do.
+        TransformError: It is; the message says what was expected, what came, and what to do.
     """
     kind = kind_of(augmentation, name)
     bench = _Bench(person)
@@ -101,7 +102,7 @@ def check_augmentation(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Trial:
-    """One draw: a person of known places on a background; everything in the pixels of an image of ``size_wh``."""
+    """One draw: a person with known coordinates on a background; all in the pixels of an image of ``size_wh``."""
 
     draw: int
     size_wh: tuple[int, int]
@@ -136,7 +137,7 @@ class _Trial:
 
 
 class _Bench:
-    """Makes trials; the background is drawn once for each size."""
+    """Creates trials; the background is drawn once for each size."""
 
     def __init__(self, person: Instances) -> None:
         rng = np.random.default_rng(0x9B0BE)
@@ -151,28 +152,28 @@ class _Bench:
         self._backgrounds: dict[tuple[int, int], np.ndarray] = {}
 
     def trial(self, draw: int, size_wh: tuple[int, int]) -> _Trial:
-        """Return a draw's trial. Views too small to tell places apart are tried at a multiple of their size."""
+        """Return the trial of a draw. Views too small to separate positions are tested at a multiple of their size."""
         times = -(-_SMALLEST // min(size_wh))
         size_wh = (size_wh[0] * times, size_wh[1] * times)
         if size_wh not in self._backgrounds:
             self._backgrounds[size_wh] = _background(size_wh)
         rng = np.random.default_rng([draw, 0x5907])
         radius = max(3.5, 0.045 * min(size_wh))
-        # the spot and its plain surrounding lie within the image
+        # the spot and its plain surroundings lie within the image
         low = np.ceil(np.maximum(0.12 * np.array(size_wh), radius + 4))
         high = np.array(size_wh) - 1 - low
         xy = np.floor(rng.uniform(low, high + 1, (1, len(self._person.skeleton), 2)))
         half = 0.3 * np.array(size_wh)
         middle = np.array(size_wh) / 2 + rng.uniform(-0.1, 0.1, 2) * size_wh
         person = replace(self._person, xy=xy, box_xyxy=np.concatenate([middle - half, middle + half])[None])
-        # mostly those that change places in a flip
+        # mostly those that are swapped by a flip
         among = self._paired if len(self._paired) and (draw % 4 or not len(self._single)) else self._single
         keypoint = int(among[draw % len(among)])
         return _Trial(draw, size_wh, person, self._backgrounds[size_wh], keypoint, radius)
 
 
 def _background(size_wh: tuple[int, int]) -> np.ndarray:
-    """Return something smooth and grey with black and white dots, so that no spot is the brightest or darkest."""
+    """Return a smooth grey background with black and white dots, so that no spot is the brightest or darkest."""
     rng = np.random.default_rng(0xBAC6)
     width, height = size_wh
     coarse = rng.integers(90, 166, (height // 16 + 2, width // 16 + 2, 3), dtype=np.uint8)
@@ -184,20 +185,20 @@ def _background(size_wh: tuple[int, int]) -> np.ndarray:
 
 
 def _transform(augmentation: Transform, name: str, sample: PoseSample, rng: np.random.Generator) -> PoseSample:
-    """Run a Transform and check what can be told from one result."""
+    """Run a Transform and check what one result shows."""
     size_wh, count, skeleton = sample.size_wh, len(sample.instances), sample.instances.skeleton
     try:
         out: Any = augmentation(sample, rng)
     except Exception as error:
         raise TransformError(
             f"{name} fails on a sample of {size_wh[0]} x {size_wh[1]} pixels ({type(error).__name__}: {error}). It is "
-            "called with a PoseSample and a numpy Generator, and returns a PoseSample. What takes an image and changes "
-            "its colours alone names its method repaint(image, rng)."
+            "called with a PoseSample and a NumPy Generator, and returns a PoseSample. An augmentation that only changes "
+            "the colours of an image names its method repaint(image, rng)."
         ) from error
     if not isinstance(out, PoseSample):
         raise TransformError(
-            f"{name} must return a PoseSample, got {type(out).__name__}. {_MOVES} What takes an image and changes its "
-            "colours alone names its method repaint(image, rng)."
+            f"{name} must return a PoseSample, got {type(out).__name__}. {_MOVES} An augmentation that only changes "
+            "the colours of an image names its method repaint(image, rng)."
         )
     if out.size_wh != size_wh:
         raise TransformError(
@@ -207,31 +208,31 @@ def _transform(augmentation: Transform, name: str, sample: PoseSample, rng: np.r
     if out.instances.skeleton != skeleton:
         raise TransformError(
             f"{name} must keep the skeleton {skeleton.name!r} ({len(skeleton)} keypoints), got "
-            f"{out.instances.skeleton.name!r} ({len(out.instances.skeleton)} keypoints). Give a keypoint that is not "
-            "to be learned the score 0 instead."
+            f"{out.instances.skeleton.name!r} ({len(out.instances.skeleton)} keypoints). Set the score of a keypoint "
+            "that is not to be learnt to 0 instead."
         )
     if len(out.instances) != count:
         raise TransformError(
-            f"{name} must keep the number of instances, {count}, got {len(out.instances)}. Give keypoints that are not "
-            "to be learned the score 0 instead."
+            f"{name} must keep the number of instances, {count}, got {len(out.instances)}. Set the scores of "
+            "keypoints that are not to be learnt to 0 instead."
         )
     return out
 
 
 def _repaint(photometric: Photometric, name: str, sample: PoseSample, rng: np.random.Generator) -> PoseSample:
-    """Run a Photometric and check what can be told from one result."""
+    """Run a Photometric and check what one result shows."""
     shape = sample.image.shape
     try:
         image: Any = photometric.repaint(sample.image, rng)
     except Exception as error:
         raise TransformError(
             f"{name} fails on an image {shape} uint8 ({type(error).__name__}: {error}). repaint is called with the "
-            "image and a numpy Generator, and returns the changed image."
+            "image and a NumPy Generator, and returns the changed image."
         ) from error
     if not isinstance(image, np.ndarray) or image.shape != shape or image.dtype != np.uint8:
         got = f"{image.shape} {image.dtype}" if isinstance(image, np.ndarray) else type(image).__name__
         raise TransformError(
-            f"{name} must return an image {shape} uint8 from repaint, as it was given, got {got}. Round and clip to 0 "
+            f"{name} must return an image {shape} uint8 from repaint, as it received, got {got}. Round and clip to 0 "
             "to 255 before astype(np.uint8), and keep the size."
         )
     return replace(sample, image=image)
@@ -248,12 +249,12 @@ def _check_view(augmentation: ViewTransform, trial: _Trial, spec: InputSpec, nam
             raise TransformError(
                 f"{name} fails on a view of {trial.size_wh[0]} x {trial.size_wh[1]} pixels ({type(error).__name__}: "
                 f"{error}). choose_view is called with the view, one person in the image's pixels, the InputSpec and a "
-                "numpy Generator."
+                "NumPy Generator."
             ) from error
         if not isinstance(view, View):
             raise TransformError(
                 f"{name} must return a View from choose_view, got {type(view).__name__}. Return view.then(affine), "
-                "View.of_region(box_xyxy, view.size_wh, spec.crop), or the view as it came."
+                "View.of_region(box_xyxy, view.size_wh, spec.crop), or the view unchanged."
             )
         if view.size_wh != given.size_wh:
             raise TransformError(
@@ -264,13 +265,13 @@ def _check_view(augmentation: ViewTransform, trial: _Trial, spec: InputSpec, nam
         try:
             view.to_view.inverse()
         except ValueError as error:
-            raise TransformError(f"{name} returns a view that nothing can be seen in: {error}") from error
+            raise TransformError(f"{name} returns a view that shows nothing: {error}") from error
         views.append(view)
     untouched = trial.person.moved(_TO_SOURCE)
     if not all(np.array_equal(getattr(person, k), getattr(untouched, k)) for k in ("xy", "score", "box_xyxy")):
         raise TransformError(
-            f"{name} changes the person that it is given, which are the data's own labels. Copy an array before you "
-            "write into it."
+            f"{name} modifies the person that it is given, which holds the labels of the data set. Copy an array "
+            "before you write into it."
         )
     if not np.array_equal(views[0].to_view.matrix, views[1].to_view.matrix):
         raise TransformError(_chance(name))
@@ -278,8 +279,8 @@ def _check_view(augmentation: ViewTransform, trial: _Trial, spec: InputSpec, nam
 
 def _chance(name: str) -> str:
     return (
-        f"{name} gives another result for the same input and an equal generator, so a run could not go on bit for bit. "
-        "Draw every number from the rng that it is given, and keep no state between calls."
+        f"{name} gives another result for the same input and an equal generator, so a run could not be resumed bit for "
+        "bit. Draw every number from the rng that it is given, and keep no state between calls."
     )
 
 
@@ -288,9 +289,9 @@ class _Seen:
     """Where two results differ.
 
     Args:
-        xy: ``(n, 2)``, middles of the places, pixels; none where the spot is covered or has left the image.
+        xy: ``(n, 2)``, centres of the regions, pixels; none where the spot is covered or has left the image.
         area_px: ``(n,)``, their pixels; 0 for one that the border may have clipped.
-        clear: Whether these are places at all, and not most of the image.
+        clear: Whether these are distinct regions, and not most of the image.
     """
 
     xy: np.ndarray
@@ -298,7 +299,7 @@ class _Seen:
     clear: bool
 
     def distance(self, point_xy: np.ndarray) -> float:
-        """Return how far a point is from the nearest place."""
+        """Return how far a point is from the nearest region."""
         return float(np.hypot(*(self.xy - point_xy).T).min())
 
 
@@ -332,7 +333,7 @@ class _Judge:
         """Run one trial.
 
         Raises:
-            TransformError: There are faults enough, or one that no coincidence can be.
+            TransformError: There are enough errors, or one that cannot be a coincidence.
         """
         dark, out = (self._run(sample, trial.rng) for sample in trial.pair(trial.keypoint))
         seen = _difference(dark.image, out.image)
@@ -349,10 +350,10 @@ class _Judge:
                 self._tell_faults()
 
     def conclude(self) -> None:
-        """Raise what many trials together show.
+        """Raise what all trials together show.
 
         Raises:
-            TransformError: There are faults, or labels lie a little beside their pixels, or too few trials could be
+            TransformError: There are errors, or labels lie slightly beside their pixels, or too few trials could be
                 judged.
         """
         if len(self._faults) >= _FAULTS:
@@ -374,8 +375,8 @@ class _Judge:
             )
         if self._judged < _JUDGED:
             raise TransformError(
-                f"{self._name} could not be judged: a spot at a keypoint was found again in {self._judged} of {DRAWS} "
-                f"draws, at least {_JUDGED} are needed. Let it leave most of the image, and most keypoints, to be seen."
+                f"{self._name} could not be tested: a spot at a keypoint was found again in {self._judged} of {DRAWS} "
+                f"draws, at least {_JUDGED} are needed. Let it keep most of the image, and most keypoints, visible."
             )
 
     def _tell_faults(self) -> NoReturn:
@@ -384,7 +385,7 @@ class _Judge:
         raise TransformError(f"{self._name} {self._faults[kinds.index(most)]}")
 
     def _fault(self, trial: _Trial, out: PoseSample, seen: _Seen) -> str:
-        """Return what is wrong with a result, or nothing."""
+        """Return what is wrong with a result, or an empty string."""
         keypoint, people = trial.keypoint, out.instances
         start, flip = trial.person.xy[0, keypoint], trial.person.skeleton.flip
         try:
@@ -393,14 +394,14 @@ class _Judge:
             return f"returns a to_source that cannot be inverted, {out.to_source.matrix.tolist()}. {_MOVES}"
         longest, shortest = trial.radius * np.clip(np.linalg.svd(moved.matrix[:, :2], compute_uv=False), 0.2, 5.0)
         radius, area = float(longest), np.pi * longest * shortest
-        # A covered or squeezed spot may show any part of itself; a whole one shows its middle.
+        # A covered or compressed spot may show any part of itself; a whole one shows its middle.
         whole = len(seen.xy) == 1 and shortest >= 2 and abs(float(seen.area_px[0]) / area - 1) < 0.1
         near = max(2.5, 0.12 * radius) if whole else radius + 1.5
 
         expected, index = moved(start), int(flip[keypoint]) if moved.flips else keypoint
         agrees = not people.known[0, index] or np.hypot(*(people.xy[0, index] - expected)) <= near
         if agrees and not _inside(expected, trial.size_wh, radius + 1.5):
-            return ""  # gone with its spot, of which a reflected border may still show a copy
+            return ""  # removed with its spot, of which a reflected border may still show a copy
         follows = seen.distance(expected) <= near
         flips = moved.flips if follows else self._flips(trial)
         index = int(flip[keypoint]) if flips else keypoint
@@ -413,16 +414,16 @@ class _Judge:
             return self._beside_fault(trial, people, seen, near, flips=flips)
         if not follows:
             return (
-                f"returns a to_source that does not lead back: the spot at {_at(spot)} came from {_at(start)}, "
-                f"to_source says from {_at(moved.inverse()(spot))}. {_MOVES} What moves pixels along no affine map "
-                "cannot be a Transform."
+                f"returns a to_source that does not map back to the source: the spot at {_at(spot)} came from "
+                f"{_at(start)}, to_source gives {_at(moved.inverse()(spot))}. {_MOVES} A Transform "
+                "cannot move pixels by a map that is not affine."
             )
         if whole:
             self._off[flips].append(label - spot)
         return self._left_behind(trial, out, moved)
 
     def _beside_fault(self, trial: _Trial, people: Instances, seen: _Seen, near: float, *, flips: bool) -> str:
-        """Return in words how a label and the spot of its keypoint came apart."""
+        """Return how a label and the spot of its keypoint came apart, as text."""
         start, flip, names = trial.person.xy[0], trial.person.skeleton.flip, trial.person.skeleton.keypoints
         keypoint = trial.keypoint
         index = int(flip[keypoint]) if flips else keypoint
@@ -431,24 +432,24 @@ class _Judge:
         stays = seen.distance(start[keypoint]) <= near
         went = f"are at {_at(spot)} as before" if stays else f"went from {_at(start[keypoint])} to {_at(spot)}"
         called = f"label as {names[index]!r}" if index != keypoint else "label"
-        where = f"the pixels of {names[keypoint]!r} {went}, the {called} says {_at(label)}"
+        where = f"the pixels of {names[keypoint]!r} {went}, the {called} is at {_at(label)}"
         if self._photometric:
             return (
-                f"{_PHOTOMETRIC_MOVES}: a spot at {_at(start[keypoint])} went to {_at(spot)}, and the labels stay. "
+                f"{_PHOTOMETRIC_MOVES}: a spot at {_at(start[keypoint])} went to {_at(spot)}, and the labels stayed. "
                 f"{_WRITE_TRANSFORM}"
             )
         if np.array_equal(people.xy[0], start):
             return f"moves the image and leaves the keypoints where they were: {where}. {_MOVES}"
         if index != int(flip[index]) and seen.distance(other) <= near:
             if flips:
-                return f"flips the image and does not exchange left and right: {where}. {_MOVES} By hand: {_EXCHANGE}."
-            return f"exchanges left and right although the image is not flipped: {where}. {_MOVES}"
+                return f"flips the image and does not swap left and right: {where}. {_MOVES} By hand: {_EXCHANGE}."
+            return f"swaps left and right although the image is not flipped: {where}. {_MOVES}"
         if stays:
             return f"moves the keypoints and leaves the image as it was: {where}. {_MOVES}"
         return f"puts keypoints beside their pixels: {where}. {_MOVES}"
 
     def _flips(self, trial: _Trial) -> bool:
-        """Return whether a draw flips the image, told from where several spots go."""
+        """Return whether a draw flips the image, judged by where several spots go."""
         found: list[np.ndarray] = []
         starts: list[np.ndarray] = []
         for keypoint in range(min(len(trial.person.skeleton), 8)):
@@ -462,12 +463,12 @@ class _Judge:
         return bool(np.linalg.det(linear[:2]) < 0)
 
     def _left_behind(self, trial: _Trial, out: PoseSample, moved: Affine) -> str:
-        """Return which parts of the instances stayed as they were although the image moved, or nothing."""
+        """Return which parts of the instances were not moved with the image, or an empty string."""
         before, after = trial.person, out.instances
         try:
             expected = (before if after.xyz_mm is not None else replace(before, xyz_mm=None)).moved(moved)
         except ValueError as error:
-            return f"moves the image as its instances cannot follow: {error}"
+            return f"moves the image in a way that its instances cannot follow: {error}"
         stayed: list[str] = []
         box_moves = np.abs(expected.box_xyxy - before.box_xyxy).max() > 2.0 + 0.05 * max(trial.size_wh)
         if box_moves and np.array_equal(after.box_xyxy, before.box_xyxy):
@@ -485,7 +486,7 @@ class _Judge:
             same = np.array_equal(after.xyz_mm, before.xyz_mm, equal_nan=True)
             if same and _differs(expected.xyz_mm, before.xyz_mm):
                 stayed.append("xyz_mm")
-        return f"moves the image and leaves {', '.join(stayed)} of the instances as before. {_MOVES}" if stayed else ""
+        return f"moves the image and leaves {', '.join(stayed)} of the instances unchanged. {_MOVES}" if stayed else ""
 
 
 def _same_places(one: PoseSample, other: PoseSample) -> bool:
@@ -493,7 +494,7 @@ def _same_places(one: PoseSample, other: PoseSample) -> bool:
 
 
 def _differs(one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether two arrays of numbers differ by over a tenth somewhere."""
+    """Whether two arrays of numbers differ by more than a tenth somewhere."""
     a, b = np.nan_to_num(np.asarray(one, np.float64)), np.nan_to_num(np.asarray(other, np.float64))
     return bool((np.abs(a - b) > 0.1 * np.abs(b).max(initial=0.0) + 1e-9).any())
 
