@@ -159,7 +159,7 @@ def test_effects_can_be_left_out():
             {"skeleton": Skeleton("x", ("nose", "left_wirst"))},
             r"'left_wirst', which a synthetic body lacks.*left_wrist",
         ),
-        ({"occluders": 1.5}, r"occluders must be a share of scenes from 0 to 1, got 1.5"),
+        ({"occluders": 1.5}, r"occluders must be a fraction of scenes from 0 to 1, got 1.5"),
         ({"fill": (0.9, 0.5)}, r"fill must be \(least, most\).*got \(0.9, 0.5\)"),
         ({"activities": {"rnu": 1.0}}, r"unknown activity 'rnu'.*run"),
         ({"activities": {"run": -1.0}}, r"activities\['run'\] must be a weight of 0 or more, got -1"),

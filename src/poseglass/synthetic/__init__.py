@@ -8,6 +8,6 @@ from poseglass.synthetic.people import SyntheticPeople, synthetic_people
 SYNTHETIC: dict[str, Callable[..., Dataset]] = {
     "synthetic": synthetic_people,
 }
-"""Synthetic sets by name; ``poseglass.data.DATASETS`` has the readers besides."""
+"""Synthetic data sets by name; ``poseglass.data.DATASETS`` also has the readers."""
 
 __all__ = ["SYNTHETIC", "SyntheticPeople", "synthetic_people"]

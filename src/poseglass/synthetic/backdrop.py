@@ -1,6 +1,6 @@
-"""Backdrop: procedural places to put people in: ground and walls in perspective, sky, trees, clutter, crowds.
+"""Backdrop: procedural places behind people: ground and walls in perspective, sky, trees, clutter, crowds.
 
-The ground (y = 0) and the walls are planes of the world seen by the scene's own camera, so people stand on the ground;
+The ground (y = 0) and the walls are planes of the world in the scene's own camera, so people stand on the ground;
 everything else is painted in the image. Colours are linear RGB-like floats in [0, 1]; the caller adds camera effects.
 """
 
@@ -15,7 +15,7 @@ _TILE = 128
 
 
 def _muted(rng: np.random.Generator) -> np.ndarray:
-    """A colour as places have them: mostly greyish, any lightness."""
+    """Return a colour as places have them: mostly greyish, of any lightness."""
     value, gray = rng.uniform(0.12, 0.95), 1.0 - 0.75 * rng.random() ** 3.5
     hue = rng.uniform(0, 6)
     wheel = np.clip(np.abs((hue + np.array([0.0, 4.0, 2.0])) % 6 - 3) - 1, 0, 1)
@@ -102,7 +102,7 @@ class _Eye:
         return self.columns * a + (self.rows * b + c)
 
     def plane(self, normal: np.ndarray, level: float) -> np.ndarray:
-        """Return how many rays' lengths away a plane is, ``(H, W)`` float32, inf where it is not ahead."""
+        """Return the distance to a plane in ray lengths, ``(H, W)`` float32, inf where it is not ahead."""
         with np.errstate(divide="ignore", invalid="ignore"):
             distance = np.float32(level - self.position @ normal) / self.along(normal)
             return np.where((distance > 0) & (distance < 1e9), distance, np.float32(np.inf))
@@ -127,12 +127,12 @@ def paint_backdrop(rng: np.random.Generator, size_wh: tuple[int, int], camera: C
     """Paint a place.
 
     Args:
-        rng: Source of chance.
-        size_wh: Of the image.
-        camera: Of the scene; the ground is the world's y = 0.
+        rng: Source of randomness.
+        size_wh: Size of the image, pixels.
+        camera: Camera of the scene; the ground is the world's y = 0.
 
     Returns:
-        ``(H, W, 3)`` float32 RGB in about [0, 1], and ``(H, W)`` bool: where the ground is seen.
+        ``(H, W, 3)`` float32 RGB in about [0, 1], and ``(H, W)`` bool: where the ground is visible.
     """
     width, height = size_wh
     kind = rng.random()
@@ -140,7 +140,7 @@ def paint_backdrop(rng: np.random.Generator, size_wh: tuple[int, int], camera: C
         return _abstract(rng, size_wh), np.zeros((height, width), bool)
     eye = _Eye(camera, size_wh)
     sky = _sky(rng, eye) if kind < 0.75 else np.broadcast_to(_muted(rng), (height, width, 3))
-    if kind < 0.26:  # seen against the sky, no ground
+    if kind < 0.26:  # against the sky, no ground
         image = sky * (1.0 + noise(rng, size_wh, (3, 9), (0.06, 0.04))[..., None])
         return _clutter(rng, image, int(rng.integers(0, 3))), np.zeros((height, width), bool)
     x, y, z = np.eye(3)
@@ -157,7 +157,7 @@ def paint_backdrop(rng: np.random.Generator, size_wh: tuple[int, int], camera: C
     image = np.where(np.isfinite(ground)[..., None], floor * haze + _muted(rng) * (1.0 - haze), sky)
     ground_seen = np.isfinite(ground)
     nearest = ground
-    forward = eye.rotation[2].astype(np.float64)  # what the camera looks along, flattened
+    forward = eye.rotation[2].astype(np.float64)  # viewing direction, projected to the ground
     heading = np.arctan2(forward[0], forward[2])
     for _ in range(int(rng.integers(0, 3)) if outdoors else int(rng.integers(1, 3))):
         turn = heading + rng.normal(0.0, 0.35)
@@ -190,7 +190,7 @@ def paint_backdrop(rng: np.random.Generator, size_wh: tuple[int, int], camera: C
 
 
 def _sky(rng: np.random.Generator, eye: _Eye) -> np.ndarray:
-    """A gradient from the horizon up, with clouds."""
+    """Return a gradient from the horizon up, with clouds."""
     height, width = eye.rows.size, eye.columns.size
     low = np.array([0.85, 0.88, 0.92], np.float32) * np.float32(rng.uniform(0.6, 1.1))
     high = np.array([0.35, 0.55, 0.85], np.float32) * np.float32(rng.uniform(0.4, 1.1))
@@ -204,7 +204,7 @@ def _sky(rng: np.random.Generator, eye: _Eye) -> np.ndarray:
 
 
 def _abstract(rng: np.random.Generator, size_wh: tuple[int, int]) -> np.ndarray:
-    """No place at all: noise at several scales over a gradient, with shapes."""
+    """Return an abstract backdrop: noise at several scales over a gradient, with shapes."""
     width, height = size_wh
     a, b = _muted(rng), _muted(rng)
     angle = rng.uniform(0, 2 * np.pi)
@@ -222,7 +222,7 @@ def _abstract(rng: np.random.Generator, size_wh: tuple[int, int]) -> np.ndarray:
 
 
 def _clutter(rng: np.random.Generator, image: np.ndarray, count: int) -> np.ndarray:
-    """Draw poles, bars, boxes and blobs behind the people, in place; some look like limbs, as branches and pipes do."""
+    """Draw poles, bars, boxes and blobs behind the people, in place; some look like limbs, like branches and pipes."""
     height, width = image.shape[:2]
     size = max(height, width)
     for _ in range(count):
@@ -261,7 +261,7 @@ def _at(p: np.ndarray) -> tuple[int, int]:
 
 
 def _trees(rng: np.random.Generator, image: np.ndarray, above: np.ndarray) -> None:
-    """Grow bushes and trees over what is not ground, in place."""
+    """Draw bushes and trees over everything but the ground, in place."""
     height, width = image.shape[:2]
     if not above.any():
         return
@@ -277,7 +277,7 @@ def _trees(rng: np.random.Generator, image: np.ndarray, above: np.ndarray) -> No
 
 
 def _bystanders(rng: np.random.Generator, image: np.ndarray) -> None:
-    """Paint small blurred figures far behind, in place; they carry no labels, as the crowd at a contest."""
+    """Paint small blurred people far behind, in place; they carry no labels, like the crowd at a contest."""
     height, width = image.shape[:2]
     for _ in range(int(rng.integers(1, 6))):
         tall = height * rng.uniform(0.08, 0.25)

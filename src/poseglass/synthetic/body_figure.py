@@ -1,17 +1,17 @@
-"""Figures and outfits: the build of a synthetic person and what it wears, drawn from a generator."""
+"""Figures and outfits: the build of a synthetic person and what it wears, sampled from a generator."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 MATERIALS = ("skin", "face", "hair", "upper", "lower", "shoe", "sole", "sock", "accent")
-"""What a surface is made of; the index is what the renderer stores."""
+"""Materials of a surface; the renderer stores the index."""
 SKIN, FACE, HAIR, UPPER, LOWER, SHOE, SOLE, SOCK, ACCENT = range(len(MATERIALS))
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """The build of a person: proportions relative to an average adult of that stature.
+    """The build of a person: proportions relative to an average adult of the same stature.
 
     Args:
         stature_mm: Standing height.
@@ -40,20 +40,20 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Outfit:
-    """What a person wears; lengths of sleeves and legs count limb segments: 1 to the elbow or knee, 2 to the end.
+    """What a person wears; lengths of sleeves and legs are in limb segments: 1 to the elbow or knee, 2 to the end.
 
     Args:
-        top: The torso is covered above the hem.
-        hem: Height of the top's lower edge over the hips, fractions of stature; the bottom begins there.
+        top: Whether the torso is covered above the hem.
+        hem: Height of the top's lower edge above the hips, fractions of stature; the bottom begins there.
         sleeve: 0 to 2.
-        sleeve_loose: Added to the arm's girth where a sleeve is, as a factor.
+        sleeve_loose: Factor added to the arm's girth where there is a sleeve.
         leg: 0 to 2.
         leg_loose: As for sleeves.
         skirt: Length as a fraction of the thigh, 0 none.
-        one_piece: The bottom is of the top's cloth (leotard, unitard).
+        one_piece: The bottom is made of the top's cloth (leotard, unitard).
         sock: Height as a fraction of the shank.
-        shoes: Barefoot if not.
-        gloves: The hands are covered.
+        shoes: Whether the person wears shoes.
+        gloves: Whether the hands are covered.
         hair: "none", "short", "long", "tail", "bun" or "wild".
         hat: "none", "cap", "helmet" or "band".
         neckline: Depth of skin below the neck, fractions of stature.
@@ -80,7 +80,7 @@ class Outfit:
 
 
 def sample_figure(rng: np.random.Generator) -> Figure:
-    """Draw a build: women, men and, one in eight, children."""
+    """Sample a build: women, men and, one in eight, children."""
     spread = lambda s: float(np.exp(s * rng.standard_normal()))  # noqa: E731
     if rng.random() < 0.12:
         youth = float(rng.uniform(0.2, 1.0))
@@ -112,7 +112,7 @@ _HAIRS = np.array(
 
 
 def _cloth_color(rng: np.random.Generator) -> np.ndarray:
-    """Dark, white, grey, denim, khaki or a colour: as wardrobes are, not as the colour cube is."""
+    """Return dark, white, grey, denim, khaki or a colour, as distributed in wardrobes, not in the colour cube."""
     kind = rng.random()
     if kind < 0.27:
         color = np.full(3, rng.uniform(0.03, 0.16)) + rng.uniform(-0.02, 0.05, 3)
@@ -132,7 +132,7 @@ def _cloth_color(rng: np.random.Generator) -> np.ndarray:
 
 
 def sample_outfit(rng: np.random.Generator, figure: Figure) -> Outfit:
-    """Draw clothes: street, sports and gymnasts' wear."""
+    """Sample clothes: street, sports and gymnastics."""
     one_piece = rng.random() < (0.22 if figure.bust > 0 else 0.05)
     top = one_piece or rng.random() > (0.04 if figure.bust > 0 else 0.13)
     sleeve = float(rng.choice([0.0, 0.3, 0.55, 0.8, 1.9, 2.0], p=[0.24, 0.1, 0.28, 0.08, 0.12, 0.18])) if top else 0.0

@@ -30,7 +30,7 @@ KEYPOINTS = (
     *_HEAD_POINTS, "neck", "thorax", "pelvis",
     *(f"{side}_{joint}" for joint in _NEAR for side in ("left", "right")),
 )  # fmt: skip
-"""Names of the keypoints a body has: those of COCO, MPII, LSP and FLIC together."""
+"""Names of a body's keypoints: those of COCO, MPII, LSP and FLIC together."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,7 +56,7 @@ class Body:
         segment_rotation: ``(S, 3, 3)`` segment to world.
         segment_origin_mm: ``(S, 3)``.
         points_mm: ``(len(KEYPOINTS), 3)`` world.
-        points_radius_mm: ``(len(KEYPOINTS),)`` how deep a point may lie under its own flesh and cloth.
+        points_radius_mm: ``(len(KEYPOINTS),)`` depth of flesh and cloth over the point.
         points_near: ``(len(KEYPOINTS), S)`` bool: the segments that meet at the point.
     """
 
@@ -79,7 +79,7 @@ class Body:
     points_near: np.ndarray
 
     def rims(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return what bounds the quadrics: their centres, and their axes as columns, both in the world, mm.
+        """Return the bounds of the quadrics: their centres, and their axes as columns, both in the world, mm.
 
         An ellipsoid counts once, ``(c, E)`` with ``c + E q`` for ``|q| <= 1``. A cone is the hull of the discs at its
         ends, two more such pairs whose middle axis is zero; they come after all the quadrics' own rows.
@@ -114,7 +114,7 @@ class Body:
 
 
 class _Parts:
-    """Collects quadrics in segment frames while a body is put together."""
+    """Collects quadrics in segment frames while a body is built."""
 
     def __init__(self, rotations: np.ndarray, origins: np.ndarray) -> None:
         self.rotations, self.origins = rotations, origins
@@ -154,7 +154,7 @@ class _Parts:
 
 
 def build_body(figure: Figure, outfit: Outfit, pose: BodyPose) -> Body:
-    """Pose the skeleton, hang flesh and clothes on it, and set it on the ground (or above, as the pose says)."""
+    """Pose the skeleton, add flesh and clothes, and place it on the ground (or above, as the pose specifies)."""
     h = figure.stature_mm
     rotations, origins, arm_mm, leg_mm = _skeleton(figure, pose)
     parts = _Parts(rotations, origins)
@@ -218,7 +218,7 @@ def _skeleton(figure: Figure, pose: BodyPose) -> tuple[np.ndarray, np.ndarray, t
         sided = (lambda m: m) if sign > 0 else (lambda m: flip @ m @ flip)
         plane, lift = a["shoulder_plane"], a["shoulder_elevation"]
         arm = rotation("y", -plane) @ rotation("z", lift) @ rotation("y", plane) @ rotation("y", -a["shoulder_twist"])
-        shrug = min(max((lift - 60.0) / 120.0, 0.0), 1.0)  # the shoulder blade turns up with the arm
+        shrug = min(max((lift - 60.0) / 120.0, 0.0), 1.0)  # the shoulder blade rotates up with the arm
         shoulder = (sign * (0.103 - 0.014 * shrug) * h * figure.shoulder, (0.125 + 0.030 * shrug) * h, -0.006 * h)
         put(f"{side}_upper_arm", "chest", shoulder, sided(arm))
         put(f"{side}_forearm", f"{side}_upper_arm", (0.0, -arm_mm[0], 0.0),
@@ -249,7 +249,7 @@ def _torso(parts: _Parts, figure: Figure, outfit: Outfit, h: float) -> None:
                     cloth, hem - drop)  # fmt: skip
     parts.ellipsoid("abdomen", (0, 0.09 * h, 0.004 * h), np.array([0.086 * waist, 0.085, 0.061 * waist]) * h * loose,
                     cloth, hem - drop)  # fmt: skip
-    if waist > 1.15:  # a belly
+    if waist > 1.15:  # belly
         parts.ellipsoid("abdomen", (0, 0.03 * h, 0.03 * h * waist), np.array([0.07, 0.07, 0.05]) * h * waist,
                         cloth, hem - drop)  # fmt: skip
     # Skin shows above the neckline, which the cut of the chest's parts draws.
@@ -270,7 +270,7 @@ def _torso(parts: _Parts, figure: Figure, outfit: Outfit, h: float) -> None:
         for sign in (1, -1):
             parts.ellipsoid("chest", (sign * 0.043 * h * wide, 0.078 * h, 0.036 * h * g),
                             np.array([0.05, 0.042, 0.034]) * h, (upper, upper))  # fmt: skip
-    if outfit.top and not outfit.one_piece and outfit.sleeve_loose > 0.12:  # the shirt's tail hangs free
+    if outfit.top and not outfit.one_piece and outfit.sleeve_loose > 0.12:  # the shirt's tail hangs loose
         end = min(outfit.hem, 0.03) * h
         parts.cone("abdomen", (0, 0.07 * h, 0), (0, end - drop, 0), 0.088 * h * waist * loose,
                    (0.092 + 0.03 * outfit.sleeve_loose) * h * max(waist, hip), (UPPER, UPPER), flat=0.74)  # fmt: skip
@@ -390,7 +390,7 @@ def _leg_parts(
     sock = -(1.0 - outfit.sock) * shank
     below = (SKIN, SOCK) if outfit.sock > 0 else (SKIN, SKIN)
     at = sock if outfit.sock > 0 else -1e9
-    # Two edges, trousers and sock, on one part: the lower edge wins on the lower parts, the upper on the upper ones.
+    # Trousers and sock are two edges on one part: the lower edge applies to lower parts, the upper to upper ones.
     covered = leg > 1.0
     upper = ((LOWER if not outfit.one_piece else UPPER), SKIN) if covered else below
     parts.ellipsoid(name, (0, 0, 0.003 * h), np.array([0.0315, 0.036, 0.0325]) * h * g,
@@ -461,7 +461,7 @@ def _points(
         for side in ("left", "right"):
             near = tuple(n if n in _SEGMENT else f"{side}_{n}" for n in segments)
             where[f"{side}_{joint}"] = (f"{side}_{ends[joint]}", (0, 0, 0), depth[joint] * h * g, near)
-    # Annotators mark the hip by the outline, a little outside the joint's centre.
+    # Annotators place the hip by the outline, slightly outside the joint's centre.
     for side, sign in (("left", 1.0), ("right", -1.0)):
         _, _, flesh, near = where[f"{side}_hip"]
         where[f"{side}_hip"] = ("pelvis", (sign * 0.071 * h * figure.hip, -0.003 * h, 0.0), flesh, near)

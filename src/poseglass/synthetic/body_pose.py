@@ -1,7 +1,7 @@
-"""Body pose: joint angles of a person within anatomical bounds, drawn from activities people are photographed in.
+"""Body pose: joint angles of a person within anatomical bounds, sampled from activities of people in photographs.
 
-Angles follow the clinical names (flexion, abduction, plane of elevation) and signs; degrees everywhere. The bounds are
-the usual ranges of motion of a supple adult, wider at hip and shoulder than the textbook because gymnasts are people.
+Angles follow the clinical names (flexion, abduction, plane of elevation) and signs, in degrees. The bounds are the
+usual ranges of motion of a flexible adult, wider at hip and shoulder than in textbooks, to include gymnasts.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,7 +30,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "knee_flex": (0.0, 150.0),
     "ankle_plantar": (-20.0, 55.0),
 }
-"""Range of every angle, degrees. Limb angles are the same for left and right: positive is flipped, not copied."""
+"""Range of every angle, degrees. Limb angles are the same for left and right: signs are flipped with the side."""
 
 SIDED = tuple(name for name in BOUNDS if not name.startswith(("spine", "neck")))
 """The angles that exist once for the left and once for the right."""
@@ -38,15 +38,15 @@ SIDED = tuple(name for name in BOUNDS if not name.startswith(("spine", "neck")))
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BodyPose:
-    """Joint angles of one person, and how the pelvis is turned in the world.
+    """Joint angles of one person, and the rotation of the pelvis in the world.
 
     Args:
-        activity: What the pose was drawn for, "run".
+        activity: The activity for which the pose was sampled, "run".
         trunk: Degrees of ``spine_*`` and ``neck_*`` by name.
         left: Degrees of the left limbs by name.
         right: Degrees of the right limbs by name.
         root: ``(3, 3)`` rotation of the pelvis: body (x its left, y up, z forward) to world (y up).
-        height_mm: How far the lowest point of the body hangs above the ground.
+        height_mm: Height of the body's lowest point above the ground.
     """
 
     activity: str
@@ -73,7 +73,7 @@ def rotation(axis: str, degrees: float) -> np.ndarray:
 
 
 # An activity is written as means and spreads. A limb set is (flexions of left, of right); where left and right differ
-# the two change places at random afterwards, so nothing is handed.
+# they are swapped at random afterwards, so that neither side is preferred.
 Draw = np.random.Generator
 
 
@@ -103,7 +103,7 @@ def _arm(rng: Draw, elevation: tuple, plane: tuple, elbow: tuple, twist: tuple =
 
 
 def _arm_anywhere(rng: Draw) -> dict:
-    """Any reachable direction: uniform on the sphere of directions rather than in the angles, elbow often bent."""
+    """Any reachable direction: uniform on the sphere, not in the angles; the elbow is often bent."""
     elevation = float(np.rad2deg(np.arccos(rng.uniform(-1.0, 1.0))))
     return _arm(rng, (elevation, 1.0), (rng.uniform(-40.0, 120.0), 1.0), (rng.choice([10.0, 50.0, 95.0]), 25.0))
 
@@ -118,7 +118,7 @@ def _arms_down(rng: Draw) -> tuple[dict, dict]:
 
 
 def _arms_free(rng: Draw) -> tuple[dict, dict]:
-    """Balance, wave, reach: both out, both up, or each its own way."""
+    """Balance, wave, reach: both out, both up, or each in its own direction."""
     kind = rng.integers(6)
     if kind == 0:
         return tuple(_arm(rng, (90.0, 18.0), (15.0, 25.0), (18.0, 18.0)) for _ in range(2))  # type: ignore[return-value]
@@ -264,7 +264,7 @@ def _handstand(rng: Draw) -> Sampled:
 
 
 def _flip(rng: Draw) -> Sampled:
-    """Turning in the air, any way up."""
+    """Rotating in the air, at any angle."""
     trunk, left, right, _, _ = _jump(rng) if rng.random() < 0.6 else _crouch(rng)
     arms = _arms_free(rng)
     left, right = left | arms[0], right | arms[1]
@@ -314,20 +314,20 @@ ACTIVITIES: dict[str, Callable[[Draw], Sampled]] = {
     "lie": _lie,
     "anything": _anything,
 }
-"""What a person can be doing, by name."""
+"""Activities of a person, by name."""
 
 ATHLETES: dict[str, float] = {
     "stand": 0.06, "walk": 0.03, "run": 0.09, "jump": 0.17, "crouch": 0.13, "sit": 0.05, "vault": 0.13,
     "handstand": 0.15, "flip": 0.10, "hang": 0.04, "lie": 0.02, "anything": 0.03,
 }  # fmt: skip
-"""Weights of activities that resemble photographs of sport: gymnastics, parkour, athletics."""
+"""Weights of activities that resemble sports photographs: gymnastics, parkour, athletics."""
 
 EVERYDAY: dict[str, float] = {"stand": 0.45, "walk": 0.25, "sit": 0.15, "run": 0.06, "crouch": 0.06, "jump": 0.03}
-"""Weights of activities that resemble photographs of streets and rooms."""
+"""Weights of activities that resemble photographs of streets and interiors."""
 
 
 def check_activities(activities: Mapping[str, float]) -> None:
-    """Raise unless the table names known activities with weights that can be drawn from.
+    """Raise unless the table names known activities with valid weights.
 
     Raises:
         ValueError: A name is unknown, a weight negative, or all are zero.
@@ -345,11 +345,11 @@ def check_activities(activities: Mapping[str, float]) -> None:
 
 
 def sample_pose(rng: np.random.Generator, activities: Mapping[str, float]) -> BodyPose:
-    """Draw a pose: an activity by weight, angles about its means, kept within ``BOUNDS``; turned to any side.
+    """Sample a pose: an activity by weight, angles about its means, clipped to ``BOUNDS``; facing any direction.
 
     Args:
-        rng: Source of chance.
-        activities: Weights by name, as ``check_activities`` accepts them.
+        rng: Source of randomness.
+        activities: Weights by name, as accepted by ``check_activities``.
     """
     names = sorted(activities)
     weights = np.array([activities[n] for n in names], np.float64)
@@ -357,7 +357,7 @@ def sample_pose(rng: np.random.Generator, activities: Mapping[str, float]) -> Bo
     trunk, left, right, (pitch, roll), height_mm = ACTIVITIES[activity](rng)
     if rng.random() < 0.5:
         left, right = right, left
-    # Heading: all ways, facing the camera (0) more often than not.
+    # Heading: any direction, towards the camera (0) more often than not.
     yaw = float(rng.uniform(-180.0, 180.0)) if rng.random() < 0.33 else _around(rng, 0.0, 50.0)
     root = rotation("y", yaw) @ rotation("z", roll) @ rotation("x", pitch)
     return BodyPose(activity, bounded(trunk), bounded(left), bounded(right), root, float(height_mm))

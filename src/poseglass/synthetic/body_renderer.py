@@ -1,4 +1,4 @@
-"""Body renderer: exact ray casting of quadrics into a depth buffer, then shading of what is seen.
+"""Body renderer: exact ray casting of quadrics into a depth buffer, then shading of the visible surfaces.
 
 A ray of the pinhole camera is ``p = t d`` with ``d = (x, y, 1)``, so ``t`` is the depth. A quadric
 ``p' M p + 2 m' p + c = 0`` is hit where ``t^2 d'Md + 2 t d'm + c = 0``; the discriminant is itself a quadratic form
@@ -18,12 +18,12 @@ from poseglass.synthetic.body_figure import FACE, HAIR, MATERIALS, SHOE, SKIN
 from poseglass.synthetic.body_model import SEGMENTS, Body
 
 NOTHING = -1
-"""Part index where no body and no occluder is seen. Occluder ``k`` is ``-2 - k``."""
+"""Part index where no body and no occluder is visible. Occluder ``k`` is ``-2 - k``."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Occluder:
-    """A flat thing that faces the camera at one depth.
+    """A flat object that faces the camera at one depth.
 
     Args:
         polygon_xy: ``(V, 2)`` image pixels.
@@ -40,12 +40,12 @@ class Occluder:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Light:
-    """A far lamp and a sky.
+    """A distant lamp and a sky.
 
     Args:
         direction: ``(3,)`` unit vector towards the lamp, world.
         key: ``(3,)`` RGB strength of the lamp.
-        ambient: ``(3,)`` RGB strength of the light from everywhere.
+        ambient: ``(3,)`` RGB strength of the ambient light.
         gloss: Strength of highlights.
     """
 
@@ -57,13 +57,13 @@ class Light:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Surfaces:
-    """What every pixel sees.
+    """What is visible in every pixel.
 
     Args:
-        depth_mm: ``(H, W)`` float32, inf where nothing is.
+        depth_mm: ``(H, W)`` float32, inf where there is no surface.
         part: ``(H, W)`` int32: quadric over all bodies, ``NOTHING``, or an occluder.
-        first_part: ``(N + 1,)`` where each body's quadrics begin in that count.
-        quadrics: Of each body, in the camera's frame.
+        first_part: ``(N + 1,)`` index of each body's first quadric in that count.
+        quadrics: Quadrics of each body, in the camera's frame.
     """
 
     depth_mm: np.ndarray
@@ -72,12 +72,12 @@ class Surfaces:
     quadrics: tuple["Quadrics", ...]
 
     def visible(self) -> np.ndarray:
-        """Return ``(N,)`` int64: how many pixels each body is seen in."""
+        """Return ``(N,)`` int64: the number of pixels in which each body is visible."""
         count = np.bincount(self.part[self.part >= 0], minlength=int(self.first_part[-1]))
         return np.array([count[a:b].sum() for a, b in itertools.pairwise(self.first_part)], np.int64)
 
     def person(self) -> np.ndarray:
-        """Return ``(H, W)`` int64: which body is seen, -1 none."""
+        """Return ``(H, W)`` int64: which body is visible, -1 none."""
         return np.where(self.part >= 0, np.searchsorted(self.first_part, self.part, side="right") - 1, -1)
 
 
@@ -114,7 +114,7 @@ def _windows(center: np.ndarray, axes: np.ndarray) -> np.ndarray:
 
 
 def seen_by(camera: Camera, body: Body) -> Quadrics:
-    """Return a body's quadrics in the camera's frame; the focal length and the image's size do not matter."""
+    """Return a body's quadrics in the camera's frame, independent of the focal length and the image's size."""
     rotation, translation = np.asarray(camera.rotation, np.float64), np.asarray(camera.translation_mm, np.float64)
     to_local = body.to_local @ rotation.T
     offset = body.offset - to_local @ translation
@@ -146,7 +146,7 @@ def body_window(quadrics: Quadrics, camera: Camera) -> np.ndarray:
 
 
 def finer(camera: Camera, factor: float) -> Camera:
-    """Return the camera of an image with ``factor`` times the pixels per side; centres of pixels are on integers."""
+    """Return the camera of an image with ``factor`` times the pixels per side; pixel centres are on integers."""
     cx, cy = camera.center_xy
     center = ((cx + 0.5) * factor - 0.5, (cy + 0.5) * factor - 0.5)
     return Camera(camera.focal_px * factor, center, camera.rotation, camera.translation_mm)
@@ -160,12 +160,12 @@ def cast(
     *,
     factor: float = 1.0,
 ) -> Surfaces:
-    """Cast a ray through every pixel's centre.
+    """Cast a ray through the centre of every pixel.
 
     Args:
-        bodies: Of the scene.
-        camera: For an image of ``size_wh / factor``.
-        size_wh: Of the buffers.
+        bodies: Bodies of the scene.
+        camera: Camera of an image of ``size_wh / factor``.
+        size_wh: Size of the buffers.
         occluders: In pixels of that image.
         factor: Buffer pixels per image pixel.
     """
@@ -217,7 +217,7 @@ def _cast_one(
         t = c / (toward + under)
         along = t * slope + a[3]
         hit &= (along >= 0.0) & (along <= 1.0) & (t > 0) & (t < depth)
-        if c < 0:  # the camera looks along the cone from inside its prolongation: the other root can be the near one
+        if c < 0:  # the camera looks along the cone from inside its extension: the other root can be the near one
             square = (form[0, 0] * x + 2 * form[0, 2]) * x + (form[1, 1] * y + 2 * form[1, 2]) * y + form[2, 2]
             other = (toward + under) / (square + 2 * form[0, 1] * x * y)
             reach = other * slope + a[3]
@@ -228,16 +228,16 @@ def _cast_one(
 
 
 def occlusion(body: Body, camera: Camera, surfaces: Surfaces, index: int, *, factor: float = 1.0) -> np.ndarray:
-    """Return ``(K,)`` bool: which of a body's points are hidden, by itself, by others, by things, or by the frame.
+    """Return ``(K,)`` bool: which of a body's points are hidden, by itself, by others, by objects, or by the frame.
 
-    A joint lies under its own flesh. It is hidden if the surface in front of it is nearer than that flesh is thick,
-    or is nearer than the joint and belongs to anything but the segments that meet there.
+    A joint lies under its own flesh. It is hidden if the surface in front of it is nearer to the camera than that flesh
+    is thick, or if it is nearer than the joint and belongs to anything but the segments that meet there.
 
     Args:
         body: One of the bodies that were cast.
-        camera: Of the image.
-        surfaces: What ``cast`` returned.
-        index: Of the body among those cast.
+        camera: Camera of the image.
+        surfaces: As returned by ``cast``.
+        index: Index of the body among those cast.
         factor: Buffer pixels per image pixel.
     """
     height, width = surfaces.part.shape
@@ -267,11 +267,11 @@ def shade(
     """Return ``(H, W, 3)`` float32 RGB of the bodies, black elsewhere.
 
     Args:
-        bodies: Of the scene.
-        camera: Of the image.
-        surfaces: What ``cast`` returned.
+        bodies: Bodies of the scene.
+        camera: Camera of the image.
+        surfaces: As returned by ``cast``.
         textures: For each body ``(materials, T, T, 3)`` float32 in [0, 1].
-        light: Of the scene.
+        light: Light of the scene.
         factor: Buffer pixels per image pixel.
     """
     camera = finer(camera, factor)
@@ -293,7 +293,7 @@ def shade(
         normal = _linear(quadrics.form, quadrics.linear, part, x, y, depth)
         normal *= 1.0 / np.sqrt((normal**2).sum(0))
         normal = _softened(normal, rows, columns)
-        # Into the segment's frame, for textures and edges of clothes.
+        # Into the segment's frame, for textures and clothing edges.
         to_segment = body.segment_rotation.transpose(0, 2, 1) @ rotation.T
         origin = body.segment_origin_mm @ rotation.T + np.asarray(camera.translation_mm)
         shift = -(to_segment @ origin[:, :, None])[:, :, 0]
@@ -310,7 +310,7 @@ def shade(
         sky = 0.72 + 0.28 * (normal[0] * up[0] + normal[1] * up[1] + normal[2] * up[2])
         glossy = np.zeros(len(MATERIALS), np.float32)
         glossy[[SKIN, FACE, HAIR, SHOE]] = light.gloss
-        # Blinn's highlight; the eye is where the rays come from.
+        # Blinn's highlight; the eye is at the origin of the rays.
         half = toward - np.array([0.0, 0.0, 1.0], np.float32)
         half /= np.sqrt((half**2).sum())
         spark = np.maximum(normal[0] * half[0] + normal[1] * half[1] + normal[2] * half[2], 0.0)
@@ -325,7 +325,7 @@ def shade(
 
 
 def _softened(normal: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Average normals ``(3, n)`` over their neighbourhood in the image, so that quadrics flow into one another."""
+    """Average normals ``(3, n)`` over their neighbourhood in the image, so that quadrics blend into each other."""
     top, left = rows.min(), columns.min()
     field = np.zeros((rows.max() - top + 1, columns.max() - left + 1, 3), np.float32)
     field[rows - top, columns - left] = normal.T
@@ -345,17 +345,17 @@ def _linear(
 
 
 def _texture_span(body: Body) -> tuple[np.ndarray, np.ndarray]:
-    """Return the length a texture covers and where it starts, per segment: ``(S,)``, ``(S,)`` float32 mm."""
+    """Return the length that a texture covers and where it starts, per segment: ``(S,)``, ``(S,)`` float32 mm."""
     h, s = body.figure.stature_mm, body.figure.stature_mm * body.figure.head
     span, start = np.full(len(SEGMENTS), 0.46 * h, np.float32), np.zeros(len(SEGMENTS), np.float32)
-    # The torso's textures run on from chest to pelvis; the face has its own scale.
+    # The torso's textures continue from chest to pelvis; the face has its own scale.
     start[:3] = (0.36 * h, 0.305 * h, 0.205 * h)
     span[4], start[4] = 0.14 * s, 0.12 * s
     return span, start
 
 
 def _crevices(depth_mm: np.ndarray) -> np.ndarray:
-    """Return ``(H, W)`` float32 in [0, 1]: 1 open, lower where nearer surfaces stand close by (contact shadow)."""
+    """Return ``(H, W)`` float32 in [0, 1]: 1 open, lower where nearer surfaces are close by (contact shadow)."""
     seen = np.isfinite(depth_mm)
     if not seen.any():
         return np.ones_like(depth_mm)

@@ -1,13 +1,13 @@
 """Synthetic people: rendered scenes of articulated, dressed bodies with exact keypoints.
 
-A scene is drawn from ``(seed, index)`` alone, so an index gives the same pixels in any order and in any worker. Nothing
-is read from disk. ``body_pose`` chooses angles, ``body_model`` builds the body, ``body_renderer`` casts rays,
-``texture`` and ``backdrop`` paint; this file arranges people, camera, light and things in front.
+A scene depends only on ``(seed, index)``, so an index gives the same pixels in any order and in any worker. Nothing is
+read from disk. ``body_pose`` samples angles, ``body_model`` builds the body, ``body_renderer`` casts rays, ``texture``
+and ``backdrop`` paint; this module arranges people, camera, light and occluders.
 
-Labels: every keypoint of the skeleton that a body has, hidden or not, at its exact projection. Score 1 inside the
-image, 0 outside it (the coordinates stay). ``keypoint_extra["occluded"]`` is the outcome of a depth test,
+Labels: every keypoint of the skeleton that a body has, hidden or not, at its exact projection. The score is 1 inside
+the image, 0 outside it (the coordinates are kept). ``keypoint_extra["occluded"]`` is the result of a depth test,
 ``extra["area"]`` the person's visible pixels; boxes are tight around the whole synthetic person, hidden parts included,
-clipped to the image.
+and clipped to the image.
 """
 
 from collections.abc import Mapping
@@ -31,17 +31,17 @@ from poseglass.synthetic.body_renderer import Light, Occluder, Surfaces, body_wi
 from poseglass.synthetic.texture import noise, paint
 
 MAX_PEOPLE = 20
-"""More than this in one scene is refused: they would hide each other."""
+"""Scenes of more people are rejected: they would hide each other."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scene:
-    """Everything that is rendered, before it is rendered.
+    """The contents of a scene, before rendering.
 
     Args:
         bodies: The people, in the world.
-        camera: Of the image.
-        occluders: Flat things at their depth; some stand in front of people.
+        camera: Camera of the image.
+        occluders: Flat objects at their depth; some stand in front of people.
         light: Lamp and sky.
     """
 
@@ -53,7 +53,7 @@ class Scene:
 
 @dataclass(frozen=True, eq=False)
 class SyntheticPeople:
-    """Synthetic scenes of people, a ``Dataset``. Use ``synthetic_people`` to make one; it has the defaults and checks.
+    """Synthetic scenes of people, a ``Dataset``. Create it with ``synthetic_people``, for defaults and checks.
 
     Args:
         count: Number of scenes.
@@ -61,10 +61,10 @@ class SyntheticPeople:
         image_wh: Width and height of the images, pixels.
         people: Fewest and most people in a scene, both included.
         skeleton: Any keypoints out of ``body_model.KEYPOINTS``.
-        occluders: Share of scenes with things in front of people.
-        fill: Share of the image, least and most, that the people's box takes along the side where it is tighter.
-        activities: Weights of what people do.
-        effects: Camera effects: blur, noise, colour cast, JPEG.
+        occluders: Fraction of scenes with objects in front of people.
+        fill: Smallest and largest fraction of the image that the people's box takes along the side where it is tighter.
+        activities: Weights of activities.
+        effects: Whether to add camera effects: blur, noise, colour cast, JPEG.
     """
 
     count: int
@@ -82,7 +82,7 @@ class SyntheticPeople:
         return self.count
 
     def __getitem__(self, index: int) -> PoseSample:
-        """Draw a scene.
+        """Render a scene.
 
         Raises:
             IndexError: No such scene.
@@ -91,7 +91,7 @@ class SyntheticPeople:
         return PoseSample(self.image(index), self.instances(index), Affine.identity(), self.source(index))
 
     def source(self, index: int) -> str:
-        """Return a name that says how to draw the scene again."""
+        """Return a name that tells how to render the scene again."""
         return f"synthetic-{self.seed}-{self._checked(index)}"
 
     def size_wh(self, index: int) -> tuple[int, int]:
@@ -100,7 +100,7 @@ class SyntheticPeople:
         return self.image_wh
 
     def scene(self, index: int) -> Scene:
-        """Return what is in a scene: bodies, camera, light, occluders."""
+        """Return the contents of a scene: bodies, camera, light, occluders."""
         rng = np.random.default_rng((self.seed, self._checked(index), 0))
         return _sample_scene(rng, self.image_wh, self.people, self.occluders, self.fill, self.activities)
 
@@ -136,12 +136,12 @@ class SyntheticPeople:
         )
 
     def person_mask(self, index: int) -> np.ndarray:
-        """Return ``(H, W)`` int32: which person each pixel's centre sees, -1 none."""
+        """Return ``(H, W)`` int32: which person is visible at the centre of each pixel, -1 none."""
         scene = self.scene(index)
         return cast(scene.bodies, scene.camera, self.image_wh, scene.occluders).person().astype(np.int32)
 
     def image(self, index: int, *, reduce: int = 1) -> np.ndarray:
-        """Draw the image ``(H, W, 3)`` uint8 RGB. It comes at full size: nothing is decoded that could be skipped.
+        """Render the image ``(H, W, 3)`` uint8 RGB, always at full size: there is no decoding to save.
 
         Raises:
             IndexError: No such scene.
@@ -160,7 +160,7 @@ class SyntheticPeople:
         return int(index) % self.count
 
     def _cast(self, index: int) -> tuple[Scene, Surfaces]:
-        """Return the scene and its surfaces; the last one is kept, as labels and image are asked for in turn."""
+        """Return the scene and its surfaces; the last one is kept, as labels and image are usually read in turn."""
         kept = self._recent.get(index)
         if kept is None:
             scene = self.scene(index)
@@ -187,7 +187,7 @@ def synthetic_people(
     activities: Mapping[str, float] | None = None,
     effects: bool = True,
 ) -> SyntheticPeople:
-    """Make a dataset of synthetic people.
+    """Create a dataset of synthetic people.
 
     Args:
         count: Number of scenes.
@@ -195,11 +195,11 @@ def synthetic_people(
         size_wh: Width and height of the images, pixels, 32 to 4096.
         people: Fewest and most people in a scene, or the number.
         skeleton: Any keypoints out of ``body_model.KEYPOINTS``: those of COCO, MPII, LSP and FLIC, in any order.
-        occluders: Share of scenes with things in front of people, 0 to 1.
-        fill: Share of the image, least and most, that the people take along the side where they fit tighter. Above 1
-            some stick out of the image.
+        occluders: Fraction of scenes with objects in front of people, 0 to 1.
+        fill: Smallest and largest fraction of the image that the people take along the side where they fit tighter.
+            Above 1 some extend beyond the image.
         activities: Weights by name, ``body_pose.ACTIVITIES``. None takes ``body_pose.ATHLETES``; see ``EVERYDAY``.
-        effects: Add what cameras add: blur, noise, colour casts, JPEG.
+        effects: Add camera effects: blur, noise, colour casts, JPEG.
 
     Raises:
         ValueError: A number is out of range, the skeleton has a keypoint that a body lacks, or an activity is unknown.
@@ -226,7 +226,7 @@ def synthetic_people(
                 f"{nearest(name, KEYPOINTS)} Known: {', '.join(KEYPOINTS)}."
             )
     if not 0.0 <= occluders <= 1.0:
-        raise ValueError(f"occluders must be a share of scenes from 0 to 1, got {occluders}.")
+        raise ValueError(f"occluders must be a fraction of scenes from 0 to 1, got {occluders}.")
     if not 0.05 <= fill[0] <= fill[1] <= 4.0:
         raise ValueError(f"fill must be (least, most) with 0.05 <= least <= most <= 4, got {fill}.")
     chosen = dict(ATHLETES if activities is None else activities)
@@ -239,7 +239,7 @@ def synthetic_people(
 
 
 def _fineness(size_wh: tuple[int, int]) -> float:
-    """Rays per pixel and side: small images need smooth outlines most and can afford them."""
+    """Return the rays per pixel and side: small images need smooth outlines most and can afford them."""
     return 1.5 if max(size_wh) <= 1024 and size_wh[0] % 2 == 0 and size_wh[1] % 2 == 0 else 1.0
 
 
@@ -268,7 +268,7 @@ def _sample_scene(
 
 
 def _spread(rng: np.random.Generator, bodies: list[Body]) -> list[Body]:
-    """Set people side by side with room for each, some nearer, some farther; one alone stays where it is."""
+    """Place people side by side with room for each, some nearer, some farther; a single one stays where it is."""
     if len(bodies) < 2:
         return bodies
     placed, edge = [], 0.0
@@ -319,7 +319,7 @@ def _sample_light(rng: np.random.Generator) -> Light:
 
 
 def _bar(rng: np.random.Generator, body: Body, camera: Camera, size_wh: tuple[int, int]) -> list[Occluder]:
-    """A bar through both fists of somebody who hangs, just in front of the wrists' depth or behind it."""
+    """Return a bar through both fists of a hanging person, just in front of the wrists' depth or behind it."""
     names = ("left_wrist", "right_wrist")
     points = camera.to_camera(np.stack([body.points_mm[KEYPOINTS.index(n)] for n in names]))
     a, b = camera.project(np.stack([body.points_mm[KEYPOINTS.index(n)] for n in names]))
@@ -368,7 +368,7 @@ def _sample_occluder(
 def _draw(
     rng: np.random.Generator, scene: Scene, surfaces: Surfaces, size_wh: tuple[int, int], effects: bool
 ) -> np.ndarray:
-    """Paint backdrop, shadows, people and occluders, then add what the camera adds."""
+    """Paint backdrop, shadows, people and occluders, then add camera effects."""
     factor = surfaces.part.shape[1] / size_wh[0]
     textures = [paint(rng, body.outfit) for body in scene.bodies]
     front = shade(scene.bodies, scene.camera, surfaces, textures, scene.light, factor=factor)

@@ -1,4 +1,4 @@
-"""Texture: procedural cloth, skin, hair and faces, and the noise that backgrounds are made of."""
+"""Texture: procedural cloth, skin, hair and faces, and the noise for backgrounds."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ import numpy as np
 from poseglass.synthetic.body_figure import FACE, HAIR, MATERIALS, Outfit
 
 SIZE = 96
-"""Side of a body's textures, texels. u runs once round the limb with the front in the middle, v down the limb."""
+"""Side of a body's textures, texels. u runs once around the limb with the front in the middle, v down the limb."""
 
 
 def noise(
@@ -19,15 +19,15 @@ def noise(
     *,
     periodic: bool = False,
 ) -> np.ndarray:
-    """Return smooth noise ``(H, W)`` float32 about 0: random grids of several cell counts, enlarged and added.
+    """Return smooth noise ``(H, W)`` float32 about 0: random grids of several cell counts, upsampled and added.
 
     Args:
-        rng: Source of chance.
-        size_wh: Of the result.
+        rng: Source of randomness.
+        size_wh: Size of the result.
         cells: Cells across the larger side, per octave.
         gains: Half range per octave.
-        periodic: The right edge goes on at the left one, the lower at the upper; for squares whose side divides by
-            every cell count.
+        periodic: The right edge continues at the left one, the lower at the upper; for squares whose side is a multiple
+            of every cell count.
     """
     width, height = size_wh
     total = np.zeros((height, width), np.float32)
@@ -180,11 +180,11 @@ PATTERNS: dict[str, Painter] = {
     "face": _face,
     "bearded": _bearded,
 }
-"""What an outfit can be patterned with, by name."""
+"""Patterns of an outfit, by name."""
 
 
 def paint(rng: np.random.Generator, outfit: Outfit) -> np.ndarray:
-    """Return an outfit's textures, ``(len(MATERIALS), SIZE, SIZE, 3)`` float32 about [0, 1], with folds painted in."""
+    """Return an outfit's textures, ``(len(MATERIALS), SIZE, SIZE, 3)`` float32 about [0, 1], with painted folds."""
     textures = np.empty((len(MATERIALS), SIZE, SIZE, 3), np.float32)
     folds = 1.0 + noise(rng, (SIZE, SIZE), (8, 24), (0.12, 0.07), periodic=True)[..., None]
     worn = {"lower": not outfit.one_piece, "shoe": outfit.shoes, "sole": outfit.shoes, "sock": outfit.sock > 0}
@@ -197,7 +197,7 @@ def paint(rng: np.random.Generator, outfit: Outfit) -> np.ndarray:
         if pattern == "plain":
             textures[i] = folds * color
             continue
-        # The second colour contrasts with the first, either way.
+        # The second colour contrasts with the first, lighter or darker.
         step = rng.choice([-1.0, 1.0]) * rng.uniform(0.2, 0.7) + rng.uniform(-0.2, 0.2, 3)
         second = outfit.colors[HAIR] if i == FACE else np.clip(color + step, 0.02, 0.98)
         textures[i] = PATTERNS[pattern](rng, color, second)
