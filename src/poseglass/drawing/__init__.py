@@ -1,1 +1,1 @@
-"""Layer 1: images of poses, heatmaps, data sets and figures. Every function returns a new image."""
+"""Layer 1: images of poses, heatmaps, data sets and plots. Every function returns a new image."""

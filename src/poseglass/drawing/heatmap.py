@@ -1,4 +1,4 @@
-"""Heatmaps as images: all of them over the crop, and one tile per joint."""
+"""Heatmaps as images: all of them over the crop, or one tile per joint."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ def overlay_heatmaps(image: np.ndarray, heatmaps: np.ndarray, skeleton: Skeleton
 
     Args:
         image: ``(H, W, 3)`` uint8 RGB, the network's input.
-        heatmaps: ``(K, h, w)``, 1 where the joint surely is; values are clipped to [0, 1].
+        heatmaps: ``(K, h, w)``, 1 where the joint certainly is; values are clipped to [0, 1].
         skeleton: Its K keypoints give the colours (``joint_colors``).
 
     Raises:
@@ -31,7 +31,7 @@ def overlay_heatmaps(image: np.ndarray, heatmaps: np.ndarray, skeleton: Skeleton
     strongest = np.zeros((height, width, 1), np.float32)
     for one, rgb in zip(maps, joint_colors(skeleton), strict=True):
         value = np.clip(cv2.resize(one, (width, height), interpolation=cv2.INTER_LINEAR), 0, 1)[..., None]
-        # Every pixel takes the colour of the map that is strongest there: sums of many colours turn white.
+        # Every pixel takes the colour of the strongest map there: sums of many colours turn white.
         light = np.where(value > strongest, value * rgb, light)
         strongest = np.maximum(strongest, value)
     return np.clip(base * (1 - strongest) + light + 0.5, 0, 255).astype(np.uint8)
@@ -50,10 +50,10 @@ def heatmap_grid(
 
     Args:
         image: ``(H, W, 3)`` uint8 RGB, the network's input.
-        heatmaps: ``(K, h, w)``; values are clipped to [0, 1], the peak is written as it is.
+        heatmaps: ``(K, h, w)``; values are clipped to [0, 1], the peak value is written unclipped.
         skeleton: Names the K maps.
-        scores: ``(K,)``, written beside the names; none takes the heights of the peaks.
-        columns: Tiles in a row; none chooses about as many as rows.
+        scores: ``(K,)``, written beside the names; None takes the heights of the peaks.
+        columns: Tiles in a row; None chooses about as many as rows.
         tile_px: Longest side of a tile, pixels.
 
     Raises:
@@ -93,17 +93,17 @@ def tiled(
 
     Args:
         tiles: ``(h, w, 3)`` uint8 RGB, none larger than ``tile_wh``; smaller ones are centred.
-        captions: For each tile the text on the left, shortened where it is too long, and that on the right.
+        captions: For each tile the text on the left, shortened if it is too long, and the text on the right.
         columns: Tiles in a row.
-        tile_wh: Room for each image, pixels.
-        gap_px: Between tiles, pixels.
+        tile_wh: Space for each image, pixels.
+        gap_px: Gap between tiles, pixels.
         ground: Colour behind the tiles.
 
     Raises:
         ValueError: No tiles, or less than one column.
     """
     if not tiles:
-        raise ValueError("There is nothing to lay out: expected at least one tile, got none.")
+        raise ValueError("A grid needs at least one tile, got none.")
     if columns < 1:
         raise ValueError(f"columns must be at least 1, got {columns}.")
     columns = min(columns, len(tiles))
@@ -130,7 +130,7 @@ def _checked(heatmaps: np.ndarray, skeleton: Skeleton) -> np.ndarray:
     if maps.ndim != 3 or len(maps) != len(skeleton) or 0 in maps.shape:
         raise ValueError(
             f"heatmaps must be (K, h, w) with K={len(skeleton)} of {skeleton.name!r}, got {maps.shape}. "
-            "Of a batch pass one image's maps: stages[-1]['heatmap'][0].float().cpu().numpy()."
+            "From a batch pass the maps of one image: stages[-1]['heatmap'][0].float().cpu().numpy()."
         )
     maps = maps.astype(np.float32)
     if not np.isfinite(maps).all():
@@ -145,7 +145,7 @@ def _grey(image: np.ndarray) -> np.ndarray:
 
 def _cross(tile: np.ndarray, center_xy: np.ndarray, arm_px: int) -> None:
     x, y = (round(float(v)) for v in center_xy)
-    inner = max(2, arm_px // 2)  # open in the middle: the peak itself stays in sight
+    inner = max(2, arm_px // 2)  # open in the middle: the peak itself stays visible
     for color, width in ((OUTLINE_RGB, 3), ((255, 255, 255), 1)):
         for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1)):
             cv2.line(tile, (x + dx * inner, y + dy * inner), (x + dx * arm_px, y + dy * arm_px), color, width)

@@ -1,4 +1,4 @@
-"""Colours that tell left, right and middle apart, also for colour-blind eyes and in grey."""
+"""Colours that distinguish left, right and middle, also for colour-blind readers and in grey."""
 
 import colorsys
 from typing import Literal
@@ -14,16 +14,16 @@ SIDE_RGB: dict[Side, tuple[int, int, int]] = {
     "right": (40, 116, 255),
     "middle": (245, 245, 245),
 }
-"""Orange, blue and white: apart for the common kinds of colour blindness, and in lightness for a grey print."""
+"""Orange, blue and white: distinct for the common kinds of colour blindness, and in lightness for a grey print."""
 
 OUTLINE_RGB = (16, 18, 24)
-"""Around every line, so that it shows on light and on dark ground."""
+"""Around every line, so that it is visible on light and on dark backgrounds."""
 
 
 def sides(skeleton: Skeleton) -> tuple[Side, ...]:
     """Return the side of each of K keypoints, the person's own.
 
-    The word in the name decides; of a flip pair without such a word the first is left.
+    The word in the name decides; without one, the first of a flip pair is left.
 
     Example:
         >>> sides(Skeleton("toy", ("nose", "left_eye", "right_eye", "a", "b"), flip_pairs=(("a", "b"),)))
@@ -34,10 +34,10 @@ def sides(skeleton: Skeleton) -> tuple[Side, ...]:
 
 
 def joint_colors(skeleton: Skeleton) -> np.ndarray:
-    """Return a colour of its own for each keypoint: ``(K, 3)`` uint8 RGB.
+    """Return a separate colour for each keypoint: ``(K, 3)`` uint8 RGB.
 
     Left runs from yellow to red, right from green-blue to violet, the middle through greens; a skeleton without
-    sides (a hand) runs once round the colour circle.
+    sides (a hand) runs once around the colour circle.
 
     Example:
         >>> joint_colors(Skeleton("toy", ("nose", "left_eye", "right_eye"))).tolist()
@@ -58,10 +58,10 @@ def joint_colors(skeleton: Skeleton) -> np.ndarray:
 
 
 def pose_colors(skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray]:
-    """Return the colours a pose is drawn in: joints ``(K, 3)`` and bones ``(M, 3)``, uint8 RGB.
+    """Return the colours in which a pose is drawn: joints ``(K, 3)`` and bones ``(M, 3)``, uint8 RGB.
 
-    A bone has the side of its ends; between two sides it is in the middle. A skeleton without sides takes
-    ``joint_colors``, a bone that of its second end.
+    A bone has the side of its ends; between two sides it is in the middle. A skeleton without sides uses
+    ``joint_colors``, with the colour of the second end for a bone.
     """
     of = sides(skeleton)
     bones = skeleton.bone_indices

@@ -1,4 +1,4 @@
-"""Figures of training and measuring: curves, bars, where errors come from. Matplotlib without pyplot's state."""
+"""Plots of training and evaluation: curves, bars, sources of error. Matplotlib without pyplot's state."""
 
 import io
 import re
@@ -12,7 +12,7 @@ from poseglass.core.skeleton import Skeleton
 from poseglass.drawing.palette import joint_colors, sides
 from poseglass.drawing.text import printable
 
-if TYPE_CHECKING:  # where it is used it is imported: it takes a third of a second, and most commands draw no plot
+if TYPE_CHECKING:  # imported where it is used: it takes a third of a second, and most commands draw no plot
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -27,7 +27,7 @@ _STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 2)))
 _SIDE_BARS = {"left": "#f29a1f", "right": "#3b82f6", "middle": "#8b93a3"}
 
 ERROR_KINDS = ("good", "jitter", "inversion", "swap", "miss")
-"""Where predicted keypoints end up, from right to wrong (Ronchi and Perona 2017)."""
+"""Where predicted keypoints end up, from correct to wrong (Ronchi and Perona 2017)."""
 
 _ERROR_COLORS = {
     "good": "#2b9d74",
@@ -44,7 +44,7 @@ def to_png(figure: "Figure", *, dpi: int = 120) -> bytes:
 
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        # A name in a script the font lacks is drawn as empty frames; that is no reason to lose the figure.
+        # A glyph that the font lacks is drawn as an empty box; that is no reason to lose the figure.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         FigureCanvasAgg(figure)
         figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None}, facecolor=figure.get_facecolor())
@@ -54,17 +54,17 @@ def to_png(figure: "Figure", *, dpi: int = 120) -> bytes:
 def training_curves(
     rows: Sequence[Mapping[str, float]], *, best: tuple[str, int] | None = None, theme: Theme = "light"
 ) -> "Figure":
-    """Return a figure of how training went: losses, scores and the learning rate over epochs or steps.
+    """Return a figure of the course of training: losses, scores and the learning rate over epochs or steps.
 
-    The columns sort themselves by their names: a word like pck, pckh, ap, ar, auc, oks, accuracy or score makes a
-    score, ``lr`` the learning rate; times, speeds, counts and gradient norms are left out; the rest are losses.
-    Values that are missing or not finite leave a gap.
+    Columns are grouped by their names: a word like pck, pckh, ap, ar, auc, oks, accuracy or score makes a score,
+    ``lr`` the learning rate; times, speeds, counts and gradient norms are excluded; the rest are losses. Values that
+    are missing or not finite leave a gap.
 
     Args:
-        rows: One per epoch or log line, as read from the curve's CSV; ``"epoch"``, else ``"step"``, else the row's
-            number is the abscissa.
+        rows: One per epoch or log line, as read from the curve's CSV; the x axis is ``"epoch"``, else ``"step"``, else
+            the row's number.
         best: A column and the number of a row whose value is marked: that of the best weights.
-        theme: Colours for light or dark ground.
+        theme: Colours for a light or dark background.
 
     Raises:
         ValueError: No rows.
@@ -72,7 +72,7 @@ def training_curves(
     from matplotlib.ticker import MaxNLocator
 
     if not rows:
-        raise ValueError("Training curves need at least one row, got none; has an epoch ended?")
+        raise ValueError("Training curves need at least one row, got none; has an epoch finished?")
     columns = list(dict.fromkeys(name for row in rows for name in row))
     groups: dict[str, list[str]] = {"loss": [], "score": [], "learning rate": []}
     for name in columns:
@@ -125,22 +125,22 @@ def pck_curve(
     per_joint: np.ndarray | None = None,
     skeleton: Skeleton | None = None,
     xlabel: str = "threshold, in units of the person's length",
-    ylabel: str = "share of keypoints within the threshold",
+    ylabel: str = "fraction of keypoints within the threshold",
     theme: Theme = "light",
 ) -> "Figure":
-    """Return a figure of the share of right keypoints over the threshold.
+    """Return a figure of the fraction of correct keypoints over the threshold.
 
     Args:
         thresholds: ``(T,)``.
         values: ``(T,)`` in [0, 1], of all keypoints.
         per_joint: ``(T, K)`` in [0, 1], thin lines in the joints' colours; needs the skeleton.
         skeleton: Names the K keypoints.
-        xlabel: What the threshold is measured in.
+        xlabel: Unit of the threshold.
         ylabel: What is counted.
-        theme: Colours for light or dark ground.
+        theme: Colours for a light or dark background.
 
     Raises:
-        ValueError: The lengths differ, or ``per_joint`` comes without a skeleton.
+        ValueError: The lengths differ, or ``per_joint`` is given without a skeleton.
     """
     thresholds, values = np.asarray(thresholds, np.float64), np.asarray(values, np.float64)
     if thresholds.ndim != 1 or thresholds.shape != values.shape or len(thresholds) < 2:
@@ -177,7 +177,7 @@ def joint_bars(values: Mapping[str, float], *, xlabel: str = "PCK", theme: Theme
     Args:
         values: Keypoint name to a result in [0, 1]; NaN is shown as not measured.
         xlabel: What the result is.
-        theme: Colours for light or dark ground.
+        theme: Colours for a light or dark background.
 
     Raises:
         ValueError: No values.
@@ -203,13 +203,13 @@ def joint_bars(values: Mapping[str, float], *, xlabel: str = "PCK", theme: Theme
 
 
 def error_breakdown(errors: Mapping[str, Mapping[str, float]], *, theme: Theme = "light") -> "Figure":
-    """Return a figure of where each joint's predictions end up: one stacked bar per joint.
+    """Return a figure of what each joint's predictions are: one stacked bar per joint.
 
     Args:
-        errors: Keypoint name to ``{"good": 0.7, "jitter": 0.1, "inversion": ..., "swap": ..., "miss": ...}``: shares or
-            counts (each bar is scaled to its sum). Keys of other names are left out; "good" may be missing, then the
-            bars show the errors alone.
-        theme: Colours for light or dark ground.
+        errors: Keypoint name to ``{"good": 0.7, "jitter": 0.1, "inversion": ..., "swap": ..., "miss": ...}``: fractions
+            or counts (each bar is scaled to its sum). Other keys are ignored; "good" may be missing, then the bars show
+            only the errors.
+        theme: Colours for a light or dark background.
 
     Raises:
         ValueError: No keypoints, or none of the known kinds in any of them.
@@ -234,7 +234,10 @@ def error_breakdown(errors: Mapping[str, Mapping[str, float]], *, theme: Theme =
     _name_rows(axes, list(errors))
     axes.set_xlim(0, 1)
     _style(
-        axes, theme, xlabel="share of labelled keypoints" if "good" in kinds else "share of wrong keypoints", grid="x"
+        axes,
+        theme,
+        xlabel="fraction of labelled keypoints" if "good" in kinds else "fraction of wrong keypoints",
+        grid="x",
     )
     legend = axes.legend(
         fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(kinds), frameon=False, handlelength=1.0
@@ -255,7 +258,7 @@ def _column_kind(name: str) -> str:
 
 
 def _label(name: str) -> str:
-    """Return a name that matplotlib shows as it is: no mathematics, no leading underscore (which hides it)."""
+    """Return a name that matplotlib shows unchanged: no mathematics, no leading underscore (which hides it)."""
     return printable(str(name)).replace("$", r"\$").lstrip("_")[:60] or " "
 
 

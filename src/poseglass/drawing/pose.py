@@ -1,4 +1,4 @@
-"""Poses on images: limbs and joints to the person's size, sides by colour, scores by opacity."""
+"""Poses on images: limbs and joints scaled to the person, sides by colour, scores by opacity."""
 
 import itertools
 from collections.abc import Iterator
@@ -31,18 +31,18 @@ def draw(
     """Return the image with poses drawn on it.
 
     Left limbs are orange, right ones blue (the person's own), the middle white; all have a dark outline. The lower
-    a keypoint's score, the fainter it is; unknown keypoints are left out, and so are the bones that end there.
-    A skeleton without bones gives points alone; one without sides (a hand) gets a colour per joint.
+    a keypoint's score, the fainter it is; unknown keypoints and the bones that end there are not drawn. A skeleton
+    without bones gives points only; one without sides (a hand) gets a colour per joint.
 
     Args:
         image: ``(H, W, 3)`` uint8 RGB; it is not changed.
         people: In this image's pixels; points may lie outside.
-        min_score: Keypoints below it are left out.
-        boxes: Draw the boxes too, with track and score where they say something.
-        names: Write the keypoints' names beside them, no name over another. Where there is no room for some, the lower
-            left corner says for how many ("+3 names"); in a larger image more can be read.
-        occluded: Draw keypoints marked in ``keypoint_extra["occluded"]`` too, as rings; otherwise they are left out.
-        thickness: Factor on the width of everything.
+        min_score: Keypoints below it are not drawn.
+        boxes: Also draw the boxes, with track and score where they are known.
+        names: Write the keypoints' names beside them, without overlap. Names without space are counted in the lower
+            left corner ("+3 names"); a larger image has space for more.
+        occluded: Draw keypoints marked in ``keypoint_extra["occluded"]`` too, as rings; otherwise they are not drawn.
+        thickness: Factor on all widths.
 
     Raises:
         ValueError: The image is not uint8 RGB, or the thickness is not positive.
@@ -56,7 +56,7 @@ def draw(
     if not occluded:
         shown &= ~hidden
     radii = [_radius(people, i, shown[i], image) * thickness for i in range(len(people))]
-    # Large people first: whoever stands small among them stays visible.
+    # Large people first: small people in front of them stay visible.
     order = sorted(range(len(people)), key=lambda i: -radii[i])
     for i in order:
         if boxes:
@@ -82,18 +82,18 @@ def draw_pair(
     min_score: float = 0.0,
     titles: tuple[str, str] | None = ("truth", "prediction"),
 ) -> np.ndarray:
-    """Return the truth (left) and a prediction (right) side by side.
+    """Return the ground truth (left) and a prediction (right) side by side.
 
-    Where both have the same number of instances, a thin line joins each predicted keypoint to its true place, so
-    that an error shows as a line and a right answer as none.
+    Where both have the same number of instances, a thin line joins each predicted keypoint to its true position, so
+    that an error appears as a line and a correct keypoint has none.
 
     Args:
         image: ``(H, W, 3)`` uint8 RGB, a crop.
-        truth: In its pixels; occluded keypoints are drawn as rings.
-        predicted: In its pixels.
-        tile_px: Longest side of either half, pixels; none keeps the crop's own size.
-        min_score: Predicted keypoints below it are left out.
-        titles: Written on the halves, or none.
+        truth: In the crop's pixels; occluded keypoints are drawn as rings.
+        predicted: In the crop's pixels.
+        tile_px: Longest side of either half, pixels; None keeps the crop's own size.
+        min_score: Predicted keypoints below it are not drawn.
+        titles: Written on the halves; None writes nothing.
 
     Raises:
         ValueError: The image is not uint8 RGB, or ``tile_px`` is below 1.
@@ -145,19 +145,19 @@ def _occluded(people: Instances) -> np.ndarray:
 
 
 def _radius(people: Instances, row: int, shown: np.ndarray, image: np.ndarray) -> float:
-    """Return the radius of a joint, pixels: a fixed part of the person, never lost in the image."""
+    """Return the radius of a joint, pixels: proportional to the person, but always visible in the image."""
     longest = max(image.shape[:2])
     points = people.xy[row][shown].astype(np.float64)
     size = float(np.ptp(points, axis=0).max()) if len(points) > 1 else 0.0
     box = people.box_xyxy[row]
     if np.isfinite(box).all():
-        # Half a person shows few keypoints in a large box; a wild prediction spreads far beyond a small one.
+        # A truncated person shows few keypoints in a large box; a wild prediction spreads far beyond a small one.
         side = float(max(box[2] - box[0], box[3] - box[1], 0))
         size = float(np.clip(size, 0.7 * side, 1.1 * side))
     size = min(size, 1.5 * longest)
     radius = 0.019 * (size if size > 0 else 0.3 * longest)
     if len(points) > 2:
-        # Dense skeletons (a face of 68 points) would run together: no wider than the gaps between most neighbours.
+        # Dense skeletons (a face of 68 points) would merge: at most as wide as the gaps between most neighbours.
         apart = np.linalg.norm(points[:, None] - points[None], axis=-1)
         np.fill_diagonal(apart, np.inf)
         radius = min(radius, 0.4 * float(np.median(apart.min(axis=1))))
@@ -167,7 +167,7 @@ def _radius(people: Instances, row: int, shown: np.ndarray, image: np.ndarray) -
 def _cover(image: np.ndarray, a: np.ndarray, b: np.ndarray, radius: float) -> tuple[slice, slice, np.ndarray] | None:
     """Return how far each pixel is covered by the line from a to b, and where: rows, columns, ``(h, w)`` in [0, 1].
 
-    The distance to the line in floats: smooth edges and sub-pixel places at any scale, and no overflow far outside.
+    The distance to the line is in floats: smooth edges and sub-pixel positions at any scale, no overflow far outside.
     """
     height, width = image.shape[:2]
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
@@ -218,7 +218,7 @@ def _draw_person(
     bones = [(a, b, rgb) for (a, b), rgb in zip(skeleton.bone_indices, bone_rgb, strict=True) if shown[a] and shown[b]]
     joints = np.flatnonzero(shown)
     limb = 0.5 * radius
-    # Joints that lie close (a face) shrink a little, so that each is still seen.
+    # Joints close together (a face) shrink a little, so that each stays visible.
     apart = np.linalg.norm(xy[joints, None].astype(np.float64) - xy[None, joints], axis=-1)
     np.fill_diagonal(apart, np.inf)
     dots = np.full(len(xy), radius)
@@ -235,7 +235,7 @@ def _draw_person(
     around = image[top:bottom, left:right]
     outline = np.zeros(around.shape[:2])
     for (rows, columns, cover), strength in seen:
-        # The strongest counts, not the sum: faint lines that cross must not add up to a dark one.
+        # The strongest counts, not the sum: faint crossing lines must not add up to a dark one.
         part = outline[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
         np.maximum(part, cover * (0.8 * strength), out=part)
     _blend(around, outline, OUTLINE_RGB)
@@ -277,14 +277,14 @@ def _draw_names(
     radius: float,
     taken: list[tuple[float, float, float, float]],
 ) -> int:
-    """Write a person's names where no name (``taken``, x0 y0 x1 y1) stands yet, and return for how many is no room.
+    """Write a person's names where no other name (``taken``, x0 y0 x1 y1) is, and return how many have no space.
 
-    A name stands beside its point, or further off with a line to it. Names that were written are added to ``taken``.
+    A name is beside its point, or further away with a line to it. Names that were written are added to ``taken``.
     """
     height, width = image.shape[:2]
     points = people.xy[row][shown].astype(np.float64)
     extent = float(np.ptp(points, axis=0).max()) if len(points) > 1 else np.inf
-    # a box may be far larger than the person in it, an image taken whole is
+    # a box may be far larger than the person in it, for example the whole image
     size_px = int(np.clip(round(min(3 * radius, 0.06 * extent)), _SMALLEST_PX, 120))
     without = 0
     for k in np.flatnonzero(shown):
@@ -316,11 +316,11 @@ def _draw_names(
 
 
 _SMALLEST_PX = 10
-"""Letters smaller than this cannot be read."""
+"""Smaller letters cannot be read."""
 
 
 def _places(x: float, y: float, wide: float, high: float, away: float) -> Iterator[tuple[bool, float, float]]:
-    """Yield where a name may stand: whether it is far from its point, and its left upper corner; the best first."""
+    """Yield positions for a name: whether it is far from its point, and its upper left corner; the best first."""
     for ring in range(5):
         d = away + ring * high
         middle = (y - high / 2, y - high / 2)

@@ -1,4 +1,4 @@
-"""Contact sheets: many samples with their keypoints on one image, to look at data with."""
+"""Contact sheets: many samples with their keypoints on one image, to inspect data."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import PurePath
@@ -14,7 +14,7 @@ from poseglass.drawing.pose import draw, resized
 from poseglass.drawing.text import text_size, write_text
 
 MAX_PIXELS = 100_000_000
-"""A sheet with more pixels is refused before anything is drawn."""
+"""A sheet with more pixels is rejected before anything is drawn."""
 
 
 def contact_sheet(
@@ -30,13 +30,13 @@ def contact_sheet(
     """Return samples side by side with their keypoints, occluded ones as rings, and a caption under each.
 
     Args:
-        samples: Any number above 0; each is drawn and let go before the next is taken.
+        samples: Any number above 0; each is drawn and released before the next is read.
         columns: Tiles in a row.
-        tile_px: Room for each image, pixels square; it is scaled to fit.
-        captions: A text for each sample; none takes the file's name and the number of people where it is not one.
-        boxes: Draw the boxes too.
-        names: Write the keypoints' names too.
-        legend: Say under the tiles what the marks mean: sides, hidden keypoints, boxes.
+        tile_px: Space for each image, pixels square; it is scaled to fit.
+        captions: A text for each sample; None takes the file's name and the number of people where it is not one.
+        boxes: Also draw the boxes.
+        names: Also write the keypoints' names.
+        legend: Explain the marks under the tiles: sides, hidden keypoints, boxes.
 
     Raises:
         ValueError: No samples, another number of captions, a number below 1, or a sheet too large to be useful.
@@ -49,8 +49,8 @@ def contact_sheet(
     for sample in samples:
         if (len(tiles) + 1) * tile_px**2 > MAX_PIXELS:
             raise ValueError(
-                f"A contact sheet of more than {len(tiles)} tiles of {tile_px} px is too large to be drawn "
-                f"({MAX_PIXELS:,} pixels at most); take fewer samples or a smaller tile_px."
+                f"A contact sheet of more than {len(tiles)} tiles of {tile_px} px is too large to draw "
+                f"({MAX_PIXELS:,} pixels at most); use fewer samples or a smaller tile_px."
             )
         image, to_tile = resized(sample.image, tile_px)
         people = sample.instances.moved(to_tile)
@@ -69,7 +69,7 @@ def contact_sheet(
 
 
 def _with_legend(sheet: np.ndarray, skeleton: Skeleton, *, boxes: bool) -> np.ndarray:
-    """Return the sheet with a strip under it that explains the marks, in as many lines as its width needs."""
+    """Return the sheet with a legend strip under it, in as many lines as its width needs."""
     of = sides(skeleton)
     entries: list[tuple[tuple[int, int, int], str, str]] = []
     if {"left", "right"} & set(of):

@@ -1,4 +1,4 @@
-"""Text on images, in any script that DejaVu Sans has: OpenCV's own letters are ASCII only."""
+"""Text on images, in any script of DejaVu Sans: OpenCV's own letters are ASCII only."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -11,14 +11,14 @@ from poseglass.core.sample import check_image
 
 @lru_cache(maxsize=32)
 def _font(size_px: int) -> ImageFont.FreeTypeFont:
-    import matplotlib  # here, as it takes longer to import than all else in this package
+    import matplotlib  # imported here, as it takes longer to import than the rest of this package
 
-    # matplotlib carries DejaVu Sans: Latin, Greek, Cyrillic, Arabic, mathematics; Pillow's own font is Latin only.
+    # matplotlib includes DejaVu Sans: Latin, Greek, Cyrillic, Arabic, mathematics; Pillow's own font is Latin only.
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size_px)
 
 
 def printable(text: str) -> str:
-    r"""Return the text on one line, with what no file can hold (lone surrogates) and control characters replaced.
+    r"""Return the text on one line, with lone surrogates (which no file can hold) and control characters replaced.
 
     Example:
         >>> printable("two\nlines\udcff.jpg")
@@ -36,7 +36,7 @@ def text_size(text: str, size_px: int) -> tuple[int, int]:
 
 
 def fit_text(text: str, size_px: int, width_px: int) -> str:
-    """Return the text, with its middle left out where it is wider than ``width_px``: the ends name a file.
+    """Return the text, with its middle removed if it is wider than ``width_px``: its ends identify a file.
 
     Example:
         >>> fit_text("a_very_long_folder/im00021.jpg", 12, 120)
@@ -67,12 +67,12 @@ def put_text(
 
     Args:
         image: ``(H, W, 3)`` uint8 RGB.
-        text: One line, any script; what the font lacks becomes an empty frame.
-        xy: Top left corner of the text, pixels; text may reach out of the image.
-        size_px: Of the letters.
-        color: Of the letters.
-        ground: Of a box behind the letters, or none.
-        outline: Around the letters, or none.
+        text: One line, any script; characters that the font lacks become empty boxes.
+        xy: Top left corner of the text, pixels; text may extend beyond the image.
+        size_px: Size of the letters.
+        color: Colour of the letters.
+        ground: Colour of a box behind the letters, or None.
+        outline: Colour around the letters, or None.
 
     Raises:
         ValueError: The image is not uint8 RGB.
@@ -93,7 +93,7 @@ def write_text(
     ground: tuple[int, int, int] | None = None,
     outline: tuple[int, int, int] | None = None,
 ) -> None:
-    """Write a line of text into the image itself; otherwise as ``put_text``."""
+    """Write a line of text into the image itself; otherwise like ``put_text``."""
     text = printable(text)
     width, height = text_size(text, size_px)
     edge = max(1, round(size_px / 9)) if outline is not None else 0
