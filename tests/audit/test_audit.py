@@ -106,12 +106,12 @@ def test_clean_labels_break_no_rule(tmp_path):
 
 
 RULES = [
-    ("wrong-k", lambda d: d["annotations"][3].update(keypoints=[1.0] * 48), r"must have 51 numbers .* got 48; is it"),
+    ("wrong-k", lambda d: d["annotations"][3].update(keypoints=[1.0] * 48), r"must have 51 numbers .* got 48; does it belong"),
     ("wrong-k", lambda d: d["annotations"][3].update(keypoints={"a": 1}), r"must be a flat list of 51 numbers, got"),
     ("bad-record", lambda d: edited(d, 3, 5, ["x", 1, 2]), r"\(x of number 5\) must be a number, got 'x'"),
     ("bad-record", lambda d: edited(d, 3, 5, [float("nan"), 1, 2]), r"\(x of number 5\) must be a number, got nan"),
     ("bad-record", lambda d: d["annotations"][3].update(image_id=999), r"'image_id' 999 is not in the table 'images'"),
-    ("bad-record", lambda d: d["annotations"][3].update(id=1), r"its id is there twice"),
+    ("bad-record", lambda d: d["annotations"][3].update(id=1), r"its id is used twice"),
     ("bad-record", lambda d: d["images"].append({"file_name": "a"}), r"image number 12: 'id' must be a whole number"),
     ("bad-record", lambda d: d["annotations"].append(5), r"annotation number 12: expected an object, got 5"),
     ("bad-category", lambda d: d["categories"][0]["skeleton"].append([1]), r"'skeleton' must be a list of pairs"),

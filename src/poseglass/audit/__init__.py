@@ -1,1 +1,1 @@
-"""Layer 8: what is wrong with a set of labels."""
+"""Layer 8: find errors in a set of labels."""

@@ -3,9 +3,9 @@
 Records are checked against rules (``audit_records``), images by reading them (``audit_images``), poses against each
 other (``audit_pose``) and by a critic learnt from the set itself (``audit_critic``).
 
-What to expect of a clean set: rules give nothing. The statistical kinds state a probability, and ``sure`` is the
-lowest that is reported: of synthetic people without a fault none or one in 600 was reported, of 341 people of COCO 5 %,
-most of them unusual poses (small sets give more). Of planted swaps of arms or legs, 3 % each, it found three in four.
+What to expect of a clean set: no broken rules. The statistical kinds state a probability, and ``sure`` is the lowest
+that is reported: for synthetic people without errors at most one in 600 was reported, for 341 people of COCO 5 %, most
+of them unusual poses (small sets give more). Of planted swaps of arms or legs, 3 % each, it found three in four.
 """
 
 from collections.abc import Callable
@@ -44,11 +44,11 @@ class KindSummary:
 
     Args:
         kind: A key of ``KINDS``.
-        count: People or images concerned.
-        share: Of all people, or of all images.
+        count: Number of people or images concerned.
+        share: Fraction of all people, or of all images.
         of: "people" or "images".
-        power: Share of planted faults of this kind that the critic found in this set, or None.
-        worst: The surest finding, or None where there is none.
+        power: Fraction of planted errors of this kind that the critic found in this set, or None.
+        worst: The most certain finding, or None if there is none.
     """
 
     kind: str
@@ -61,15 +61,15 @@ class KindSummary:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Audit:
-    """What an audit found.
+    """The result of an audit.
 
     Args:
-        labels: What was read; images of the findings come from it.
-        findings: Ordered by kind as ``KINDS``, then the surest first.
+        labels: The labels that were read; images of the findings come from it.
+        findings: Ordered by kind as in ``KINDS``, then by certainty.
         notes: What could not be checked and why, a sentence each.
-        power: For each kind the critic looks for, the share of planted faults it found in this very set.
-        unjudged: Skeletons of which there are too few people to judge left and right person by person with any
-            certainty: that nothing was found does not mean that nothing is wrong.
+        power: For each kind that the critic looks for, the fraction of planted errors that it found in this set.
+        unjudged: Skeletons with too few people to judge left and right person by person with any certainty: finding
+            nothing does not mean that nothing is wrong.
     """
 
     labels: Labels
@@ -79,7 +79,7 @@ class Audit:
     unjudged: tuple[str, ...] = ()
 
     def summary(self) -> list[KindSummary]:
-        """Return a line per kind that was found or that the critic looked for, in the order of ``KINDS``."""
+        """Return a line for each kind that was found or that the critic looked for, in the order of ``KINDS``."""
         lines: list[KindSummary] = []
         for kind in KINDS:
             found = [f for f in self.findings if f.kind == kind]
@@ -110,12 +110,12 @@ def audit(
     Args:
         labels: From ``read_coco_leniently`` or ``labels_of``.
         sure: Lowest probability of a statistical finding that is reported, in (0, 1].
-        read_images: Whether the image files are read: without, nothing of them is found.
-        against: Another set; images that are in both are reported as leakage.
+        read_images: Whether to read the image files; otherwise images are not checked.
+        against: Another set; images in both are reported as leakage.
         ignore: Kinds that are not reported.
-        seed: Of the critic.
-        steps: Of the critic's training, per fold; None takes 250 to 800, as there are people.
-        progress: Told what is being done, in a few words.
+        seed: Seed of the critic.
+        steps: Training steps of the critic, per fold; None takes 250 to 800, depending on the number of people.
+        progress: Called with a short text on each step.
 
     Raises:
         ValueError: ``sure`` is not in (0, 1], or a kind to ignore is unknown.
@@ -133,7 +133,7 @@ def audit(
         tell(f"{people.skeleton.name}: rules")
         found += check_records(labels, group)
         if any(f.kind == "normalised" for f in found):
-            notes.append("Poses were not compared: the coordinates are no pixels.")
+            notes.append("Poses were not compared: the coordinates are not in pixels.")
             continue
         found += check_bones(labels, group)
         tell(f"{people.skeleton.name}: flip pairs")
@@ -155,17 +155,17 @@ def audit(
                 verdict = judge_few(people.skeleton, people.xy) if symmetric else None
                 if verdict is not None:
                     notes.append(
-                        f"{people.skeleton.name}: swapped sides were judged as far as {len(verdict.rows)} people "
-                        "allow, by comparing them with each other; the column 'finds' says how many planted swaps that "
-                        "finds."
+                        f"{people.skeleton.name}: {len(verdict.rows)} people are too few for the critic, so swapped "
+                        "sides were judged by comparing the people with each other; the column 'finds' shows how many "
+                        "planted swaps that finds."
                     )
         if verdict is not None:
             found += findings_of(labels, group, verdict, sure=sure)
             power |= verdict.power
             if MIN_PEOPLE <= len(verdict.rows) < SMALL:
                 notes.append(
-                    f"{people.skeleton.name}: learnt from {len(verdict.rows)} people, the critic takes some unusual "
-                    f"poses for wrong ones: look at what it found. It is surer of itself with {SMALL:,} and more."
+                    f"{people.skeleton.name}: learnt from {len(verdict.rows)} people, the critic may report unusual "
+                    f"poses as wrong: check its findings. It is more reliable with {SMALL:,} people and more."
                 )
             if len(verdict.rows) >= MIN_PEOPLE:
                 more = _seen_by_comparing(labels, group, verdict, sure)
@@ -192,7 +192,7 @@ def audit(
 
 
 def _not_found_by_rules(labels: Labels, found: list[Finding]) -> list[Finding]:
-    """Return what a reader refuses and no rule has found: whatever an audit passes can be read."""
+    """Return what a reader rejects and no rule has found, so that labels that pass an audit can be read."""
     covered = {(f.kind, f.image_index, f.annotation) for f in found}
     folded = {f.kind for f in found if f.count > 1}
     return [
@@ -203,7 +203,7 @@ def _not_found_by_rules(labels: Labels, found: list[Finding]) -> list[Finding]:
 def _too_few(skeleton: Skeleton, xy: np.ndarray) -> list[str]:
     name = skeleton.name
     if len(skeleton) < MIN_KEYPOINTS:
-        return [f"{name}: poses of {counted(len(skeleton), 'keypoint')} are not compared; that takes {MIN_KEYPOINTS}."]
+        return [f"{name}: poses of {counted(len(skeleton), 'keypoint')} are not compared; this needs {MIN_KEYPOINTS}."]
     usable = int((known_keypoints(xy).sum(1) >= MIN_KEYPOINTS).sum())
     notes = []
     for need, what in (
@@ -242,6 +242,6 @@ def _blind(name: str, power: dict[str, float], verdict: Verdict) -> list[str]:
     if not blind:
         return []
     return [
-        f"{name}: of planted faults fewer than 15 % were found for: {'; '.join(blind)}. In these poses such a fault "
-        "looks like a usual one; none found does not mean that there is none."
+        f"{name}: fewer than 15 % of the planted errors were found for: {'; '.join(blind)}. In these poses such an "
+        "error looks like a usual pose; finding none does not mean that there is none."
     ]

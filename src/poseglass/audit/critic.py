@@ -1,15 +1,16 @@
-"""A critic of poses, learnt from the labels it judges: left and right exchanged, one joint far from where it belongs.
+"""A critic of poses, learnt from the labels that it judges: left and right swapped, one joint far from its place.
 
-No rule tells an exchanged pair from an unusual pose. So a small network learns the difference from the set itself:
-poses as they are, and the same poses with a fault planted (sides exchanged for the whole body, the arms, the legs or
+No rule tells a swapped pair from an unusual pose. So a small network learns the difference from the set itself: from
+the poses as they are, and the same poses with a planted error (sides swapped for the whole body, the arms, the legs or
 one pair; one joint moved). People are judged by a network that has not seen them (two folds; four in small sets), so
-that what is wrong in the labels cannot teach its own judge. The planted faults of the unseen fold also tell, for this
-very set, which share of each kind is found, and they make probabilities of the network's scores, by counting.
+that errors in the labels do not teach their own judge. The planted errors of the unseen fold also measure, for this
+set, which fraction of each kind is found, and they calibrate the network's scores to probabilities, by counting.
 
-It is the idea of confident learning (Northcutt et al. 2021, https://arxiv.org/abs/1911.00068) with planted instead of
-estimated noise. Two limits. A fault that befalls one sort of people above all (all who are seen from behind) looks
-like a custom of the set, and is found less than the planted ones suggest. And what 2D cannot show is not found: a
-skeleton without a face hardly tells a person from the front from one from behind, whose sides are all exchanged.
+The idea is that of confident learning (Northcutt et al. 2021, https://arxiv.org/abs/1911.00068) with planted instead of
+estimated noise. There are two limits. An error that mainly affects one group of people (all who are seen from behind)
+looks like a convention of the set, and is found less often than the planted ones suggest. And what 2D cannot show is
+not found: without a face, a skeleton hardly distinguishes a person seen from the front from one seen from behind,
+whose sides are all swapped.
 """
 
 from collections.abc import Callable
@@ -25,30 +26,30 @@ from poseglass.audit.records import finding
 from poseglass.core.skeleton import Skeleton
 
 MIN_PEOPLE = 150
-"""Below it a critic would only know its examples by heart."""
+"""With fewer people a critic would only memorise its examples."""
 
 SMALL = 1000
-"""Below it, three quarters of the people teach the critic of the last quarter, instead of half and half."""
+"""With fewer people, three quarters of them train the critic of the last quarter, instead of half and half."""
 
 MIN_KEYPOINTS = 5
-"""Known keypoints a person needs to be judged."""
+"""Known keypoints that a person needs to be judged."""
 
 MAX_TRAINED = 20_000
-"""People that teach, drawn at random from larger sets; all are judged."""
+"""People used for training, sampled from larger sets; all are judged."""
 
 MAX_SHARE = 0.1
-"""No single fault is taken to be more frequent than this."""
+"""No single error is assumed to be more frequent than this."""
 
 PRIOR = {"swapped-body": 0.005, "swapped-arms": 0.005, "swapped-legs": 0.005, "swapped-part": 0.01}
 MISPLACED_PRIOR = 0.02
-"""Share of people taken to have a fault of a kind while the set is too small to tell."""
+"""Fraction of people assumed to have an error of a kind while the set is too small to estimate it."""
 
 COUNTED = 5
-"""People that must look alike in a fault before its share is taken from the set instead of the prior; twice as many
-for each misplaced joint: there are as many such faults as keypoints, and so as many chances to be fooled."""
+"""People who must show an error before its fraction is estimated from the set instead of the prior; twice as many
+for each misplaced joint: there are as many such errors as keypoints, and thus as many chances of a false alarm."""
 
 IMPOSSIBLE = -30.0
-"""Score of a fault that a person cannot have, for want of known keypoints."""
+"""Score of an error that a person cannot have, because keypoints are unknown."""
 
 ARMS = ("shoulder", "elbow", "wrist", "hand")
 LEGS = ("hip", "knee", "ankle", "foot", "heel", "toe")
@@ -57,12 +58,12 @@ FACE = ("eye", "ear", "mouth", "nose", "brow")
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A fault that is planted and looked for.
+    """An error that is planted and looked for.
 
     Args:
         kind: A key of ``KINDS``.
-        words: For the report, "the arms".
-        order: K positions: which keypoint's place each gets; the identity for a moved joint.
+        words: Name in the report, "the arms".
+        order: K positions: the keypoint whose place each one takes; the identity for a moved joint.
         moved: Index of the joint that is moved, or -1.
     """
 
@@ -74,13 +75,13 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Verdict:
-    """The critic's judgement.
+    """The judgement of the critic.
 
     Args:
-        faults: C of them.
+        faults: The C errors.
         rows: ``(n,)`` people judged.
-        probability: ``(n, 1 + C)``: nothing wrong, then each fault.
-        power: For each kind, the share of planted faults found at the asked sureness, measured on this set.
+        probability: ``(n, 1 + C)``: nothing wrong, then each error.
+        power: For each kind, the fraction of planted errors found at probability ``sure``, measured on this set.
     """
 
     faults: tuple[Fault, ...]
@@ -90,7 +91,7 @@ class Verdict:
 
 
 def faults_of(skeleton: Skeleton) -> tuple[Fault, ...]:
-    """Return the faults that a skeleton can have."""
+    """Return the errors that a skeleton can have."""
     k, flip = len(skeleton), skeleton.flip
     identity = np.arange(k)
     pairs = [i for i in range(k) if flip[i] > i]
@@ -131,19 +132,19 @@ def judge(
     mirror: bool = True,
     progress: Callable[[str], None] | None = None,
 ) -> Verdict | None:
-    """Judge N poses by a critic learnt from them.
+    """Judge N poses with a critic learnt from them.
 
     Args:
-        skeleton: Names, bones and flip pairs; pairs should have been checked before.
+        skeleton: Names, bones and flip pairs; the pairs should have been checked before.
         xy: ``(N, K, 2)`` pixels, NaN = unknown.
-        sure: Probability from which a fault counts as found, for ``power``.
-        seed: Of folds, training and planted faults; the result depends on nothing else.
-        steps: Of training, per fold; None takes 250 to 800, as there are people.
-        mirror: Learn from mirrored poses too; not of an object that is not symmetric.
-        progress: Told what is being done.
+        sure: Probability from which an error counts as found, for ``power``.
+        seed: Seed of folds, training and planted errors; the result depends on nothing else.
+        steps: Training steps, per fold; None takes 250 to 800, depending on the number of people.
+        mirror: Also learn from flipped poses; not for an object that is not symmetric.
+        progress: Called with a short text on each step.
 
     Returns:
-        The verdict, or None where there are too few people.
+        The verdict, or None if there are too few people.
     """
     faults = faults_of(skeleton)
     rows = np.flatnonzero(known_keypoints(xy).sum(1) >= MIN_KEYPOINTS)
@@ -159,7 +160,7 @@ def judge(
     clean = torch.zeros(len(rows), 1 + len(faults))
     planted: list[Tensor] = []
     truth: list[Tensor] = []
-    state = torch.random.get_rng_state()  # initial weights are drawn from the global stream: leave it as it was
+    state = torch.random.get_rng_state()  # initial weights are drawn from the global stream: restore it
     try:
         for number in range(folds):
             if progress is not None:
@@ -168,7 +169,7 @@ def judge(
             torch.manual_seed(seed + number)
             network = _train(task, poses[rng.permutation(learn)[:MAX_TRAINED]], generator, steps)
             clean[unseen] = _predict(task, network, poses[unseen])
-            # A few planted faults of each kind suffice to calibrate.
+            # A few planted errors of each kind are enough to calibrate.
             per_fault = max(100, 20_000 // len(faults))
             for fault in range(1, 1 + len(faults)):
                 able = torch.from_numpy(rng.permutation(unseen[task.possible(poses[unseen])[:, fault].numpy()]))[
@@ -182,7 +183,7 @@ def judge(
     score, spoilt = clean[:, 1:].double().numpy(), torch.cat(planted)[:, 1:].double().numpy()
     what, limits = torch.cat(truth).numpy(), (_priors(faults), _counted(faults))
     probability = _Weighing.measure(score, spoilt, what, *limits)(score)
-    # What is found is counted on planted faults that the counting of the frequencies has not seen.
+    # Detection is counted on planted errors that were not used to estimate the frequencies.
     half = np.arange(len(what)) % 2 == 0
     found = 1 - _Weighing.measure(score, spoilt[half], what[half], *limits)(spoilt[~half])[:, 0] >= sure
     kinds = [f.kind for f in faults]
@@ -192,7 +193,7 @@ def judge(
 
 
 def findings_of(labels: Labels, group: int, verdict: Verdict, *, sure: float) -> list[Finding]:
-    """Return a finding for each person judged wrong with at least that probability."""
+    """Return a finding for each person judged wrong with at least this probability."""
     people = labels.groups[group]
     names = np.array(people.skeleton.keypoints, object)
     found: list[Finding] = []
@@ -201,25 +202,23 @@ def findings_of(labels: Labels, group: int, verdict: Verdict, *, sure: float) ->
         best = int(verdict.probability[i, 1:].argmax())
         fault, row = verdict.faults[best], int(verdict.rows[i])
         known = people.known[row]
-        # Both places of a pair where one end is unknown: it changes as well.
+        # Both positions of a pair where one end is unknown: it changes as well.
         changed = np.array(fault.order) != np.arange(len(names))
         concerned = (
             changed & (known | known[list(fault.order)]) if fault.moved < 0 else np.arange(len(names)) == fault.moved
         )
         share = verdict.probability[i, 1 + best] / wrong[i]
-        hedge = "" if share > 0.8 else f" (or another fault: this one is {share:.0%} of it)"
+        hedge = "" if share > 0.8 else f" (or another error: this one has {share:.0%} of the probability)"
         if fault.moved >= 0:
-            text = f"{names[fault.moved]} is not where the other joints lead one to expect it{hedge}."
+            text = f"{names[fault.moved]} is not where the other joints suggest{hedge}."
         else:
-            text = (
-                f"Left and right of {fault.words} seem to be exchanged{hedge}: exchanged back, the pose is a usual one."
-            )
+            text = f"Left and right of {fault.words} seem to be swapped{hedge}: swapped back, the pose is a usual one."
         found.append(finding(labels, group, row, fault.kind, "warning", wrong[i], text, concerned, wrong[i]))
     return found
 
 
 class _Task:
-    """Poses as features, and planting of faults: one for a skeleton and its faults."""
+    """Poses as features, and planting of errors, for a skeleton and its errors."""
 
     def __init__(self, skeleton: Skeleton, faults: tuple[Fault, ...], *, mirror: bool = True) -> None:
         k = len(skeleton)
@@ -236,14 +235,14 @@ class _Task:
             pairs = sorted(chosen)
         self.first, self.second = torch.tensor(pairs).T
         self.width = 3 * k + 3 * len(pairs)
-        # Flipped, a fault at the left wrist is one at the right wrist.
+        # In a flipped pose, an error at the left wrist is one at the right wrist.
         at = {f.moved: i for i, f in enumerate(faults, 1) if f.moved >= 0}
         self.flipped_class = torch.tensor(
             [0, *(at[int(skeleton.flip[f.moved])] if f.moved >= 0 else i for i, f in enumerate(faults, 1))]
         )
 
     def possible(self, xy: Tensor) -> Tensor:
-        """``(n, 1 + C)`` bool: the fault would change the pose, and is not another one under another name."""
+        """Return ``(n, 1 + C)`` bool: the error would change the pose, and does not equal another one."""
         known = ~xy[..., 0].isnan()
         columns = [torch.ones(len(xy), dtype=torch.bool)]
         effects: list[Tensor] = []
@@ -262,7 +261,7 @@ class _Task:
         return torch.stack(columns, 1)
 
     def plant(self, xy: Tensor, what: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the poses with fault ``what`` ``(n,)`` in each; 0 plants nothing."""
+        """Return the poses with error ``what`` ``(n,)`` in each; 0 plants nothing."""
         n = len(xy)
         out = xy.gather(1, self.orders[what][..., None].expand(-1, -1, 2))
         size = _size(xy)
@@ -271,7 +270,7 @@ class _Task:
         joint = self.moved[what].clamp_min(0)
         row = torch.arange(n)
         shift = torch.stack([length * angle.cos(), length * angle.sin()], -1)
-        # One time in four it lands on its other side: both wrists on one hand, a common slip.
+        # One time in four it lands on its other side: both wrists on one hand, a common mistake.
         twin = xy[row, self.flip[joint]] + 0.1 * shift
         onto = (torch.rand(n, generator=generator) < 0.25) & ~twin[:, 0].isnan() & (self.flip[joint] != joint)
         place = torch.where(onto[:, None], twin, xy[row, joint] + shift)
@@ -280,7 +279,7 @@ class _Task:
         return out
 
     def augment(self, xy: Tensor, generator: torch.Generator) -> Tensor:
-        """Flip (with the flip pairs), rotate by up to 20 degrees, and forget some joints."""
+        """Flip (with the flip pairs), rotate by up to 20 degrees, and drop some joints."""
         n = len(xy)
         if self.flips:
             flipped = torch.rand(n, generator=generator) < 0.5
@@ -293,7 +292,7 @@ class _Task:
         return xy.masked_fill(gone[..., None], torch.nan)
 
     def features(self, xy: Tensor) -> Tensor:
-        """``(n, K, 2)`` to ``(n, width)``: places, which are known, directions and log distances between pairs."""
+        """Return ``(n, K, 2)`` as ``(n, width)``: positions, which are known, directions and log distances of pairs."""
         known = ~xy[..., 0].isnan()
         places = xy - xy.nanmedian(1, keepdim=True).values
         places = torch.nan_to_num(places / _size(xy)[:, None, None]).clamp(-8, 8)
@@ -341,7 +340,7 @@ def _train(task: _Task, poses: Tensor, generator: torch.Generator, steps: int | 
         possible = task.possible(xy)
         what = torch.multinomial(share * possible, 1, generator=generator)[:, 0]
         scores = network(task.features(task.plant(xy, what, generator)))
-        # Scores are of evidence: the examples' shares are taken out of them.
+        # Scores are of evidence: the frequencies of the examples are taken out of them.
         loss = nn.functional.cross_entropy((scores + share.log()).masked_fill(~possible, IMPOSSIBLE), what)
         optimizer.zero_grad()
         loss.backward()
@@ -365,7 +364,7 @@ def _predict(task: _Task, network: _Critic, poses: Tensor) -> Tensor:
 
 
 def _priors(faults: tuple[Fault, ...]) -> np.ndarray:
-    """Return ``(C,)`` shares: those of ``PRIOR``, spread over the faults of a kind."""
+    """Return ``(C,)`` fractions: those of ``PRIOR``, spread over the errors of a kind."""
     kinds = [f.kind for f in faults]
     return np.array([PRIOR.get(kind, MISPLACED_PRIOR) / kinds.count(kind) for kind in kinds])
 
@@ -376,21 +375,21 @@ def _counted(faults: tuple[Fault, ...]) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Weighing:
-    """From scores to probabilities, as the labels and the planted faults of this set tell.
+    """Converts scores to probabilities, from the labels and the planted errors of this set.
 
-    Taught with labels that have faults, the critic understates its evidence: where 3 % of the labels have a fault, what
-    looks like a planted one is at most 33 times as frequent among planted ones. So nothing is taken from the scores but
-    their order. How much more frequent a score is among poses with the fault planted than among the labels is counted
-    (isotonic regression), and the share of labels that have the fault is bounded: over all thresholds, the share of
-    labels above it, over that of planted ones above it, is never less (Blanchard et al. 2010, Semi-supervised novelty
-    detection, section 4, https://jmlr.org/papers/v11/blanchard10a.html). A fault's probability is its share times that
-    frequency, as the labels themselves are the denominator.
+    Trained on labels that have errors, the critic understates its evidence: where 3 % of the labels have an error, what
+    looks like a planted one is at most 33 times as frequent among planted ones. So only the order of the scores is
+    used. How much more frequent a score is among poses with the planted error than among the labels is counted
+    (isotonic regression), and the fraction of labels that have the error is bounded: over all thresholds, the fraction
+    of labels above it, over that of planted ones above it, is never less (Blanchard et al. 2010, Semi-supervised
+    novelty detection, section 4, https://jmlr.org/papers/v11/blanchard10a.html). The probability of an error is its
+    fraction times that frequency, as the labels themselves are the denominator.
     """
 
     share: np.ndarray
     """``(C,)``."""
     edges: list[np.ndarray]
-    """For each fault the scores where its frequency steps up."""
+    """For each error the scores at which its frequency steps up."""
     ratios: list[np.ndarray]
     """The frequency from there on; one more than edges."""
 
@@ -398,9 +397,9 @@ class _Weighing:
     def measure(
         cls, score: np.ndarray, spoilt: np.ndarray, what: np.ndarray, prior: np.ndarray, counted: np.ndarray
     ) -> "_Weighing":
-        """Count on scores ``(n, C)`` of the labels and ``(m, C)`` of planted faults ``what`` ``(m,)``, from 1.
+        """Count on scores ``(n, C)`` of the labels and ``(m, C)`` of planted errors ``what`` ``(m,)``, from 1.
 
-        Of each fault only those people are counted who can have it: share and frequency are theirs.
+        For each error only the people who can have it are counted: fraction and frequency refer to them.
         """
         shares, edges, ratios = np.zeros(score.shape[1]), [], []
         for fault in range(score.shape[1]):
@@ -415,35 +414,35 @@ class _Weighing:
         return cls(shares, edges, ratios)
 
     def __call__(self, score: np.ndarray) -> np.ndarray:
-        """Return ``(n, 1 + C)`` probabilities of nothing wrong and of each fault."""
+        """Return ``(n, 1 + C)`` probabilities of nothing wrong and of each error."""
         each = np.zeros(score.shape)
         for fault, (edge, ratio) in enumerate(zip(self.edges, self.ratios, strict=True)):
             each[:, fault] = self.share[fault] * ratio[np.searchsorted(edge, score[:, fault], side="right")]
         each[score <= IMPOSSIBLE / 2] = 0.0
         total = each.sum(1)
-        # Bounds and counts are estimates: a sum near or above 1 is no certainty.
+        # Bounds and counts are estimates: a sum near or above 1 is not a certainty.
         wrong = np.minimum(total, 1.0 - 0.1 / (1.0 + total))
-        # Within a step of the frequency the score still orders: a hair's breadth, for the order of the report.
+        # Within a step of the frequency the score still orders, by a tiny amount, for the order of the report.
         wrong *= 1.0 - 1e-3 / (1.0 + np.exp(np.clip(score.max(1, initial=-30.0), -30.0, 30.0)))
         return np.concatenate([1.0 - wrong[:, None], each * (wrong / np.maximum(total, 1e-12))[:, None]], 1)
 
 
 def _share(seen: np.ndarray, planted: np.ndarray, prior: float, counted: int) -> float:
-    """Return the share of labels that have a fault, at most, from rising scores; the prior where too few tell."""
+    """Return an upper bound of the share of wrong labels, from rising scores; the prior if too few show the error."""
     n = len(seen)
     counts = np.unique(np.concatenate([np.arange(1, min(20, n) + 1), np.geomspace(1, max(n // 10, 2), 40).astype(int)]))
     caught = 1.0 - np.searchsorted(planted, seen[n - counts]) / len(planted)
     bounds = counts / n / np.maximum(caught, 1e-9)
-    # The least is looked for among upper confidence limits (3 standard deviations of a count), or chance would find
-    # it at the two or three most suspicious poses.
+    # The minimum is taken over upper confidence bounds (3 standard deviations of a count), or chance would put it at
+    # the two or three most suspicious poses.
     least = int((bounds * (1 + 3 / np.sqrt(counts) + 1 / counts)).argmin())
-    # Of a clean set the single most suspicious pose gives the least bound. Only where several look like planted ones,
-    # all alike, does it lie further down, and tells of real faults.
+    # In a clean set the single most suspicious pose gives the lowest bound. Only where several look equally like
+    # planted ones does it lie further down, which indicates real errors.
     return float(min(bounds[least], MAX_SHARE if counts[least] >= counted else prior))
 
 
 def _frequency(seen: np.ndarray, planted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return where scores among planted faults grow more frequent than among labels, and by how much."""
+    """Return where scores become more frequent among planted errors than among labels, and by how much."""
     values = np.concatenate([seen, planted])
     is_planted = np.concatenate([np.zeros(len(seen)), np.ones(len(planted))])
     weight = np.concatenate([np.full(len(seen), 1 / len(seen)), np.full(len(planted), 1 / len(planted))])
@@ -452,6 +451,6 @@ def _frequency(seen: np.ndarray, planted: np.ndarray) -> tuple[np.ndarray, np.nd
     blocks = np.asarray(fitted.blocks)
     mass = np.add.reduceat((is_planted * weight)[order], blocks[:-1])
     count = np.add.reduceat(1.0 - is_planted[order], blocks[:-1])
-    # One more label than was counted: where none is seen, the frequency has no bound.
+    # One label more than was counted: without any, the frequency would be unbounded.
     ratio = np.maximum.accumulate(mass * len(seen) / (count + 1.0))
     return values[order][blocks[1:-1]], ratio

@@ -1,7 +1,7 @@
-"""Left and right in a set too small to teach a critic: each pose, as it is and exchanged, beside the others.
+"""Left and right in a set too small to train a critic: each pose, as it is and swapped, compared with the others.
 
-A pose with sides exchanged is less like the poses of others than the same pose exchanged back. Of people in any pose
-that shows little (see the power that is measured on each set); of objects that look alike it shows nearly all.
+A pose with swapped sides is less like the poses of others than the same pose swapped back. For people in any pose this
+finds little (see the power that is measured on each set); for objects that look alike it finds nearly all.
 """
 
 import numpy as np
@@ -12,22 +12,22 @@ from poseglass.audit.pose import center_and_size
 from poseglass.core.skeleton import Skeleton
 
 MIN_FEW = 20
-"""Below it, there are too few others to be like."""
+"""With fewer poses there are too few others to compare with."""
 
 CLEARLY = 0.7
-"""How much nearer to others an exchanged pose must be: of 341 people of COCO in sets of 20 to 140, 2 % of those that
-are right are that much nearer when exchanged."""
+"""How much nearer to others a swapped pose must be: of 341 people of COCO in sets of 20 to 140, 2 % of the correct
+ones are that much nearer when swapped."""
 
 
 def judge_few(skeleton: Skeleton, xy: np.ndarray) -> Verdict | None:
     """Judge the sides of N poses by their distance to each other.
 
     Args:
-        skeleton: Names and flip pairs; that it mirrors is taken for granted.
+        skeleton: Names and flip pairs; it is assumed that it can be flipped.
         xy: ``(N, K, 2)`` pixels, NaN = unknown.
 
     Returns:
-        The verdict, or None where there are fewer than ``MIN_FEW`` poses with 3 known keypoints or no pair.
+        The verdict, or None if there are fewer than ``MIN_FEW`` poses with 3 known keypoints or no pair.
     """
     faults = tuple(fault for fault in faults_of(skeleton) if fault.moved < 0)
     _, size = center_and_size(xy)
@@ -41,7 +41,7 @@ def judge_few(skeleton: Skeleton, xy: np.ndarray) -> Verdict | None:
     exchanged = np.stack([_to_others(poses[:, list(fault.order)], bank) for fault in faults], 1)
     able = np.stack([_changes(fault, poses) for fault in faults], 1)
     ratio = np.where(able, exchanged / np.maximum(as_is, 1e-6)[:, None], 1.0)
-    # What is planted is the exchanged pose; exchanged back it is the pose itself.
+    # What is planted is the swapped pose; swapped back it is the pose itself.
     back = np.where(able, as_is[:, None] / np.maximum(exchanged, 1e-6), 1.0)
     power = {}
     for kind in dict.fromkeys(fault.kind for fault in faults):
@@ -59,7 +59,7 @@ def judge_few(skeleton: Skeleton, xy: np.ndarray) -> Verdict | None:
 
 
 def _changes(fault: Fault, poses: np.ndarray) -> np.ndarray:
-    """Return for which poses a fault changes a known keypoint: ``(N,)`` bool."""
+    """Return the poses in which an error changes a known keypoint: ``(N,)`` bool."""
     known = known_keypoints(poses)
     order = np.array(fault.order)
     changed = order != np.arange(len(order))
@@ -67,7 +67,7 @@ def _changes(fault: Fault, poses: np.ndarray) -> np.ndarray:
 
 
 def _to_others(poses: np.ndarray, bank: np.ndarray, count: int = 3) -> np.ndarray:
-    """Return the distance to the nearest poses of others, ``(N,)``; pose i owns rows i and N + i of the bank."""
+    """Return the distance to the nearest poses of others, ``(N,)``; rows i and N + i of the bank are pose i's own."""
     n = len(poses)
     known, there = known_keypoints(poses), known_keypoints(bank)
     shared = (known[:, None] & there[None]).astype(np.float64)

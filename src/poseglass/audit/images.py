@@ -1,7 +1,7 @@
-"""The image files behind the labels: missing, unreadable, of another size, the same image twice, in two sets.
+"""The image files of the labels: missing, unreadable, of another size, duplicated, or in two sets.
 
 Images are compared by a difference hash: 16 x 16 signs of the horizontal and of the vertical change of brightness
-(512 bits), taken from a small grey copy, so that scaling, mild compression and a change of brightness leave it be.
+(512 bits), taken from a small grey copy, so that scaling, mild compression and a change of brightness do not alter it.
 """
 
 from collections import defaultdict
@@ -14,17 +14,17 @@ from poseglass.audit.labels import Finding, Labels
 from poseglass.core.image import read_header
 
 MAX_BITS = 40
-"""Hashes of two copies of an image differ in fewer of their 512 bits; unrelated images in about 256."""
+"""Hashes of two copies of an image differ in fewer of their 512 bits; those of unrelated images in about 256."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Looks:
-    """What was seen of M images.
+    """What was read of M images.
 
     Args:
         bits: ``(M, 64)`` uint8, 512 packed bits; zeros where there is no hash.
         grey: ``(M, 17, 17)`` uint8, the small copy.
-        hashed: ``(M,)`` bool: readable, and not a plain surface (whose hash would be noise).
+        hashed: ``(M,)`` bool: readable, and not a uniform surface (whose hash would be noise).
     """
 
     bits: np.ndarray
@@ -33,7 +33,7 @@ class Looks:
 
 
 def check_images(labels: Labels) -> tuple[list[Finding], Looks]:
-    """Read every image once, reduced: report the missing, unreadable and differently sized, and hash the others."""
+    """Read every image once, reduced: report missing, unreadable and differently sized ones, and hash the others."""
     m = len(labels.image_files)
     looks = Looks(np.zeros((m, 64), np.uint8), np.zeros((m, 17, 17), np.uint8), np.zeros(m, bool))
     found: list[Finding] = []
@@ -61,13 +61,13 @@ def check_images(labels: Labels) -> tuple[list[Finding], Looks]:
         looks.grey[i], looks.bits[i], looks.hashed[i] = _hash(image)
     if m > 20 and sum(f.kind == "image-missing" for f in found) == m:
         folder = labels.image_files[0].path.parent if labels.image_files[0].path is not None else "unknown"
-        text = f"None of the {m:,} images is there (looked in {folder}). Pass --images with the folder of the images."
+        text = f"None of the {m:,} images exists (looked in {folder}). Pass --images with the folder of the images."
         found = [Finding("image-missing", "error", 1.0, text, labels.image_files[0].name, count=m, image_index=0)]
     return found, looks
 
 
 def find_duplicates(labels: Labels, looks: Looks) -> list[Finding]:
-    """Return images that stand under two names."""
+    """Return images that have two names."""
     found: list[Finding] = []
     for a, b, bits in _pairs(looks, looks):
         first, second = labels.image_files[a].name, labels.image_files[b].name
@@ -86,8 +86,8 @@ def find_leaks(labels: Labels, looks: Looks, other: Labels, other_looks: Looks) 
         if a not in seen:
             seen.add(a)
             text = (
-                f"Also in {other.name}, as {other.image_files[b].name} ({bits} of 512 bits of the hashes differ): what "
-                "is trained on must not be in the set that measures."
+                f"Also in {other.name}, as {other.image_files[b].name} ({bits} of 512 bits of the hashes differ): "
+                "training images must not be in the evaluation set."
             )
             found.append(_alike("leakage", text, labels.image_files[a].name, bits, a, None))
     return found
@@ -120,10 +120,10 @@ def _hash(image: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
 
 
 def _pairs(first: Looks, second: Looks) -> list[tuple[int, int, int]]:
-    """Pairs of images alike, with the number of differing bits, without comparing all with all.
+    """Return pairs of similar images, with the number of differing bits, without comparing all pairs.
 
     Of 64 bytes of two hashes that differ in 40 bits at least 24 are equal, so candidates are those that share several
-    bytes at fixed places: every run of two bytes is a bucket.
+    bytes at fixed positions: every run of two bytes is a bucket.
     """
     names = np.ascontiguousarray(first.bits).view(np.uint16), np.ascontiguousarray(second.bits).view(np.uint16)
     votes: dict[tuple[int, int], int] = defaultdict(int)
@@ -143,7 +143,7 @@ def _pairs(first: Looks, second: Looks) -> list[tuple[int, int, int]]:
         bits = int(np.bitwise_count(first.bits[i] ^ second.bits[j]).sum())
         if bits <= MAX_BITS:
             a, b = first.grey[i].astype(np.float64), second.grey[j].astype(np.float64)
-            # The hash forgets how strong a change is; the grey copies must go together as well.
+            # The hash ignores the strength of a change; the grey copies must be similar as well.
             if np.corrcoef(a.ravel(), b.ravel())[0, 1] > 0.97:
                 pairs.append((i, j, bits))
     return pairs

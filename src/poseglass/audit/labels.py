@@ -1,7 +1,7 @@
-"""What an audit looks at: every record of a set of labels in flat arrays, the broken ones told apart, not raised.
+"""The input of an audit: every record of a set of labels in flat arrays; invalid records are listed, not raised.
 
 Records are read by the readers' own parser (``readers.coco_records``), which lists what is wrong with them: a reader
-raises the first of it, an audit reports all of it. So what an audit passes can be read, and what a reader refuses is
+raises the first error, an audit reports all. So labels that pass an audit can be read, and what a reader rejects is
 found by an audit.
 """
 
@@ -34,7 +34,7 @@ KINDS: dict[str, str] = {
     "bad-category": "category without usable keypoint names",
     "flip-pair": "flip pair that the data contradict",
     "observer-sides": "left and right are the observer's",
-    "not-symmetric": "mirroring may be wrong for this object",
+    "not-symmetric": "flipping may be wrong for this object",
     "nothing-labelled": "nothing is labelled",
     "normalised": "coordinates are fractions, not pixels",
     "visibility-value": "visibility other than 0, 1, 2",
@@ -45,7 +45,7 @@ KINDS: dict[str, str] = {
     "outside-image": "keypoint outside the image",
     "outside-box": "keypoint far outside the box",
     "box-elsewhere": "box not around the keypoints",
-    "box-empty": "box of no area or no box",
+    "box-empty": "box without area or no box",
     "box-outside-image": "box outside the image",
     "box-corners": "box that looks like two corners",
     "area": "area that cannot be that of the box",
@@ -53,9 +53,9 @@ KINDS: dict[str, str] = {
     "swapped-arms": "left and right swapped, arms",
     "swapped-legs": "left and right swapped, legs",
     "swapped-part": "left and right swapped, part of the body",
-    "joint-misplaced": "joint where it can hardly be",
+    "joint-misplaced": "joint in an implausible place",
     "impossible-bone": "bone far too long",
-    "zero-bone": "two joints of a bone in one place",
+    "zero-bone": "two joints of a bone at the same point",
     "duplicate-person": "person labelled twice",
     "image-missing": "image missing",
     "image-unreadable": "image unreadable",
@@ -64,7 +64,7 @@ KINDS: dict[str, str] = {
     "duplicate-image": "same image under two names",
     "leakage": "image also in the other set",
 }
-"""What is looked for: the kind of a finding and its name in words. The order is that of the tables."""
+"""What is looked for: the kind of a finding and its description. The order is that of the tables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +73,14 @@ class Finding:
 
     Args:
         kind: A key of ``KINDS``.
-        severity: "error" where a rule is broken, "warning" where it is probable.
+        severity: "error" for a broken rule, "warning" for a probable error.
         sure: In [0, 1]: 1 for a broken rule, else the estimated probability that something is wrong.
-        text: In plain words, with what to do.
-        image: Name of the image, empty where it concerns the whole set.
+        text: A plain description, with what to do.
+        image: Name of the image, empty if the finding concerns the whole set.
         annotation: Id of the annotation, or None.
-        keypoints: Names of those concerned.
+        keypoints: Names of the keypoints concerned.
         value: The number measured, or None.
-        count: How many people (or images) this one finding stands for: systematic faults are told once.
+        count: How many people (or images) this finding stands for: systematic errors are reported once.
         person: Group and row in ``Labels.groups``, for the image; None where no person is concerned.
         image: Index in ``Labels.images``, or None.
         other: Index of a second image (duplicates), or None.
@@ -102,11 +102,11 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """One image as the labels name it.
+    """One image as named in the labels.
 
     Args:
-        name: As the file of labels gives it.
-        path: Where it is, or None where the set keeps no files.
+        name: As in the label file.
+        path: Its path, or None where the set has no files.
         size_wh: As declared, pixels, or None.
     """
 
@@ -120,7 +120,7 @@ class People:
     """N records of one skeleton.
 
     Args:
-        skeleton: Of all of them.
+        skeleton: Skeleton of all of them.
         xy: ``(N, K, 2)`` float64, image pixels, NaN where not labelled or not finite.
         raw: ``(N, K, 3)`` float64, x, y and visibility as written.
         box_xyxy: ``(N, 4)`` float64, NaN where there is none.
@@ -128,9 +128,9 @@ class People:
         image: ``(N,)`` int64, index into ``Labels.images``.
         annotation: N ids.
         crowd: ``(N,)`` bool.
-        declared: ``(N,)`` int64, ``num_keypoints`` as written, -1 where it is not.
-        box_format_given: Whether the user says how boxes are written, so that nobody need guess.
-        has_visibility: Whether ``raw[..., 2]`` was written by someone (a dataset's is derived).
+        declared: ``(N,)`` int64, ``num_keypoints`` as written, -1 where it is missing.
+        box_format_given: Whether the user has specified the format of the boxes, so that it is not guessed.
+        has_visibility: Whether ``raw[..., 2]`` comes from the labels (a dataset's is derived).
     """
 
     skeleton: Skeleton
@@ -165,13 +165,13 @@ class Labels:
     """Everything an audit reads.
 
     Args:
-        name: For headings.
+        name: Used in headings.
         images: All images.
         groups: The records, one group per skeleton.
-        findings: What was wrong with records that are in no group.
-        notes: What the user should know of how it was read.
+        findings: Errors in records that are in no group.
+        notes: What the user should know about how the labels were read.
         load: ``(index, reduce) -> image``; raises as ``read_image``.
-        refused: What the reader refuses in records that are in a group, where the rules should find it too.
+        refused: What the reader rejects in records that are in a group, where the rules should find it too.
     """
 
     name: str
@@ -184,7 +184,7 @@ class Labels:
 
     @property
     def num_people(self) -> int:
-        """Records of all groups."""
+        """Number of records in all groups."""
         return sum(len(g) for g in self.groups)
 
     def image(self, index: int, *, reduce: int = 1) -> np.ndarray:
@@ -197,12 +197,12 @@ class Labels:
             return self.load(index, reduce)
         path = self.image_files[index].path
         if path is None:
-            raise FileNotFoundError(f"{self.image_files[index].name}: the labels do not say where this image is.")
+            raise FileNotFoundError(f"{self.image_files[index].name}: the labels do not state where this image is.")
         return read_image(path, reduce=reduce)
 
 
 def labels_of(dataset: Dataset, name: str = "dataset") -> Labels:
-    """Lay out a dataset for an audit. Visibility is derived: 2 known, 1 known and occluded, 0 not known."""
+    """Arrange a dataset for an audit. Visibility is derived: 2 known, 1 known and occluded, 0 not known."""
     paths = getattr(dataset, "paths", None)
     sizes = getattr(dataset, "sizes_wh", None)
     image_files: list[ImageFile] = []
@@ -254,34 +254,34 @@ def read_coco_leniently(
     sizes: Literal["declared", "file"] = "declared",
     white: float | None = None,
 ) -> Labels:
-    """Read a COCO keypoint file as ``readers.coco`` does, and list what that refuses instead of raising at the first.
+    """Read a COCO keypoint file as ``readers.coco`` does, and list all errors instead of raising the first.
 
     Args:
         path: The JSON file.
-        images: Folder of the images; None looks where the reader looks.
-        flip: K positions after flipping (``flip_idx``) to test instead of those that the names give.
-        category: As ``readers.coco``, like all that follow.
+        images: Folder of the images; None searches where the reader does.
+        flip: K positions after flipping (``flip_idx``) to test instead of those that follow from the names.
+        category: As in ``readers.coco``, like all that follow.
         skeleton: Names for a file that has none.
-        flip_pairs: Pairs of names that change places in a mirrored image.
+        flip_pairs: Pairs of names that are swapped in a flipped image.
         sigmas: OKS constants.
-        box_format: "xywh" or "xyxy"; None looks.
+        box_format: "xywh" or "xyxy"; None detects it.
         area: "file" or "box".
         sizes: "declared" or "file".
-        white: Of images of more than 8 bits the value that becomes 255.
+        white: For images of more than 8 bits, the value that becomes 255.
 
     Raises:
         FileNotFoundError: No such file, or no such folder of images.
-        ValueError: Not JSON, not a COCO keypoint file at all, or ``flip`` does not fit.
+        ValueError: Not JSON, not a COCO keypoint file at all, or ``flip`` is invalid.
     """
     path = Path(path)
     if images is not None and not Path(images).is_dir():
-        raise FileNotFoundError(f"No such folder of images: {images}. Give --images an existing folder.")
+        raise FileNotFoundError(f"No such folder of images: {images}. Pass an existing folder with --images.")
     data = read_tables(path)
     annotations = [a for a in data["annotations"] if isinstance(a, dict)]
     if annotations and not any("keypoints" in a for a in annotations):
         raise ValueError(
             f"{path} holds {len(annotations)} annotations but none has 'keypoints': these are boxes or masks only. "
-            "Give the keypoint file, such as person_keypoints_train2017.json."
+            "Pass the keypoint file, such as person_keypoints_train2017.json."
         )
     findings: list[Finding] = []
     notes: list[str] = []
@@ -313,7 +313,7 @@ def read_coco_leniently(
     notes += mirroring_note(final) if flip is None else []
     boxes = xywh_to_xyxy(records.box_xywh)
     raw = records.raw
-    # A keypoint labelled at the very origin is reported by the rules and left out of the statistics.
+    # A keypoint labelled at the exact origin is reported by the rules and excluded from the statistics.
     labelled = (raw[..., 2] > 0) & (raw[..., :2] != 0).any(-1)
     groups: list[People] = []
     for key, places in chosen.places.items():
@@ -332,7 +332,7 @@ def read_coco_leniently(
         )  # fmt: skip
     levels = white_levels(paths) if white is None else white
     if isinstance(levels, WhiteLevels):
-        notes += levels.notes("The data set's option white sets another.")
+        notes += levels.notes("The data set's option white overrides it.")
 
     def load(index: int, reduce: int) -> np.ndarray:
         return read_with_levels(paths[index], reduce=reduce, white=levels)[0]
@@ -345,7 +345,7 @@ def read_coco_leniently(
 def _categories(
     path: Path, data: dict[str, Any], category: Any, skeleton: Any, notes: list[str], findings: list[Finding]
 ) -> Categories:
-    """Return the categories as the reader has them; of those that it refuses, what can be used."""
+    """Return the categories as the reader has them; for those that it rejects, what can be used."""
     try:
         return read_categories(path, data, category, skeleton, notes)
     except ValueError as error:
@@ -360,7 +360,7 @@ def _categories(
         return read_categories(path, data | {"categories": plain}, None, None, notes)
     except ValueError:
         pass
-    # numbers for names, and as many as most annotations have
+    # numbers for names, as many as most annotations have
     lengths: dict[int, Counter[int]] = {}
     for a in data["annotations"]:
         key = whole_number(a.get("category_id")) if isinstance(a, dict) else None
@@ -376,7 +376,7 @@ def _categories(
 def _group_skeleton(
     chosen: Categories, key: int, flip_pairs: Iterable[tuple[str, str]] | None, flip: tuple[int, ...] | None
 ) -> Skeleton:
-    """Return the skeleton of a category with the flip pairs and OKS constants that are to be tested."""
+    """Return the skeleton of a category with the flip pairs and OKS constants to test."""
     own = chosen.own[key]
     sigmas = KNOWN_SIGMAS | chosen.sigmas
     if all(name in sigmas for name in own.keypoints):
@@ -393,16 +393,16 @@ def _finding_of(fault: Fault, image_files: list[ImageFile]) -> Finding:
 
 
 def with_flip(skeleton: Skeleton, flip: tuple[int, ...]) -> Skeleton:
-    """Return the skeleton with these positions after flipping.
+    """Return the skeleton with the given positions after flipping.
 
     Raises:
-        ValueError: They are not K positions of which each exchanges two or keeps one.
+        ValueError: They are not K positions of which each swaps two or keeps one.
     """
     k = len(skeleton)
     if sorted(flip) != list(range(k)) or any(flip[flip[i]] != i for i in range(k)):
         raise ValueError(
-            f"flip_idx must name each of the {k} keypoints of {skeleton.name!r} once, 0 to {k - 1}, and lead back to "
-            f"where it came from when applied twice; got {list(flip)}."
+            f"flip_idx must name each of the {k} keypoints of {skeleton.name!r} once, 0 to {k - 1}, and return to "
+            f"the original order when applied twice; got {list(flip)}."
         )
     pairs = tuple((skeleton.keypoints[i], skeleton.keypoints[j]) for i, j in enumerate(flip) if i < j)
     return Skeleton(skeleton.name, skeleton.keypoints, skeleton.bones, skeleton.sigmas, pairs)

@@ -1,4 +1,4 @@
-"""The audit as one HTML file that opens offline, with images of the worst, and as CSV."""
+"""The audit as one HTML file that opens offline, with images of the worst findings, and as CSV."""
 
 import base64
 import csv
@@ -34,7 +34,7 @@ def write_csv(audit: Audit) -> str:
 
 
 def _plain(cell: object) -> object:
-    """Spreadsheets run cells that begin with these as formulas; names of files come from anywhere."""
+    """Escape cells that spreadsheets run as formulas, by their first character; file names can be anything."""
     return f"'{cell}" if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
 
 
@@ -43,7 +43,7 @@ def write_page(audit: Audit, *, worst: int = 120) -> str:
 
     Args:
         audit: What was found.
-        worst: Images at most; they are shared out among the kinds, the surest of each first.
+        worst: Maximum number of images; they are divided among the kinds, the most certain of each first.
     """
     chosen = _share_out(audit, worst)
     kinds = []
@@ -96,7 +96,7 @@ def _figure(labels: Labels, finding: Finding) -> dict[str, str]:
 
 
 def image_of(labels: Labels, finding: Finding) -> np.ndarray | None:
-    """Return an image of what a finding is about: the person's crop, or the image, or two images side by side."""
+    """Return an image of a finding: the person's crop, or the image, or two images side by side."""
     if finding.image_index is None or finding.kind == "image-missing":
         return None
     if finding.person is None:
@@ -106,7 +106,7 @@ def image_of(labels: Labels, finding: Finding) -> np.ndarray | None:
     people = labels.groups[group]
     image = labels.image(finding.image_index)
     height, width = image.shape[:2]
-    # What was left out of the statistics is drawn too: a point at the origin is what the finding is about.
+    # Points excluded from the statistics are drawn too: a point at the origin is what its finding is about.
     points = np.where((people.raw[row, :, 2] > 0)[:, None], people.raw[row, :, :2], people.xy[row])
     extent = around(np.concatenate([points, people.box_xyxy[row].reshape(2, 2)])[None])[0]
     limit = np.array([-width, -height, 2 * width, 2 * height], np.float64)
@@ -118,7 +118,7 @@ def image_of(labels: Labels, finding: Finding) -> np.ndarray | None:
     view = View.of_region(fit_aspect(extent, 1.0, padding=1.15), (TILE_PX, TILE_PX))
     to_tile, tile = view.to_view, view.read(image, border_rgb=(90, 90, 90))
     skeleton = people.skeleton
-    # Rings are drawn here: draw() shows poses, and knows of no suspects.
+    # Rings are drawn here: draw() shows poses, and knows no suspects.
     person = Instances.from_keypoints(_unlisted(skeleton), to_tile(points)[None].astype(np.float32))
     tile = draw(tile, person, min_score=0.0, thickness=0.6)
     for name in finding.keypoints:
@@ -131,7 +131,7 @@ def image_of(labels: Labels, finding: Finding) -> np.ndarray | None:
 
 
 def _unlisted(skeleton: Skeleton) -> Skeleton:
-    """The skeleton without sigmas: names, bones and sides are all that drawing needs."""
+    """Return the skeleton without sigmas: drawing only needs names, bones and sides."""
     return Skeleton(skeleton.name, skeleton.keypoints, skeleton.bones, (), skeleton.flip_pairs)
 
 

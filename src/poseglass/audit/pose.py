@@ -1,6 +1,6 @@
-"""What the poses of a set say about each other: bones out of proportion, flip pairs that do not fit, whose sides.
+"""Compare the poses of a set with each other: bones out of proportion, wrong flip pairs, the observer's sides.
 
-Everything is learnt from the labels themselves with robust statistics: most of them must be right.
+Everything is estimated from the labels themselves with robust statistics: most of them must be right.
 """
 
 from dataclasses import replace
@@ -14,24 +14,24 @@ from poseglass.core.sides import name_pairs
 from poseglass.core.skeleton import Skeleton
 
 MIN_PEOPLE_BONES = 30
-"""Below it, the usual length of a bone is not known well enough."""
+"""With fewer people the usual length of a bone is not known well enough."""
 
 MIN_PEOPLE_FLIP = 40
-"""Below it, poses flipped have too few others to be like."""
+"""With fewer people, flipped poses have too few others to compare with."""
 
 NOT_SYMMETRIC = 1.3
-"""Mirrored poses that are farther from the nearest poses than this, times as far as the poses are from each other, are
-those of an object that is not symmetric. Of people it is 0.95 to 1.0, under wrong flip pairs 1.05 to 1.3 and under the
-best pairs again 1.0; of a drawn house with a chimney on one side 4.5 to 5.7."""
+"""Flipped poses that are farther from the nearest poses than this, times as far as the poses are from each other,
+are of an object that is not symmetric. For people it is 0.95 to 1.0, with wrong flip pairs 1.05 to 1.3 and with the
+best pairs again 1.0; for drawings of a house with a chimney on one side 4.5 to 5.7."""
 
 BONE_LIMIT = 5.0
 """Robust standard deviations above the usual logarithm of a bone's proportion."""
 
 
 def center_and_size(xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the median place ``(N, 1, 2)`` and the median distance to it ``(N,)`` of poses ``(N, K, 2)``.
+    """Return the median position ``(N, 1, 2)`` and the median distance to it ``(N,)`` of poses ``(N, K, 2)``.
 
-    One joint labelled anywhere hardly moves either. NaN where nothing is known.
+    A single wrong joint hardly changes either. NaN where nothing is known.
     """
     known = known_keypoints(xy)
     usable = known.any(1)
@@ -42,9 +42,9 @@ def center_and_size(xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def with_bones(people: People) -> People:
-    """Return the people with bones in their skeleton: learnt where it has none.
+    """Return the people with bones in their skeleton: estimated if it has none.
 
-    Near joints are joined: the tree of least total usual length.
+    Close joints are joined: the tree of least total usual length.
     """
     skeleton = people.skeleton
     if skeleton.bones or len(people) < MIN_PEOPLE_BONES or len(skeleton) < 3:
@@ -66,10 +66,10 @@ def with_bones(people: People) -> People:
 
 
 def check_bones(labels: Labels, group: int) -> list[Finding]:
-    """Return bones that are far too long for the person they belong to, and bones of no length.
+    """Return bones that are far too long for the person they belong to, and bones without length.
 
-    A bone may look short (it points at the camera), so only long ones are wrong: the length over the usual length,
-    over the same proportion of the person's other bones, against its own robust spread.
+    A bone may look short (it points at the camera), so only long ones are wrong: its length over its usual length, over
+    the same ratio of the person's other bones, is compared with its own robust spread.
     """
     people = labels.groups[group]
     bones = people.skeleton.bone_indices
@@ -83,12 +83,12 @@ def check_bones(labels: Labels, group: int) -> list[Finding]:
     enough = people.known.sum(1) >= 4
     with np.errstate(invalid="ignore", divide="ignore"):
         zero: np.ndarray = (length < np.fmax(1e-3, 1e-3 * size[:, None])) & enough[:, None]
-    # From the side the two hips may well fall together: only bones along a limb have a length at all times.
+    # From the side the two hips may coincide: only bones along a limb always have a length.
     zero &= people.skeleton.flip[bones[:, 0]] != bones[:, 1]
     for row in np.flatnonzero(zero.any(1)):
         where = np.unique(bones[zero[row]])
         pairs = ", ".join(f"{names[i]} and {names[j]}" for i, j in bones[zero[row]])
-        text = f"{pairs} lie on one and the same pixel. If one is not known, set its visibility to 0."
+        text = f"{pairs} lie on the same pixel. If one is not known, set its visibility to 0."
         found.append(finding(labels, group, int(row), "zero-bone", "warning", 0.95, text, where, zero[row].sum()))
     counted = np.isfinite(length).sum(1)
     if (counted >= 4).sum() < MIN_PEOPLE_BONES:
@@ -125,7 +125,7 @@ def bone_scores(length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     for _ in range(3):  # alternate: size of each person, length of each bone
         person = np.nanmedian(logs - typical, axis=1, keepdims=True)
         typical = _median_columns(logs - person)
-    # Expected from the others only: the upper third, as foreshortening shortens and never lengthens.
+    # The expectation uses only the other bones: the upper third, as foreshortening shortens and never lengthens.
     relative = logs - typical
     expected = np.empty_like(relative)
     for bone in range(relative.shape[1]):
@@ -133,7 +133,7 @@ def bone_scores(length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         expected[:, bone] = np.nanquantile(others, 0.67, axis=1)
     excess = relative - expected
     center = _median_columns(excess)
-    # The spread above the median; below it is foreshortening.
+    # The spread above the median; below it there is foreshortening.
     spread = 1.4826 * _median_columns(np.where(excess > center, excess - center, np.nan))
     z[usable] = (excess - center) / np.fmax(spread, 0.05)
     ratio[usable] = np.exp(excess - center)
@@ -149,14 +149,14 @@ def _median_columns(values: np.ndarray) -> np.ndarray:
 
 
 def check_flip(labels: Labels, group: int) -> list[Finding]:
-    """Return flip pairs that the data contradict, or that flipped poses are like none of the set whatever the pairs.
+    """Return flip pairs that the data contradict, or that flipped poses are unlike all of the set whatever the pairs.
 
-    Flipped, with its pairs exchanged, a pose should be like poses that are in the set. Poses are flipped under the
-    pairs as given and under others (a pair undone, a keypoint paired with another one, what the names say), and the
-    distance to the nearest poses of the set is compared, pose by pose: a pair is wrong if another choice brings the
-    flipped poses significantly nearer, and near enough: as near as poses of the set are to each other. If no choice
-    does (``NOT_SYMMETRIC``), it is the object that is not symmetric, or always seen from one side, and nothing is said
-    about its pairs: those of correct labels fit no better than any.
+    Flipped, with its pairs swapped, a pose should be like poses in the set. Poses are flipped with the given pairs and
+    with others (a pair removed, a keypoint paired with another one, what the names say), and the distance to the
+    nearest poses of the set is compared, pose by pose: a pair is wrong if another choice brings the flipped poses
+    significantly nearer, and near enough: as near as poses of the set are to each other. If no choice does
+    (``NOT_SYMMETRIC``), the object is not symmetric, or is always seen from one side, and nothing is reported about its
+    pairs: even those of correct labels fit no better.
     """
     people = labels.groups[group]
     skeleton = people.skeleton
@@ -198,11 +198,11 @@ def check_flip(labels: Labels, group: int) -> list[Finding]:
     if ratio > NOT_SYMMETRIC:
         example = int(rows[int(distance(best).argmax())])
         text = (
-            f"Mirrored, with left and right exchanged, these poses are like none of the set: {ratio:.1f} times as far "
-            "from the nearest ones as the poses are from each other. Either the object is not symmetric (a part of it "
-            "is always on one side) or it is always seen from one side. Labels and flip pairs may well be right. If a "
-            "mirrored image of it cannot be, turn mirroring off: flip_probability = 0.0 in random_affine, and "
-            "flip_test = false under [evaluate]."
+            f"Flipped, with left and right swapped, these poses are unlike all poses of the set: {ratio:.1f} times as "
+            "far from the nearest ones as the poses are from each other. Either the object is not symmetric (a part "
+            "of it is always on one side) or it is always seen from one side. Labels and flip pairs may well be "
+            "right. If a flipped image of it cannot occur, turn flipping off: flip_probability = 0.0 in "
+            "random_affine, and flip_test = false under [evaluate]."
         )
         return [finding(labels, group, example, "not-symmetric", "warning", 1 - 0.5 / ratio, text, value=float(ratio))]
     if (best == given).all():
@@ -215,12 +215,12 @@ def check_flip(labels: Labels, group: int) -> list[Finding]:
             continue
         done |= {int(i), int(given[i]), int(best[i])}
         name, now, better = (skeleton.keypoints[j] for j in (i, given[i], best[i]))
-        is_now = f"is paired with {now}" if now != name else "keeps its place"
-        should = f"pairing it with {better} fits" if better != name else "letting it keep its place fits"
+        is_now = f"is paired with {now}" if now != name else "is not paired"
+        should = f"pairing it with {better} fits" if better != name else "leaving it unpaired fits"
         text = (
             f"In a flip {name} {is_now}, but {should} the data better: with all such changes flipped poses come "
-            f"{1 - after / before:.0%} nearer to real ones ({max(path):.0f} standard errors). Flipping for training "
-            "would teach wrong sides. Mend the names or the flip pairs."
+            f"{1 - after / before:.0%} nearer to real ones ({max(path):.0f} standard errors). Flipping in training "
+            "would teach wrong sides. Fix the names or the flip pairs."
         )
         names = tuple(dict.fromkeys((name, now, better)))
         sure = 1.0 - 0.2 * float(np.exp(-max(path) / 6.0))
@@ -258,7 +258,7 @@ def _alternatives(order: np.ndarray, skeleton: Skeleton, *, all_pairs: bool) -> 
                     continue
                 single = repaired(order, i, j)
                 options.append(single)
-                # Two pairs crossed: (a, b), (c, d) to (a, d), (c, b) leave no one alone.
+                # Two pairs crossed: (a, b), (c, d) to (a, d), (c, b) leave none without a partner.
                 a, b = int(order[i]), int(order[j])
                 if a not in (i, j) and b not in (i, j):
                     options.append(repaired(single, a, b))
@@ -268,7 +268,7 @@ def _alternatives(order: np.ndarray, skeleton: Skeleton, *, all_pairs: bool) -> 
 def _nearest(query: np.ndarray, bank: np.ndarray, count: int = 3, *, skip: int = 0) -> np.ndarray:
     """Return the root mean square distance of shared keypoints to the nearest poses: ``(Q,)``, in sizes.
 
-    ``skip`` leaves out so many of the very nearest: 1 where each query is itself in the bank.
+    ``skip`` excludes this many of the nearest: 1 where each query is itself in the bank.
     """
     q_known, b_known = known_keypoints(query), known_keypoints(bank)
     q, b = np.nan_to_num(query), np.nan_to_num(bank)
@@ -284,10 +284,10 @@ def _nearest(query: np.ndarray, bank: np.ndarray, count: int = 3, *, skip: int =
 
 
 def check_observer_sides(labels: Labels, group: int) -> list[Finding]:
-    """Return whether left and right are those of the image instead of the person's, where faces tell.
+    """Return whether left and right are the observer's instead of the person's, as judged from faces.
 
-    A person whose nose and both eyes are labelled faces the camera: the left shoulder stands on the right of the
-    image, looking along the body upwards.
+    A person whose nose and both eyes are labelled faces the camera: the left shoulder is on the right of the image,
+    relative to the body's upward direction.
     """
     people = labels.groups[group]
     lower = [n.lower().replace(" ", "_") for n in people.skeleton.keypoints]
@@ -306,7 +306,7 @@ def check_observer_sides(labels: Labels, group: int) -> list[Finding]:
     if share > 0.3:
         return []
     text = (
-        f"Of {int(seen.sum())} people whose face is seen only {share:.0%} have their left shoulder on the right of "
-        "the image: left and right seem to be the observer's. Exchange the names if the person's own are meant."
+        f"Of {int(seen.sum())} people with a visible face only {share:.0%} have their left shoulder on the right of "
+        "the image: left and right seem to be the observer's. Swap the names if they should be the person's own."
     )
     return [Finding("observer-sides", "error", 1.0 - share, text, value=share, count=len(people))]

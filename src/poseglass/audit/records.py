@@ -1,4 +1,4 @@
-"""Rules that a single record keeps or breaks: visibility, places, boxes, counts; and people labelled twice."""
+"""Rules for single records: visibility, coordinates, boxes, counts; and people labelled twice."""
 
 import numpy as np
 
@@ -8,17 +8,17 @@ from poseglass.core.plausible import box_fractions, boxes_as_corners, fractions,
 from poseglass.core.skeleton import Skeleton
 
 SYSTEMATIC = 0.2
-"""A rule broken by more than this share of the people of a group is told once for the set, not person by person."""
+"""A rule broken for more than this fraction of a group's people is reported once for the set, not for each person."""
 
 OUTSIDE_IMAGE = 0.02
-"""Keypoints may lie outside by this share of the image's longer side: labels of cut-off people often do by a hair."""
+"""Keypoints may lie outside by this fraction of the image's longer side, as labels of truncated people often do."""
 
 OUTSIDE_BOX = 0.25
-"""Keypoints may lie outside the box by this share of its longer side."""
+"""Keypoints may lie outside the box by this fraction of its longer side."""
 
 
 def check_records(labels: Labels, group: int) -> list[Finding]:
-    """Return the broken rules of one group's records, systematic ones folded into one finding."""
+    """Return the rules broken by one group's records; systematic errors are merged into one finding."""
     people = labels.groups[group]
     if not len(people):
         return []
@@ -41,7 +41,7 @@ def finding(
     keypoints: np.ndarray | None = None,
     value: float | None = None,
 ) -> Finding:
-    """Make a finding about one person; ``keypoints`` is a mask ``(K,)`` or indices."""
+    """Create a finding about one person; ``keypoints`` is a mask ``(K,)`` or indices."""
     people = labels.groups[group]
     image_index = int(people.image_index[row])
     names = () if keypoints is None else tuple(np.array(people.skeleton.keypoints, object)[keypoints])
@@ -54,17 +54,17 @@ def finding(
 def each_or_once(
     labels: Labels, group: int, bad: np.ndarray, kind: str, severity: str, text: str, once: str, *, fold: bool = True
 ) -> list[Finding]:
-    """Return a finding per person with a bad keypoint, or one for the set when it is systematic.
+    """Return a finding for each person with a bad keypoint, or one for the set if it is systematic.
 
     Args:
-        labels: All of them.
+        labels: All labels.
         group: Number of the group.
         bad: ``(N, K)`` bool.
-        kind: Of the findings.
-        severity: Of the findings.
-        text: Said of each person; ``{names}`` is filled in.
-        once: Said of the set; ``{people}`` and ``{share}`` are filled in.
-        fold: Whether a systematic fault is folded at all.
+        kind: Kind of the findings.
+        severity: Severity of the findings.
+        text: Text for one person; ``{names}`` is filled in.
+        once: Text for the set; ``{people}`` and ``{share}`` are filled in.
+        fold: Whether systematic errors are merged at all.
     """
     rows = np.flatnonzero(bad.any(1))
     total = len(labels.groups[group])
@@ -99,9 +99,7 @@ def _visibility(labels: Labels, group: int) -> list[Finding]:
         return found
     strange = ~np.isin(v, (0.0, 1.0, 2.0))
     fractions = strange.any() and (v[strange] > 0).all() and (v[strange] < 1).all()
-    advice = (
-        "They look like scores in [0, 1]." if fractions else "COCO knows 0 (not labelled), 1 (hidden), 2 (visible)."
-    )
+    advice = "They look like scores in [0, 1]." if fractions else "COCO uses 0 (not labelled), 1 (hidden), 2 (visible)."
     found += each_or_once(
         labels, group, strange, "visibility-value", "error",
         f"The visibility of {{names}} is none of 0, 1, 2. {advice}",
@@ -110,12 +108,12 @@ def _visibility(labels: Labels, group: int) -> list[Finding]:
     found += each_or_once(
         labels, group, (v > 0) & at_origin, "labelled-at-origin", "error",
         "{names}: labelled (v > 0) but at 0, 0, which means 'unknown'. A network trained on it learns the corner.",
-        "{people} have keypoints marked as labelled (v > 0) at 0, 0. Set v = 0 where the place is unknown.",
+        "{people} have keypoints marked as labelled (v > 0) at 0, 0. Set v = 0 where the position is unknown.",
     )  # fmt: skip
     found += each_or_once(
         labels, group, (v == 0) & ~at_origin, "unlabelled-with-place", "warning",
-        "{names}: has coordinates but v = 0, so it is not trained on. Set v to 1 or 2, or the place to 0, 0.",
-        "{people} ({share}) have keypoints with coordinates but v = 0: they count as unlabelled. If the places are "
+        "{names}: has coordinates but v = 0, so it is not trained on. Set v to 1 or 2, or the coordinates to 0, 0.",
+        "{people} ({share}) have keypoints with coordinates but v = 0: they count as unlabelled. If the positions are "
         "real, set v to 1 (hidden) or 2 (visible).",
     )  # fmt: skip
     used = v[(v > 0) & ~at_origin]
@@ -154,8 +152,8 @@ def _places(labels: Labels, group: int) -> list[Finding]:
         outside = (beyond.max(-1, keepdims=True) > slack)[..., 0] & known
     found = each_or_once(
         labels, group, outside, "outside-image", "error",
-        "{names}: outside the image by more than 2 % of its size. Unlabel it, or mend the image's size.",
-        "{people} ({share}) have keypoints outside their image. Are the coordinates of these images, at this size?",
+        "{names}: outside the image by more than 2 % of its size. Remove the label, or fix the image's size.",
+        "{people} ({share}) have keypoints outside their image. Are the coordinates for these images, at this size?",
     )  # fmt: skip
     return found
 
@@ -187,7 +185,7 @@ def _boxes(labels: Labels, group: int) -> list[Finding]:
         found += _areas(labels, group, limit)
         if empty.sum() > max(SYSTEMATIC * len(people), 20):
             text = (
-                "{people} have no box, or one of no area; crops will be made around the keypoints or the whole image."
+                "{people} have no box, or one without area; crops will be made around the keypoints or the whole image."
             )
             found.append(fold_up(labels, group, np.flatnonzero(empty), "box-empty", "warning", text))
         else:
@@ -198,12 +196,12 @@ def _boxes(labels: Labels, group: int) -> list[Finding]:
         side: np.ndarray = size.max(1)[:, None]
         beyond: np.ndarray = np.fmax(box[:, None, :2] - people.xy, people.xy - box[:, None, 2:]).max(-1) / side
         off: np.ndarray = known & (beyond > OUTSIDE_BOX) & ~empty[:, None]
-        # One point far out is a misplaced point; half of them out means that the box is another's.
+        # One point far outside is a misplaced point; half of them outside mean that the box is another person's.
         slightly: np.ndarray = known & (beyond > 0.05) & ~empty[:, None]
         elsewhere = (slightly.sum(1) >= np.fmax(2, 0.5 * known.sum(1))) & off.any(1)
         for row in np.flatnonzero(elsewhere):
             share = slightly[row].sum() / known[row].sum()
-            text = f"{share:.0%} of the keypoints lie outside the box: is it another person's, or in another scale?"
+            text = f"{share:.0%} of the keypoints lie outside the box: is it of another person or scale?"
             found.append(finding(labels, group, int(row), "box-elsewhere", "error", 1.0, text, slightly[row], share))
         far = off & ~elsewhere[:, None]
         for row in np.flatnonzero(far.any(1)):
@@ -222,7 +220,7 @@ def _boxes(labels: Labels, group: int) -> list[Finding]:
 
 
 def _areas(labels: Labels, group: int, size_wh: np.ndarray) -> list[Finding]:
-    """Areas that cannot be those of their boxes, ``size_wh`` ``(N, 2)`` being the images of each."""
+    """Return areas that are implausible for their boxes; ``size_wh`` ``(N, 2)`` is the size of each image."""
     people = labels.groups[group]
     wrong = implausible_areas(people.area, people.box_xyxy, size_wh, people.known.any(1) & ~people.crowd)
     rows = np.flatnonzero(wrong)
@@ -238,15 +236,15 @@ def _areas(labels: Labels, group: int, size_wh: np.ndarray) -> list[Finding]:
     return [
         finding(
             labels, group, int(r), "area", "error", 1.0,
-            f"'area' is {people.area[r]:g}, the box has {box[r]:.0f} square pixels: it cannot be the area of what "
-            "is in it. OKS-AP depends on it.", value=people.area[r],
+            f"'area' is {people.area[r]:g}, the box has {box[r]:.0f} square pixels: it cannot be the area of its "
+            "content. OKS-AP depends on it.", value=people.area[r],
         )
         for r in rows
     ]  # fmt: skip
 
 
 def _duplicates(labels: Labels, group: int, *, threshold: float = 0.85) -> list[Finding]:
-    """Pairs in one image whose poses are the same by OKS (sigmas, or 0.08 where unknown) over shared keypoints."""
+    """Return pairs in one image with the same pose by OKS (sigmas, or 0.08 where unknown) over shared keypoints."""
     people = labels.groups[group]
     known = people.known
     rows = np.flatnonzero((known.sum(1) >= 3) & ~people.crowd)
@@ -269,10 +267,10 @@ def _duplicates(labels: Labels, group: int, *, threshold: float = 0.85) -> list[
         scale = np.minimum(extent_px2[member][:, None], extent_px2[member][None])[..., None]
         alike: np.ndarray = np.where(both, np.exp(-distance2 / (2 * sigma2 * np.maximum(scale, 1.0))), 0.0)
         shared = both.sum(-1)
-        # What one has and the other lacks counts as half: a second, shorter label of a person is a duplicate too.
+        # Keypoints that only one of them has count as half: a second, shorter label of a person is a duplicate too.
         most = np.maximum(known[member].sum(1)[:, None], known[member].sum(1)[None])
         oks: np.ndarray = alike.sum(-1) / np.maximum((shared + most) / 2, 1)
-        # Two people holding each other come near in some keypoints, never in their extent as well.
+        # Two people holding each other are close in some keypoints, but never also in their extent.
         same: np.ndarray = (oks > threshold) & (shared >= 3) & (iou(extent[member], extent[member]) > 0.6)
         for i, j in zip(*np.nonzero(np.triu(same, 1)), strict=True):
             a, b = int(member[i]), int(member[j])
