@@ -40,7 +40,7 @@ KINDS: dict[str, str] = {
     "visibility-value": "visibility other than 0, 1, 2",
     "labelled-at-origin": "labelled keypoint at 0, 0",
     "unlabelled-with-place": "unlabelled keypoint with coordinates",
-    "visibility-constant": "visibility says nothing",
+    "visibility-constant": "visibility is the same everywhere",
     "num-keypoints": "num_keypoints does not match",
     "outside-image": "keypoint outside the image",
     "outside-box": "keypoint far outside the box",

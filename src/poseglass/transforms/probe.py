@@ -192,8 +192,8 @@ def _transform(augmentation: Transform, name: str, sample: PoseSample, rng: np.r
     except Exception as error:
         raise TransformError(
             f"{name} fails on a sample of {size_wh[0]} x {size_wh[1]} pixels ({type(error).__name__}: {error}). It is "
-            "called with a PoseSample and a NumPy Generator, and returns a PoseSample. An augmentation that only changes "
-            "the colours of an image names its method repaint(image, rng)."
+            "called with a PoseSample and a NumPy Generator, and returns a PoseSample. An augmentation that only "
+            "changes the colours of an image names its method repaint(image, rng)."
         ) from error
     if not isinstance(out, PoseSample):
         raise TransformError(
