@@ -149,7 +149,7 @@ def test_every_broken_record_is_listed_not_only_the_first(tmp_path):
     assert [f.annotation for f in found(read(data, tmp_path))["wrong-k"]] == [2, 5, 8]
 
 
-def test_a_systematic_fault_is_told_once_with_its_extent(tmp_path):
+def test_a_systematic_error_is_reported_once_with_its_extent(tmp_path):
     data = coco(stick_people(60))
     for row in data["annotations"]:
         row["keypoints"][0:3] = [50.0, 50.0, 0]
@@ -308,7 +308,7 @@ STATISTICAL = ("swapped-body", "swapped-arms", "swapped-legs", "swapped-part", "
 
 
 @pytest.mark.slow
-def test_planted_faults_are_found_and_few_others(planted, judged):
+def test_planted_errors_are_found_and_few_others(planted, judged):
     truth = planted[1]
     flagged = {f.person[1] for f in judged.findings if f.kind in STATISTICAL and f.person}
     recall = len(flagged & set(truth)) / len(truth)
@@ -318,7 +318,7 @@ def test_planted_faults_are_found_and_few_others(planted, judged):
 
 
 @pytest.mark.slow
-def test_exchanges_are_called_exchanges(planted, judged):
+def test_swaps_are_reported_as_swaps(planted, judged):
     truth = {row for row, k in planted[1].items() if k.startswith("swapped")}
     named = {f.person[1] for f in judged.findings if f.kind.startswith("swapped") and f.person}
     assert len(named & truth) >= 0.4 * len(truth)

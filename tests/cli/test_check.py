@@ -74,7 +74,7 @@ def test_another_format_goes_through_its_reader(labels):
 
 
 BAD = [
-    (("none.json",), "No such file"),
+    (("none.json",), "No such label file"),
     (("labels.json", "--report", "r.txt"), r"--report must end in .html"),
     (("labels.json", "--csv", "no/where.csv"), "no folder"),
     (("labels.json", "--format", "cocoo"), "Did you mean 'coco'"),

@@ -162,7 +162,7 @@ def test_a_recipe_follows_mpiis_protocol(monkeypatch, tmp_path, capsys):
         (("evaluate.protocol.name=cooc",), "Unknown protocol 'cooc'. Did you mean 'coco'?"),
         (("evaluate.protocol={}",), "evaluate.protocol needs a name"),
         (('evaluate.metrics=[{ name = "pck" }]',), "give protocol or metrics, not both"),
-        (("evaluate.protocol.detections=gone.json",), "No such file"),
+        (("evaluate.protocol.detections=gone.json",), "No such label file"),
         (("evaluate.protocol.min_box_score=0.95", "evaluate.protocol.detections=found.json"), "box to start from"),
         (("evaluate.monitor=AR50", "evaluate.protocol.name=mpii", "evaluate.protocol.nms=1"), "takes no 'nms'"),
         (("evaluate.monitor=pck",), "evaluate.monitor is 'pck', which nothing that is measured gives"),
@@ -187,7 +187,7 @@ def test_a_protocol_is_checked_before_training(monkeypatch, street, capsys, word
         (("--protocol", "coco", "--set", "protocol.mns=soft"), "takes no 'mns'. Did you mean 'nms'?"),
         (("--protocol", "coco", "--set", "protocol.name=mpii"), "which one it is says --protocol"),
         (("--protocol", "coco", "--set", "protocol.nms=sotf"), "nms must be 'hard' or 'soft' or 'none'"),
-        (("--protocol", "coco", "--detections", "gone.json"), "No such file"),
+        (("--protocol", "coco", "--detections", "gone.json"), "No such label file"),
         (("--protocol", "mpii"), "is not MPII JSON"),
     ],
 )

@@ -41,7 +41,7 @@ def test_boxes_hold_the_moved_corners_and_no_more(move: Affine) -> None:
     assert move.box(box[0]).shape == (4,)
 
 
-def test_a_turned_box_names_its_corners_in_order_even_upside_down() -> None:
+def test_a_rotated_box_keeps_its_corners_in_order() -> None:
     """Corners given the wrong way round still give low before high."""
     box = Affine.flip(10).box(np.array([0.0, 0.0, 4.0, 4.0]))
     assert box.tolist() == [5.0, 0.0, 9.0, 4.0]
@@ -70,14 +70,14 @@ def test_where_the_rules_put_a_box(rule: CropRule, corner: tuple, centre: tuple,
     np.testing.assert_allclose(to_crop(np.array([[10.0, 20.0], [30, 60], [50, 100]])), [corner, centre, far])
 
 
-def test_positive_degrees_turn_clockwise_on_the_screen() -> None:
+def test_positive_degrees_rotate_clockwise_on_the_screen() -> None:
     turned = Affine.about((0, 0), degrees=90)(np.array([[1.0, 0.0]]))
     np.testing.assert_allclose(turned, [[0.0, 1.0]], atol=1e-12)  # from right to down
     np.testing.assert_allclose(Affine.about((3, 4), scale=2, degrees=70)(np.array([[3.0, 4.0]])), [[3, 4]])
     np.testing.assert_allclose(Affine.about((3, 4), scale=2, shift_xy=(1, -1))(np.array([[4.0, 4.0]])), [[6, 3]])
 
 
-def test_mirror_maps_first_column_to_last() -> None:
+def test_flip_maps_the_first_column_to_the_last() -> None:
     np.testing.assert_array_equal(Affine.flip(10)(np.array([[0.0, 3.0], [9.0, 3.0]])), [[9, 3], [0, 3]])
     assert Affine.flip(10).flips
     assert not Affine.identity().flips

@@ -121,7 +121,7 @@ def test_exif_rotated_images_come_upright(orientation: int, reduce: int, kind: s
     np.testing.assert_allclose(corners(decoded), CORNERS, atol=8)
 
 
-def test_turned_jpeg_with_uneven_sides_comes_at_full_size() -> None:
+def test_rotated_jpeg_with_uneven_sides_is_decoded_at_full_size() -> None:
     """Reduced and turned, its first pixel would be a part of a block and every other lie elsewhere."""
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -37,7 +37,7 @@ def mess(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_images_are_told_by_their_content(mess: Path) -> None:
+def test_images_are_identified_by_their_content(mess: Path) -> None:
     listing = list_folder(mess)
     expected = ["UPPER.PNG", "a.jpg", "b.jfif", "cut.jpg", "link.jpg", "no_suffix", "truly_a_jpeg.png", "z.png"]
     assert [p.name for p in listing.images] == expected
@@ -67,13 +67,13 @@ def test_everything_else_is_named(mess: Path) -> None:
     )
 
 
-def test_nothing_is_said_of_a_folder_of_images(tmp_path: Path) -> None:
+def test_a_folder_of_images_has_no_notes(tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", np.zeros((2, 2, 3), np.uint8))
     assert list_folder(tmp_path).notes() == []
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root opens everything")
-def test_a_file_that_must_not_be_opened(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_reported(tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", np.zeros((2, 2, 3), np.uint8))
     (tmp_path / "a.png").chmod(0)
     assert "a.png is unreadable (Permission denied)" in list_folder(tmp_path).notes()[0]

@@ -118,7 +118,7 @@ MODES = {
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg"])
-def test_a_tiff_is_turned_once(mode: str, compression: str | None) -> None:
+def test_a_tiff_is_rotated_once(mode: str, compression: str | None) -> None:
     if compression == "jpeg" and mode in ("P", "1", "16-bit", "32-bit", "float"):
         pytest.skip("JPEG holds 8 bits of grey or colour")
     image = MODES[mode]
@@ -150,7 +150,7 @@ TYPES = {
 
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("kind", TYPES)
-def test_types_that_few_writers_have_are_read_and_turned_once(kind: str, order: Literal["<", ">"]) -> None:
+def test_rare_types_are_read_and_rotated_once(kind: str, order: Literal["<", ">"]) -> None:
     values = TYPES[kind]
     expected = scene() if values.ndim == 3 else np.repeat(GREY[..., None], 3, 2)
     for orientation in range(1, 9):
@@ -176,7 +176,7 @@ def test_pages_and_tiles(tmp_path: Path) -> None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "JPEG", "MPO"])
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "16-bit"])
-def test_other_formats_are_turned_once(kind: str, mode: str, orientation: int) -> None:
+def test_other_formats_are_rotated_once(kind: str, mode: str, orientation: int) -> None:
     if (kind != "PNG" and mode in ("P", "16-bit")) or (kind in ("JPEG", "MPO") and mode == "RGBA"):
         pytest.skip(f"{kind} holds no {mode}")
     exif = Image.Exif()
@@ -217,7 +217,7 @@ def written(path: Path, data: bytes) -> Path:
     return path
 
 
-def test_white_is_the_types_unless_something_else_is_said(tmp_path: Path) -> None:
+def test_white_is_the_largest_value_of_the_type_by_default(tmp_path: Path) -> None:
     path = written(tmp_path / "a.png", png(RAMP))
     assert decode_image(path.read_bytes(), "a").max() == 16
     np.testing.assert_array_equal(read_image(path, white=4095)[..., 0], EIGHT)
@@ -323,7 +323,7 @@ def test_kinds_of_values_are_decided_apart_and_8_bits_are_left_alone(tmp_path: P
     assert read_with_levels(paths[0])[1] is None
 
 
-def test_what_is_not_a_brightness(tmp_path: Path) -> None:
+def test_negative_and_non_finite_values(tmp_path: Path) -> None:
     """NaN and negative values are black, infinity and what is above white is white; all are counted."""
     values = np.array([[np.nan, -np.inf, np.inf, -5.0, 0.0, 0.5, 1.0, 1.5]], np.float32)
     for data in (tiff(values), saved(Image.fromarray(values), "TIFF")):

@@ -44,7 +44,7 @@ def test_known_needs_coordinates_and_a_score() -> None:
     assert people.known.tolist() == [[True, False, False]]
 
 
-def test_mirroring_exchanges_left_and_right_everywhere() -> None:
+def test_flipping_swaps_left_and_right_everywhere() -> None:
     people = three()
     moved = people.moved(Affine.flip(100))
     np.testing.assert_allclose(moved.xy[:, 0], [99, 0] + people.xy[:, 1] * [-1, 1], rtol=1e-6)
@@ -84,7 +84,7 @@ def test_what_moves_in_the_image_moves_in_space(turn: Affine) -> None:
     np.testing.assert_allclose(camera.project(moved.xyz_mm), moved.xy, atol=1e-3)
 
 
-def test_a_larger_image_of_a_person_is_no_larger_person() -> None:
+def test_enlarging_an_image_keeps_the_person_s_size() -> None:
     _, people = in_space()
     larger = people.moved(Affine.about((3.0, 4.0), scale=2.5, shift_xy=(7.0, 1.0)))
     np.testing.assert_allclose(larger.xyz_mm, people.xyz_mm, atol=1e-3)

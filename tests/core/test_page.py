@@ -55,7 +55,7 @@ def test_what_cannot_be_shown_is_replaced_and_lines_stay() -> None:
     text.encode()
 
 
-def test_a_name_that_is_missing_is_an_error_and_not_nothing() -> None:
+def test_a_missing_name_is_an_error() -> None:
     values = audit_values("x")
     del values["scope"]
     with pytest.raises(jinja2.UndefinedError, match="'scope' is undefined"):

@@ -45,7 +45,7 @@ def test_convolutions_to_one_pixel_are_found(kind):
 
 
 @pytest.mark.slow
-def test_networks_at_their_usual_sizes_are_not_concerned():
+def test_networks_at_their_usual_sizes_are_not_affected():
     assert narrow_convolutions(NETWORKS["simple_baseline_light"](num_keypoints=3), (128, 128)) == []
     assert narrow_convolutions(NETWORKS["simple_baseline_light"](num_keypoints=3), (32, 64)) != []
     assert narrow_convolutions(NETWORKS["hg2_light"](num_keypoints=3), (64, 64)) == []
@@ -89,7 +89,7 @@ def test_bfloat16_whatever_pytorch_still_answers(monkeypatch, onednn, avx512, am
     assert has_bfloat16(CPU) is expected
 
 
-def test_a_pytorch_that_does_not_tell_of_amx_is_taken_to_have_the_fault(monkeypatch):
+def test_a_pytorch_that_does_not_report_amx_is_assumed_to_have_the_fault(monkeypatch):
     monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported")
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
     assert narrow_convolution_fault(CPU)
@@ -97,7 +97,7 @@ def test_a_pytorch_that_does_not_tell_of_amx_is_taken_to_have_the_fault(monkeypa
     assert not narrow_convolution_fault(CPU)
 
 
-def test_only_a_network_that_meets_the_fault_gives_up_bfloat16(monkeypatch):
+def test_only_an_affected_network_falls_back_from_bfloat16(monkeypatch):
     monkeypatch.setattr(precision, "narrow_convolution_fault", lambda device: True)
     dtype, words = guarded_precision(torch.bfloat16, Narrowing(), [(32, 64), (16, 64)], CPU)
     assert dtype == torch.float32
@@ -108,7 +108,7 @@ def test_only_a_network_that_meets_the_fault_gives_up_bfloat16(monkeypatch):
     assert guarded_precision(torch.bfloat16, Narrowing(), [(16, 64)], CPU) == (torch.bfloat16, "")
 
 
-def test_in_the_precision_that_is_chosen_nothing_is_read_that_nobody_wrote():
+def test_the_chosen_precision_never_reads_uninitialised_memory():
     """On a processor with AMX this fails in most runs without the guard."""
     torch.manual_seed(0)
     network, images = Narrowing().eval(), torch.randn(4, 3, 64, 16)

@@ -34,7 +34,7 @@ def test_a_name_without_a_side_has_none(name: str) -> None:
     assert side_of(name) == ("right" if name == "R" else None)
 
 
-def test_glued_letters_count_where_two_pairs_are_written_so() -> None:
+def test_attached_letters_count_where_two_pairs_are_written_so() -> None:
     assert name_pairs(["leg", "reg"]) == ()
     assert name_pairs(["lwri", "rwri", "lelb", "relb"]) == ((0, 1), (2, 3))
     assert name_pairs(["WRISTL", "WRISTR", "HIPL", "HIPR", "TAIL"]) == ((0, 1), (2, 3))
@@ -47,7 +47,7 @@ def test_names_in_one_spelling() -> None:
     assert canonical_name("Head top") == canonical_name("head_top") != canonical_name("head")
 
 
-def test_what_a_mirrored_image_looks_like_is_known_or_not() -> None:
+def test_whether_keypoints_can_be_flipped_is_known_or_not() -> None:
     assert Skeleton("s", ("left_a", "right_a", "mid")).mirrors
     assert Skeleton("s", ("a", "b"), flip_pairs=()).mirrors
     assert Skeleton("boxes", ()).mirrors

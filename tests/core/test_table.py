@@ -63,7 +63,7 @@ def looked_up(folder: Path, *names: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_ones_own_file_in_the_current_folder_is_found_and_stands_in_for_nothing(tmp_path: Path) -> None:
+def test_a_custom_file_in_the_current_folder_is_found_and_shadows_nothing(tmp_path: Path) -> None:
     (tmp_path / "my_aug.py").write_text("import my_other\nThing = my_other.number")
     (tmp_path / "my_other.py").write_text("number = 7")
     (tmp_path / "mailbox.py").write_text("Mailbox = 'not the real one'")
@@ -84,7 +84,7 @@ def test_a_name_of_a_table_leaves_the_path_alone(tmp_path: Path, monkeypatch: py
     assert sys.path == before
 
 
-def test_pythons_own_words_for_a_wrong_argument() -> None:
+def test_a_wrong_argument_raises_the_error_of_python() -> None:
     with pytest.raises(TypeError, match="colour"):
         build({"complex": complex}, "complex", colour=1)
 

@@ -81,7 +81,7 @@ def test_chips_lie_beside_each_other() -> None:
     np.testing.assert_allclose(double.to_view.box(np.array([3.5, 7.5, 23.5, 23.5])), [-0.5, -0.5, 39.5, 31.5])
 
 
-def test_outside_is_black_or_what_is_asked_for() -> None:
+def test_outside_is_black_or_the_border_colour() -> None:
     view = View.of_region(np.array([50.0, 50.0, 60.0, 60.0]), (5, 5))
     image = np.full((20, 20, 3), 255, np.uint8)
     assert not view.read(image).any()

@@ -122,7 +122,7 @@ def test_all_crop_sizes_of_a_run_come_from_one_cache(tmp_path: Path, root: Path)
     assert_same(made(dataset, sizes_wh=sizes), cached, size=36, epochs=(0,))  # another size: from the files
 
 
-def test_the_bound_holds_and_says_who_fits(tmp_path: Path, root: Path) -> None:
+def test_the_limit_holds_and_the_summary_names_how_many_fit(tmp_path: Path, root: Path) -> None:
     dataset = crowd(tmp_path)
     plain = made(dataset)
     everybody = cache_of(plain.cached(GB, root)).planned_bytes
@@ -148,7 +148,7 @@ def test_the_bound_holds_and_says_who_fits(tmp_path: Path, root: Path) -> None:
     assert cache_of(plain.cached(0, tmp_path / "none")).num_fitting == 0
 
 
-def test_a_larger_bound_goes_on_with_what_is_there(tmp_path: Path, root: Path) -> None:
+def test_a_larger_limit_keeps_what_is_stored(tmp_path: Path, root: Path) -> None:
     dataset = crowd(tmp_path)
     plain = made(dataset)
     everybody = cache_of(plain.cached(GB, tmp_path / "other")).planned_bytes

@@ -241,7 +241,7 @@ def test_workers_do_not_change_a_bit(tmp_path: Path) -> None:
     assert alone[-1].images.shape == (4, 48, 48, 3)
 
 
-def test_augmentation_hangs_on_seed_epoch_and_person_alone(tmp_path: Path) -> None:
+def test_augmentation_depends_on_seed_epoch_and_person_only(tmp_path: Path) -> None:
     dataset = crowd(tmp_path)
     one, same = (Crops(dataset, InputSpec((32, 32)), (EVERYTHING, *AUGMENT), seed=7) for _ in range(2))
     first = one[(2, 1, 32, 32)]
@@ -257,7 +257,7 @@ def test_augmentation_hangs_on_seed_epoch_and_person_alone(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("start", [0, 1, 4, 5, 9, 14])
 @pytest.mark.parametrize("world", [1, 2, 4])
-def test_the_sampler_goes_on_at_any_step_and_splits_among_processes(start: int, world: int) -> None:
+def test_the_sampler_resumes_at_any_step_and_splits_among_processes(start: int, world: int) -> None:
     sizes = [(32, 32), (32, 32), (48, 64)]
 
     def batches(start_step: int, rank: int) -> list:
@@ -536,7 +536,7 @@ def image_alone(sample: PoseSample, rng: np.random.Generator) -> PoseSample:
 
 @pytest.mark.parametrize("cached", [False, True])
 @pytest.mark.parametrize("name", PLACES)
-def test_blobs_are_where_keypoints_say_after_one_s_own_transforms(tmp_path: Path, name: str, cached: bool) -> None:
+def test_blobs_are_where_keypoints_are_after_custom_transforms(tmp_path: Path, name: str, cached: bool) -> None:
     size_wh, points, box, sigma = PLACES[name]
     dataset = one_person(tmp_path / "a.jpg", size_wh, np.array(points), box, sigma)
     crops = Crops(dataset, InputSpec((96, 96), 1.3), (Rotated(), EVERYTHING, Moved()), seed=3)
@@ -558,7 +558,7 @@ def test_blobs_are_where_keypoints_say_after_one_s_own_transforms(tmp_path: Path
         crops.cache.close()
 
 
-def test_one_s_own_view_is_the_same_from_the_cache(tmp_path: Path) -> None:
+def test_a_custom_view_is_the_same_from_the_cache(tmp_path: Path) -> None:
     """What the regions do not foresee comes from the file; bit for bit the same either way."""
     files = Crops(crowd(tmp_path), InputSpec((32, 32)), (EVERYTHING, Moved()), seed=7)
     cached = files.cached(10**9, tmp_path / "cache")
@@ -606,7 +606,7 @@ def test_a_half_body_is_drawn_first_wherever_it_stands() -> None:
         ((HalfBody(), HalfBody()), "takes one HalfBody: it chooses the box"),
     ],
 )
-def test_augmentations_that_part_image_and_labels_are_refused(tmp_path: Path, augment: tuple, message: str) -> None:
+def test_augmentations_that_separate_image_and_labels_are_refused(tmp_path: Path, augment: tuple, message: str) -> None:
     with pytest.raises(TransformError, match=message):
         Crops(crowd(tmp_path), InputSpec((32, 32)), augment)
 

@@ -25,7 +25,7 @@ def test_overlay_has_each_peak_in_its_joints_colour():
     assert np.array_equal(CROP, before)
 
 
-def test_overlay_clips_what_is_beyond_one():
+def test_overlay_clips_values_above_one():
     assert np.array_equal(overlay_heatmaps(CROP, maps() * 40, TOY)[18, 18], joint_colors(TOY)[0])
     assert np.array_equal(overlay_heatmaps(CROP, maps() * -1, TOY), overlay_heatmaps(CROP, maps() * 0, TOY))
 

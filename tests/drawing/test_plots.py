@@ -57,7 +57,7 @@ def test_pck_curve_draws_all_and_each_joint():
         pck_curve(thresholds, thresholds, per_joint=np.zeros((20, 3)), skeleton=LSP14)
 
 
-def test_bars_have_the_values_and_say_what_was_not_measured():
+def test_bars_have_the_values_and_mark_what_was_not_measured():
     axes = joint_bars({"left_knee": 0.25, "right_knee": 0.75, "head": float("nan")}).axes[0]
     assert [bar.get_width() for bar in axes.patches] == [0.25, 0.75, 0.0]  # type: ignore[attr-defined]
     assert axes.texts[2].get_text() == "not measured"
@@ -65,7 +65,7 @@ def test_bars_have_the_values_and_say_what_was_not_measured():
         joint_bars({})
 
 
-def test_breakdown_scales_counts_and_leaves_other_columns_out():
+def test_breakdown_scales_counts_and_ignores_other_columns():
     errors = {"left_knee": {"count": 10.0, "good": 6, "jitter": 2, "miss": 2}, "head": {"good": float("nan")}}
     axes = error_breakdown(errors).axes[0]
     widths = [bar.get_width() for bar in axes.patches]  # type: ignore[attr-defined]

@@ -36,7 +36,7 @@ def test_joints_and_bones_are_where_they_are_and_in_their_sides_colour():
     assert np.array_equal(drawing[95:], image[95:])
 
 
-def test_unknown_low_and_occluded_keypoints_are_left_out_with_their_bones():
+def test_unknown_low_and_occluded_keypoints_are_not_drawn_nor_their_bones():
     cases = {
         "unknown": toy(((20, 50), (np.nan, np.nan), (60, 20), (60, 80))),
         "low": toy(score=np.array([[1, 0.05, 1, 1]])),
@@ -84,7 +84,7 @@ def test_anything_may_lie_outside_and_far_away():
         assert draw(grey(size, size), toy()).shape == (size, size, 3)
 
 
-def test_empty_and_boneless_and_pointless():
+def test_empty_without_bones_and_without_points():
     image = grey()
     assert np.array_equal(draw(image, Instances.empty(COCO17), boxes=True, names=True), image)
     nobody = Instances.from_keypoints(TOY, np.full((1, 4, 2), np.nan))
@@ -207,7 +207,7 @@ def written_names(monkeypatch, people, image, **more):
     return seen
 
 
-def test_no_name_stands_over_another(monkeypatch):
+def test_no_name_overlaps_another(monkeypatch):
     rng = np.random.default_rng(0)
     crowd = Instances.from_keypoints(COCO17, rng.uniform(0, 300, (4, 17, 2)) * 0.4 + rng.uniform(0, 180, (4, 1, 2)))
     image = np.zeros((300, 300, 3), np.uint8)

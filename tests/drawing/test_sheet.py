@@ -39,7 +39,7 @@ def test_captions_are_names_or_the_callers():
     contact_sheet([sample("снимок_日本\udcff.jpg")], tile_px=120)
 
 
-def test_sheet_says_what_it_needs(monkeypatch):
+def test_sheet_errors_name_what_is_needed(monkeypatch):
     with pytest.raises(ValueError, match="at least one sample, got none"):
         contact_sheet([])
     with pytest.raises(ValueError, match="a caption for each of 2 samples, got 1"):

@@ -19,7 +19,7 @@ def test_surrogates_and_newlines_do_not_break_it():
     assert "\n" not in printable("a\nb")
 
 
-def test_text_outside_the_image_is_left_out():
+def test_text_outside_the_image_is_not_drawn():
     blank = np.zeros((30, 100, 3), np.uint8)
     for xy in ((500, 5), (5, 500), (-500, 5), (5, -500)):
         assert not put_text(blank, "word", xy).any()

@@ -63,7 +63,7 @@ def put(*keys):
     return change
 
 
-def test_a_skeleton_of_ones_own(tmp_path):
+def test_a_custom_skeleton(tmp_path):
     data = coco(fish(tmp_path))
     assert data.skeleton.keypoints == ("left_fin", "right_fin", "tail")
     assert data.skeleton.name == "fish"
@@ -83,7 +83,7 @@ def test_a_skeleton_of_ones_own(tmp_path):
     assert first.extra["crowd"].tolist() == [False, True]
 
 
-def test_crowds_and_unlabelled_people_can_be_left_out(tmp_path):
+def test_crowds_and_unlabelled_people_can_be_excluded(tmp_path):
     path = fish(tmp_path, lambda d: d["annotations"].append({**d["annotations"][1], "id": 9, "keypoints": [0] * 9}))
     assert coco(path).everyone.extra["annotation_id"].tolist() == [2, 5, 9, 1]
     assert coco(path, crowd="drop").everyone.extra["annotation_id"].tolist() == [2, 9, 1]
@@ -132,7 +132,7 @@ def test_gzip_is_read_by_its_content(tmp_path):
         (lambda d: None, "OKS sigmas of 3 keypoints are not known and are estimated"),
     ],
 )
-def test_what_was_assumed_is_said(tmp_path, change, note):
+def test_assumptions_are_noted(tmp_path, change, note):
     notes = notes_of(coco(fish(tmp_path, change)))
     assert any(re.search(note, n) for n in notes), notes
 
@@ -317,7 +317,7 @@ def test_a_given_skeleton_names_the_files_keypoints(tmp_path):
         (put("images", 0, "x"), "image number 0: expected an object with 'id' and 'file_name'"),
     ],
 )
-def test_a_faulty_record_is_named_or_left_out(tmp_path, change, match):
+def test_an_invalid_record_is_named_or_skipped(tmp_path, change, match):
     path = fish(tmp_path, change)
     with pytest.raises(ValueError, match=match) as raised:
         coco(path)
@@ -380,7 +380,7 @@ def test_no_such_file(tmp_path):
         coco(tmp_path)
 
 
-def test_many_faults_are_counted(tmp_path):
+def test_many_invalid_records_are_counted(tmp_path):
     def spoil(document):
         document["annotations"] = [{**document["annotations"][0], "id": i, "area": -1} for i in range(80)]
 
@@ -417,7 +417,7 @@ def test_written_is_read_back(tmp_path):
     assert not any("estimated" in n for n in again.notes)
 
 
-def test_images_can_be_carried_along(tmp_path):
+def test_images_can_be_written_too(tmp_path):
     image = np.random.default_rng(0).integers(0, 255, (30, 40, 3), np.uint8)
     write_image(tmp_path / "a.png", image)
     data = coco(fish(tmp_path)).subset([0])

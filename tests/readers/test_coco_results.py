@@ -71,7 +71,7 @@ def test_names_file_record_and_field(tmp_path, data, message):
         read_coco_results(written(tmp_path / "found.json", data))
 
 
-def test_numbers_that_are_none(tmp_path):
+def test_invalid_numbers(tmp_path):
     path = tmp_path / "found.json"
     path.write_text('[{"image_id": 3, "category_id": 1, "bbox": [1, 2, 3, 4], "score": NaN}]')
     with pytest.raises(ValueError, match="'score' must be a finite number, got nan"):

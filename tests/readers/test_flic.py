@@ -65,7 +65,7 @@ def test_the_crop_of_the_ports(tmp_path):
     np.testing.assert_allclose(crop, [100 - 220, 239.5 - 220, 100 + 220, 239.5 + 220])
 
 
-def test_an_observers_file_is_turned_to_the_persons_view(tmp_path):
+def test_an_observers_file_is_converted_to_the_persons_view(tmp_path):
     own = flic(examples(tmp_path / "own.mat", [facing(101), facing(201)]))
     path = examples(tmp_path / "observer.mat", [facing(101, person=False), facing(201, person=False)])
     turned = flic(path, view="observer")

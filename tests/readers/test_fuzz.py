@@ -250,7 +250,7 @@ def test_a_small_file_that_unpacks_to_much_is_stopped(tmp_path, monkeypatch):
         mpii(tmp_path / "bomb.h5")
 
 
-def test_a_matlab_file_that_says_more_than_it_holds(tmp_path):
+def test_a_matlab_file_that_declares_more_than_it_holds(tmp_path):
     """An array header of 2**30 x 2**30 elements with no elements behind it."""
     whole = bytearray(lsp_bytes(tmp_path))
     place = whole.index((3).to_bytes(4, "little") + (14).to_bytes(4, "little"))
@@ -260,7 +260,7 @@ def test_a_matlab_file_that_says_more_than_it_holds(tmp_path):
     assert answers(lsp, path) is None
 
 
-def test_a_matlab_7_3_file_is_told(tmp_path):
+def test_a_matlab_7_3_file_is_reported(tmp_path):
     hdf5_bytes(tmp_path)
     with pytest.raises(ValueError, match=r"is a MATLAB 7\.3 \(HDF5\) file"):
         lsp(tmp_path / "mpii.h5")

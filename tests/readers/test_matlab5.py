@@ -63,7 +63,7 @@ def test_every_kind_is_read_as_scipy_reads_it(tmp_path, kind, packed):
     equal(read_mat(path, "it"), scipy.io.loadmat(path, simplify_cells=True)["it"])
 
 
-def test_what_is_not_there_is_told(tmp_path):
+def test_a_missing_variable_is_reported(tmp_path):
     scipy.io.savemat(tmp_path / "x.mat", {"a": 1.0, "b": 2.0})
     with pytest.raises(ValueError, match=r"x\.mat has no variable 'c', which .* It has: a, b\."):
         read_mat(tmp_path / "x.mat", "c")

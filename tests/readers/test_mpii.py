@@ -158,7 +158,7 @@ def test_padding_1_25_gives_the_protocols_crop(tmp_path):
     np.testing.assert_allclose(middle, [127.5, 127.5], atol=1e-4)
 
 
-def test_parts_are_told_apart_where_the_file_can(tmp_path):
+def test_splits_are_separated_where_the_file_marks_them(tmp_path):
     ports, release = as_ports(tmp_path), as_release(tmp_path)
     assert mpii(ports, split="train").num_instances == 2
     val = mpii(ports, split="val")
@@ -178,7 +178,7 @@ def test_parts_are_told_apart_where_the_file_can(tmp_path):
             mpii(path, split=split)
 
 
-def test_raw_hdf5_is_told_from_adjusted(tmp_path):
+def test_raw_hdf5_is_distinguished_from_adjusted(tmp_path):
     raw = mpii(as_hdf5(tmp_path, adjusted=False), adjusted=False).everyone
     np.testing.assert_allclose(raw.box_xyxy, mpii(as_hrnet(tmp_path)).everyone.box_xyxy, rtol=1e-5)
     many = {

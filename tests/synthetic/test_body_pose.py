@@ -26,7 +26,7 @@ def test_every_activity_stays_within_the_bounds(activity):
         assert np.linalg.det(pose.root) > 0
 
 
-def test_poses_are_not_handed():
+def test_poses_prefer_neither_side():
     poses = [sample_pose(np.random.default_rng(s), {"run": 1.0}) for s in range(300)]
     ahead = np.mean([p.left["hip_flex"] > p.right["hip_flex"] for p in poses])
     assert 0.4 < ahead < 0.6

@@ -74,7 +74,7 @@ def test_joints_project_from_their_own_3d_points():
         np.testing.assert_allclose(xy, labels.xy, atol=1e-2)
 
 
-def test_boxes_fit_the_drawn_person():
+def test_boxes_fit_the_synthetic_person():
     data = synthetic_people(20, seed=5, size_wh=(160, 160), occluders=0.0, activities={"run": 1, "handstand": 1})
     for i in range(20):
         rows, columns = np.nonzero(data.person_mask(i) == 0)
@@ -82,7 +82,7 @@ def test_boxes_fit_the_drawn_person():
         np.testing.assert_allclose(data.instances(i).box_xyxy[0], around, atol=2.0)
 
 
-def test_boxes_contain_whom_others_hide_and_stay_in_the_image():
+def test_boxes_contain_hidden_people_and_stay_in_the_image():
     data = synthetic_people(12, seed=6, size_wh=(160, 120), people=(3, 5), occluders=1.0, fill=(1.0, 1.6))
     for i in range(12):
         mask, boxes = data.person_mask(i), data.instances(i).box_xyxy
@@ -141,7 +141,7 @@ def test_activities_are_drawn_by_weight():
     assert done.count("run") > done.count("sit")
 
 
-def test_effects_can_be_left_out():
+def test_effects_can_be_switched_off():
     plain, full = (synthetic_people(1, seed=3, size_wh=(64, 64), effects=e) for e in (False, True))
     np.testing.assert_array_equal(plain.instances(0).xy, full.instances(0).xy)
     assert not (plain.image(0) == full.image(0)).all()

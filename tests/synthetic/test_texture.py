@@ -25,7 +25,7 @@ def test_noise_has_mean_about_zero_and_its_range():
     assert 0.35 < np.abs(field).max() <= 0.5
 
 
-def test_periodic_noise_goes_on_at_the_other_edge():
+def test_periodic_noise_continues_at_the_other_edge():
     field = noise(np.random.default_rng(0), (64, 64), (8,), (0.5,), periodic=True)
     inner = np.abs(np.diff(field, axis=1)).max()
     assert np.abs(field[:, 0] - field[:, -1]).max() <= inner * 1.01

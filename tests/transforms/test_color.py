@@ -91,6 +91,6 @@ def test_a_patch_fits_into_a_tiny_crop() -> None:
         (lambda: Occlusion(size=(0.5, 1.5)), r"Occlusion\.size must be \(low, high\)"),
     ],
 )
-def test_senseless_numbers_are_refused(make, message: str) -> None:
+def test_invalid_numbers_are_refused(make, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()

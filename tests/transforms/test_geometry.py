@@ -71,7 +71,7 @@ def test_shrinking_averages_what_it_skips(factor: int) -> None:
 
 
 @pytest.mark.parametrize("scale", [1.7, 1.0, 0.6, 0.45, 0.3, 0.11])
-def test_shrinking_keeps_places(scale: float) -> None:
+def test_shrinking_keeps_positions(scale: float) -> None:
     """A blob lands where the map says, at any scale; a tenth of a pixel holds for OpenCV 4 and 5."""
     sigma = max(3.0 / scale, 3.0)
     for degrees in (0, 33):
@@ -105,7 +105,7 @@ def test_an_image_wholly_outside_is_black() -> None:
     assert one[3, 3].tolist() == [200, 200, 200]
 
 
-def test_warping_a_sample_moves_everything_and_remembers_the_way_back() -> None:
+def test_warping_a_sample_moves_everything_and_updates_to_source() -> None:
     xy = np.array([(20.0, 30.0), (60.0, 35.0), (40.0, 10.0)])
     sample = sample_of(smooth(80, 50), xy)
     first, second = Affine.about((40, 25), degrees=30), Affine.flip(64)
@@ -223,7 +223,7 @@ def test_the_normal_distribution_is_clipped_at_twice_its_spread() -> None:
         ({"degrees": float("nan")}, "degrees must be 0 or more, got nan"),
     ],
 )
-def test_senseless_ranges_are_refused(numbers: dict, message: str) -> None:
+def test_invalid_ranges_are_refused(numbers: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         RandomAffine(**numbers)
 

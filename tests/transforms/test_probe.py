@@ -401,13 +401,13 @@ def test_what_is_wrong_is_refused(name: str) -> None:
     ["image alone", "labels alone", "left and right kept", "wrong column", "source forgotten", "flags left behind"],
 )
 @pytest.mark.parametrize("skeleton", [COCO17, HANDS], ids=lambda s: s.name)
-def test_a_fault_now_and_then_is_found(name: str, probability: float, skeleton: Skeleton) -> None:
+def test_an_occasional_error_is_found(name: str, probability: float, skeleton: Skeleton) -> None:
     change, message = BAD[name]
     with pytest.raises(TransformError, match=message.removeprefix("^").split("(.*)")[0]):
         check(sometimes(probability, change), skeleton=skeleton)
 
 
-def test_a_fault_is_found_behind_noise_and_jitter() -> None:
+def test_an_error_is_found_behind_noise_and_jitter() -> None:
     def change(sample: PoseSample, rng: Rng) -> PoseSample:
         image = flipped_image(sample) if rng.random() < 0.1 else sample.image
         for photometric in (ColorJitter(0.3, 0.2, 0.1, 0.2), Occlusion(0.5)):
@@ -418,7 +418,7 @@ def test_a_fault_is_found_behind_noise_and_jitter() -> None:
         check(change)
 
 
-def test_a_skeleton_without_sides_has_none_to_exchange() -> None:
+def test_a_skeleton_without_sides_has_none_to_swap() -> None:
     one = Skeleton("one", ("nose",))
     check(left_and_right_kept_with_source, skeleton=one)
     with pytest.raises(TransformError, match="leaves the keypoints where they were"):
