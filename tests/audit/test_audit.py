@@ -159,7 +159,7 @@ def test_a_systematic_error_is_reported_once_with_its_extent(tmp_path):
     assert [f.count for f in by_kind["unlabelled-with-place"]] == [60]
     assert [f.count for f in by_kind["visibility-constant"]] == [60]
     assert len(by_kind["num-keypoints"]) == 1
-    assert "60 of 60 people" in by_kind["unlabelled-with-place"][0].text
+    assert "60 of 60 annotations" in by_kind["unlabelled-with-place"][0].text
 
 
 def test_fractions_instead_of_pixels(tmp_path):

@@ -76,7 +76,7 @@ def test_few_objects_that_look_alike_are_judged_with_their_power(tmp_path):
     assert result.power["swapped-body"] > 0.9
     assert [f.annotation for f in result.findings if f.kind.startswith("swapped")] == [8]
     assert result.unjudged == ("house",)
-    assert any("judged as far as 60 people allow" in note for note in result.notes)
+    assert any("60 annotations are too few for the critic" in note for note in result.notes)
 
 
 def test_few_people_in_any_pose_show_little_and_the_power_says_so():

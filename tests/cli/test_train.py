@@ -196,8 +196,8 @@ def test_a_run_says_what_is_to_be_known_of_its_data(poseglass, recipe, tmp_path)
     measured = 'evaluate.metrics=[{ name = "pck", normaliser = "box_diagonal" }]'
     status, out, err = poseglass("train", recipe, *options, "--set", "evaluate.flip_test=true", "--set", measured)
     assert (status, err) == (0, "")
-    assert out.count("Neither training nor the flip test mirrors images: no two of the names differ") == 1
-    assert out.count("are labelled in no image, so nothing is learnt or measured of them: p0.") == 1
+    assert out.count("Neither training nor the flip test flips images: no two of the names differ") == 1
+    assert out.count("are labelled in no image, so they are neither trained nor evaluated: p0.") == 1
     status, out, _ = poseglass("evaluate", tmp_path / "plain.json", "--images", recipe.parent, "--weights", "runs/tiny")
     assert status == 0
     assert "no flip test, as no two of the names differ by left and right" in out

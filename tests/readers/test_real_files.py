@@ -69,7 +69,7 @@ UNUSED = {
 def test_an_unusable_record_that_nobody_labelled_is_skipped_and_counted(tmp_path, change):
     data = coco(written(tmp_path, lambda d: change(d["annotations"][1])))
     assert data.num_instances == 3
-    assert any(n.startswith("Left out 1 unusable record of which no keypoint is labelled: annotation 2:")
+    assert any(n.startswith("Skipped 1 unusable record without a labelled keypoint: annotation 2:")
                for n in data.notes), data.notes  # fmt: skip
 
 
@@ -106,7 +106,7 @@ def test_ids_may_be_texts(tmp_path):
     data = coco(written(tmp_path, change))
     assert data.image_ids == ("img_1", "img_2", "img_3", "img_4")
     assert data.everyone.extra["annotation_id"].tolist() == [1, 2, 3, 4]
-    assert any("Ids of annotations are texts" in note for note in data.notes)
+    assert any("Annotation ids are strings" in note for note in data.notes)
 
 
 def test_boxes_as_corners_are_refused_and_can_be_read(tmp_path):
@@ -240,10 +240,10 @@ def test_keypoints_that_drop_out_are_said_and_nearly_all_are_refused(tmp_path):
     (tmp_path / "b").mkdir()
     other = coco(written(tmp_path / "b", names=["left_tip", "right_tip", "nose", "chin"]))
     notes = notes_of(mixed([plain, other], skeleton=plain.skeleton))
-    assert any("2 of 4 keypoints of labels drop out" in n and "nose, chin" in n for n in notes)
+    assert any("2 of 4 keypoints of labels are dropped" in n and "nose, chin" in n for n in notes)
     assert any("2 of 4 keypoints are not labelled in labels" in n and "top, base" in n for n in notes)
     strange = coco(written(tmp_path / "b", names=["a", "b", "c", "base"]))
-    with pytest.raises(ValueError, match=r"shares 1 of 4 keypoints .* 3 of its own would drop out: a, b, c"):
+    with pytest.raises(ValueError, match=r"shares 1 of 4 keypoints .* 3 of its own would be dropped: a, b, c"):
         mixed([plain, strange], skeleton=plain.skeleton)
 
 
@@ -261,12 +261,12 @@ def test_notes_tell_what_is_never_labelled_and_why_nothing_is_mirrored(tmp_path)
             record["keypoints"][6:9] = [0, 0, 0]
 
     notes = notes_of(coco(written(tmp_path, change, names=["a", "b", "c", "d"])))
-    assert any("1 of 4 keypoints are labelled in no image" in n and n.endswith("of them: c.") for n in notes)
-    assert any("Neither training nor the flip test mirrors images" in n and "(a, b, c, d)" in n for n in notes)
+    assert any("1 of 4 keypoints are labelled in no image" in n and n.endswith("nor evaluated: c.") for n in notes)
+    assert any("Neither training nor the flip test flips images" in n and "(a, b, c, d)" in n for n in notes)
     sound = notes_of(coco(written(tmp_path)))
-    assert not any("mirrors" in n or "labelled in no image" in n for n in sound)
+    assert not any("flips images" in n or "labelled in no image" in n for n in sound)
     told = coco(written(tmp_path, names=["a", "b", "c", "d"]), flip_pairs=[("a", "b")])
-    assert not any("mirrors" in n for n in notes_of(told))
+    assert not any("flips images" in n for n in notes_of(told))
     order = coco(written(tmp_path, lambda d: d["categories"][0].update(flip_idx=[1, 0, 2, 3]), names=list("abcd")))
     assert order.skeleton.flip.tolist() == [1, 0, 2, 3]
     with pytest.raises(ValueError, match="'flip_idx' must give for each of the 4 keypoints"):

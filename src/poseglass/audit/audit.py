@@ -142,7 +142,7 @@ def audit(
         verdict = None
         symmetric = not any(f.kind == "not-symmetric" for f in wrong_flips)
         if symmetric and wrong_flips:
-            notes.append(f"{people.skeleton.name}: sides were not judged person by person: fix the flip pairs first.")
+            notes.append(f"{people.skeleton.name}: sides were not judged one by one: fix the flip pairs first.")
         else:
             verdict = judge(
                 people.skeleton, people.xy, sure=sure, seed=seed, steps=steps, mirror=symmetric,
@@ -155,8 +155,8 @@ def audit(
                 verdict = judge_few(people.skeleton, people.xy) if symmetric else None
                 if verdict is not None:
                     notes.append(
-                        f"{people.skeleton.name}: {len(verdict.rows)} people are too few for the critic, so swapped "
-                        "sides were judged by comparing the people with each other; the column 'finds' shows how many "
+                        f"{people.skeleton.name}: {len(verdict.rows)} annotations are too few for the critic, so swapped "
+                        "sides were judged by comparing the poses with each other; the column 'finds' shows how many "
                         "planted swaps that finds."
                     )
         if verdict is not None:
@@ -164,8 +164,8 @@ def audit(
             power |= verdict.power
             if MIN_PEOPLE <= len(verdict.rows) < SMALL:
                 notes.append(
-                    f"{people.skeleton.name}: learnt from {len(verdict.rows)} people, the critic may report unusual "
-                    f"poses as wrong: check its findings. It is more reliable with {SMALL:,} people and more."
+                    f"{people.skeleton.name}: learnt from {len(verdict.rows)} annotations, the critic may report unusual "
+                    f"poses as wrong: check its findings. It is more reliable with {SMALL:,} and more."
                 )
             if len(verdict.rows) >= MIN_PEOPLE:
                 more = _seen_by_comparing(labels, group, verdict, sure)
@@ -209,11 +209,11 @@ def _too_few(skeleton: Skeleton, xy: np.ndarray) -> list[str]:
     for need, what in (
         (MIN_PEOPLE_BONES, "proportions of bones"),
         (MIN_PEOPLE_FLIP, "flip pairs"),
-        (MIN_PEOPLE, "left and right, and misplaced joints, person by person"),
+        (MIN_PEOPLE, "left and right, and misplaced keypoints, one by one"),
     ):
         if usable < need:
             notes.append(
-                f"{name}: {usable} people with {MIN_KEYPOINTS} known keypoints or more are too few to judge {what} "
+                f"{name}: {usable} annotations with {MIN_KEYPOINTS} known keypoints or more are too few to judge {what} "
                 f"(at least {need})."
             )
     return notes

@@ -99,7 +99,7 @@ def check_bones(labels: Labels, group: int) -> list[Finding]:
         worst = int(np.nanargmax(np.where(impossible[row], ratio[row], np.nan)))
         a, b = (names[i] for i in bones[worst])
         text = (
-            f"{a} to {b} is {ratio[row, worst]:.1f} times as long as the person's other bones suggest "
+            f"{a} to {b} is {ratio[row, worst]:.1f} times as long as the other bones suggest "
             f"({z[row, worst]:.0f} robust standard deviations)."
         )
         where = np.unique(bones[impossible[row]])

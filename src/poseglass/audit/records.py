@@ -83,7 +83,7 @@ def each_or_once(
 def fold_up(labels: Labels, group: int, rows: np.ndarray, kind: str, severity: str, once: str) -> Finding:
     """Return one finding that stands for many people, with the first as its example."""
     total = len(labels.groups[group])
-    text = once.format(people=f"{len(rows):,} of {total:,} people", share=f"{len(rows) / total:.0%}")
+    text = once.format(people=f"{len(rows):,} of {total:,} annotations", share=f"{len(rows) / total:.0%}")
     example = finding(labels, group, int(rows[0]), kind, severity, 1.0, text, value=len(rows))
     return Finding(
         kind, severity, 1.0, text, example.image, example.annotation, (), len(rows), len(rows), example.person,
@@ -275,8 +275,8 @@ def _duplicates(labels: Labels, group: int, *, threshold: float = 0.85) -> list[
         for i, j in zip(*np.nonzero(np.triu(same, 1)), strict=True):
             a, b = int(member[i]), int(member[j])
             text = (
-                f"The same pose as annotation {people.annotation[a]} in this image (OKS {oks[i, j]:.2f}): one person "
-                "labelled twice. Remove one."
+                f"The same pose as annotation {people.annotation[a]} in this image (OKS {oks[i, j]:.2f}): one labelled "
+                "twice. Remove one."
             )
             sure = float(oks[i, j])
             found.append(finding(labels, group, b, "duplicate-person", "error", sure, text, value=sure))
