@@ -11,6 +11,7 @@ from tests.audit.test_audit import stick_people
 from poseglass.audit.audit import audit
 from poseglass.audit.few import MIN_FEW, judge_few
 from poseglass.audit.labels import Labels, read_coco_leniently
+from poseglass.audit.pose import check_flip
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.skeletons import LSP14
 
@@ -109,3 +110,40 @@ def test_any_number_of_keypoints_and_people(tmp_path, k, count):
 def test_a_set_without_a_side_has_nothing_unjudged(tmp_path):
     result = audit(labels(tmp_path, houses(5), Skeleton("s", tuple("abcdef"))), read_images=False)
     assert result.unjudged == ()
+
+
+@pytest.mark.parametrize("copies", [2, 3])
+def test_copies_of_poses_are_no_lack_of_symmetry_and_hide_no_wrong_pairs(tmp_path, copies):
+    xy = np.tile(houses(100, chimney_sides=(1.0, -1.0)), (copies, 1, 1))
+    assert not check_flip(labels(tmp_path, xy, HOUSE), 0)
+    pairs = [["left_base", "left_eave"], ["right_base", "right_eave"]]
+    assert {f.kind for f in check_flip(labels(tmp_path, xy, HOUSE, flip_pairs=pairs), 0)} == {"flip-pair"}
+
+
+def test_frames_of_a_film_are_no_lack_of_symmetry(tmp_path):
+    rng = np.random.default_rng(0)
+    xy = np.repeat(stick_people(80, seed=3)[:, :14], 6, axis=0)
+    people = read_few(tmp_path, xy + rng.normal(0, 1.0, xy.shape))
+    assert not [f for f in check_flip(people, 0) if f.kind == "not-symmetric"]
+
+
+def read_few(tmp_path: Path, xy: np.ndarray) -> Labels:
+    from poseglass.core.skeletons import COCO17
+
+    names = COCO17.keypoints[:14]
+    return labels(tmp_path, xy, Skeleton("person", names, flip_pairs=pairs_within(names)))
+
+
+def pairs_within(names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    from poseglass.core.sides import name_pairs
+
+    return tuple((names[i], names[j]) for i, j in name_pairs(names))
+
+
+def test_many_poses_of_few_keypoints_are_judged_within_bounds():
+    xy = houses(5000, chimney_sides=(1.0, -1.0))[:, :4]
+    square = Skeleton("square", HOUSE.keypoints[:4])
+    xy[17] = xy[17][square.flip]
+    verdict = judge_few(square, xy)
+    assert verdict is not None
+    assert 17 in verdict.rows[verdict.probability[:, 0] < 0.5]

@@ -40,7 +40,7 @@ def test_corners_are_recognised_where_most_people_are_away_from_the_first_pixel(
     xy, box = people(count, seed, size_wh)
     away = (box[:, :2] > 0.25 * np.array(size_wh)).any(1)
     xy, box = xy[away], box[away]
-    if len(xy) < 2:
+    if len(xy) < 4:
         return
     sizes = np.tile(np.array(size_wh, np.float64), (len(xy), 1))
     assert boxes_as_corners(box, xy, sizes).mean() >= 0.7
@@ -81,3 +81,16 @@ def test_areas_that_are_those_of_masks_pass():
     assert wrong.tolist() == [False, False, False, False, True, True, True]
     assert not implausible_areas(area, box, sizes, np.zeros(7, bool)).any()  # nobody is labelled
     assert implausible_areas(np.array([20_000.0]), box[:1], np.full((1, 2), 50.0), np.ones(1, bool)).all()
+
+
+def test_heads_at_the_upper_left_of_whole_bodies_are_not_corners():
+    rng = np.random.default_rng(0)
+    xy = rng.uniform([120, 80], [180, 140], (50, 5, 2))
+    box = np.tile([100.0, 60.0, 300.0, 400.0], (50, 1))
+    assert not boxes_as_corners(box, xy, np.tile([1920.0, 1080.0], (50, 1))).any()
+    assert not boxes_as_corners(box[:2], xy[:2], np.full((2, 2), np.nan)).any()
+
+
+def test_boxes_that_stand_for_none_are_no_fractions():
+    xy = np.random.default_rng(0).uniform(10, 300, (6, 5, 2))
+    assert not box_fractions(xy, np.tile([0.0, 0.0, 1.0, 1.0], (6, 1)))

@@ -41,6 +41,28 @@ def test_attached_letters_count_where_two_pairs_are_written_so() -> None:
     assert name_pairs(["left_a", "Left a", "right_a"]) == ()  # which of the two?
 
 
+@pytest.mark.parametrize(
+    ("names", "lone"),
+    [
+        (("lhip", "rhip", "lknee", "rknee", "lankle"), "lankle"),
+        (("leftwrist", "rightwrist", "leftelbow"), "leftelbow"),
+        (("L1", "R1", "L2", "R2", "L3"), "L3"),
+        (("fl_paw", "fr_paw", "hl_paw"), "hl_paw"),
+        (("left_a", "right_a", "b_left"), "b_left"),
+    ],
+)
+def test_a_side_that_is_left_over_makes_mirroring_unknown(names, lone):
+    assert lone in Skeleton("s", names).mirroring_unknown
+    assert not Skeleton("s", names).mirrors
+    assert Skeleton("s", names[:2]).mirrors == (names[0] != "lhip")  # one pair of glued letters is none
+
+
+def test_corners_of_plates_are_pairs():
+    assert Skeleton("plate", ("TL", "TR", "BR", "BL")).flip.tolist() == [1, 0, 3, 2]
+    assert Skeleton("plate", ("ul", "ur", "lr", "ll")).flip.tolist() == [1, 0, 3, 2]
+    assert Skeleton("car", ("fl", "fr", "rl", "rr")).flip.tolist() == [1, 0, 3, 2]
+
+
 def test_names_in_one_spelling() -> None:
     spellings = ["left_wrist", "Left Wrist", "wrist_l", "LWrist", "wristL", "LEFT-WRIST", "leftWrist", "lt_wrist"]
     assert {canonical_name(name) for name in spellings} == {"left_wrist"}

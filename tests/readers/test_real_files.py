@@ -211,7 +211,7 @@ def test_names_of_images_are_found_by_one_rule(tmp_path, name, expected):
     found = find_images(root, [name], notes)
     if expected is None and name != "../a.jpg":
         assert found == (root / name,)
-        assert notes == [] or "several files below" in notes[0]
+        assert notes == [] or "does not tell which file below" in notes[0]
     elif expected is not None:
         assert found == (root / expected,)
         assert bool(notes) == (name != expected)
@@ -288,3 +288,41 @@ def test_an_unknown_choice_is_refused(tmp_path, option):
 def test_the_document_is_sound(tmp_path):
     assert copy.deepcopy(people()) == people()
     assert not [n for n in coco(written(tmp_path)).notes if "sigmas" not in n]
+
+
+def test_two_names_never_become_one_image(tmp_path):
+    root = tmp_path / "images"
+    touch(root, "0001.jpg")
+    notes: list[str] = []
+    names = ["cam1/0001.jpg", "cam2/0001.jpg", "0001.jpg"]
+    assert find_images(root, names, notes) == tuple(root / name for name in names)
+    assert len(notes) == 1
+    assert "2 images not where the name says" in notes[0]
+    twice: list[str] = []  # one image listed twice is another matter
+    assert find_images(root, ["cam1/0001.jpg"] * 2, twice) == (root / "0001.jpg",) * 2
+
+
+def test_nothing_is_guessed_in_a_folder_too_large_to_list(tmp_path, monkeypatch):
+    monkeypatch.setattr("poseglass.readers.image_files.MAX_LISTED", 3)
+    touch(tmp_path, *(f"{folder}/{i}.jpg" for folder in "ab" for i in range(3)), "c/same.jpg")
+    notes: list[str] = []
+    assert find_images(tmp_path, ["same.jpg"], notes) == (tmp_path / "same.jpg",)
+    assert "holds more than 3 files" in notes[0]
+
+
+@pytest.mark.parametrize("name", ["//[img.jpg", "http://[x/y.jpg", "//[a]/b.jpg", "\0", "x" * 5000])
+def test_names_that_are_no_names_are_looked_for_without_a_crash(tmp_path, name):
+    assert len(find_images(tmp_path, [name], [])) == 1
+
+
+def test_one_odd_list_among_thousands_is_found(tmp_path):
+    def change(document: dict) -> None:
+        first = document["annotations"][0]
+        document["annotations"] = [{**first, "id": i} for i in range(3000)]
+        document["annotations"][2500] = {**first, "id": 2500, "keypoints": [None, None, 0, *first["keypoints"][3:]]}
+        document["annotations"][1500] = {**first, "id": 1500, "keypoints": ["a", *first["keypoints"][1:]]}
+
+    data = coco(written(tmp_path, change), bad="drop")
+    assert data.num_instances == 2999
+    assert data.everyone.known[:, 0].sum() == 2998
+    assert any("annotation 1500" in note for note in data.notes)

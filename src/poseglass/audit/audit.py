@@ -155,8 +155,8 @@ def audit(
                 verdict = judge_few(people.skeleton, people.xy) if symmetric else None
                 if verdict is not None:
                     notes.append(
-                        f"{people.skeleton.name}: {len(verdict.rows)} annotations are too few for the critic, so swapped "
-                        "sides were judged by comparing the poses with each other; the column 'finds' shows how many "
+                        f"{people.skeleton.name}: {len(verdict.rows)} annotations are too few for the critic, so "
+                        "swapped sides were judged by comparing the poses with each other; the column 'finds' shows how many "
                         "planted swaps that finds."
                     )
         if verdict is not None:
@@ -164,8 +164,8 @@ def audit(
             power |= verdict.power
             if MIN_PEOPLE <= len(verdict.rows) < SMALL:
                 notes.append(
-                    f"{people.skeleton.name}: learnt from {len(verdict.rows)} annotations, the critic may report unusual "
-                    f"poses as wrong: check its findings. It is more reliable with {SMALL:,} and more."
+                    f"{people.skeleton.name}: learnt from {len(verdict.rows)} annotations, the critic may report "
+                    f"unusual poses as wrong: check its findings. It is more reliable with {SMALL:,} and more."
                 )
             if len(verdict.rows) >= MIN_PEOPLE:
                 more = _seen_by_comparing(labels, group, verdict, sure)
@@ -213,8 +213,8 @@ def _too_few(skeleton: Skeleton, xy: np.ndarray) -> list[str]:
     ):
         if usable < need:
             notes.append(
-                f"{name}: {usable} annotations with {MIN_KEYPOINTS} known keypoints or more are too few to judge {what} "
-                f"(at least {need})."
+                f"{name}: {usable} annotations with {MIN_KEYPOINTS} known keypoints or more are too few to judge "
+                f"{what} (at least {need})."
             )
     return notes
 

@@ -8,11 +8,14 @@ import numpy as np
 
 from poseglass.audit.critic import Fault, Verdict, faults_of
 from poseglass.audit.labels import known_keypoints
-from poseglass.audit.pose import center_and_size
+from poseglass.audit.pose import center_and_size, mean_square
 from poseglass.core.skeleton import Skeleton
 
 MIN_FEW = 20
 """With fewer poses there are too few others to compare with."""
+
+MOST_COMPARED = 1000
+"""Each pose is compared with at most this many others, drawn at random."""
 
 CLEARLY = 0.7
 """How much nearer to others a swapped pose must be: of 341 people of COCO in sets of 20 to 140, 2 % of the correct
@@ -36,9 +39,11 @@ def judge_few(skeleton: Skeleton, xy: np.ndarray) -> Verdict | None:
         return None
     center, size = center_and_size(xy[rows])
     poses = (xy[rows] - center) / size[:, None, None]
-    bank = np.concatenate([poses, poses[:, skeleton.flip] * np.array([-1.0, 1.0])])
-    as_is = _to_others(poses, bank)
-    exchanged = np.stack([_to_others(poses[:, list(fault.order)], bank) for fault in faults], 1)
+    drawn = np.sort(np.random.default_rng(0).permutation(len(rows))[:MOST_COMPARED])
+    bank = np.concatenate([poses[drawn], poses[drawn][:, skeleton.flip] * np.array([-1.0, 1.0])])
+    owner = np.concatenate([drawn, drawn])
+    as_is = _to_others(poses, bank, owner)
+    exchanged = np.stack([_to_others(poses[:, list(fault.order)], bank, owner) for fault in faults], 1)
     able = np.stack([_changes(fault, poses) for fault in faults], 1)
     ratio = np.where(able, exchanged / np.maximum(as_is, 1e-6)[:, None], 1.0)
     # What is planted is the swapped pose; swapped back it is the pose itself.
@@ -66,16 +71,15 @@ def _changes(fault: Fault, poses: np.ndarray) -> np.ndarray:
     return (changed & (known | known[:, order])).any(1)
 
 
-def _to_others(poses: np.ndarray, bank: np.ndarray, count: int = 3) -> np.ndarray:
-    """Return the distance to the nearest poses of others, ``(N,)``; rows i and N + i of the bank are pose i's own."""
-    n = len(poses)
-    known, there = known_keypoints(poses), known_keypoints(bank)
-    shared = (known[:, None] & there[None]).astype(np.float64)
-    apart = ((np.nan_to_num(poses)[:, None] - np.nan_to_num(bank)[None]) ** 2).sum(-1)
-    enough = shared.sum(-1) >= np.maximum(0.6 * known.sum(1)[:, None], 2)
-    mean = np.where(enough, (apart * shared).sum(-1) / np.maximum(shared.sum(-1), 1), np.inf)
-    mean[np.arange(n), np.arange(n)] = mean[np.arange(n), n + np.arange(n)] = np.inf
-    nearest = np.sort(mean, axis=1)[:, :count]
-    finite = np.isfinite(nearest)
-    total = np.where(finite, nearest, 0.0).sum(1)
-    return np.sqrt(np.where(finite.any(1), total / np.maximum(finite.sum(1), 1), 9.0))
+def _to_others(poses: np.ndarray, bank: np.ndarray, owner: np.ndarray, count: int = 3) -> np.ndarray:
+    """Return the distance of each pose to the nearest of others, ``(N,)``; ``owner`` ``(B,)`` is whose a pose is."""
+    out = np.zeros(len(poses))
+    for start in range(0, len(poses), 512):
+        part = np.arange(start, min(start + 512, len(poses)))
+        mean = mean_square(poses[part], bank)
+        mean[part[:, None] == owner[None]] = np.inf
+        nearest = np.sort(mean, axis=1)[:, :count]
+        finite = np.isfinite(nearest)
+        total = np.where(finite, nearest, 0.0).sum(1)
+        out[part] = np.sqrt(np.where(finite.any(1), total / np.maximum(finite.sum(1), 1), 9.0))
+    return out

@@ -170,6 +170,10 @@ def check_flip(labels: Labels, group: int) -> list[Finding]:
     rows = rng.permutation(rows)
     center, size = center_and_size(people.xy[rows])
     poses = (people.xy[rows] - center) / size[:, None, None]
+    kept = _thinned(poses[:3000])
+    rows, poses = rows[kept], poses[kept]
+    if len(rows) < MIN_PEOPLE_FLIP:
+        return []
     bank, query = poses[:1500], poses[: min(len(poses), 300)] * np.array([-1.0, 1.0])
     given = skeleton.flip
     tested: dict[bytes, np.ndarray] = {}
@@ -230,6 +234,23 @@ def check_flip(labels: Labels, group: int) -> list[Finding]:
     return found
 
 
+def _thinned(poses: np.ndarray) -> np.ndarray:
+    """Return the indices of poses without near-duplicates: frames of a video, images that a set holds twice.
+
+    A pose is dropped that is nearer to one kept before it than 5 % of the median distance between two poses.
+    """
+    kept: list[int] = []
+    mean = mean_square(poses, poses)
+    finite = mean[np.isfinite(mean) & ~np.eye(len(poses), dtype=bool)]
+    if not len(finite):
+        return np.arange(len(poses))
+    least = (0.05**2) * float(np.median(finite))
+    for i in range(len(poses)):
+        if not len(kept) or mean[i, kept].min() > least:
+            kept.append(i)
+    return np.array(kept, dtype=np.int64)
+
+
 def _alternatives(order: np.ndarray, skeleton: Skeleton, *, all_pairs: bool) -> list[np.ndarray]:
     k = len(order)
 
@@ -268,7 +289,16 @@ def _alternatives(order: np.ndarray, skeleton: Skeleton, *, all_pairs: bool) -> 
 def _nearest(query: np.ndarray, bank: np.ndarray, count: int = 3, *, skip: int = 0) -> np.ndarray:
     """Return the root mean square distance of shared keypoints to the nearest poses: ``(Q,)``, in sizes.
 
-    ``skip`` excludes this many of the nearest: 1 where each query is itself in the bank.
+    ``skip`` leaves out so many of the very nearest: 1 where each query is itself in the bank.
+    """
+    nearest = np.sqrt(np.sort(mean_square(query, bank), axis=1)[:, skip : skip + count])
+    return np.where(np.isfinite(nearest).all(1), nearest.mean(1), 3.0)
+
+
+def mean_square(query: np.ndarray, bank: np.ndarray) -> np.ndarray:
+    """Return the mean squared distance of the shared keypoints of each query and each pose of the bank: ``(Q, B)``.
+
+    It is infinite for two that share fewer than 60 % of the query's keypoints.
     """
     q_known, b_known = known_keypoints(query), known_keypoints(bank)
     q, b = np.nan_to_num(query), np.nan_to_num(bank)
@@ -278,9 +308,8 @@ def _nearest(query: np.ndarray, bank: np.ndarray, count: int = 3, *, skip: int =
     for axis in (0, 1):
         x, y = q[..., axis].astype(np.float32), b[..., axis].astype(np.float32)
         total += (x**2) @ b_weight.T + q_weight @ (y**2).T - 2 * (x @ y.T)
-    mean = np.where(shared >= 0.6 * q_known.sum(1)[:, None], np.maximum(total, 0) / np.maximum(shared, 1), np.inf)
-    nearest = np.sqrt(np.sort(mean, axis=1)[:, skip : skip + count])
-    return np.where(np.isfinite(nearest).all(1), nearest.mean(1), 3.0)
+    enough = shared >= np.maximum(0.6 * q_known.sum(1)[:, None], 1)
+    return np.where(enough, np.maximum(total, 0) / np.maximum(shared, 1), np.inf)
 
 
 def check_observer_sides(labels: Labels, group: int) -> list[Finding]:

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -22,6 +22,8 @@ from poseglass.core.file_kinds import HEAD_BYTES, file_kind
 from poseglass.core.files import write_bytes
 from poseglass.core.levels import Levels, WhiteLevels, measured, to_uint8
 from poseglass.core.sample import check_image
+
+T = TypeVar("T")
 
 MAX_PIXELS = 100_000_000
 """Images with more pixels than this are rejected by their header, before decoding (300 MB as RGB)."""
@@ -161,7 +163,7 @@ def white_levels(paths: Sequence[Path], *, most: int = 32) -> WhiteLevels:
     return WhiteLevels.decided(found)
 
 
-def spread(items: Sequence[Path], most: int) -> list[Path]:
+def spread(items: Sequence[T], most: int) -> list[T]:
     """Return at most ``most`` items, evenly spread, including the first and the last.
 
     Example:

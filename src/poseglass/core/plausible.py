@@ -33,7 +33,9 @@ def box_fractions(xy: np.ndarray, box_xyxy: np.ndarray) -> bool:
     """Return whether boxes are fractions of the image's size while keypoints are pixels; arguments as ``fractions``."""
     boxes = box_xyxy[np.isfinite(box_xyxy).all(1)]
     points = xy[np.isfinite(xy).all(-1)]
-    return len(boxes) > 0 and len(points) > 0 and np.abs(boxes).max() <= 2.0 and np.ptp(points, axis=0).max() >= 8
+    if not len(boxes) or not len(points) or np.abs(boxes).max() > 2.0 or np.ptp(points, axis=0).max() < 8:
+        return False
+    return not np.allclose(boxes, np.round(boxes))  # [0, 0, 1, 1] stands for no box
 
 
 def boxes_as_corners(box_xywh: np.ndarray, xy: np.ndarray, sizes_wh: np.ndarray) -> np.ndarray:
@@ -61,10 +63,11 @@ def boxes_as_corners(box_xywh: np.ndarray, xy: np.ndarray, sizes_wh: np.ndarray)
         slack = 0.02 * sizes_wh.max(1)
         out = (boxes[:, 2:] > sizes_wh + slack[:, None]).any(1) & (corners[:, 2:] <= sizes_wh + slack[:, None]).all(1)
     as_boxes, as_corners = (_own_iou(extent, each) for each in (boxes, corners))
-    likely: np.ndarray = usable & rising & inside & (out | (as_boxes < 0.6 * as_corners))
+    fits = (as_boxes < 0.6 * as_corners) & (as_corners > 0.3)  # a head alone fits neither
+    likely: np.ndarray = usable & rising & inside & (out | fits)
     against: np.ndarray = usable & (~rising | ~inside | (as_corners < 0.6 * as_boxes))
     total = usable.sum()
-    if likely.sum() < 0.7 * total or against.sum() > 0.1 * total or (total == 1 and not (likely & out).any()):
+    if likely.sum() < 0.7 * total or against.sum() > 0.1 * total or (total < 4 and not (likely & out).any()):
         return nobody
     return likely
 

@@ -8,9 +8,14 @@ LEFT = ("left", "l", "lt", "links", "gauche", "izquierda", "izquierdo", "左")
 RIGHT = ("right", "r", "rt", "rechts", "droite", "droit", "derecha", "derecho", "右")
 """Words that name a side; "l", "r", "lt" and "rt" only as words of their own."""
 
-_LEFT_AND_MORE = ("lf", "lh", "lb", "fl", "hl", "bl")
-_RIGHT_AND_MORE = ("rf", "rh", "rb", "fr", "hr", "br")
-"""Left front, left hind, front left, ...: a side only if the same name exists for the other side too."""
+_COMPOUND = {
+    "lf": ("left", "f"), "rf": ("right", "f"), "fl": ("left", "f"), "fr": ("right", "f"),
+    "lh": ("left", "h"), "rh": ("right", "h"), "hl": ("left", "h"), "hr": ("right", "h"),
+    "lb": ("left", "b"), "rb": ("right", "b"), "bl": ("left", "b"), "br": ("right", "b"),
+    "tl": ("left", "t"), "tr": ("right", "t"), "ul": ("left", "u"), "ur": ("right", "u"),
+    "ll": ("left", "l"), "lr": ("right", "l"), "rl": ("left", "r"), "rr": ("right", "r"),
+}  # fmt: skip
+"""Left front, hind left, top left, lower right, ...: a side only if the same name exists for the other side too."""
 
 _WORD = re.compile(r"[左右]|[A-Z](?=[A-Z][a-z])|[A-Z]{2,}(?![a-z])|[A-Z]?[^\W\d_A-Z左右]+|[A-Z]|\d+")
 """A word of a name: a capital starts one ("leftWrist", "LWrist", "wristL"), digits form one."""
@@ -68,7 +73,27 @@ def name_pairs(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
         >>> name_pairs(["lamp", "ramp"]), name_pairs(["lhip", "rhip", "lknee", "rknee"])
         ((), ((0, 1), (2, 3)))
     """
+    return _paired(names)[0]
+
+
+def alone(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names with a side whose counterpart on the other side is missing.
+
+    Example:
+        >>> alone(["left_eye", "right_eye", "left_ear", "nose"])
+        ('left_ear',)
+    """
+    return tuple(names[i] for i in _paired(names)[1])
+
+
+def _paired(names: Sequence[str]) -> tuple[tuple[tuple[int, int], ...], tuple[int, ...]]:
+    """Return the pairs of positions, and the positions of names with a side but no partner.
+
+    A name that names a side has one whatever the others are. Otherwise a spelling counts for the names left over as
+    soon as it has made a pair: beside "fl_paw" and "fr_paw", "hl_paw" has a side.
+    """
     pairs: list[tuple[int, int]] = []
+    sided = {i for i, name in enumerate(names) if side_of(name) is not None}
 
     def take(keys: Sequence[tuple[str, str] | None], *, least: int = 1) -> None:
         """Pair names that are still free and whose keys (side, the rest) differ only in the side."""
@@ -82,7 +107,9 @@ def name_pairs(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
             for (side, rest), own in places.items()
             if side == "left" and len(own) == 1 and len(others := places.get(("right", rest), [])) == 1
         ]
-        pairs.extend(found if len(found) >= least else [])
+        if len(found) >= least:
+            pairs.extend(found)
+            sided.update(i for group in places.values() for i in group)
 
     take([_key(_sided_words(name), _side) for name in names])
     take([_key(name_words(name), _side) for name in names])
@@ -91,20 +118,10 @@ def name_pairs(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
     joined = ["_".join(name_words(name)) for name in names]
     take([_glued(name, r"(?P<side>left|right)(?P<rest>.+)") for name in joined])
     take([_glued(name, r"(?P<rest>.+?)(?P<side>left|right)") for name in joined])
-    take([_glued(name, r"(?P<side>l|r)(?P<rest>.+)") for name in joined], least=2)
-    take([_glued(name, r"(?P<rest>.+)(?P<side>l|r)") for name in joined], least=2)
-    return tuple(sorted(pairs))
-
-
-def alone(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the names with a side whose counterpart on the other side is missing.
-
-    Example:
-        >>> alone(["left_eye", "right_eye", "left_ear", "nose"])
-        ('left_ear',)
-    """
-    paired = {i for pair in name_pairs(names) for i in pair}
-    return tuple(name for i, name in enumerate(names) if i not in paired and side_of(name) is not None)
+    take([_glued(name, r"(?P<side>l|r)(?P<rest>.{3,})") for name in joined], least=2)
+    take([_glued(name, r"(?P<rest>.{3,})(?P<side>l|r)") for name in joined], least=2)
+    paired = {i for pair in pairs for i in pair}
+    return tuple(sorted(pairs)), tuple(sorted(sided - paired))
 
 
 def _side(word: str) -> str | None:
@@ -113,7 +130,7 @@ def _side(word: str) -> str | None:
 
 def _compound_side(word: str) -> str | None:
     """Return the side of a word, also of "lf" (left front) and the like."""
-    return "left" if word in _LEFT_AND_MORE else "right" if word in _RIGHT_AND_MORE else _side(word)
+    return _COMPOUND[word][0] if word in _COMPOUND else _side(word)
 
 
 def _sided_words(name: str) -> list[str]:
@@ -135,7 +152,7 @@ def _key(words: Sequence[str], side_of_word: Callable[[str], str | None]) -> tup
     marks = []
     for word, side in zip(words, sides, strict=True):
         compound = side is not None and _side(word) is None
-        marks.append(word if side is None else re.sub("[lr]", "*", word) if compound else "*")
+        marks.append(word if side is None else f"*{_COMPOUND[word][1]}" if compound else "*")
     return named.pop(), " ".join(marks)
 
 

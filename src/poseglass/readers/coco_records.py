@@ -401,10 +401,14 @@ def _keypoints(
         mine = np.flatnonzero(category_of == category)
         lists = [records[i].get("keypoints") for i in mine]
         lists = [[0] * width if one is None or one == [] else one for one in lists]  # a box alone
-        block = _as_block(lists, width)
-        if block is None:  # some list is invalid: check each
-            block = np.zeros((len(mine), width))
-            for j, (i, listed) in enumerate(zip(mine, lists, strict=True)):
+        block = np.zeros((len(mine), width))
+        for start in range(0, len(lists), 1024):
+            part = _as_block(lists[start : start + 1024], width)
+            if part is not None:
+                block[start : start + 1024] = part
+                continue
+            for j in range(start, min(start + 1024, len(lists))):  # some list is invalid: check each
+                i, listed = mine[j], lists[j]
                 cleaned = _without_unlabelled(listed, width)
                 text = _wrong_list(cleaned, width)
                 if text is None:

@@ -5,6 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from poseglass.core.image import spread
+from poseglass.core.table import counted
+
+SAMPLED = 1000
+"""If so many images, evenly spread, are where their names say, all are taken to be."""
+
 MAX_LISTED = 50_000
 """At most this many files of a folder are listed to find one by the last part of its name."""
 
@@ -42,10 +48,12 @@ def find_images(folder: str | Path, names: Sequence[str], notes: list[str]) -> t
     """
     root = Path(folder)
     paths = [root / name for name in names]
-    lacking = [i for i, path in enumerate(paths) if not _is_file(path)]
-    if not lacking or not root.is_dir():
+    # Asking for each of a hundred thousand files takes minutes on a network disk.
+    sample = spread(range(len(paths)), SAMPLED)
+    if all(_is_file(paths[i]) for i in sample) or not root.is_dir():
         return tuple(paths)
-    found: list[int] = []
+    lacking = [i for i, path in enumerate(paths) if not _is_file(path)]
+    found: dict[int, Path] = {}
     by_last: dict[str, list[Path]] | None = None
     ambiguous: list[str] = []
     for i in lacking:
@@ -53,16 +61,26 @@ def find_images(folder: str | Path, names: Sequence[str], notes: list[str]) -> t
         below = (root.joinpath(*parts[k:]) for k in range(len(parts)))
         path = next((p for p in below if _is_file(p)), None)
         if path is None and parts:
-            by_last = _by_last_part(root) if by_last is None else by_last
+            if by_last is None:
+                by_last = _by_last_part(root, notes)
             candidates = by_last.get(parts[-1].lower(), [])
             if len(candidates) > 1:
                 ambiguous.append(f"{names[i]} ({len(candidates)} files)")
             path = candidates[0] if len(candidates) == 1 else None
         if path is not None:
-            paths[i] = path
-            found.append(i)
+            found[i] = path
+    # Two names that would mean one file mean two images, of which one is not there.
+    claims: dict[Path, set[str]] = {}
+    for i, path in enumerate(paths):
+        claims.setdefault(found.get(i, path), set()).add(names[i])
+    for i, path in list(found.items()):
+        if len(claims[path]) > 1:
+            ambiguous.append(f"{names[i]} (as {', '.join(sorted(claims[path] - {names[i]})[:2])})")
+            del found[i]
+    for i, path in found.items():
+        paths[i] = path
     if found:
-        first = found[0]
+        first = next(iter(found))
         notes.append(
             f"{len(found):,} of {len(names):,} images were found by a part of their name, such as {names[first]!r} "
             f"as {paths[first].relative_to(root)} in {root}."
@@ -70,15 +88,18 @@ def find_images(folder: str | Path, names: Sequence[str], notes: list[str]) -> t
     if ambiguous:
         shown = ", ".join(ambiguous[:3]) + (" ..." if len(ambiguous) > 3 else "")
         notes.append(
-            f"{len(ambiguous):,} images are not where their names say, and several files below {root} end in the same "
-            f"name: {shown}. Set the folder that the names are relative to."
+            f"{counted(len(ambiguous), 'image')} not where the name says, and the last part of the name does not tell "
+            f"which file below {root} is meant: {shown}. Set the folder that the names are relative to."
         )
     return tuple(paths)
 
 
 def _parts(name: str) -> tuple[str, ...]:
     """Return the parts of a name that may be a Windows path or a web address: no drive, no root, no parent folder."""
-    split = urlsplit(name)
+    try:
+        split = urlsplit(name)
+    except ValueError:  # "//[img.jpg" is no address
+        split = urlsplit("")
     if split.scheme and len(split.scheme) > 1:  # one letter is a drive
         name = unquote(split.path)
     given = parse_qs(split.query).get("d")
@@ -94,8 +115,8 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _by_last_part(root: Path) -> dict[str, list[Path]]:
-    """Return the files below a folder by their name in lower case; for too large a folder, only those at its top."""
+def _by_last_part(root: Path, notes: list[str]) -> dict[str, list[Path]]:
+    """Return the files below a folder by their name in lower case; none if there are too many to list."""
     found: dict[str, list[Path]] = {}
     count = 0
     for folder, _, files in os.walk(root):
@@ -103,5 +124,9 @@ def _by_last_part(root: Path) -> dict[str, list[Path]]:
             found.setdefault(file.lower(), []).append(Path(folder) / file)
         count += len(files)
         if count > MAX_LISTED:
-            break
+            notes.append(
+                f"{root} holds more than {MAX_LISTED:,} files, so images that are not where their names say were not "
+                "looked for by the last part of the name."
+            )
+            return {}
     return found

@@ -20,6 +20,7 @@ from poseglass.losses import LOSSES
 from poseglass.losses.loss import find_loss
 from poseglass.metrics import METRICS
 from poseglass.metrics.metric import Better, Metric
+from poseglass.metrics.oks import OksAp, check_areas
 from poseglass.readers.mixed import respelt
 from poseglass.runs.build import crop_sizes, make, protocol_of
 from poseglass.runs.folder import RunFolder
@@ -276,6 +277,8 @@ def check_evaluation(recipe: Recipe, val: Dataset | None, skeleton: Skeleton) ->
         )
     spelt = dataclasses.replace(people, skeleton=respelt(val.skeleton, skeleton.keypoints))
     found = dataclasses.replace(spelt.in_skeleton(skeleton).in_skeleton(spelt.skeleton), skeleton=val.skeleton)
+    if any(isinstance(metric, OksAp) for metric in metrics) and protocol is None:
+        check_areas([people_to_judge(val.instances(i)) for i in range(len(val))])
     metric_of: dict[str, Metric] = {}
     for metric in metrics:
         metric.update(found, people)

@@ -37,12 +37,13 @@ def examine(train: Dataset, val: Dataset | None) -> list[str]:
             doubts.append(f"{part.name}: {seen:,} of {len(part):,} images were opened and compared with their labels.")
     if val is not None:
         doubts += _in_both(train, val)
-    labels = labels_of(train, getattr(train, "name", "train"))
-    for group in range(len(labels.groups)):
-        found = check_flip(labels, group)
-        doubts += [f.text for f in found[:3]]
+    for part in _files(train):  # each once, however often it is repeated
+        labels = labels_of(part, part.name)
+        found = [finding for group in range(len(labels.groups)) for finding in check_flip(labels, group)]
+        doubts += [f"{part.name}: {finding.text}" for finding in found[:3]]
         if len(found) > 3:
-            doubts.append(f"{counted(len(found) - 3, 'more flip pair')} like that; `poseglass check` lists them.")
+            more = counted(len(found) - 3, "more flip pair")
+            doubts.append(f"{part.name}: {more} like that; `poseglass check` lists them.")
     return doubts
 
 
@@ -58,11 +59,11 @@ def _in_both(train: Dataset, val: Dataset) -> Iterator[str]:
     same = [path for path in measured if path.resolve() in known]
     which = "are the same files"
     if not same and len(known) + len(measured) <= MOST_COMPARED:
-        sizes: dict[int, list[Path]] = {}
-        for path in known:
-            if path.is_file():
-                sizes.setdefault(path.stat().st_size, []).append(path)
-        same = [path for path in measured if path.is_file() and _has_twin(path, sizes.get(path.stat().st_size, []))]
+        train_sizes, val_sizes = ({path: path.stat().st_size for path in paths if path.is_file()} for paths in
+                                  (known, measured))  # fmt: skip
+        both = set(train_sizes.values()) & set(val_sizes.values())
+        contents = {_digest(path) for path, size in train_sizes.items() if size in both}
+        same = [path for path, size in val_sizes.items() if size in both and _digest(path) in contents]
         which = "have the same content under another name"
     if same:
         yield (
@@ -71,7 +72,6 @@ def _in_both(train: Dataset, val: Dataset) -> Iterator[str]:
         )
 
 
-def _has_twin(path: Path, others: list[Path]) -> bool:
-    """Return whether one of the files, all of one size, has the same content."""
-    digest = hashlib.sha256(path.read_bytes()).digest() if others else b""
-    return any(hashlib.sha256(other.read_bytes()).digest() == digest for other in others)
+def _digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
