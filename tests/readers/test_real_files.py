@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from poseglass.audit.audit import audit
+from poseglass.audit.labels import read_coco_leniently
 from poseglass.core.image import write_image
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.skeletons import LSP14
@@ -326,3 +328,28 @@ def test_one_odd_list_among_thousands_is_found(tmp_path):
     assert data.num_instances == 2999
     assert data.everyone.known[:, 0].sum() == 2998
     assert any("annotation 1500" in note for note in data.notes)
+
+
+def test_accents_are_found_however_a_system_writes_them(tmp_path):
+    composed, decomposed = "H\u00e4user/gr\u00f6\u00dfe.jpg", "Ha\u0308user/gro\u0308\u00dfe.jpg"
+    for there, asked in ((composed, decomposed), (decomposed, composed)):
+        root = tmp_path / ("a" if there == composed else "b")
+        touch(root, there)
+        assert find_images(root, [asked], []) == (root / there,)
+
+
+def test_check_says_what_is_never_labelled(tmp_path):
+    def change(document: dict) -> None:
+        for record in document["annotations"]:
+            record["keypoints"][6:9] = [0, 0, 0]
+
+    notes = read_coco_leniently(written(tmp_path, change)).notes
+    assert any("1 of 4 keypoints are labelled in no image" in note for note in notes)
+
+
+def test_check_takes_sizes_from_files_where_labels_declare_none(tmp_path):
+    for i in range(4):
+        write_image(tmp_path / f"{i + 1:04d}.png", np.zeros((80, 100, 3), np.uint8))
+    path = written(tmp_path, lambda d: [(image.pop("width"), image.pop("height")) for image in d["images"]])
+    kinds = {f.kind for f in audit(read_coco_leniently(path)).findings}
+    assert "outside-image" in kinds

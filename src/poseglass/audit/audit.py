@@ -152,12 +152,12 @@ def audit(
             sided = (people.skeleton.flip != np.arange(len(people.skeleton))).any() and people.known.any()
             if verdict is None and sided:
                 unjudged.append(people.skeleton.name)
-                verdict = judge_few(people.skeleton, people.xy) if symmetric else None
+                verdict = judge_few(people.skeleton, people.xy, mirror=symmetric)
                 if verdict is not None:
                     notes.append(
                         f"{people.skeleton.name}: {len(verdict.rows)} annotations are too few for the critic, so "
-                        "swapped sides were judged by comparing the poses with each other; the column 'finds' shows how many "
-                        "planted swaps that finds."
+                        "swapped sides were judged by comparing the poses with each other; the column 'finds' shows "
+                        "how many planted swaps that finds."
                     )
         if verdict is not None:
             found += findings_of(labels, group, verdict, sure=sure)
@@ -168,7 +168,7 @@ def audit(
                     f"unusual poses as wrong: check its findings. It is more reliable with {SMALL:,} and more."
                 )
             if len(verdict.rows) >= MIN_PEOPLE:
-                more = _seen_by_comparing(labels, group, verdict, sure)
+                more = _seen_by_comparing(labels, group, verdict, sure, mirror=symmetric)
                 done = {f.person for f in found if f.kind.startswith("swapped")}
                 found += [f for f in more[0] if f.person not in done]
                 power |= more[1]
@@ -220,7 +220,7 @@ def _too_few(skeleton: Skeleton, xy: np.ndarray) -> list[str]:
 
 
 def _seen_by_comparing(
-    labels: Labels, group: int, verdict: Verdict, sure: float
+    labels: Labels, group: int, verdict: Verdict, sure: float, *, mirror: bool
 ) -> tuple[list[Finding], dict[str, float]]:
     """Return what comparing poses with each other finds far better than the critic, with the power of that.
 
@@ -230,7 +230,7 @@ def _seen_by_comparing(
     people = labels.groups[group]
     if len(verdict.rows) >= SMALL:
         return [], {}
-    few = judge_few(people.skeleton, people.xy)
+    few = judge_few(people.skeleton, people.xy, mirror=mirror)
     if few is None:
         return [], {}
     better = {k: p for k, p in few.power.items() if p >= COMPARED and p > verdict.power.get(k, 0.0)}

@@ -22,12 +22,14 @@ CLEARLY = 0.7
 ones are that much nearer when swapped."""
 
 
-def judge_few(skeleton: Skeleton, xy: np.ndarray) -> Verdict | None:
+def judge_few(skeleton: Skeleton, xy: np.ndarray, *, mirror: bool = True) -> Verdict | None:
     """Judge the sides of N poses by their distance to each other.
 
     Args:
         skeleton: Names and flip pairs; it is assumed that it can be flipped.
         xy: ``(N, K, 2)`` pixels, NaN = unknown.
+
+        mirror: Compare with flipped poses too; not for an object that is not symmetric.
 
     Returns:
         The verdict, or None if there are fewer than ``MIN_FEW`` poses with 3 known keypoints or no pair.
@@ -40,8 +42,10 @@ def judge_few(skeleton: Skeleton, xy: np.ndarray) -> Verdict | None:
     center, size = center_and_size(xy[rows])
     poses = (xy[rows] - center) / size[:, None, None]
     drawn = np.sort(np.random.default_rng(0).permutation(len(rows))[:MOST_COMPARED])
-    bank = np.concatenate([poses[drawn], poses[drawn][:, skeleton.flip] * np.array([-1.0, 1.0])])
-    owner = np.concatenate([drawn, drawn])
+    bank, owner = poses[drawn], drawn
+    if mirror:
+        bank = np.concatenate([bank, bank[:, skeleton.flip] * np.array([-1.0, 1.0])])
+        owner = np.concatenate([drawn, drawn])
     as_is = _to_others(poses, bank, owner)
     exchanged = np.stack([_to_others(poses[:, list(fault.order)], bank, owner) for fault in faults], 1)
     able = np.stack([_changes(fault, poses) for fault in faults], 1)

@@ -15,7 +15,7 @@ import numpy as np
 
 from poseglass.core.boxes import area as box_area
 from poseglass.core.boxes import xywh_to_xyxy
-from poseglass.core.image import read_image, read_with_levels, white_levels
+from poseglass.core.image import read_header, read_image, read_with_levels, white_levels
 from poseglass.core.instances import Instances
 from poseglass.core.levels import WhiteLevels
 from poseglass.core.sample import Dataset
@@ -25,7 +25,7 @@ from poseglass.readers.coco_categories import Categories, finish_skeleton, read_
 from poseglass.readers.coco_records import Fault, Faults, people_of, read_image_table, read_records
 from poseglass.readers.image_files import default_folder, find_images
 from poseglass.readers.json_file import whole_number
-from poseglass.readers.notes import mirroring_note, notes_of
+from poseglass.readers.notes import labelled_names, mirroring_note, notes_of, unlabelled_note
 from poseglass.readers.sigmas import KNOWN_SIGMAS
 
 KINDS: dict[str, str] = {
@@ -295,7 +295,7 @@ def read_coco_leniently(
     folder = Path(images) if images is not None else default_folder(path, table.file_names)
     paths = find_images(folder, table.file_names, notes)
     image_files = [
-        ImageFile(name, file, (int(size[0]), int(size[1])) if min(size) > 0 else None)
+        ImageFile(name, file, (int(size[0]), int(size[1])) if min(size) > 0 else _size_of(file))
         for name, file, size in zip(table.file_names, paths, table.sizes_wh, strict=True)
     ]
     findings += [_finding_of(fault, image_files) for fault in faults.found if fault.kind in ("bad-record", "wrong-k")]
@@ -311,6 +311,8 @@ def read_coco_leniently(
     notes += faults.notes_of_unused()
     final = chosen.skeleton if flip_pairs is None else replace(chosen.skeleton, flip_pairs=tuple(flip_pairs))
     notes += mirroring_note(final) if flip is None else []
+    if len(people):
+        notes += unlabelled_note(final, labelled_names(people, final))
     boxes = xywh_to_xyxy(records.box_xywh)
     raw = records.raw
     # A keypoint labelled at the exact origin is reported by the rules and excluded from the statistics.
@@ -340,6 +342,14 @@ def read_coco_leniently(
     labels = Labels(path.name, image_files, groups, findings, notes, load)
     labels.refused = tuple(_finding_of(f, image_files) for f in faults.found if f.kind not in ("bad-record", "wrong-k"))
     return labels
+
+
+def _size_of(path: Path) -> tuple[int, int] | None:
+    """Return the size of an image that the labels do not declare; None if it is missing or cannot be read."""
+    try:
+        return read_header(path).size_wh
+    except (OSError, ValueError):
+        return None
 
 
 def _categories(

@@ -206,7 +206,7 @@ def check_flip(labels: Labels, group: int) -> list[Finding]:
             "far from the nearest ones as the poses are from each other. Either the object is not symmetric (a part "
             "of it is always on one side) or it is always seen from one side. Labels and flip pairs may well be "
             "right. If a flipped image of it cannot occur, turn flipping off: flip_probability = 0.0 in "
-            "random_affine, and flip_test = false under [evaluate]."
+            "random_affine, and flip_test = false under [evaluate]; --ignore not-symmetric then skips this finding."
         )
         return [finding(labels, group, example, "not-symmetric", "warning", 1 - 0.5 / ratio, text, value=float(ratio))]
     if (best == given).all():

@@ -138,7 +138,8 @@ def print_audit(result: Audit, console: Console) -> None:
     people, images = result.labels.num_people, len(result.labels.image_files)
     if result.unjudged and not result.findings:
         console.print(
-            "Left and right could not be judged with any certainty, as there are too few people (exit status 3).",
+            "Nothing was found, but there are too few annotations to judge left and right with any certainty: exit "
+            "status 3 (--ignore swapped-sides makes it 0).",
             soft_wrap=True, highlight=False,
         )  # fmt: skip
     console.print(

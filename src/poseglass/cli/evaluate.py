@@ -111,6 +111,8 @@ def evaluate_weights(
             hint = f" The weights were selected by protocol {protocol}; to measure otherwise give --metric pck."
         if flip_test is None and monitored.measures:
             flip_test = followed.get("flip_test", monitored.flip_test) and estimator.skeleton.mirrors
+    elif flip_test is None and protocol is None and estimator.card is not None and estimator.card.recipe:
+        flip_test = recipe_flip_test(estimator.card) and estimator.skeleton.mirrors
     if detections is not None and protocol != "coco":
         raise ValueError("--detections gives boxes to --protocol coco; add it, or leave --detections out.")
     if flip_test is None:
@@ -233,6 +235,14 @@ def recipe_evaluation(card: WeightCard | None) -> EvaluatePart:
             "Say what to measure: --metric or --protocol."
         )
     return part
+
+
+def recipe_flip_test(card: WeightCard) -> bool:
+    """Return whether training evaluated with a flip test, as the card's recipe says; True if it cannot be read."""
+    try:
+        return Recipe.from_dict(tomllib.loads(card.recipe), trust_code=False).evaluate.flip_test
+    except (ValueError, RecursionError):
+        return True
 
 
 def say_uncounted(metric: Pck, people: int, console: Console) -> None:

@@ -19,6 +19,7 @@ from poseglass.runs.recipe import Recipe
 from poseglass.runs.session import Run
 from poseglass.training.distributed import Processes, from_environment, leave
 from poseglass.training.loop import Progress as TrainingProgress
+from poseglass.transforms import TRANSFORMS
 
 CHECK_STEPS = 5
 """How many steps --check makes; the first one, which starts everything, is not timed."""
@@ -116,7 +117,7 @@ def try_out(recipe: Recipe, folder: Path, device: str, processes: Processes, con
     with tempfile.TemporaryDirectory() as nowhere:
         work = prepare(uncached, Path(nowhere) / "run", device=device, processes=processes)
         _announce(work, console, folder)
-        for doubt in work.processes.once(lambda: examine(work.crops.dataset, work.val)):
+        for doubt in work.processes.once(lambda: examine(work.crops.dataset, work.val, flips=_flips(work))):
             console.print(f"warning: {doubt}", soft_wrap=True, highlight=False, markup=False)
         seconds = {size: work.rehearse(CHECK_STEPS, size) for size in dict.fromkeys(work.sizes_wh)}
     warm_up = recipe.train.schedule.warmup_steps
@@ -130,6 +131,15 @@ def try_out(recipe: Recipe, folder: Path, device: str, processes: Processes, con
         "the first reading of images apart; nothing was written",
         soft_wrap=True, highlight=False,
     )  # fmt: skip
+
+
+def _flips(work: Run) -> bool:
+    """Return whether training or evaluation flips images; a custom augmentation may."""
+    own = any(
+        getattr(augmentation, "flip_probability", type(augmentation) not in TRANSFORMS.values())
+        for augmentation in work.crops.augment
+    )
+    return work.crops.skeleton.mirrors and (own or work.flip_test)
 
 
 def _duration(seconds: float) -> str:

@@ -487,7 +487,7 @@ def _guess_length(length: int, k: int) -> str:
         return "; these look like x, y without v"
     if length == k:
         return "; these look like one list per point: flatten them"
-    return "; does it belong to another skeleton?" if length % 3 == 0 else ""
+    return "; they may belong to another skeleton" if length % 3 == 0 else ""
 
 
 def _boxes(

@@ -1,6 +1,7 @@
 """Where the images of labels are: one rule for readers and the audit."""
 
 import os
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -58,12 +59,13 @@ def find_images(folder: str | Path, names: Sequence[str], notes: list[str]) -> t
     ambiguous: list[str] = []
     for i in lacking:
         parts = _parts(names[i])
-        below = (root.joinpath(*parts[k:]) for k in range(len(parts)))
+        spelt = [tuple(unicodedata.normalize(form, part) for part in parts) for form in ("NFC", "NFD")]
+        below = (root.joinpath(*each[k:]) for k in range(len(parts)) for each in dict.fromkeys([parts, *spelt]))
         path = next((p for p in below if _is_file(p)), None)
         if path is None and parts:
             if by_last is None:
                 by_last = _by_last_part(root, notes)
-            candidates = by_last.get(parts[-1].lower(), [])
+            candidates = by_last.get(_folded(parts[-1]), [])
             if len(candidates) > 1:
                 ambiguous.append(f"{names[i]} ({len(candidates)} files)")
             path = candidates[0] if len(candidates) == 1 else None
@@ -115,13 +117,18 @@ def _is_file(path: Path) -> bool:
         return False
 
 
+def _folded(name: str) -> str:
+    """Return a name as it is compared: macOS and other systems write accents differently, Windows ignores case."""
+    return unicodedata.normalize("NFC", name).lower()
+
+
 def _by_last_part(root: Path, notes: list[str]) -> dict[str, list[Path]]:
     """Return the files below a folder by their name in lower case; none if there are too many to list."""
     found: dict[str, list[Path]] = {}
     count = 0
     for folder, _, files in os.walk(root):
         for file in files:
-            found.setdefault(file.lower(), []).append(Path(folder) / file)
+            found.setdefault(_folded(file), []).append(Path(folder) / file)
         count += len(files)
         if count > MAX_LISTED:
             notes.append(

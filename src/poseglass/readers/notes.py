@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from poseglass.core.instances import Instances
 from poseglass.core.sample import Dataset
 from poseglass.core.skeleton import Skeleton
 from poseglass.readers.labelled import LabelledImages
@@ -62,11 +63,23 @@ def _unlabelled(dataset: Dataset) -> Iterator[str]:
         assert isinstance(part, LabelledImages)
         everyone = part.everyone
         total += len(everyone)
-        counts = everyone.known.sum(0, dtype=np.int64)
-        known |= {name for k, name in enumerate(skeleton.keypoints) if counts[k]}
-    never = [name for name in dataset.skeleton.keypoints if name not in known]
-    if total and never:
-        yield (
-            f"{len(never)} of {len(dataset.skeleton)} keypoints are labelled in no image, so they are neither trained "
-            f"nor evaluated: {', '.join(never)}."
-        )
+        known |= labelled_names(everyone, skeleton)
+    if total:
+        yield from unlabelled_note(dataset.skeleton, known)
+
+
+def labelled_names(people: Instances, skeleton: Skeleton) -> set[str]:
+    """Return the names of the keypoints that are labelled at least once."""
+    counts = people.known.sum(0, dtype=np.int64)
+    return {name for k, name in enumerate(skeleton.keypoints) if counts[k]}
+
+
+def unlabelled_note(skeleton: Skeleton, known: set[str]) -> list[str]:
+    """Return a sentence that lists the keypoints that are labelled nowhere; nothing if there are none."""
+    never = [name for name in skeleton.keypoints if name not in known]
+    if not never:
+        return []
+    return [
+        f"{len(never)} of {len(skeleton)} keypoints are labelled in no image, so they are neither trained nor evaluated: "
+        f"{', '.join(never)}."
+    ]

@@ -4,8 +4,11 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 from poseglass.audit.labels import labels_of
 from poseglass.audit.pose import check_flip
+from poseglass.core.image import spread
 from poseglass.core.sample import Dataset
 from poseglass.core.table import counted, listed
 from poseglass.readers.labelled import LabelledImages
@@ -18,7 +21,7 @@ MOST_COMPARED = 20_000
 """So many files are compared by content, to find an image that is in both sets under two names."""
 
 
-def examine(train: Dataset, val: Dataset | None) -> list[str]:
+def examine(train: Dataset, val: Dataset | None, *, flips: bool = True) -> list[str]:
     """Return what is doubtful about the data of a run, a sentence each.
 
     Images that are both trained on and measured on, and flip pairs that the labels contradict.
@@ -26,6 +29,7 @@ def examine(train: Dataset, val: Dataset | None) -> list[str]:
     Args:
         train: What is trained on.
         val: What is measured on, if anything.
+        flips: Whether anything is flipped in training or evaluation, so that flip pairs matter.
 
     Raises:
         FileNotFoundError, ValueError: An image is missing, cannot be read, or has another size than declared.
@@ -33,11 +37,12 @@ def examine(train: Dataset, val: Dataset | None) -> list[str]:
     doubts: list[str] = []
     for part in _files(train) + ([] if val is None else _files(val)):
         seen = part.check_images(most=MOST_HEADERS)
+        doubts += _outside(part)
         if seen < len(part):
             doubts.append(f"{part.name}: {seen:,} of {len(part):,} images were opened and compared with their labels.")
     if val is not None:
         doubts += _in_both(train, val)
-    for part in _files(train):  # each once, however often it is repeated
+    for part in _files(train) if flips else []:  # each once, however often it is repeated
         labels = labels_of(part, part.name)
         found = [finding for group in range(len(labels.groups)) for finding in check_flip(labels, group)]
         doubts += [f"{part.name}: {finding.text}" for finding in found[:3]]
@@ -50,6 +55,31 @@ def examine(train: Dataset, val: Dataset | None) -> list[str]:
 def _files(dataset: Dataset) -> list[LabelledImages]:
     parts = dataset.parts if isinstance(dataset, MixedDatasets) else (dataset,)
     return [part for part in parts if isinstance(part, LabelledImages)]
+
+
+def _outside(part: LabelledImages) -> list[str]:
+    """Return that many keypoints lie outside their images, where no size is declared and the files have to tell."""
+    outside = total = 0
+    example = ""
+    for i in spread(range(len(part)), MOST_HEADERS):
+        if part.sizes_wh is not None and (part.sizes_wh[i] > 0).all():
+            continue
+        people = part.instances(i)
+        if not people.known.any():
+            continue
+        width, height = part.size_wh(i)
+        points = people.xy[people.known]
+        beyond = ((points < -0.02 * max(width, height)) | (points > np.array([width, height]) * 1.02)).any(1)
+        outside, total = outside + int(beyond.sum()), total + len(points)
+        if beyond.any() and not example:
+            place = points[beyond][0].round(1).tolist()
+            example = f"{part.paths[i].name} of {width} x {height} pixels has one at {place}"
+    if outside <= 0.05 * total:
+        return []
+    return [
+        f"{part.name}: {outside:,} of {total:,} keypoints lie outside their images ({example}). Were the images scaled "
+        "after they were labelled?"
+    ]
 
 
 def _in_both(train: Dataset, val: Dataset) -> Iterator[str]:
