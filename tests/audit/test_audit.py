@@ -106,7 +106,7 @@ def test_clean_labels_break_no_rule(tmp_path):
 
 
 RULES = [
-    ("wrong-k", lambda d: d["annotations"][3].update(keypoints=[1.0] * 48), r"must have 51 numbers .* got 48; does"),
+    ("wrong-k", lambda d: d["annotations"][3].update(keypoints=[1.0] * 48), r"must have 51 numbers .* got 48; they"),
     ("wrong-k", lambda d: d["annotations"][3].update(keypoints={"a": 1}), r"must be a flat list of 51 numbers, got"),
     ("bad-record", lambda d: edited(d, 3, 5, ["x", 1, 2]), r"\(x of number 5\) must be a number, got 'x'"),
     ("bad-record", lambda d: edited(d, 3, 5, [float("nan"), 1, 2]), r"\(x of number 5\) must be a number, got nan"),

@@ -41,7 +41,7 @@ def test_nothing_found_is_status_0_or_3_where_sides_could_not_be_judged(labels):
     result = run(labels)
     assert result.exit_code == 3, result.output
     assert "2 annotations in 2 images, 0 findings" in result.output
-    assert "Left and right could not be judged with any certainty" in result.output
+    assert "too few annotations to judge left and right with any certainty: exit" in result.output
     assert run(labels, "--ignore", "swapped-sides").exit_code == 0
     data = json.loads(labels.read_text())
     data["categories"][0]["keypoints"] = ["beak", "tail", "crest"]

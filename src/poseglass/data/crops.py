@@ -142,7 +142,8 @@ class Crops:
         low, high = self.box_xyxy[:, None, :2], self.box_xyxy[:, None, 2:]
         xy = self.labels.xy
         with np.errstate(invalid="ignore"):
-            inside: np.ndarray = (self.labels.known & (xy >= low).all(-1) & (xy <= high).all(-1)).any(1)
+            within = self.labels.known & (xy >= low).all(-1) & (xy <= high).all(-1)
+        inside = within.sum(1, dtype=np.int64) > 0
         first = int(np.flatnonzero(~inside)[0]) if not inside.all() else 0
         box = ", ".join(f"{v:.0f}" for v in self.labels.box_xyxy[first])
         known = xy[first][self.labels.known[first]]

@@ -80,6 +80,6 @@ def unlabelled_note(skeleton: Skeleton, known: set[str]) -> list[str]:
     if not never:
         return []
     return [
-        f"{len(never)} of {len(skeleton)} keypoints are labelled in no image, so they are neither trained nor evaluated: "
-        f"{', '.join(never)}."
+        f"{len(never)} of {len(skeleton)} keypoints are labelled in no image, so they are neither trained nor "
+        f"evaluated: {', '.join(never)}."
     ]
