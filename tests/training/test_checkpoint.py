@@ -44,7 +44,7 @@ def test_what_is_not_a_checkpoint_is_refused_without_running_it(tmp_path, monkey
         torch.save({"evil": Evil()}, path)
     else:
         path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"c.pt is not a whole training checkpoint"):
+    with pytest.raises(ValueError, match=r"c.pt is not a complete training checkpoint"):
         load_checkpoint(path)
     assert not (tmp_path / "evil").exists()
 
@@ -55,7 +55,7 @@ def test_every_truncation_is_noticed(tmp_path):
     whole = path.read_bytes()
     for length in range(0, len(whole), 97):
         path.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match="is not a whole training checkpoint"):
+        with pytest.raises(ValueError, match="is not a complete training checkpoint"):
             load_checkpoint(path)
 
 

@@ -100,7 +100,7 @@ def test_a_stage_may_leave_out_what_is_hidden():
     torch.manual_seed(0)
     network, batch = Toy(), model_input(one_each(), InputSpec())
     step = supervised(codec, criterion)
-    with pytest.raises(ValueError, match="stage_occluded leaves out occluded keypoints, and the batch does not know"):
+    with pytest.raises(ValueError, match="stage_occluded excludes occluded keypoints, but the batch does not state"):
         step(network, batch)
     batch.targets.occluded = torch.zeros(4, 1, 2, dtype=torch.bool)
     all_of_them = step(network, batch)
@@ -117,7 +117,7 @@ def test_a_stage_may_leave_out_what_is_hidden():
         )
     assert terms["heatmap/0"].item() != all_of_them["heatmap/0"].item()
     batch.targets.occluded = torch.zeros(4, 3, 2, dtype=torch.bool)
-    with pytest.raises(ValueError, match=r"keypoints \(4, 3, 2\), and the codec's weight \(4, 2\) is not of each"):
+    with pytest.raises(ValueError, match=r"keypoints \(4, 3, 2\), but the codec's weight \(4, 2\) is not per keypoint"):
         step(network, batch)
 
 
@@ -141,11 +141,20 @@ def test_terms_of_one_target_add_up():
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ({"occluded": (True, False, True)}, "stage_occluded has 3 entries, the network 2 stages. Give one, or 2"),
-        ({"codec": HeatmapCodec(), "sigmas": (1.0, 2.0, 3.0)}, "stage_sigmas has 3 entries, the network 2 stages"),
-        ({"sigmas": (1.0,)}, "sigmas need the codec that draws them, got none. Pass codec="),
-        ({"terms": [MSE, Term(mean_squared_error, stages=(2,))]}, "loss names stage 2, the network has 2: 0, 1"),
-        ({"terms": [Term(mean_squared_error, stages=(0,))]}, "No loss is of stage 1 of the network, which has 2"),
+        (
+            {"occluded": (True, False, True)},
+            r"stage_occluded must have one entry or one per stage of the network \(2\), got 3",
+        ),
+        (
+            {"codec": HeatmapCodec(), "sigmas": (1.0, 2.0, 3.0)},
+            r"stage_sigmas must have one entry or one per stage of the network \(2\), got 3",
+        ),
+        ({"sigmas": (1.0,)}, "sigmas need a codec that encodes them, got none. Pass codec="),
+        (
+            {"terms": [MSE, Term(mean_squared_error, stages=(2,))]},
+            "loss names stage 2, but the network's stages are 0, 1",
+        ),
+        ({"terms": [Term(mean_squared_error, stages=(0,))]}, "No loss applies to stage 1 of the network, which has 2"),
     ],
 )
 def test_stages_that_are_not_there(more, words):
@@ -156,10 +165,10 @@ def test_stages_that_are_not_there(more, words):
 @pytest.mark.parametrize(
     ("terms", "words"),
     [
-        ([], r"A criterion gives named terms, e\.g\. \{\"heatmap/0\": loss\}, got \[\]"),
+        ([], r"A criterion must return named terms, e\.g\. \{\"heatmap/0\": loss\}, got \[\]"),
         ({}, r"named terms, .* got \{\}"),
-        ({"a": torch.zeros(2)}, r"tensors of one number each; 'a' is a tensor \(2,\)\. Take its mean"),
-        ({"a": 0.0}, r"tensors of one number each; 'a' is a float"),
+        ({"a": torch.zeros(2)}, r"must be scalar tensors; 'a' is a tensor \(2,\)\. Return its mean"),
+        ({"a": 0.0}, r"must be scalar tensors; 'a' is a float"),
     ],
 )
 def test_what_a_criterion_may_not_give(terms, words):
@@ -188,7 +197,7 @@ def test_entries_of_a_recipe_become_terms_of_what_the_codec_encodes():
     assert torch.equal(hard.function(*given), hard_keypoint_squared_error(*given, hardest=1))
     own = of(HeatmapCodec(), {"name": "poseglass.losses.heatmap:mean_squared_error"})
     assert own == (MSE,)
-    with pytest.raises(ValueError, match="'integral_l1' compares 'heatmap' with 'xy', the codec encodes 'heatmap'"):
+    with pytest.raises(ValueError, match="'integral_l1' compares 'heatmap' with 'xy', but the codec encodes 'heatmap'"):
         of(HeatmapCodec(), {"name": "integral_l1"})
 
 

@@ -239,8 +239,6 @@ def test_two_processes_stop_early_together_and_may_be_interrupted_while_they_mea
 
 
 def test_a_batch_that_does_not_divide(recipe, tmp_path):
-    with pytest.raises(
-        RecipeError, match=r"train\.batch_size is 4, which does not divide among 3 processes\. Set it to"
-    ):
+    with pytest.raises(RecipeError, match=r"train\.batch_size is 4, which is not divisible by 3 processes\. Set it to"):
         prepare(recipe, tmp_path / "run", processes=Processes(0, 3, 0))
     assert not (tmp_path / "run").exists()

@@ -241,7 +241,7 @@ def test_a_checkpoint_of_another_network_is_refused():
     state = loop().state()
     other = loop()
     other.network.stages.append(nn.Conv2d(1, 1, 1))
-    with pytest.raises(ValueError, match=r"The checkpoint holds another network than the recipe: .*stages\.2"):
+    with pytest.raises(ValueError, match=r"The checkpoint's network differs from the recipe's: .*stages\.2"):
         other.restore(state)
 
 

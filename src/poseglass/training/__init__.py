@@ -1,1 +1,1 @@
-"""Layer 7: the loop, and what it keeps."""
+"""Layer 7: the training loop, with its losses, schedules and checkpoints."""

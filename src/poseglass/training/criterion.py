@@ -1,4 +1,4 @@
-"""What training minimises: from the stages of a network, the encoded targets and the batch to named terms."""
+"""The training criterion: maps a network's stages, the encoded targets and the batch to named loss terms."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -18,40 +18,40 @@ from poseglass.losses import LOSSES
 from poseglass.losses.loss import Loss, find_loss
 
 Step = Callable[[nn.Module, ModelInput], dict[str, Tensor]]
-"""Network and batch (images normalised) to named, weighted loss terms; their sum is minimised."""
+"""Maps a network and a batch (images normalised) to named, weighted loss terms; their sum is minimised."""
 
 T = TypeVar("T")
 
 
 class Criterion(Protocol):
-    """What a network is trained by.
+    """Computes the loss that a network is trained with.
 
-    ``StageCriterion`` compares maps with maps, which is the ordinary way. Another one may gather at the centres of
-    instances, run a teacher on ``batch.images``, or leave regions out that ``batch.targets.crowd`` marks.
+    ``StageCriterion``, the default, compares maps with maps. A custom criterion may gather at the centres of instances,
+    run a teacher on ``batch.images``, or exclude the regions that ``batch.targets.crowd`` marks.
     """
 
     def __call__(self, stages: Stages, targets: Prediction, batch: ModelInput) -> dict[str, Tensor]:
-        """Return named terms, each one number; their sum is minimised and each has a column in the curve.
+        """Return named scalar terms; their sum is minimised, and each has a column in the training curve.
 
-        The names have to be the same at every step and in every process.
+        The names must be the same at every step and in every process.
 
         Args:
-            stages: What the network gives, one prediction per supervised stage.
-            targets: What the codec encodes of ``batch.targets``.
+            stages: The network's output, one prediction per supervised stage.
+            targets: ``batch.targets`` as encoded by the codec.
             batch: Images ``(B, 3, H, W)``, normalised, and the labels in view pixels.
         """
         ...
 
 
 class LossPart(Part):
-    """An entry of a recipe's ``loss``; keys that are not named here are the loss's own numbers."""
+    """An entry of a recipe's ``loss``; any other keys are arguments of the loss itself."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
     name: str
-    weight: float = Field(default=1.0, gt=0.0, allow_inf_nan=False, description="Factor of the term.")
-    of: str | None = Field(default=None, description="An output of the codec; or every one that the loss is for.")
-    stages: tuple[int, ...] | None = Field(default=None, description="Supervised stages from 0; or all.")
+    weight: float = Field(default=1.0, gt=0.0, allow_inf_nan=False, description="Weight of the term.")
+    of: str | None = Field(default=None, description="An output of the codec; by default all that the loss fits.")
+    stages: tuple[int, ...] | None = Field(default=None, description="Supervised stages, from 0; by default all.")
 
     @field_validator("stages")
     @classmethod
@@ -62,20 +62,20 @@ class LossPart(Part):
 
     @property
     def numbers(self) -> dict[str, Any]:
-        """The loss's own."""
+        """The arguments of the loss itself."""
         return dict(self.model_extra or {})
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One summand of a criterion.
+    """One term of a criterion.
 
     Args:
-        function: Prediction, target and weight ``(B, K)`` to one number.
-        output: Key of the network's stage.
-        target: Key of what the codec encodes; it names the term.
-        weight: Factor.
-        stages: To which supervised stages it belongs; None is all.
+        function: Maps prediction, target and weight ``(B, K)`` to a scalar.
+        output: Key in a stage of the network.
+        target: Key in the encoded targets; the term is named after it.
+        weight: Factor of the term.
+        stages: Supervised stages that it applies to; None for all.
     """
 
     function: Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -86,11 +86,11 @@ class Term:
 
 
 def terms_of(parts: Sequence[LossPart], spec: CodecSpec) -> tuple[Term, ...]:
-    """Return the terms of a recipe's ``loss`` for what a codec reads and encodes.
+    """Return the terms of a recipe's ``loss`` for the outputs and targets of a codec.
 
     Raises:
-        LookupError: An unknown loss; the nearest is given.
-        ValueError: A loss of something that the codec does not read, or with something that it does not encode.
+        LookupError: An unknown loss; the nearest name is suggested.
+        ValueError: A loss is for an output that the codec does not read, or needs a target that it does not encode.
     """
     terms: list[Term] = []
     for i, part in enumerate(parts):
@@ -102,16 +102,16 @@ def terms_of(parts: Sequence[LossPart], spec: CodecSpec) -> tuple[Term, ...]:
 
 
 def outputs_of(part: LossPart, loss: Loss, spec: CodecSpec, where: str) -> list[str]:
-    """Return the outputs of a codec that an entry is of, whatever they hold.
+    """Return the outputs of a codec that a loss entry applies to, whatever their activation.
 
     Args:
         part: The entry.
-        loss: That it names.
-        spec: Of the codec.
+        loss: The loss that it names.
+        spec: Specification of the codec.
         where: The entry's key in the recipe, for the message.
 
     Raises:
-        ValueError: There is none, or not the one that it asks for.
+        ValueError: There is none, or the requested one is not among them.
     """
     possible = _possible_outputs(loss, spec)
     reads = f"the codec reads {', '.join(map(repr, spec.outputs))}"
@@ -119,26 +119,26 @@ def outputs_of(part: LossPart, loss: Loss, spec: CodecSpec, where: str) -> list[
         if part.of in possible:
             return [part.of]
         if part.of not in spec.outputs:
-            raise ValueError(f"{where}.of is {part.of!r}, and {reads}.{nearest(part.of, spec.outputs)}")
-        others = f"set of to {' or '.join(map(repr, possible))}" if possible else "take another loss"
-        raise ValueError(f"{where}.of is {part.of!r}, which {part.name!r} is not for; {others}.")
+            raise ValueError(f"{where}.of is {part.of!r}, but {reads}.{nearest(part.of, spec.outputs)}")
+        others = f"set of to {' or '.join(map(repr, possible))}" if possible else "use another loss"
+        raise ValueError(f"{where}.of is {part.of!r}, which {part.name!r} does not apply to; {others}.")
     if not possible:
         mine = " or ".join(map(repr, loss.outputs))
-        does = f"is of {mine}, {reads}"
+        does = f"applies to {mine}, but {reads}"
         if loss.target is not None and set(loss.outputs) & set(spec.outputs):
             encodes = ", ".join(map(repr, [*spec.outputs, *spec.loss_keys]))
-            does = f"compares {mine} with {loss.target!r}, the codec encodes {encodes}"
+            does = f"compares {mine} with {loss.target!r}, but the codec encodes {encodes}"
         whole = completed((), spec)
         raise ValueError(
             f"{where}: {part.name!r} {does}. "
-            + (f"Take another codec, or write {loss_line(whole)}." if whole else "Take another codec.")
+            + (f"Use another codec, or write {loss_line(whole)}." if whole else "Use another codec.")
         )
     if loss.outputs:
         return possible
     if "heatmap" in possible:
         return ["heatmap"]
     raise ValueError(
-        f"{where} does not say which output {part.name!r} is of, and {reads}. "
+        f"{where} does not state which output {part.name!r} applies to, and {reads}. "
         f"Write {loss_line([part.model_copy(update={'of': possible[0]})])}."
     )
 
@@ -149,7 +149,7 @@ def _possible_outputs(loss: Loss, spec: CodecSpec) -> list[str]:
 
 
 def losses_for(key: str, spec: CodecSpec) -> list[str]:
-    """Return the names of the losses that may be of an output of a codec and take what it holds."""
+    """Return the names of the losses that fit an output of a codec and its activation."""
     holds = spec.outputs[key].activation
     return [
         name for name, loss in LOSSES.items()
@@ -158,7 +158,7 @@ def losses_for(key: str, spec: CodecSpec) -> list[str]:
 
 
 def completed(parts: Sequence[LossPart], spec: CodecSpec) -> list[LossPart] | None:
-    """Return a recipe's ``loss`` with what it lacks to train all outputs of a codec; None where no loss fits one."""
+    """Return a recipe's ``loss`` completed to train all outputs of a codec; None if no loss fits one of them."""
     whole = list(parts)
     trained = {key for part in parts for key in outputs_of(part, find_loss(LOSSES, part.name), spec, "loss")}
     for key in spec.outputs:
@@ -173,7 +173,7 @@ def completed(parts: Sequence[LossPart], spec: CodecSpec) -> list[LossPart] | No
 
 
 def loss_line(parts: Sequence[LossPart]) -> str:
-    """Return the line that states losses in a recipe.
+    """Return the line of a recipe that configures the losses.
 
     Example:
         >>> loss_line([LossPart(name="mse"), LossPart(name="offset", weight=0.5)])
@@ -185,20 +185,20 @@ def loss_line(parts: Sequence[LossPart]) -> str:
 
 
 class StageCriterion:
-    """The ordinary criterion: every stage is supervised (intermediate supervision).
+    """The default criterion: every stage is supervised (intermediate supervision).
 
     Args:
-        terms: Summands; every stage has at least one.
-        codec: Draws the Gaussians of stages whose width is not the codec's own; needed where there are ``sigmas``.
-        sigmas: The Gaussian's width of each stage, heatmap pixels, or one of all; none is the codec's own.
-        occluded: Whether labelled but hidden keypoints count in each stage, or in all; none: they do.
+        terms: The terms; every stage needs at least one.
+        codec: Encodes the targets of stages whose sigma differs from the codec's own; required with ``sigmas``.
+        sigmas: Sigma of the Gaussians in heatmap pixels, one per stage or one for all; empty uses the codec's own.
+        occluded: Whether labelled but occluded keypoints count, one value per stage or one for all; empty counts them.
 
     Raises:
         ValueError: ``sigmas`` without a codec.
 
     Source:
-        Newell et al. 2016, section 3.2; widths that differ, and stages of visible keypoints alone: Chen et al. 2018
-        (CPN), section 3, and its public code.
+        Newell et al. 2016, section 3.2; different sigmas per stage, and stages trained on visible keypoints only: Chen
+        et al. 2018 (CPN), section 3, and its public code.
 
     Example:
         >>> from poseglass.codecs import HeatmapCodec
@@ -215,9 +215,9 @@ class StageCriterion:
         occluded: Sequence[bool] = (),
     ) -> None:
         if sigmas and codec is None:
-            raise ValueError("StageCriterion: sigmas need the codec that draws them, got none. Pass codec=.")
+            raise ValueError("StageCriterion: sigmas need a codec that encodes them, got none. Pass codec=.")
         self.terms, self.sigmas, self.occluded = tuple(terms), tuple(sigmas), tuple(occluded)
-        # what the step has encoded already serves the stages of the codec's own width
+        # stages with the codec's own sigma use the targets that the step has already encoded
         self._drawn_by: dict[float, Codec] = {
             sigma: replace(codec, sigma=sigma)  # type: ignore[type-var]
             for sigma in self.sigmas
@@ -225,11 +225,11 @@ class StageCriterion:
         }
 
     def __call__(self, stages: Stages, targets: Prediction, batch: ModelInput) -> dict[str, Tensor]:
-        """Return the terms ``"heatmap/0"``, ``"heatmap/1"``, ...: what is compared, and the stage.
+        """Return the terms ``"heatmap/0"``, ``"heatmap/1"``, ...: the target and the stage.
 
         Raises:
-            ValueError: Another number of stages than of sigmas or occluded, or than the terms name; occluded keypoints
-                are to be left out, and the batch does not say which are.
+            ValueError: The number of stages does not match sigmas, occluded or the terms; or occluded keypoints are to
+                be excluded, but the batch does not state which are occluded.
         """
         drawn = {sigma: codec.encode(batch.targets, batch.size_wh) for sigma, codec in self._drawn_by.items()}
         values: dict[str, Tensor] = {}
@@ -250,69 +250,67 @@ class StageCriterion:
         """Return the terms of each stage.
 
         Raises:
-            ValueError: A term is of a stage that is not there, or a stage has none.
+            ValueError: A term names a stage that does not exist, or a stage has no term.
         """
         numbers = range(stages)
         for number in {number for term in self.terms for number in term.stages or ()}:
             if number not in numbers:
                 raise ValueError(
-                    f"loss names stage {number}, the network has {stages}: {', '.join(map(str, numbers))}."
+                    f"loss names stage {number}, but the network's stages are {', '.join(map(str, numbers))}."
                 )
         found = [[term for term in self.terms if term.stages is None or i in term.stages] for i in numbers]
         if not all(found):
             raise ValueError(
-                f"No loss is of stage {next(i for i in numbers if not found[i])} of the network, which has {stages}. "
-                "Add one, or leave stages out of an entry: it is of all then."
+                f"No loss applies to stage {next(i for i in numbers if not found[i])} of the network, which has "
+                f"{stages} stages. Add one, or omit stages in an entry, so that it applies to all."
             )
         return found
 
 
 def _hidden(batch: ModelInput, weight: Tensor) -> Tensor:
-    """Return which keypoints are labelled but hidden, bool, in the shape of a codec's weight.
+    """Return which keypoints are labelled but occluded, bool, in the shape of a codec's weight.
 
     Raises:
-        ValueError: The batch does not know, or the weight is not one of each keypoint.
+        ValueError: The batch does not state it, or the weight is not per keypoint.
     """
     occluded = batch.targets.occluded
     if occluded is None:
-        raise ValueError("stage_occluded leaves out occluded keypoints, and the batch does not know them.")
+        raise ValueError("stage_occluded excludes occluded keypoints, but the batch does not state which are occluded.")
     if occluded.numel() != weight.numel():
         raise ValueError(
-            f"stage_occluded leaves out occluded keypoints {tuple(occluded.shape)}, and the codec's weight "
-            f"{tuple(weight.shape)} is not of each of them. Leave stage_occluded out, or write a criterion of your own."
+            f"stage_occluded excludes occluded keypoints {tuple(occluded.shape)}, but the codec's weight "
+            f"{tuple(weight.shape)} is not per keypoint. Omit stage_occluded, or write a custom criterion."
         )
     return occluded.view_as(weight)
 
 
 def supervised(codec: Codec, criterion: Criterion) -> Step:
-    """Return the step of a training: encode the labels, run the network, and ask the criterion.
+    """Return a training step: encode the labels, run the network, and compute the criterion.
 
     Args:
-        codec: Makes the targets.
-        criterion: Compares; ``StageCriterion`` is the ordinary one.
+        codec: Encodes the targets.
+        criterion: Computes the loss terms; ``StageCriterion`` is the default.
 
     Raises:
-        ValueError: When called: the criterion gives something else than named numbers.
+        ValueError: When the step is called: the criterion does not return named scalars.
     """
 
     def step(network: nn.Module, batch: ModelInput) -> dict[str, Tensor]:
         targets = codec.encode(batch.targets, batch.size_wh)
         terms = criterion(network(batch.images), targets, batch)
         if not isinstance(terms, dict) or not terms:
-            raise ValueError(f'A criterion gives named terms, e.g. {{"heatmap/0": loss}}, got {terms!r}.')
+            raise ValueError(f'A criterion must return named terms, e.g. {{"heatmap/0": loss}}, got {terms!r}.')
         for name, value in terms.items():
             if not isinstance(value, Tensor) or value.ndim:
                 got = f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
-                raise ValueError(
-                    f"A criterion's terms are tensors of one number each; {name!r} is {got}. Take its mean."
-                )
+                raise ValueError(f"A criterion's terms must be scalar tensors; {name!r} is {got}. Return its mean.")
         return terms
 
     return step
 
 
 def _of_stage(items: Sequence[T], stage: int, stages: int, what: str) -> T:
-    """Return the item of a stage; one item alone is every stage's."""
+    """Return the item for a stage; a single item applies to every stage."""
     if len(items) not in (1, stages):
-        raise ValueError(f"{what} has {len(items)} entries, the network {stages} stages. Give one, or {stages}.")
+        raise ValueError(f"{what} must have one entry or one per stage of the network ({stages}), got {len(items)}.")
     return items[0] if len(items) == 1 else items[stage]

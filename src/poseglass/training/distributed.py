@@ -1,4 +1,4 @@
-"""Training in several processes: who I am among them, and the few things that all must know together.
+"""Distributed training: the rank of this process, and the collective operations that training needs.
 
 ``torchrun --nproc-per-node N -m poseglass train ...`` starts N processes, each with its share of every batch and its
 part of every evaluation. The first one (rank 0) prints and writes files; all of them make the same decisions.
@@ -19,7 +19,7 @@ from torch import Tensor, distributed
 T = TypeVar("T")
 
 PATIENCE = timedelta(hours=12)
-"""How long processes wait for the slowest part of an evaluation; torchrun notices a dead one within a second."""
+"""How long processes wait for the slowest part of an evaluation; torchrun detects a dead process within a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +27,9 @@ class Processes:
     """The processes of a run, seen from one of them.
 
     Args:
-        rank: Of this process, 0 the first.
-        world: How many there are.
-        local_rank: Of this process on its machine: which GPU it takes.
+        rank: Rank of this process; 0 is the first.
+        world: Number of processes.
+        local_rank: Rank of this process on its machine: the GPU that it uses.
     """
 
     rank: int = 0
@@ -42,7 +42,7 @@ class Processes:
         return self.rank == 0
 
     def mean(self, values: Tensor) -> Tensor:
-        """Return the mean over processes, the same in all of them; alone, the values themselves."""
+        """Return the mean over processes, the same in all of them; with one process, the values themselves."""
         if self.world == 1:
             return values
         joint = values.clone()
@@ -50,7 +50,7 @@ class Processes:
         return joint / self.world
 
     def share(self, value: T) -> T:
-        """Return the first process's value in all of them."""
+        """Return the first process's value in all processes."""
         if self.world == 1:
             return value
         box = [value]
@@ -58,7 +58,7 @@ class Processes:
         return box[0]
 
     def once(self, work: Callable[[], T]) -> T:
-        """Do something in the first process while the others wait; they get its result, or raise its error too."""
+        """Run a function in the first process while the others wait; all return its result or raise its error."""
         error: BaseException | None = None
         result: T | None = None
         if self.first:
@@ -73,18 +73,18 @@ class Processes:
         return result  # type: ignore[return-value]
 
     def part_of(self, sizes: Sequence[int]) -> slice:
-        """Return which of some things this process takes: neighbours, about as much work as the others take.
+        """Return the consecutive items that this process handles, about as much work as the other processes get.
 
-        In the order of the ranks the parts are the whole, in its order.
+        The parts of all ranks, concatenated in order of rank, are all items in their order.
 
         Args:
-            sizes: The work of each thing, such as the number of boxes of an image; not all 0.
+            sizes: The work of each item, such as the number of boxes in an image; not all 0.
 
         Example:
             >>> [Processes(rank, 3).part_of([1, 1, 4, 1, 0, 1]) for rank in range(3)]
             [slice(0, 2, None), slice(2, 3, None), slice(3, 6, None)]
         """
-        # a thing goes to the process in whose share of the work its middle lies
+        # an item goes to the process in whose share of the work its middle lies
         whole = 2 * max(sum(sizes), 1)
         owners = [(2 * end - size) * self.world // whole for end, size in zip(accumulate(sizes), sizes, strict=True)]
         begin = sum(owner < self.rank for owner in owners)
@@ -92,16 +92,16 @@ class Processes:
         return slice(begin, end)
 
     def gather(self, work: Callable[[], T]) -> list[T]:
-        """Do a part of some work in every process.
+        """Run a function in every process and gather the results in the first.
 
-        Where it fails or is interrupted in one of them, all raise that error once all have come to their end: nobody
-        waits for an answer that does not come.
+        If it fails or is interrupted in one of them, all raise that error once all have finished, so no process waits
+        for a result that never comes.
 
         Args:
-            work: Makes what ``pickle`` can send.
+            work: Returns something that ``pickle`` can send.
 
         Returns:
-            The parts by rank in the first process; in the others their own alone.
+            The results by rank in the first process; in the others, only their own.
         """
         if self.world == 1:
             return [work()]
@@ -126,23 +126,23 @@ class Processes:
 
 
 def _sendable(error: BaseException | None) -> BaseException | None:
-    """Return an error, or where it cannot be sent to another process, one with its words."""
+    """Return an error or, if it cannot be sent to another process, one with the same message."""
     try:
         pickle.loads(pickle.dumps(error))
-    except Exception:  # whatever an error of somebody else's does on being pickled
+    except Exception:  # an error class of third-party code may raise anything when pickled
         return RuntimeError(f"{type(error).__name__}: {error}")
     return error
 
 
 ALONE = Processes()
-"""One process, the usual case."""
+"""A single process, the usual case."""
 
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> Processes:
-    """Return what torchrun says about this process; without torchrun it is alone.
+    """Return the processes as torchrun describes them in the environment; without torchrun, a single one.
 
     Raises:
-        ValueError: The environment speaks of several processes but not of which one this is.
+        ValueError: The environment states several processes but not the rank of this one.
     """
     try:
         world = int(environment.get("WORLD_SIZE", "1"))
@@ -151,13 +151,13 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Processes:
         return Processes(int(environment["RANK"]), world, int(environment.get("LOCAL_RANK", environment["RANK"])))
     except (KeyError, ValueError) as error:
         raise ValueError(
-            f"WORLD_SIZE is {environment.get('WORLD_SIZE')!r}, but RANK or LOCAL_RANK is missing or no number "
+            f"WORLD_SIZE is {environment.get('WORLD_SIZE')!r}, but RANK or LOCAL_RANK is missing or not a number "
             f"({error}). Start several processes with: torchrun --nproc-per-node N -m poseglass train RECIPE."
         ) from None
 
 
 def join(processes: Processes, device: torch.device) -> None:
-    """Meet the other processes: gloo on a CPU, nccl on CUDA. Alone, or when they have met before, nothing happens.
+    """Initialise the process group: gloo on a CPU, nccl on CUDA. Does nothing for one process or if it is initialised.
 
     Raises:
         RuntimeError: PyTorch was built without ``torch.distributed``.
@@ -165,7 +165,7 @@ def join(processes: Processes, device: torch.device) -> None:
     if processes.world == 1:
         return
     if not distributed.is_available():
-        raise RuntimeError("This PyTorch has no torch.distributed; train in one process, without torchrun.")
+        raise RuntimeError("This PyTorch build has no torch.distributed; train in one process, without torchrun.")
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if not distributed.is_initialized():
@@ -173,10 +173,10 @@ def join(processes: Processes, device: torch.device) -> None:
 
 
 def leave() -> None:
-    """Part from the other processes; without it torch warns when the program ends.
+    """Destroy the process group; otherwise torch warns when the program ends.
 
-    What still holds the group, a wrapped network in a cycle of references, is collected first: gloo's threads would
-    outlive it, and a process whose threads live on at its end is aborted.
+    Objects that still hold the group (a wrapped network in a reference cycle) are collected first: gloo's threads would
+    outlive it, and a process with live threads at exit is aborted.
     """
     if distributed.is_available() and distributed.is_initialized():
         gc.collect()

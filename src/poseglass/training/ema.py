@@ -1,4 +1,4 @@
-"""An exponential moving average of a network's weights: steadier than the last step, and free to keep."""
+"""An exponential moving average of a network's weights: less noisy than the last step, at almost no cost."""
 
 import copy
 
@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 
 class MovingAverage:
-    """A copy of the network that follows it slowly.
+    """A copy of the network with averaged weights.
 
-    Early on the average follows faster, ``min(decay, (1 + n) / (10 + n))`` after n updates, so that it does not keep
-    the random start. Running statistics of batch norm are averaged too; counters are copied.
+    The decay warms up, ``min(decay, (1 + n) / (10 + n))`` after n updates, so that the average forgets the random
+    initial weights. Running statistics of batch norm are averaged too; counters are copied.
 
     Source:
         Polyak and Juditsky 1992; the warm-up is TensorFlow's ``ExponentialMovingAverage(num_updates=...)``.
@@ -22,7 +22,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
-        """Move towards the network's present weights."""
+        """Move towards the network's current weights."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         mine, theirs = self.network.state_dict(), network.state_dict()
@@ -34,7 +34,7 @@ class MovingAverage:
 
 def _lerp(mine: list[Tensor], theirs: list[Tensor], weight: float) -> None:
     """Move each tensor towards its counterpart, in place."""
-    # PyTorch's optimisers use this and do not promise it to others: one call where the loop takes one a tensor.
+    # A private function that PyTorch's optimisers use: one call instead of one per tensor.
     together = getattr(torch, "_foreach_lerp_", None)
     if together is not None:
         together(mine, theirs, weight)

@@ -1,4 +1,4 @@
-"""The training loop. What varies is the step: a function from network and batch to named loss terms."""
+"""The training loop. It is independent of the task: the step maps a network and a batch to named loss terms."""
 
 import math
 import time
@@ -21,32 +21,32 @@ from poseglass.training.ema import MovingAverage
 from poseglass.training.schedule import Schedule
 
 ZERO_STEPS = 20
-"""So many steps with a loss of exactly 0 end training: a batch may show no keypoint, many in a row do not."""
+"""Consecutive steps with a loss of exactly 0 that end training: a single batch may have no visible keypoint."""
 
 
 class TrainingStopped(RuntimeError):
-    """Training cannot go on usefully; the message says why and what to try."""
+    """Training cannot usefully continue; the message says why and what to try."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """Somebody asked training to stop (Ctrl-C, SIGTERM), and it did so between two steps."""
+    """The user asked training to stop (Ctrl-C, SIGTERM), and it stopped between two steps."""
 
 
 @dataclass(slots=True)
 class Progress:
-    """Where a run stands; saved in every checkpoint.
+    """Progress of a run; saved in every checkpoint.
 
     Args:
         step: Optimiser steps done.
-        images: Crops seen in the present epoch, by all processes together.
-        sums: Sums of each loss term over the present epoch's steps.
+        images: Crops seen in the current epoch, by all processes together.
+        sums: Sum of each loss term over the steps of the current epoch.
         steps_summed: Number of steps in those sums.
-        first_loss: Mean total loss of the first steps, the yardstick of the flat-loss stop.
+        first_loss: Mean total loss of the first steps, the reference for the flat-loss stop.
         first_count: Steps in that mean.
         recent_loss: Moving average of the total loss.
-        rows: The curve so far, a row an epoch; one row short while the last epoch's evaluation is due.
-        best: Monitored value of the best weights that were kept; None before there are any. Of the first process.
-        seconds: Training time in earlier processes.
+        rows: The curve so far, one row per epoch; the last row is missing while its evaluation is due.
+        best: Monitored value of the best weights saved; None before there are any. Known to the first process only.
+        seconds: Training time so far, including that before a resume.
     """
 
     step: int = 0
@@ -66,7 +66,7 @@ class Progress:
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> "Progress":
-        """Rebuild what ``state`` gave."""
+        """Restore what ``state`` returned."""
         return cls(**state)
 
     def epoch_due(self, steps_per_epoch: int) -> bool:
@@ -76,32 +76,32 @@ class Progress:
 
 
 class Listener(Protocol):
-    """Is told how training goes: draws a bar, measures, writes files, passes on the wish to stop."""
+    """Callbacks of training: draws a progress bar, evaluates, writes files, forwards a request to stop."""
 
     def stop_wanted(self) -> bool:
-        """Whether somebody asked for an end; asked after every step."""
+        """Whether a stop was requested; called after every step."""
         ...
 
     def on_step(self, progress: Progress, terms: dict[str, float], lr: float) -> None:
-        """After every optimiser step but an epoch's last; the place to save by time."""
+        """Called after every optimiser step except the last of an epoch; the place to save at intervals."""
         ...
 
     def measure(self, progress: Progress, row: dict[str, float]) -> None:
-        """Add results to the row of a finished epoch. Nothing else may change if it raises."""
+        """Add results to the row of a finished epoch. If it raises, nothing else may have changed."""
         ...
 
     def on_epoch(self, progress: Progress, row: dict[str, float]) -> None:
-        """After every epoch, its row in the curve; the place to save."""
+        """Called after every epoch, when its row is in the curve; the place to save."""
         ...
 
     def enough(self, progress: Progress) -> bool:
-        """Whether training ends here; asked after every epoch, and answered alike in all processes."""
+        """Whether training ends here; called after every epoch, with the same answer in all processes."""
         ...
 
 
 @dataclass(slots=True)
 class Loop:
-    """What ``fit`` moves on: the parts a checkpoint holds."""
+    """The state that ``fit`` updates: the parts that a checkpoint holds."""
 
     network: nn.Module
     optimizer: torch.optim.Optimizer
@@ -110,7 +110,7 @@ class Loop:
     progress: Progress
 
     def state(self) -> dict[str, Any]:
-        """Return everything that a run needs to go on bit for bit."""
+        """Return everything that a run needs to resume bit for bit."""
         return {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -123,7 +123,7 @@ class Loop:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take back what ``state`` gave.
+        """Restore what ``state`` returned.
 
         Raises:
             ValueError: The checkpoint belongs to another network.
@@ -132,7 +132,7 @@ class Loop:
             self.network.load_state_dict(state["network"])
         except RuntimeError as error:
             words = " ".join(str(error).split())
-            raise ValueError(f"The checkpoint holds another network than the recipe: {words}") from None
+            raise ValueError(f"The checkpoint's network differs from the recipe's: {words}") from None
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.restore(state["schedule"])
         if self.ema is not None and state["ema"] is not None:
@@ -162,28 +162,28 @@ def fit(
     flat_after_steps: int = 500,
     processes: Processes = ALONE,
 ) -> None:
-    """Train until ``total_steps``, or the listener has had enough; goes on from ``loop.progress``.
+    """Train from ``loop.progress`` until ``total_steps``, or until the listener ends training.
 
     Several processes each train on their part of every batch: gradients are averaged over them, and so are the losses
-    that are logged and judged, so all of them take the same steps and stop together.
+    that are logged and checked, so all of them take the same steps and stop together.
 
     Args:
-        loop: Network, optimiser, schedule, average and progress; changed in place.
+        loop: Network, optimiser, schedule, moving average and progress; changed in place.
         batches: Yields the batches from ``loop.progress.step`` on; images uint8 ``(B, H, W, 3)``.
-        step: Network and batch to loss terms.
-        listener: Is told after each step and each epoch.
-        spec: Normalisation.
-        steps_per_epoch: Steps after which an epoch ends.
-        total_steps: Of the whole run.
-        base_lr: Times the schedule's factor is the learning rate.
-        precision: Of autocast; float32 switches it off.
+        step: Maps network and batch to loss terms.
+        listener: Called after each step and each epoch.
+        spec: Normalisation of the images.
+        steps_per_epoch: Number of steps in an epoch.
+        total_steps: Number of steps in the whole run.
+        base_lr: Learning rate that the schedule's factor multiplies.
+        precision: Data type of autocast; float32 switches it off.
         clip_norm: Largest gradient norm, 0 for no clipping.
-        flat_after_steps: Stop if the loss has not fallen by 1 % after this many steps, 0 for never.
-        processes: Of the run.
+        flat_after_steps: Stop if the loss has not decreased by 1 % after this many steps, 0 for never.
+        processes: Processes of the run.
 
     Raises:
-        TrainingStopped: The loss is not finite, flat, or exactly 0 in ``ZERO_STEPS`` steps one after another.
-        Interrupted: The listener wanted to stop; every part of ``loop`` is as after a whole step.
+        TrainingStopped: The loss is not finite, flat, or exactly 0 in ``ZERO_STEPS`` consecutive steps.
+        Interrupted: The listener requested a stop; every part of ``loop`` is as after a complete step.
     """
     progress = loop.progress
     device = next(loop.network.parameters()).device
@@ -215,14 +215,14 @@ def fit(
         if [*terms] != names:
             raise TrainingStopped(
                 f"The loss terms must be the same, in the same order, in every step and process, or their means would "
-                f"mix: {', '.join(names)} first, {', '.join(terms)} at step {progress.step}. Give a term that does not "
-                "apply as 0."
+                f"mix: {', '.join(names)} first, {', '.join(terms)} at step {progress.step}. Return 0 for a term that "
+                "does not apply."
             )
         loss = torch.stack(list(terms.values())).sum()
         loop.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        # The losses of all processes, and whether any of them was told to stop: one message a step, and on a GPU one
-        # wait a step, when forward and backward are already under way.
+        # The losses of all processes, and whether any of them was asked to stop: one message per step, and on a GPU
+        # one synchronisation per step, when forward and backward are already under way.
         told = torch.tensor([float(listener.stop_wanted())], device=device)
         *means, stop = processes.mean(torch.cat([torch.stack(list(terms.values())).detach().float(), told])).tolist()
         values = dict(zip(terms, means, strict=True))
@@ -245,9 +245,9 @@ def fit(
         zeros = zeros + 1 if total == 0 else 0
         if zeros >= min(ZERO_STEPS, total_steps):
             raise TrainingStopped(
-                f"The loss is exactly 0 in {zeros} steps one after another, up to step {progress.step}: nothing is "
+                f"The loss is exactly 0 in {zeros} consecutive steps, up to step {progress.step}, so nothing is "
                 "learnt. Either no labelled keypoint lies in the crops, or every weight of the loss is 0. Look at the "
-                "crops with `poseglass look`, at labels with `poseglass check`."
+                "crops with `poseglass look`, and check the labels with `poseglass check`."
             )
         _watch_flat(progress, total, flat_after_steps)
         if stop:
@@ -257,13 +257,13 @@ def fit(
 
 
 def parallel(network: nn.Module, device: torch.device, processes: Processes) -> nn.Module:
-    """Return what is called in the place of the network: alone itself, else a wrapper that averages gradients."""
+    """Return the network itself for one process, else a wrapper that averages gradients over processes."""
     if processes.world == 1:
         return network
     # Buffers are batch norm's statistics, which synchronised norms keep equal in all processes.
     devices = [device] if device.type == "cuda" else None
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*broadcast_buffers")  # a newer spelling, not in every 2.13
+        warnings.filterwarnings("ignore", message=".*broadcast_buffers")  # its replacement is not in every PyTorch 2.13
         return DistributedDataParallel(network, device_ids=devices, broadcast_buffers=False)
 
 
@@ -294,8 +294,8 @@ def _watch_flat(progress: Progress, total: float, flat_after_steps: int) -> None
     if flat_after_steps and progress.step == flat_after_steps and progress.recent_loss > 0.99 * progress.first_loss:
         raise TrainingStopped(
             f"The loss is flat: {progress.first_loss:.5g} over the first 20 steps, {progress.recent_loss:.5g} now, "
-            f"after {progress.step} steps. Look at the targets with `poseglass look`, at labels with "
-            "`poseglass check`, and try another learning rate. train.flat_after_steps=0 trains on regardless."
+            f"after {progress.step} steps. Look at the targets with `poseglass look`, check the labels with "
+            "`poseglass check`, and try another learning rate. train.flat_after_steps=0 disables this check."
         )
 
 
@@ -304,5 +304,5 @@ def _not_finite(what: str, step: int, values: dict[str, float], lr: float) -> st
     return (
         f"The {what} is not finite at step {step} ({terms}; learning rate {lr:g}). "
         "Lower train.optimizer.lr, lengthen train.schedule.warmup_steps, set train.clip_norm=1.0, "
-        "or train.precision='float32'. The last checkpoint is from before."
+        "or train.precision='float32'. The last checkpoint was written before this step."
     )

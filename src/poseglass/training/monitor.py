@@ -1,4 +1,4 @@
-"""What a run monitors: the column of its curve that gives the best weights, drives a plateau and can end training."""
+"""What a run monitors: the column of its curve for the best weights, the plateau schedule and early stopping."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,11 +9,11 @@ from poseglass.metrics.metric import Better, is_new_best
 
 @dataclass(frozen=True, slots=True)
 class Monitor:
-    """A column of the curve, and which of its values are better. Rows without it were not measured.
+    """A column of the curve, and which of its values are better. Rows without it were not evaluated.
 
     Args:
-        column: ``"val/pck@0.2"`` of what is measured on the validation set, or ``"loss"``, that of training.
-        better: Which way is up.
+        column: A validation result such as ``"val/pck@0.2"``, or ``"loss"``, the training loss.
+        better: Whether higher or lower values are better.
 
     Example:
         >>> rows = [{"val/errors/miss": x} for x in (0.5, 0.3, 0.3, float("nan"))]
@@ -27,11 +27,11 @@ class Monitor:
 
     @property
     def name(self) -> str:
-        """The result without the set it is measured on: ``"pck@0.2"``."""
+        """The name of the result without the prefix of its dataset: ``"pck@0.2"``."""
         return self.column.removeprefix("val/")
 
     def best_row(self, rows: Sequence[Mapping[str, float]]) -> int | None:
-        """Return the number of the first row that no other one beats; None where no value is a finite number."""
+        """Return the index of the first row that no other row beats; None if no value is finite."""
         best: float | None = None
         at: int | None = None
         for number, row in enumerate(rows):
@@ -41,6 +41,6 @@ class Monitor:
         return at
 
     def since_best(self, rows: Sequence[Mapping[str, float]]) -> int:
-        """Return how many evaluations there were after the best one, or in all where none was any good."""
+        """Return the number of evaluations after the best one, or of all if none was finite."""
         at = self.best_row(rows)
         return sum(self.column in row for row in rows[0 if at is None else at + 1 :])

@@ -1,4 +1,4 @@
-"""Optimisers, and which weights they decay."""
+"""Optimisers, and the weights that weight decay applies to."""
 
 from typing import Literal
 
@@ -10,7 +10,7 @@ from poseglass.core.part import Part
 
 
 class OptimizerPart(Part):
-    """The optimiser and its numbers."""
+    """The optimiser and its hyperparameters."""
 
     name: Literal["rmsprop", "adam", "adamw", "sgd"] = "adamw"
     lr: float = Field(default=1e-3, ge=0.0)
@@ -22,7 +22,7 @@ class OptimizerPart(Part):
 
 
 def make_optimizer(network: nn.Module, part: OptimizerPart) -> torch.optim.Optimizer:
-    """Make the optimiser; biases and normalisation (one-dimensional weights) are not decayed."""
+    """Make the optimiser; there is no weight decay on biases and normalisation (one-dimensional weights)."""
     decayed = [p for p in network.parameters() if p.ndim > 1]
     plain = [p for p in network.parameters() if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": part.weight_decay}, {"params": plain, "weight_decay": 0.0}]

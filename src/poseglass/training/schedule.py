@@ -1,4 +1,4 @@
-"""Learning-rate schedules: plain functions of the step and of what has been seen, so that resuming is exact."""
+"""Learning-rate schedules: plain functions of the step and of past evaluations, so that resuming is exact."""
 
 import math
 from dataclasses import dataclass
@@ -16,16 +16,16 @@ class SchedulePart(Part):
     name: Literal["constant", "cosine", "step", "plateau"] = "cosine"
     warmup_steps: int = Field(default=0, ge=0)
     final_factor: float = Field(default=0.0, ge=0.0)
-    decay_epochs: int = Field(default=0, ge=0, description="A cosine decays over the last so many epochs; 0: over all.")
+    decay_epochs: int = Field(default=0, ge=0, description="Epochs at the end in which a cosine decays; 0: all.")
     milestones: tuple[int, ...] = ()
     factor: float = Field(default=0.1, gt=0.0)
-    patience: int = Field(default=5, ge=1, description="Evaluations without a new best before a plateau drops.")
-    max_drops: int = Field(default=0, ge=0, description="Of a plateau schedule, 0 for any number.")
+    patience: int = Field(default=5, ge=1, description="Evaluations without a new best before plateau drops.")
+    max_drops: int = Field(default=0, ge=0, description="Largest number of plateau drops; 0: no limit.")
 
     @model_validator(mode="after")
     def _decays(self) -> "SchedulePart":
         if self.decay_epochs and self.name != "cosine":
-            raise ValueError(f'decay_epochs goes with name = "cosine", not with {self.name!r}; leave it out')
+            raise ValueError(f'decay_epochs is only for name = "cosine", not for {self.name!r}; omit it')
         return self
 
 
@@ -34,13 +34,13 @@ class Schedule:
     """The factor on the base learning rate.
 
     Args:
-        part: Of the recipe.
-        total_steps: Of the whole run.
-        steps_per_epoch: For milestones, which count epochs.
-        better: Which values given to ``observe`` are better.
+        part: The schedule's table in the recipe.
+        total_steps: Number of steps in the whole run.
+        steps_per_epoch: Number of steps in an epoch; milestones are in epochs.
+        better: Whether higher or lower values given to ``observe`` are better.
         best: Best value seen by a plateau schedule; None before the first.
-        bad_epochs: Evaluations since then.
-        dropped: Times the plateau schedule has dropped the rate.
+        bad_epochs: Evaluations since the best or the last drop.
+        dropped: How often the plateau schedule has dropped the learning rate.
     """
 
     part: SchedulePart
@@ -70,24 +70,24 @@ class Schedule:
         """Return the step at which a cosine begins to decay.
 
         Source:
-            Flat, then a short decay: Hu et al. 2024 (MiniCPM, section 4), https://arxiv.org/abs/2404.06395. How long
-            the flat part is need not be known when it begins.
+            Constant, then a short decay: Hu et al. 2024 (MiniCPM, section 4), https://arxiv.org/abs/2404.06395. The
+            length of the constant part need not be known in advance.
         """
         if not self.part.decay_epochs:
             return self.part.warmup_steps
         return max(self.total_steps - self.part.decay_epochs * self.steps_per_epoch, self.part.warmup_steps)
 
     def end_matters_from(self) -> float:
-        """Return the first step whose factor hangs on how many steps the run has; infinity where none does."""
+        """Return the first step whose factor depends on the run's number of steps; infinity if none does."""
         return self._decay_starts() if self.part.name == "cosine" else math.inf
 
     def observe(self, value: float) -> None:
-        """Take the monitored value of an evaluation: after ``patience`` without a new best the rate drops.
+        """Record the monitored value of an evaluation: after ``patience`` without a new best, the learning rate drops.
 
-        It does so ``max_drops`` times, or as often as it comes to that if ``max_drops`` is 0. NaN is no new best.
+        It drops at most ``max_drops`` times, or without limit if ``max_drops`` is 0. NaN is never a new best.
 
         Source:
-            Newell et al. 2016, section 3.2: the rate drops once by 5 when validation accuracy plateaus.
+            Newell et al. 2016, section 3.2: the learning rate drops once by 5 when validation accuracy plateaus.
         """
         if self.part.name != "plateau":
             return
@@ -100,9 +100,9 @@ class Schedule:
             self.dropped, self.bad_epochs = self.dropped + 1, 0
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
+        """Return the state for a checkpoint."""
         return {"best": self.best, "bad_epochs": self.bad_epochs, "dropped": self.dropped}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take back what ``state`` gave."""
+        """Restore what ``state`` returned."""
         self.best, self.bad_epochs, self.dropped = state["best"], state["bad_epochs"], state["dropped"]

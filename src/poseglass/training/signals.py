@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a question that training asks between two steps, so that it never stops halfway through one."""
+"""Ctrl-C and SIGTERM as a flag that training checks between two steps, so that it never stops in the middle of one."""
 
 import signal
 import threading
@@ -8,17 +8,17 @@ from contextlib import contextmanager
 from types import FrameType
 
 IMPATIENT_SECONDS = 1.0
-"""A second Ctrl-C after this long ends the program at once. Sooner it is the same one: torchrun passes on what the
-terminal has already sent to everybody."""
+"""A second Ctrl-C after this time ends the program at once. An earlier one counts as the same, because torchrun
+forwards the signal that the terminal has already sent to every process."""
 
 
 @contextmanager
 def asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Collect the wish to stop while inside; afterwards signals mean what they meant before.
+    """Record requests to stop inside the context; the previous signal handlers are restored afterwards.
 
     Yields:
-        Whether Ctrl-C, SIGTERM (a service manager) or SIGHUP (a closed terminal, unless started by nohup) came.
-        Outside the main thread, where signals cannot be taken, always False.
+        A function that returns whether Ctrl-C, SIGTERM (a service manager) or SIGHUP (a closed terminal, unless started
+        by nohup) arrived. Outside the main thread, where signals cannot be handled, always False.
 
     Raises:
         KeyboardInterrupt: A second Ctrl-C came more than a second after the first.

@@ -1,4 +1,4 @@
-"""The curve as TensorBoard event files, for those who like to watch; the CSV is written all the same."""
+"""The training curve as TensorBoard event files, in addition to the CSV."""
 
 from pathlib import Path
 
@@ -9,11 +9,11 @@ class Board:
     """Writes event files into ``tensorboard`` in the run folder.
 
     Args:
-        folder: Of the run.
-        start_step: Where a resumed run goes on; later entries of an earlier process are struck out.
+        folder: The run folder.
+        start_step: Step at which a resumed run continues; later entries of an earlier process are discarded.
 
     Raises:
-        RuntimeError: TensorBoard is not installed; the message has the command.
+        RuntimeError: TensorBoard is not installed; the message gives the command.
     """
 
     def __init__(self, folder: Path, *, start_step: int = 0) -> None:
@@ -31,7 +31,7 @@ class Board:
             self.writer.flush()
 
     def close(self) -> None:
-        """Finish the file."""
+        """Close the event file."""
         self.writer.close()
 
 
@@ -39,7 +39,7 @@ def check_installed() -> None:
     """Raise unless TensorBoard can be imported.
 
     Raises:
-        RuntimeError: It cannot; the message has the command that installs it.
+        RuntimeError: It cannot; the message gives the command that installs it.
     """
     try:
         import tensorboard  # noqa: F401
