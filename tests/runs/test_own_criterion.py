@@ -90,14 +90,15 @@ def test_a_criterion_that_will_not_do(data):
         RecipeError, match=r"criterion\.widht: criterion '.*:Distillation' takes no 'widht'\. Did you mean 'w"
     ):
         recipe(data, "criterion.widht=3")
-    with pytest.raises(RecipeError, match=r"criterion\.width is missing: .* A recipe names what makes the criterion"):
+    with pytest.raises(
+        RecipeError,
+        match=r"criterion\.width is missing: .* A recipe names a class or function that makes the criterion",
+    ):
         recipe(data, f'criterion={{ name = "{__name__}:Distillation" }}')
-    with pytest.raises(RecipeError, match=r"a criterion says what is minimised; leave loss out"):
+    with pytest.raises(RecipeError, match=r"a criterion replaces the loss; omit loss"):
         recipe(data, 'loss=[{ name = "mse" }]')
     made = recipe(data, f'criterion={{ name = "{__name__}:number" }}')
-    with pytest.raises(
-        RecipeError, match=r"criterion '.*:number' makes a float; expected something that is called with"
-    ):
+    with pytest.raises(RecipeError, match=r"criterion '.*:number' makes a float; expected a callable that takes"):
         make_criterion(made, HeatmapCodec(), torch.device("cpu"))
 
 
@@ -153,7 +154,9 @@ def test_network_codec_and_criterion_of_ones_own_go_together(data, tmp_path):
     first, last = run.loop.progress.rows[0], run.loop.progress.rows[-1]
     assert last["center/0"] < first["center/0"]
     assert last["joints/0"] < first["joints/0"]
-    with pytest.raises(RecipeError, match=r"maps are \(8, 8\) .*, the codec draws \(4, 4\)\. Set codec\.stride to 4"):
+    with pytest.raises(
+        RecipeError, match=r"maps are \(8, 8\) .*, but the codec's are \(4, 4\)\. Set codec\.stride to 4"
+    ):
         prepare(recipe(data, *own, f'codec={{ name = "{__name__}:Coarse" }}'), tmp_path / "other")
 
 

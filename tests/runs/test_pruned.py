@@ -70,7 +70,7 @@ def pruned(data: Path, tmp_path: Path) -> Path:
 def test_a_table_alone_cannot_take_pruned_weights_and_says_what_can(data: Path, pruned: Path, tmp_path: Path) -> None:
     with pytest.raises(
         RecipeError,
-        match=rf"weights 'cut' are of a network whose widths the recipe's network table does not state: {AT}\.conv1 "
+        match=rf"weights 'cut' have widths that the recipe's network table does not state: {AT}\.conv1 "
         rf"\(out_channels=5\), {AT}\.norm2 \(num_features=5\), .*Set widths = \"init_from\" in the recipe",
     ):
         prepare(tiny(data, f"train.init_from={pruned}"), tmp_path / "run")
@@ -133,7 +133,7 @@ def test_another_network_cannot_have_their_widths(data: Path, pruned: Path, tmp_
     recipe = tiny(data, 'network={name="unet", width=8, depth=2}', f"train.init_from={pruned}", "widths=init_from")
     with pytest.raises(
         RecipeError,
-        match=rf"widths = \"init_from\", of weights 'cut': widths name the module '{AT}\.conv1', which the network "
+        match=rf"widths = \"init_from\" \(weights 'cut'\): widths name the module '{AT}\.conv1', which the network "
         r"does not have\. .*The recipe's network is .*'unet'",
     ):
         prepare(recipe, tmp_path / "run")
@@ -182,7 +182,7 @@ def test_a_pruned_backbone_starts_a_network(data: Path, tmp_path: Path) -> None:
         WeightCard("r18", numbers, {}, None, InputSpec((32, 32)), part="backbone", widths=widths),
     )
     network = {"name": "composed", "backbone": numbers, "neck": {"name": "fpn", "width": 8}}
-    with pytest.raises(RecipeError, match=rf"'r18' are of a network whose widths .*backbone\.{at}\.inside1\.conv"):
+    with pytest.raises(RecipeError, match=rf"'r18' have widths that .*backbone\.{at}\.inside1\.conv"):
         prepare(tiny(data, f"train.init_from={path}", network=network), tmp_path / "run")
     run = prepare(tiny(data, f"train.init_from={path}", "widths=init_from", network=network), tmp_path / "run")
     assert run.note.startswith("Started from r18")
@@ -198,7 +198,7 @@ def test_a_pruned_backbone_starts_a_network(data: Path, tmp_path: Path) -> None:
         ({"stem.conv": 3}, r"widths: what is not 'init_from' .*; got 3 for 'stem\.conv'"),
         ({"stem.conv": {"out_channels": 2.5}}, r"got 'out_channels' = 2\.5 for 'stem\.conv'"),
         ({"stem.conv": {"out_channels": True}}, r"got 'out_channels' = True for 'stem\.conv'"),
-        ("init_from", r"widths = 'init_from' takes those of the weights to start from: set train\.init_from"),
+        ("init_from", r"widths = 'init_from' uses the widths of the initial weights: set train\.init_from"),
     ],
 )
 def test_what_is_no_table_of_widths(data: Path, widths: Any, says: str) -> None:

@@ -53,11 +53,11 @@ def test_defaults_fill_what_is_left_out():
         (changed(train={"epochs": "many", "batch_size": 4}), r"train\.epochs: .*integer.*got 'many'"),
         (
             changed(loss=3),
-            r"loss is a list of tables, got 3; write loss = \[\{ name = \"mse\" \}, \{ name = \"offset\", we",
+            r"loss must be a list of tables, got 3; write loss = \[\{ name = \"mse\" \}, \{ name = \"offset\", we",
         ),
-        (changed(loss="mse"), r"loss is a list of tables, got 'mse'; write loss = \[\{ name = \"mse\" \}\]\.$"),
-        (changed(loss=["mse"]), r"loss\.0 is a table, got 'mse'; write \{ name = \"mse\" \}"),
-        (changed(loss=[]), r"loss is an empty list; write loss = \[\{ name = \"mse\" \}\], or leave it out"),
+        (changed(loss="mse"), r"loss must be a list of tables, got 'mse'; write loss = \[\{ name = \"mse\" \}\]\.$"),
+        (changed(loss=["mse"]), r"loss\.0 must be a table, got 'mse'; write \{ name = \"mse\" \}"),
+        (changed(loss=[]), r"loss is an empty list; write loss = \[\{ name = \"mse\" \}\], or omit it"),
         (changed(loss=[{"weight": 2}]), r"the key 'loss\.0\.name' is missing"),
         (changed(loss=[{"name": "mse", "weight": 0}]), r"loss\.0\.weight: .*greater than 0, got 0"),
         (
@@ -67,9 +67,9 @@ def test_defaults_fill_what_is_left_out():
         (changed(loss=[{"name": "mse", "stages": []}]), r"loss\.0\.stages: must be different stages"),
         (
             changed(loss=[{"name": "mse"}], criterion={"name": "a:b"}),
-            r"a criterion says what is minimised; leave loss out",
+            r"a criterion replaces the loss; omit loss",
         ),
-        (changed(stage_sigmas=[2.0], criterion={"name": "a:b"}), r"leave stage_sigmas out, or criterion"),
+        (changed(stage_sigmas=[2.0], criterion={"name": "a:b"}), r"omit stage_sigmas, or criterion"),
         (changed(criterion={"teacher": "a"}), r"criterion needs a name"),
         (changed(network={"stacks": 2}), r"network needs a name, e\.g\. \{ name = "),
         (changed(augment=[{"scale": 2}]), r"augment\.0 needs a name"),
@@ -91,7 +91,7 @@ def test_every_fault_is_told_at_once():
 
 
 def test_a_file_that_is_not_there_or_no_toml(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"No such recipe: .*ours are in .*recipes"):
+    with pytest.raises(FileNotFoundError, match=r"No such recipe: .*built-in ones are in .*recipes"):
         Recipe.read(tmp_path / "none.toml")
     for content in (b"name = ", b"\xff\xfe"):
         (tmp_path / "bad.toml").write_bytes(content)
@@ -118,9 +118,7 @@ def test_the_folder_of_data_is_given_apart(tmp_path, train):
 
 
 def test_a_folder_of_data_that_no_recipe_wants_is_refused():
-    with pytest.raises(
-        RecipeError, match=r"no dataset of this recipe has a path that begins with data/\. Leave --data"
-    ):
+    with pytest.raises(RecipeError, match=r"no dataset of this recipe has a path that begins with data/\. Omit --data"):
         Recipe.read("synthetic/one_minute.toml", data_folder="sets")
 
 
@@ -128,8 +126,8 @@ def test_data_that_are_not_there_are_named_by_their_key(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     recipe = Recipe.read("lspet/family.toml")
     with pytest.raises(FileNotFoundError, match=(
-        r"^data\.train\.0 of the recipe: No such label file: data/lspet/train\.json\..* --data FOLDER says where "
-        r"the folder is that the recipe calls data/; --set data\.train\.0\.annotations=PATH gives this one alone\.$"
+        r"^data\.train\.0 of the recipe: No such label file: data/lspet/train\.json\..* --data FOLDER sets "
+        r"the folder that the recipe calls data/; --set data\.train\.0\.annotations=PATH sets only this path\.$"
     )):  # fmt: skip
         training_data(recipe)
     with pytest.raises(FileNotFoundError, match=r"^data\.val of the recipe: .*--set data\.val\.annotations=PATH"):
@@ -168,8 +166,8 @@ def test_overrides_reach_into_lists():
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("train.epochs", r"--set takes key=value, e\.g\. train\.epochs=3; got 'train\.epochs'"),
-        ("=3", r"--set takes key=value"),
+        ("train.epochs", r"--set must be KEY=VALUE, e\.g\. train\.epochs=3; got 'train\.epochs'"),
+        ("=3", r"--set must be KEY=VALUE"),
         ("name.first=3", r"name is not a table"),
         ("name.first.second=3", r"there is no table at 'first'"),
         ("data.train.7.name=x", None),

@@ -241,7 +241,9 @@ def test_a_flat_run_can_be_given_another_end(recipe, tmp_path, first_end):
     assert_same(again.folder, RunFolder(tmp_path / "meant"))
     for name in ("best", "last"):
         assert read_weights(getattr(again.folder, name))[1].recipe == meant.to_toml()
-    with pytest.raises(RecipeError, match=r"epochs = 4, not 9\. Its end can be moved up to step 9, .* 12 are done"):
+    with pytest.raises(
+        RecipeError, match=r"epochs = 4, not 9\. Its end can be changed until step 9, .* 12 steps are done"
+    ):
         prepare(changed(meant, "train.epochs=9"), tmp_path / "run", resume=True)
 
 
@@ -258,7 +260,7 @@ def test_a_finished_run_of_a_constant_rate_goes_on(recipe, tmp_path):
     # a last epoch whose number would not ask for it has been measured: too late
     odd = changed(constant, "train.epochs=3", "evaluate.every_epochs=2")
     prepare(odd, tmp_path / "odd").train()
-    with pytest.raises(RecipeError, match=r"Its end can be moved up to step 8, .* 9 are done"):
+    with pytest.raises(RecipeError, match=r"Its end can be changed until step 8, .* 9 steps are done"):
         prepare(changed(odd, "train.epochs=4"), tmp_path / "odd", resume=True)
 
 
@@ -281,7 +283,7 @@ def test_another_end_keeps_no_weights_of_steps_that_are_undone(recipe, tmp_path)
         run.train()
     weights, card = read_weights(run.folder.best)
     save_weights(run.folder.best, weights, replace(card, results={"val pck@1": 2.0}))
-    with pytest.raises(RecipeError, match=r"best\.safetensors was written after the last checkpoint, by steps towards"):
+    with pytest.raises(RecipeError, match=r"best\.safetensors was written after the last checkpoint, in steps towards"):
         prepare(far, tmp_path / "run", resume=True)
     assert run.folder.stored_recipe() == near
     prepare(near, tmp_path / "run", resume=True)
@@ -371,14 +373,14 @@ def test_killing_the_command(recipe, tmp_path, start):
     _, words = process.communicate(timeout=300)
     assert process.returncode == 130, words
     assert words.count("\n") == 1
-    assert f"stopped; a checkpoint is kept. Go on with: poseglass train --resume --run {folder.path}" in words
+    assert f"stopped; a checkpoint is kept. Continue with: poseglass train --resume --run {folder.path}" in words
     before, step = step, load_checkpoint(folder.checkpoint)["progress"]["step"]
     assert before < step < 60
 
     process = start(again)
     out, words = process.communicate(timeout=300)
     assert process.returncode == 0, words
-    assert f"going on from step {step} of 60" in out
+    assert f"resuming from step {step} of 60" in out
     out, words = undisturbed.communicate(timeout=300)
     assert undisturbed.returncode == 0, words
     assert_same(folder, RunFolder(tmp_path / "undisturbed"))

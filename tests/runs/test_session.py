@@ -98,7 +98,7 @@ def test_a_full_disk_on_the_way_is_told_and_training_goes_on(data, tmp_path, mon
     assert saved == [2]
     assert len(set(told)) == len(told), told  # once in a row of failures, and when it works again
     assert "The checkpoint could not be written" in told[0]
-    assert "(File too large). Training goes on and tries again; what was there before is untouched." in told[0]
+    assert "(File too large). Training continues and will try again; the previous file is untouched." in told[0]
     assert "The checkpoint could be written again." in told
     assert load_checkpoint(run.folder.checkpoint)["progress"]["step"] == 6
     assert not list(run.folder.path.glob(".*.part"))
@@ -129,7 +129,10 @@ def test_no_room_for_the_report(data, tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setitem(module.finish.__globals__, "write_report", full)
-    with pytest.raises(OSError, match=r"Training is done .*\(No space left on device\)\. Make room, then --resume"):
+    with pytest.raises(
+        OSError,
+        match=r"Training is complete .*\(No space left on device\)\. Free some space, then run again with --resume",
+    ):
         run.train()
     monkeypatch.setitem(module.finish.__globals__, "write_report", write)
     again = prepare(tiny(data), tmp_path / "run", resume=True)
@@ -143,7 +146,7 @@ def test_no_room_to_start_leaves_no_folder(data, tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(run_folder, "write_bytes", full)
-    with pytest.raises(OSError, match=r"run cannot be made: No space left on device\. Name another with --run"):
+    with pytest.raises(OSError, match=r"run cannot be created: No space left on device\. Name another with --run"):
         prepare(tiny(data), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -187,7 +190,7 @@ def test_errors_of_loader_processes_in_their_own_words():
     )
     assert str(module._own_words(wrapped)) == "a.jpg: bad"
     killed = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
-    assert "for want of memory: lower train.workers" in str(module._own_words(killed))
+    assert "because memory ran out: lower train.workers" in str(module._own_words(killed))
     plain = ValueError("plain")
     assert module._own_words(plain) is plain
 
@@ -267,7 +270,7 @@ def test_a_run_without_a_new_best_stops_early(data, tmp_path, monkeypatch):
     assert [row["epoch"] for row in run.loop.progress.rows] == list(range(1, 11))
     assert run.early_end == (
         "Training stopped early, after epoch 10 of 20: no new best told in 3 evaluations (train.stop_after); the best "
-        "is of epoch 4."
+        "was in epoch 4."
     )
     assert run.early_end in run.folder.report.read_text()
     assert run.loop.progress.best == 0.4
@@ -297,7 +300,7 @@ def test_nothing_finite_to_choose_by_stops_early_too(data, tmp_path, monkeypatch
         tiny(data, told(monkeypatch, [math.nan, math.inf]), "train.stop_after=2", "train.epochs=9"), tmp_path / "run"
     )
     run.train()
-    assert run.early_end.endswith("in 2 evaluations (train.stop_after); none was a finite number.")
+    assert run.early_end.endswith("in 2 evaluations (train.stop_after); no value was finite.")
     assert not run.folder.best.exists()
 
 
@@ -323,10 +326,10 @@ def test_a_metric_must_say_which_way_is_better(data, monkeypatch):
     other = tiny(data, told(monkeypatch, []), "evaluate.monitor=pck@1")
     assert check_evaluation(other, val, val.skeleton) == Monitor("val/pck@1", "higher")
     monkeypatch.setattr(Told, "better", lambda self, name: "up")
-    with pytest.raises(RecipeError, match=r"Told\.better\('told'\) must return 'higher' or 'lower', got 'up'\. Mend"):
+    with pytest.raises(RecipeError, match=r"Told\.better\('told'\) must return 'higher' or 'lower', got 'up'\. Fix"):
         check_evaluation(recipe, val, val.skeleton)
     monkeypatch.delattr(Told, "better")
-    with pytest.raises(RecipeError, match=r"must return 'higher' or 'lower', there is no such method\. Mend the"):
+    with pytest.raises(RecipeError, match=r"must return 'higher' or 'lower', but there is no such method\. Fix the"):
         check_evaluation(recipe, val, val.skeleton)
 
 
@@ -407,7 +410,7 @@ def test_a_damaged_checkpoint_is_not_gone_on_from(data, tmp_path):
     prepare(tiny(data), tmp_path / "run").train()
     path = tmp_path / "run" / "checkpoint.pt"
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ValueError, match="is not a whole training checkpoint"):
+    with pytest.raises(ValueError, match="is not a complete training checkpoint"):
         prepare(tiny(data), tmp_path / "run", resume=True)
     path.unlink()
     assert prepare(tiny(data), tmp_path / "run", resume=True).loop.progress.step == 0
@@ -417,7 +420,7 @@ def test_a_folder_in_which_a_program_died_at_once_is_as_good_as_empty(data, tmp_
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.lock").touch()
     (tmp_path / "run" / ".recipe.toml.x.part").touch()
-    with pytest.raises(FileNotFoundError, match=r"run holds no run to go on with: there is no recipe\.toml in it"):
+    with pytest.raises(FileNotFoundError, match=r"run holds no run to resume: there is no recipe\.toml in it"):
         prepare(tiny(data), tmp_path / "run", resume=True)
     prepare(tiny(data), tmp_path / "run")
     assert RunFolder(tmp_path / "run").stored_recipe() == tiny(data)
@@ -427,7 +430,7 @@ def test_a_folder_in_which_a_program_died_at_once_is_as_good_as_empty(data, tmp_
 
 def test_a_run_keeps_its_recipe(data, tmp_path):
     prepare(tiny(data), tmp_path / "run").train()
-    with pytest.raises(RecipeError, match=r"was started with network\.width = 16, not 32; a run that goes on keeps"):
+    with pytest.raises(RecipeError, match=r"was started with network\.width = 16, not 32; a resumed run keeps"):
         prepare(tiny(data, "network.width=32"), tmp_path / "run", resume=True)
     prepare(tiny(data, "train.workers=1", "notes=x"), tmp_path / "run", resume=True)
 
@@ -489,11 +492,13 @@ def test_a_backbone_to_start_from(data, tmp_path, monkeypatch):
     card = WeightCard("halved-imagenet", {"name": "two_layers", "eps": 1e-3}, {}, None, InputSpec(), part="backbone")
     save_weights(path, weights, card)
     run = prepare(tiny(data, 'network={name="halved"}', f"train.init_from={path}"), tmp_path / "run")
-    assert run.note == (f"Started from halved-imagenet ({path}): all of the backbone; what is above it begins anew.")
+    assert run.note == (
+        f"Started from halved-imagenet ({path}): all of the backbone; the layers above it have initial values."
+    )
     for name, value in weights.items():
         assert torch.equal(run.loop.network.state_dict()[f"backbone.{name}"], value), name
     network = 'network={name="halved", backbone={name="two_layers", eps=1e-5}}'
-    with pytest.raises(RecipeError, match=r"with eps = 0\.001, the network's has 1e-05\. Set eps of the network"):
+    with pytest.raises(RecipeError, match=r"with eps = 0\.001, but the network's has 1e-05\. Set eps of the network"):
         prepare(tiny(data, network, f"train.init_from={path}"), tmp_path / "other")
     with pytest.raises(CheckpointError, match=r"'halved-imagenet' are a backbone, and \w+ has none"):
         prepare(tiny(data, f"train.init_from={path}"), tmp_path / "other")
@@ -513,7 +518,7 @@ def test_a_network_may_use_less_of_a_backbone_than_was_trained(data, tmp_path):
     used = [name for name in weights if f"backbone.{name}" in state]
     assert 0 < len(used) < len(weights)
     assert all(torch.equal(state[f"backbone.{name}"], weights[name]) for name in used)
-    assert f"{len(weights) - len(used)} tensors of theirs have no place in it: stages.2.0.exchange.1" in run.note
+    assert f"{len(weights) - len(used)} tensors of the weights are unused: stages.2.0.exchange.1" in run.note
 
 
 def test_sizes_change_with_the_epoch(data):
@@ -540,7 +545,7 @@ def test_a_figure_that_cannot_be_had_is_found_before_training(data):
     val = synthetic_people(2, size_wh=(48, 48))
     recipe = tiny(data, "evaluate.monitor=pck@2")
     with pytest.raises(
-        RecipeError, match=r"evaluate\.monitor is 'pck@2', which nothing that is measured gives\. Did you mean 'pck@1'"
+        RecipeError, match=r"evaluate\.monitor is 'pck@2', but no metric computes it\. Did you mean 'pck@1'"
     ):
         check_evaluation(recipe, val, val.skeleton)
     with pytest.raises(LookupError, match=r"have no extra\['head_px'\]"):
@@ -607,12 +612,12 @@ def test_everything_that_the_codec_reads_is_trained_in_every_stage():
         check_loss(parts("offset"), UdpCombinedCodec())
     with pytest.raises(
         RecipeError,
-        match=r"loss\.0: 'mse' is of 'heatmap', the codec reads 'x', 'y'\. Take another codec, or write "
+        match=r"loss\.0: 'mse' applies to 'heatmap', but the codec reads 'x', 'y'\. Use another codec, or write "
         r"loss = \[\{ name = \"softmax_cross_entropy\" \}\]\.$",
     ):
         check_loss(parts("mse"), SimccCodec())
     with pytest.raises(
-        RecipeError, match=r"loss\.0: 'integral_l1' compares 'heatmap' with 'xy', the codec encodes 'heatm"
+        RecipeError, match=r"loss\.0: 'integral_l1' compares 'heatmap' with 'xy', but the codec encodes 'heatm"
     ):
         check_loss(parts("integral_l1"), HeatmapCodec(activation="softmax"))
     with pytest.raises(
@@ -630,16 +635,18 @@ def test_everything_that_the_codec_reads_is_trained_in_every_stage():
 
 def test_what_an_entry_is_of():
     with pytest.raises(
-        RecipeError, match=r"loss\.0\.of is 'hetmap', and the codec reads 'heatmap'\. Did you mean 'heatmap'"
+        RecipeError, match=r"loss\.0\.of is 'hetmap', but the codec reads 'heatmap'\. Did you mean 'heatmap'"
     ):
         check_loss(parts({"name": "mse", "of": "hetmap"}), HeatmapCodec())
-    with pytest.raises(RecipeError, match=r"loss\.1\.of is 'offset', which 'mse' is not for; set of to 'heatmap'"):
+    with pytest.raises(
+        RecipeError, match=r"loss\.1\.of is 'offset', which 'mse' does not apply to; set of to 'heatmap'"
+    ):
         check_loss(parts("offset", {"name": "mse", "of": "offset"}), UdpCombinedCodec())
     own = f"{__name__}:squared"
     check_loss(parts({"name": own, "power": 1.0}), HeatmapCodec())
     check_loss(parts({"name": own, "of": "x"}, {"name": own, "of": "y"}), SimccCodec())
     with pytest.raises(
-        RecipeError, match=r"loss\.0 does not say which output .*reads 'x', 'y'\. Write .*, of = \"x\" \}\]\.$"
+        RecipeError, match=r"loss\.0 does not state which output .*reads 'x', 'y'\. Write .*, of = \"x\" \}\]\.$"
     ):
         check_loss(parts(own), SimccCodec())
 
@@ -660,9 +667,9 @@ def test_losses_there_are_none_of_and_widths_without_gaussians():
         RecipeError, match=r'loss is an empty list\. Write loss = \[\{ name = "mse" \}, \{ name = "offset"'
     ):
         check_loss([], UdpCombinedCodec())
-    with pytest.raises(RecipeError, match="stage_sigmas must be positive heatmap pixels"):
+    with pytest.raises(RecipeError, match=r"stage_sigmas must be positive \(in heatmap pixels\)"):
         check_loss(parts("mse"), HeatmapCodec(), sigmas=(0.0,))
-    with pytest.raises(RecipeError, match="the codec draws no Gaussians"):
+    with pytest.raises(RecipeError, match="the codec encodes no Gaussians"):
         check_loss(parts("mse", "offset"), UdpCombinedCodec(), sigmas=(2.0,))
 
 
@@ -681,14 +688,16 @@ def test_what_the_network_gives_must_be_what_the_codec_encodes(data):
     recipe = tiny(data)
     network = build(NETWORKS, "stacked_hourglass", num_keypoints=3, num_stacks=2, width=16, depth=2)
     check_shapes(network, HeatmapCodec(), [(64, 64)], recipe, 3)
-    with pytest.raises(RecipeError, match=r"encodes 'x', stage 0 of the network gives 'heatmap'\..*takes no head"):
+    with pytest.raises(
+        RecipeError, match=r"encodes 'x', but stage 0 of the network returns 'heatmap'\..*takes no head"
+    ):
         check_shapes(network, SimccCodec(), [(64, 64)], recipe, 3)
-    with pytest.raises(RecipeError, match=r"codec draws \(8, 8\)\. Set codec\.stride to 4"):
+    with pytest.raises(RecipeError, match=r"but the codec's are \(8, 8\)\. Set codec\.stride to 4"):
         check_shapes(network, HeatmapCodec(stride=8), [(64, 64)], recipe, 3)
-    with pytest.raises(RecipeError, match=r"gives 'x' of 128 bins, the codec encodes 192\. Give codec\.split and"):
+    with pytest.raises(RecipeError, match=r"returns 'x' of 128 bins, but the codec encodes 192\. Set codec\.split and"):
         check_shapes(_Axes(), SimccCodec(split=3), [(64, 64)], recipe, 3)
     for stages, says in (
-        ([0, 2], r"loss\.0\.stages has 2, the network has 2: 0, 1\. Leave stages out, and the loss is of all"),
+        ([0, 2], r"loss\.0\.stages has 2, but the network's stages are 0, 1\. Omit stages to apply the loss to all"),
         (
             [0],
             r'loss trains nothing in stage 1, but .* Write loss = \[.*\[0\] \}, \{ name = "mse", stages = \[1\] \}\]',
@@ -697,7 +706,9 @@ def test_what_the_network_gives_must_be_what_the_codec_encodes(data):
         changed = recipe.model_copy(update={"loss": parts({"name": "mse", "stages": stages})})
         with pytest.raises(RecipeError, match=says):
             check_shapes(network, HeatmapCodec(), [(64, 64)], changed, 3)
-    with pytest.raises(RecipeError, match=r"stage_sigmas has 3 entries, the network 2 stages\. Give one, or 2"):
+    with pytest.raises(
+        RecipeError, match=r"stage_sigmas must have one entry or one per stage of the network \(2\), got 3"
+    ):
         check_shapes(
             network, HeatmapCodec(), [(64, 64)], recipe.model_copy(update={"stage_sigmas": (1.0, 2.0, 3.0)}), 3
         )
@@ -706,7 +717,7 @@ def test_what_the_network_gives_must_be_what_the_codec_encodes(data):
 def test_a_network_with_another_number_of_keypoints_is_refused(data):
     """One map would be compared with every target, and nobody would see it."""
     network = build(NETWORKS, "stacked_hourglass", num_keypoints=1, num_stacks=1, width=16, depth=2)
-    with pytest.raises(RecipeError, match="The network gives maps of 1 keypoints, the data have 3"):
+    with pytest.raises(RecipeError, match="The network returns maps of 1 keypoints, but the data have 3"):
         check_shapes(network, HeatmapCodec(), [(64, 64)], tiny(data), 3)
 
 
@@ -732,8 +743,8 @@ def test_a_network_that_fails_is_told_from_one_that_needs_numbers(data):
     for forward, says in (
         (lambda images: images @ images[..., 1:, :], r"network fails on images of \(2, 3, 64, 64\): RuntimeError"),
         (lambda images: images(), r"network fails on images of .*: TypeError"),
-        (lambda images: [], r"The network gives list, expected a list of stages, each a dict"),
-        (lambda images: images, r"The network gives Tensor, expected a list of stages, each a dict"),
+        (lambda images: [], r"The network returns list, expected a list of stages, each a dict"),
+        (lambda images: images, r"The network returns Tensor, expected a list of stages, each a dict"),
     ):
         with pytest.raises(RecipeError, match=says):
             check_shapes(_Given(forward), HeatmapCodec(), [(64, 64)], recipe, 3)

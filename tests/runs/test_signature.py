@@ -124,14 +124,14 @@ def test_an_unknown_name_is_told_at_its_place(file, place):
     [
         ('network={name="composed", backbone={name="resnet18"}}', r"network\.neck is missing: network 'composed' nee"),
         ('network={name="hg1", num_keypoints=14, stem=3}', r"network\.stem: network 'hg1' takes 'newell' or 'bearp"),
-        ('network.neck="fpn"', r'network\.neck is a table with a name, got \'fpn\'; write neck = \{ name = "fpn" \}'),
-        ("network.head={split=2}", r'network\.head is a table with a name, got .*; write head = \{ name = "heatmap"'),
-        ("network.neck.channels=[3]", r"network\.neck\.channels: neck 'fpn' has 'channels' from the backbone: le"),
-        ("network.head.num_keypoints=3", r"head 'simcc' has 'num_keypoints' from the data: leave it out"),
+        ('network.neck="fpn"', r'neck must be a table with a name, got \'fpn\'; write neck = \{ name = "fpn" \}'),
+        ("network.head={split=2}", r'head must be a table with a name, got .*; write head = \{ name = "heatmap"'),
+        ("network.neck.channels=[3]", r"network\.neck\.channels: neck 'fpn' gets 'channels' from the backbone: om"),
+        ("network.head.num_keypoints=3", r"head 'simcc' gets 'num_keypoints' from the data: omit it"),
         ("network.backbone.width=8.5", r"network\.backbone\.width: backbone 'resnet18' takes int, got 8\.5"),
         ("codec.split=0", r"codec: SimccCodec needs split >= 1 and sigma > 0, got split=0"),
         ("codec.score=most", r"codec\.score: codec 'simcc' takes 'min' or 'mean', got 'most'"),
-        ("loss.0.target=3", r"loss 'softmax_cross_entropy' has 'target' from the codec: leave it out"),
+        ("loss.0.target=3", r"loss 'softmax_cross_entropy' gets 'target' from the codec: omit it"),
         ("augment.0.scale=2", r"augment\.0\.scale: transform 'random_affine' takes tuple\[float, float\], got 2"),
         ("augment.1.probability=3", r"augment\.1: .*probability"),
         ('data.val={name="coco"}', r"data\.val\.annotations is missing: dataset 'coco' needs it"),
@@ -143,7 +143,7 @@ def test_an_unknown_name_is_told_at_its_place(file, place):
         ("evaluate.metrics.0.thresholds=[-1.0]", r"evaluate\.metrics\.0: .*-1\.0"),
         ('evaluate={protocol={name="coco", nms="sort"}}', r"protocol\.nms: .* got 'sort'\. Did you mean 'soft'"),
         ('evaluate={protocol={name="coco", max_boxes=0}}', r"evaluate\.protocol: A COCO protocol's max_boxes must be"),
-        ("codec.name=heatmap", r"codec 'heatmap' takes no 'split'.* --set codec\.name keeps the table's other keys; a"),
+        ("codec.name=heatmap", r"codec 'heatmap' takes no 'split'.* --set codec\.name keeps the table's other keys; t"),
     ],
 )  # fmt: skip
 def test_what_will_not_do_is_told_when_it_is_read(file, override, words):
@@ -198,7 +198,8 @@ def test_code_of_ones_own_is_checked_too(file, place):
     with pytest.raises(RecipeError, match=rf"{place}\.widht: \w+ '.*:Own' takes no 'widht'\. Did you mean 'width'"):
         Recipe.read(file, [f"{place}={own}", f"{place}.widht=4"])
     with pytest.raises(
-        RecipeError, match=rf"{place}\.annotations is missing: .* A recipe names what makes the \w+, and g"
+        RecipeError,
+        match=rf"{place}\.annotations is missing: .* A recipe names a class or function that makes the \w+, w",
     ):
         Recipe.read(file, [f'{place}={{ name = "{__name__}:Own" }}'])
     Recipe.read(file, [f'{place}={{ name = "{__name__}:anything", x = 1 }}'])
@@ -215,7 +216,7 @@ def test_a_head_or_a_loss_of_ones_own_is_called_with_what_comes_first(file):
     Recipe.read(file, [f"network.head={head}", "network.head.bias=false"])
     for more, words in (
         ("biass=1", r"network\.head\.biass: head '.*' takes no 'biass'\. Did you mean 'bias'"),
-        ("points=1", r"network\.head\.points: head '.*' has 'points' from the data: leave it out"),
+        ("points=1", r"network\.head\.points: head '.*' gets 'points' from the data: omit it"),
     ):
         with pytest.raises(RecipeError, match=words):
             Recipe.read(file, [f"network.head={head}", f"network.head.{more}"])

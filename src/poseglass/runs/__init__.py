@@ -1,1 +1,1 @@
-"""Layer 9: what `poseglass train` does."""
+"""Layer 9: training runs, what `poseglass train` does."""

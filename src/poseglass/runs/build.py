@@ -1,4 +1,4 @@
-"""From the tables of a recipe to the things they name: data, crops, network, codec, device."""
+"""Builds what the tables of a recipe name: data, crops, network, codec, device."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -35,8 +35,8 @@ def make(table: Any, part: dict[str, Any], kind: str) -> Any:
     """Build ``table[part["name"]]`` from the other entries of a recipe's table.
 
     Raises:
-        LookupError: An unknown name; the nearest is given.
-        RecipeError: A key that the thing does not take (the nearest one is named) or lacks, or a value it refuses.
+        LookupError: An unknown name; the nearest name is suggested.
+        RecipeError: An unknown key (the nearest one is suggested), a missing key, or an invalid value.
     """
     numbers = {k: v for k, v in part.items() if k != "name"}
     constructor = lookup(table, part["name"], kind=kind)
@@ -57,8 +57,8 @@ def training_data(recipe: Recipe) -> Dataset:
     """Read the recipe's training sets and join them by joint name in the recipe's skeleton.
 
     Raises:
-        FileNotFoundError: One is not there; how to say where it is.
-        LookupError, RecipeError, ValueError: As ``make``, or in the reader's words.
+        FileNotFoundError: One does not exist; the message says how to set its path.
+        LookupError, RecipeError, ValueError: As ``make``, or raised by the reader.
     """
     parts: list[Dataset] = []
     repeats: list[float] = []
@@ -85,8 +85,8 @@ def _make_dataset(table: dict[str, Any], where: str) -> Dataset:
     """Read a dataset of a recipe.
 
     Raises:
-        FileNotFoundError: Not there; the recipe's key is named, and how to say where it is.
-        LookupError, RecipeError, ValueError: As ``make``, or in the reader's words.
+        FileNotFoundError: It does not exist; the message names the recipe's key and says how to set the path.
+        LookupError, RecipeError, ValueError: As ``make``, or raised by the reader.
     """
     try:
         return make(DATASETS, table, "dataset")
@@ -94,25 +94,25 @@ def _make_dataset(table: dict[str, Any], where: str) -> Dataset:
         paths = {k: v for k, v in table.items() if isinstance(v, str) and len(Path(v).parts) > 1}
         key = next(iter(paths), "annotations")
         under_data = any(Path(v).parts[0] == "data" for v in paths.values())
-        folder = "--data FOLDER says where the folder is that the recipe calls data/; " if under_data else ""
+        folder = "--data FOLDER sets the folder that the recipe calls data/; " if under_data else ""
         raise FileNotFoundError(
-            f"{where} of the recipe: {error} {folder}--set {where}.{key}=PATH gives this one alone."
+            f"{where} of the recipe: {error} {folder}--set {where}.{key}=PATH sets only this path."
         ) from None
 
 
 def make_network(recipe: Recipe, skeleton: Skeleton) -> tuple[nn.Module, dict[str, Any]]:
-    """Build the recipe's network for a skeleton; return it and the table that a card keeps.
+    """Build the recipe's network for a skeleton; return it and its table for the weight card.
 
-    A head for one size of input has the recipe's, unless it states another.
+    A head with a fixed input size gets the recipe's, unless its table states another.
 
     Raises:
-        RecipeError: The recipe states another number of keypoints than the data have.
+        RecipeError: The recipe's number of keypoints differs from that of the data.
     """
     table = {"num_keypoints": len(skeleton)} | recipe.network
     if table["num_keypoints"] != len(skeleton):
         raise RecipeError(
-            f"network.num_keypoints is {table['num_keypoints']}, the data's skeleton {skeleton.name!r} has "
-            f"{len(skeleton)}. Leave num_keypoints out, and it follows the data."
+            f"network.num_keypoints is {table['num_keypoints']}, but the data's skeleton {skeleton.name!r} has "
+            f"{len(skeleton)}. Omit num_keypoints to take it from the data."
         )
     head = table.get("head")
     if isinstance(head, dict) and "size_wh" not in head and _takes(HEADS, head, "size_wh"):
@@ -121,20 +121,20 @@ def make_network(recipe: Recipe, skeleton: Skeleton) -> tuple[nn.Module, dict[st
 
 
 def set_widths(network: nn.Module, recipe: Recipe, start: WeightCard | None) -> Widths:
-    """Give a network the recipe's widths, in place; return them as a card keeps them.
+    """Set a network's widths from the recipe, in place; return them as stored in a weight card.
 
     Args:
-        network: As the recipe's table makes it.
-        recipe: States widths, or that they are those of the weights to start from.
-        start: The card of these weights. Of those of a backbone alone, what the network's backbone has is taken.
+        network: Network as built from the recipe's table.
+        recipe: States the widths, or that they are those of the initial weights.
+        start: The card of the initial weights. For backbone weights, only modules of the network's backbone are used.
 
     Raises:
-        RecipeError: The network has no such module, or cannot have such widths.
+        RecipeError: The network has no such module, or does not support such widths.
     """
     widths, source = recipe.widths, "widths"
     if widths == "init_from":
         assert start is not None
-        widths, source = start_widths(network, start), f'widths = "init_from", of weights {start.name!r}'
+        widths, source = start_widths(network, start), f'widths = "init_from" (weights {start.name!r})'
     try:
         apply_widths(network, widths)
     except ValueError as error:
@@ -143,7 +143,7 @@ def set_widths(network: nn.Module, recipe: Recipe, start: WeightCard | None) -> 
 
 
 def start_widths(network: nn.Module, start: WeightCard) -> Widths:
-    """Return the widths of weights by the names that their modules have in a network that starts from them."""
+    """Return the widths of initial weights, by the names of the modules in the network that loads them."""
     if start.part == "network":
         return start.widths
     known = dict(network.named_modules())
@@ -152,14 +152,14 @@ def start_widths(network: nn.Module, start: WeightCard) -> Widths:
 
 
 def make_criterion(recipe: Recipe, codec: Codec, device: torch.device) -> Criterion:
-    """Return what the recipe's network is trained by: its losses at every stage, or a criterion of its own.
+    """Return the recipe's criterion: its losses at every stage, or a custom criterion.
 
-    A criterion that is a module (it holds a teacher) is moved to the device and put in evaluation mode; its weights are
-    not trained.
+    A criterion that is a module (for example, with a teacher) is moved to the device and put in evaluation mode; its
+    weights are not trained.
 
     Raises:
-        RecipeError: A key that the criterion does not take, or it cannot be called.
-        LookupError, ValueError: In the words of what a table names.
+        RecipeError: An unknown key of the criterion, or the criterion is not callable.
+        LookupError, ValueError: Raised by what a table names.
     """
     if recipe.criterion is None:
         assert recipe.loss is not None
@@ -168,8 +168,8 @@ def make_criterion(recipe: Recipe, codec: Codec, device: torch.device) -> Criter
     made = make({}, recipe.criterion, "criterion")
     if not callable(made):
         raise RecipeError(
-            f"criterion {recipe.criterion['name']!r} makes a {type(made).__name__}; expected something that is called "
-            "with (stages, targets, batch) and gives named terms, see poseglass.training.criterion.Criterion."
+            f"criterion {recipe.criterion['name']!r} makes a {type(made).__name__}; expected a callable that takes "
+            "(stages, targets, batch) and returns named terms, see poseglass.training.criterion.Criterion."
         )
     if isinstance(made, nn.Module):  # in evaluation mode, so that it is the same in every step and after a resume
         made = made.to(device).eval().requires_grad_(False)
@@ -177,17 +177,17 @@ def make_criterion(recipe: Recipe, codec: Codec, device: torch.device) -> Criter
 
 
 def _takes(table: Mapping[str, Callable[..., Any]], part: Mapping[str, Any], key: str) -> bool:
-    """Whether the thing that a part of a recipe names has an argument of that name."""
+    """Whether the constructor named in a recipe's table has an argument of that name."""
     constructor = table.get(part.get("name", ""))
     return constructor is not None and key in inspect.signature(constructor).parameters
 
 
 def make_crops(recipe: Recipe, dataset: Dataset) -> Crops:
-    """Return the recipe's augmented crops of a dataset. Augmentations of one's own are tried first.
+    """Return the recipe's augmented crops of a dataset. Custom augmentations are tested first.
 
     Raises:
-        RecipeError: An entry of ``augment`` is unknown, is no augmentation, or parts image and labels; see
-            ``transforms.probe``.
+        RecipeError: An entry of ``augment`` is unknown, is not an augmentation, or makes image and labels inconsistent;
+            see ``transforms.probe``.
     """
     augment = tuple(_make_augmentation(i, part) for i, part in enumerate(recipe.augment))
     try:
@@ -200,7 +200,7 @@ def _make_augmentation(index: int, part: dict[str, Any]) -> Any:
     """Build an entry of ``augment``.
 
     Raises:
-        RecipeError: An unknown name, or as ``make``; a function that is called with samples is no entry.
+        RecipeError: An unknown name, or as ``make``; or the name is a function of samples instead of a class.
     """
     try:
         thing = lookup(TRANSFORMS, part["name"], kind="transform")
@@ -208,9 +208,9 @@ def _make_augmentation(index: int, part: dict[str, Any]) -> Any:
         raise RecipeError(f"augment[{index}]: {error}") from error
     if isinstance(thing, FunctionType) and not {"sample", "image"}.isdisjoint(inspect.signature(thing).parameters):
         raise RecipeError(
-            f"augment[{index}] {part['name']!r} is a function of a sample or an image; a recipe names a class, which "
-            "is made of the other keys of its table. Write a class with the method __call__(self, sample, rng), or "
-            "repaint(self, image, rng)."
+            f"augment[{index}] {part['name']!r} is a function of a sample or an image; expected a class, which is "
+            "constructed from the other keys of its table. Write a class with the method "
+            "__call__(self, sample, rng), or repaint(self, image, rng)."
         )
     return make(TRANSFORMS, part, f"augment[{index}]")
 
@@ -224,10 +224,10 @@ def crop_sizes(recipe: Recipe) -> list[tuple[int, int]]:
 
 
 def choose_device(wanted: str, processes: Processes = ALONE) -> torch.device:
-    """Return the device to train on; "auto" takes CUDA where there is one, each process its own.
+    """Return the device to train on; "auto" uses CUDA if available, with one GPU per process.
 
     Raises:
-        ValueError: No such device, here or anywhere.
+        ValueError: The device is unknown or not available.
     """
     here = torch.cuda.is_available()
     if wanted == "auto":
@@ -239,8 +239,7 @@ def choose_device(wanted: str, processes: Processes = ALONE) -> torch.device:
     if device.type == "cuda":
         if not here:
             raise ValueError(
-                f"device {wanted!r} is not available: this PyTorch ({torch.__version__}) sees no GPU. "
-                "Take --device cpu."
+                f"device {wanted!r} is not available: this PyTorch ({torch.__version__}) sees no GPU. Use --device cpu."
             )
         if device.index is None:
             device = torch.device("cuda", processes.local_rank)
@@ -258,10 +257,10 @@ def choose_device(wanted: str, processes: Processes = ALONE) -> torch.device:
 
 
 def protocol_of(part: EvaluatePart) -> CocoProtocol | MpiiProtocol | None:
-    """Return the protocol that a recipe measures by, with the recipe's flip test; None where it has metrics.
+    """Return the protocol that a recipe evaluates by, with the recipe's flip test; None if it has metrics instead.
 
     Raises:
-        LookupError, RecipeError, ValueError: An unknown name, an option it does not take, or a value it refuses.
+        LookupError, RecipeError, ValueError: An unknown name, an unknown option, or an invalid value.
     """
     if part.protocol is None:
         return None

@@ -1,4 +1,4 @@
-"""What can be found wrong before hours of training: shapes, loss, metrics, a recipe that has changed."""
+"""Checks before hours of training: shapes, loss, metrics, and a recipe that has changed."""
 
 import copy
 import dataclasses
@@ -35,22 +35,21 @@ FREE_TO_CHANGE = (
     "notes", "data.cache_gb", "train.workers", "train.checkpoint_seconds", "train.flat_after_steps",
     "evaluate.batch_size",
 )  # fmt: skip
-"""What may differ from the stored recipe when a run goes on: nothing that the weights depend on."""
+"""Keys that may differ from the stored recipe when a run is resumed: the weights do not depend on them."""
 
 END = ("train.epochs", "train.schedule.decay_epochs")
-"""What may differ as long as no step hung on it; see ``check_end``."""
+"""Keys that may differ as long as no completed step depended on them; see ``check_end``."""
 
 
 def check_shapes(
     network: nn.Module, codec: Codec, sizes_wh: list[tuple[int, int]], recipe: Recipe, keypoints: int
 ) -> None:
-    """Run the network without numbers (on the meta device) and compare what it gives with the codec's targets.
+    """Run the network without data (on the meta device) and compare its outputs with the codec's targets.
 
     Raises:
-        RecipeError: A size the network does not take; a key that the network does not give, or of another shape than
-            the codec encodes; another number of stages than the recipe has Gaussian widths for, or than its losses
-            name; a stage in which nothing trains what the codec reads; a network that fails, or gives something else
-            than stages.
+        RecipeError: The network does not support an input size; an output is missing or has another shape than the
+            codec's target; the number of stages does not match the recipe's sigmas or losses; a stage has no loss for
+            an output that the codec reads; or the network fails or does not return stages.
     """
     hollow = copy.deepcopy(network).to("meta").eval()
     for width, height in dict.fromkeys(sizes_wh):
@@ -62,7 +61,7 @@ def check_shapes(
             raise RecipeError(f"input.size_wh or train.sizes: {error}") from None
         except (RuntimeError, TypeError, LookupError, AttributeError) as error:
             if "meta" in str(error).lower():
-                return  # it asks for numbers, which the meta device does not have
+                return  # it needs values, which the meta device does not have
             raise RecipeError(
                 f"The network fails on images of (2, 3, {height}, {width}): {type(error).__name__}: {error}"
             ) from error
@@ -70,13 +69,13 @@ def check_shapes(
             found, classes = (_count(letter, dict(stages[-1]), codec) for letter in "KC")
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError):
             raise RecipeError(
-                f"The network gives {type(stages).__name__}, expected a list of stages, each a dict of a name and maps "
-                "(B, K, ...), such as [{'heatmap': maps}]."
+                f"The network returns {type(stages).__name__}, expected a list of stages, each a dict from names to "
+                "maps (B, K, ...), such as [{'heatmap': maps}]."
             ) from None
         if found not in (0, keypoints):
             raise RecipeError(
-                f"The network gives maps of {found} keypoints, the data have {keypoints}. Take num_keypoints as an "
-                "argument of the network and make as many."
+                f"The network returns maps of {found} keypoints, but the data have {keypoints}. Give the network an "
+                "argument num_keypoints, and return as many maps."
             )
         _check_stages(len(stages), recipe)
         for key, shape in codec.spec.shapes(keypoints, (width, height), max(classes, 1)).items():
@@ -88,7 +87,7 @@ def check_shapes(
 
 
 def _count(letter: str, stage: Prediction, codec: Codec) -> int:
-    """Return how long an axis of the codec's outputs is in what a network gives; 0 where none of them has it."""
+    """Return the length of an axis of the codec's outputs in a network's stage; 0 if no output has that axis."""
     for key, output in codec.spec.outputs.items():
         if letter in output.shape and key in stage:
             return stage[key].shape[1 + output.shape.index(letter)]
@@ -98,51 +97,53 @@ def _count(letter: str, stage: Prediction, codec: Codec) -> int:
 def _check_stages(stages: int, recipe: Recipe) -> None:
     for name, items in (("stage_sigmas", recipe.stage_sigmas), ("stage_occluded", recipe.stage_occluded)):
         if len(items) not in (0, 1, stages):
-            raise RecipeError(f"{name} has {len(items)} entries, the network {stages} stages. Give one, or {stages}.")
+            raise RecipeError(
+                f"{name} must have one entry or one per stage of the network ({stages}), got {len(items)}."
+            )
     numbers = range(stages)
     for i, part in enumerate(recipe.loss or ()):
         beyond = [stage for stage in part.stages or () if stage not in numbers]
         if beyond:
             raise RecipeError(
-                f"loss.{i}.stages has {beyond[0]}, the network has {stages}: {', '.join(map(str, numbers))}. Leave "
-                "stages out, and the loss is of all."
+                f"loss.{i}.stages has {beyond[0]}, but the network's stages are {', '.join(map(str, numbers))}. Omit "
+                "stages to apply the loss to all."
             )
 
 
 def _check_key(key: str, stage: Prediction, expected: tuple[int, ...], number: int, height: int) -> None:
     if key not in stage:
         raise RecipeError(
-            f"The codec encodes {key!r}, stage {number} of the network gives {', '.join(map(repr, stage))}. Take the "
-            "codec's head: network.head.name = 'offset' for 'offset', 'simcc' for 'x' and 'y', else 'heatmap'. If the "
-            "network takes no head (hourglasses, U-Nets, pose machines, pyramids), take another codec or network."
+            f"The codec encodes {key!r}, but stage {number} of the network returns {', '.join(map(repr, stage))}. Use "
+            "the codec's head: network.head.name = 'offset' for 'offset', 'simcc' for 'x' and 'y', else 'heatmap'. If "
+            "the network takes no head (hourglasses, U-Nets, pose machines, pyramids), use another codec or network."
         )
     got = tuple(stage[key].shape)
     if got == expected:
         return
     if len(got) != len(expected) or (len(got) >= 4 and got[-2:] == expected[-2:]):
         raise RecipeError(
-            f"Stage {number} of the network gives {key!r} of shape {got[1:]}, the codec reads {expected[1:]} "
-            "(without the batch). Give the network the codec's head, or take another codec."
+            f"Stage {number} of the network returns {key!r} of shape {got[1:]}, but the codec reads {expected[1:]} "
+            "(without the batch). Give the network the codec's head, or use another codec."
         )
     if len(got) >= 4:
         raise RecipeError(
-            f"The network's maps are {got[-2:]} (h, w) for an input of height {height}, the codec draws "
+            f"The network's maps are {got[-2:]} (h, w) for an input of height {height}, but the codec's are "
             f"{expected[-2:]}. Set codec.stride to {height // got[-2]}."
         )
     raise RecipeError(
-        f"The network gives {key!r} of {stage[key].shape[-1]} bins, the codec encodes {expected[-1]}. "
-        "Give codec.split and network.head.split the same number."
+        f"The network returns {key!r} of {stage[key].shape[-1]} bins, but the codec encodes {expected[-1]}. "
+        "Set codec.split and network.head.split to the same number."
     )
 
 
 def check_loss(parts: Sequence[LossPart], codec: Codec, sigmas: Sequence[float] = ()) -> None:
-    """Raise if a loss is unknown, or cannot go with the codec.
+    """Raise if a loss is unknown, or does not fit the codec.
 
     Raises:
         LookupError: An unknown loss.
-        RecipeError: One of them takes maps as logits, the other as Gaussians; or a loss is of what the codec does not
-            read; or something that it reads has no loss. Such a network would not learn. Or a loss refuses its numbers,
-            or there are widths for a codec without one.
+        RecipeError: A network trained so would not learn: one of the two expects logits, the other Gaussians; a loss is
+            for an output that the codec does not read; or an output that it reads has no loss. Or the arguments of a
+            loss are invalid, or sigmas are given for a codec without one.
     """
     if not parts:
         raise RecipeError(
@@ -155,13 +156,13 @@ def check_loss(parts: Sequence[LossPart], codec: Codec, sigmas: Sequence[float] 
     for stage in named or [None]:
         _check_trained(parts, codec, stage)
     if sigmas and (codec.spec.sigma is None or "sigma" not in _fields(codec)):
-        raise RecipeError(f"stage_sigmas is {list(sigmas)}, but the codec draws no Gaussians. Leave stage_sigmas out.")
+        raise RecipeError(f"stage_sigmas is {list(sigmas)}, but the codec encodes no Gaussians. Omit stage_sigmas.")
     if not all(sigma > 0 for sigma in sigmas):
-        raise RecipeError(f"stage_sigmas must be positive heatmap pixels, got {list(sigmas)}.")
+        raise RecipeError(f"stage_sigmas must be positive (in heatmap pixels), got {list(sigmas)}.")
 
 
 def _check_fit(i: int, parts: Sequence[LossPart], codec: Codec) -> None:
-    """Raise if an entry is of nothing that the codec reads, or takes it otherwise than the codec."""
+    """Raise if an entry applies to no output that the codec reads, or expects another activation than the codec."""
     part, spec = parts[i], codec.spec
     loss = find_loss(LOSSES, part.name)
     for key in _outputs(part, codec, f"loss.{i}"):
@@ -173,7 +174,7 @@ def _check_fit(i: int, parts: Sequence[LossPart], codec: Codec) -> None:
         if others:
             exchanged = LossPart(name=others[0], weight=part.weight, of=part.of, stages=part.stages)
             ways.append(loss_line([*parts[:i], exchanged, *parts[i + 1 :]]))
-        advice = f"Write {', or '.join(ways)}" if ways else "Take another codec"
+        advice = f"Write {', or '.join(ways)}" if ways else "Use another codec"
         raise RecipeError(
             f"loss.{i} is {part.name!r}, which trains {key!r} with activation {loss.activation!r}, but the codec's is "
             f"{has!r}. {advice}."
@@ -181,7 +182,7 @@ def _check_fit(i: int, parts: Sequence[LossPart], codec: Codec) -> None:
 
 
 def _check_numbers(where: str, part: LossPart, codec: Codec) -> None:
-    """Raise if a loss does not take its numbers, or refuses one: those of ours are tried on zeros."""
+    """Raise if arguments of a loss are unknown or invalid; built-in losses are run on zeros."""
     loss = find_loss(LOSSES, part.name)
     faults = loss_faults(part.model_dump(), where, trust_code=True)
     if faults:
@@ -198,14 +199,14 @@ def _check_numbers(where: str, part: LossPart, codec: Codec) -> None:
 
 
 def _check_trained(parts: Sequence[LossPart], codec: Codec, stage: int | None) -> None:
-    """Raise if the codec reads something that no loss trains in a stage; None is any, where no entry names stages."""
+    """Raise if the codec reads an output that no loss trains in a stage; None if no entry names stages."""
     here = [(i, part) for i, part in enumerate(parts) if part.stages is None or stage in part.stages]
     trained = {key for i, part in here for key in _outputs(part, codec, f"loss.{i}")}
     left = [key for key in codec.spec.outputs if key not in trained]
     if not left:
         return
     whole = completed([part for _, part in here], codec.spec)
-    advice = 'Take another codec: no loss here is of it, or write one of your own (name = "package.module:name")'
+    advice = 'No built-in loss fits it: use another codec, or write a custom loss (name = "package.module:name")'
     if whole is not None:
         of_stage = {} if stage is None or len(here) == len(parts) else {"stages": (stage,)}
         added = [part.model_copy(update=of_stage) for part in whole[len(here) :]]
@@ -218,7 +219,7 @@ def _check_trained(parts: Sequence[LossPart], codec: Codec, stage: int | None) -
 
 
 def _outputs(part: LossPart, codec: Codec, where: str) -> list[str]:
-    """Return the outputs of a codec that an entry is of.
+    """Return the outputs of a codec that a loss entry applies to.
 
     Raises:
         LookupError: An unknown loss.
@@ -231,35 +232,35 @@ def _outputs(part: LossPart, codec: Codec, where: str) -> list[str]:
 
 
 def _fields(codec: Codec) -> set[str]:
-    """Return the names of what a recipe can set of a codec."""
+    """Return the names of the fields of a codec that a recipe can set."""
     return {field.name for field in dataclasses.fields(codec)} if dataclasses.is_dataclass(codec) else set()
 
 
 def check_occluded(recipe: Recipe, labels: Instances) -> None:
-    """Raise if a recipe leaves out hidden keypoints and the labels do not say which are.
+    """Raise if a recipe excludes occluded keypoints, but the labels do not state which are occluded.
 
     Raises:
         RecipeError: They do not.
     """
     if not all(recipe.stage_occluded) and not np.any(labels.keypoint_extra.get("occluded", False)):
         raise RecipeError(
-            f"stage_occluded is {list(recipe.stage_occluded)}, which leaves hidden keypoints out of the loss, but no "
-            "keypoint is marked as hidden, or not every training set says which are. Leave stage_occluded out."
+            f"stage_occluded is {list(recipe.stage_occluded)}, which excludes occluded keypoints from the loss, but no "
+            "keypoint is marked as occluded, or not every training set has such marks. Omit stage_occluded."
         )
 
 
 def check_evaluation(recipe: Recipe, val: Dataset | None, skeleton: Skeleton) -> Monitor:
-    """Judge the first labelled image by itself, so that a result that cannot be had is found before hours of training.
+    """Evaluate the first labelled image against itself, so that a result that is not available is found early.
 
     Returns:
-        What the run goes by: the result that ``evaluate.monitor`` names, or the first; the training loss where nothing
-        is measured.
+        What the run monitors: the result that ``evaluate.monitor`` names, or the first one; the training loss if
+        nothing is evaluated.
 
     Raises:
         RecipeError: ``evaluate.monitor`` names no result of the metrics or the protocol, or its metric does not say
-            which of its values are better.
-        ValueError, LookupError: In the words of metric or protocol: nobody labelled, a length missing, no keypoint
-            shared, boxes of other images.
+            whether higher or lower values are better.
+        ValueError, LookupError: Raised by the metric or the protocol: nobody is labelled, a length is missing, no
+            keypoint is shared, or the boxes belong to other images.
     """
     metrics: list[Metric] = [make(METRICS, part, "metric") for part in recipe.evaluate.metrics]
     protocol = protocol_of(recipe.evaluate)
@@ -272,8 +273,8 @@ def check_evaluation(recipe: Recipe, val: Dataset | None, skeleton: Skeleton) ->
     people = next((judged for each in labelled if len(judged := people_to_judge(each))), None)
     if people is None:
         raise ValueError(
-            f"None of the {len(val)} images of data.val has a labelled person with a box: nothing to monitor "
-            "for the best weights. Look at the data with `poseglass check`."
+            f"None of the {len(val)} images of data.val has a labelled person with a box, so there is nothing to "
+            "monitor for the best weights. Check the data with `poseglass check`."
         )
     spelt = dataclasses.replace(people, skeleton=respelt(val.skeleton, skeleton.keypoints))
     found = dataclasses.replace(spelt.in_skeleton(skeleton).in_skeleton(spelt.skeleton), skeleton=val.skeleton)
@@ -286,36 +287,36 @@ def check_evaluation(recipe: Recipe, val: Dataset | None, skeleton: Skeleton) ->
     name = recipe.evaluate.monitor or next(iter(metric_of), "")
     if name not in metric_of:
         raise RecipeError(
-            f"evaluate.monitor is {name!r}, which nothing that is measured gives.{nearest(name, metric_of)} "
+            f"evaluate.monitor is {name!r}, but no metric computes it.{nearest(name, metric_of)} "
             f"Known: {', '.join(metric_of)}."
         )
     return Monitor(f"val/{name}", _better(metric_of[name], name))
 
 
 def _better(metric: Metric, name: str) -> Better:
-    ask = getattr(metric, "better", None)  # a metric of one's own may be older than the question
+    ask = getattr(metric, "better", None)  # a custom metric may not have this method yet
     answer = None if ask is None else ask(name)
     if answer == "higher" or answer == "lower":
         return answer
-    got = "there is no such method" if ask is None else f"got {answer!r}"
+    got = "but there is no such method" if ask is None else f"got {answer!r}"
     raise RecipeError(
         f"{name!r} is monitored for the best weights, so its metric must say which of its values are better: "
-        f"{type(metric).__name__}.better({name!r}) must return 'higher' or 'lower', {got}. Mend the metric, or set "
+        f"{type(metric).__name__}.better({name!r}) must return 'higher' or 'lower', {got}. Fix the metric, or set "
         "evaluate.monitor to a result of another one."
     )
 
 
 def check_end(stored: Recipe, recipe: Recipe, *, step: int, steps_per_epoch: int) -> bool:
-    """Return whether a run that goes on has been given another end, which it may be while nothing hung on it yet.
+    """Return whether a resumed run has been given another end, which is allowed while nothing has depended on it.
 
     Args:
-        stored: What the run was started with.
-        recipe: What it goes on with.
+        stored: The recipe that the run was started with.
+        recipe: The recipe that it is resumed with.
         step: Steps done.
-        steps_per_epoch: Of the run.
+        steps_per_epoch: Number of steps in an epoch.
 
     Raises:
-        RecipeError: Steps were done, or epochs measured, that the other end would have made otherwise.
+        RecipeError: Completed steps or evaluations would have been different with the other end.
     """
     changed = {key: values for key, values in differences(stored, recipe).items() if key in END}
     if not changed:
@@ -324,54 +325,54 @@ def check_end(stored: Recipe, recipe: Recipe, *, step: int, steps_per_epoch: int
     if step > matters:
         words = ", ".join(f"{key} = {before}, not {now}" for key, (before, now) in changed.items())
         raise RecipeError(
-            f"The run was started with {words}. Its end can be moved up to step {max(matters, 0):.0f}, where the "
-            f"learning rate begins to decay or the run would end, and {step} are done. Go on without that change, or "
-            "start a new run with --set train.init_from=WEIGHTS."
+            f"The run was started with {words}. Its end can be changed until step {max(matters, 0):.0f}, where the "
+            f"learning rate begins to decay or the run would end, and {step} steps are done. Resume without that "
+            "change, or start a new run with --set train.init_from=WEIGHTS."
         )
     sizes = [crop_sizes(r) for r in (stored, recipe)]
     if sizes[0][-1] != sizes[1][-1] or set(sizes[0]) != set(sizes[1]):
         raise RecipeError(
-            f"With train.epochs = {recipe.train.epochs} crops have other sizes than with {stored.train.epochs}; what "
-            "was made and measured so far hangs on them. Start a new run with --set train.init_from=WEIGHTS."
+            f"With train.epochs = {recipe.train.epochs} crops have other sizes than with {stored.train.epochs}, and "
+            "the run so far depends on them. Start a new run with --set train.init_from=WEIGHTS."
         )
     return True
 
 
 def _end_matters_from(recipe: Recipe, steps_per_epoch: int) -> float:
-    """Return the last step up to which a run of this recipe does not know when it ends."""
+    """Return the last step up to which a run of this recipe does not depend on its end."""
     part, total = recipe.train, steps_per_epoch * recipe.train.epochs
-    # The last epoch is measured, also where its number would not ask for it.
+    # The last epoch is evaluated even if every_epochs would skip it.
     last = total if part.epochs % recipe.evaluate.every_epochs == 0 else total - 1
     return min(Schedule(part.schedule, total, steps_per_epoch).end_matters_from(), last)
 
 
 def check_best(folder: RunFolder, progress: Progress, monitor: Monitor) -> None:
-    """Raise if the best weights in a folder are younger than its checkpoint: those of steps that are to be undone.
+    """Raise if the best weights in a folder are newer than its checkpoint, so from steps that are to be repeated.
 
     Raises:
-        RecipeError: They are; a moved end would keep weights of the abandoned one.
+        RecipeError: They are; with another end, weights of the discarded steps would be kept.
     """
     if not folder.best.is_file():
         return
     _, card = read_weights(folder.best)
     if progress.best is None or card.results.get(f"val {monitor.name}") != progress.best:
         raise RecipeError(
-            f"{folder.best} was written after the last checkpoint, by steps towards the end that is to be moved. Go on "
-            "without that change until the next checkpoint (train.checkpoint_seconds), or start a new run."
+            f"{folder.best} was written after the last checkpoint, in steps towards the previous end. Resume without "
+            "that change until the next checkpoint (train.checkpoint_seconds), or start a new run."
         )
 
 
 def check_unchanged(recipe: Recipe, folder: RunFolder) -> None:
-    """Raise if a recipe differs from the one a run was started with, in what the weights depend on.
+    """Raise if a recipe differs from the one that a run was started with in a key that the weights depend on.
 
     Raises:
-        RecipeError: It does; the first such key is named.
+        RecipeError: It does; the message names the first such key.
     """
     changed = differences(folder.stored_recipe(), recipe)
     for key, (before, now) in changed.items():
         if key not in FREE_TO_CHANGE and key not in END:
             raise RecipeError(
-                f"The run in {folder.path} was started with {key} = {before!r}, not {now!r}; a run that goes on keeps "
-                f"its recipe. Leave the recipe out (--resume --run {folder.path}), or start a new run. "
-                f"Free to change: {', '.join(FREE_TO_CHANGE)}; and while the rate is flat {', '.join(END)}."
+                f"The run in {folder.path} was started with {key} = {before!r}, not {now!r}; a resumed run keeps its "
+                f"recipe. Omit the recipe (--resume --run {folder.path}), or start a new run. These may change: "
+                f"{', '.join(FREE_TO_CHANGE)}; and, while the learning rate is constant, {', '.join(END)}."
             )

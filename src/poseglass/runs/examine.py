@@ -1,4 +1,4 @@
-"""What ``train --check`` looks for in the data besides what every run is refused for."""
+"""Checks of the data by ``train --check``, in addition to those that every run makes."""
 
 import hashlib
 from collections.abc import Iterator
@@ -15,20 +15,20 @@ from poseglass.readers.labelled import LabelledImages
 from poseglass.readers.mixed import MixedDatasets
 
 MOST_HEADERS = 2000
-"""So many images of a set are opened to compare their size with the declared one, spread evenly."""
+"""Largest number of images of a set, evenly spread, that are opened to compare their size with the declared one."""
 
 MOST_COMPARED = 20_000
-"""So many files are compared by content, to find an image that is in both sets under two names."""
+"""Largest number of files that are compared by content, to find an image that is in both sets under two names."""
 
 
 def examine(train: Dataset, val: Dataset | None, *, flips: bool = True) -> list[str]:
-    """Return what is doubtful about the data of a run, a sentence each.
+    """Return possible problems in the data of a run, one sentence each.
 
-    Images that are both trained on and measured on, and flip pairs that the labels contradict.
+    These are images in both the training and the validation set, and flip pairs that the labels contradict.
 
     Args:
-        train: What is trained on.
-        val: What is measured on, if anything.
+        train: The training set.
+        val: The validation set, if any.
         flips: Whether anything is flipped in training or evaluation, so that flip pairs matter.
 
     Raises:
@@ -83,7 +83,7 @@ def _outside(part: LabelledImages) -> list[str]:
 
 
 def _in_both(train: Dataset, val: Dataset) -> Iterator[str]:
-    """Say which images are in both sets: the same file, or files of the same content."""
+    """Yield a sentence on images that are in both sets: the same file, or files with the same content."""
     known = {path.resolve() for part in _files(train) for path in part.paths}
     measured = [path for part in _files(val) for path in part.paths]
     same = [path for path in measured if path.resolve() in known]

@@ -1,4 +1,4 @@
-"""After training: the last weights, what the best ones reach, and the report."""
+"""After training: the last weights, the results of the best ones, and the report."""
 
 import copy
 import os
@@ -30,26 +30,26 @@ from poseglass.training.monitor import Monitor
 
 
 class TrainedRun(Protocol):
-    """What the end of a run asks of it; ``runs.session.Run`` is one."""
+    """The interface that ``finish`` needs; ``runs.session.Run`` implements it."""
 
     @property
     def recipe(self) -> Recipe:
-        """What the run went by."""
+        """The recipe of the run."""
         ...
 
     @property
     def folder(self) -> RunFolder:
-        """Where its files are."""
+        """The run folder."""
         ...
 
     @property
     def processes(self) -> Processes:
-        """Which of its processes this is."""
+        """The processes of the run, and the rank of this one."""
         ...
 
     @property
     def loop(self) -> Loop:
-        """Network and curve."""
+        """Network, optimiser and progress."""
         ...
 
     @property
@@ -59,12 +59,12 @@ class TrainedRun(Protocol):
 
     @property
     def crops(self) -> Crops:
-        """What it was trained on."""
+        """The training crops."""
         ...
 
     @property
     def monitor(self) -> Monitor:
-        """What is monitored for the best weights."""
+        """The result that is monitored for the best weights."""
         ...
 
     @property
@@ -74,17 +74,17 @@ class TrainedRun(Protocol):
 
     @property
     def early_end(self) -> str:
-        """When and why it ended before its last epoch; empty where it did not."""
+        """When and why training ended before its last epoch; empty if it did not."""
         ...
 
     @property
     def trained(self) -> nn.Module:
-        """The network whose results count."""
+        """The network that is evaluated and saved."""
         ...
 
     @property
     def protocol(self) -> CocoProtocol | MpiiProtocol | None:
-        """The protocol it is measured by."""
+        """The evaluation protocol, if the recipe names one."""
         ...
 
     def card(self, results: dict[str, float]) -> WeightCard:
@@ -96,25 +96,25 @@ class TrainedRun(Protocol):
         ...
 
     def estimator(self, network: nn.Module | None = None) -> TopDownEstimator:
-        """Return the estimator over the weights, or over others."""
+        """Return an estimator with the trained network, or with another one."""
         ...
 
     def measure(self, dataset: Dataset, network: nn.Module | None = None) -> Evaluation:
-        """Evaluate the weights, or others, in all processes."""
+        """Evaluate the trained network, or another one, in all processes."""
         ...
 
 
 def finish(run: TrainedRun) -> Evaluation | None:
-    """Write ``last.safetensors``, measure the best weights on the validation set, and write ``report.html``.
+    """Write ``last.safetensors``, evaluate the best weights on the validation set, and write ``report.html``.
 
-    All processes of a run call this: they share the measuring, and the first one writes. None leaves before the others,
-    for that would pull the rug from under those that still write.
+    All processes of a run call this: they share the evaluation, and the first one writes. None of them returns before
+    the first has finished writing.
 
     Returns:
-        What the best weights reach, in the first process; None in the others and without a validation set.
+        The evaluation of the best weights, in the first process; None in the others and without a validation set.
 
     Raises:
-        OSError: A file could not be written; training itself is safe in the checkpoint.
+        OSError: A file could not be written; training itself is saved in the checkpoint.
     """
     with _told_of(run.folder):
         run.processes.once(lambda: _save_last(run))
@@ -128,14 +128,14 @@ def finish(run: TrainedRun) -> Evaluation | None:
 
 @contextmanager
 def _told_of(folder: RunFolder) -> Iterator[None]:
-    """Say of a file that cannot be written what is safe and what to do."""
+    """Add to the error of a file that cannot be written what has been saved and what to do."""
     try:
         yield
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise OSError(
-            f"Training is done and its checkpoint is kept, but weights or report could not be written to {folder.path} "
-            f"({reason}). Make room, then --resume writes them."
+            f"Training is complete and its checkpoint is saved, but weights or report could not be written to "
+            f"{folder.path} ({reason}). Free some space, then run again with --resume to write them."
         ) from error
 
 
@@ -152,7 +152,7 @@ def _measure_best(run: TrainedRun) -> tuple[Evaluation, list[str]]:
         return read_weights(run.folder.best)[0] if run.folder.best.is_file() else None
 
     network, which = run.trained, "the last weights (no best ones were kept)"
-    state = run.processes.once(best)  # the folder need not be there for the others
+    state = run.processes.once(best)  # only the first process needs access to the folder
     if state is not None:
         network = copy.deepcopy(run.trained)
         load_strictly(network, state, source=run.folder.best.name)
@@ -170,13 +170,13 @@ def _measure_best(run: TrainedRun) -> tuple[Evaluation, list[str]]:
         boxes = f"{protocol.convention(estimator)}; images and curves from the boxes of the annotations"
     note = (
         f"Results and images: {which} on {people:,} people in {len(evaluation.truth):,} images of the validation "
-        f"set, {boxes}. The best weights were selected on that set too."
+        f"set, {boxes}. The best weights were also selected on that set."
     )
     return evaluation, [note]
 
 
 def _row_of_best(run: TrainedRun) -> int | None:
-    """Return the row of the curve that the best weights belong to: those that could be written, if some could not."""
+    """Return the row of the curve for the best weights that were saved (saving may have failed for better ones)."""
     progress = run.loop.progress
     if progress.best is None:
         return None
@@ -193,7 +193,7 @@ def _report(run: TrainedRun, evaluation: Evaluation | None, notes: list[str]) ->
         "environment": run.folder.stored_environment() or this_environment(),
     }
     if evaluation is None or run.val is None:
-        notes = [*early, "There was no validation set to measure on."]
+        notes = [*early, "There was no validation set to evaluate on."]
         return Report(skeleton=run.crops.skeleton, notes=notes, **common)
     metrics = run.metrics() if run.protocol is None else [run.protocol.metric()]
     measure = next((m for m in metrics if isinstance(m, Pck)), None)

@@ -1,4 +1,4 @@
-"""The folder of a run: its files, its lock, and how they survive whatever happens."""
+"""The folder of a run: its files, its lock, and atomic writing."""
 
 import csv
 import io
@@ -14,22 +14,22 @@ from poseglass.core.files import write_bytes
 from poseglass.runs.recipe import Recipe
 
 _CLAIMS: dict[Path, FileLock] = {}
-"""What this process has claimed. A lock goes with its process, also when that is killed, and loader processes do not
-inherit it; until then it is held, on purpose."""
+"""Folders that this process has locked. A lock is held until the process ends, even if it is killed, and is not
+inherited by loader processes."""
 
 
 class RunFolder:
     """The files of a run.
 
-    Every file is written aside and renamed, so that it is whole or absent whatever kills the program.
+    Every file is written under a temporary name and renamed, so that it is complete or absent if the program is killed.
 
     Attributes:
         path: The folder.
-        recipe: ``recipe.toml``, every value of it; ``poseglass train`` takes it like any recipe.
+        recipe: ``recipe.toml`` with all values; ``poseglass train`` reads it like any recipe.
         environment: ``environment.json``: machine, versions, commit.
-        checkpoint: ``checkpoint.pt``: everything that going on needs.
-        curve: ``curve.csv``, a row an epoch.
-        best: ``best.safetensors``: the weights that did best on the validation set.
+        checkpoint: ``checkpoint.pt``: everything needed to resume.
+        curve: ``curve.csv``, one row per epoch.
+        best: ``best.safetensors``: the weights with the best validation result.
         last: ``last.safetensors``: the weights at the end.
         report: ``report.html``.
     """
@@ -46,29 +46,29 @@ class RunFolder:
 
     @property
     def taken(self) -> bool:
-        """Whether the folder holds anything, so that a new run cannot take it."""
-        # a program killed right after making it may have left its lock
+        """Whether the folder is in use, so that a new run cannot use it."""
+        # a program killed right after creating it may have left its lock
         return self.path.exists() and any(
             p.name != self._lock.name and p.suffix != ".part" for p in self.path.iterdir()
         )
 
     def check_free(self) -> None:
-        """Raise if a new run cannot take the folder.
+        """Raise if a new run cannot use the folder.
 
         Raises:
-            FileExistsError: It holds a run already.
+            FileExistsError: It already holds a run.
         """
         if self.taken:
             raise FileExistsError(
-                f"The run folder {self.path} is not empty. Go on with it by --resume, or name another with --run."
+                f"The run folder {self.path} is not empty. Resume its run with --resume, or name another with --run."
             )
 
     def create(self, recipe: Recipe) -> None:
-        """Make the folder for a new run, and claim it.
+        """Create the folder for a new run, and lock it.
 
         Raises:
-            FileExistsError: It holds a run already.
-            OSError: It cannot be made or written to; nothing is left behind.
+            FileExistsError: It already holds a run.
+            OSError: It cannot be created or written to; nothing is left behind.
         """
         made = not self.path.exists()
         try:
@@ -85,15 +85,15 @@ class RunFolder:
                     file.unlink(missing_ok=True)
                 self.path.rmdir()
             raise OSError(
-                f"The run folder {self.path} cannot be made: {error.strerror or error}. Name another with --run."
+                f"The run folder {self.path} cannot be created: {error.strerror or error}. Name another with --run."
             ) from error
 
     def reopen(self) -> None:
-        """Claim the folder to go on with its run, and clear away what a killed program left half written.
+        """Lock the folder to resume its run, and remove files that a killed program left incomplete.
 
         Raises:
             FileNotFoundError: It holds no run.
-            BlockingIOError: Another program trains in it.
+            BlockingIOError: Another program is training in it.
         """
         self._check()
         self.claim()
@@ -101,16 +101,16 @@ class RunFolder:
             part.unlink(missing_ok=True)
 
     def claim(self) -> None:
-        """Keep other programs from training in this folder until this one ends, however it ends.
+        """Lock the folder, so that no other program trains in it until this one ends.
 
         Raises:
-            BlockingIOError: Another program has claimed it.
+            BlockingIOError: Another program has locked it.
         """
         path = self._lock.absolute()
         held = _CLAIMS.get(path)
         if held is not None and held.is_locked and path.exists():
             return
-        # thread_local would give a claim of this process back when the thread that made it ends
+        # thread_local would release the lock when the thread that acquired it ends
         lock = FileLock(path, thread_local=False)
         try:
             lock.acquire(timeout=0)
@@ -120,7 +120,7 @@ class RunFolder:
                 "Stop it first, or name another folder with --run."
             ) from None
         _CLAIMS[path] = lock
-        with suppress(OSError):  # Windows: what is locked cannot be written by another handle
+        with suppress(OSError):  # on Windows a locked file cannot be written through another handle
             path.write_text(str(os.getpid()))
 
     def stored_recipe(self, overrides: tuple[str, ...] | list[str] = ()) -> Recipe:
@@ -128,31 +128,31 @@ class RunFolder:
 
         Raises:
             FileNotFoundError: The folder holds no run.
-            RecipeError: The file has been damaged, or an override will not do.
+            RecipeError: The file is damaged, or an override is invalid.
         """
         self._check()
         return Recipe.read(self.recipe, overrides)
 
     def write_recipe(self, recipe: Recipe) -> None:
-        """Keep the recipe the run goes by from now on.
+        """Write the recipe that the run uses from now on.
 
         Raises:
-            OSError: No disk or no permission; the previous file is untouched.
+            OSError: The disk is full or not writable; the previous file is untouched.
         """
         write_bytes(self.recipe, recipe.to_toml().encode())
 
     def stored_environment(self) -> dict[str, str]:
-        """Return what the run was started on, or nothing if that is unknown."""
+        """Return the environment in which the run was started; empty if unknown."""
         try:
             return {str(k): str(v) for k, v in json.loads(self.environment.read_text()).items()}
         except (OSError, ValueError, AttributeError):
             return {}
 
     def write_curve(self, rows: list[dict[str, float]]) -> None:
-        """Write the curve so far as CSV, a row an epoch; columns are the union of all rows' names.
+        """Write the curve so far as CSV, one row per epoch; the columns are the union of all rows' names.
 
         Raises:
-            OSError: No disk or no permission; the previous file is untouched.
+            OSError: The disk is full or not writable; the previous file is untouched.
         """
         names = list(dict.fromkeys(name for row in rows for name in row))
         text = io.StringIO()
@@ -168,13 +168,12 @@ class RunFolder:
     def _check(self) -> None:
         if not self.recipe.is_file():
             raise FileNotFoundError(
-                f"{self.path} holds no run to go on with: there is no {self.recipe.name} in it. "
-                "Start one without --resume."
+                f"{self.path} holds no run to resume: there is no {self.recipe.name} in it. Start one without --resume."
             )
 
 
 def _owner(lock: Path) -> str:
-    """Return the number of the process that holds a lock, as it wrote it."""
+    """Return the ID of the process that holds a lock, as written in the file."""
     try:
         return lock.read_text(encoding="ascii", errors="replace")[:20].strip() or "unknown"
     except OSError:

@@ -1,4 +1,4 @@
-"""From a recipe to a run that is ready to train: read, build, check, and open the folder."""
+"""Prepares a run from a recipe: reads the data, builds the network, checks both, and opens the run folder."""
 
 import dataclasses
 from pathlib import Path
@@ -63,19 +63,19 @@ def prepare(
     tensorboard: bool = False,
     processes: Processes | None = None,
 ) -> Run:
-    """Read the data, build the network, check all that can be checked, and open or reopen the run folder.
+    """Read the data, build the network, check everything that can be checked, and open or reopen the run folder.
 
     Args:
-        recipe: In full.
-        folder: Of the run; new, unless resuming.
-        resume: Go on from the folder's checkpoint, or from the beginning where none was written.
+        recipe: The complete recipe.
+        folder: The run folder; new, unless resuming.
+        resume: Resume from the folder's checkpoint, or from the beginning if none was written.
         device: "auto", "cpu", "cuda", ...
-        tensorboard: Write event files too.
-        processes: Of the run; None asks the environment, as torchrun sets it.
+        tensorboard: Also write TensorBoard event files.
+        processes: Processes of the run; None reads them from the environment, as set by torchrun.
 
     Raises:
-        RecipeError, LookupError, ValueError, RuntimeError, OSError: In the words of what went wrong; a new run's
-            folder has not been made then.
+        RecipeError, LookupError, ValueError, RuntimeError, OSError: With a message that says what is wrong; in this
+            case the folder of a new run has not been created.
     """
     processes = from_environment() if processes is None else processes
     part = recipe.train
@@ -83,7 +83,7 @@ def prepare(
     target = choose_device(device, processes)
     if part.batch_size % processes.world:
         raise RecipeError(
-            f"train.batch_size is {part.batch_size}, which does not divide among {processes.world} processes. "
+            f"train.batch_size is {part.batch_size}, which is not divisible by {processes.world} processes. "
             f"Set it to a multiple of {processes.world}."
         )
     if tensorboard:
@@ -93,8 +93,8 @@ def prepare(
     if resume:
         check_unchanged(recipe, run_folder)
         processes.once(run_folder.reopen)
-        # a run that was ended before its first checkpoint goes on from its beginning
-        there = processes.once(run_folder.checkpoint.exists)  # one answer: a shared disk may lag
+        # a run that ended before its first checkpoint starts from the beginning
+        there = processes.once(run_folder.checkpoint.exists)  # asked once, because a shared disk may lag
         state = load_checkpoint(run_folder.checkpoint) if there else None
     torch.manual_seed(recipe.seed)
     codec = make(CODECS, recipe.codec, "codec")
@@ -113,7 +113,7 @@ def prepare(
         weights, start = read_weights(find_weights(part.init_from))
     if state is None:
         widths = set_widths(network, recipe, start)
-    else:  # the weights that it started from may be gone
+    else:  # the initial weights may no longer exist
         widths = state.get("widths", {})
         apply_widths(network, widths)
     sizes = crop_sizes(recipe)
@@ -152,7 +152,7 @@ def prepare(
     run.note = " ".join(words for words in (started, doubt) if words)
     run.notes = _notes(crops, val)
     if resume and state is None:
-        run.note = f"There is no checkpoint in {folder}: the run begins anew."
+        run.note = f"There is no checkpoint in {folder}: the run starts from the beginning."
     if state is not None and processes.first:
         changed = changed_circumstances(state.get("made_with"), run.made_with)
         run.note = " ".join(words for words in (moved, changed, doubt) if words)
@@ -161,32 +161,32 @@ def prepare(
 
 
 def _notes(crops: Crops, val: Dataset | None) -> tuple[str, ...]:
-    """Return what is to be known of the data, each once; what is true of both sets is said of the training data."""
+    """Return the notes on the data, each once; those that hold for both sets are attributed to the training data."""
     of_train = [*notes_of(crops.dataset), *crops.notes]
     of_val = [] if val is None else notes_of(val, mirroring=False)
     return (*of_train, *(f"data.val: {note}" for note in of_val if note not in of_train))
 
 
 def _check_same_backbone(card: WeightCard, backbone: object) -> None:
-    """Raise if a network has another variant of a backbone than its weights are of, which shapes may not show.
+    """Raise if a network's backbone is another variant than that of the weights, which shapes may not reveal.
 
     Raises:
-        RecipeError: With the number and the card's value of it.
+        RecipeError: It is; the message gives the key and its value in the card.
     """
     for key in ("order", "eps"):
         value = card.network.get(key)
         if value is not None and getattr(backbone, key, value) != value:
             raise RecipeError(
-                f"train.init_from: weights {card.name!r} are of a backbone with {key} = {value!r}, the network's has "
-                f"{getattr(backbone, key)!r}. Set {key} of the network, or of its backbone, to {value!r}."
+                f"train.init_from: weights {card.name!r} are for a backbone with {key} = {value!r}, but the network's "
+                f"has {getattr(backbone, key)!r}. Set {key} of the network, or of its backbone, to {value!r}."
             )
 
 
 def _check_same_widths(card: WeightCard, network: nn.Module) -> None:
-    """Raise if weights are of modules of other widths than a network has.
+    """Raise if modules of the weights have other widths than those of a network.
 
     Raises:
-        RecipeError: With the modules, and how to build the network with their widths.
+        RecipeError: They do; the message names the modules, and says how to build the network with their widths.
     """
     own = widths_of(network)
     differing = {
@@ -196,9 +196,9 @@ def _check_same_widths(card: WeightCard, network: nn.Module) -> None:
     }
     if differing:
         raise RecipeError(
-            f"train.init_from: weights {card.name!r} are of a network whose widths the recipe's network table does not "
-            f'state: {listed(described(differing))}. Set widths = "init_from" in the recipe (--set widths=init_from); '
-            "it then builds its network with their widths."
+            f"train.init_from: weights {card.name!r} have widths that the recipe's network table does not state: "
+            f'{listed(described(differing))}. Set widths = "init_from" in the recipe (--set widths=init_from) to build '
+            "the network with these widths."
         )
 
 
@@ -209,18 +209,18 @@ def _start(
     skeleton: Skeleton,
     source: str,
 ) -> str:
-    """Copy weights into a network that is about to be trained; return a sentence that says what they started.
+    """Copy initial weights into a network; return a sentence that says which parts they initialised.
 
     Raises:
         CheckpointError: They do not fit.
-        RecipeError: The network's backbone is another variant than theirs, or they are of a network of other widths.
+        RecipeError: The network's backbone is another variant than theirs, or its widths differ from theirs.
     """
     _check_same_widths(card, network)
     if card.skeleton is None:
         _check_same_backbone(card, getattr(network, "backbone", None))
         unused = load_backbone(network, weights, source=card.name)
-        left = f" {len(unused)} tensors of theirs have no place in it: {listed(unused)}." if unused else ""
-        return f"Started from {source}: all of the backbone; what is above it begins anew.{left}"
+        left = f" {len(unused)} tensors of the weights are unused: {listed(unused)}." if unused else ""
+        return f"Started from {source}: all of the backbone; the layers above it have initial values.{left}"
     theirs, ours = card.skeleton.keypoints, skeleton.keypoints
     load_matching(
         network,
@@ -240,10 +240,10 @@ def _start(
 
 
 def _move_end(folder: RunFolder, recipe: Recipe, progress: Progress, steps_per_epoch: int, monitor: Monitor) -> str:
-    """Give a run the end its recipe now has, if that is another one; return a sentence that says so.
+    """Change the end of a run to that of the given recipe, if it differs; return a sentence that says so.
 
     Raises:
-        RecipeError: Too late for that; the folder is as before.
+        RecipeError: It is too late for that; the folder is unchanged.
     """
     stored = folder.stored_recipe()
     if not check_end(stored, recipe, step=progress.step, steps_per_epoch=steps_per_epoch):
@@ -252,7 +252,7 @@ def _move_end(folder: RunFolder, recipe: Recipe, progress: Progress, steps_per_e
     schedule = stored.train.schedule.model_copy(update={"decay_epochs": recipe.train.schedule.decay_epochs})
     part = stored.train.model_copy(update={"epochs": recipe.train.epochs, "schedule": schedule})
     now = stored.model_copy(update={"train": part})
-    # what an earlier end has left is not this one's
+    # these belong to the previous end
     for file in (folder.last, folder.report):
         file.unlink(missing_ok=True)
     if folder.best.is_file():

@@ -1,4 +1,4 @@
-"""Recipe: everything a training run needs, filled from TOML and the command line. No inheritance.
+"""Recipe: everything a training run needs, read from TOML and the command line. There is no inheritance.
 
 Every table is checked when a recipe is read: those of the recipe itself by their types, those that name something (a
 network, a codec, a dataset) by the signature of what they name.
@@ -25,11 +25,11 @@ from poseglass.training.optimizer import OptimizerPart
 from poseglass.training.schedule import SchedulePart
 
 _INLINE = ("network", "codec", "criterion", "input")
-"""Tables that ``to_toml`` writes in one line."""
+"""Tables that ``to_toml`` writes on one line."""
 
 
 class RecipeError(ValueError):
-    """A recipe that cannot be read; the message names the file, the key and what would do."""
+    """An invalid recipe; the message names the file, the key and what is expected."""
 
 
 class InputPart(Part):
@@ -43,16 +43,16 @@ class InputPart(Part):
     crop: CropRule = "edges"
 
     def spec(self, size_wh: tuple[int, int] | None = None) -> InputSpec:
-        """Return the typed value that the toolkit uses, at another size if one is given."""
+        """Return the corresponding ``InputSpec``, at another size if one is given."""
         return InputSpec(size_wh or self.size_wh, self.padding, self.mean, self.std, self.color, self.crop)
 
 
 class DataPart(Part):
-    """Datasets to train on (together, by joint name), to validate on, and to report on."""
+    """Datasets for training (joined by joint name), and for validation and the report."""
 
     train: list[dict[str, Any]]
     val: dict[str, Any] | None = None
-    cache_gb: float = Field(default=0.0, ge=0.0, description="Bound of the crop cache on disk, 0 for none.")
+    cache_gb: float = Field(default=0.0, ge=0.0, description="Largest crop cache on disk, in GB; 0 for none.")
 
     @field_validator("train", mode="before")
     @classmethod
@@ -61,14 +61,14 @@ class DataPart(Part):
 
 
 class SizeFrom(Part):
-    """From this epoch on, crops have this size (progressive resizing)."""
+    """The crop size from this epoch on (progressive resizing)."""
 
     epoch: int = Field(ge=0)
     size_wh: tuple[int, int]
 
 
 class TrainPart(Part):
-    """The loop."""
+    """The training loop."""
 
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=1)
@@ -81,52 +81,52 @@ class TrainPart(Part):
     sizes: tuple[SizeFrom, ...] = ()
     init_from: str | None = None
     checkpoint_seconds: float = Field(default=120.0, gt=0.0)
-    flat_after_steps: int = Field(default=500, ge=0, description="0 switches the flat-loss stop off.")
+    flat_after_steps: int = Field(default=500, ge=0, description="0 disables the flat-loss stop.")
     stop_after: int = Field(
         default=0, ge=0, description="Evaluations without a new best before training ends; 0 trains to the last epoch."
     )
 
 
 class EvaluatePart(Part):
-    """What is measured, how often, and which result is monitored for the best weights."""
+    """What is evaluated, how often, and which result is monitored for the best weights."""
 
     metrics: list[dict[str, Any]] = Field(default_factory=list)
     monitor: str | None = None
-    protocol: dict[str, Any] | None = Field(default=None, description="A test protocol in the place of metrics.")
+    protocol: dict[str, Any] | None = Field(default=None, description="A test protocol instead of metrics.")
     flip_test: bool = True
     batch_size: int = Field(default=32, ge=1)
     every_epochs: int = Field(default=1, ge=1)
 
     @property
     def measures(self) -> bool:
-        """Whether anything is measured."""
+        """Whether anything is evaluated."""
         return self.protocol is not None or bool(self.metrics)
 
     @model_validator(mode="after")
     def _one_way(self) -> "EvaluatePart":
         if self.protocol is not None and self.metrics:
-            raise ValueError("a protocol says what is measured; give protocol or metrics, not both")
+            raise ValueError("a protocol defines its own metric; give protocol or metrics, not both")
         return self
 
 
 class Recipe(Part):
-    """A training run in full."""
+    """A complete training run."""
 
-    name: str = Field(pattern=r"^\w[\w.-]*$", description="Of run folder and weights: letters, digits, . _ and -.")
+    name: str = Field(pattern=r"^\w[\w.-]*$", description="Name of run folder and weights: letters, digits, . _ -.")
     seed: int = 0
     notes: str = ""
     skeleton: str | None = None
     network: dict[str, Any]
     widths: Literal["init_from"] | dict[str, dict[str, int]] = Field(
         default_factory=dict,
-        description="Of modules that differ from what network makes, by name; or init_from: those of train.init_from.",
+        description="Widths of modules that differ from the network's, by name; or init_from: as in train.init_from.",
     )
     codec: dict[str, Any]
-    loss: list[LossPart] | None = Field(default=None, description="Terms; mean squared error unless given.")
-    criterion: dict[str, Any] | None = Field(default=None, description="One of your own, in the place of loss.")
-    stage_sigmas: tuple[float, ...] = Field(default=(), description="The Gaussian's width of each stage; or codec's.")
+    loss: list[LossPart] | None = Field(default=None, description="Loss terms; default: mean squared error.")
+    criterion: dict[str, Any] | None = Field(default=None, description="A custom criterion, instead of loss.")
+    stage_sigmas: tuple[float, ...] = Field(default=(), description="Sigma of each stage; empty: the codec's.")
     stage_occluded: tuple[bool, ...] = Field(
-        default=(), description="Whether hidden but labelled keypoints count in each stage's loss; empty: in all."
+        default=(), description="Whether labelled but occluded keypoints count in each stage's loss; empty: in all."
     )
     input: InputPart = InputPart()
     augment: list[dict[str, Any]] = Field(default_factory=list)
@@ -156,7 +156,7 @@ class Recipe(Part):
     @model_validator(mode="after")
     def _weights_with_widths(self) -> "Recipe":
         if self.widths == "init_from" and self.train.init_from is None:
-            raise ValueError("widths = 'init_from' takes those of the weights to start from: set train.init_from")
+            raise ValueError("widths = 'init_from' uses the widths of the initial weights: set train.init_from")
         return self
 
     @model_validator(mode="before")
@@ -171,34 +171,34 @@ class Recipe(Part):
         if self.criterion is not None:
             with_it = [key for key in ("loss", "stage_sigmas", "stage_occluded") if getattr(self, key)]
             if with_it:
-                raise ValueError(f"a criterion says what is minimised; leave {' and '.join(with_it)} out, or criterion")
+                raise ValueError(f"a criterion replaces the loss; omit {' and '.join(with_it)}, or criterion")
         elif not self.loss:
-            raise ValueError(f"loss is an empty list; write {loss_line([LossPart(name='mse')])}, or leave it out")
+            raise ValueError(f"loss is an empty list; write {loss_line([LossPart(name='mse')])}, or omit it")
         return self
 
     @classmethod
     def read(
         cls, path: str | Path, overrides: Sequence[str] = (), *, data_folder: str | Path | None = None
     ) -> "Recipe":
-        """Read a recipe file, or one that ships ("lspet/family.toml"), and apply ``a.b=c`` overrides.
+        """Read a recipe file, or a built-in recipe ("lspet/family.toml"), and apply ``a.b=c`` overrides.
 
-        A file is read for whoever names it: what it names of code outside poseglass is imported.
+        The file is trusted: code outside poseglass that it names is imported.
 
         Args:
-            path: Of the recipe.
+            path: Path of the recipe.
             overrides: ``a.b=c``, applied last.
-            data_folder: The folder that the recipe calls ``data/``; None looks for ``data`` in the current folder.
+            data_folder: The folder that the recipe calls ``data/``; None uses ``data`` in the current folder.
 
         Raises:
             FileNotFoundError: No such file.
-            RecipeError: Not TOML, an unknown key (the nearest one is named), a value of the wrong kind, or a folder of
-                data for a recipe that names nothing under ``data/``.
+            RecipeError: The file is not TOML, has an unknown key (the nearest one is suggested) or a value of the wrong
+                type, or ``data_folder`` is given but no path in the recipe begins with ``data/``.
         """
         path, ours = Path(path), Path(__file__).parents[1] / "recipes"
         if not path.is_file() and not path.is_absolute() and (ours / path).is_file():
             path = ours / path
         if not path.is_file():
-            raise FileNotFoundError(f"No such recipe: {path}. Recipes are .toml files; ours are in {ours}.")
+            raise FileNotFoundError(f"No such recipe: {path}. Recipes are .toml files; built-in ones are in {ours}.")
         try:
             data = tomllib.loads(path.read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -216,19 +216,19 @@ class Recipe(Part):
         name: str = "recipe",
         trust_code: bool = False,
     ) -> "Recipe":
-        """Check a recipe given as nested tables.
+        """Make a recipe from nested tables, and check it.
 
         Args:
-            data: The tables; they stay as they are.
+            data: The tables; not modified.
             overrides: ``a.b=c``, applied first.
-            name: What it is, for messages: a file.
-            trust_code: Import what the recipe names of code outside poseglass (``"package.module:name"``), and check
-                those tables too. Without it nothing is imported, so that the recipe in the card of somebody else's
-                weights can be read; ``prepare`` imports such code in any case.
+            name: Name of the recipe for messages, such as its file.
+            trust_code: Import code outside poseglass that the recipe names (``"package.module:name"``), and check those
+                tables too. Otherwise nothing is imported, so that the recipe in the card of third-party weights can be
+                read; ``prepare`` imports such code in any case.
 
         Raises:
-            RecipeError: An unknown key (the nearest one is named), a value of the wrong kind, a malformed override.
-                All faults are told at once.
+            RecipeError: An unknown key (the nearest one is suggested), a value of the wrong type, or a malformed
+                override. All errors are reported at once.
         """
         data = copy.deepcopy(data)
         for override in overrides:
@@ -246,7 +246,7 @@ class Recipe(Part):
         return recipe
 
     def to_toml(self) -> str:
-        """Return every value, defaults included, as TOML that ``read`` takes back."""
+        """Return all values, including defaults, as TOML that ``read`` accepts."""
         data = self.model_dump()
         plain = {k: v for k, v in data.items() if not isinstance(v, dict) or k in _INLINE}
         lines = [f"{key} = {_toml(value)}" for key, value in plain.items() if value is not None]
@@ -257,10 +257,10 @@ class Recipe(Part):
 
 
 def _take_data_from(data: dict[str, Any], folder: str | Path, name: str) -> None:
-    """Let the datasets of nested tables lie in another folder than ``data``, in place.
+    """Replace the folder ``data`` in the datasets' paths by another folder, in place.
 
     Raises:
-        RecipeError: None of them lies in ``data``.
+        RecipeError: No path begins with ``data/``.
     """
     part = data.get("data")
     part = part if isinstance(part, dict) else {}
@@ -274,14 +274,13 @@ def _take_data_from(data: dict[str, Any], folder: str | Path, name: str) -> None
                 moved += 1
     if not moved:
         raise RecipeError(
-            f"{name}: --data {folder} says where the folder is that a recipe calls data/, but no dataset of this "
-            "recipe has a path that begins with data/. Leave --data out; --set data.val.annotations=FILE changes a "
-            "path."
+            f"{name}: --data {folder} sets the folder that a recipe calls data/, but no dataset of this recipe has a "
+            "path that begins with data/. Omit --data; --set data.val.annotations=FILE changes a path."
         )
 
 
 def differences(one: Recipe, other: Recipe) -> dict[str, tuple[Any, Any]]:
-    """Return the dotted keys in which two recipes differ, with both values (None: not there)."""
+    """Return the dotted keys in which two recipes differ, with both values (None: missing)."""
     a, b = _flat(one.model_dump()), _flat(other.model_dump())
     return {key: (a.get(key), b.get(key)) for key in {**a, **b} if a.get(key) != b.get(key)}
 
@@ -319,11 +318,11 @@ def apply_override(data: dict[str, Any], override: str) -> None:
     """Set ``a.b.c=value`` in nested tables, in place; numbers index lists, the value is TOML or else a string.
 
     Raises:
-        RecipeError: No ``=``, or the path runs into something that is not a table.
+        RecipeError: There is no ``=``, or the path leads through something that is not a table.
     """
     path, equals, text = override.partition("=")
     if not equals or not path.strip():
-        raise RecipeError(f"--set takes key=value, e.g. train.epochs=3; got {override!r}.")
+        raise RecipeError(f"--set must be KEY=VALUE, e.g. train.epochs=3; got {override!r}.")
     try:
         value: Any = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -334,7 +333,7 @@ def apply_override(data: dict[str, Any], override: str) -> None:
         if isinstance(here, list) and key.isdigit() and int(key) < len(here):
             here = here[int(key)]
         elif key == "0" and isinstance(here, dict) and "name" in here:
-            continue  # one table where a list may stand, data.train, is the first of its list
+            continue  # data.train may be one table instead of a list; index 0 is that table
         elif isinstance(here, dict):
             here = here.setdefault(key, {})
         else:
@@ -348,12 +347,12 @@ def apply_override(data: dict[str, Any], override: str) -> None:
 
 
 def _whole_tables(faults: Sequence[str], overrides: Sequence[str]) -> str:
-    """Return a hint where an override names another thing in a table whose other keys are still those of the first."""
+    """Return a hint if an override changes the name in a table, but the other keys still belong to the old name."""
     for override in overrides:
         place, dot, key = override.partition("=")[0].strip().rpartition(".")
         if dot and key == "name" and any(fault.startswith(f"{place}.") for fault in faults):
             whole = f"--set '{place}={{ name = \"...\" }}'"
-            return f" --set {place}.name keeps the table's other keys; another table whole is {whole}."
+            return f" --set {place}.name keeps the table's other keys; to replace the whole table, use {whole}."
     return ""
 
 
@@ -364,7 +363,7 @@ def _explain(error: Any) -> str:
         name = error["input"]
         if isinstance(name, str) and re.fullmatch(r"[\w.:]+", name):
             example = [LossPart(name=name)]
-        return f"loss is a list of tables, got {name!r}; write {loss_line(example)}"
+        return f"loss must be a list of tables, got {name!r}; write {loss_line(example)}"
     if error["type"] == "extra_forbidden":
         fields = _fields_at(where[:-1])
         return f"unknown key '{'.'.join(where)}'.{nearest(where[-1], fields)} Known here: {', '.join(sorted(fields))}"
@@ -373,7 +372,7 @@ def _explain(error: Any) -> str:
     if error["type"] in ("dict_type", "model_type") and isinstance(error["input"], str):
         name = error["input"]
         key = "" if where[-1].isdigit() else f"{where[-1]} = "
-        return f"{'.'.join(where)} is a table, got {name!r}; write {key}{{ name = {json.dumps(name)} }}"
+        return f"{'.'.join(where)} must be a table, got {name!r}; write {key}{{ name = {json.dumps(name)} }}"
     got = "" if error["type"] == "value_error" else f", got {error['input']!r}"
     return f"{'.'.join(where) or 'the recipe'}: {error['msg'].removeprefix('Value error, ')}{got}"
 

@@ -1,4 +1,4 @@
-"""A training run: from a recipe to a folder with curve, checkpoints, weights and report."""
+"""A training run: trains, evaluates, and writes the curve, checkpoints, weights and report."""
 
 import errno
 import itertools
@@ -47,7 +47,7 @@ from poseglass.training.signals import asked_to_stop
 from poseglass.training.tensorboard import Board
 
 RETRY_SECONDS = 30.0
-"""How long after a failed save the next one is tried."""
+"""Time after a failed save until the next attempt."""
 
 
 @dataclass(slots=True)
@@ -85,35 +85,33 @@ class Run:
 
     @property
     def total_steps(self) -> int:
-        """Of the whole run."""
+        """Number of steps in the whole run."""
         return self.steps_per_epoch * self.recipe.train.epochs
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is left to train."""
+        """Whether training is finished."""
         progress = self.loop.progress
         ended = progress.step >= self.total_steps or self.enough
         return ended and not progress.epoch_due(self.steps_per_epoch)
 
     @property
     def enough(self) -> bool:
-        """Whether the last ``train.stop_after`` evaluations gave no new best, which ends training.
+        """Whether the last ``train.stop_after`` evaluations gave no new best, which ends training (early stopping).
 
-        It hangs on the curve alone: all processes find the same, and so does a run that goes on.
+        It depends only on the curve, so it is the same in all processes and after a resume.
         """
         patience = self.recipe.train.stop_after
         return 0 < patience <= self.monitor.since_best(self.loop.progress.rows)
 
     @property
     def early_end(self) -> str:
-        """A sentence that says when and why training ended before its last epoch; empty where it did not."""
+        """A sentence that says when and why training ended before its last epoch; empty if it did not."""
         part, progress = self.recipe.train, self.loop.progress
         if not self.enough or progress.step >= self.total_steps:
             return ""
         best = self.monitor.best_row(progress.rows)
-        words = (
-            "none was a finite number" if best is None else f"the best is of epoch {progress.rows[best]['epoch']:.0f}"
-        )
+        words = "no value was finite" if best is None else f"the best was in epoch {progress.rows[best]['epoch']:.0f}"
         return (
             f"Training stopped early, after epoch {progress.rows[-1]['epoch']:.0f} of {part.epochs}: no new best "
             f"{self.monitor.name} in {part.stop_after} evaluations (train.stop_after); {words}."
@@ -121,17 +119,17 @@ class Run:
 
     @property
     def trained(self) -> nn.Module:
-        """The network whose results count: the moving average where there is one."""
+        """The network that is evaluated and saved: the moving average if there is one."""
         return self.loop.network if self.loop.ema is None else self.loop.ema.network
 
     @property
     def made_with(self) -> dict[str, str | int]:
-        """What has to be the same for the run to go on bit for bit."""
+        """What must be the same for the run to resume bit for bit."""
         return made_with(self.device, self.processes.world, self.precision)
 
     @property
     def flip_test(self) -> bool:
-        """Whether evaluation averages with the flipped crop: where the recipe says so and the skeleton mirrors."""
+        """Whether evaluation averages with the flipped crop: if the recipe says so and the skeleton can be flipped."""
         return self.recipe.evaluate.flip_test and self.crops.skeleton.mirrors
 
     def estimator(self, network: nn.Module | None = None) -> TopDownEstimator:
@@ -144,24 +142,24 @@ class Run:
 
     @property
     def protocol(self) -> CocoProtocol | MpiiProtocol | None:
-        """The published protocol that the recipe measures by, if it names one."""
+        """The evaluation protocol, if the recipe names one."""
         return protocol_of(self.recipe.evaluate)
 
     def metrics(self) -> list[Metric]:
-        """Return fresh metrics of the recipe."""
+        """Return new instances of the recipe's metrics."""
         return [make(METRICS, part, "metric") for part in self.recipe.evaluate.metrics]
 
     def measure(
         self, dataset: Dataset, network: nn.Module | None = None, *, on_image: Callable[[], None] | None = None
     ) -> Evaluation:
-        """Evaluate the weights as they stand, or others; all processes call this, for each judges its part."""
+        """Evaluate the current network, or another one. All processes must call this; each evaluates its part."""
         estimator, protocol = self.estimator(network), self.protocol
         if protocol is not None:
             return protocol.evaluate(estimator, dataset, on_image=on_image, processes=self.processes)
         return evaluate(estimator, dataset, self.metrics(), on_image=on_image, processes=self.processes)
 
     def card(self, results: dict[str, float]) -> WeightCard:
-        """Return the card for the weights as they stand."""
+        """Return the card for the current weights."""
         return WeightCard(
             name=self.recipe.name,
             network=self.network_table,
@@ -176,19 +174,19 @@ class Run:
         )
 
     def save(self) -> bool:
-        """Write the checkpoint now; where that fails, say so, and leave the one before as it is.
+        """Write a checkpoint; if that fails, warn, and keep the previous one.
 
         Returns:
             Whether it was written.
 
         Raises:
-            TrainingStopped: A weight is NaN or infinite; no checkpoint is made of that.
+            TrainingStopped: A weight is NaN or infinite; no checkpoint is written in that case.
         """
         bad = self.loop.not_finite()
         if bad:
             raise TrainingStopped(
                 f"After step {self.loop.progress.step} {len(bad)} weights are not finite, {bad[0]!r} first. Set "
-                f"train.clip_norm=1.0 or lower train.optimizer.lr. The checkpoint of step {self._saved_step} is whole."
+                f"train.clip_norm=1.0 or lower train.optimizer.lr. The checkpoint of step {self._saved_step} is intact."
             )
         state = self._state()
         written = self._write("checkpoint", lambda: save_checkpoint(self.folder.checkpoint, state))
@@ -199,19 +197,19 @@ class Run:
         return written
 
     def _state(self) -> dict[str, Any]:
-        """Return what a later process needs to go on."""
-        # "made_with" tells it whether it can do so bit for bit, "widths" how to build the network
+        """Return what a later process needs to resume."""
+        # "made_with" tells whether that is possible bit for bit, "widths" how to build the network
         return {**self.loop.state(), "made_with": self.made_with, "widths": self.widths}
 
     def _write(self, what: str, work: Callable[[], None]) -> bool:
-        """Write a file if that is possible; the first failure in a row is told, and when it works again."""
+        """Write a file if possible; warn at the first of consecutive failures, and when writing works again."""
         try:
             work()
         except OSError as error:
             if what not in self._unsaved:
                 self.on_warning(
-                    f"The {what} could not be written to {self.folder.path} ({_reason(error)}). Training goes on and "
-                    "tries again; what was there before is untouched."
+                    f"The {what} could not be written to {self.folder.path} ({_reason(error)}). Training continues and "
+                    "will try again; the previous file is untouched."
                 )
             self._unsaved.add(what)
             return False
@@ -221,15 +219,15 @@ class Run:
         return True
 
     def train(self) -> Evaluation | None:
-        """Train to the end, saving on the way; then measure the best weights and write the report.
+        """Train to the end, with checkpoints; then evaluate the best weights and write the report.
 
         Returns:
-            What the best weights reach on the validation set, if there is one; in the first process only.
+            The evaluation of the best weights on the validation set, if there is one; in the first process only.
 
         Raises:
             TrainingStopped: The loss is not finite, or flat.
-            KeyboardInterrupt: Somebody asked to stop; a checkpoint has been kept.
-            OSError: At the end the weights could not be written.
+            KeyboardInterrupt: The user asked to stop; a checkpoint has been saved.
+            OSError: The weights could not be written at the end.
         """
         if not self.complete:
             with asked_to_stop() as asked:
@@ -238,16 +236,16 @@ class Run:
         return finish(self)
 
     def rehearse(self, steps: int, size_wh: tuple[int, int]) -> float:
-        """Make the first steps at a crop size, without evaluation or files; return the median of their seconds.
+        """Train a few steps at a crop size, without evaluation or files; return the median time of a step in seconds.
 
-        The weights are those after the steps: this run is not to be trained further.
+        This changes the weights, so the run must not be trained afterwards.
 
         Args:
-            steps: At least 2, of which the first is not timed; no more than the run has.
-            size_wh: Of the crops, one of those of the recipe.
+            steps: At least 2, of which the first is not timed; limited to the steps of the run.
+            size_wh: Crop size, one of those in the recipe.
 
         Returns:
-            NaN in all processes but the first, which are not told.
+            The time in the first process; NaN in the others.
         """
         times: list[float] = []
         told, self.on_step = self.on_step, lambda progress, _terms, _lr: times.append(progress.seconds)
@@ -273,7 +271,7 @@ class Run:
             len(self.crops), batch_size=part.batch_size, sizes_wh=sizes_wh or self.sizes_wh, seed=self.recipe.seed,
             start_step=self.loop.progress.step, rank=processes.rank, world=processes.world,
         )  # fmt: skip
-        # Starting a loader draws a number from torch's generator, at another place in a run that goes on.
+        # Starting a loader draws a number from torch's generator, which would differ in a resumed run.
         generator = torch.get_rng_state()
         batches = load_batches(self.crops, sampler, workers=part.workers)
         torch.set_rng_state(generator)
@@ -287,19 +285,21 @@ class Run:
                 supervised(self.codec, self.criterion),
                 _Keeper(self, asked, board),
                 spec=self.recipe.input.spec(),
-                steps_per_epoch=self.steps_per_epoch if until is None else until + 1,  # an epoch's end is measured
+                steps_per_epoch=self.steps_per_epoch
+                if until is None
+                else until + 1,  # the end of an epoch is evaluated
                 total_steps=self.total_steps if until is None else until,
                 base_lr=part.optimizer.lr,
                 precision=self.precision,
                 clip_norm=part.clip_norm,
-                # weights to start from have a low loss already, which falls by little
+                # with initial weights the loss is low already and decreases little
                 flat_after_steps=0 if part.init_from else part.flat_after_steps,
                 processes=processes,
             )
         except Interrupted:
             if processes.first and not self.save():
                 raise Interrupted(
-                    f"the checkpoint of step {self.loop.progress.step} could not be written, that of step "
+                    f"the checkpoint of step {self.loop.progress.step} could not be written, but that of step "
                     f"{self._saved_step} is kept"
                 ) from None
             raise
@@ -309,7 +309,7 @@ class Run:
                 board.close()
 
     def _told_plainly(self, batches: Iterator[RawBatch]) -> Iterator[RawBatch]:
-        """Yield the batches; an error of a loader process is raised in its own words, after a checkpoint."""
+        """Yield the batches; an error in a loader process is raised with its original message, after a checkpoint."""
         while True:
             try:
                 batch = next(batches)
@@ -322,10 +322,10 @@ class Run:
             yield batch
 
     def _write_now(self) -> None:
-        """Write at the end what could not be written on the way, if there is such.
+        """Write at the end any files that could not be written during training.
 
         Raises:
-            OSError: Still not possible.
+            OSError: Writing still fails.
         """
         if not self._unsaved:
             return
@@ -335,14 +335,14 @@ class Run:
         except OSError as error:
             raise OSError(
                 f"All {self.loop.progress.step} steps are done, but the last checkpoint could not be written to "
-                f"{self.folder.path} ({_reason(error)}). Make room, then --resume: it repeats the steps after step "
-                f"{self._saved_step}."
+                f"{self.folder.path} ({_reason(error)}). Free some space, then run again with --resume, which repeats "
+                f"the steps after step {self._saved_step}."
             ) from error
         self._unsaved.clear()
 
 
 class _Keeper:
-    """Keeps the folder up to date while a run trains, and passes on what happens. Only the first process writes."""
+    """Keeps the run folder up to date during training, and calls the run's callbacks. Only the first process writes."""
 
     def __init__(self, run: Run, asked: Callable[[], bool], board: Board | None) -> None:
         self.run, self.stop_wanted, self.board = run, asked, board
@@ -395,18 +395,18 @@ class _Keeper:
 
 
 def _reason(error: OSError) -> str:
-    """Return why a file could not be written: "No space left on device"."""
+    """Return the reason why a file could not be written, such as "No space left on device"."""
     number = error.errno
     return str(error) if number is None or number not in errno.errorcode else os.strerror(number)
 
 
 def _own_words(error: Exception) -> Exception:
-    """Return an error of a loader process without the traceback that the loader wraps it in."""
+    """Return an error of a loader process without the traceback that the loader adds to its message."""
     text = str(error)
     if isinstance(error, RuntimeError) and text.startswith("DataLoader worker"):
         return RuntimeError(
-            f"{text.splitlines()[0]} The system may have ended it for want of memory: lower train.workers or "
-            "train.batch_size, or set train.workers=0 to see what it says."
+            f"{text.splitlines()[0]} The system may have killed it because memory ran out: lower train.workers or "
+            "train.batch_size, or set train.workers=0 to see its error."
         )
     if not text.startswith("Caught "):
         return error

@@ -1,8 +1,8 @@
-"""Whether the tables of a recipe fit what they name: asked of the signatures, when the recipe is read.
+"""Checks the tables of a recipe against the signatures of what they name, when the recipe is read.
 
-Of what is ours, values are checked against the annotations too, and what is cheap and has no effect (codecs,
-transforms, metrics, protocols) is made once, so that a value that it refuses is told at once. Nothing else is run.
-``"package.module:name"`` is imported only where the caller trusts the recipe; else such a table is left as it is.
+For built-in names, values are also checked against the annotations, and what is cheap and has no side effects (codecs,
+transforms, metrics, protocols) is constructed once, so that invalid values are reported early. Nothing else is run.
+``"package.module:name"`` is imported only if the caller trusts the recipe; otherwise such a table is not checked.
 """
 
 import inspect
@@ -32,16 +32,16 @@ from poseglass.transforms import TRANSFORMS
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """What the tables in one place of a recipe name.
+    """What the tables at one place of a recipe may name.
 
     Args:
-        kind: For messages, "network".
-        table: Names to classes and functions.
-        first: Arguments that it is called with before those of the table, and what gives them.
-        later: Arguments without a default that a recipe may leave out all the same: they come from data or input.
+        kind: Kind for messages, such as "network".
+        table: Maps names to classes and functions.
+        first: Arguments passed before those of the table, mapped to where they come from.
+        later: Arguments without a default that a recipe may omit, because they come from the data or the input.
         inner: Arguments that are tables themselves.
-        own: Keys that the recipe may give besides, which are not arguments.
-        cheap: Whether making one costs nothing and has no effect.
+        own: Additional keys of the recipe that are not arguments.
+        cheap: Whether constructing one is cheap and has no side effects.
     """
 
     kind: str
@@ -69,20 +69,20 @@ PLACES: dict[str, Family] = {
     "evaluate.metrics": Family("metric", METRICS, cheap=True),
     "evaluate.protocol": Family("protocol", PROTOCOLS, cheap=True),
 }
-"""Where a recipe holds a table with a name, or a list of them; ``loss`` apart."""
+"""Keys of a recipe that hold a named table, or a list of them, except ``loss``."""
 
 _COMPARED = {"prediction": "the network", "target": "the codec", "weight": "the codec"}
 _LOSS_KEYS = tuple(key for key in LossPart.model_fields if key != "name")
 
 
 def recipe_faults(data: Mapping[str, Any], *, trust_code: bool) -> list[str]:
-    """Return what is wrong with the tables of a recipe; each fault begins with its dotted key.
+    """Return the errors in the tables of a recipe; each begins with its dotted key.
 
-    What is no table, or has no name, is left to the recipe's own check.
+    Values that are not tables, or have no name, are left to the recipe's own validation.
 
     Args:
         data: The recipe as nested tables.
-        trust_code: Import what tables name of code outside poseglass, and check them too.
+        trust_code: Import code outside poseglass that tables name, and check those tables too.
     """
     faults = _skeleton_faults(data.get("skeleton"), "skeleton", trust_code)
     for place, family in PLACES.items():
@@ -105,10 +105,10 @@ def _tables_at(data: Mapping[str, Any], place: str) -> Iterator[tuple[str, Mappi
 
 
 def part_faults(family: Family, part: Mapping[str, Any], where: str, *, trust_code: bool) -> list[str]:
-    """Return what is wrong with a table: its name, a key, a value.
+    """Return the errors in a table: its name, a key, or a value.
 
     Args:
-        family: What it may name.
+        family: What the table may name.
         part: ``{"name": ..., ...}``.
         where: Its dotted key.
         trust_code: As in ``recipe_faults``.
@@ -125,7 +125,7 @@ def part_faults(family: Family, part: Mapping[str, Any], where: str, *, trust_co
     if not callable(constructor):
         return [f"{where}.name: {what} is a {type(constructor).__name__}; a class or function is needed"]
     numbers = {key: value for key, value in part.items() if key not in ("name", *family.own)}
-    hint = "" if ours else f". A recipe names what makes the {family.kind}, and gives its arguments by name"
+    hint = "" if ours else f". A recipe names a class or function that makes the {family.kind}, with its arguments"
     faults = signature_faults(
         constructor, numbers, what, where, first=family.first, later=family.later, own=family.own, hint=hint
     )
@@ -134,7 +134,7 @@ def part_faults(family: Family, part: Mapping[str, Any], where: str, *, trust_co
         faults.append(f"{where}.repeat must be a number above 0, got {repeat!r}")
     if family.kind == "dataset":
         faults += _skeleton_faults(numbers.get("skeleton"), f"{where}.skeleton", trust_code)
-    if not ours:  # what tables inside mean is theirs to say
+    if not ours:  # only custom code knows the meaning of its nested tables
         return faults
     asked = {key: value for key, value in numbers.items() if key != "skeleton" and key not in family.inner}
     faults += _value_faults(constructor, asked, what, where, first=len(family.first))
@@ -152,18 +152,18 @@ def part_faults(family: Family, part: Mapping[str, Any], where: str, *, trust_co
 def _value_faults(
     function: Callable[..., Any], numbers: Mapping[str, Any], what: str, where: str, *, first: int = 0
 ) -> list[str]:
-    """Return the values that are not of the kind that the annotations say, but for the first few arguments."""
+    """Return errors for values that do not fit the annotations, except those of the first few arguments."""
     faults: list[str] = []
     for parameter in _parameters(function)[first:]:
         key, kind = parameter.name, parameter.annotation
         if key not in numbers or kind is parameter.empty or isinstance(kind, str):
             continue
         value = numbers[key]
-        # as JSON: a list is a tuple there, as in TOML, and nothing else is taken for what it is not
+        # validated as JSON: a list is accepted as a tuple, as in TOML, and otherwise types are strict
         text = json.dumps(value, default=lambda v: v.tolist() if hasattr(v, "tolist") else str(v))
         try:
             TypeAdapter(kind).validate_json(text, strict=True)
-        except (PydanticUserError, NameError):  # of an argument that no recipe could state
+        except (PydanticUserError, NameError):  # an argument that a recipe cannot give
             continue
         except ValidationError:
             words = _words_of(kind)
@@ -174,7 +174,7 @@ def _value_faults(
 
 
 def _words_of(kind: Any) -> list[Any]:
-    """Return the words that an annotation lists; none where it takes anything else too, but for None."""
+    """Return the literals of an annotation; empty if it allows anything besides literals and None."""
     kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
     kinds = [one for one in kinds if one is not NoneType]
     return [word for one in kinds for word in get_args(one)] if all(get_origin(k) is Literal for k in kinds) else []
@@ -186,12 +186,12 @@ def _inner_faults(family: Family, part: Any, where: str, trust_code: bool) -> li
     if not isinstance(part, Mapping) or not isinstance(part.get("name"), str):
         example = part if isinstance(part, str) else next(iter(family.table))
         key = where.rpartition(".")[2]
-        return [f'{where} is a table with a name, got {part!r}; write {key} = {{ name = "{example}" }}']
+        return [f'{where} must be a table with a name, got {part!r}; write {key} = {{ name = "{example}" }}']
     return part_faults(family, part, where, trust_code=trust_code)
 
 
 def loss_faults(part: Mapping[str, Any], where: str, *, trust_code: bool) -> list[str]:
-    """Return what is wrong with an entry of ``loss``: its name, or its own numbers; as ``part_faults``."""
+    """Return the errors in an entry of ``loss``: its name, or the arguments of the loss; as ``part_faults``."""
     name = part["name"]
     if name not in LOSSES and ":" in name and not trust_code:
         return []
@@ -206,7 +206,7 @@ def loss_faults(part: Mapping[str, Any], where: str, *, trust_code: bool) -> lis
 
 
 def _parameters(constructor: Callable[..., Any]) -> list[inspect.Parameter]:
-    """Return the parameters of a class or function; any there may be, where Python cannot look into it."""
+    """Return the parameters of a class or function; arbitrary ones if Python cannot inspect it."""
     try:
         return list(inspect.signature(constructor).parameters.values())
     except ValueError:
@@ -216,13 +216,13 @@ def _parameters(constructor: Callable[..., Any]) -> list[inspect.Parameter]:
 
 
 def _words(error: Exception) -> str:
-    """Return an error's words without the full stop, for a list of faults; a KeyError quotes its own."""
+    """Return an error's message without the full stop, for a list; for a KeyError, without its quotes."""
     text = error.args[0] if isinstance(error, KeyError) and error.args else str(error)
     return (str(text) or type(error).__name__).removesuffix(".")
 
 
 def _skeleton_faults(name: Any, where: str, trust_code: bool) -> list[str]:
-    """Return what is wrong with the name of a skeleton; where there is no name, nothing."""
+    """Return the error in the name of a skeleton; empty if there is no name."""
     if not isinstance(name, str) or (":" in name and name not in SKELETONS and not trust_code):
         return []
     try:
@@ -243,17 +243,17 @@ def signature_faults(
     own: Sequence[str] = (),
     hint: str = "",
 ) -> list[str]:
-    """Return the keys that a class or function does not take, and those that it needs and are missing.
+    """Return errors for unknown keys and missing arguments of a class or function.
 
     Args:
-        constructor: Asked for its signature, not called.
+        constructor: The class or function; only its signature is used.
         numbers: Its arguments by name.
-        what: What it is, for messages: "codec 'dark'".
-        where: Dotted key of the table, which then stands before each fault.
-        first: Arguments that it is called with before those, whatever their names are there; and what gives them.
+        what: Its description for messages, such as "codec 'dark'".
+        where: Dotted key of the table, which is prefixed to each error if given.
+        first: Arguments passed before those of the table, by position, mapped to where they come from.
         later: Arguments that may be missing.
-        own: Keys that the table may hold besides, for the list of those that are known.
-        hint: Follows on a fault of a missing argument.
+        own: Additional keys of the table, for the list of known keys.
+        hint: Text appended to the error of a missing argument.
     """
     first = first or {}
     parameters = _parameters(constructor)
@@ -270,7 +270,7 @@ def signature_faults(
     for key in numbers:
         place = f"{where}.{key}: " if where else ""
         if key in given:
-            faults.append(f"{place}{what} has {key!r} from {given[key]}: leave it out")
+            faults.append(f"{place}{what} gets {key!r} from {given[key]}: omit it")
         elif key not in named and not takes_any:
             faults.append(f"{place}{what} takes no {key!r}.{nearest(key, known)} {knows}")
     missing = [k for k, p in named.items() if p.default is p.empty and k not in (*numbers, *given, *later)]
