@@ -33,7 +33,7 @@ def evaluation(errors_px: list[float], skeleton: Skeleton = LSP14, **results: fl
 
 def test_poses_that_are_nobodys_in_particular_make_no_report():
     found = Evaluation(LSP14, [], [], [], [], {}, {}, paired=False)
-    with pytest.raises(ValueError, match="poses are of whoever was found"):
+    with pytest.raises(ValueError, match="poses are not paired with labelled people"):
         report_of(found, synthetic_people(1, seed=0), title="none")
 
 
@@ -78,8 +78,8 @@ def test_every_part_reaches_the_page():
     assert report.threshold_name == "error, in torso lengths"
     page = html.unescape(render_report(report))
     for words in (
-        "a title", "a note", 'name = "x"', "right_ankle", "Where errors come from",
-        "pck@0.2", "Training curves over 2 rows", "The best weights are those of row 2, loss 1.000.",
+        "a title", "a note", 'name = "x"', "right_ankle", "Kinds of error",
+        "pck@0.2", "Training curves over 2 rows", "The best weights are from row 2, loss 1.000.",
     ):  # fmt: skip
         assert words in page, words
 
@@ -120,4 +120,4 @@ def test_people_of_unknown_length_are_not_ranked_but_reported():
     report = report_of(result, data, title="t", pck=Pck("torso", (0.2,)))
     assert report.examples == ()
     assert report.pck_curve is None
-    assert "Where errors come from" in render_report(report)
+    assert "Kinds of error" in render_report(report)

@@ -400,9 +400,9 @@ def test_pose_scores(rescoring, expected):
 def test_convention_in_one_line(tmp_path):
     estimator, _ = estimator_of(COCO17, (96, 128))
     assert CocoProtocol().convention(estimator) == (
-        "protocol coco: boxes from the truth, clipped to the image and a pixel smaller, x1.25, edges crops in RGB; "
+        "protocol coco: ground-truth boxes, clipped to the image and a pixel smaller, x1.25, edges crops in RGB; "
         "flip test, flipped maps moved right by a pixel; score: box score x mean of joints above 0.2; hard OKS-NMS at "
-        "0.9 by enlarged box area; at most 20 poses an image"
+        "0.9 by enlarged box area; at most 20 poses per image"
     )
     line = CocoProtocol("a/b.json", flip_test=False, nms="none", rescoring="box").convention(estimator)
     assert (
@@ -419,7 +419,7 @@ def test_convention_in_one_line(tmp_path):
         (lambda: CocoProtocol(nms="sotf"), "nms must be 'hard' or 'soft' or 'none', got 'sotf'"),
         (lambda: CocoProtocol(rescoring="all"), "rescoring must be 'box_times_joints' or 'joints' or 'box'"),
         (lambda: CocoProtocol(max_boxes=0), "max_boxes must be above 0, got 0"),
-        (lambda: CocoProtocol("x.json", nms_area="annotation"), "needs boxes from the truth"),
+        (lambda: CocoProtocol("x.json", nms_area="annotation"), "needs ground-truth boxes"),
         (lambda: MpiiProtocol("thrice"), "adjustment must be 'once' or 'twice' or 'none', got 'thrice'"),
         (lambda: MpiiProtocol(comparator="=<"), "comparator must be '<=' or '<'"),
         (lambda: MpiiProtocol(head_factor=0), "head_factor must be above 0"),
@@ -436,7 +436,7 @@ def test_options_that_make_no_sense(make, message):
         ({"image_id": 8}, "1 of 1 detections are of images that two does not have, such as image_id 8"),
         ({"category_id": 3}, r"none of 1 detections is of a category of two \(1\); 'category_id' is 3"),
         ({"bbox": [200, 5, 10, 10]}, r"100 x 80 pixels, and the box \[200.0, 5.0, 210.0, 15.0\] .* lies outside"),
-        ({"score": -1}, "None of the 1 images has a box to start from"),
+        ({"score": -1}, "None of the 1 images has an input box"),
     ],
 )
 def test_detections_of_something_else(two, tmp_path, record, message):
@@ -476,5 +476,5 @@ def test_head_factor(head_factor):
 
 def test_mpii_without_head_sizes_says_so(two):
     estimator, _ = estimator_of(COCO17, (32, 32))
-    with pytest.raises(ValueError, match=r"labels have no head boxes .* give --set data.head_boxes="):
+    with pytest.raises(ValueError, match=r"labels have no head boxes .* use --set data.head_boxes="):
         MpiiProtocol(excluded=()).evaluate(estimator, two)

@@ -1,4 +1,4 @@
-"""Layer 8: what weights reach: the estimator that a user calls, over a data set."""
+"""Layer 8: evaluation of weights on a dataset, with the same estimator that users call."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""COCO keypoint AP as the public code takes it."""
+"""COCO keypoint AP as computed by the public code."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -32,34 +32,35 @@ from poseglass.training.distributed import ALONE, Processes
 
 @dataclass(frozen=True, slots=True)
 class CocoProtocol:
-    """COCO keypoint AP as SimpleBaseline and HRNet take it.
+    """COCO keypoint AP as in SimpleBaseline and HRNet.
 
     Args:
-        detections: A COCO result file with the boxes to start from. None starts from the truth: people with a labelled
-            keypoint, crowds excluded, and a box score of 1 each. Results from true boxes and from detections do not
-            compare.
-        min_box_score: Detections below it are excluded.
-        max_boxes: At most so many of the best detections of an image; None takes all.
+        detections: A COCO result file with the input boxes. None uses ground-truth boxes: people with a labelled
+            keypoint, without crowds, each with a box score of 1. Results from ground-truth boxes and from detections
+            are not comparable.
+        min_box_score: Detections with a lower score are excluded.
+        max_boxes: Largest number of detections per image, best first; None uses all.
         clip_boxes: Which boxes are clipped to the image and made a pixel smaller (``core.boxes.inside_pixels``): those
             of the "truth", as the public readers do, "all", or "none".
-        padding: What boxes are enlarged by after they have the crop's aspect; None is the weights' own, 1.25 in the
-            public families.
-        flip_test: Average with the flipped crop. Whether flipped maps move by a pixel says the codec's alignment.
-        rescoring: The score of a pose: "box_times_joints", "joints" (their mean alone) or "box".
-        min_joint_score: Joints up to it are excluded from that mean; it is 0 where none is above.
-        nms: "hard", "soft" (lowered scores are the scores), or "none".
-        nms_threshold: An OKS above it suppresses; for "soft" the width of ``exp(-oks^2 / width)``.
-        nms_area: What scales that OKS: the area of the "enlarged_box" (aspect and padding) as in public code, of the
-            "box", or the "annotation"'s (true boxes only).
-        max_detections: Of an image, in the AP.
-        detection_area: Whether a pose that matches nobody counts among medium or large people by the extent of its
-            "keypoints" (result files without "bbox", as the public code writes them) or by its "box".
-        box_area_factor: What scales the OKS of a true person: None is the annotated area (of the box, where a file has
-            none); a number is that times the area of the box, 0.53 in CrowdPose's evaluation.
-        sigmas: K of OKS; None takes those of the labels.
+        padding: Factor by which boxes are enlarged after they have the crop's aspect ratio; None uses that of the
+            weights, 1.25 in the public families.
+        flip_test: Average with the flipped crop. The codec's alignment determines whether flipped maps are shifted by
+            a pixel.
+        rescoring: The score of a pose: "box_times_joints", "joints" (only their mean) or "box".
+        min_joint_score: Only joints with a higher score count in that mean; it is 0 if there are none.
+        nms: "hard", "soft" (poses keep the lowered scores), or "none".
+        nms_threshold: OKS above which a pose is suppressed; for "soft", the width of ``exp(-oks^2 / width)``.
+        nms_area: The area that scales this OKS: that of the "enlarged_box" (aspect ratio and padding) as in public
+            code, of the "box", or of the "annotation" (ground-truth boxes only).
+        max_detections: Largest number of detections per image in the AP.
+        detection_area: Whether an unmatched pose counts as medium or large by the extent of its "keypoints" (result
+            files without "bbox", as the public code writes them) or by its "box".
+        box_area_factor: The area that scales the OKS of a labelled person: None uses the annotated area (the box's if
+            the file has none); a number is multiplied by the area of the box, 0.53 in CrowdPose's evaluation.
+        sigmas: The K sigmas of OKS; None uses those of the labels.
 
     Raises:
-        ValueError: A word that is not known, or a number out of range.
+        ValueError: An unknown option value, or a number out of range.
     """
 
     detections: str | Path | None = None
@@ -81,18 +82,18 @@ class CocoProtocol:
     def __post_init__(self) -> None:
         check_words(self)
         if self.nms_area == "annotation" and self.detections is not None:
-            raise ValueError("nms_area='annotation' needs boxes from the truth: detections have no annotated area.")
+            raise ValueError("nms_area='annotation' needs ground-truth boxes: detections have no annotated area.")
         for name in ("max_boxes", "max_detections", "padding", "nms_threshold", "box_area_factor"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"A COCO protocol's {name} must be above 0, got {value}.")
 
     def convention(self, estimator: TopDownEstimator) -> str:
-        """Return in one line what a result of this protocol with these weights follows."""
+        """Return the conventions of a result with this protocol and these weights, in one line."""
         if self.detections is None:
-            boxes = "boxes from the truth"
+            boxes = "ground-truth boxes"
         else:
-            best = "" if self.max_boxes is None else f", best {self.max_boxes} of an image"
+            best = "" if self.max_boxes is None else f", best {self.max_boxes} per image"
             boxes = f"boxes from {Path(self.detections).name} (score >= {self.min_box_score:g}{best})"
         clipped = {"truth": self.detections is None, "all": True, "none": False}[self.clip_boxes]
         scores = {
@@ -108,7 +109,7 @@ class CocoProtocol:
             f"protocol coco: {boxes}, {'clipped to the image and a pixel smaller' if clipped else 'as given'}, "
             f"x{padding_of(self.padding, estimator):g}, {crop_in_words(estimator)}; "
             f"{flip_in_words(self.flip_test, estimator)}; score: {scores[self.rescoring]}; {suppression}; "
-            f"at most {self.max_detections} poses an image"
+            f"at most {self.max_detections} poses per image"
         )
 
     def evaluate(
@@ -119,21 +120,21 @@ class CocoProtocol:
         on_image: Callable[[], None] | None = None,
         processes: Processes = ALONE,
     ) -> Evaluation:
-        """Find poses in every image and measure their AP.
+        """Estimate poses in every image and compute their AP.
 
         Args:
-            estimator: Its ``flip_test`` and padding give way to the protocol's.
-            dataset: With crowds and people without keypoints, as the reader of COCO keeps them.
+            estimator: Its ``flip_test`` and padding are replaced by the protocol's.
+            dataset: Includes crowds and people without keypoints, as the COCO reader keeps them.
             on_image: Called after each image of this process's part, for a progress bar.
             processes: As in ``evaluation.evaluate``.
 
         Returns:
-            All images by ascending id, no table. ``predicted`` are the poses that were kept, best first, however many
-            there are in ``truth``; ``box_score`` is the score of the pose.
+            All images by ascending id, without a table. ``predicted`` has the poses that were kept, best first,
+            independent of the number in ``truth``; ``box_score`` is the score of the pose.
 
         Raises:
-            ValueError: The weights lack a keypoint of the labels; labels lack sigmas or areas; detections are of other
-                images or categories, or lie outside their image; there is no box at all.
+            ValueError: The weights lack a keypoint of the labels; the labels lack sigmas or have implausible areas;
+                detections belong to other images or categories, or lie outside their image; or there is no box at all.
         """
         people, starts, ids = self._begun(dataset, estimator.skeleton)
         estimator = self.adjusted(estimator)
@@ -168,7 +169,7 @@ class CocoProtocol:
         )  # fmt: skip
 
     def check(self, dataset: Dataset, predicted: Skeleton) -> None:
-        """Raise what ``evaluate`` would say of data and keypoints, before any network runs."""
+        """Raise the errors of ``evaluate`` on data and keypoints, before any network runs."""
         self._begun(dataset, predicted)
 
     def adjusted(self, estimator: TopDownEstimator) -> TopDownEstimator:
@@ -176,7 +177,7 @@ class CocoProtocol:
         return with_conventions(estimator, self.flip_test, padding_of(self.padding, estimator))
 
     def people(self, dataset: Dataset, index: int) -> Instances:
-        """Return the labelled people of an image, with the area that scales their OKS."""
+        """Return the labelled people in an image, with the area that scales their OKS."""
         labelled = dataset.instances(index)
         if self.box_area_factor is None:
             return labelled
@@ -184,11 +185,11 @@ class CocoProtocol:
         return replace(labelled, extra=labelled.extra | {"area": areas})
 
     def metric(self) -> OksAp:
-        """Return a fresh AP by these conventions."""
+        """Return a new AP metric with these conventions."""
         return OksAp(self.sigmas, score="box", max_detections=self.max_detections)
 
     def _begun(self, dataset: Dataset, predicted: Skeleton) -> tuple[list[Instances], list["_Start"], np.ndarray]:
-        """Return the people, the boxes to start from and the id of each image."""
+        """Return the people, the input boxes and the id of each image."""
         check_keypoints(predicted, dataset.skeleton)
         known_sigmas(dataset.skeleton, self.sigmas)
         people = [self.people(dataset, i) for i in range(len(dataset))]
@@ -198,16 +199,16 @@ class CocoProtocol:
         if any(isinstance(one, str) for one in given):
             if self.detections is not None:
                 raise ValueError(
-                    f"{name_of(dataset)} names its images by texts, such as {given[0]!r}, and results of COCO have "
-                    "whole numbers for ids of images. Number the images in labels and detections."
+                    f"{name_of(dataset)} has image ids that are strings, such as {given[0]!r}, but COCO results have "
+                    "integer image ids. Use integers in labels and detections."
                 )
             given = range(len(dataset))
         ids = np.array(given, np.int64)
         starts = list(self._starts(dataset, people, ids))
         if not any(len(start.box_xyxy) for start in starts):
             raise ValueError(
-                f"None of the {len(dataset)} images has a box to start from: nobody is labelled, or no detection has a "
-                f"score of at least {self.min_box_score:g}."
+                f"None of the {len(dataset)} images has an input box: nobody is labelled, or no detection has a score "
+                f"of at least {self.min_box_score:g}."
             )
         return people, starts, ids
 
@@ -243,8 +244,8 @@ class CocoProtocol:
             if beside.any():
                 raise ValueError(
                     f"{dataset.source(i)} has {width} x {height} pixels, and the box "
-                    f"{np.round(box_xyxy[beside][0], 1).tolist()} (x0 y0 x1 y1) lies outside of it; are the boxes of "
-                    "this data set? clip_boxes='all' leaves such boxes out."
+                    f"{np.round(box_xyxy[beside][0], 1).tolist()} (x0 y0 x1 y1) lies outside it. Check that the boxes "
+                    "belong to this dataset; clip_boxes='all' excludes such boxes."
                 )
         return _Start(box_xyxy, score, areas)
 
@@ -278,7 +279,7 @@ class CocoProtocol:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Start:
-    """Boxes to start from in one image, ``(N, 4)`` pixels, their scores, and annotated areas where those scale OKS."""
+    """Input boxes of one image, ``(N, 4)`` pixels, their scores, and annotated areas if those scale OKS."""
 
     box_xyxy: np.ndarray
     score: np.ndarray
@@ -296,7 +297,7 @@ def pose_score(
     Args:
         joint_score: ``(N, K)`` in [0, 1], maxima of the heatmaps.
         box_score: ``(N,)``.
-        min_joint_score: Only joints above it count in the mean, which is 0 where there is none.
+        min_joint_score: Only joints above it count in the mean, which is 0 if there are none.
         rescoring: As in ``CocoProtocol``.
 
     Example:
@@ -307,7 +308,7 @@ def pose_score(
     if rescoring == "box":
         return box.copy()
     joints = np.asarray(joint_score, np.float64)
-    # the same comparison as in single precision, which is what scores come in
+    # compared in the precision of the scores, which is usually single
     above = np.asarray(joint_score) > np.asarray(joint_score).dtype.type(min_joint_score)
     mean = np.where(above, joints, 0.0).sum(-1) / np.maximum(above.sum(-1), 1)
     return mean if rescoring == "joints" else box * mean

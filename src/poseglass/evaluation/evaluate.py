@@ -1,4 +1,4 @@
-"""Evaluation: the same estimator a user calls, over a dataset, in source pixels."""
+"""Evaluation on a dataset in source pixels, with the same estimator that users call."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
@@ -19,20 +19,22 @@ from poseglass.training.distributed import ALONE, Processes
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evaluation:
-    """What was found in every image of a dataset, and the results.
+    """The predictions in every image of a dataset, and the results.
 
-    Of an evaluation that several processes share, the first one's holds every image. Those of the others hold their own
-    part of the images, and the results of all.
+    If several processes share an evaluation, the first process holds every image, and the others hold their own part of
+    the images; all have the results over all images.
 
     Args:
-        skeleton: Of predictions and truth.
-        indices: Image numbers in the dataset, those with people to judge.
-        predicted: One ``Instances`` an image, rows as in ``truth``; of COCO's protocol the poses it keeps, best first.
-        truth: One ``Instances`` an image: people with a labelled keypoint and a box, crowds excluded.
-        sources: Paths or ids.
-        results: By name, from all metrics.
-        table: Per joint, from the first metric.
-        paired: Whether row i of a prediction is of the person in row i of the truth; else they are poses of anybody.
+        skeleton: Skeleton of predictions and truth.
+        indices: Indices in the dataset of the images with people to evaluate.
+        predicted: One ``Instances`` per image, rows as in ``truth``; with the COCO protocol the poses that it keeps,
+            best first.
+        truth: One ``Instances`` per image: people with a labelled keypoint and a box, without crowds.
+        sources: Paths or ids of the images.
+        results: Results by name, from all metrics.
+        table: Results per joint, from the first metric.
+        paired: Whether row i of a prediction belongs to the person in row i of the truth; otherwise the poses are not
+            matched to people.
     """
 
     skeleton: Skeleton
@@ -46,12 +48,12 @@ class Evaluation:
 
 
 def people_to_judge(instances: Instances, predicted: Skeleton | None = None) -> Instances:
-    """Return the people an evaluation with true boxes counts: a labelled keypoint, a box with area, no crowd.
+    """Return the people that count in an evaluation: a labelled keypoint, a box with area, not a crowd.
 
     Args:
         instances: The labels of an image.
-        predicted: What the network predicts; joints it does not know are taken as unlabelled, so that they do not
-            count as wrong. None keeps all.
+        predicted: The skeleton that the network predicts; other joints are treated as unlabelled, so that they do not
+            count as errors. None keeps all.
     """
     if predicted is not None:
         unknown = predicted.indices_of(instances.skeleton.keypoints) < 0
@@ -69,17 +71,17 @@ def people_to_judge(instances: Instances, predicted: Skeleton | None = None) -> 
 def judged_together(
     judge: Callable[[], list[Instances]], metrics: Sequence[Metric], processes: Processes
 ) -> tuple[list[Instances], dict[str, float]]:
-    """Judge the images of each process in it, and merge what was found in the order of the images.
+    """Evaluate the images of each process, and merge the results in the order of the images.
 
     Args:
-        judge: Returns the predictions for this process's part of the images (``Processes.part_of``), after it has shown
-            them to the metrics.
-        metrics: What ``judge`` updates; in the first process they have seen every image afterwards.
-        processes: All of which call this.
+        judge: Returns the predictions for this process's part of the images (``Processes.part_of``), after updating the
+            metrics with them.
+        metrics: The metrics that ``judge`` updates; afterwards those of the first process include every image.
+        processes: The processes, all of which must call this.
 
     Returns:
-        predicted: Of every image in the first process, of its own part in the others.
-        results: By name, from all metrics over all images; in every process.
+        predicted: Predictions for every image in the first process, for its own part in the others.
+        results: Results by name, from all metrics over all images, in every process.
     """
     parts = processes.gather(lambda: (judge(), list(metrics)))
 
@@ -104,31 +106,31 @@ def evaluate(
     on_image: Callable[[], None] | None = None,
     processes: Processes = ALONE,
 ) -> Evaluation:
-    """Estimate every person from the annotation's box and compare.
+    """Estimate the pose of every person from the annotated box and compare it with the labels.
 
     Args:
-        estimator: Image and boxes to instances.
-        dataset: Whose skeleton shares joints with the estimator's; they are compared by name, whatever the spelling
-            ("Left Wrist", "wrist_l").
-        metrics: Taken as they are, fresh ones for fresh results.
-        on_image: Called after each image of this process's part, for a progress bar; what it raises ends the evaluation
-            in all processes.
-        processes: Each estimates its part of the images; all of them call this, with the same weights.
+        estimator: Maps an image and boxes to instances.
+        dataset: Its skeleton must share joints with the estimator's; they are matched by name, in any spelling ("Left
+            Wrist", "wrist_l").
+        metrics: Metrics to update; pass new ones to start from zero.
+        on_image: Called after each image of this process's part, for a progress bar; an exception that it raises ends
+            the evaluation in all processes.
+        processes: Each process estimates its part of the images; all must call this, with the same weights.
 
     Returns:
-        With results as one process would have them: metrics are merged in the order of the images.
+        The evaluation, with the same results as a single process: metrics are merged in the order of the images.
 
     Raises:
-        ValueError: The skeletons share no joint, nobody in the dataset is labelled, or OKS is measured and areas cannot
-            be those of the boxes.
+        ValueError: The skeletons share no joint, nobody in the dataset is labelled, or OKS is requested and the areas
+            are implausible for the boxes.
     """
     names = respelt(estimator.skeleton, dataset.skeleton.keypoints)
     shared = set(names.keypoints) & set(dataset.skeleton.keypoints)
     if not shared:
         raise ValueError(
-            f"The weights predict {estimator.skeleton.name!r} ({listed(estimator.skeleton.keypoints)}) and the labels "
-            f"are of {dataset.skeleton.name!r} ({listed(dataset.skeleton.keypoints)}): no keypoint has the same name. "
-            "Give weights that predict these keypoints (--weights FILE), or rename one side's."
+            f"The weights predict {estimator.skeleton.name!r} ({listed(estimator.skeleton.keypoints)}), but the labels "
+            f"have {dataset.skeleton.name!r} ({listed(dataset.skeleton.keypoints)}): no keypoint has the same name. "
+            "Use weights that predict these keypoints (--weights FILE), or rename the keypoints of either."
         )
     kept: list[int] = []
     truth: list[Instances] = []
@@ -139,8 +141,8 @@ def evaluate(
             truth.append(people)
     if not kept:
         raise ValueError(
-            f"None of the {len(dataset)} images has a labelled person with a box: nothing to evaluate. "
-            "Look at the data with `poseglass check`."
+            f"None of the {len(dataset)} images has a labelled person with a box, so there is nothing to evaluate. "
+            "Check the data with `poseglass check`."
         )
 
     if any(isinstance(metric, OksAp) for metric in metrics):

@@ -1,4 +1,4 @@
-"""MPII PCKh as the public code takes it."""
+"""MPII PCKh as computed by the public code."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -20,23 +20,24 @@ from poseglass.training.distributed import ALONE, Processes
 
 @dataclass(frozen=True, slots=True)
 class MpiiProtocol:
-    """MPII PCKh from the annotated centre and scale, as the stacked hourglass, SimpleBaseline and HRNet take it.
+    """MPII PCKh from the annotated centre and scale, as in the stacked hourglass, SimpleBaseline and HRNet.
 
     Args:
         adjustment: How often centre and scale are adjusted (centre down by 15 px times the scale, scale times 1.25)
-            before the crop of 200 px times the scale: "once". The reader gives the same raw boxes whatever the file
-            holds, so "twice" and "none" are there to reproduce results that were taken wrongly.
-        flip_test: Average with the flipped crop. Whether flipped maps move by a pixel says the codec's alignment.
-        add_one: MPII counts pixels from 1; predictions counted from 0 get 1 added before they are compared. False
+            before the crop of 200 px times the scale: "once". The reader returns the same raw boxes for every file
+            format; "twice" and "none" reproduce results of evaluations with that mistake.
+        flip_test: Average with the flipped crop. The codec's alignment determines whether flipped maps are shifted by
+            a pixel.
+        add_one: MPII counts pixels from 1, so 1 is added to predictions counted from 0 before they are compared. False
             reproduces results where that was forgotten: everything is a pixel off along both axes.
-        head_factor: The head's size is this times the diagonal of the head box.
-        thresholds: In units of that size. HRNet's printed "Mean@0.1" is taken at 0.11.
+        head_factor: Factor from the diagonal of the head box to the head size.
+        thresholds: Thresholds in units of that size. The "Mean@0.1" printed by HRNet is at 0.11.
         comparator: "<=" (the original code, SimpleBaseline, HRNet) or "<" (bearpaw, anibali, mmpose, princeton).
         mean: "micro" counts every labelled joint once, "macro" is the unweighted mean over joints.
         excluded: Joints that the average excludes.
 
     Raises:
-        ValueError: A word that is not known, or a number out of range.
+        ValueError: An unknown option value, or a number out of range.
     """
 
     adjustment: Literal["once", "twice", "none"] = "once"
@@ -56,10 +57,10 @@ class MpiiProtocol:
             raise ValueError(f"An MPII protocol's head_factor must be above 0, got {self.head_factor}.")
 
     def convention(self, estimator: TopDownEstimator) -> str:
-        """Return in one line what a result of this protocol with these weights follows."""
+        """Return the conventions of a result with this protocol and these weights, in one line."""
         boxes = f"boxes from centre and scale, adjusted {self.adjustment.replace('none', 'never')}"
         one = "1 added to predictions counted from 0" if self.add_one else "nothing added to predictions"
-        without = f"without {listed(self.excluded)}" if self.excluded else "of all joints"
+        without = f"without {listed(self.excluded)}" if self.excluded else "over all joints"
         means = {"micro": "micro average", "macro": "macro average"}
         return (
             f"protocol mpii: {boxes}, {crop_in_words(estimator)}; {flip_in_words(self.flip_test, estimator)}; {one}; "
@@ -75,16 +76,16 @@ class MpiiProtocol:
         on_image: Callable[[], None] | None = None,
         processes: Processes = ALONE,
     ) -> Evaluation:
-        """Find the pose of every annotated person and measure PCKh.
+        """Estimate the pose of every annotated person and compute PCKh.
 
         Args:
-            estimator: Its ``flip_test`` and padding give way to the protocol's.
-            dataset: As ``datasets.mpii`` reads it: raw boxes about the protocol's centre, ``extra["head_px"]``.
+            estimator: Its ``flip_test`` and padding are replaced by the protocol's.
+            dataset: As read by ``readers.mpii``: raw boxes around the protocol's centre, ``extra["head_px"]``.
             on_image: Called after each image of this process's part, for a progress bar.
             processes: As in ``evaluation.evaluate``.
 
         Raises:
-            ValueError: The weights lack a keypoint of the labels, nobody is labelled, or labels have no head sizes.
+            ValueError: The weights lack a keypoint of the labels, nobody is labelled, or the labels have no head sizes.
         """
         kept, truth = self._begun(dataset, estimator.skeleton)
         truth = [self._with_heads(people) for people in truth]
@@ -113,19 +114,19 @@ class MpiiProtocol:
         return Evaluation(dataset.skeleton, kept, predicted, truth, sources, results, table)
 
     def adjusted(self, estimator: TopDownEstimator) -> TopDownEstimator:
-        """Return the estimator with the protocol's flip test; what ``boxes`` gives is cropped as it is."""
+        """Return the estimator with the protocol's flip test and no padding: ``boxes`` returns the final crops."""
         return with_conventions(estimator, self.flip_test, 1.0)
 
     def people(self, dataset: Dataset, index: int) -> Instances:
-        """Return the labelled people of an image."""
+        """Return the labelled people in an image."""
         return dataset.instances(index)
 
     def check(self, dataset: Dataset, predicted: Skeleton) -> None:
-        """Raise what ``evaluate`` would say of data and keypoints, before any network runs."""
+        """Raise the errors of ``evaluate`` on data and keypoints, before any network runs."""
         self._begun(dataset, predicted)
 
     def _begun(self, dataset: Dataset, predicted: Skeleton) -> tuple[list[int], list[Instances]]:
-        """Return the images with people to judge, and those people."""
+        """Return the images with people to evaluate, and those people."""
         check_keypoints(predicted, dataset.skeleton)
         kept: list[int] = []
         truth: list[Instances] = []
@@ -136,21 +137,21 @@ class MpiiProtocol:
                 truth.append(people)
         if not kept:
             raise ValueError(
-                f"None of the {len(dataset)} images has a labelled person: nothing to evaluate. MPII's own test people "
-                "are not labelled; take the validation people."
+                f"None of the {len(dataset)} images has a labelled person, so there is nothing to evaluate. MPII's "
+                "test people are not labelled; use the validation people."
             )
         if any("head_px" not in people.extra for people in truth):
             raise ValueError(
-                "PCKh divides by the size of the head, and these labels have no head boxes (extra['head_px']). For "
-                "MPII's validation people give --set data.head_boxes=detections_our_format.mat."
+                "PCKh divides by the head size, but these labels have no head boxes (extra['head_px']). For MPII's "
+                "validation people, use --set data.head_boxes=detections_our_format.mat."
             )
         return kept, truth
 
     def boxes(self, raw_xyxy: np.ndarray) -> np.ndarray:
-        """Return what is cropped, ``(N, 4)`` pixels, from the raw boxes that the reader gives.
+        """Return the boxes to crop, ``(N, 4)`` pixels, from the raw boxes of the reader.
 
         Example:
-            A person of scale 1: 200 px about the centre that is already moved down by 15.
+            A person of scale 1: 200 px around the centre that is already moved down by 15 px.
 
             >>> raw = np.array([[0.0, 15.0, 200.0, 215.0]])
             >>> MpiiProtocol().boxes(raw).tolist(), MpiiProtocol("none").boxes(raw).tolist()
@@ -158,21 +159,21 @@ class MpiiProtocol:
         """
         box = np.asarray(raw_xyxy, np.float64)
         scale = (box[:, 2] - box[:, 0]) / 200.0
-        # the second adjustment finds a scale that is 1.25 times as large
+        # the second adjustment starts from a scale that is 1.25 times as large
         down, larger = {"once": (0.0, 1.25), "twice": (15.0 * 1.25, 1.25**2), "none": (-15.0, 1.0)}[self.adjustment]
         moved = box + np.stack([0.0 * scale, down * scale] * 2, 1)
         return fit_aspect(moved, 1.0, padding=larger)
 
     def metric(self) -> Pck:
-        """Return a fresh PCKh by these conventions."""
+        """Return a new PCKh metric with these conventions."""
         return pckh(self.thresholds, self.comparator, self.mean, self.excluded)
 
     def compared(self, predicted: Instances, truth: Instances) -> tuple[Instances, Instances]:
-        """Return both sides as the metric compares them: predictions counted from 1 or not, heads by their factor."""
+        """Return predictions and truth as the metric compares them: pixels counted from 1 or not, heads scaled."""
         return self._counted(predicted), self._with_heads(truth)
 
     def _counted(self, predicted: Instances) -> Instances:
-        # labels are counted from 0 here, so forgetting the one takes one away
+        # labels are counted from 0 here, so forgetting to add 1 is the same as subtracting 1
         return predicted if self.add_one else replace(predicted, xy=predicted.xy - 1.0)
 
     def _with_heads(self, truth: Instances) -> Instances:

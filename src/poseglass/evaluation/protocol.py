@@ -1,9 +1,10 @@
 """The test protocols behind published results: boxes, suppression and scores as named options.
 
-Two results of the same weights differ by points when one of these differs, so each is a field with the public default,
-and ``convention`` says in one line which were followed. The crop, the network and the decoding are the estimator's, as
-for every user; what belongs to weights rather than to a protocol (where a box's centre lands in the crop, the grid of
-the heatmap and with it the one-pixel shift of the flip test, the order of colours) is on the weights' card.
+If one of these differs, the results of the same weights differ by whole points. So each is a field with the public
+default, and ``convention`` states in one line which were followed. The crop, the network and the decoding are those of
+the estimator, as for every user; conventions of the weights rather than of a protocol (where a box's centre lands in
+the crop, the grid of the heatmap and with it the one-pixel shift of the flip test, the colour order) are in the weight
+card.
 
 Sources: the public code of SimpleBaseline and HRNet (COCO, MPII) and of the stacked hourglass (MPII), read for facts;
 docs/how-to/follow_a_protocol.md has the table.
@@ -19,37 +20,37 @@ from poseglass.readers.labelled import LabelledImages
 
 
 def check_keypoints(predicted: Skeleton, labels: Skeleton) -> None:
-    """Raise unless every keypoint of the labels is predicted: a protocol leaves none of them out.
+    """Raise unless every keypoint of the labels is predicted, as a protocol requires.
 
     Raises:
-        ValueError: Names those that are missing.
+        ValueError: Some are missing; the message names them.
     """
     missing = [name for name in labels.keypoints if name not in predicted.keypoints]
     if missing:
         raise ValueError(
-            f"A protocol measures every keypoint of {labels.name!r}, and these weights do not predict "
-            f"{listed(missing)}. Take weights of that skeleton (--weights FILE), or evaluate without a protocol, which "
-            "compares the keypoints both have."
+            f"A protocol evaluates every keypoint of {labels.name!r}, but these weights do not predict "
+            f"{listed(missing)}. Use weights for that skeleton (--weights FILE), or evaluate without a protocol, which "
+            "compares the keypoints that both have."
         )
 
 
 def with_conventions(estimator: TopDownEstimator, flip_test: bool, padding: float) -> TopDownEstimator:
-    """Return the estimator with a protocol's padding, and its flip test where the skeleton has one."""
+    """Return the estimator with a protocol's padding, and its flip test if the skeleton can be flipped."""
     return estimator.with_flip_test(flip_test and estimator.skeleton.mirrors).with_padding(padding)
 
 
 def padding_of(padding: float | None, estimator: TopDownEstimator) -> float:
-    """Return a protocol's padding, or that of the weights where it has none."""
+    """Return a protocol's padding, or that of the weights if it has none."""
     return estimator.input.padding if padding is None else padding
 
 
 def crop_in_words(estimator: TopDownEstimator) -> str:
-    """Return how the weights see a box: where its centre lands, and in which order the colours come."""
+    """Return the crop conventions of the weights: where a box's centre lands, and the colour order."""
     return f"{estimator.input.crop} crops in {estimator.input.color.upper()}"
 
 
 def flip_in_words(flip_test: bool, estimator: TopDownEstimator) -> str:
-    """Return whether crops are flipped, and what becomes of their maps."""
+    """Return whether there is a flip test, and whether flipped maps are shifted."""
     if not flip_test:
         return "no flip test"
     if not estimator.skeleton.mirrors:
@@ -60,12 +61,12 @@ def flip_in_words(flip_test: bool, estimator: TopDownEstimator) -> str:
 
 
 def name_of(dataset: Dataset) -> str:
-    """Return what a data set is called in a message."""
-    return dataset.name if isinstance(dataset, LabelledImages) else "the data set"
+    """Return the name of a dataset for messages."""
+    return dataset.name if isinstance(dataset, LabelledImages) else "the dataset"
 
 
 def check_words(protocol: Any) -> None:
-    """Raise unless each field that takes one of several words has one of them."""
+    """Raise unless each field with a fixed set of values has one of them."""
     for name, kind in get_type_hints(type(protocol)).items():
         words = get_args(kind)
         value = getattr(protocol, name)

@@ -1,7 +1,7 @@
-"""The report of a training or an evaluation: one HTML file that opens anywhere, offline, with nothing beside it.
+"""The report of a training run or an evaluation: one self-contained HTML file that works offline.
 
-Plots and images lie inside the file. It has no script and asks for nothing: a content security policy forbids
-both, so that neither a file's name nor a recipe, however made, can do anything but be read.
+Plots and images are embedded. It has no scripts and loads nothing: a content security policy forbids both, so that a
+malicious file name or recipe can do no harm.
 """
 
 import base64
@@ -24,36 +24,36 @@ from poseglass.drawing.pose import draw_pair
 from poseglass.drawing.text import printable
 
 MAX_EXAMPLES = 24
-"""Images in a report, best and worst together; it stays under 3 MB."""
+"""Largest number of images in a report, best and worst together, to keep it under 3 MB."""
 
 TILE_PX = 288
-"""Longest side of one half of an image."""
+"""Longest side of one half of an example image (labels or prediction)."""
 
 MAX_IMAGE_BYTES = 64_000
-"""Above it an image is encoded again, at a lower quality."""
+"""Size above which an image is encoded again, at a lower quality."""
 
 MAX_TEXT = 100_000
 """Characters of a recipe that are shown."""
 
 ERROR_MEANINGS = {
-    "good": "at its own place",
-    "jitter": "near its own place, not near enough",
-    "inversion": "on the flipped keypoint of the same person: left and right exchanged",
+    "good": "close to its label",
+    "jitter": "near its label, but not close enough",
+    "inversion": "on the flipped keypoint of the same person: left and right swapped",
     "swap": "on another person's keypoint",
     "miss": "near none of these, or not found",
 }
-"""What ``metrics.errors`` calls each kind, in the reader's words."""
+"""Explanation of each kind of ``metrics.errors``."""
 
 
 class Example(NamedTuple):
-    """An image of the report.
+    """An example image of the report.
 
     Args:
-        caption: A file's name, or any words.
+        caption: A file name, or any text.
         image: ``(H, W, 3)`` uint8 RGB, the crop of one or more people.
-        truth: In the crop's pixels.
-        predicted: In the crop's pixels, row for row the people of ``truth``.
-        result: How good the prediction is; higher is better.
+        truth: Labels in pixels of the crop.
+        predicted: Predictions in pixels of the crop, in the same order as ``truth``.
+        result: Quality of the prediction; higher is better.
     """
 
     caption: str
@@ -65,30 +65,30 @@ class Example(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What a report shows; every part but title and skeleton may be empty and is then absent.
+    """The content of a report; every part except title and skeleton may be empty and is then omitted.
 
     Args:
-        title: Of the run.
+        title: Title of the page.
         skeleton: Names the K keypoints, in the order of tables and bars.
         headline: Results by name, most important first: ``{"pck@0.2": 0.81}``.
         curve: Rows of the curve's CSV, one per epoch or log line.
-        best: A column of the curve and the number of the row that the best weights are of; marked in its plot.
-        per_joint: Keypoint name to its results: ``{"left_knee": {"count": 500.0, "pck@0.2": 0.8}}``. The first that
-            is not a count is drawn as bars.
-        pck_curve: Thresholds ``(T,)`` and shares ``(T,)`` in [0, 1].
-        joint_curves: ``(T, K)`` shares of each keypoint at the same thresholds, or none.
-        threshold_name: What the thresholds are measured in, under the PCK curve.
+        best: A column of the curve and the index of the row of the best weights, which is marked in the plot.
+        per_joint: Maps each keypoint to its results: ``{"left_knee": {"count": 500.0, "pck@0.2": 0.8}}``. The first
+            one that is not a count is plotted as bars.
+        pck_curve: Thresholds ``(T,)`` and fractions ``(T,)`` in [0, 1].
+        joint_curves: ``(T, K)`` fractions of each keypoint at the same thresholds, or None.
+        threshold_name: Label of the threshold axis of the PCK curve, with the unit.
         examples: Images with truth and prediction. Sorted by result, the first half is shown as the best, the
-            second as the worst, ``MAX_EXAMPLES`` in all.
-        result_name: Of the examples' results.
-        errors: Keypoint name to the shares of its predictions by ``drawing.plots.ERROR_KINDS``, with their count or
-            without: ``KeypointErrors.table()``.
+            second half as the worst, ``MAX_EXAMPLES`` in total.
+        result_name: Name of the examples' results.
+        errors: Maps each keypoint to the fractions of its predictions by ``drawing.plots.ERROR_KINDS``, with or without
+            their count: ``KeypointErrors.table()``.
         recipe: TOML text.
         environment: Machine and versions: ``{"torch": "2.13.0", "processor": "..."}``.
-        notes: Sentences a reader should know: what was excluded, what the box was.
+        notes: Sentences that a reader should know: what was excluded, which boxes were used.
 
     Raises:
-        ValueError: The curve's halves differ in length, or an example's image is not uint8 RGB.
+        ValueError: The arrays of the PCK curve differ in length, or an example's image is not uint8 RGB.
     """
 
     title: str
@@ -127,7 +127,7 @@ class Report:
 
 
 def write_report(path: str | Path, report: Report) -> None:
-    """Write the report as one HTML file; aside first, so no half page is left.
+    """Write the report as one HTML file, atomically.
 
     Raises:
         OSError: The folder is missing, full or not writable.
@@ -157,7 +157,7 @@ def render_report(report: Report) -> str:
 
 
 Part = dict[str, object]
-"""A section of the page: its "name", the "kind" of template it is filled into, and what that names."""
+"""A section of the page: its "name", the "kind" of its template, and the values for it."""
 
 
 def _number(value: float, name: str = "") -> str:
@@ -194,7 +194,7 @@ def _training(report: Report) -> Part | None:
     words = f"Training curves over {len(report.curve)} rows: " + ("; ".join(ends) or "no results") + "."
     if report.best is not None:
         column, row = report.best
-        words += f" The best weights are those of row {row + 1}, {column} {_number(report.curve[row][column])}."
+        words += f" The best weights are from row {row + 1}, {column} {_number(report.curve[row][column])}."
     themes = {theme: plots.training_curves(report.curve, best=report.best, theme=theme) for theme in ("light", "dark")}
     return _measured("Training", plot=_plot(themes, words))
 
@@ -202,10 +202,10 @@ def _training(report: Report) -> Part | None:
 def _joints(report: Report) -> Part | None:
     if not report.per_joint:
         return None
-    title = "Joint by joint"
+    title = "Results per joint"
     names = _in_order(report.per_joint, report.skeleton)
     columns = list(dict.fromkeys(column for name in names for column in report.per_joint[name]))
-    table = _table("Results of each keypoint", "keypoint", columns, {n: report.per_joint[n] for n in names})
+    table = _table("Results per keypoint", "keypoint", columns, {n: report.per_joint[n] for n in names})
     drawn = next((c for c in columns if c != "count"), None)
     if drawn is None:
         return _measured(title, table)
@@ -229,11 +229,11 @@ def _nearness(report: Report) -> Part | None:
         for theme in ("light", "dark")
     }  # fmt: skip
     table = _table(
-        "Share of all keypoints within a threshold", "threshold", ["share"],
+        "Share of all keypoints within each threshold", "threshold", ["share"],
         {f"{thresholds[i]:.3g}": {"share": float(shares[i])} for i in rows},
     )  # fmt: skip
-    words = f"Share of keypoints over the threshold: {points}."
-    return {**_measured("How near", table, _plot(themes, words)), "plot_first": True}
+    words = f"Share of keypoints within each threshold: {points}."
+    return {**_measured("PCK curve", table, _plot(themes, words)), "plot_first": True}
 
 
 def _errors(report: Report) -> Part | None:
@@ -244,14 +244,14 @@ def _errors(report: Report) -> Part | None:
     columns = list(dict.fromkeys(kind for row in rows.values() for kind in row))
     columns.sort(key=lambda c: plots.ERROR_KINDS.index(c) if c in plots.ERROR_KINDS else -1)
     meanings = [(kind, ERROR_MEANINGS[kind]) for kind in plots.ERROR_KINDS if kind in columns]
-    words = "Where the predictions of each keypoint end up; the table beside it has the numbers."
+    words = "Kinds of error of each keypoint's predictions; the table beside it has the numbers."
     themes = {theme: plots.error_breakdown(rows, theme=theme) for theme in ("light", "dark")}
-    table = _table("Errors of each keypoint", "keypoint", columns, rows)
-    return {**_measured("Where errors come from", table, _plot(themes, words)), "meanings": meanings}
+    table = _table("Errors per keypoint", "keypoint", columns, rows)
+    return {**_measured("Kinds of error", table, _plot(themes, words)), "meanings": meanings}
 
 
 def _measured(name: str, table: Part | None = None, plot: Part | None = None) -> Part:
-    """Return a section of a table, a plot, or both side by side."""
+    """Return a section with a table, a plot, or both side by side."""
     return {"name": name, "kind": "measured", "table": table, "plot": plot, "plot_first": False, "meanings": []}
 
 
@@ -268,12 +268,12 @@ def _examples(report: Report) -> Part | None:
         if some
     ]
     key = (
-        "Left of each pair the labels (rings: occluded), right the prediction, fainter where its score is low; "
-        "a pink line leads from each predicted keypoint to its true place. "
-        "Orange is the person's left, blue the right, white the middle."
+        "In each pair, the left image shows the labels (rings: occluded), the right one the prediction, fainter where "
+        "its score is low; a pink line leads from each predicted keypoint to its label. "
+        "Orange is the person's left side, blue the right, white the middle."
     )
     dropped = len(examples) - len(best) - len(worst)
-    more = f" {dropped} more were given and are not shown." if dropped else ""
+    more = f" {dropped} more are not shown." if dropped else ""
     return {"name": "Best and worst", "kind": "examples", "key": key + more, "blocks": blocks}
 
 
@@ -290,10 +290,10 @@ def _example(example: Example, result_name: str) -> Part:
 
 def _jpeg(image: np.ndarray) -> bytes:
     data = b""
-    for quality in (85, 70, 50, 30):  # a crop needs some 20 kB; noise and foliage give way, not the page's size
+    for quality in (85, 70, 50, 30):  # a crop needs about 20 kB; lower the quality of noise and foliage
         ok, encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
         if not ok:
-            raise ValueError(f"An image of {image.shape} cannot be encoded as JPEG; give a smaller crop.")
+            raise ValueError(f"An image of shape {image.shape} cannot be encoded as JPEG; use a smaller crop.")
         data = encoded.tobytes()
         if len(data) <= MAX_IMAGE_BYTES:
             break
@@ -304,7 +304,7 @@ def _recipe(report: Report) -> Part | None:
     if not report.recipe.strip():
         return None
     text = report.recipe[:MAX_TEXT]
-    cut = "" if len(text) == len(report.recipe) else f"The first {MAX_TEXT:,} characters of it."
+    cut = "" if len(text) == len(report.recipe) else f"Only the first {MAX_TEXT:,} characters are shown."
     return {"name": "Recipe", "kind": "recipe", "text": text, "cut": cut}
 
 
@@ -316,7 +316,7 @@ def _environment(report: Report) -> Part | None:
 
 
 def _in_order(rows: Mapping[str, object], skeleton: Skeleton) -> list[str]:
-    """Return the rows' names, the skeleton's keypoints first and in its order, then the others (means)."""
+    """Return the names of the rows: the skeleton's keypoints in its order, then the others (means)."""
     return [n for n in skeleton.keypoints if n in rows] + [n for n in rows if n not in skeleton.keypoints]
 
 
@@ -326,7 +326,7 @@ def _table(caption: str, first: str, columns: Sequence[str], rows: Mapping[str, 
 
 
 def _plot(themes: Mapping[str, "plots.Figure"], words: str) -> Part:
-    """Return a figure in two colourings, of which the reader's setting shows one; print shows the light one."""
+    """Return a plot in a light and a dark theme; the browser's setting selects one, and printing uses the light one."""
     source = {
         theme: "data:image/png;base64," + base64.b64encode(plots.to_png(figure)).decode("ascii")
         for theme, figure in themes.items()

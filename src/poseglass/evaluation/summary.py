@@ -1,4 +1,4 @@
-"""What a report shows of an evaluation: results, curves, errors and examples, gathered."""
+"""Gathers the content of an evaluation's report: results, curves, errors and examples."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from poseglass.metrics.pck import pck as share_within
 from poseglass.training.distributed import ALONE, Processes
 
 EXAMPLES = 8
-"""Best images in a report, and as many worst ones."""
+"""Number of best images in a report, and of worst ones."""
 
 UNIT_NAMES = {
     "torso": "error, in torso lengths",
@@ -36,12 +36,12 @@ UNIT_NAMES = {
 def with_pairs(
     evaluation: Evaluation, estimator: TopDownEstimator, dataset: Dataset, *, processes: Processes = ALONE
 ) -> Evaluation:
-    """Return an evaluation whose poses are of the labelled people, as a report's images need them, results kept.
+    """Return an evaluation with the same results whose poses are paired with the labelled people, as a report needs.
 
     Args:
-        evaluation: As a metric or protocol gave it.
-        estimator: Finds the pose in each labelled box, where those are not there yet.
-        dataset: That it was made on.
+        evaluation: From ``evaluate`` or a protocol.
+        estimator: Estimates the pose in each labelled box, if the evaluation is not paired yet.
+        dataset: The evaluated dataset.
         processes: As in ``evaluate``.
     """
     if evaluation.paired:
@@ -64,29 +64,29 @@ def report_of(
     notes: Sequence[str] = (),
     examples: int = EXAMPLES,
 ) -> Report:
-    """Gather what an evaluation's report shows.
+    """Gather the content of an evaluation's report.
 
     Args:
         evaluation: From ``evaluation.evaluate``.
-        dataset: That it was made on; examples are cropped from its images.
-        title: Of the page.
-        pck: Gives unit and thresholds of the curve and ranks the images; None takes what suits the labels: PCKh where
-            head sizes are known, by the torso where there is one, else by the box.
-        headline_first: Result to show first.
+        dataset: The evaluated dataset; examples are cropped from its images.
+        title: Title of the page.
+        pck: Determines the unit and thresholds of the curve and ranks the images. None selects one by the labels: PCKh
+            if head sizes are known, else PCK by the torso if there is one, else by the box.
+        headline_first: Name of the result to show first.
         curve: Rows of a training curve.
         best: As in ``Report``.
         recipe: TOML text.
-        environment: Machine and versions; None takes those of this program.
+        environment: Machine and versions; None uses those of this process.
         notes: Sentences for the top of the page.
-        examples: Best images, and as many worst ones.
+        examples: Number of best images, and of worst ones.
 
     Raises:
         ValueError: Poses and labels are not paired.
     """
     if not evaluation.paired:
         raise ValueError(
-            "A report compares each pose with the labels of its person, and these poses are of whoever was found. "
-            "Make pairs of them first: with_pairs(evaluation, estimator, dataset)."
+            "A report compares each pose with the labels of its person, but these poses are not paired with labelled "
+            "people. Pair them first: with_pairs(evaluation, estimator, dataset)."
         )
     metric = _measured(evaluation, pck)
     thresholds, shares, joint_curves = metric.curve()
@@ -119,7 +119,7 @@ def report_of(
 
 
 def usual_pck(skeleton: Skeleton, truth: Sequence[Instances]) -> Pck:
-    """Return the PCK that suits some labels: by the head where its size is known, the torso, or else the box."""
+    """Return the PCK that suits the labels: by the head if its size is known, else by the torso, else by the box."""
     if any("head_px" in t.extra and np.isfinite(t.extra["head_px"]).any() for t in truth):
         return pckh(excluded=tuple(n for n in ("pelvis", "thorax") if n in skeleton.keypoints))
     corners = {f"{side}_{joint}" for side in ("left", "right") for joint in ("hip", "shoulder")}
@@ -133,7 +133,7 @@ def usual_pck(skeleton: Skeleton, truth: Sequence[Instances]) -> Pck:
 
 
 def _measured(evaluation: Evaluation, pck: Pck | None) -> Pck:
-    """Return a PCK that has seen the evaluation's people, in order; the one given stays as it is."""
+    """Return a PCK updated with the evaluation's people, in order; the given one is not modified."""
     metric = dataclasses.replace(pck) if pck is not None else usual_pck(evaluation.skeleton, evaluation.truth)
     for predicted, truth in zip(evaluation.predicted, evaluation.truth, strict=True):
         metric.update(predicted, truth)
@@ -141,7 +141,7 @@ def _measured(evaluation: Evaluation, pck: Pck | None) -> Pck:
 
 
 def _examples(evaluation: Evaluation, dataset: Dataset, metric: Pck, threshold: float, count: int) -> list[Example]:
-    """Crop the best and the worst people, those with many labels before those with few."""
+    """Crop the best and the worst people among those with enough labels."""
     places = [(i, n) for i, truth in enumerate(evaluation.truth) for n in range(len(truth))]
     distance = metric.distance
     counted = ~np.isnan(distance)
@@ -150,7 +150,7 @@ def _examples(evaluation: Evaluation, dataset: Dataset, metric: Pck, threshold: 
     if not len(usable):
         return []
     share = np.array([share_within(distance[p], threshold, metric.comparator) for p in usable])
-    # people alike in share are told apart by how far off they are, up to twice the threshold
+    # people with the same share are ordered by their mean error, clipped to twice the threshold
     off = np.array([np.minimum(distance[p][counted[p]], 2 * threshold).mean() for p in usable])
     order = np.lexsort((off, -share))
     half = min(count, (len(order) + 1) // 2)
