@@ -67,7 +67,7 @@ def test_there_and_back(original: dict[str, Tensor], tmp_path: Path, capsys: pyt
     assert "Excluded: 1 tensors of the original that are of no use here." in card.notes
     Squeeze(4).load_state_dict(state, strict=True)
     export_weights(str(to), "toy_layout", public)
-    assert "not written what starts with classifier." in capsys.readouterr().out
+    assert "not written names starting with classifier." in capsys.readouterr().out
     back = open_checkpoint(public).all()
     assert back.keys() == original.keys() - {"classifier.weight"}
     assert all(torch.equal(tensor, original[name]) for name, tensor in back.items())

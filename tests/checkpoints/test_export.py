@@ -83,7 +83,7 @@ def test_import_export_import_changes_no_bit(
     output = capsys.readouterr().out
     assert (f"zeros       {len(unused)} tensors" in output) == bool(unused)
     assert f"{len(written)} tensors" in output
-    assert "not what that code gives" not in output
+    assert "differs from that code's" not in output
 
 
 @pytest.mark.parametrize("layout", ["hourglass_princeton", "hourglass_bearpaw"])
@@ -150,10 +150,10 @@ def test_colours_that_the_other_code_does_not_give_are_told(tmp_path: Path, caps
     save_weights(path, *import_state(resnets.simple_baseline(), IMPORTERS["simple_baseline_microsoft"]))
     export_weights(str(path), "simple_baseline_msra", tmp_path / "public.pth")
     output = capsys.readouterr().out
-    assert "these weights want color bgr (there rgb). Change it there." in output
+    assert "these weights need color bgr (there rgb). Change it there." in output
     assert "--to simple_baseline_microsoft" in output
     export_weights(str(path), "simple_baseline_microsoft", tmp_path / "microsoft.pth")
-    assert "not what that code gives" not in capsys.readouterr().out
+    assert "differs from that code's" not in capsys.readouterr().out
 
 
 def test_as_a_command(tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_what_cannot_be_written_names_what_can(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"--out must name a \.pth, \.pt or \.safetensors file, got 'public\.onnx'"):
         export_weights(str(path), "hourglass_bearpaw", tmp_path / "public.onnx")
     for force in (False, True):
-        with pytest.raises(ValueError, match=r"--out names the weights themselves: .*ours\.safetensors"):
+        with pytest.raises(ValueError, match=r"--out is the weights file itself: .*ours\.safetensors"):
             export_weights(str(path), "hourglass_bearpaw", path, force=force)
     (tmp_path / "there.pth").touch()
     with pytest.raises(FileExistsError, match=r"there\.pth exists.*--force"):
@@ -284,7 +284,7 @@ def test_an_image_of_one_s_own_to_check_on(checkpoint: Path, tmp_path: Path) -> 
     write_image(image, np.random.default_rng(0).integers(0, 255, (60, 40, 3), np.uint8))
     import_weights(checkpoint, to, check=True, check_image=[image])
     assert read_card(to).certificate["images"] == ["mine.png"]
-    with pytest.raises(ValueError, match="--check-image goes with --check"):
+    with pytest.raises(ValueError, match="--check-image requires --check"):
         import_weights(checkpoint, to, force=True, check_image=[image])
 
 

@@ -78,7 +78,7 @@ BAD = [
     (("labels.json", "--report", "r.txt"), r"--report must end in .html"),
     (("labels.json", "--csv", "no/where.csv"), "no folder"),
     (("labels.json", "--format", "cocoo"), "Did you mean 'coco'"),
-    (("labels.json", "--flip-idx", "0,x"), "must be whole numbers"),
+    (("labels.json", "--flip-idx", "0,x"), "must be integers separated by commas"),
     (("labels.json", "--flip-idx", "0,2,2"), "must name each of the 3 keypoints"),
     (("labels.json", "--ignore", "wrongk"), "Unknown kind of finding"),
     (("labels.json", "--against", "labels.json", "--skip-images"), "--against compares images"),

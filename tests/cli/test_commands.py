@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from rich.console import Console
 from typer.models import OptionInfo
+from typer.testing import CliRunner
 
 import poseglass as pg
 from poseglass import cli
@@ -79,7 +80,7 @@ def test_predict_says_that_an_image_without_boxes_is_one_person(
     monkeypatch, tmp_path, tiny_weights, synthetic_person, capsys
 ):
     assert run(monkeypatch, "predict", synthetic_person, "--weights", tiny_weights, "--out", tmp_path / "out") == 0
-    assert "taken as one person filling it" in " ".join(capsys.readouterr().out.split())
+    assert "treated as one person filling it" in " ".join(capsys.readouterr().out.split())
 
 
 def test_predict_says_what_looks_wrong(monkeypatch, tmp_path, tiny_weights, synthetic_person, capsys):
@@ -88,7 +89,7 @@ def test_predict_says_what_looks_wrong(monkeypatch, tmp_path, tiny_weights, synt
     words = ("--weights", tiny_weights, "--out", tmp_path / "out")
     assert run(monkeypatch, "predict", synthetic_person, other, *words, "--box", "48,60,1000,1000") == 2
     said = " ".join(capsys.readouterr().err.split())
-    assert "--box gives boxes of one image, and 2 are named. Name one image, or give each its own boxes" in said
+    assert "--box is for a single image, but 2 were given. Give one image, or boxes for each image" in said
     assert run(monkeypatch, "predict", synthetic_person, *words, "--box", "48,60,1000,1000") == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "Only 0% of box 1 [48.0, 60.0, 1000.0, 1000.0] lies in person (96 x 120 px)" in said
@@ -104,7 +105,7 @@ def test_predict_says_what_looks_wrong(monkeypatch, tmp_path, tiny_weights, synt
     words = ("--weights", tmp_path / "imported.safetensors", "--out", tmp_path / "out")
     assert run(monkeypatch, "predict", synthetic_person, *words) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "their scores are heights of peaks" in said
+    assert "their scores are peak heights, not probabilities" in said
 
 
 def test_a_refused_image_leaves_no_folder(monkeypatch, tmp_path, tiny_weights, synthetic_person):
@@ -173,11 +174,11 @@ def test_images_named_by_numbers_keep_them():
 
     numbers, notes = ids("000000000785.jpg", "a/12.png")
     assert numbers == [785, 12]
-    said = "image_id in poses.json is the number in an image's name: 000000000785.jpg is 785, 12.png is 12."
+    said = "image_id in poses.json is the number in the image's name: 000000000785.jpg is 785, 12.png is 12."
     assert notes == [said]
     numbers, notes = ids("785.jpg", "a/785.png")
     assert numbers == [785, 0]  # no id twice
-    assert notes[1] == "Two images claim one image_id: a/785.png is 0, as another image has 785."
+    assert notes[1] == "Two images would have the same image_id: a/785.png is 0, because another image has 785."
     assert ids("me.png", "0.jpg", "785.jpg", "you.png")[0] == [1, 0, 785, 2]
     assert ids("me.png", "you.png") == ([0, 1], [])
 
@@ -185,7 +186,7 @@ def test_images_named_by_numbers_keep_them():
 def test_evaluate_says_what_was_measured(monkeypatch, tmp_path, labelled, tiny_weights, capsys):
     words = ("evaluate", labelled, "--weights", tiny_weights, "--json", tmp_path / "f.json")
     assert run(monkeypatch, *words, "--threshold", "0.3", "--strict") == 0
-    line = "measured: pck, normaliser torso, thresholds 0.3, comparator <; boxes of the annotations; flip test"
+    line = "measured: pck, normaliser torso, thresholds 0.3, comparator <; boxes from the annotations; flip test"
     assert line in capsys.readouterr().out
     assert json.loads((tmp_path / "f.json").read_text())["measured"] == line
 
@@ -199,7 +200,7 @@ def test_names_of_outputs_are_never_shared():
 def test_images_where_none_are_taken(monkeypatch, tmp_path, tiny_weights, synthetic_person, capsys):
     words = ("look", synthetic_person.parent, "--format", "folder", "--images", tmp_path, "--out", tmp_path / "o.png")
     assert run(monkeypatch, *words) == 2
-    assert "--images does not go with --format folder" in " ".join(capsys.readouterr().err.split())
+    assert "--images is not available for --format folder" in " ".join(capsys.readouterr().err.split())
 
 
 def test_look_at_a_folder_without_labels(monkeypatch, tmp_path, synthetic_person):
@@ -218,7 +219,7 @@ def test_joints_that_the_weights_do_not_know_do_not_count(tmp_path, tiny_weights
 @pytest.mark.parametrize(
     ("box", "message"),
     [
-        ("1,2,3", "--box takes x0,y0,x1,y1"),
+        ("1,2,3", "--box must be x0,y0,x1,y1"),
         ("9,9,2,2", "has no area"),
         ("500,500,600,600", "box 1 of 1 [500, 500, 600, 600] lies outside the image"),
         ("0.1,0.1,0.8,0.9", "fractions of the image. Boxes are in pixels; multiply x by 96 and y by 120"),
@@ -260,10 +261,10 @@ def test_evaluate_sets_what_a_reader_and_a_metric_take(monkeypatch, tmp_path, la
     for override, message in (
         ("pck.treshold=[1]", r"metric 'pck' takes no 'treshold'. Did you mean 'thresholds'"),
         ("data.splitt=val", "dataset 'coco' takes no 'splitt'. Known:"),
-        ("metric.thresholds=[1]", "--set takes data.KEY=VALUE or pck.KEY=VALUE; got 'metric.thresholds=[1]'"),
-        ("data.annotations=b.json", "'annotations' is the path itself"),
-        ("data.name=mpii", "--set 'data.name=mpii': which one it is says --format."),
-        ("pck.name=pckh", "which one it is says --metric."),
+        ("metric.thresholds=[1]", "--set must be data.KEY=VALUE or pck.KEY=VALUE; got 'metric.thresholds=[1]'"),
+        ("data.annotations=b.json", "'annotations' is the given path"),
+        ("data.name=mpii", "--set 'data.name=mpii': the name is set by --format."),
+        ("pck.name=pckh", "the name is set by --metric."),
     ):
         assert run(monkeypatch, "evaluate", labelled, "--weights", tiny_weights, "--set", override) == 2
         assert message in " ".join(capsys.readouterr().err.split())
@@ -316,7 +317,9 @@ def test_the_recipe_in_a_card_runs_no_code(monkeypatch, tmp_path, labelled, tiny
         save_weights(theirs, state, replace(card, recipe=recipe.to_toml()))
         assert run(monkeypatch, "evaluate", labelled, "--weights", theirs) == 2
         said = " ".join(capsys.readouterr().err.split())
-        assert "were selected by 'trap_in_a_card:thing', code outside poseglass, which a card cannot run." in said
+        assert (
+            "were selected by 'trap_in_a_card:thing', which is code outside poseglass that a card may not run." in said
+        )
         assert run(monkeypatch, "evaluate", labelled, "--weights", theirs, "--metric", "pck") == 0
     assert "trap_in_a_card" not in sys.modules
 
@@ -330,7 +333,7 @@ def test_keypoints_that_share_no_name(monkeypatch, tmp_path, labelled, tiny_weig
     assert run(monkeypatch, "evaluate", labelled, "--weights", tiny_weights) == 2
     error = " ".join(capsys.readouterr().err.split())
     assert "The weights predict 'lsp14' (right_ankle, right_knee" in error
-    assert "no keypoint has the same name. Give weights that predict these" in error
+    assert "no keypoint has the same name. Use weights that predict these" in error
 
 
 def test_images_that_lie_elsewhere(monkeypatch, tmp_path, labelled, tiny_weights, capsys):
@@ -366,7 +369,7 @@ def test_faster_ways_are_options_and_say_what_they_cost(
     assert "Compiling" not in capsys.readouterr().err
     assert run(monkeypatch, *words, "--compile", "--bfloat16") == 0
     assert len(compiled) == 1
-    assert "Compiling when the first crops come: 3 to 90 s" in capsys.readouterr().err
+    assert "The network is compiled at the first crops: 3 to 90 s" in capsys.readouterr().err
     assert run(monkeypatch, command, "--help") == 0
     said = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "3 to 90 s" in said
@@ -407,7 +410,7 @@ def test_pack_takes_a_run_and_says_what_a_file_is(monkeypatch, tmp_path, tiny_we
     capsys.readouterr()
     best = folder / "best.safetensors"
     assert run(monkeypatch, "pack", folder, "--out", best, "--force") == 2
-    assert "--out names the weights themselves" in capsys.readouterr().err
+    assert "--out is the weights file itself" in capsys.readouterr().err
     (tmp_path / "labels.json").write_text('{"info":{"year": 2024}}')
     assert run(monkeypatch, "pack", tmp_path / "labels.json", "--out", tmp_path / "x.safetensors") == 2
     error = capsys.readouterr().err
@@ -489,7 +492,7 @@ def test_names_are_written_large_enough_to_read(monkeypatch, tmp_path, tiny_weig
     assert run(monkeypatch, *words, "--names") == 0
     assert read_image(out / "person.png").shape == (600, 480, 3)  # the box of 60 px becomes one of 300
     assert json.loads((out / "poses.json").read_text()) == [small]  # in the image's own pixels
-    assert "enlarged so that the names can be read: person 5.0 times" in " ".join(capsys.readouterr().out.split())
+    assert "enlarged so that the names are readable: person 5.0 times" in " ".join(capsys.readouterr().out.split())
     far = ("predict", synthetic_person, "--weights", tiny_weights, "--box", "4,4,5,6", "--out", out, "--names")
     assert run(monkeypatch, *far) == 0
     assert max(read_image(out / "person.png").shape) <= 4000
@@ -561,6 +564,19 @@ def test_people_whom_a_pck_does_not_count_are_said(monkeypatch, tmp_path, tiny_w
     assert run(monkeypatch, *words) == 0
     out = " ".join(capsys.readouterr().out.split())
     people = len(document["annotations"])
-    assert f"pck counts {people - 1} of {people} people: of the others the length that it divides by (torso)" in out
+    assert f"pck includes {people - 1} of {people} people: for the others, the length that it divides by (torso)" in out
     assert run(monkeypatch, *words, "--normaliser", "box_diagonal") == 0
     assert "pck counts" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize(
+    "command", [(), *((name,) for name in cli.COMMANDS), ("weights",), ("weights", "list"), ("weights", "fetch")]
+)
+def test_help_shows_flags_without_a_value(monkeypatch, command, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    result = CliRunner().invoke(cli.app, [*command, "--help"])
+    assert result.exit_code == 0, result.output
+    assert "bool" not in result.output
+    assert "--help" in result.output
+    assert max(map(len, result.output.splitlines())) <= columns

@@ -74,7 +74,7 @@ def test_where_it_cannot_write(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no folder"):
         import_weights(checkpoint, tmp_path / "missing" / "ours.safetensors")
     same = checkpoint.rename(tmp_path / "same.safetensors")
-    with pytest.raises(ValueError, match="--out names the checkpoint itself"):
+    with pytest.raises(ValueError, match="--out is the checkpoint itself"):
         import_weights(same, same, force=True)
 
 
@@ -145,15 +145,15 @@ def test_what_the_file_does_not_say_can_be_stated(
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("network.width=3", r"what can be stated here is input.KEY=VALUE and codec.KEY=VALUE"),
-        ("codec.name=simcc", "which codec it is says the layout"),
+        ("network.width=3", r"only input.KEY=VALUE and codec.KEY=VALUE can be set here"),
+        ("codec.name=simcc", "the layout determines the codec"),
         ("input.gamma=3", "known keys of input are size_wh, padding"),
-        ("input.size_wh=[100, 100]", r"takes sides that divide by \d+"),
+        ("input.size_wh=[100, 100]", r"must be divisible by \d+"),
         ("input.size_wh=3", "--set input: "),
         ("input.color=gbr", "InputSpec.color must be 'rgb' or 'bgr'"),
         ("codec.sigma=-1", "sigma"),
         ("codec.sigmaa=1", "sigmaa"),
-        ("input.padding", "--set takes key=value"),
+        ("input.padding", "--set must be KEY=VALUE"),
     ],
 )
 def test_what_cannot_be_stated(checkpoint: Path, tmp_path: Path, override: str, message: str) -> None:

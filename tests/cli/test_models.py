@@ -152,7 +152,7 @@ def test_damaged_weights_are_said(weights: Path) -> None:
 def test_no_weights_are_said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models_module, "shipped", dict)
     models()
-    assert "No weights ship with this installation" in capsys.readouterr().out
+    assert "This installation has no built-in weights" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -261,7 +261,7 @@ def test_a_network_of_ones_own_is_counted_at_its_usual_size_or_at_one_that_is_sa
     assert (unsized["multiply_adds"], sized["multiply_adds"]) == (256 * 256 * 8 * 19, 96 * 128 * 8 * 19)
     assert (generic["generic"], generic["options"]) == (True, ["width", "more"])
     models(names=["mine:Mine", "mine:sized"])
-    said = "No usual_size_wh is stated by mine:Mine: 256 x 256 was taken; --size gives another."
+    said = "mine:Mine without usual_size_wh: 256 x 256 was used; --size sets another."
     assert said in " ".join(capsys.readouterr().out.split())
     models(names=["mine:Mine"], size=64)
     assert "usual_size_wh" not in capsys.readouterr().out

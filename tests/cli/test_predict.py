@@ -142,7 +142,7 @@ def test_poses_are_written_with_names_for_other_programs(monkeypatch, numbered, 
 def test_a_guess_of_an_id_is_said(monkeypatch, numbered, tiny_weights, capsys):
     words = ("--weights", tiny_weights, "--out", numbered / "out")
     assert run(monkeypatch, "predict", numbered / "images", *words) == 0
-    assert "image_id in poses.json is the number in an image's name: 0001.png is 1" in capsys.readouterr().out
+    assert "image_id in poses.json is the number in the image's name: 0001.png is 1" in capsys.readouterr().out
 
     def unnamed(data):
         for record in data:
@@ -151,16 +151,16 @@ def test_a_guess_of_an_id_is_said(monkeypatch, numbered, tiny_weights, capsys):
     changed(numbered / "found.json", unnamed)
     assert run(monkeypatch, "predict", numbered / "images", "--boxes", numbered / "found.json", *words) == 0
     said = capsys.readouterr().out
-    assert "names no files for 2 of the images: the number in the image's name was taken" in said
+    assert "has no file names for 2 of the images: the number in the image's name was used" in said
     assert "(0001.png is 1, 0002.png is 2)" in said
-    assert "1 of 3 boxes are of other images than those given" in said
+    assert "1 of 3 boxes belong to other images" in said
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda d: d[1].update(image_id=0), "gives the image_id 0 to both '0001.png' and '0002.png'"),
-        (lambda d: d[1].update(file_name="0001.png"), "gives '0001.png' two ids, 0 and 1"),
+        (lambda d: d[1].update(file_name="0001.png"), "gives '0001.png' two image ids, 0 and 1"),
         (lambda d: d[1].update(image_id=None), "'image_id' must be a whole number or a string, got None"),
         (lambda d: [r.update(category_id=7) for r in d], "none of 3 boxes is of the category of people (1)"),
         (lambda d: {"boxes": d}, "holds no boxes: expected a list of results"),
@@ -193,7 +193,7 @@ def test_images_of_one_name_are_told_apart_by_their_folders(monkeypatch, numbere
     (numbered / "c").mkdir()
     (numbered / "c/0001.png").write_bytes(both[0].read_bytes())
     assert run(monkeypatch, "predict", numbered / "c/0001.png", *words) == 2
-    assert "has boxes of images/0001.png, b/0001.png, and any of them may be" in capsys.readouterr().err
+    assert "has boxes for images/0001.png, b/0001.png, and" in capsys.readouterr().err
 
 
 def test_labels_may_hold_crowds_and_boxes_without_area(monkeypatch, numbered, tiny_weights, capsys):
@@ -229,7 +229,7 @@ def test_a_folder_is_read_by_content_and_the_rest_is_named(monkeypatch, tmp_path
     assert sorted(Path(p["file_name"]).name for p in poses(out)) == ["a.jpg", "b.jfif", "d.png", "no_suffix"]
     assert "c.heic is a HEIC image. Convert it to JPEG or PNG first" in said
     assert "1 file is not an image: notes.txt." in said
-    assert "Not done, 1 of 5 images:" in said
+    assert "Skipped 1 of 5 images:" in said
     assert "cut.jpg is a damaged or truncated image" in said
     # what was named must be done
     assert run(monkeypatch, "predict", tmp_path / "a.jpg", tmp_path / "cut.jpg", *words) == 2
@@ -238,7 +238,7 @@ def test_a_folder_is_read_by_content_and_the_rest_is_named(monkeypatch, tmp_path
     assert "it is a HEIC image. Convert it" in capsys.readouterr().err
     assert run(monkeypatch, "predict", tmp_path, tmp_path / "cut.jpg", *words) == 2
     captured = capsys.readouterr()
-    assert "Named twice and done once: " in captured.out
+    assert "Given twice, processed once: " in captured.out
     assert "cut.jpg is a damaged" in captured.err
 
 
@@ -276,7 +276,7 @@ def test_a_camera_of_12_bits(monkeypatch, tmp_path, tiny_weights, capsys):
     assert "Much darker than white: 0 (up to 819 of 65,535)" in said
     assert int(read_image(tmp_path / "out/1.png").max()) == 16
     assert run(monkeypatch, *words, "--white", "1000") == 0
-    assert "Values above white came out white: 1 (" in capsys.readouterr().out
+    assert "Values above white were clipped to white: 1 (" in capsys.readouterr().out
     assert run(monkeypatch, *words, "--white", "0") == 2
     assert "white level must be a number above 0" in capsys.readouterr().err
 
@@ -288,8 +288,8 @@ def test_what_is_no_brightness_is_said(monkeypatch, tmp_path, tiny_weights, caps
     words = ("predict", tmp_path / "f.tif", "--weights", tiny_weights, "--out", tmp_path / "out")
     assert run(monkeypatch, *words) == 0
     said = capsys.readouterr().out
-    assert "Values below 0 came out black: f (1)." in said
-    assert "Values that are NaN came out black, infinite ones white: f (2)." in said
+    assert "Values below 0 were clipped to black: f (1)." in said
+    assert "NaN values were set to black, infinite ones to white: f (2)." in said
 
 
 # --- words ---------------------------------------------------------------------------------------------------------
@@ -324,7 +324,7 @@ def test_a_doubtful_pose_is_marked_in_its_row_and_in_the_files(monkeypatch, tmp_
     said = capsys.readouterr().out
     (row,) = [line for line in said.splitlines() if " of 14" in line]
     assert row.split()[1] == "whole?"
-    assert "whole?: a low score, as of a." in said
+    assert "whole?: low score (a)." in said
     assert poses(tmp_path / "out")[0]["doubtful"] is True
     assert poses(tmp_path / "out")[0]["whole_image"] is True
     assert json.loads((tmp_path / "out/poses_coco.json").read_text())["annotations"][0]["doubtful"] is True
@@ -351,7 +351,7 @@ def test_what_is_no_person_is_not_called_one(tmp_path, tiny_weights, capsys):
     console = Console(width=1000)
     assert images_module.write_poses(pg.load(tmp_path / "h.safetensors"), [item], tmp_path / "out", console) == []
     said = capsys.readouterr().out
-    assert "taken as one instance filling it" in said
+    assert "treated as one instance filling it" in said
     assert "person" not in said.replace(str(tmp_path), "")
     category = json.loads((tmp_path / "out/poses_coco.json").read_text())["categories"][0]
     assert (category["name"], category["keypoints"][3]) == ("instance", "corner_3")

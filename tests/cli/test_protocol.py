@@ -54,7 +54,7 @@ def test_evaluate_states_the_convention(monkeypatch, street, capsys):
     words = ("evaluate", street / "street.json", "--weights", street / "tiny.safetensors", "--protocol", "coco")
     assert run(monkeypatch, *words, "--json", street / "true.json") == 0
     assert (
-        "protocol coco: boxes from the truth, clipped to the image and a pixel smaller, x1.25, edges"
+        "protocol coco: ground-truth boxes, clipped to the image and a pixel smaller, x1.25, edges"
         in capsys.readouterr().out
     )
     more = ("--detections", street / "found.json", "--no-flip-test", "--set", "protocol.nms=none")
@@ -92,7 +92,7 @@ def test_a_recipe_names_the_protocol(monkeypatch, street, capsys):
     weights = ("--weights", "runs/street/best.safetensors")
     assert run(monkeypatch, "evaluate", "street.json", *weights, "--report", "report.html") == 0
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("protocol"))
-    assert "boxes from the truth" in line
+    assert "ground-truth boxes" in line
     assert "no NMS" in line
     assert line in (street / "report.html").read_text()
     assert run(monkeypatch, "evaluate", "street.json", *weights, "--metric", "oks_ap") == 0
@@ -110,7 +110,7 @@ def test_weights_selected_by_a_protocol_on_other_labels(monkeypatch, street, cap
     assert run(monkeypatch, "evaluate", "other.json", "--weights", "runs/street/best.safetensors") == 2
     said = " ".join(capsys.readouterr().err.split())
     assert "do not predict beard" in said
-    assert "selected by protocol coco; to measure otherwise give --metric pck" in said
+    assert "selected by protocol coco; for another metric, use --metric pck" in said
 
 
 @pytest.mark.slow
@@ -163,11 +163,14 @@ def test_a_recipe_follows_mpiis_protocol(monkeypatch, tmp_path, capsys):
         (("evaluate.protocol={}",), "evaluate.protocol needs a name"),
         (('evaluate.metrics=[{ name = "pck" }]',), "give protocol or metrics, not both"),
         (("evaluate.protocol.detections=gone.json",), "No such label file"),
-        (("evaluate.protocol.min_box_score=0.95", "evaluate.protocol.detections=found.json"), "box to start from"),
+        (("evaluate.protocol.min_box_score=0.95", "evaluate.protocol.detections=found.json"), "has an input box"),
         (("evaluate.monitor=AR50", "evaluate.protocol.name=mpii", "evaluate.protocol.nms=1"), "takes no 'nms'"),
-        (("evaluate.monitor=pck",), "evaluate.monitor is 'pck', which nothing that is measured gives"),
-        (("stage_occluded=[true, true]",), "stage_occluded has 2 entries, the network 1 stages"),
-        (("stage_occluded=[false]",), "no keypoint is marked as hidden"),
+        (("evaluate.monitor=pck",), "evaluate.monitor is 'pck', but no metric computes it"),
+        (
+            ("stage_occluded=[true, true]",),
+            "stage_occluded must have one entry or one per stage of the network (1), got 2",
+        ),
+        (("stage_occluded=[false]",), "no keypoint is marked as occluded"),
     ],
 )
 def test_a_protocol_is_checked_before_training(monkeypatch, street, capsys, words, message):
@@ -181,11 +184,11 @@ def test_a_protocol_is_checked_before_training(monkeypatch, street, capsys, word
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--detections", "found.json"), "--detections gives boxes to --protocol coco"),
-        (("--protocol", "coco", "--metric", "pck"), "--protocol says what is measured"),
+        (("--detections", "found.json"), "--detections is only for --protocol coco"),
+        (("--protocol", "coco", "--metric", "pck"), "--protocol defines its own metric"),
         (("--protocol", "cooc"), "Unknown protocol 'cooc'. Did you mean 'coco'?"),
         (("--protocol", "coco", "--set", "protocol.mns=soft"), "takes no 'mns'. Did you mean 'nms'?"),
-        (("--protocol", "coco", "--set", "protocol.name=mpii"), "which one it is says --protocol"),
+        (("--protocol", "coco", "--set", "protocol.name=mpii"), "the name is set by --protocol"),
         (("--protocol", "coco", "--set", "protocol.nms=sotf"), "nms must be 'hard' or 'soft' or 'none'"),
         (("--protocol", "coco", "--detections", "gone.json"), "No such label file"),
         (("--protocol", "mpii"), "is not MPII JSON"),
@@ -215,10 +218,10 @@ def test_predict_says_where_no_box_was_left(monkeypatch, street, capsys):
     images = (street / "000000000007.png", street / "000000000012.png")
     assert run(monkeypatch, "predict", *images, *words, "--min-box-score", "0.85") == 0
     said = capsys.readouterr().out
-    assert "no box of score 0.85 and more for 1 of 2 images" in said
-    assert "3 of 4 boxes of the images given are below the score of 0.85" in said
+    assert "no box with a score of at least 0.85 for 1 of 2 images" in said
+    assert "3 of 4 boxes of the given images have a score below 0.85" in said
     assert run(monkeypatch, "predict", *images, *words, "--min-box-score", "0.1") == 0
-    assert "no box of score" not in capsys.readouterr().out
+    assert "no box with a score" not in capsys.readouterr().out
 
 
 def test_predict_gives_no_boxes_to_two_images(monkeypatch, street, capsys):
@@ -227,18 +230,21 @@ def test_predict_gives_no_boxes_to_two_images(monkeypatch, street, capsys):
     copy = street / "more" / "7.png"
     copy.write_bytes((street / "000000000007.png").read_bytes())
     assert run(monkeypatch, "predict", street / "000000000007.png", copy, *words) == 2
-    assert "the boxes of 7 would be those of both" in " ".join(capsys.readouterr().err.split())
+    assert "the boxes of 7 match both" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_least_score_of_boxes_wants_boxes(monkeypatch, street, capsys):
     words = ("--weights", street / "tiny.safetensors", "--min-box-score", "0.3", "--out", street / "out")
     assert run(monkeypatch, "predict", street / "000000000007.png", *words) == 2
-    assert "--min-box-score goes with --boxes" in capsys.readouterr().err
+    assert "--min-box-score requires --boxes" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("more", "message"),
-    [((), "none of 4 boxes is of the images given"), (("--box", "0,0,9,9"), "--box and --boxes both give the boxes")],
+    [
+        ((), "none of the 4 boxes belongs to the given images"),
+        (("--box", "0,0,9,9"), "--box and --boxes both give boxes"),
+    ],
 )
 def test_predict_boxes_of_other_images(monkeypatch, street, synthetic_person, capsys, more, message):
     words = ("--weights", street / "tiny.safetensors", "--boxes", street / "found.json", "--out", street / "out", *more)

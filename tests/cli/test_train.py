@@ -76,11 +76,11 @@ def test_a_run_from_start_to_report(poseglass, recipe, tmp_path):
     assert "done: report, curve, weights and checkpoint are in runs/tiny" in out
     page = (folder / "report.html").read_text()
     for words in (
-        "Joint by joint",
-        "Where errors come from",
+        "Results per joint",
+        "Kinds of error",
         "Best and worst",
         "epochs = 2",
-        "The best weights were selected on",
+        "The best weights were also selected on",
     ):
         assert words in page
     assert sum(p.stat().st_size for p in (folder / "tensorboard").iterdir()) > 500
@@ -94,12 +94,12 @@ def test_a_run_from_start_to_report(poseglass, recipe, tmp_path):
 
     status, out, err = poseglass("train", recipe)
     assert status == 2
-    assert "The run folder runs/tiny is not empty. Go on with it by --resume, or name another with --run." in err
+    assert "The run folder runs/tiny is not empty. Resume its run with --resume, or name another with --run." in err
 
     status, out, err = poseglass("train", recipe, "--resume", "--set", "train.epochs=5")
     assert status == 2
-    assert "was started with train.epochs = 2, not 5. Its end can be moved up to step 0, where the" in err
-    assert "and 4 are done. Go on without that change, or start a new run with --set train.init_from=" in err
+    assert "was started with train.epochs = 2, not 5. Its end can be changed until step 0, where the" in err
+    assert "and 4 steps are done. Resume without that change, or start a new run with --set train.init_from=" in err
 
     (folder / "report.html").unlink()
     status, out, err = poseglass("train", recipe, "--resume", "--set", "train.workers=1")
@@ -133,7 +133,7 @@ def test_a_run_that_stops_early_says_so(poseglass, recipe, tmp_path):
     status, out, err = poseglass("train", "--resume", "--run", tmp_path / "runs" / "tiny")
     assert (status, err) == (0, "")
     assert "is finished: 6 of 18 steps. Training stopped early, after epoch 3 of 9" in out
-    assert "the best is of epoch 1. Its report is" in out
+    assert "the best was in epoch 1. Its report is" in out
 
 
 def test_print_shows_every_value_as_a_recipe(poseglass, recipe, tmp_path):
@@ -153,7 +153,9 @@ def test_check_makes_steps_and_keeps_nothing(poseglass, recipe, tmp_path, monkey
     monkeypatch.setenv("POSEGLASS_CACHE", str(tmp_path / "cache"))
     status, out, err = poseglass("train", recipe, "--check", *more)
     assert (status, err) == (0, "")
-    assert re.search(r"checked: a step takes \d+\.\d\d s at 32 x 32 px, an epoch \d+ s, the run \d+ s, evaluation", out)
+    assert re.search(
+        r"checked: a step takes \d+\.\d\d s at 32 x 32 px, an epoch \d+ s, the run \d+ s, without evaluation", out
+    )
     assert list(tmp_path.iterdir()) == []
     assert poseglass("train", recipe)[0] == 0
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*")}
@@ -267,26 +269,29 @@ def test_a_shape_that_bfloat16_gets_wrong_is_trained_in_float32_and_said(posegla
         ([], "train needs a recipe file, or --resume --run FOLDER"),
         (["none.toml"], "No such recipe: none.toml"),
         (["RECIPE", "--set", "train.epoch=3"], "unknown key 'train.epoch'. Did you mean 'epochs'?"),
-        (["RECIPE", "--set", "train.epochs"], "--set takes key=value"),
+        (["RECIPE", "--set", "train.epochs"], "--set must be KEY=VALUE"),
         (["RECIPE", "--set", "network.widht=8"], "network 'stacked_hourglass' takes no 'widht'. Did you mean 'width'?"),
         (["RECIPE", "--set", "network.name=stacked_hourglas"], "Did you mean 'stacked_hourglass'?"),
-        (["RECIPE", "--set", "network.num_keypoints=3"], "network.num_keypoints is 3, the data's skeleton"),
+        (["RECIPE", "--set", "network.num_keypoints=3"], "network.num_keypoints is 3, but the data's skeleton"),
         (["RECIPE", "--set", "data.train.annotations=none.json"], "none.json"),
         (["RECIPE", "--set", "codec.stride=8"], "Set codec.stride to 4."),
         (["RECIPE", "--set", "input.size_wh=[40, 40]"], "input.size_wh or train.sizes: Input of 40 x 40 pixels"),
         (["RECIPE", "--check", "--set", "train.batch_size=9"], "there are only 8 people. Set it to at most 8."),
-        (["RECIPE", "--check", "--resume"], "--check is of a run that is to be started; leave --resume out"),
-        (["RECIPE", "--set", 'augment=["flip"]'], "augment.0 is a table, got 'flip'; write { name = \"flip\" }"),
-        (["RECIPE", "--set", "network=hg2"], 'network is a table, got \'hg2\'; write network = { name = "hg2" }'),
+        (["RECIPE", "--check", "--resume"], "--check is only for a new run; omit --resume"),
+        (["RECIPE", "--set", 'augment=["flip"]'], "augment.0 must be a table, got 'flip'; write { name = \"flip\" }"),
+        (["RECIPE", "--set", "network=hg2"], 'network must be a table, got \'hg2\'; write network = { name = "hg2" }'),
         (["RECIPE", "--set", "train.batch_size=9"], "there are only 8 people. Set it to at most 8."),
-        (["RECIPE", "--set", "loss=mse"], 'loss is a list of tables, got \'mse\'; write loss = [{ name = "mse" }].'),
+        (
+            ["RECIPE", "--set", "loss=mse"],
+            'loss must be a list of tables, got \'mse\'; write loss = [{ name = "mse" }].',
+        ),
         (["RECIPE", "--set", "loss=[{ name = 'mes' }]"], "loss.0.name: Unknown loss 'mes'. Did you mean 'mse'?"),
-        (["RECIPE", "--set", "evaluate.monitor=pck@0.1"], "evaluate.monitor is 'pck@0.1', which nothing that is"),
+        (["RECIPE", "--set", "evaluate.monitor=pck@0.1"], "evaluate.monitor is 'pck@0.1', but no metric computes"),
         (["RECIPE", "--set", 'evaluate.metrics=[{name="pckh", excluded=[]}]'], "have no extra['head_px']"),
         (["RECIPE", "--device", "gpu"], "device must be auto, cpu, cuda, cuda:0, ..., got 'gpu'"),
         (["RECIPE", "--device", "cuda:77"], "is not available"),
-        (["--resume", "--run", "nowhere"], "nowhere holds no run to go on with"),
-        (["RECIPE", "--run", "RECIPE/run"], "cannot be made: Not a directory"),
+        (["--resume", "--run", "nowhere"], "nowhere holds no run to resume"),
+        (["RECIPE", "--run", "RECIPE/run"], "cannot be created: Not a directory"),
     ],
 )  # fmt: skip
 def test_each_mistake_gets_one_sentence_and_leaves_nothing(poseglass, recipe, tmp_path, words, sentence):
@@ -305,7 +310,7 @@ def test_stopped_before_anything_was_kept(poseglass, recipe, monkeypatch, tmp_pa
     monkeypatch.setattr(importlib.import_module("poseglass.cli.train"), "prepare", stopped)
     status, _, err = poseglass("train", recipe)
     assert status == 130
-    assert err == "poseglass: stopped before the first step was done; nothing is kept.\n"
+    assert err == "poseglass: stopped before the first step was complete; nothing is kept.\n"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -346,7 +351,7 @@ def test_train_and_look_take_the_folder_of_data(poseglass, recipe, tmp_path):
     assert f'"{recipe.parent}/train.json"' in out
     status, _, err = poseglass("look", recipe.parent / "train.json", "--data", recipe.parent)
     assert status == 2
-    assert "--data goes with a recipe" in err
+    assert "--data is only for a recipe" in err
     status, _, err = poseglass("train", "--resume", "--run", "runs/tiny", "--data", recipe.parent)
     assert status == 2
-    assert "keeps the paths of its recipe; leave --data out" in err
+    assert "keeps the paths of its recipe; omit --data" in err

@@ -93,7 +93,7 @@ def test_fetched_weights_load_by_name_without_a_network(run, server, tmp_path: P
     assert status == 0
     file = tmp_path / "cache" / "weights" / "bear.safetensors"
     terms, where = out.index("commercial use: yes, as they say"), out.index(str(file))
-    assert terms < out.index("address not yet verified") < where
+    assert terms < out.index("URL not yet verified") < where
     server.shutdown()
     monkeypatch.setenv("POSEGLASS_OFFLINE", "1")
     estimate = pg.load("bear")
@@ -128,7 +128,7 @@ def test_the_list_with_terms(run) -> None:
         "commercial use: no; as they say (code GPL-3.0; data: research)",
         "the publisher states: PCKh 0.9",
         "measured: lspet/val PCK@0.2",
-        "address not yet verified",
+        "URL not yet verified",
     ):
         assert text in out
     rows = {row["name"]: row for row in json.loads(run("list", "--json")[1])}
@@ -150,7 +150,7 @@ def test_unknown_and_shipped_names(run) -> None:
     status, _, err = run("fetch", "baer")
     assert status == 2
     assert "Unknown weights 'baer'. Did you mean 'bear'?" in err
-    assert "comes with the package" in run("fetch", DEFAULT)[1]
+    assert "is included in the package" in run("fetch", DEFAULT)[1]
     status, _, err = run("path", "hg8-mpii-bearpow")
     assert status == 2
     assert "Did you mean 'hg8-mpii-bearpaw'?" in err
@@ -192,7 +192,7 @@ def test_a_file_that_cannot_be_imported_is_kept(run, server) -> None:
     for _ in range(2):
         status, _, err = run("fetch", "three")
         assert status == 2
-        assert "three was fetched and its checksum is right, but this version cannot import it:" in err
+        assert "three was fetched and its checksum is correct, but this version cannot import it:" in err
         assert "does not say which" in err
     assert len(server.asked) == 1
     assert run("remove", "three") == (0, "three: removed\n", "")
@@ -207,10 +207,10 @@ def test_remove(run, tmp_path: Path) -> None:
     status, _, err = run("remove", "bear")
     assert status == 2
     assert "No weights 'bear' in " in err
-    assert "There: bear-nc." in err
+    assert "Found: bear-nc." in err
     status, _, err = run("remove", DEFAULT)
     assert status == 2
-    assert "comes with the package and is not removed" in err
+    assert "is included in the package and cannot be removed" in err
     status, _, err = run("remove", "../../list.toml")
     assert status == 2
     assert (tmp_path / "list.toml").exists()
@@ -260,7 +260,7 @@ def test_a_list_that_is_wrong_about_its_file(run, server, tmp_path: Path) -> Non
     assert server.asked == []
     status, _, err = run("fetch", "bear-other")
     assert status == 2
-    assert "it is of network 'stacked_hourglass', and the list says 'hg2'." in err
+    assert "its network is 'stacked_hourglass', but the list says 'hg2'." in err
     assert not list((tmp_path / "cache").rglob("*.safetensors"))
 
 

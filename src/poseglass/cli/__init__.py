@@ -1,4 +1,4 @@
-"""Layer 10: the command line. Arguments in, one sentence and an exit status out; no arithmetic."""
+"""Layer 10: the command line. It parses arguments, prints results and errors, and sets the exit status."""
 
 import os
 import sys
@@ -13,6 +13,7 @@ from poseglass.cli.demo import demo
 from poseglass.cli.doctor import doctor
 from poseglass.cli.evaluate import evaluate_weights
 from poseglass.cli.export_weights import export_weights
+from poseglass.cli.help import HelpCommand, HelpGroup
 from poseglass.cli.import_weights import import_weights
 from poseglass.cli.look import look
 from poseglass.cli.models import models
@@ -37,26 +38,27 @@ COMMANDS = {
     "codecs": codecs,
     "doctor": doctor,
 }
-"""Everything that can be typed after ``poseglass``, but for the groups."""
+"""Commands of ``poseglass`` by name, except the groups."""
 
 GROUPS = {"weights": weights}
-"""Names that take a second one, ``poseglass weights list``."""
+"""Groups of commands by name, as in ``poseglass weights list``."""
 
 app = typer.Typer(
     name="poseglass",
     help="A toolkit to train, evaluate and deploy keypoint models.",
+    cls=HelpGroup,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 for _name, _function in COMMANDS.items():
-    app.command(_name)(_function)
+    app.command(_name, cls=HelpCommand)(_function)
 for _name, _group in GROUPS.items():
     app.add_typer(_group, name=_name)
 
 
 def main() -> None:
-    """Run a command. What a user can mend comes as one sentence on stderr and status 2; Ctrl-C is 130."""
+    """Run a command. An error that the user can fix is one message on stderr and exit status 2; Ctrl-C gives 130."""
     keep_freed_memory()
     try:
         app()
@@ -71,6 +73,6 @@ def main() -> None:
 
 
 def _sentence(error: BaseException) -> str:
-    """Return the error's words, arguments called by their options; a KeyError quotes its own, which is undone."""
+    """Return the error's message with arguments named by their options; for a KeyError, without its quotes."""
     text = error.args[0] if isinstance(error, KeyError) and error.args else str(error)
     return in_commands(str(text)) or type(error).__name__

@@ -1,4 +1,4 @@
-"""``poseglass check DATA``: what is wrong with a set of labels, as a table, a page of the worst, and an exit status."""
+"""``poseglass check DATA``: audits labels, with a table, an HTML page of the worst findings, and an exit status."""
 
 import inspect
 import sys
@@ -19,66 +19,68 @@ from poseglass.core.files import write_bytes
 from poseglass.core.table import counted, nearest
 
 FOUND, UNREADABLE, UNJUDGED = 1, 2, 3
-"""Exit status where something was found, where the labels could not be read, and where nothing was found but left and
-right could not be judged for want of people; 0 where nothing was found."""
+"""Exit status if something was found, if the labels could not be read, and if nothing was found but there were too few
+people to judge left and right; 0 if nothing was found."""
 
 
 SIDES = "swapped-sides"
-"""What --ignore takes besides kinds of findings: that left and right could not be judged."""
+"""Value of --ignore that also ignores that left and right could not be judged."""
 
 
 def check(
-    data: Annotated[Path, typer.Argument(help="A COCO keypoint JSON file, or the path of a set in --format.")],
+    data: Annotated[Path, typer.Argument(help="A COCO keypoint JSON file, or the path of a dataset in --format.")],
     format: Annotated[
-        str, typer.Option("--format", help=f"How DATA is written: {', '.join(sorted({'coco', *FORMATS}))}.")
+        str, typer.Option("--format", help=f"Format of DATA: {', '.join(sorted({'coco', *FORMATS}))}.")
     ] = "coco",
     images: Annotated[
-        Path | None, typer.Option("--images", help="Folder of the images, where it is not beside the labels.")
+        Path | None, typer.Option("--images", help="Folder of the images. Default: next to the labels.")
     ] = None,
     against: Annotated[
         Path | None,
-        typer.Option("--against", help="Another set in the same format: report the images that are in both."),
+        typer.Option("--against", help="Another dataset in the same format: report images that are in both."),
     ] = None,
     against_images: Annotated[
-        Path | None, typer.Option("--against-images", help="Folder of the images of that set.")
+        Path | None, typer.Option("--against-images", help="Folder of the images of --against.")
     ] = None,
     flip_idx: Annotated[
         str,
-        typer.Option("--flip-idx", help="Test this flip order of keypoints, as YOLO writes it, such as 0,2,1,4,3."),
+        typer.Option("--flip-idx", help="Test this flip order of the keypoints, as in YOLO, such as 0,2,1,4,3."),
     ] = "",
     report: Annotated[
-        Path | None, typer.Option("--report", help="Write an .html page with images of the worst, for offline use.")
+        Path | None,
+        typer.Option("--report", help="Write an .html page with images of the worst findings, for offline use."),
     ] = None,
-    csv: Annotated[Path | None, typer.Option("--csv", help="Write all findings as .csv.")] = None,
-    worst: Annotated[int, typer.Option("--worst", min=0, help="How many images the page shows at most.")] = 120,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Write all findings to a .csv file.")] = None,
+    worst: Annotated[int, typer.Option("--worst", min=0, help="Largest number of images on the page.")] = 120,
     sure: Annotated[
         float, typer.Option("--sure", min=0.01, max=1.0, help="Lowest probability of a statistical finding to report.")
     ] = DEFAULT_SURE,
     ignore: Annotated[
-        list[str] | None, typer.Option("--ignore", help="A kind of finding that is not reported. May be repeated.")
+        list[str] | None, typer.Option("--ignore", help="A kind of finding not to report. May be repeated.")
     ] = None,
     skip_images: Annotated[
-        bool, typer.Option("--skip-images", help="Do not read the images: look at the labels only.")
+        bool, typer.Option("--skip-images", help="Check only the labels, without reading the images.")
     ] = False,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the critic that learns from the labels.")] = 0,
     overrides: OVERRIDES = None,
 ) -> None:
-    """Audit labels: swapped sides, wrong flip pairs, visibility, places, boxes, bones, duplicates, images.
+    """Audit labels: swapped sides, wrong flip pairs, visibility, positions, boxes, bones, duplicates, images.
 
-    Exit status: 0 nothing found; 1 something found; 2 could not be read; 3 nothing found, but there are too few people
-    to judge left and right with any certainty (--ignore swapped-sides takes that for 0).
+    Exit status: 0 if nothing was found, 1 if something was found, 2 if the labels could not be read.
+
+    It is 3 if nothing was found but there are too few people to judge left and right (0 with --ignore swapped-sides).
     """
     console, aside = Console(), Console(stderr=True)
     try:
         for path, suffix in ((report, ".html"), (csv, ".csv")):
             if path is not None and not path.parent.is_dir():
-                raise FileNotFoundError(f"Cannot write {path}: no folder {path.parent}. Make it first.")
+                raise FileNotFoundError(f"Cannot write {path}: no folder {path.parent}. Create it first.")
             if path is not None and path.suffix.lower() != suffix:
                 raise ValueError(
                     f"--{'report' if suffix == '.html' else 'csv'} must end in {suffix}, got {path.name!r}."
                 )
         if against is not None and skip_images:
-            raise ValueError("--against compares images, so it cannot go with --skip-images. Leave one out.")
+            raise ValueError("--against compares images, so it cannot be used with --skip-images. Omit one of them.")
         options = data_options(overrides)
         labels = _read(data, format, images, _order(flip_idx), options)
         other = _read(against, format, against_images, None, options) if against is not None else None
@@ -89,7 +91,7 @@ def check(
                 progress=lambda text: status.update(escape(text)),
             )  # fmt: skip
             if report is not None:
-                status.update("drawing the worst")
+                status.update("drawing the worst findings")
                 write_bytes(report, write_page(result, worst=worst).encode())
             if csv is not None:
                 write_bytes(csv, write_csv(result).encode())
@@ -108,7 +110,7 @@ def check(
 
 
 def print_audit(result: Audit, console: Console) -> None:
-    """Print the table of kinds, the notes and a line that sums up."""
+    """Print the table of kinds, the notes and a summary line."""
     summary = result.summary()
     if summary:
         table = Table(header_style="bold")
@@ -130,7 +132,7 @@ def print_audit(result: Audit, console: Console) -> None:
         console.print(table)
         if result.power:
             console.print(
-                "[dim]finds: of faults of this kind planted into these very labels, the share that was found[/dim]"
+                "[dim]finds: share of errors of this kind that were found after planting them in these labels[/dim]"
             )
     for note in result.notes:
         console.print(f"note: {escape(in_commands(note))}", soft_wrap=True, highlight=False)
@@ -155,9 +157,7 @@ def _order(flip_idx: str) -> tuple[int, ...] | None:
     try:
         return tuple(int(part) for part in flip_idx.strip(" []()").split(","))
     except ValueError:
-        raise ValueError(
-            f"--flip-idx must be whole numbers with commas between, such as 0,2,1; got {flip_idx!r}."
-        ) from None
+        raise ValueError(f"--flip-idx must be integers separated by commas, such as 0,2,1; got {flip_idx!r}.") from None
 
 
 def _read(
@@ -168,10 +168,10 @@ def _read(
         for name in options:
             if name not in known:
                 raise ValueError(
-                    f"--set data.{name}: check takes no {name!r}.{nearest(name, known)} Known: "
+                    f"--set data.{name}: check has no option {name!r}.{nearest(name, known)} Known: "
                     f"{', '.join(sorted(known))}."
                 )
         return read_coco_leniently(path, images=images, flip=flip, **options)
     if flip is not None:
-        raise ValueError("--flip-idx is for COCO files; other formats know their keypoints.")
+        raise ValueError("--flip-idx is only for COCO files; other formats define their keypoints.")
     return labels_of(read_data(path, format, images, options), path.name)

@@ -1,4 +1,4 @@
-"""``poseglass codecs``: how exactly each codec gives back what it was given."""
+"""``poseglass codecs``: the error of each codec from encoding and decoding."""
 
 from typing import Annotated
 
@@ -17,14 +17,14 @@ def codecs(
     codec: Annotated[
         str | None,
         typer.Option(
-            help="Measure a codec of another library instead of ours: package.module:name of an object with encode, "
-            "decode and, if it has one, flip."
+            help="Measure a custom codec instead of the built-in ones: package.module:name of an object with encode, "
+            "decode and, optionally, flip."
         ),
     ] = None,
 ) -> None:
-    """Measure how exactly each codec gives back the points that it is given.
+    """Measure the error of each codec when points are encoded and decoded.
 
-    Errors are in input pixels at 192 x 256. A terminal gets a table that fits it, a file one in Markdown.
+    Errors are in input pixels at 192 x 256 (w x h). The table is fitted to a terminal, and is Markdown in a file.
     """
     subjects: dict[str, NumpyCodec] = {codec: other(codec)} if codec else {n: OurCodec(m()) for n, m in CODECS.items()}
     console = Console()
@@ -33,14 +33,15 @@ def codecs(
     else:
         typer.echo(f"{table(subjects)}\n")
     console.print(
-        "Error of encode then decode, input pixels at 192 x 256: median, 95 % and largest. Inside and on the border, "
-        "with noise, in the two half precisions, and after the flip test's flipping; then the range of scores.",
+        "Error of encoding and decoding, in input pixels at 192 x 256: median, 95th percentile and maximum; for points "
+        "inside and on the border, with noise, in both half precisions, and flipped as in the flip test. Last column: "
+        "range of the scores.",
         highlight=False,
     )
 
 
 def other(path: str) -> NumpyCodec:
-    """Import an object to measure.
+    """Import a codec to measure.
 
     Raises:
         LookupError: It cannot be imported.
@@ -59,7 +60,7 @@ def other(path: str) -> NumpyCodec:
 
 
 def table(subjects: dict[str, NumpyCodec]) -> str:
-    """Return a Markdown table, a row a codec."""
+    """Return a Markdown table with one row per codec."""
     lines = [f"| codec | {' | '.join(CONDITIONS)} | scores |", "|" + "---|" * (len(CONDITIONS) + 2)]
     for name, subject in subjects.items():
         found = measure(subject)
@@ -69,7 +70,7 @@ def table(subjects: dict[str, NumpyCodec]) -> str:
 
 
 def print_table(subjects: dict[str, NumpyCodec], console: Console) -> None:
-    """Print a table of 80 columns, three lines a codec: the median error, that of 95 %, and the largest."""
+    """Print a table of 80 columns, three lines per codec: the median error, the 95th percentile and the maximum."""
     shown = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     shown.add_column("codec", overflow="fold")
     shown.add_column("error", no_wrap=True)
@@ -83,7 +84,7 @@ def print_table(subjects: dict[str, NumpyCodec], console: Console) -> None:
 
 
 def _errors(found: list[Measure]) -> list[tuple[str, ...]]:
-    """Return the three errors under every condition, as text; a dash where it was not measured."""
+    """Return the three errors under every condition, as text; a dash if not measured."""
     known = {m.condition: (f"{m.median_px:.2f}", f"{m.p95_px:.2f}", f"{m.max_px:.2f}") for m in found}
     return [known.get(condition, ("-",)) for condition in CONDITIONS]
 

@@ -1,4 +1,4 @@
-"""``poseglass demo``: the main job with what ships, then a network trained in about a minute."""
+"""``poseglass demo``: predicts with the built-in weights, then trains a network in about a minute."""
 
 import dataclasses
 import shutil
@@ -25,19 +25,22 @@ from poseglass.synthetic.body_pose import EVERYDAY
 
 
 def demo(
-    image: Annotated[list[Path] | None, typer.Option("--image", help="Your own image(s) instead of ours.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for everything that is written.")] = Path("demo"),
-    weights: Annotated[str, typer.Option(help="A name that ships, or a .safetensors file.")] = DEFAULT,
-    train: Annotated[bool, typer.Option("--train/--no-train", help="Train the one-minute network too.")] = True,
+    image: Annotated[
+        list[Path] | None,
+        typer.Option("--image", help="Your own image or folder, instead of the built-in images. May be repeated."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Output folder.")] = Path("demo"),
+    weights: Annotated[str, typer.Option(help="Name of weights, or a .safetensors file.")] = DEFAULT,
+    train: Annotated[bool, typer.Option("--train/--no-train", help="Also train the one-minute network.")] = True,
 ) -> None:
-    """Find poses in photographs with the network that ships; then train a small one on synthetic people."""
+    """Find poses in images with the built-in weights; then train a small network on synthetic people."""
     console, wide = Console(), wide_console()
     estimator = load(weights, flip_test=True)
     if image:
         found = list_images(image)
         given, notes = images_without_boxes(found.paths, None)
         white = white_levels(found.paths)
-        for note in [*found.notes, *notes, *white.notes("poseglass predict sets another with --white.")]:
+        for note in [*found.notes, *notes, *white.notes("poseglass predict --white sets another.")]:
             wide.print(note, markup=False, highlight=False)
         passed: list[str] = []
         items = read_images(given, white, from_folders=found.from_folders, passed=passed)
@@ -46,7 +49,7 @@ def demo(
         if failed or not done:
             raise ValueError(" ".join([*failed, *passed]))
         if passed:
-            wide.print(f"Not done, {len(passed)} of {len(given)} images: {' '.join(passed)}", markup=False)
+            wide.print(f"Skipped {len(passed)} of {len(given)} images: {' '.join(passed)}", markup=False)
     else:
         write_poses(estimator, our_images(), out, wide, heatmaps=True)
     if not train:
@@ -55,9 +58,9 @@ def demo(
     folder = out / "run"
     if folder.exists():
         if f'name = "{recipe.name}"' not in (folder / "recipe.toml").read_text():
-            raise FileExistsError(f"{folder} holds another run than the demo's. Choose another --out.")
-        shutil.rmtree(folder)  # the demo's own, from the last time
-    console.print(f"\nThe other half: {recipe.name}, a small hourglass trained on synthetic people for about a minute.")
+            raise FileExistsError(f"{folder} holds a run that is not the demo's. Choose another --out.")
+        shutil.rmtree(folder)  # left by a previous demo
+    console.print(f"\nPart two: {recipe.name}, a small hourglass trained on synthetic people for about a minute.")
     run = prepare(recipe, folder)
     train_with_bar(run, console)
     shutil.copy(run.folder.report, out / "report.html")
@@ -67,15 +70,15 @@ def demo(
     found = [dataclasses.replace(s, instances=estimate(s.image, boxes=s.instances.box_xyxy)) for s in samples]
     write_image(out / "trained_for_a_minute.png", contact_sheet(found, columns=6, captions=[""] * len(found)))
     console.print(
-        "A minute is little: it has begun to tell people from their surroundings, and sides hardly. What it finds in "
-        f"scenes that it never saw: {out / 'trained_for_a_minute.png'}"
+        "After one minute, the network has begun to separate people from the background, but hardly left from right. "
+        f"Its predictions on validation scenes: {out / 'trained_for_a_minute.png'}"
     )
-    console.print(f"The report of that training, to open in a browser: {out / 'report.html'}")
+    console.print(f"Training report, to open in a browser: {out / 'report.html'}")
 
 
 def our_images() -> list[NamedImage]:
-    """Return a photograph that matplotlib carries and a synthetic scene of several people with their boxes."""
-    import matplotlib  # here: it takes a third of a second, and other commands do without
+    """Return a photograph from matplotlib's sample data, and a synthetic scene of several people with their boxes."""
+    import matplotlib  # imported here because it takes a third of a second, and other commands do not need it
 
     hopper = read_image(Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg")
     scene = build(
@@ -89,5 +92,5 @@ def our_images() -> list[NamedImage]:
 
 
 def one_minute_recipe() -> Path:
-    """Return the recipe of the one-minute training, which travels inside the package."""
+    """Return the path of the one-minute recipe, which is part of the package."""
     return Path(str(resources.files("poseglass") / "recipes" / "synthetic" / "one_minute.toml"))

@@ -1,4 +1,4 @@
-"""``poseglass doctor``: what this machine has, for oneself and for a bug report."""
+"""``poseglass doctor``: describes this machine and installation, for bug reports."""
 
 import importlib.util
 from typing import Annotated
@@ -15,24 +15,24 @@ from poseglass.core.precision import choose_precision, narrow_convolution_fault
 from poseglass.estimators.load import SHIPPED_FOLDER, shipped
 
 EXTRAS = {"tensorboard": "tensorboard"}
-"""Extra of the package -> the module that it brings."""
+"""Maps each extra of the package to the module that it installs."""
 
 
 def doctor(
     plain: Annotated[
-        bool, typer.Option("--plain", help="Print lines of name: value instead of a table, for a bug report.")
+        bool, typer.Option("--plain", help="Print lines of 'name: value' instead of a table, for a bug report.")
     ] = False,
 ) -> None:
-    """Print versions, devices, precision, extras and the weights that ship."""
+    """Print versions, devices, precision, extras and the built-in weights."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rows = environment()
     rows["trains on"] = f"{device}, {str(choose_precision('auto', device)).removeprefix('torch.')}"
     if narrow_convolution_fault(device):
         rows["bfloat16"] = (
-            "this processor has AMX, on which PyTorch computes bfloat16 maps one pixel wide wrongly; "
-            "networks that have such maps run in float32"
+            "this processor has AMX, on which PyTorch computes wrong results for bfloat16 maps one pixel wide; "
+            "networks with such maps run in float32"
         )
-    rows["allocator"] = "glibc, keeps freed memory" if keep_freed_memory() else "as the system has it"
+    rows["allocator"] = "glibc, keeps freed memory" if keep_freed_memory() else "system default"
     for extra, module in EXTRAS.items():
         found = importlib.util.find_spec(module) is not None
         rows[f"extra {extra}"] = (

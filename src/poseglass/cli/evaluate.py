@@ -1,4 +1,4 @@
-"""``poseglass evaluate``: the results of weights on a dataset."""
+"""``poseglass evaluate``: evaluates weights on a dataset."""
 
 import json
 import tomllib
@@ -25,23 +25,23 @@ from poseglass.runs.recipe import EvaluatePart, Recipe, apply_override
 
 
 def evaluate_weights(
-    data: Annotated[Path, typer.Argument(help="A COCO JSON, or the path of a set in --format.")],
-    weights: Annotated[str, typer.Option(help="A name that ships, a .safetensors file, or a run's folder.")] = DEFAULT,
+    data: Annotated[Path, typer.Argument(help="A COCO JSON file, or the path of a dataset in --format.")],
+    weights: Annotated[str, typer.Option(help="Name of weights, a .safetensors file, or a run folder.")] = DEFAULT,
     format: Annotated[
         str | None,
         typer.Option(
             "--format",
-            help=f"How DATA is written: {', '.join(sorted(FORMATS))}. Unless given, what --protocol reads, or coco.",
+            help=f"Format of DATA: {', '.join(sorted(FORMATS))}. Default: that of --protocol, or coco.",
         ),
     ] = None,
     images: Annotated[
-        Path | None, typer.Option("--images", help="Folder of the images, if not beside the labels.")
+        Path | None, typer.Option("--images", help="Folder of the images. Default: next to the labels.")
     ] = None,
     metric: Annotated[
         list[str] | None,
         typer.Option(
             "--metric",
-            help=f"One of {', '.join(METRICS)}. May be repeated. Unless given, what training monitored.",
+            help=f"One of {', '.join(METRICS)}. May be repeated. Default: as in the recipe of training, else pck.",
         ),
     ] = None,
     protocol: Annotated[
@@ -49,22 +49,27 @@ def evaluate_weights(
         typer.Option("--protocol", help=f"Follow a published test protocol: {', '.join(PROTOCOLS)}."),
     ] = None,
     detections: Annotated[
-        Path | None, typer.Option("--detections", help="COCO results whose boxes --protocol coco starts from.")
+        Path | None, typer.Option("--detections", help="COCO results with the input boxes for --protocol coco.")
     ] = None,
     normaliser: Annotated[
-        str | None, typer.Option(help="What PCK divides errors by: torso (the default), head, box_diagonal, ...")
+        str | None,
+        typer.Option(help="Length that PCK divides errors by: torso, head, box_diagonal, ... Default: torso."),
     ] = None,
     threshold: Annotated[
-        list[float] | None, typer.Option("--threshold", help="PCK's thresholds. May be repeated.")
+        list[float] | None,
+        typer.Option(
+            "--threshold",
+            help="PCK threshold, in units of --normaliser. May be repeated. Default: 0.2 and 0.1 (pckh: 0.5 and 0.1).",
+        ),
     ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="PCK counts errors below the threshold (<), not up to it (<=).")
+        bool, typer.Option("--strict", help="Count a keypoint as correct only below the PCK threshold (<), not at it.")
     ] = False,
     overrides: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
-            help="An argument of the reader, a metric or the protocol: --set data.split=val, --set pckh.excluded=[], "
+            help="Set an option of the reader, a metric or the protocol: --set data.split=val, --set pckh.excluded=[], "
             "--set protocol.nms=soft. May be repeated.",
         ),
     ] = None,
@@ -72,25 +77,28 @@ def evaluate_weights(
         bool | None,
         typer.Option(
             "--flip-test/--no-flip-test",
-            help="Average with the flipped crop. Unless given, as training monitored; else on.",
+            help="Average with the flipped crop. Default: as in the recipe of training, else on.",
         ),
     ] = None,
-    size: Annotated[int, typer.Option(help="Side of the crops, pixels; 0 takes the card's size.")] = 0,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write all results as JSON.")] = None,
+    size: Annotated[int, typer.Option(help="Side of the square crops in pixels; 0 uses the size in the card.")] = 0,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all results to a JSON file.")] = None,
     report: Annotated[Path | None, typer.Option("--report", help="Write an .html report for offline reading.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda, ...")] = "auto",
     bfloat16: BFLOAT16 = False,
     compiled: COMPILED = False,
 ) -> None:
-    """Measure weights on labelled people in source pixels: from the annotations' boxes, or as a protocol says."""
+    """Evaluate weights on labelled people, in pixels of the original images.
+
+    Boxes are those of the annotations, unless a protocol says otherwise.
+    """
     console = Console()
     for file in (json_file, report):
         if file is not None and not file.parent.is_dir():
-            raise FileNotFoundError(f"Cannot write {file}: no folder {file.parent}. Make it first.")
+            raise FileNotFoundError(f"Cannot write {file}: no folder {file.parent}. Create it first.")
     if protocol is not None and (metric or normaliser or threshold or strict):
         raise ValueError(
-            "--protocol says what is measured; leave --metric, --normaliser, --threshold and --strict out, and change "
-            "its own options: --set protocol.KEY=VALUE."
+            "--protocol defines its own metric. Omit --metric, --normaliser, --threshold and --strict, and set the "
+            "protocol's options instead: --set protocol.KEY=VALUE."
         )
     if protocol is not None:
         lookup(PROTOCOLS, protocol, kind="protocol")
@@ -105,18 +113,18 @@ def evaluate_weights(
         monitored = recipe_evaluation(estimator.card)
         parts = monitored.metrics
         if monitored.protocol is not None and monitored.protocol["name"] == (format or "coco"):
-            # the boxes of that run's validation set are not those of these data
+            # the detections are those of that run's validation set, not of these data
             followed = {key: value for key, value in monitored.protocol.items() if key != "detections"}
             protocol = followed["name"]
-            hint = f" The weights were selected by protocol {protocol}; to measure otherwise give --metric pck."
+            hint = f" The weights were selected by protocol {protocol}; for another metric, use --metric pck."
         if flip_test is None and monitored.measures:
             flip_test = followed.get("flip_test", monitored.flip_test) and estimator.skeleton.mirrors
     elif flip_test is None and protocol is None and estimator.card is not None and estimator.card.recipe:
         flip_test = recipe_flip_test(estimator.card) and estimator.skeleton.mirrors
     if detections is not None and protocol != "coco":
-        raise ValueError("--detections gives boxes to --protocol coco; add it, or leave --detections out.")
+        raise ValueError("--detections is only for --protocol coco. Add it, or omit --detections.")
     if flip_test is None:
-        flip_test = estimator.skeleton.mirrors  # evaluation says why, where it is not
+        flip_test = estimator.skeleton.mirrors  # if it is off, the printed convention says why
     estimator = estimator.with_flip_test(flip_test)
     followed |= {"name": protocol, "flip_test": flip_test}
     if detections is not None:
@@ -135,10 +143,10 @@ def evaluate_weights(
         chosen = next((name for name in tables if override.startswith(f"{name}.")), None)
         key = override.removeprefix(f"{chosen}.")
         if chosen is None:
-            raise ValueError(f"--set takes {' or '.join(f'{name}.KEY=VALUE' for name in tables)}; got {override!r}.")
+            raise ValueError(f"--set must be {' or '.join(f'{name}.KEY=VALUE' for name in tables)}; got {override!r}.")
         if key.partition("=")[0].strip() == "name":
             which = {"data": "--format", "protocol": "--protocol"}.get(chosen, "--metric")
-            raise ValueError(f"--set {override!r}: which one it is says {which}.")
+            raise ValueError(f"--set {override!r}: the name is set by {which}.")
         apply_override(tables[chosen], key)
     metrics: list[Metric] = [make(METRICS, part, "metric") for part in parts]
     published = None if protocol is None else make(PROTOCOLS, followed, "protocol")
@@ -161,7 +169,7 @@ def evaluate_weights(
     if published is None:
         unknown = estimator.skeleton.mirroring_unknown
         flip = "flip test" if flip_test else "no flip test" + (f", as {unknown}" if unknown else "")
-        convention = {"measured": f"measured: {'; '.join(map(in_words, parts))}; boxes of the annotations; {flip}"}
+        convention = {"measured": f"measured: {'; '.join(map(in_words, parts))}; boxes from the annotations; {flip}"}
     else:
         convention = {"protocol": published.convention(estimator)}
     for line in convention.values():
@@ -178,11 +186,14 @@ def evaluate_weights(
     ]
     if respelled:
         console.print(
-            f"matched in another spelling: {', '.join(respelled)}", soft_wrap=True, highlight=False, markup=False
+            f"matched despite different spelling: {', '.join(respelled)}",
+            soft_wrap=True,
+            highlight=False,
+            markup=False,
         )
     excluded = [name for name in dataset.skeleton.keypoints if name not in names.keypoints]
     if excluded:
-        console.print(f"not counted, as these weights do not predict them: {', '.join(excluded)}")
+        console.print(f"not evaluated, because these weights do not predict them: {', '.join(excluded)}")
     if json_file is not None:
         write_bytes(
             json_file, json.dumps({**convention, "results": result.results, "table": result.table}, indent=1).encode()
@@ -198,7 +209,7 @@ def evaluate_weights(
 
 
 def in_words(part: dict[str, Any]) -> str:
-    """Return a metric and what it was given: "pck, normaliser torso, thresholds 0.2 0.1"."""
+    """Return a metric with its options as text: "pck, normaliser torso, thresholds 0.2 0.1"."""
     given = (
         f"{key} {' '.join(map(str, value)) if isinstance(value, list | tuple) else value}"
         for key, value in part.items()
@@ -208,21 +219,21 @@ def in_words(part: dict[str, Any]) -> str:
 
 
 def recipe_evaluation(card: WeightCard | None) -> EvaluatePart:
-    """Return what training monitored, as their card's recipe states it; nothing measured where it does not.
+    """Return the ``evaluate`` table of the recipe in a weight card; without metrics if the card has no recipe.
 
-    A card is somebody else's word: nothing that its recipe names outside poseglass is imported.
+    A card may come from anyone, so no code outside poseglass that its recipe names is imported.
 
     Raises:
-        ValueError: A metric or a protocol outside poseglass is monitored.
+        ValueError: The recipe names a metric or a protocol outside poseglass.
     """
     if card is None or not card.recipe:
         return EvaluatePart()
     try:
         part = Recipe.from_dict(tomllib.loads(card.recipe), trust_code=False).evaluate
-    except (ValueError, RecursionError):  # of another version, or malicious
+    except (ValueError, RecursionError):  # from another version, or malicious
         Console(stderr=True).print(
-            f"The recipe in the card of {card.name!r} cannot be read, so what its weights were chosen by is unknown; "
-            "the defaults are measured.",
+            f"The recipe in the card of {card.name!r} cannot be read, so the metrics of its training are unknown; the "
+            "default metrics are used.",
             soft_wrap=True, highlight=False, markup=False,
         )  # fmt: skip
         return EvaluatePart()
@@ -231,8 +242,8 @@ def recipe_evaluation(card: WeightCard | None) -> EvaluatePart:
         names.append(part.protocol["name"])
     if names:
         raise ValueError(
-            f"Weights {card.name!r} were selected by {names[0]!r}, code outside poseglass, which a card cannot run. "
-            "Say what to measure: --metric or --protocol."
+            f"Weights {card.name!r} were selected by {names[0]!r}, which is code outside poseglass that a card may not "
+            "run. Choose a metric with --metric or --protocol."
         )
     return part
 
@@ -246,31 +257,31 @@ def recipe_flip_test(card: WeightCard) -> bool:
 
 
 def say_uncounted(metric: Pck, people: int, console: Console) -> None:
-    """Say how many people a PCK leaves out, because the length that it divides by is not known of them."""
+    """Print how many people a PCK excludes because the length that it divides by is not labelled."""
     if metric.people < people:
         console.print(
-            f"{metric.name} counts {metric.people:,} of {people:,} people: of the others the length that it divides by "
-            f"({metric.normaliser}) is not labelled. --normaliser box_diagonal counts everyone.",
+            f"{metric.name} includes {metric.people:,} of {people:,} people: for the others, the length that it "
+            f"divides by ({metric.normaliser}) is not labelled. --normaliser box_diagonal includes everyone.",
             soft_wrap=True, highlight=False, markup=False,
         )  # fmt: skip
 
 
 def print_evaluation(result: Evaluation, console: Console) -> None:
-    """Print the results and a row per joint."""
+    """Print the results and a table with one row per joint."""
     people = sum(len(t) for t in result.truth)
     images = len(result.truth)
     console.print(f"{people:,} {'person' if people == 1 else 'people'} in {images:,} image{'s' * (images != 1)}")
     for name, value in result.results.items():
         console.print(f"  {name:<28} {value:.4f}")
     if result.table:
-        if len(result.table) == 1:  # one row of many columns would not fit: its values stand above
+        if len(result.table) == 1:  # a single row repeats the values above
             return
         columns = list(next(iter(result.table.values())))
         table = Table(header_style="bold")
         for column in ("", *columns):
             table.add_column(column, justify="left" if not column else "right")
         for name, row in result.table.items():
-            if not row.get("count", 1):  # nobody's is labelled, or the weights do not know it
+            if not row.get("count", 1):  # never labelled, or not predicted by the weights
                 continue
             table.add_row(name, *(f"{row[c]:.0f}" if c == "count" else f"{row[c]:.3f}" for c in columns))
         console.print(table)

@@ -1,4 +1,4 @@
-"""Which boxes of a file are of which image, and which id each image has."""
+"""Assigns the boxes of a file to images, and an id to each image."""
 
 import itertools
 from collections.abc import Sequence
@@ -13,13 +13,13 @@ from poseglass.readers.coco_results import ImageBoxes, read_boxes
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GivenImage:
-    """What is known of an image before it is read.
+    """An image before it is read.
 
     Args:
-        path: Of the file.
-        image_id: For the results: as the file of boxes gives it, else by the image's name, else counted.
+        path: Path of the file.
+        image_id: Id for the results: from the file of boxes, else from the image's name, else a running number.
         boxes: ``(N, 4)`` x0 y0 x1 y1, or None: one person fills the image.
-        category_id: Of its boxes.
+        category_id: Category of its boxes.
     """
 
     path: Path
@@ -29,7 +29,7 @@ class GivenImage:
 
 
 def images_without_boxes(paths: Sequence[Path], boxes: np.ndarray | None) -> tuple[list[GivenImage], list[str]]:
-    """Return the same boxes, or none, for every image, ids by the images' names, and what was guessed."""
+    """Return the images with the same boxes, or None, and ids from their names; and notes on what was guessed."""
     ids, notes = image_ids(paths, [None] * len(paths))
     return [GivenImage(path, i, boxes) for path, i in zip(paths, ids, strict=True)], notes
 
@@ -37,21 +37,21 @@ def images_without_boxes(paths: Sequence[Path], boxes: np.ndarray | None) -> tup
 def boxes_of_images(detections: Path, paths: Sequence[Path], min_score: float) -> tuple[list[GivenImage], list[str]]:
     """Read the boxes of people in images, from a detector's results or from labels, with the images' ids.
 
-    A record belongs to the image that its ``file_name`` names: by its last part, and by the folders before it where
-    two images share that. Without a ``file_name`` it belongs to the image whose own name is the ``image_id``, as COCO
-    writes it: 785 is 000000000785.jpg. That is a guess, and is said.
+    A record belongs to the image with its ``file_name``: by the last part of the path, and also by the folders before
+    it if several images share that. Without a ``file_name``, it belongs to the image named by its ``image_id``, as in
+    COCO: 785 is 000000000785.jpg. This is a guess, and is reported.
 
     Args:
         detections: COCO results, or an object with ``images`` and ``annotations``.
-        paths: Of the images.
-        min_score: Boxes below it are excluded.
+        paths: Paths of the images.
+        min_score: Boxes with a lower score are excluded.
 
     Returns:
-        An image each, and what was guessed or excluded, a sentence each.
+        One entry per image, and notes on what was guessed or excluded, one sentence each.
 
     Raises:
-        ValueError: Not such a file, none of it is of these images, some of it is of two of them, or it gives one image
-            two ids or two images one.
+        ValueError: The file has another format, has no boxes for these images, matches two of them equally, or gives
+            one image two ids or two images the same id.
     """
     found = read_boxes(detections)
     rows: dict[str, list[int]] = {}
@@ -83,28 +83,29 @@ def boxes_of_images(detections: Path, paths: Sequence[Path], min_score: float) -
                 guessed.append(f"{path.name} is {image_id}")
         if key is not None and owners.setdefault(key, path) != path:
             raise ValueError(
-                f"{detections}: the boxes of {key} would be those of both {owners[key]} and {path}. Give images of "
-                "one name one after the other, or rename one of them."
+                f"{detections}: the boxes of {key} match both {owners[key]} and {path}. Process images with the same "
+                "name separately, or rename one of them."
             )
         given.append((path, image_id, mine))
     taken = {row for _, _, mine in given for row in mine}
     if not taken and not any(image_id is not None for _, image_id, _ in given):
         raise ValueError(
-            f"{detections}: none of {len(found):,} boxes is of the images given. A record needs the image's "
-            "'file_name', or an 'image_id' that the image is named by, as 000000000785.jpg is by 785."
+            f"{detections}: none of the {len(found):,} boxes belongs to the given images. A record needs the image's "
+            "'file_name', or an 'image_id' that is the image's name, such as 785 for 000000000785.jpg."
         )
     if guessed:
         notes.append(
-            f"{detections} names no files for {len(guessed)} of the images: the number in the image's name was taken "
-            f"for its image_id ({listed(guessed)})."
+            f"{detections} has no file names for {len(guessed)} of the images: the number in the image's name was "
+            f"used as its image_id ({listed(guessed)})."
         )
     if len(taken) < len(found):
         others = len(found) - len(taken)
-        notes.append(f"{detections}: {others:,} of {len(found):,} boxes are of other images than those given.")
+        notes.append(f"{detections}: {others:,} of {len(found):,} boxes belong to other images and are ignored.")
     low = sum(bool(found.score[row] < min_score) for row in taken)
     if low:
         notes.append(
-            f"{detections}: {low:,} of {len(taken):,} boxes of the images given are below the score of {min_score:g}."
+            f"{detections}: {low:,} of {len(taken):,} boxes of the given images have a score below {min_score:g} and "
+            "are excluded."
         )
     all_ids, more = image_ids(
         paths, [image_id for _, image_id, _ in given], taken=[*ids.values(), *found.image_id], quiet=True
@@ -121,7 +122,7 @@ def _ids_by_name(found: ImageBoxes) -> dict[str, int | str]:
     """Return the id of each image that the file names.
 
     Raises:
-        ValueError: One image has two ids, or two images have one.
+        ValueError: One image has two ids, or two images have the same id.
     """
     ids: dict[str, int | str] = {}
     names: dict[int | str, str] = {}
@@ -131,18 +132,18 @@ def _ids_by_name(found: ImageBoxes) -> dict[str, int | str]:
         name = _posix(name)
         if ids.setdefault(name, image_id) != image_id:
             raise ValueError(
-                f"{found.path} gives {name!r} two ids, {ids[name]!r} and {image_id!r}; correct one of them."
+                f"{found.path} gives {name!r} two image ids, {ids[name]!r} and {image_id!r}; correct one of them."
             )
         if names.setdefault(image_id, name) != name:
             raise ValueError(
-                f"{found.path} gives the image_id {image_id!r} to both {names[image_id]!r} and {name!r}; an image "
-                "needs an id of its own."
+                f"{found.path} gives the image_id {image_id!r} to both {names[image_id]!r} and {name!r}; each image "
+                "needs a unique id."
             )
     return ids
 
 
 def _name_of(path: Path, names: list[str], detections: Path) -> str | None:
-    """Return which of the names that end like the path's name is this image's."""
+    """Return the name that matches this image, of those with the same last part."""
     if len(names) < 2:
         return names[0] if names else None
     parts = path.resolve().parts
@@ -151,7 +152,7 @@ def _name_of(path: Path, names: list[str], detections: Path) -> str | None:
     best = [name for name in fits if len(PurePosixPath(name).parts) == longest]
     if len(best) != 1:
         raise ValueError(
-            f"{detections} has boxes of {listed(names)}, and any of them may be {path}. Name the image by a path that "
+            f"{detections} has boxes for {listed(names)}, and {path} may be any of them. Give a path of the image that "
             "ends like one of them."
         )
     return best[0]
@@ -164,16 +165,16 @@ def image_ids(
     taken: Sequence[int | str] = (),
     quiet: bool = False,
 ) -> tuple[list[int | str], list[str]]:
-    """Return an id for each image and what was guessed, a sentence each.
+    """Return an id for each image, and notes on what was guessed, one sentence each.
 
-    The id is the one that is known; else the number that its name is, as COCO's are; else the first of 0, 1, 2, ...
-    that is left. No id is given twice, but where it is known.
+    The id is the known one; else the number in the image's name, as in COCO; else the first unused one of 0, 1, 2, ...
+    All ids are unique, except known ones.
 
     Args:
-        paths: Of the images.
-        known: The id of each, or None.
-        taken: Ids that other images have.
-        quiet: Say nothing of names that are numbers, only of ids that two images claim.
+        paths: Paths of the images.
+        known: The known id of each image, or None.
+        taken: Ids of other images.
+        quiet: Report only conflicts between ids, not ids that are numbers in names.
     """
     used = {_key(value) for value in (*known, *taken) if value is not None}
     named = [number_of(path) for path in paths]
@@ -191,17 +192,17 @@ def image_ids(
         else:
             ids.append(next(free))
             if number >= 0:
-                clashes.append(f"{path} is {ids[-1]}, as another image has {number}")
+                clashes.append(f"{path} is {ids[-1]}, because another image has {number}")
     notes = []
     if guessed and not quiet:
-        notes.append(f"image_id in poses.json is the number in an image's name: {listed(guessed)}.")
+        notes.append(f"image_id in poses.json is the number in the image's name: {listed(guessed)}.")
     if clashes:
-        notes.append(f"Two images claim one image_id: {listed(clashes)}.")
+        notes.append(f"Two images would have the same image_id: {listed(clashes)}.")
     return ids, notes
 
 
 def number_of(path: Path) -> int:
-    """Return the id that an image's name is: 785 of 000000000785.jpg; -1 if it is none."""
+    """Return the number that is an image's name: 785 for 000000000785.jpg; -1 if it is not a number."""
     return int(path.stem) if path.stem.isascii() and path.stem.isdigit() and len(path.stem) < 19 else -1
 
 

@@ -1,4 +1,4 @@
-"""What ``predict`` and ``demo`` share: images and boxes in, files and a table out."""
+"""Shared by ``predict`` and ``demo``: reads images and boxes, writes files and prints a table."""
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -27,16 +27,16 @@ from poseglass.estimators.topdown import TopDownEstimator, check_boxes
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NamedImage:
-    """One image to find poses in.
+    """An image to find poses in.
 
     Args:
-        name: For files and tables, without a suffix.
-        file_name: Of the original, "" for a synthetic one.
+        name: Name for files and tables, without a suffix.
+        file_name: Path of the original file, "" for a synthetic image.
         image: ``(H, W, 3)`` uint8 RGB.
         boxes: ``(N, 4)`` x0 y0 x1 y1, or None: one instance fills the image.
-        image_id: For the results file.
-        category_id: For the results file.
-        levels: How its values were scaled, of an image of more than 8 bits.
+        image_id: Image id for the results file.
+        category_id: Category id for the results file.
+        levels: How values of more than 8 bits were scaled; None for an 8-bit image.
     """
 
     name: str
@@ -49,17 +49,17 @@ class NamedImage:
 
 
 UNSURE = 0.3
-"""Mean score below which an image taken as one person gets a hint."""
+"""Mean score below which a hint is printed for an image treated as one person."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImagePaths:
-    """The images that a command was given.
+    """The images given to a command.
 
     Args:
-        paths: In the order given, sorted within each folder.
-        from_folders: Those of them that were found in a folder, not named.
-        notes: What was found and not taken, a sentence each.
+        paths: Paths in the order given, sorted within each folder.
+        from_folders: Those that were found in a folder instead of named.
+        notes: What was found but skipped, one sentence each.
     """
 
     paths: tuple[Path, ...]
@@ -68,7 +68,7 @@ class ImagePaths:
 
 
 def list_images(paths: Iterable[Path]) -> ImagePaths:
-    """Return the images among files and folders; those of folders are told by their content.
+    """Return the images among files and folders; in folders, images are recognised by their content.
 
     Raises:
         FileNotFoundError: A path does not exist, or a folder holds no image that can be read.
@@ -96,7 +96,7 @@ def list_images(paths: Iterable[Path]) -> ImagePaths:
             if not path.is_dir():
                 inside.discard(found[file.absolute()])
     if twice:
-        notes.append(f"Named twice and done once: {listed(twice)}.")
+        notes.append(f"Given twice, processed once: {listed(twice)}.")
     return ImagePaths(tuple(found.values()), frozenset(inside), tuple(notes))
 
 
@@ -111,12 +111,12 @@ def parse_box(text: str) -> list[float]:
     except ValueError:
         numbers = []
     if len(numbers) != 4:
-        raise ValueError(f"--box takes x0,y0,x1,y1 in image pixels, e.g. --box 40,10,220,400; got {text!r}.")
+        raise ValueError(f"--box must be x0,y0,x1,y1 in image pixels, e.g. --box 40,10,220,400; got {text!r}.")
     return numbers
 
 
 def unique_names(paths: Iterable[Path]) -> list[str]:
-    """Return file stems; where two agree, a number is added, so that no output overwrites another."""
+    """Return the file stems; a number is added to duplicates, so that no output overwrites another."""
     taken: set[str] = set()
     names = []
     for path in paths:
@@ -136,13 +136,13 @@ def read_images(
     from_folders: Collection[Path] = (),
     passed: list[str] | None = None,
 ) -> Iterator[NamedImage | str]:
-    """Read images one at a time, with the boxes of each; what cannot be read comes as the sentence that says why.
+    """Read images one at a time, with their boxes; for an image that cannot be read, yield the error message.
 
     Args:
         given: Paths, ids and boxes.
-        white: Of images of more than 8 bits; see ``read_image``.
-        from_folders: Images that nobody named: what is wrong with them goes to ``passed``.
-        passed: Takes their sentences.
+        white: White level of images with more than 8 bits; see ``read_image``.
+        from_folders: Images from folders, whose error messages are added to ``passed`` instead.
+        passed: Receives these messages.
     """
     names = unique_names([one.path for one in given])
     for one, name in zip(given, names, strict=True):
@@ -158,10 +158,10 @@ def read_images(
 
 
 def enlarged(image: np.ndarray, people: Instances, min_score: float = 0.0) -> tuple[np.ndarray, Instances]:
-    """Return the image and its people so large that names can be read: the smallest person at 300 px.
+    """Return the image and its people, enlarged so that names are readable: the smallest person has 300 px.
 
-    Letters have a size that goes with the person's, 17 px there. The person is what is drawn of it: a box may be far
-    larger, as an image taken whole is. An image grows to 4,000 px at most.
+    The font size scales with the person, 17 px at that size. The size of a person is that of its drawn keypoints, since
+    a box may be much larger, such as a whole image. An image is enlarged to 4,000 px at most.
     """
     if not len(people):
         return image, people
@@ -179,24 +179,24 @@ def enlarged(image: np.ndarray, people: Instances, min_score: float = 0.0) -> tu
 
 
 def mostly_outside(item: NamedImage) -> list[str]:
-    """Return a sentence for each box a good part of which lies outside the image."""
+    """Return a sentence for each box of which a large part lies outside the image."""
     assert item.boxes is not None
     height, width = item.image.shape[:2]
     shares = share_inside(item.boxes, (width, height))
     return [
-        f"Only {share:.0%} of box {row + 1} {box_xyxy.round(1).tolist()} lies in {item.name} ({width} x {height} px); "
-        "is it x0,y0,x1,y1 of this image, not x,y,width,height?"
+        f"Only {share:.0%} of box {row + 1} {box_xyxy.round(1).tolist()} lies in {item.name} ({width} x {height} px). "
+        "Check that it is x0,y0,x1,y1 in this image, not x,y,width,height."
         for row, (box_xyxy, share) in enumerate(zip(item.boxes.astype(np.float64), shares, strict=True))
         if share < MOSTLY
     ]
 
 
 MOSTLY = 0.75
-"""Share of a box that should lie in the image; detectors reach a little beyond its edge."""
+"""Share of a box that should lie in the image; boxes of detectors may extend slightly beyond its border."""
 
 
 def level_notes(items: Iterable[tuple[str, Levels]]) -> list[str]:
-    """Return what was clipped or looks wrong where values of more than 8 bits were scaled, a sentence for each kind."""
+    """Return notes on images of more than 8 bits with clipped or suspicious values, one sentence per kind."""
     above: list[str] = []
     below: list[str] = []
     nans: list[str] = []
@@ -213,13 +213,13 @@ def level_notes(items: Iterable[tuple[str, Levels]]) -> list[str]:
     return [
         f"{what}: {listed(names)}.{then}"
         for what, names, then in (
-            ("Values above white came out white", above, " Set a higher one with --white."),
-            ("Values below 0 came out black", below, ""),
-            ("Values that are NaN came out black, infinite ones white", nans, ""),
+            ("Values above white were clipped to white", above, " Set a higher white level with --white."),
+            ("Values below 0 were clipped to black", below, ""),
+            ("NaN values were set to black, infinite ones to white", nans, ""),
             (
                 "Much darker than white",
                 dark,
-                " If they have fewer bits than the others, run them apart, or set --white.",
+                " If they have fewer bits than the others, process them separately, or set --white.",
             ),
         )
         if names
@@ -227,14 +227,14 @@ def level_notes(items: Iterable[tuple[str, Levels]]) -> list[str]:
 
 
 MOST_IMAGES = 32
-"""How many images share batches of crops: all of them are held until their poses are known."""
+"""Largest number of images whose crops share batches: all are kept in memory until their poses are known."""
 
 MOST_PIXELS = 64_000_000
-"""Of the images that share batches; one larger image goes alone (200 MB as RGB)."""
+"""Largest total size of images that share batches (200 MB as RGB); a larger image is processed alone."""
 
 
 def groups_of(items: Iterable[NamedImage | str], failed: list[str]) -> Iterator[list[NamedImage]]:
-    """Yield images in groups that fit in memory; a sentence instead of an image goes to ``failed``."""
+    """Yield images in groups that fit in memory; error messages are added to ``failed``."""
     group: list[NamedImage] = []
     pixels = 0
     for item in items:
@@ -254,19 +254,17 @@ def groups_of(items: Iterable[NamedImage | str], failed: list[str]) -> Iterator[
 def _found(
     estimator: TopDownEstimator, items: Iterable[NamedImage | str], out: Path, failed: list[str]
 ) -> Iterator[tuple[NamedImage, Instances]]:
-    """Yield each image with its poses, crops of several images in one batch; what fails goes to ``failed``.
+    """Yield each image with its poses, with crops of several images in a batch; errors are added to ``failed``.
 
     Raises:
-        ValueError: The annotated image would overwrite an image that was given.
+        ValueError: The annotated image would overwrite an input image.
     """
     for group in groups_of(items, failed):
         usable: list[NamedImage] = []
         for item in group:
             target = out / f"{item.name}.png"
             if item.file_name and target.resolve() == Path(item.file_name).resolve():
-                raise ValueError(
-                    f"The annotated image would overwrite {target}, which was given. Choose another --out."
-                )
+                raise ValueError(f"The annotated image would overwrite the input image {target}. Choose another --out.")
             try:
                 check_boxes(item.image, item.boxes)
                 usable.append(item)
@@ -285,20 +283,19 @@ def write_poses(
     names: bool = False,
     heatmaps: bool = False,
 ) -> list[str]:
-    """Find the poses, write annotated images, both files of poses and (if asked) heatmaps; print a row for each.
+    """Find poses; write annotated images, both pose files and, on request, heatmaps; print a row for each pose.
 
-    ``cli.poses_file`` states what the files hold. An image that fails is excluded, and the others are done. Where
-    there is no image at all, nothing is written.
+    ``cli.poses_file`` documents the files. An image that fails is skipped. If there is no image, nothing is written.
 
     Returns:
-        A sentence for each image that failed.
+        An error message for each image that failed.
 
     Raises:
-        ValueError: The folder's annotated image would overwrite an image that was given.
+        ValueError: An annotated image would overwrite an input image.
     """
     failed: list[str] = []
     noun = noun_of(estimator.skeleton)
-    # 80 columns hold every name of a keypoint; only an image's long name is folded
+    # all keypoint names fit in 80 columns; only a long image name is folded
     table = Table(
         header_style="bold", title=f"poses by {estimator.card.name if estimator.card else 'the network'}",
         box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0),
@@ -363,27 +360,23 @@ def write_poses(
         " Orange is the person's own left, blue the right."
     )  # fmt: skip
     console.print(
-        f"found: keypoints whose score is at least {min_score:g}; those are drawn. score: the mean of all, 0 to 1."
+        f"found: keypoints with a score of at least {min_score:g}, which are drawn. score: mean of all, 0 to 1."
         + (sides if any(name.startswith("left_") for name in estimator.skeleton.keypoints) else "")
     )
     if estimator.card is not None and estimator.card.certificate:
-        console.print("These weights are imported: their scores are heights of peaks, no chances of being right.")
+        console.print("These weights are imported: their scores are peak heights, not probabilities.")
     if whole:
         console.print(
-            f"No boxes were given for {listed(whole)}: each such image was taken as one {noun} filling it. "
+            f"No boxes were given for {listed(whole)}: each such image was treated as one {noun} filling it. "
             "Give boxes with --box x0,y0,x1,y1."
-            + (
-                f" whole?: a low score, as of {listed(unsure)}. It is small in the image, cut off, or not there."
-                if unsure
-                else ""
-            ),
+            + (f" whole?: low score ({listed(unsure)}). The {noun} may be small, cut off or absent." if unsure else ""),
             markup=False,
         )
     for line in [*outside, *level_notes(levels)]:
         console.print(line, markup=False)
     if larger:
         console.print(
-            f"enlarged so that the names can be read: {listed(larger)}. poses.json is in their own pixels.",
+            f"enlarged so that the names are readable: {listed(larger)}. poses.json is in original pixels.",
             markup=False,
         )
     console.print(

@@ -1,4 +1,4 @@
-"""``poseglass import CHECKPOINT --out FILE``: a public checkpoint becomes a weights file with its card."""
+"""``poseglass import CHECKPOINT --out FILE``: converts a public checkpoint to a weights file with a card."""
 
 import dataclasses
 import json
@@ -26,59 +26,65 @@ from poseglass.runs.recipe import RecipeError, apply_override
 
 
 def import_weights(
-    checkpoint: Annotated[Path, typer.Argument(help="A .pth, .pt, .pth.tar or .safetensors of another project.")],
-    out: Annotated[Path, typer.Option(help="The .safetensors to write, with its card in the header.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="Checkpoint of another project: .pth, .pt, .pth.tar or .safetensors.")
+    ],
+    out: Annotated[Path, typer.Option(help="Output file, .safetensors, with its card in the header.")],
     skeleton: Annotated[
         str,
         typer.Option(
             help=f"Keypoints of its outputs, in order: one of {', '.join(SKELETONS)}, or a JSON file with 'name' and "
-            "'keypoints'. Needed where their number does not tell."
+            "'keypoints'. Required if the number of keypoints is ambiguous."
         ),
     ] = "",
-    name: Annotated[str, typer.Option(help="Name of the weights, for their card.")] = "",
+    name: Annotated[str, typer.Option(help="Name of the weights in the card.")] = "",
     layout: Annotated[
-        str, typer.Option(help=f"Layout of the checkpoint, where its names do not tell: {', '.join(IMPORTERS)}.")
+        str,
+        typer.Option(
+            help=f"Layout of the checkpoint, if it cannot be recognised from the tensor names: {', '.join(IMPORTERS)}."
+        ),
     ] = "",
     take: Annotated[
         str,
         typer.Option(
-            help="Path of the network in the file, where it holds several (averaged weights, a teacher) and another is "
-            "meant than import takes: it names them."
+            help="Path of the network in the file, if it holds several (averaged weights, a teacher) and the automatic "
+            "choice is not the right one; import lists them."
         ),
     ] = "",
-    half: Annotated[bool, typer.Option("--half", help="Store kernels as float16: half the size.")] = False,
+    half: Annotated[bool, typer.Option("--half", help="Store kernels as float16, for half the file size.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     overrides: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
-            help="State what you know and the file does not: --set 'input.size_wh=[288, 384]', --set codec.sigma=3. "
-            "May be repeated.",
+            help="Set what the file does not contain: --set 'input.size_wh=[288, 384]', --set codec.sigma=3. May be "
+            "repeated.",
         ),
     ] = None,
     check: Annotated[
         bool,
         typer.Option(
             "--check",
-            help="Compare what the file computes with what the original's tensors do; no file is left if they differ.",
+            help="Compare the outputs of the new file with those of the original tensors; fail if they differ.",
         ),
     ] = False,
     check_image: Annotated[
-        list[Path] | None, typer.Option(help="With --check: an image to compare on, instead of synthetic people.")
+        list[Path] | None,
+        typer.Option(help="Image for --check, instead of synthetic people. May be repeated."),
     ] = None,
 ) -> None:
-    """Turn a checkpoint of a public implementation into a weights file. Code in a checkpoint is never run."""
+    """Convert a checkpoint of a public implementation to a weights file. Code in a checkpoint is never run."""
     if out.suffix != ".safetensors":
         raise ValueError(f"--out must name a .safetensors file, got {out.name!r}.")
     if out.exists() and out.resolve() == checkpoint.resolve():
-        raise ValueError(f"--out names the checkpoint itself: {out}. Choose another file.")
+        raise ValueError(f"--out is the checkpoint itself: {out}. Choose another file.")
     if out.exists() and not force:
         raise FileExistsError(f"{out} exists. Choose another name, or overwrite it with --force.")
     if not out.parent.is_dir():
-        raise FileNotFoundError(f"Cannot write {out}: no folder {out.parent}. Make it first.")
+        raise FileNotFoundError(f"Cannot write {out}: no folder {out.parent}. Create it first.")
     chosen = read_skeleton(skeleton) if skeleton else None
     if check_image and not check:
-        raise ValueError("--check-image goes with --check. Add it, or leave the image out.")
+        raise ValueError("--check-image requires --check. Add it, or omit the image.")
     images = [(path.name, read_image(path)) for path in check_image or ()]
     found = read_network(checkpoint, layout=layout, take=take)
     original, importer = found.state, found.importer
@@ -93,16 +99,16 @@ def import_weights(
                 save_weights(unchecked, renamed, card, half=half)
                 certificate = certify(unchecked, original, importer, named_images=images, half=half)
                 certificate |= {"taken": found.path, "notes": list(found.notes)}
-                renamed, card = read_weights(unchecked)  # what was checked is what is delivered
+                renamed, card = read_weights(unchecked)  # write exactly what was checked
                 save_weights(out, renamed, dataclasses.replace(card, certificate=certificate), half=half)
-                del renamed  # its tensors lie in the file that goes
+                del renamed  # its tensors are mapped from the file that is deleted
         else:
             save_weights(out, renamed, card, half=half)
-    written, card = read_weights(out)  # what is on the disk, not what was meant
+    written, card = read_weights(out)  # report what is on disk
     values = sum(tensor.numel() for tensor in written.values() if tensor.is_floating_point())
     doubt = importer.doubt if SIZE_DOUBT in card.notes else importer.doubt.replace(SIZE_DOUBT, "").strip()
     told = card.notes
-    for text in (doubt, *found.notes):  # they have rows of their own
+    for text in (doubt, *found.notes):  # these have separate rows
         told = told.replace(text, "")
     rows = {
         "recognised": " ".join(told.split()),
@@ -130,12 +136,12 @@ def import_weights(
 
 
 def stated(card: WeightCard, overrides: Sequence[str]) -> WeightCard:
-    """Return a card with what a user knows better than the file: "input.KEY=VALUE" and "codec.KEY=VALUE".
+    """Return a card with values set by the user: "input.KEY=VALUE" and "codec.KEY=VALUE".
 
     Raises:
-        RecipeError: A malformed override, or one of something else.
-        ValueError: A value that input or codec refuse, or a size that the network does not take.
-        CheckpointError: A codec that cannot be built.
+        RecipeError: A malformed override, or an unknown key.
+        ValueError: An invalid value of input or codec, or a size that the network does not support.
+        CheckpointError: The codec cannot be built.
     """
     if not overrides:
         return card
@@ -145,8 +151,8 @@ def stated(card: WeightCard, overrides: Sequence[str]) -> WeightCard:
         part, _, key = override.partition("=")[0].strip().partition(".")
         if part not in kept or not key or key == "name":
             raise RecipeError(
-                f"--set {override!r}: what can be stated here is {' and '.join(f'{k}.KEY=VALUE' for k in kept)}; which "
-                "codec it is says the layout."
+                f"--set {override!r}: only {' and '.join(f'{k}.KEY=VALUE' for k in kept)} can be set here; the layout "
+                "determines the codec."
             )
         if part == "input" and key not in tables["input"]:
             raise RecipeError(f"--set {override!r}: known keys of input are {', '.join(tables['input'])}.")
@@ -156,7 +162,7 @@ def stated(card: WeightCard, overrides: Sequence[str]) -> WeightCard:
     except TypeError as error:
         raise ValueError(f"--set input: {error}.") from None
     notes = card.notes
-    if spec.size_wh != card.input.size_wh and tables["codec"] != card.codec:  # nothing is left to doubt about that
+    if spec.size_wh != card.input.size_wh and tables["codec"] != card.codec:  # the doubt about the size is resolved
         notes = notes.replace(SIZE_DOUBT, "").replace("  ", " ").strip()
     notes += f" Stated at import: {', '.join(overrides)}."
     card = dataclasses.replace(card, input=spec, codec=tables["codec"], notes=notes)
@@ -165,14 +171,16 @@ def stated(card: WeightCard, overrides: Sequence[str]) -> WeightCard:
         with torch.device("meta"):
             divisor = int(getattr(card_network(card), "divisor", 1))
         if any(side % divisor for side in spec.size_wh):
-            raise ValueError(f"--set input.size_wh: {card.network['name']} takes sides that divide by {divisor}.")
+            raise ValueError(
+                f"--set input.size_wh: the sides for {card.network['name']} must be divisible by {divisor}."
+            )
     return card
 
 
 def certificate_line(certificate: dict[str, Any]) -> str:
-    """Say in a line how far weights were from the original."""
+    """Return a line on how much the outputs differed from those of the original."""
     if not certificate.get("checked"):
-        return "no; --check compares the file with the original's tensors"
+        return "no; --check compares the file with the original tensors"
     on = f"on {', '.join(certificate['images'])}"
     apart = f"{certificate['maps_relative']:.1e} of their largest value"
     if "keypoints_max_px" not in certificate:
@@ -184,10 +192,10 @@ def certificate_line(certificate: dict[str, Any]) -> str:
 
 
 def read_skeleton(text: str) -> Skeleton:
-    """Return the skeleton of that name, or of that JSON file.
+    """Return the skeleton with a given name, or from a JSON file.
 
     Raises:
-        LookupError: No skeleton of that name.
+        LookupError: No skeleton has that name.
         FileNotFoundError: No such file.
         ValueError: The file is not a skeleton.
     """
@@ -196,7 +204,7 @@ def read_skeleton(text: str) -> Skeleton:
         if text not in SKELETONS:
             raise LookupError(
                 f"Unknown skeleton {text!r}.{nearest(text, SKELETONS)} Known: {', '.join(SKELETONS)}. "
-                "One of your own: a .json file with 'name' and 'keypoints'."
+                "For a custom skeleton, give a .json file with 'name' and 'keypoints'."
             )
         return SKELETONS[text]
     if not path.is_file():

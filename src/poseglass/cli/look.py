@@ -1,4 +1,4 @@
-"""``poseglass look``: a contact sheet of a dataset, as labelled and as training sees it."""
+"""``poseglass look``: a contact sheet of a dataset, as labelled or as augmented for training."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,26 +23,27 @@ from poseglass.transforms import ColorJitter, RandomAffine
 
 def look(
     data: Annotated[
-        str, typer.Argument(help="A recipe (.toml), a COCO JSON, the path of another format, or 'synthetic'.")
+        str, typer.Argument(help="A recipe (.toml), a COCO JSON file, the path of another format, or 'synthetic'.")
     ],
-    format: Annotated[
-        str, typer.Option("--format", help=f"How DATA is written: {', '.join(sorted(FORMATS))}.")
-    ] = "coco",
+    format: Annotated[str, typer.Option("--format", help=f"Format of DATA: {', '.join(sorted(FORMATS))}.")] = "coco",
     images: Annotated[
-        Path | None, typer.Option("--images", help="Folder of the images, if not beside the labels.")
+        Path | None, typer.Option("--images", help="Folder of the images. Default: next to the labels.")
     ] = None,
     data_folder: Annotated[
-        Path | None, typer.Option("--data", help="The folder that a recipe calls data/; ./data unless given.")
+        Path | None, typer.Option("--data", help="The folder that the recipe calls data/. Default: ./data.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="The image to write.")] = Path("look.png"),
-    count: Annotated[int, typer.Option(min=1, max=400, help="How many people.")] = 24,
-    columns: Annotated[int, typer.Option(min=1, max=20, help="Tiles in a row.")] = 6,
-    seed: Annotated[int, typer.Option(min=0, help="Which people, and which augmentation.")] = 0,
-    augment: Annotated[bool, typer.Option("--augment/--no-augment", help="Scale, rotate, flip, recolour.")] = True,
-    plain: Annotated[bool, typer.Option("--plain", help="Whole images as labelled, without crops.")] = False,
+    out: Annotated[Path, typer.Option(help="Output image.")] = Path("look.png"),
+    count: Annotated[int, typer.Option(min=1, max=400, help="Number of people.")] = 24,
+    columns: Annotated[int, typer.Option(min=1, max=20, help="Number of tiles per row.")] = 6,
+    seed: Annotated[int, typer.Option(min=0, help="Seed for the choice of people and the augmentation.")] = 0,
+    augment: Annotated[
+        bool,
+        typer.Option("--augment/--no-augment", help="Scale, rotate, flip and jitter colours (not for a recipe)."),
+    ] = True,
+    plain: Annotated[bool, typer.Option("--plain", help="Show whole images as labelled, without crops.")] = False,
     overrides: OVERRIDES = None,
 ) -> None:
-    """Draw people of a dataset on one sheet, after augmentation: a recipe's own, or a common one."""
+    """Draw people of a dataset on one sheet, augmented as in a recipe or, without one, in a common way."""
     console = wide_console()
     dataset, crops = _open(data, format, images, data_folder, overrides or [], plain=plain, augment=augment)
     rng = np.random.default_rng(seed)
@@ -81,7 +82,7 @@ def _open(
         dataset = training_data(recipe)
         return dataset, None if plain else make_crops(recipe, dataset)
     if data_folder is not None:
-        raise ValueError("--data goes with a recipe (.toml), which may call a folder data/; leave it out.")
+        raise ValueError("--data is only for a recipe (.toml), which may call a folder data/; omit it.")
     drawn = data == "synthetic"
     dataset = (
         build(DATASETS, "synthetic", count=1000)

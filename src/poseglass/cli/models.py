@@ -1,4 +1,4 @@
-"""``poseglass models``: every network with what it costs, and the weights that ship."""
+"""``poseglass models``: lists every network with its cost, and the built-in weights."""
 
 import inspect
 import json as json_format
@@ -27,30 +27,30 @@ from poseglass.networks import FAMILIES, NETWORKS
 from poseglass.networks.cost import latency_ms, multiply_adds, parameters
 
 UNSTATED_SIZE_WH = (256, 256)
-"""Input that counts are for, where a network of one's own does not state its usual one."""
+"""Input size for the counts if a custom network does not state its usual one."""
 
 VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-"""Kinds of arguments that nobody has to give."""
+"""Kinds of arguments that are never required."""
 
 PARTS: dict[str, dict[str, Any]] = {"backbone": BACKBONES, "neck": NECKS, "head": HEADS}
 
 
 @dataclass(frozen=True, slots=True)
 class WeightsRow:
-    """Weights that ship.
+    """Built-in weights.
 
     Args:
-        name: What ``poseglass.load`` takes.
-        network: As the card builds it, ``{"name": ..., "num_keypoints": ...}``.
-        skeleton: Its name.
-        num_keypoints: K.
-        size_wh: Of the crop, pixels.
-        parameters: Learnable numbers.
-        multiply_adds: Of one crop.
-        bytes: Of the file.
-        data: What they were trained on.
-        license: Terms.
-        results: What was measured, as the card gives it.
+        name: Name for ``poseglass.load``.
+        network: Network table of the card, ``{"name": ..., "num_keypoints": ...}``.
+        skeleton: Name of the skeleton.
+        num_keypoints: Number of keypoints K.
+        size_wh: Crop size in pixels.
+        parameters: Number of learnable parameters.
+        multiply_adds: Multiply-adds for one crop.
+        bytes: Size of the file.
+        data: Training data.
+        license: Terms of use.
+        results: Results as stated in the card.
     """
 
     name: str
@@ -68,22 +68,22 @@ class WeightsRow:
 
 @dataclass(frozen=True, slots=True)
 class NetworkRow:
-    """A name of ``NETWORKS``.
+    """A network of ``NETWORKS``.
 
     Args:
-        name: In ``NETWORKS``.
-        family: File that it is in, "stacked_hourglass": one paper, one file.
-        options: Arguments beside ``num_keypoints``, as they are typed: ``"width=160"``.
-        generic: The constructor of a family: its costs depend on the arguments, so it has none here.
-        size_wh: Input that the costs are for, pixels.
-        size_assumed: Whether that input was taken because neither the network states its usual one nor the user any.
-        parameters: Learnable numbers.
-        multiply_adds: Of one image of that size.
-        stride: Input pixels per heatmap pixel, where that is one number.
-        divisor: Both sides of an input must divide by it.
-        latency_ms: Median time of one image here, where it was measured.
-        weights: Names of shipped weights of this network.
-        public: Names of public weights of it; ``poseglass weights list`` has their terms.
+        name: Name in ``NETWORKS``.
+        family: Name of its file, such as "stacked_hourglass": one paper, one file.
+        options: Arguments other than ``num_keypoints``, such as ``"width=160"``.
+        generic: Whether it is the constructor of a family, whose cost depends on the arguments and is not given here.
+        size_wh: Input size for the cost, in pixels.
+        size_assumed: Whether this size is the default because neither the network nor the user states one.
+        parameters: Number of learnable parameters.
+        multiply_adds: Multiply-adds for one image of that size.
+        stride: Input pixels per heatmap pixel, if it is a single number.
+        divisor: Number by which both sides of the input must be divisible.
+        latency_ms: Median time for one image on this machine, if measured.
+        weights: Names of built-in weights for this network.
+        public: Names of public weights for it; ``poseglass weights list`` shows their terms.
     """
 
     name: str
@@ -102,15 +102,19 @@ class NetworkRow:
 
 
 def models(
-    names: Annotated[list[str] | None, typer.Argument(help="Networks to list; all without a name.")] = None,
-    keypoints: Annotated[int, typer.Option(min=1, help="Number of keypoints that the counts are for.")] = 16,
-    size: Annotated[int, typer.Option(min=0, help="Side of the input, pixels; 0 takes each network's usual one.")] = 0,
-    measure: Annotated[bool, typer.Option("--measure", help="Time a forward pass of one image here.")] = False,
+    names: Annotated[list[str] | None, typer.Argument(help="Networks to list. Default: all.")] = None,
+    keypoints: Annotated[int, typer.Option(min=1, help="Number of keypoints for the counts.")] = 16,
+    size: Annotated[
+        int, typer.Option(min=0, help="Side of the square input in pixels; 0 uses each network's usual size.")
+    ] = 0,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Also measure the time of a forward pass of one image on this machine.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
-    """List the networks: parameters, multiply-adds, stride, and the weights that ship with their terms.
+    """List the networks with parameters, multiply-adds and stride, and the built-in weights with their terms.
 
-    Multiply-adds count convolutions and linear layers once, transposed convolutions by input positions; 1 G is 10^9.
+    Multiply-adds are those of convolutions and linear layers; transposed ones count per input position; 1 G is 10^9.
     """
     weights = [weights_row(name, read_card(path), path.stat().st_size) for name, path in shipped().items()]
     rows = [
@@ -138,7 +142,7 @@ def models(
             public.setdefault(entry.network, []).append(entry.name)
         _print_lists(public, ("network or backbone", "public weights"), Console())
         Console().print(
-            "[dim]Brought by `poseglass weights fetch NAME`; terms: `poseglass weights list`.[/dim]", highlight=False
+            "[dim]Download with `poseglass weights fetch NAME`; terms: `poseglass weights list`.[/dim]", highlight=False
         )
 
 
@@ -150,11 +154,11 @@ def network_row(
     *,
     measure: bool = False,
 ) -> NetworkRow:
-    """Return what is known of a network; built without memory for its weights unless it is to be timed.
+    """Return the row of a network; it is built without memory for its weights unless it is to be timed.
 
     Raises:
-        LookupError: No network of that name; the nearest is given.
-        ValueError: The network does not take the size; sizes that would do are named.
+        LookupError: No network has that name; the nearest name is suggested.
+        ValueError: The network does not support the size; the message names sizes that it supports.
     """
     maker = lookup(NETWORKS, name, kind="network")
     if not callable(maker):
@@ -192,10 +196,10 @@ def network_row(
 
 
 def usual_size_wh(network: nn.Module, name: str) -> tuple[int, int] | None:
-    """Return the input at which a network is usually trained, as it states; None where it does not.
+    """Return the usual input size that a network states; None if it does not.
 
     Raises:
-        ValueError: It states something else than two whole numbers of pixels.
+        ValueError: The value is not two integers above 0.
     """
     stated: Any = getattr(network, "usual_size_wh", None)
     if stated is None:
@@ -203,14 +207,14 @@ def usual_size_wh(network: nn.Module, name: str) -> tuple[int, int] | None:
     sides = tuple(stated) if isinstance(stated, tuple | list) else ()
     if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
         raise ValueError(
-            f"usual_size_wh of network {name!r} must be its input's width and height in whole pixels, such as "
-            f"(192, 256); got {stated!r}."
+            f"usual_size_wh of network {name!r} must be the width and height of its input in pixels, two integers such "
+            f"as (192, 256); got {stated!r}."
         )
     return sides
 
 
 def weights_row(name: str, card: WeightCard, size_bytes: int) -> WeightsRow:
-    """Return what a card says, and what its network costs at its input.
+    """Return the content of a card, with the cost of its network at its input size.
 
     Raises:
         CheckpointError: The card's network cannot be built.
@@ -234,7 +238,7 @@ def weights_row(name: str, card: WeightCard, size_bytes: int) -> WeightsRow:
 
 
 def print_networks(rows: list[NetworkRow], num_keypoints: int, console: Console) -> None:
-    """Print the table of networks by family, each from small to large; below it what can be built with arguments."""
+    """Print the networks by family, each from small to large; then the constructors of families with their options."""
     timed = any(row.latency_ms is not None for row in rows)
     table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("network", overflow="fold")
@@ -262,29 +266,25 @@ def print_networks(rows: list[NetworkRow], num_keypoints: int, console: Console)
     generic = [row for row in rows if row.generic]
     if generic:
         _print_lists({row.name: row.options for row in generic}, ("family", "takes"), console)
-    note = (
-        f"At {num_keypoints} keypoints and batch 1; inputs are width x height, their sides must divide by the divisor."
-    )
+    note = f"For {num_keypoints} keypoints and batch size 1. Inputs are width x height, both divisible by the divisor."
     if timed:
         note += f" Measured: float32, PyTorch {torch.__version__}, {torch.get_num_threads()} threads."
     assumed = [row.name for row in rows if row.size_assumed]
     if assumed:
         width, height = UNSTATED_SIZE_WH
-        note += (
-            f" No usual_size_wh is stated by {', '.join(assumed)}: {width} x {height} was taken; --size gives another."
-        )
+        note += f" {', '.join(assumed)} without usual_size_wh: {width} x {height} was used; --size sets another."
     console.print(f"[dim]{escape(note)}[/dim]", highlight=False)
 
 
 def print_parts(console: Console) -> None:
-    """Print the names that a composed network is put together from."""
+    """Print the names of the parts of a composed network."""
     _print_lists({name: list(table) for name, table in PARTS.items()}, ("part", "of a composed network"), console)
 
 
 def print_weights(rows: list[WeightsRow], console: Console) -> None:
-    """Print the table of shipped weights, each with its terms; or a line that there are none."""
+    """Print the table of built-in weights with their terms, or a line that there are none."""
     if not rows:
-        console.print("No weights ship with this installation. poseglass import and poseglass train make them.")
+        console.print("This installation has no built-in weights. Make some with poseglass import or poseglass train.")
         return
     table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("weights", no_wrap=True)
@@ -301,7 +301,7 @@ def print_weights(rows: list[WeightsRow], console: Console) -> None:
             f"{row.bytes / 1e6:.1f} MB",
         )
     console.print(table)
-    # Below it, and in full: terms must not be cut by a narrow window.
+    # Below the table and in full, so that a narrow window does not truncate the terms.
     for row in rows:
         results = ", ".join(f"{name} {value:.4g}" for name, value in row.results.items())
         said = [
@@ -314,7 +314,7 @@ def print_weights(rows: list[WeightsRow], console: Console) -> None:
 
 
 def _print_lists(lists: dict[str, list[str]], header: tuple[str, str], console: Console) -> None:
-    """Print names, each with a list beside it that may take several lines."""
+    """Print a table of names, each with a list that may take several lines."""
     table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in header:
         table.add_column(column, overflow="fold")
@@ -324,7 +324,7 @@ def _print_lists(lists: dict[str, list[str]], header: tuple[str, str], console: 
 
 
 def _whole(thing: Any, attribute: str) -> int | None:
-    """Return a whole number that a network states; None where it has none, or more than one."""
+    """Return an integer attribute of a network; None if it has none, or not a single integer."""
     value = getattr(thing, attribute, None)
     return value if isinstance(value, int) else None
 

@@ -1,4 +1,4 @@
-"""``poseglass pack``: make weights ready to hand over: half precision, and a card that says what they are."""
+"""``poseglass pack``: prepares weights for distribution: half precision, and a complete card."""
 
 import dataclasses
 import json
@@ -16,28 +16,32 @@ from poseglass.runs.recipe import apply_override
 
 def pack(
     weights: Annotated[
-        str, typer.Argument(help="A .safetensors with a card, the folder of a run, or a name of weights.")
+        str, typer.Argument(help="A .safetensors file with a card, a run folder, or the name of weights.")
     ],
-    out: Annotated[Path, typer.Option(help="The .safetensors to write.")],
-    name: Annotated[str, typer.Option(help="Name of the weights; the card's own unless given.")] = "",
-    data: Annotated[str, typer.Option(help="What they were trained on, and whose it is.")] = "",
-    terms: Annotated[str, typer.Option(help="Terms of use, in words.")] = "",
-    notes: Annotated[str, typer.Option(help="Anything a user should know.")] = "",
+    out: Annotated[Path, typer.Option(help="Output file, .safetensors.")],
+    name: Annotated[str, typer.Option(help="Name of the weights. Default: that in the card.")] = "",
+    data: Annotated[str, typer.Option(help="Training data and its owner, as text. Default: that in the card.")] = "",
+    terms: Annotated[str, typer.Option(help="Terms of use, as text. Default: those in the card.")] = "",
+    notes: Annotated[str, typer.Option(help="Notes for users, as text. Default: those in the card.")] = "",
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Change the card: --set input.padding=1.0, --set codec.name=dark. May be repeated."),
+        typer.Option(
+            "--set", help="Change a value of the card: --set input.padding=1.0, --set codec.name=dark. May be repeated."
+        ),
     ] = None,
-    half: Annotated[bool, typer.Option("--half/--no-half", help="Store kernels as float16: half the size.")] = True,
+    half: Annotated[
+        bool, typer.Option("--half/--no-half", help="Store kernels as float16, for half the file size.")
+    ] = True,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
-    """Write weights in half precision with data, terms and notes in their card, and other decoding if wanted."""
+    """Write weights in half precision, with data, terms and notes in the card; --set can change the decoding."""
     if out.suffix != ".safetensors":
         raise ValueError(f"--out must name a .safetensors file, got {out.name!r}.")
     if out.exists() and not force:
         raise FileExistsError(f"{out} exists. Choose another name, or overwrite it with --force.")
     source = find_weights(weights)
     if out.exists() and out.resolve() == source.resolve():
-        raise ValueError(f"--out names the weights themselves: {out}. Choose another file.")
+        raise ValueError(f"--out is the weights file itself: {out}. Choose another file.")
     state, card = read_weights(source)
     given = {"name": name, "data": data, "license": terms, "notes": notes}
     card = dataclasses.replace(card, **{field: text for field, text in given.items() if text})
@@ -46,7 +50,7 @@ def pack(
         for override in overrides:
             apply_override(table, override)
         card = WeightCard.from_json(json.dumps(table))
-    card_codec(card)  # a card that cannot be used is refused here, not by whoever gets the file
+    card_codec(card)  # an unusable card fails here, not when the file is loaded
     save_weights(out, state, card, half=half)
     size_mb = out.stat().st_size / 1e6
     parameters = sum(t.numel() for k, t in state.items() if "running_" not in k and "num_batches" not in k)

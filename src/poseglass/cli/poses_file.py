@@ -1,19 +1,19 @@
-"""``poses.json`` and ``poses_coco.json``: what ``predict`` found, for evaluation and for other programs.
+"""``poses.json`` and ``poses_coco.json``: the predicted poses, for evaluation and for other programs.
 
-``poses.json`` is a list in COCO's format of results, which ``pycocotools``' ``loadRes`` and ``poseglass evaluate
---detections`` take. A record has ``image_id``, ``category_id``, ``bbox`` (x, y, width, height), ``score`` (the mean
-of its keypoints' scores), and
+``poses.json`` is a list in COCO's result format, which ``loadRes`` of ``pycocotools`` and ``poseglass evaluate
+--detections`` read. A record has ``image_id``, ``category_id``, ``bbox`` (x, y, width, height), ``score`` (the mean
+of its keypoint scores), and
 
-- ``keypoints``: x, y, v of each keypoint in image pixels. v is COCO's flag: 2 for a keypoint with coordinates (or what
-  the network says of its visibility: 1 hidden, 0 not in the image), 0 where there is none. It is no score.
+- ``keypoints``: x, y, v of each keypoint in image pixels. v is COCO's visibility flag, not a score: 2 for a keypoint
+  with coordinates, 0 without. If the network predicts visibility, 1 is occluded and 0 is not in the image.
 - ``keypoint_scores``: in [0, 1], in the same order.
-- ``file_name``: of the image.
-- ``whole_image``: true where no box was given, so that the image was taken as one instance filling it;
-- ``doubtful``: true where such a pose has a low score: the instance may be small in the image, cut off, or not there.
+- ``file_name``: path of the image.
+- ``whole_image``: true if no box was given, so that the image was treated as one instance filling it.
+- ``doubtful``: true if such a pose has a low score: the instance may be small in the image, cut off, or absent.
 
-``poses_coco.json`` holds the same poses as an object with ``images``, ``annotations`` and ``categories``, as labels
-have: the names of the keypoints and the skeleton stand in the category, and labelling programs (and ``poseglass look``)
-open it. Names of files are as seen from the folder it lies in.
+``poses_coco.json`` holds the same poses as an object with ``images``, ``annotations`` and ``categories``, like COCO
+labels: the category contains the keypoint names and the skeleton, and labelling programs and ``poseglass look`` can
+open it. File names are relative to its folder.
 """
 
 import os
@@ -28,7 +28,7 @@ _PERSON = {"left_wrist", "right_wrist", "left_ankle", "right_ankle", "left_hip",
 
 
 def noun_of(skeleton: Skeleton) -> str:
-    """Return what an instance is called: "person" where it has wrists, hips and ankles, else "instance"."""
+    """Return the noun for an instance: "person" if it has wrists, hips and ankles, else "instance"."""
     return "person" if set(skeleton.keypoints) >= _PERSON else "instance"
 
 
@@ -50,10 +50,10 @@ def coco_document(
     """Return all poses as an object with images, annotations and categories.
 
     Args:
-        skeleton: Of every pose.
+        skeleton: Skeleton of every pose.
         images: ``id``, ``file_name``, ``width`` and ``height`` of each image.
-        records: As ``poses.json`` has them.
-        out: The folder that names of files are seen from.
+        records: Records of ``poses.json``.
+        out: The folder that file names are relative to.
     """
     annotations = []
     for number, record in enumerate(records):
@@ -80,5 +80,5 @@ def _seen_from(out: Path, file_name: str) -> str:
         return file_name
     try:
         return Path(os.path.relpath(path.resolve(), out.resolve())).as_posix()
-    except ValueError:  # another drive of Windows
+    except ValueError:  # another drive on Windows
         return path.resolve().as_posix()

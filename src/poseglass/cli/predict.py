@@ -1,4 +1,4 @@
-"""``poseglass predict``: poses in images."""
+"""``poseglass predict``: finds poses in images."""
 
 from pathlib import Path
 from typing import Annotated
@@ -19,49 +19,51 @@ from poseglass.runs.build import choose_device
 
 def predict(
     images: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
-    weights: Annotated[str, typer.Option(help="A name that ships, a .safetensors file, or a run's folder.")] = DEFAULT,
+    weights: Annotated[str, typer.Option(help="Name of weights, a .safetensors file, or a run folder.")] = DEFAULT,
     box: Annotated[
         list[str] | None,
-        typer.Option("--box", help="A person's box in one image, x0,y0,x1,y1 in pixels. May be repeated."),
+        typer.Option("--box", help="Box of a person in a single image: x0,y0,x1,y1 in pixels. May be repeated."),
     ] = None,
     boxes_file: Annotated[
         Path | None,
         typer.Option(
             "--boxes",
-            help="Boxes of people: a detector's COCO results, or COCO labels (JSON). Images keep their ids.",
+            help="JSON file with boxes of people: COCO results of a detector, or COCO labels. Image ids are kept.",
         ),
     ] = None,
     min_box_score: Annotated[
-        float | None, typer.Option(help="Boxes of --boxes below this score are excluded; 0.5 unless given.")
+        float | None, typer.Option(help="Lowest score of boxes from --boxes; others are excluded. Default: 0.5.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for annotated images and poses.json.")] = Path("poses"),
-    min_score: Annotated[float, typer.Option(help="Keypoints below this score are not drawn.")] = 0.3,
-    flip_test: Annotated[bool, typer.Option("--flip-test", help="Average with the flipped image.")] = False,
-    names: Annotated[bool, typer.Option("--names", help="Write the keypoints' names.")] = False,
-    heatmaps: Annotated[bool, typer.Option("--heatmaps", help="Write the heatmaps of the first person too.")] = False,
+    out: Annotated[Path, typer.Option(help="Output folder for annotated images and poses.")] = Path("poses"),
+    min_score: Annotated[float, typer.Option(help="Lowest score of the keypoints to draw.")] = 0.3,
+    flip_test: Annotated[bool, typer.Option("--flip-test", help="Average with the flipped crop.")] = False,
+    names: Annotated[bool, typer.Option("--names", help="Draw the names of the keypoints.")] = False,
+    heatmaps: Annotated[
+        bool, typer.Option("--heatmaps", help="Also write the heatmaps of the first person in each image.")
+    ] = False,
     white: Annotated[
         float | None,
         typer.Option(
             "--white",
-            help="What is white in images of more than 8 bits, such as 4095 for 12. Unless given, what the files "
-            "declare, or else found once for all images and printed.",
+            help="White level of images with more than 8 bits, such as 4095 for 12 bits. Default: as declared in the "
+            "files, else estimated once for all images and printed.",
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda, ...")] = "auto",
     bfloat16: BFLOAT16 = False,
     compiled: COMPILED = False,
 ) -> None:
-    """Find the poses of people in images; without boxes an image is taken as one person filling it."""
+    """Find the poses of people in images. Without boxes, an image is treated as one person filling it."""
     found = list_images(images)
     paths = found.paths
     if box and boxes_file is not None:
-        raise ValueError("--box and --boxes both give the boxes; leave one of them out.")
+        raise ValueError("--box and --boxes both give boxes; omit one of them.")
     if min_box_score is not None and boxes_file is None:
-        raise ValueError("--min-box-score goes with --boxes. Add it, or leave the score out.")
+        raise ValueError("--min-box-score requires --boxes. Add it, or omit the score.")
     if box and len(paths) > 1:
         raise ValueError(
-            f"--box gives boxes of one image, and {len(paths)} are named. Name one image, or give each its own boxes "
-            "with --boxes FILE.json: a list of {file_name, image_id, category_id, bbox: [x, y, width, height], score}."
+            f"--box is for a single image, but {len(paths)} were given. Give one image, or boxes for each image with "
+            "--boxes FILE.json: a list of {file_name, image_id, category_id, bbox: [x, y, width, height], score}."
         )
     if white is not None:
         check_white(white)
@@ -74,8 +76,8 @@ def predict(
         without = [one.path.name for one in given if one.boxes is not None and not len(one.boxes)]
         if without:
             notes.append(
-                f"{boxes_file} has no box of score {least:g} and more for {len(without)} of {len(paths)} images, "
-                f"where nothing is looked for: {listed(without)}"
+                f"{boxes_file} has no box with a score of at least {least:g} for {len(without)} of {len(paths)} "
+                f"images, which get no poses: {listed(without)}"
             )
     else:
         boxes = np.array([parse_box(b) for b in box], np.float32) if box else None
@@ -96,7 +98,7 @@ def predict(
     failed = write_poses(estimator, items, out, console, min_score=min_score, names=names, heatmaps=heatmaps)
     done = len(paths) - len(failed) - len(passed)
     if passed and done:
-        console.print(f"Not done, {len(passed)} of {len(paths)} images: {' '.join(passed)}", markup=False)
+        console.print(f"Skipped {len(passed)} of {len(paths)} images: {' '.join(passed)}", markup=False)
     if failed or not done:
         said = " ".join(failed if done else [*failed, *passed])
-        raise ValueError(said + (f" Done: {done} of {len(paths)} images." if len(paths) > 1 else ""))
+        raise ValueError(said + (f" Processed {done} of {len(paths)} images." if len(paths) > 1 else ""))

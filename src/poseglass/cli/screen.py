@@ -1,4 +1,4 @@
-"""Where commands print to, and how the library's remedies read there."""
+"""The console that commands print to, and the wording of the library's messages there."""
 
 import os
 import re
@@ -8,9 +8,9 @@ from rich.console import Console
 
 
 def wide_console() -> Console:
-    """Return the console of stdout: as wide as the terminal, or as COLUMNS says, and unlimited in a pipe or a file.
+    """Return the console of stdout: as wide as the terminal or COLUMNS, and unlimited in a pipe or a file.
 
-    A line that is cut in two cannot be searched for, nor can the name of a file in it be copied.
+    A wrapped line could not be searched for, and a file name in it could not be copied.
     """
     if sys.stdout.isatty() or "COLUMNS" in os.environ:
         return Console()
@@ -18,14 +18,14 @@ def wide_console() -> Console:
 
 
 _REMEDY = re.compile(r"\b([Pp])ass (\w+)=('[^']*'|\w*)(?: and (\w+)=)?")
-"""What the library says of its arguments: "Pass sigmas=", "pass bad='drop'"."""
+"""How the library's messages refer to arguments: "Pass sigmas=", "pass bad='drop'"."""
 
 
 def in_commands(text: str) -> str:
-    """Return a message of the library with its arguments called as they are given in a command.
+    """Return a message of the library with Python arguments replaced by the corresponding options of commands.
 
-    The arguments that messages name are those of readers, which a recipe's table of data sets, or ``--set``; code in
-    weights is trusted in Python alone.
+    Messages name arguments of readers, which are set in a recipe's table of the dataset or with ``--set``; code in
+    weights can be trusted only in Python.
 
     Example:
         >>> in_commands("The file has none. Pass sigmas= to set them.")

@@ -1,4 +1,4 @@
-"""What ``predict`` and ``evaluate`` share: the options that make a network faster."""
+"""Shared by ``predict`` and ``evaluate``: the options that make a network faster."""
 
 from typing import Annotated
 
@@ -9,8 +9,8 @@ BFLOAT16 = Annotated[
     bool,
     typer.Option(
         "--bfloat16",
-        help="Compute in bfloat16, if the processor multiplies it itself (poseglass doctor says): "
-        "faster, and keypoints move by parts of a pixel.",
+        help="Compute in bfloat16 if the processor supports it (see poseglass doctor): faster, but keypoints change by "
+        "fractions of a pixel.",
     ),
 ]
 
@@ -18,15 +18,15 @@ COMPILED = Annotated[
     bool,
     typer.Option(
         "--compile",
-        help="Compile the network first: 3 to 90 s for single crops and again for batches, less when it was compiled "
-        "before; pays for many images. Needs a C++ compiler, and runs uncompiled without one.",
+        help="Compile the network first. This takes 3 to 90 s for single crops and again for batches, less if it was "
+        "compiled before, so it pays off for many images. Without a C++ compiler, the network is not compiled.",
     ),
 ]
 
 
 def say_compiling(compiled: bool) -> None:
-    """Say on stderr why nothing happens for a while."""
+    """Print a note on stderr that compiling takes a while."""
     if compiled:
         Console(stderr=True).print(
-            "Compiling when the first crops come: 3 to 90 s, less when it has been compiled before.", soft_wrap=True
+            "The network is compiled at the first crops: 3 to 90 s, less if it was compiled before.", soft_wrap=True
         )

@@ -1,4 +1,4 @@
-"""``poseglass train``: from a recipe to a run folder."""
+"""``poseglass train``: trains a network from a recipe."""
 
 import sys
 import tempfile
@@ -22,45 +22,46 @@ from poseglass.training.loop import Progress as TrainingProgress
 from poseglass.transforms import TRANSFORMS
 
 CHECK_STEPS = 5
-"""How many steps --check makes; the first one, which starts everything, is not timed."""
+"""Number of steps of --check; the first one, which includes the start-up, is not timed."""
 
 TELL_SECONDS = 60.0
-"""How often a line is printed within an epoch, where no bar can be drawn."""
+"""Interval between lines within an epoch, if no progress bar can be drawn."""
 
 
 def train(
     recipe: Annotated[
-        Path | None, typer.Argument(help="A recipe, .toml. With --resume it is read from the run.")
+        Path | None, typer.Argument(help="A recipe (.toml). Optional with --resume, which reads it from the run.")
     ] = None,
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="Override a value: --set train.epochs=3. May be repeated.")
+        list[str] | None,
+        typer.Option("--set", help="Override a value of the recipe: --set train.epochs=3. May be repeated."),
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option("--data", help="The folder that the recipe calls data/; ./data unless given."),
+        typer.Option("--data", help="The folder that the recipe calls data/. Default: ./data."),
     ] = None,
-    run: Annotated[
-        Path | None, typer.Option("--run", "--run-folder", help="Folder of the run; runs/NAME unless given.")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run folder's last checkpoint.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard event files too.")] = False,
-    show: Annotated[bool, typer.Option("--print", help="Show every value after defaults, and stop.")] = False,
+    run: Annotated[Path | None, typer.Option("--run", "--run-folder", help="Run folder. Default: runs/NAME.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Resume from the last checkpoint in the run folder.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:1, ...")] = "auto",
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write TensorBoard event files.")] = False,
+    show: Annotated[bool, typer.Option("--print", help="Print the complete recipe with defaults, and exit.")] = False,
     check: Annotated[
         bool,
-        typer.Option("--check", help="Read the data, make some steps, say how long it would take; nothing is kept."),
+        typer.Option("--check", help="Read the data, train a few steps and estimate the time; nothing is kept."),
     ] = False,
 ) -> None:
-    """Train a network by a recipe. Stop it with Ctrl-C, go on with --resume.
+    """Train a network from a recipe. Stop it with Ctrl-C, and continue with --resume.
 
     Several processes: torchrun --nproc-per-node N -m poseglass train RECIPE.
     """
     if recipe is None and not (resume and run is not None):
-        raise ValueError("train needs a recipe file, or --resume --run FOLDER to go on with a run.")
+        raise ValueError("train needs a recipe file, or --resume --run FOLDER to resume a run.")
     if recipe is None:
         assert run is not None
         if data is not None:
-            raise ValueError("a run that goes on keeps the paths of its recipe; leave --data out.")
+            raise ValueError("A resumed run keeps the paths of its recipe; omit --data.")
         chosen = RunFolder(run).stored_recipe(overrides or ())
     else:
         chosen = Recipe.read(recipe, overrides or (), data_folder=data)
@@ -81,7 +82,7 @@ def train(
             early = f"{work.early_end} " if work.early_end else ""
             console.print(
                 f"The run in {folder} is finished: {work.loop.progress.step} of {work.total_steps} steps. "
-                f"{early}Its report is {work.folder.report}. For more epochs start a new run, with "
+                f"{early}Its report is {work.folder.report}. To train more epochs, start a new run with "
                 f"--set train.init_from={work.folder.last}.",
                 soft_wrap=True, highlight=False,
             )  # fmt: skip
@@ -90,10 +91,10 @@ def train(
         train_with_bar(work, console)
     except KeyboardInterrupt as stop:
         if processes.first:
-            words = "poseglass: stopped before the first step was done; nothing is kept."
+            words = "poseglass: stopped before the first step was complete; nothing is kept."
             if not check and RunFolder(folder).checkpoint.is_file():
                 what = str(stop) or "a checkpoint is kept"
-                words = f"poseglass: stopped; {what}. Go on with: poseglass train --resume --run {folder}"
+                words = f"poseglass: stopped; {what}. Continue with: poseglass train --resume --run {folder}"
             Console(stderr=True).print(words, soft_wrap=True, highlight=False, markup=False)
         raise typer.Exit(130) from None
     finally:
@@ -101,16 +102,16 @@ def train(
 
 
 def try_out(recipe: Recipe, folder: Path, device: str, processes: Processes, console: Console, *, resume: bool) -> None:
-    """Make some steps at each crop size, and say how long the run would take; nothing is kept.
+    """Train a few steps at each crop size, and estimate the time of the run; nothing is kept.
 
     Raises:
-        ValueError: The run is to be resumed.
+        ValueError: ``resume`` is set.
     """
     if resume:
-        raise ValueError("--check is of a run that is to be started; leave --resume out.")
+        raise ValueError("--check is only for a new run; omit --resume.")
     if RunFolder(folder).taken:
         console.print(
-            f"note: {folder} holds a run already; training needs another folder (--run), or --resume.",
+            f"note: {folder} already holds a run; training needs another folder (--run), or --resume.",
             soft_wrap=True, highlight=False, markup=False,
         )  # fmt: skip
     uncached = recipe.model_copy(update={"data": recipe.data.model_copy(update={"cache_gb": 0.0})})
@@ -127,8 +128,8 @@ def try_out(recipe: Recipe, folder: Path, device: str, processes: Processes, con
     epochs = [seconds[size] * work.steps_per_epoch for size in work.sizes_wh]
     longest = _duration(max(epochs)) if len(seconds) == 1 else f"{_duration(min(epochs))} to {_duration(max(epochs))}"
     console.print(
-        f"checked: a step takes {steps}, an epoch {longest}, the run {_duration(sum(epochs))}, evaluation and "
-        "the first reading of images apart; nothing was written",
+        f"checked: a step takes {steps}, an epoch {longest}, the run {_duration(sum(epochs))}, without evaluation and "
+        "the first reading of images; nothing was written",
         soft_wrap=True, highlight=False,
     )  # fmt: skip
 
@@ -160,11 +161,11 @@ def _announce(work: Run, console: Console, folder: Path) -> None:
     if work.note:
         console.print(work.note, soft_wrap=True, markup=False)
     if work.loop.progress.step:
-        console.print(f"going on from step {work.loop.progress.step} of {work.total_steps}")
+        console.print(f"resuming from step {work.loop.progress.step} of {work.total_steps}")
 
 
 def train_with_bar(work: Run, console: Console) -> Evaluation | None:
-    """Train with a live bar on a terminal, a line an epoch elsewhere; say at the end what came out."""
+    """Train with a progress bar on a terminal, else one line per epoch; print the results at the end."""
     with Bar(work, console):
         evaluation = work.train()
     if work.early_end:
@@ -181,7 +182,7 @@ def train_with_bar(work: Run, console: Console) -> Evaluation | None:
 
 
 class Bar:
-    """Draws the progress of a run: a live bar on a terminal, a line an epoch elsewhere."""
+    """Shows the progress of a run: a progress bar on a terminal, else one line per epoch."""
 
     def __init__(self, work: Run, console: Console) -> None:
         self.work, self.console = work, console
@@ -196,7 +197,7 @@ class Bar:
         self.task = self.progress.add_task("training", total=self.work.total_steps, completed=done, results="")
         self.work.on_step, self.work.on_epoch, self.work.on_warning = self.on_step, self.on_epoch, self.on_warning
         self.last_seconds, self.last_step, self.rate = self.work.loop.progress.seconds, done, 0.0
-        # soon after the start, that it goes on
+        # the first line comes soon after the start
         self.told_at = time.monotonic() - TELL_SECONDS + min(5.0, TELL_SECONDS)
 
     def __exit__(self, *error: object) -> None:
@@ -217,7 +218,7 @@ class Bar:
             sys.stdout.flush()
 
     def on_warning(self, words: str) -> None:
-        """Print what went wrong without ending the run, above the bar."""
+        """Print a warning above the progress bar."""
         self.console.print(f"warning: {words}", soft_wrap=True, markup=False)
         sys.stdout.flush()
 

@@ -1,4 +1,4 @@
-"""``poseglass weights list | fetch | path | remove``: weights by name, with their terms."""
+"""``poseglass weights list | fetch | path | remove``: manages weights by name, with their terms."""
 
 import dataclasses
 import json as json_format
@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from poseglass.checkpoints import import_state, read_network
+from poseglass.cli.help import HelpCommand, HelpGroup
 from poseglass.core.card import WeightCard
 from poseglass.core.skeletons import SKELETONS
 from poseglass.core.table import lookup, nearest
@@ -21,32 +22,34 @@ from poseglass.estimators.load import cached, find_weights, shipped
 from poseglass.estimators.manifest import MANIFEST, PublicWeights, read_manifest
 from poseglass.estimators.weights_file import CheckpointError, read_card, read_weights, save_weights, sha256_of
 
-weights = typer.Typer(no_args_is_help=True, help="Find, fetch and remove weights by name, with their terms.")
+weights = typer.Typer(
+    cls=HelpGroup, no_args_is_help=True, help="Find, fetch and remove weights by name, with their terms."
+)
 
-Names = Annotated[list[str], typer.Argument(help="Names, as `poseglass weights list` gives them.")]
+Names = Annotated[list[str], typer.Argument(help="Names of weights, as in `poseglass weights list`.")]
 Manifest = Annotated[
     Path,
-    typer.Option("--manifest", help="A list of your own instead of the one that ships (TOML).", show_default=False),
+    typer.Option("--manifest", help="A custom list of weights (TOML) instead of the built-in one.", show_default=False),
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class WeightsListing:
-    """Weights that can be had by name.
+    """Weights that are available by name.
 
     Args:
-        name: What ``poseglass.load`` takes.
-        ships: Whether they come with the package.
-        file: Where they are on this machine, None where they are not.
-        network: Which they are for.
-        skeleton: What they predict; empty for a backbone.
-        bytes: Of the file as published or shipped, 0 where it is not known.
-        commercial: "yes", "no" or "unknown".
-        terms: Why, and under which licences.
-        data: What they were trained on.
-        published: Results: the publisher's own, or for what no list names those that its card says were measured.
-        sources: Where they are fetched from.
-        verified: Whether the addresses have been fetched from and imported.
+        name: Name for ``poseglass.load``.
+        ships: Whether they are included in the package.
+        file: Path on this machine; None if they are not on it.
+        network: Name of their network.
+        skeleton: Skeleton that they predict; empty for a backbone.
+        bytes: Size of the file as published or shipped; 0 if unknown.
+        commercial: Commercial use: "yes", "no" or "unknown".
+        terms: The reason for that, and the licences.
+        data: Training data.
+        published: Results stated by the publisher or, for weights in no list, measured according to the card.
+        sources: URLs that they are fetched from.
+        verified: Whether a file has been fetched from the URLs and imported.
     """
 
     name: str
@@ -63,15 +66,15 @@ class WeightsListing:
     verified: bool
 
 
-@weights.command("list")
+@weights.command("list", cls=HelpCommand)
 def list_weights(
     commercial_ok: Annotated[
-        bool, typer.Option("--commercial-ok", help="Only those whose stated terms allow commercial use.")
+        bool, typer.Option("--commercial-ok", help="List only weights whose stated terms allow commercial use.")
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     manifest: Manifest = MANIFEST,
 ) -> None:
-    """List weights that ship, public ones and others in the cache, with terms and whether they are on this machine."""
+    """List built-in weights, public ones and others in the cache, with their terms and whether they are downloaded."""
     rows = [_shipped_row(name, path) for name, path in shipped().items()]
     public = read_manifest(manifest)
     rows += [_public_row(entry) for entry in public.values()]
@@ -83,7 +86,7 @@ def list_weights(
         print()
         return
     if commercial_ok and not rows:
-        print("None of the listed weights is stated to be free for commercial use.")
+        print("None of the listed weights has terms that state that commercial use is allowed.")
     for row in rows:
         where = "ships" if row.ships else "fetched" if row.file else "not fetched"
         size = f", {row.bytes / 1e6:.1f} MB" if row.bytes else ""
@@ -94,53 +97,53 @@ def list_weights(
         if results:
             print(f"    {'the publisher states' if row.sources else 'measured'}: {results}")
         if not row.verified:
-            print("    address not yet verified")
+            print("    URL not yet verified")
 
 
-@weights.command("fetch")
+@weights.command("fetch", cls=HelpCommand)
 def fetch_weights(
     names: Names,
     offline: Annotated[
-        bool, typer.Option("--offline", help="Use only what is on this machine, as POSEGLASS_OFFLINE=1 does.")
+        bool, typer.Option("--offline", help="Use only files on this machine, like POSEGLASS_OFFLINE=1.")
     ] = False,
     manifest: Manifest = MANIFEST,
 ) -> None:
-    """Fetch public weights, check them, import them, and keep them in the user's cache. Prints their terms first."""
+    """Print the terms of public weights, download them, verify and import them, and keep them in the user's cache."""
     public = read_manifest(manifest)
     for name in names:
         if name in shipped():
-            print(f"{name} comes with the package: {shipped()[name]}")
+            print(f"{name} is included in the package: {shipped()[name]}")
             continue
         entry = _entry(public, name)
         print(f"{name}: from {entry.hosts}; code {entry.code_license}; trained on {entry.data} ({entry.data_terms})")
         print(f"    commercial use: {entry.commercial}, {entry.commercial_reason}", flush=True)
         if not entry.verified:
-            print("    address not yet verified: nobody has fetched from it and imported what came", flush=True)
+            print("    URL not yet verified: no file has been fetched from it and imported", flush=True)
         print(f"    {_fetch_and_import(entry, offline=offline or None)}")
 
 
-@weights.command("path")
+@weights.command("path", cls=HelpCommand)
 def weights_path(name: Annotated[str, typer.Argument(help="Name of weights.")]) -> None:
-    """Print where weights lie on this machine."""
+    """Print the path of weights on this machine."""
     print(find_weights(name))
 
 
-@weights.command("remove")
+@weights.command("remove", cls=HelpCommand)
 def remove_weights(names: Names) -> None:
-    """Remove fetched weights, and what was left of a download, from the cache."""
+    """Remove fetched weights and incomplete downloads from the cache."""
     folder = fetch.weights_folder()
     begun = {path.name: path for path in (folder / "downloads").glob("*") if path.is_dir()}
     for name in names:
         if name in shipped():
-            raise ValueError(f"{name} comes with the package and is not removed.")
+            raise ValueError(f"{name} is included in the package and cannot be removed.")
         if name not in cached() and name not in begun:
             here = ", ".join(sorted({*cached(), *begun})) or "none"
-            raise LookupError(f"No weights {name!r} in {folder}.{nearest(name, {*cached(), *begun})} There: {here}.")
+            raise LookupError(f"No weights {name!r} in {folder}.{nearest(name, {*cached(), *begun})} Found: {here}.")
     for name in names:
         to = folder / f"{name}.safetensors"
         with fetch.locked(to):
             to.unlink(missing_ok=True)
-            if name in begun and begun[name].is_dir():  # not removed by another process meanwhile
+            if name in begun and begun[name].is_dir():  # not removed by another process in the meantime
                 shutil.rmtree(begun[name])
         print(f"{name}: removed")
 
@@ -148,8 +151,8 @@ def remove_weights(names: Names) -> None:
 def _entry(public: dict[str, PublicWeights], name: str) -> PublicWeights:
     if name not in public:
         raise LookupError(
-            f"Unknown weights {name!r}.{nearest(name, public)} `poseglass weights list` names all that are known; a "
-            "checkpoint that you have becomes one by `poseglass import`."
+            f"Unknown weights {name!r}.{nearest(name, public)} `poseglass weights list` lists all known weights; "
+            "convert your own checkpoint with `poseglass import`."
         )
     return public[name]
 
@@ -163,20 +166,20 @@ def _downloads(entry: PublicWeights) -> Path:
 
 
 def _fetch_and_import(entry: PublicWeights, *, offline: bool | None) -> Path:
-    """Return the weights file of an entry in the cache, made from its download unless it is there.
+    """Return the weights file of an entry in the cache; download and import it if it is not there.
 
     Raises:
-        FetchError: The file cannot be had, or the cache cannot be written.
-        LookupError: The list names a skeleton that there is not.
-        CheckpointError: The file is right, but this version cannot import it, or it is another network than the list
-            says; it stays in the cache.
+        FetchError: The file cannot be downloaded, or the cache cannot be written.
+        LookupError: The list names an unknown skeleton.
+        CheckpointError: The file is correct, but this version cannot import it, or its network differs from the list;
+            it stays in the cache.
     """
     to = _imported(entry)
     if _is_of(to, entry):
         return to
     skeleton = lookup(SKELETONS, entry.skeleton, kind="skeleton") if entry.skeleton else None
     with fetch.locked(to):
-        if _is_of(to, entry):  # another process brought it meanwhile
+        if _is_of(to, entry):  # another process fetched it in the meantime
             return to
         download = _downloads(entry) / entry.file
         _fetch(entry, download, offline)
@@ -187,25 +190,23 @@ def _fetch_and_import(entry: PublicWeights, *, offline: bool | None) -> Path:
                 found.state, found.importer, skeleton=skeleton, name=entry.name, sha256=digest, notes=found.notes
             )
             if card.network["name"] != entry.network:
-                raise CheckpointError(
-                    f"it is of network {card.network['name']!r}, and the list says {entry.network!r}."
-                )
+                raise CheckpointError(f"its network is {card.network['name']!r}, but the list says {entry.network!r}.")
         except (CheckpointError, LookupError) as error:
             raise CheckpointError(
-                f"{entry.name} was fetched and its checksum is right, but this version cannot import it: {error} "
-                "It is kept, so a version that can need not fetch it again."
+                f"{entry.name} was fetched and its checksum is correct, but this version cannot import it: {error} "
+                "The download is kept for a version that can."
             ) from error
         save_weights(to, state, _with_terms(card, entry))
         for note in (found.importer.doubt, *found.notes):
             if note:
                 print(f"    {note}")
-        del state, found  # their tensors lie in the download
+        del state, found  # their tensors are mapped from the download
         shutil.rmtree(download.parent)
     return to
 
 
 def _is_of(path: Path, entry: PublicWeights) -> bool:
-    """Return whether a file in the cache is whole and made from what an entry lists now."""
+    """Return whether a file in the cache is complete and was made from the file that the entry lists now."""
     try:
         return read_weights(path)[1].sha256.startswith(entry.digits)
     except (CheckpointError, FileNotFoundError):
@@ -228,7 +229,7 @@ def _fetch(entry: PublicWeights, download: Path, offline: bool | None) -> None:
 
 
 def _with_terms(card: WeightCard, entry: PublicWeights) -> WeightCard:
-    """Return the card with what the list says of data, terms and results."""
+    """Return the card with the data, terms and results stated in the list."""
     results = ", ".join(f"{name} {value:.4g}" for name, value in entry.published.items())
     stated = f" The publisher states: {results}." if results else ""
     return dataclasses.replace(
@@ -250,7 +251,7 @@ def _shipped_row(name: str, path: Path) -> WeightsListing:
         network=str(card.network.get("name", "")),
         skeleton=card.skeleton.name if card.skeleton else "",
         bytes=path.stat().st_size,
-        commercial="unknown",  # a card has terms in words only
+        commercial="unknown",  # a card states its terms only as text
         terms=card.license,
         data=card.data,
         published=card.results,
@@ -260,7 +261,7 @@ def _shipped_row(name: str, path: Path) -> WeightsListing:
 
 
 def _other_row(name: str, path: Path) -> WeightsListing:
-    """Return the row of a file in the cache that no list names."""
+    """Return the row of a file in the cache that is in no list."""
     try:
         return dataclasses.replace(_shipped_row(name, path), ships=False)
     except CheckpointError as error:
