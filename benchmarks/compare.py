@@ -1,7 +1,7 @@
 """Compare families and codecs after the same short training: PCK@0.2 with confidence intervals, and cost.
 
-Every training has the same time budget on one core: its speed is measured first and determines the number of steps.
-Trainings run in parallel, each on a core of its own. Results are those of the moving average at the end, with flip
+Every training run has the same time budget on one core: its speed is measured first and determines the number of steps.
+Runs are executed in parallel, each on its own core. Results are those of the moving average at the end, with flip
 test, over all people of the validation set. Intervals are 95 % of 2,000 bootstrap samples of the people, the same for
 every row: they show the variation over people, not over seeds; the result of each seed is listed too.
 
@@ -31,7 +31,7 @@ from machine import RESULTS, commit, machine, write_rows
 RECIPE = Path(__file__).parents[1] / "src/poseglass/recipes/lspet/family.toml"
 THRESHOLD = 0.2
 
-FLOAT32 = "train.precision=float32"  # depthwise convolutions train faster so on a CPU: benchmarks/depthwise.py
+FLOAT32 = "train.precision=float32"  # depthwise convolutions train faster in float32 on a CPU: benchmarks/depthwise.py
 RESNET = '{ name = "resnet18", width = 36 }'
 BASELINE = '{ name = "simple_baseline_light" }'
 
@@ -88,7 +88,7 @@ VARIANTS: dict[str, dict[str, list[str]]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("what", choices=VARIANTS)
-    parser.add_argument("--minutes", type=float, default=6.0, help="Training time of each, on one core.")
+    parser.add_argument("--minutes", type=float, default=6.0, help="Minutes of training for each, on one core.")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--only", nargs="+", help="Only these names.")
     parser.add_argument("--cores", type=int, nargs="+", default=sorted(os.sched_getaffinity(0)))
@@ -111,11 +111,11 @@ def main() -> None:
         failed = train_all(arguments.what, jobs, arguments.minutes, arguments.cores, arguments.runs, arguments.data)
     summarise(arguments.what, arguments.minutes, arguments.runs)
     if failed:
-        sys.exit(f"{failed} trainings failed; what they said is above.")
+        sys.exit(f"{failed} training runs failed; their output is above.")
 
 
 def train_all(what: str, jobs: list[tuple[str, int]], minutes: float, cores: list[int], runs: Path, data: Path) -> int:
-    """Run every job that has no result yet in a process of its own, one to a core at a time; return how many failed."""
+    """Run every job without a result in a separate process, one per core at a time; return how many failed."""
     free: SimpleQueue[int] = SimpleQueue()
     for core in cores:
         free.put(core)
@@ -144,7 +144,7 @@ def train_all(what: str, jobs: list[tuple[str, int]], minutes: float, cores: lis
 
 
 def result_file(runs: Path, what: str, minutes: float, name: str, seed: int) -> Path:
-    """Return the file with the results of a training."""
+    """Return the file with the results of a training run."""
     return runs / what / f"{minutes:g}min" / f"{re.sub(r'[^A-Za-z0-9]+', '_', name)}-{seed}.json"
 
 
@@ -168,7 +168,7 @@ def train_one(what: str, name: str, seed: int, minutes: float, runs: Path, data:
         trial.on_step = lambda progress, _terms, _lr: seconds.append(progress.seconds)
         trial.val, trial.monitor = None, Monitor()  # nothing is measured, so the loss is monitored
         trial.train()
-        # a process that was paused meanwhile shows as one long step: the median does not see it
+        # if the process was paused, one step is very long, which does not affect the median
         step_seconds = float(np.median(np.diff(seconds)[3:]))
         steps = max(60.0 * minutes / step_seconds, 1.0)
         whole = len(training_data(Recipe.read(RECIPE, overrides, data_folder=data))) // trial.recipe.train.batch_size
@@ -235,7 +235,7 @@ def summarise(what: str, minutes: float, runs: Path) -> None:
             rows += [row | costs[name] for row in before if row["name"] == name]
             continue
         each = [one["results"]["pck@0.2"] for one in found]
-        # of the seeds whose files have those counts, about the mean of all
+        # the interval is that of the seeds with these counts, shifted to the mean of all seeds
         aside = statistics.mean(each) - statistics.mean(one["results"]["pck@0.2"] for one in found if "people" in one)
         low, high = (end + aside for end in interval(kept))
         rows.append(
@@ -314,7 +314,7 @@ def image(what: str, rows: list[dict[str, Any]]) -> None:
     points = [(float(row["latency ms"]), float(row["PCK@0.2"])) for row in rows]
     for row, (x, y) in zip(rows, points, strict=True):
         axes.errorbar(x, y, [[y - float(row["from"])], [float(row["to"]) - y]], fmt="o", capsize=3, markersize=5)
-        # away from the nearest neighbour, so that they do not write over each other
+        # on the side away from the nearest neighbour, so that labels do not overlap
         near = min((point for point in points if point != (x, y)), key=lambda point: abs(point[0] - x), default=(x, y))
         axes.annotate(
             row["name"], (x, y), textcoords="offset points", xytext=(7, -11 if near[1] > y else 5), fontsize=8

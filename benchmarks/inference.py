@@ -24,7 +24,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("TORCHINDUCTOR_FORCE_DISABLE_CACHES", "1")  # else a second run compiles in no time
+os.environ.setdefault(
+    "TORCHINDUCTOR_FORCE_DISABLE_CACHES", "1"
+)  # otherwise a second run would only load from the cache
 
 import numpy as np
 import torch
@@ -68,7 +70,7 @@ AIMS: dict[tuple[str, str, int], float] = {
 
 
 def stop(sentence: str) -> None:
-    """End the run: a variant that fell back would be timed under a wrong name."""
+    """End the run, because a variant that fell back to another one would be timed under the wrong name."""
     raise SystemExit(sentence)
 
 
@@ -103,7 +105,7 @@ def speed(name: str, size_wh: tuple[int, int], variants: Sequence[str], argument
         images = torch.randn(batch, 3, size_wh[1], size_wh[0])
         expected = plain(images)
         first = {"plain": 0.0}
-        for variant, runner in runners.items():  # where it compiles
+        for variant, runner in runners.items():  # compiles
             started = time.perf_counter()
             runner(images)
             first[variant] = time.perf_counter() - started
@@ -111,7 +113,7 @@ def speed(name: str, size_wh: tuple[int, int], variants: Sequence[str], argument
         for variant, value in apart.items():
             if not value < {"float32": 1e-4, "bfloat16": 0.1}[VARIANTS[variant][0]]:
                 raise SystemExit(
-                    f"{name}, {variant}: maps are {value:.2g} of the largest value away from the plain ones."
+                    f"{name}, {variant}: maps differ from the plain ones by {value:.2g} of the largest value."
                 )
         medians = interleave(
             {variant: partial(runner, images) for variant, runner in {"plain": plain, **runners}.items()},
@@ -223,7 +225,7 @@ def main() -> None:
         "--product-side",
         type=int,
         default=2048,
-        help="side of the matrices that give the limit; 8 times the channels of the convolution",
+        help="side of the matrices for the limit; 8 times the channels of the convolution",
     )
     parser.add_argument("--no-compile", dest="compile", action="store_false", help="skip compiled variants")
     parser.add_argument("--keep-memory", action="store_true", help="keep freed memory, as every command does")
@@ -234,7 +236,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     if arguments.keep_memory and not keep_freed_memory():
-        raise SystemExit("The C library's allocator took no settings: run without --keep-memory.")
+        raise SystemExit("The C library's allocator does not support these settings: run without --keep-memory.")
     torch.set_num_threads(arguments.threads)
     lower = has_bfloat16(torch.device("cpu"))
     if not lower:
@@ -256,7 +258,7 @@ def main() -> None:
                 reached = float(row["times as fast as plain"]) >= row["aim"]
                 print(
                     f"{row['network']}, batch {row['batch']}, {row['runner']}: {row['times as fast as plain']} times "
-                    f"as fast as plain, {'as' if reached else 'NOT'} aimed at ({row['aim']:g})"
+                    f"as fast as plain; target {row['aim']:g} {'met' if reached else 'NOT met'}"
                 )
     if arguments.data and lower:
         path = arguments.output / f"bfloat16-{Path(arguments.weights).stem}-{machine()}.csv"

@@ -227,7 +227,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    keep_freed_memory()  # for all three; it is set where the program starts
+    keep_freed_memory()  # for all three loaders, as in every command
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     rows: list[dict[str, object]] = []

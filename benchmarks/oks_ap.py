@@ -84,7 +84,7 @@ def random_set(images: int, people: int, detections: int, seed: int = 0) -> tupl
 def time_pycocotools(dataset: dict[str, Any], results: list[dict[str, Any]]) -> tuple[float, float, np.ndarray]:
     """Return seconds of evaluation, seconds with loading, and the ten values."""
     dataset = {**dataset, "annotations": [dict(a) for a in dataset["annotations"]]}
-    results = [dict(r) for r in results]  # it writes into both
+    results = [dict(r) for r in results]  # pycocotools modifies both
     with contextlib.redirect_stdout(io.StringIO()):
         start = time.perf_counter()
         truth = COCO()
@@ -152,7 +152,7 @@ def main() -> None:
             if name == "pycocotools":
                 expected = figures
             elif not np.allclose(figures, expected, rtol=0, atol=1e-6):
-                raise SystemExit(f"The figures differ: pycocotools {expected}, poseglass {figures}.")
+                raise SystemExit(f"The results differ: pycocotools {expected}, poseglass {figures}.")
     medians = {name: [statistics.median(column) for column in zip(*rows, strict=True)] for name, rows in times.items()}
 
     rows = []

@@ -29,7 +29,7 @@ BATCH = 16
 
 
 def found(*places: str) -> Any:
-    """Return what stands at the first of several places, ``"package.module:name"``, that is there."""
+    """Return the object at the first of several places, ``"package.module:name"``, that exists."""
     for place in places:
         module, _, name = place.partition(":")
         try:
@@ -54,7 +54,7 @@ def synthetic(count: int, size_wh: tuple[int, int]) -> Any:
 
 
 def estimate() -> Callable[[], object]:
-    """Eight people of one image, flip test, the network that ships."""
+    """Eight people in one image, flip test, built-in weights."""
     import poseglass as pg
 
     estimator = pg.load(flip_test=True)
@@ -125,7 +125,7 @@ def decode(name: str) -> Callable[[], Callable[[], object]]:
 
 
 def crops() -> Callable[[], object]:
-    """Thirty-two augmented crops of images on disk, put into a batch."""
+    """A batch of 32 augmented crops of images on disk."""
     spec = found("poseglass.core.input_spec:InputSpec", "poseglass.core.card:InputSpec")((160, 160), 1.1)
     affine = found("poseglass.transforms:RandomAffine")(degrees=40.0, rotate_probability=0.6, zoom_probability=0.2)
     jitter = found("poseglass.transforms:ColorJitter")(0.25, 0.25, 0.1, 0.05)
@@ -156,7 +156,7 @@ def crops() -> Callable[[], object]:
 
 
 def train_step() -> Callable[[], object]:
-    """A whole step of a light hourglass as training makes it, from the uint8 batch on."""
+    """A complete training step of a light hourglass, starting from the uint8 batch."""
     import torch
 
     network = found("poseglass.networks:NETWORKS")["hg1_light"](num_keypoints=14).train()
@@ -236,7 +236,7 @@ def moved() -> Callable[[], object]:
 
 
 def weights() -> Callable[[], object]:
-    """Open the weights that ship."""
+    """Load the built-in weights."""
     import poseglass as pg
 
     return lambda: pg.load()
@@ -264,7 +264,7 @@ def work() -> None:
             ready[name] = PIECES[name]()
             for _ in range(3):
                 ready[name]()
-        # as many times as fill a tenth of a second, at least thrice
+        # repeat for a tenth of a second, at least three times
         times: list[float] = []
         while len(times) < 3 or (sum(times) < 0.1 and len(times) < 200):
             start = time.perf_counter()
@@ -326,7 +326,7 @@ def main() -> None:
     new = Path(__file__).resolve().parents[1]
     names = [n for n in PIECES if not arguments.only or any(word in n for word in arguments.only)]
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
-    rounds = 2  # pairs of processes: what lies where in memory is drawn anew
+    rounds = 2  # pairs of processes, because the memory layout differs between processes
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as scratch:
             processes = [start(path, scratch) for path in (arguments.old, new)]

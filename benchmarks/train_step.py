@@ -146,7 +146,7 @@ def in_nchw(step: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def plain_steps(network_name: str, batch: RawBatch) -> Callable[[], float]:
-    """Return a function that makes one plain training step on ready-made images and targets; returns the loss."""
+    """Return a function that makes one plain training step on prepared images and targets, and returns the loss."""
     torch.manual_seed(0)
     network = build(NETWORKS, network_name, num_keypoints=KEYPOINTS).train()
     optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, foreach=False, fused=False)
@@ -213,7 +213,7 @@ class Worker:
         self._answer()
 
     def step(self, count: int, *, counted: bool = True) -> None:
-        """Let it train; the first steps of a process are for warming up."""
+        """Train a number of steps; the first steps of a process are for warming up."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{count}\n")
         self._process.stdin.flush()
@@ -232,7 +232,7 @@ class Worker:
         return json.loads(line)
 
     def close(self) -> None:
-        """End the process, which has nothing to save."""
+        """Terminate the process; it has nothing to save."""
         self._process.terminate()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
@@ -297,7 +297,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--only-ratio", action="store_true", help="skip the variants that explain it")
+    parser.add_argument("--only-ratio", action="store_true", help="only the ratio, without the other variants")
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -306,7 +306,7 @@ def main() -> None:
         serve(Variant(**job.pop("variant")), **job)
         return
 
-    # the stated ratio first, with nothing else alive; then what each setting brings
+    # first the reported ratio, with no other process alive; then the effect of each setting
     rows = rows_of(compare((PLAIN, OURS), arguments), arguments)
     ratio = float(rows[0]["seconds a step"]) / float(rows[1]["seconds a step"])
     if not arguments.only_ratio:

@@ -1,4 +1,4 @@
-"""Measure the network that ships on synthetic people: python examples/measure_on_synthetic_people.py [COUNT]."""
+"""Evaluate the built-in weights on synthetic people: python examples/measure_on_synthetic_people.py [COUNT]."""
 
 import sys
 

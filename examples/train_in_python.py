@@ -1,4 +1,4 @@
-"""Train a very small hourglass without a recipe file: python examples/train_in_python.py RUN_FOLDER [EPOCHS]."""
+"""Train a tiny hourglass without a recipe file: python examples/train_in_python.py RUN_FOLDER [EPOCHS]."""
 
 import sys
 from pathlib import Path
