@@ -52,13 +52,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not SHARED.is_dir():
         for item in items:
             if item.get_closest_marker("shared"):
-                item.add_marker(pytest.mark.skip(reason="needs the folder ../shared beside the checkout"))
+                item.add_marker(pytest.mark.skip(reason="needs the folder ../shared next to the checkout"))
 
 
 @pytest.fixture
 def shared() -> Path:
     if not SHARED.is_dir():
-        pytest.skip("needs the folder ../shared beside the checkout")
+        pytest.skip("needs the folder ../shared next to the checkout")
     return SHARED
 
 
