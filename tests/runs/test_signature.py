@@ -228,7 +228,8 @@ def test_a_head_or_a_loss_of_ones_own_is_called_with_what_comes_first(file):
         ):
             Recipe.read(file, [f"loss=[{loss}]", "loss.0.gama=1.0"])
     with pytest.raises(
-        RecipeError, match=r"loss\.0\.name: loss '.*of_one' takes \(prediction\), expected \(prediction, target,"
+        RecipeError,
+        match=r"loss\.0\.name: loss '.*of_one' has the arguments \(prediction\), expected \(prediction, target,",
     ):
         Recipe.read(file, [f'loss=[{{ name = "{__name__}:of_one" }}]'])
 

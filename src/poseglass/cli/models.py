@@ -265,7 +265,7 @@ def print_networks(rows: list[NetworkRow], num_keypoints: int, console: Console)
         console.print(table)
     generic = [row for row in rows if row.generic]
     if generic:
-        _print_lists({row.name: row.options for row in generic}, ("family", "takes"), console)
+        _print_lists({row.name: row.options for row in generic}, ("family", "options"), console)
     note = f"For {num_keypoints} keypoints and batch size 1. Inputs are width x height, both divisible by the divisor."
     if timed:
         note += f" Measured: float32, PyTorch {torch.__version__}, {torch.get_num_threads()} threads."

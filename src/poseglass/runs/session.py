@@ -133,7 +133,7 @@ class Run:
         return self.recipe.evaluate.flip_test and self.crops.skeleton.mirrors
 
     def estimator(self, network: nn.Module | None = None) -> TopDownEstimator:
-        """Return the user's estimator over the weights as they stand, or over others."""
+        """Return an estimator, the one that users call, with the current network or with another one."""
         program = TorchProgram(
             network or self.trained, self.codec, self.crops.skeleton, self.recipe.input.spec(self.sizes_wh[-1]),
             flip_test=self.flip_test,

@@ -259,13 +259,13 @@ def signature_faults(
     parameters = _parameters(constructor)
     places = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     if len(places) < len(first) and all(p.kind is not p.VAR_POSITIONAL for p in parameters):
-        fault = f"{what} takes ({', '.join(places)}), expected ({', '.join(first)}, ...)"
+        fault = f"{what} has the arguments ({', '.join(places)}), expected ({', '.join(first)}, ...)"
         return [f"{where}.name: {fault}" if where else fault]
     given = dict(zip(places, first.values(), strict=False))
     named = {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name != "name"}
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
     known = [*own, *(key for key in named if key not in given)]
-    knows = f"Known: {', '.join(known)}" if known else "It takes no keys but name"
+    knows = f"Known: {', '.join(known)}" if known else "Its only key is name"
     faults: list[str] = []
     for key in numbers:
         place = f"{where}.{key}: " if where else ""
