@@ -344,7 +344,7 @@ def test_train_and_look_take_the_folder_of_data(poseglass, recipe, tmp_path):
     status, _, err = poseglass("train", mine, "--check")
     assert status == 2
     assert "data.train.0 of the recipe: No such label file: data/train.json" in err
-    assert "--data FOLDER says where the folder is that the recipe calls data/" in err
+    assert "--data FOLDER sets the folder that the recipe calls data/" in err
     assert poseglass("train", mine, "--data", recipe.parent, "--check", "--device", "cpu")[0] == 0
     assert poseglass("look", mine, "--data", recipe.parent)[0] == 0
     status, out, _ = poseglass("train", mine, "--data", recipe.parent, "--print")
