@@ -58,8 +58,8 @@ def test_features_are_fed_on_and_predictions_are_not() -> None:
     [
         ({"widths": (8,), "blocks": (1,)}, "at least two widths.*got 1 widths and 1 blocks"),
         ({"widths": (8, 8, 8)}, None),
-        ({"widths": (8, 8, 8), "blocks": (1, 1)}, "as many numbers of blocks; got 3 widths and 2 blocks"),
-        ({"widths": (7, 8, 8)}, r"must be even \(the stem starts at half\), got 7"),
+        ({"widths": (8, 8, 8), "blocks": (1, 1)}, "as many block counts; got 3 widths and 2 blocks"),
+        ({"widths": (7, 8, 8)}, r"must be even \(the stem halves it\), got 7"),
         ({"blocks": (1, 0, 1)}, r"whole numbers above 0 for blocks, got \[1, 0, 1\]"),
         ({"num_stacks": 0}, r"whole numbers above 0 for num_stacks, got \[0\]"),
     ],

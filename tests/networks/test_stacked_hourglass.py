@@ -74,7 +74,7 @@ def test_images_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
 
 
 def test_the_message_names_the_sizes_around() -> None:
-    with pytest.raises(ValueError, match=r"Input of 40 x 10 .* divide by 16.* would do: 32 x 16 or 48 x 16\."):
+    with pytest.raises(ValueError, match=r"Input of 40 x 10 .* divisible by 16.* valid sizes: 32 x 16 or 48 x 16\."):
         tiny()(torch.zeros(1, 3, 10, 40))
 
 

@@ -1,4 +1,4 @@
-"""Layer 3: what papers propose, end to end: images to stages."""
+"""Layer 3: complete networks, each from one paper, that map images to stages."""
 
 from collections.abc import Callable
 
@@ -34,7 +34,7 @@ FAMILIES: dict[str, Callable[..., nn.Module]] = {
     "hrnet": hrnet,
     "simple_baseline": simple_baseline,
 }
-"""What builds any member of a family: what it costs depends on the numbers it is given."""
+"""Builders of a whole family: any member can be built from keyword arguments, which determine its cost."""
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = FAMILIES | {
     "hg1": hg1,

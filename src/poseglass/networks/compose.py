@@ -1,4 +1,4 @@
-"""Any backbone under any neck under any head: how most single-stage networks here are put together."""
+"""Combines any backbone, neck and head; most single-stage networks here are built this way."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,23 +14,23 @@ from poseglass.necks import NECKS
 
 
 class ComposedNetwork(nn.Module):
-    """Backbone, neck and head in a row; one stage.
+    """A backbone, a neck and a head in sequence; one stage.
 
     Args:
-        num_keypoints: K.
+        num_keypoints: Number of keypoints, K.
         backbone: ``{"name": ..., ...}``, built from ``BACKBONES``.
         neck: ``{"name": ..., ...}``, built from ``NECKS`` with the backbone's ``channels`` and ``strides``.
-        head: ``{"name": ..., ...}``, built from ``HEADS`` with the neck's ``out_channels`` and K. None is one 1x1
-            convolution to heatmaps.
+        head: ``{"name": ..., ...}``, built from ``HEADS`` with the neck's ``out_channels`` and K. None means a single
+            1x1 convolution that outputs heatmaps.
 
     Attributes:
         stride: Input pixels per pixel of the head's input.
-        divisor: Both sides of an input must divide by it.
-        usual_size_wh: Input at which it is usually trained, pixels; whoever composes it for another size states that.
+        divisor: Both sides of an input must be divisible by it.
+        usual_size_wh: Usual training input size, pixels. A network composed for another size overrides it.
 
     Raises:
-        LookupError: An unknown name; the nearest is given.
-        TypeError, ValueError: Arguments that a part does not take.
+        LookupError: An unknown name; the message suggests the nearest one.
+        TypeError, ValueError: Arguments that a part does not accept.
     """
 
     usual_size_wh: tuple[int, int] = (256, 256)
@@ -57,7 +57,7 @@ class ComposedNetwork(nn.Module):
         """Map ``(B, 3, H, W)`` to one stage, the head's prediction.
 
         Raises:
-            ValueError: H or W does not divide by ``divisor``; the message names sizes that would do.
+            ValueError: H or W is not divisible by ``divisor``; the message suggests valid sizes.
         """
         check_input(images, self.divisor)
         return [self.head(self.neck(self.backbone(images)))]

@@ -1,16 +1,16 @@
-"""The other hourglass: Hourglass-52 and Hourglass-104, the trunk of CornerNet and CenterNet, as pose networks.
+"""Hourglass-52 and Hourglass-104, the backbones of CornerNet and CenterNet, as pose networks.
 
 Law and Deng, "CornerNet: Detecting Objects as Paired Keypoints", ECCV 2018, section 3.5, https://arxiv.org/abs/1808.01244;
 Zhou et al., "Objects as Points", 2019, https://arxiv.org/abs/1904.07850. Reference code: xingyizhou/CenterNet (MIT),
-open-mmlab/mmpose (Apache-2.0). Written from the papers and tables of their layers.
+open-mmlab/mmpose (Apache-2.0). Written from the papers and tables of layers.
 
-It shares a name and the idea with Newell's network (``stacked_hourglass.py``) and no weights: residuals are two 3x3
-convolutions with the activation last, a strided residual goes down instead of a pooling, the width grows with depth
-(256-256-384-384-384-512), the stem ends at a quarter of the input by two strides, and between stacks only features are
-fed on, never predictions.
+It shares its name and basic idea with Newell's network (``stacked_hourglass.py``), but no weights: residuals are two
+3x3 convolutions with the activation last, downsampling uses a strided residual instead of pooling, the width grows with
+depth (256-256-384-384-384-512), the stem reduces the input to a quarter with two strides, and only features are passed
+from stack to stack, never predictions.
 
-How this differs: with one stack, mmpose and CornerNet also store a residual "between the stacks" that never runs; it
-does not exist here.
+How this differs from the reference code: with one stack, mmpose and CornerNet also store a residual "between the
+stacks" that never runs; it does not exist here.
 """
 
 from collections.abc import Sequence
@@ -25,21 +25,21 @@ from poseglass.layers.input_size import check_input
 from poseglass.layers.resnet_blocks import BasicBlock
 
 WIDTHS = (256, 256, 384, 384, 384, 512)
-"""Of Hourglass-52 and -104: of the features, then after each step down."""
+"""Channels of the features and after each downsampling step, for Hourglass-52 and -104."""
 
 BLOCKS = (2, 2, 2, 2, 2, 4)
-"""Of Hourglass-52 and -104: residuals per position on each level, and at the bottom."""
+"""Residuals per position on each level and at the bottom, for Hourglass-52 and -104."""
 
 
 class Hourglass(nn.Module):
-    """One hourglass: step down by a strided residual, work there (recursively), upsample, add the skip branch.
+    """One hourglass: downsample by a strided residual, process (recursively), upsample, add the skip branch.
 
     Args:
-        widths: Channels of the input and output, then of each lower level: one more than there are steps down.
+        widths: Channels of the input and output, then of each lower level: one more than there are downsampling steps.
         blocks: Residuals per position on each level, as many as ``widths``; the last number is for the bottom.
 
     Source:
-        Law and Deng 2018, section 3.5. Upsampling is nearest-neighbour; the way up narrows in its last residual.
+        Law and Deng 2018, section 3.5. Upsampling is nearest-neighbour; the last residual before it narrows.
     """
 
     def __init__(self, widths: Sequence[int], blocks: Sequence[int]) -> None:
@@ -56,26 +56,26 @@ class Hourglass(nn.Module):
         self.up = nn.Sequential(*(BasicBlock(below, below) for _ in more), BasicBlock(below, here))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map ``(B, widths[0], h, w)`` to the same shape; h and w must divide by 2 per step down."""
+        """Map ``(B, widths[0], h, w)`` to the same shape; h and w must be divisible by 2 per downsampling step."""
         low = self.up(self.inner(self.down(features)))
         return self.skip(features) + functional.interpolate(low, scale_factor=2.0, mode="nearest")
 
 
 class CornerHourglassTrunk(nn.Module):
-    """Images to one map of features per stack, whatever heads read them.
+    """Images to one feature map per stack, for any kind of head.
 
     Args:
-        num_stacks: Hourglasses in a row; no weights are shared.
-        widths: Channels of the features, then after each step down. The stem starts at half of the first.
+        num_stacks: Number of hourglasses in sequence; no weights are shared.
+        widths: Channels of the features, then after each downsampling step. The stem starts at half of the first.
         blocks: Residuals per position on each level, as many as ``widths``.
 
     Attributes:
-        out_channels: Of every map of features, ``widths[0]``.
-        stride: Of the features, 4.
-        divisor: Both sides of an input must divide by it.
+        out_channels: Channels of every feature map, ``widths[0]``.
+        stride: Stride of the features, 4.
+        divisor: Both sides of an input must be divisible by it.
 
     Raises:
-        ValueError: A number that makes no network, with what would do.
+        ValueError: An invalid argument; the message says what is allowed.
 
     Source:
         Law and Deng 2018, section 3.5.
@@ -87,15 +87,15 @@ class CornerHourglassTrunk(nn.Module):
         super().__init__()
         if len(widths) < 2 or len(blocks) != len(widths):
             raise ValueError(
-                "An hourglass needs at least two widths, of its features and one step down, and as many numbers of "
-                f"blocks; got {len(widths)} widths and {len(blocks)} blocks."
+                "An hourglass needs at least two widths (its features and one downsampling step) and as many block "
+                f"counts; got {len(widths)} widths and {len(blocks)} blocks."
             )
         for name, numbers in (("num_stacks", [num_stacks]), ("widths", widths), ("blocks", blocks)):
             if any(int(n) != n or n < 1 for n in numbers):
                 raise ValueError(f"An hourglass takes whole numbers above 0 for {name}, got {list(numbers)}.")
         width = widths[0]
         if width % 2:
-            raise ValueError(f"The first of an hourglass's widths must be even (the stem starts at half), got {width}.")
+            raise ValueError(f"The first width of an hourglass must be even (the stem halves it), got {width}.")
         self.out_channels = width
         self.divisor = self.stride * 2 ** (len(widths) - 1)
         self.stem = ConvNorm(3, width // 2, 7, stride=2)
@@ -111,7 +111,7 @@ class CornerHourglassTrunk(nn.Module):
         """Map ``(B, 3, H, W)`` to one ``(B, out_channels, H/4, W/4)`` per stack.
 
         Raises:
-            ValueError: H or W does not divide by ``divisor``; the message names sizes that would do.
+            ValueError: H or W is not divisible by ``divisor``; the message suggests valid sizes.
         """
         check_input(images, self.divisor)
         features = self.stem_residual(self.stem(images))
@@ -124,24 +124,24 @@ class CornerHourglassTrunk(nn.Module):
 
 
 class CornerHourglass(nn.Module):
-    """The trunk with one head of heatmaps per stack: images to one stage per stack.
+    """The trunk with one heatmap head per stack: images to one stage per stack.
 
     Args:
-        num_keypoints: K.
-        num_stacks: Hourglasses in a row, each supervised.
-        widths: Channels of the features, then after each step down; fewer make a shallower hourglass.
+        num_keypoints: Number of keypoints, K.
+        num_stacks: Number of hourglasses in sequence, each supervised.
+        widths: Channels of the features, then after each downsampling step; fewer make a shallower hourglass.
         blocks: Residuals per position on each level, as many as ``widths``.
 
     Attributes:
-        stride: Of the heatmaps, 4.
-        divisor: Both sides of an input must divide by it.
-        usual_size_wh: Input at which it is usually trained, pixels; a member for another size states that.
+        stride: Stride of the heatmaps, 4.
+        divisor: Both sides of an input must be divisible by it.
+        usual_size_wh: Usual training input size, pixels; variants for another size override it.
 
     Raises:
-        ValueError: A number that makes no network, with what would do.
+        ValueError: An invalid argument; the message says what is allowed.
 
     Source:
-        Law and Deng 2018, section 3.5; the 1x1 heads are mmpose's.
+        Law and Deng 2018, section 3.5; the 1x1 heads are from mmpose.
     """
 
     stride = 4
@@ -162,26 +162,26 @@ class CornerHourglass(nn.Module):
         self.divisor = self.trunk.divisor
 
     def forward(self, images: Tensor) -> Stages:
-        """Map ``(B, 3, H, W)`` to S stages, each ``{"heatmap": (B, K, H/4, W/4)}``; the last one is the answer.
+        """Map ``(B, 3, H, W)`` to S stages, each ``{"heatmap": (B, K, H/4, W/4)}``; the last is the prediction.
 
         Raises:
-            ValueError: H or W does not divide by ``divisor``; the message names sizes that would do.
+            ValueError: H or W is not divisible by ``divisor``; the message suggests valid sizes.
         """
         return [head(features) for head, features in zip(self.heads, self.trunk(images), strict=True)]
 
 
 def hourglass_52(num_keypoints: int) -> CornerHourglass:
-    """One stack, as mmpose trains it: 93,666,960 parameters at 16 keypoints, 28.619 G multiply-adds at 256 x 256."""
+    """One stack, as in mmpose: 93,666,960 parameters at 16 keypoints, 28.619 G multiply-adds at 256 x 256."""
     return CornerHourglass(num_keypoints, num_stacks=1)
 
 
 def hourglass_104(num_keypoints: int) -> CornerHourglass:
-    """Two stacks, as CornerNet has: 187,708,576 parameters at 16 keypoints, 58.541 G multiply-adds at 256 x 256."""
+    """Two stacks, as in CornerNet: 187,708,576 parameters at 16 keypoints, 58.541 G multiply-adds at 256 x 256."""
     return CornerHourglass(num_keypoints, num_stacks=2)
 
 
 def hourglass_52_light(num_keypoints: int) -> CornerHourglass:
-    """One narrow stack of three steps down, for inputs of 128 px.
+    """One narrow stack with three downsampling steps, for inputs of 128 px.
 
     1,878,960 parameters at 16 keypoints, 0.293 G multiply-adds at 128 x 128.
     """

@@ -1,11 +1,10 @@
-"""What a network costs: parameters, multiply-adds, and time on this machine.
+"""The cost of a network: parameters, multiply-adds, and time on this machine.
 
-The convention of every result in poseglass: one multiply-add is one; convolutions and matrix products count, which
-PyTorch's own counter of operations sees wherever they are called; a transposed convolution is counted by its *input*
-positions, the arithmetic that is needed; biases, normalisation, activations, resizing and sums are left out; batch 1.
-Published tables often differ: the HRNet
-repository divides by 2^30 and counts transposed convolutions by output positions, others count a multiply and an add
-as two.
+All results in poseglass follow one convention: one multiply-add counts as one operation. Convolutions and matrix
+products are counted, by PyTorch's own operation counter, wherever they are called. A transposed convolution is counted
+by its *input* positions, which is the arithmetic that is needed. Biases, normalisation, activations, resizing and sums
+are not counted. The batch size is 1. Published tables often differ: the HRNet repository divides by 2^30 and counts
+transposed convolutions by output positions; others count a multiply and an add as two operations.
 """
 
 import statistics
@@ -20,7 +19,7 @@ from torch.func import functional_call
 
 
 def parameters(network: nn.Module) -> int:
-    """Return the number of learnable numbers; running statistics are not among them, a shared tensor counts once.
+    """Return the number of learnable parameters, without running statistics; a shared tensor counts once.
 
     Example:
         >>> parameters(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)))
@@ -30,23 +29,23 @@ def parameters(network: nn.Module) -> int:
 
 
 def multiply_adds(network: nn.Module, size_wh: tuple[int, int]) -> int:
-    """Return the multiply-adds of one image, by the convention above.
+    """Return the multiply-adds for one image, by the convention above.
 
-    Shapes alone are computed (PyTorch's meta device): half a second for the largest network here, no memory, at any
-    size. The network stays as it is, and may itself lie on the meta device.
+    Only shapes are computed (on PyTorch's meta device): this takes half a second for the largest network here and no
+    memory, at any size. The network is not changed, and may itself be on the meta device.
 
     Args:
-        network: Images ``(B, 3, H, W)`` to anything.
-        size_wh: Of the image, pixels.
+        network: Maps images ``(B, 3, H, W)`` to any output.
+        size_wh: Size of the image, pixels.
 
     Raises:
-        ValueError: The network does not take this size, in its own words.
+        ValueError: The network does not accept this size; the message is the network's own.
 
     Example:
         >>> multiply_adds(nn.Conv2d(3, 8, 3, stride=2, padding=1), (64, 32))
         110592
     """
-    from torch.utils.flop_counter import FlopCounterMode  # takes a while, and few ask
+    from torch.utils.flop_counter import FlopCounterMode  # slow to import and rarely needed
 
     state: dict[str, Any] = {}
     for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
@@ -56,7 +55,7 @@ def multiply_adds(network: nn.Module, size_wh: tuple[int, int]) -> int:
     counter = FlopCounterMode(display=False)
     with _evaluating(network), torch.no_grad(), counter:
         functional_call(network, state, (image,))
-    return counter.get_total_flops() // 2  # a multiply and an add are two there
+    return counter.get_total_flops() // 2  # PyTorch counts a multiply and an add as two
 
 
 def latency_ms(
@@ -65,14 +64,14 @@ def latency_ms(
     """Return the median time of a forward pass on the network's device, as it is (dtype, memory layout, threads).
 
     Args:
-        network: Images ``(B, 3, H, W)`` to anything; measured in evaluation mode, without gradients.
-        size_wh: Of the images, pixels.
-        batch: Images at once; the time is that of the whole batch.
-        repeats: Passes of which the median is taken.
-        warm_up: Passes before those.
+        network: Maps images ``(B, 3, H, W)`` to any output; measured in evaluation mode, without gradients.
+        size_wh: Size of the images, pixels.
+        batch: Batch size; the time is that of the whole batch.
+        repeats: Number of timed passes, of which the median is returned.
+        warm_up: Number of passes before those, not timed.
 
     Raises:
-        ValueError: A count below 1, or a size that the network does not take.
+        ValueError: A count below 1, or a size that the network does not accept.
     """
     for name, value in (("batch", batch), ("repeats", repeats)):
         if value < 1:
@@ -92,7 +91,7 @@ def latency_ms(
 
 @contextmanager
 def _evaluating(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; afterwards each module as it was."""
+    """Switch to evaluation mode inside the context; afterwards restore the mode of each module."""
     training = [module for module in network.modules() if module.training]
     network.eval()
     try:

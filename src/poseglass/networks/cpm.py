@@ -1,12 +1,12 @@
-"""Convolutional Pose Machines: belief maps, refined stage by stage from themselves and features of the image.
+"""Convolutional Pose Machines: belief maps, refined stage by stage from themselves and from image features.
 
 Wei, Ramakrishna, Kanade, Sheikh, "Convolutional Pose Machines", CVPR 2016, https://arxiv.org/abs/1602.00134. The sizes
-are those of open-mmlab/mmpose (Apache-2.0), written from a table of its layers; the authors' own release was not read.
+are those of open-mmlab/mmpose (Apache-2.0), written from a table of its layers; the authors' release was not read.
 
-How this differs from the paper, with mmpose: batch norm after every convolution but the last of a stage, overlapping
-3x3 poolings, no map of the background, no map of where the person's centre is (the crop says so), and as many
-channels of features as are printed there (32). The first stage looks at the image through convolutions of its own; all
-later ones share theirs but for the last.
+How this differs from the paper, following mmpose: batch norm after every convolution except the last of a stage,
+overlapping 3x3 pooling, no background map, no map of the person's centre (the crop provides it), and the number of
+feature channels given there (32). The first stage sees the image through its own convolutions; all later stages share
+theirs, except for the last convolution.
 """
 
 import itertools
@@ -21,7 +21,7 @@ from poseglass.layers.input_size import check_input
 
 
 def trunk(width: int, kernel_size: int, stride: int) -> nn.Sequential:
-    """Return three convolutions, a pooling after each until ``stride`` is reached: image to features."""
+    """Return three convolutions, each followed by pooling until ``stride`` is reached: image to features."""
     layers: list[nn.Module] = []
     for given in (3, width, width):
         layers.append(ConvNorm(given, width, kernel_size))
@@ -32,13 +32,13 @@ def trunk(width: int, kernel_size: int, stride: int) -> nn.Sequential:
 
 
 class Refinement(nn.Module):
-    """One later stage: belief maps of the stage before and features of the image to better belief maps.
+    """One later stage: refines the previous stage's belief maps using image features.
 
     Args:
-        num_keypoints: K.
-        width: Channels inside, and of the features given.
-        feature_width: Channels to which the features are brought before they stand beside the maps.
-        kernel_size: Of the three convolutions over both, odd. Their size is what a stage can see.
+        num_keypoints: Number of keypoints, K.
+        width: Channels inside, and of the input features.
+        feature_width: Channels to which the features are projected before they are concatenated with the maps.
+        kernel_size: Kernel size of the three convolutions over both, odd. It determines a stage's receptive field.
 
     Source:
         Wei et al. 2016, section 3.2.
@@ -61,22 +61,22 @@ class ConvolutionalPoseMachine(nn.Module):
     """The whole network: images to one stage of belief maps (heatmaps) per stage of the machine.
 
     Args:
-        num_keypoints: K.
-        num_stages: Of the machine, at least 2: the first sees the image alone, the others refine.
-        stride: Of the belief maps: 8 as published, or 4 (one pooling less).
+        num_keypoints: Number of keypoints, K.
+        num_stages: Number of stages, at least 2: the first sees only the image, the others refine.
+        stride: Stride of the belief maps: 8 as published, or 4 (one pooling fewer).
         width: Channels of the convolutions.
         first_width: Channels of the first stage's last layers.
-        feature_width: Channels of image features beside the belief maps.
-        kernel_size: Of the convolutions over the image, odd.
-        stage_kernel_size: Of the convolutions over belief maps and features, odd.
+        feature_width: Channels of the image features concatenated with the belief maps.
+        kernel_size: Kernel size of the convolutions over the image, odd.
+        stage_kernel_size: Kernel size of the convolutions over belief maps and features, odd.
 
     Attributes:
-        stride: Of the belief maps.
-        divisor: Both sides of an input must divide by it.
-        usual_size_wh: Input at which it is usually trained, pixels; a member for another size states that.
+        stride: Stride of the belief maps.
+        divisor: Both sides of an input must be divisible by it.
+        usual_size_wh: Usual training input size, pixels; variants for another size override it.
 
     Raises:
-        ValueError: A number that makes no network, with what would do.
+        ValueError: An invalid argument; the message says what is allowed.
 
     Source:
         Wei et al. 2016, section 3.
@@ -122,10 +122,10 @@ class ConvolutionalPoseMachine(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Stages:
-        """Map ``(B, 3, H, W)`` to S stages, each ``{"heatmap": (B, K, H/stride, W/stride)}``; the last is the answer.
+        """Map ``(B, 3, H, W)`` to S stages ``{"heatmap": (B, K, H/stride, W/stride)}``; the last is the prediction.
 
         Raises:
-            ValueError: H or W does not divide by ``divisor``; the message names sizes that would do.
+            ValueError: H or W is not divisible by ``divisor``; the message suggests valid sizes.
         """
         check_input(images, self.divisor)
         belief = self.first(self.first_trunk(images))
@@ -147,7 +147,7 @@ def cpm_light(num_keypoints: int) -> ConvolutionalPoseMachine:
 
     351,040 parameters at 16 keypoints, 0.502 G multiply-adds at 128 x 128.
 
-    Stride 4, because a pixel of the 16 x 16 maps that stride 8 gives is 8 px of such an input wide, too coarse for
+    Stride 4, because at stride 8 the maps are 16 x 16 and each pixel covers 8 px of such an input, too coarse for
     wrists and ankles. Kernels shrink with the input.
     """
     network = ConvolutionalPoseMachine(

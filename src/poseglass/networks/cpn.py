@@ -1,11 +1,11 @@
-"""Cascaded Pyramid Network: every level of a feature pyramid guesses, and one network refines from all of them.
+"""Cascaded Pyramid Network: every level of a feature pyramid predicts heatmaps, and a second network refines them.
 
 Chen, Wang, Peng, Zhang, Yu, Sun, "Cascaded Pyramid Network for Multi-Person Pose Estimation", CVPR 2018,
-https://arxiv.org/abs/1711.07319. Written from the paper and a table of counts; no code was read.
+https://arxiv.org/abs/1711.07319. Written from the paper and a table of parameter counts; no code was read.
 
-How this differs from the paper: details that it leaves open are those of the counts. Every convolution is without bias
-and followed by batch norm, that of the heatmaps included, upsampling is bilinear with the corners of both grids on each
-other, and a level's heatmaps are brought to the output's size.
+How this differs from the paper: details that it leaves open were chosen to match the parameter counts. Every
+convolution, including that of the heatmaps, has no bias and is followed by batch norm; upsampling is bilinear with
+aligned corners; and each level's heatmaps are resized to the output's size.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from poseglass.layers.input_size import check_input
 
 
 def resize(features: Tensor, like: Tensor) -> Tensor:
-    """Return features at the height and width of ``like``, bilinear, corner pixels kept at the corners."""
+    """Resize features to the height and width of ``like``, bilinearly, with aligned corners."""
     if features.shape[-2:] == like.shape[-2:]:
         return features
     return functional.interpolate(features, size=like.shape[-2:], mode="bilinear", align_corners=True)
@@ -33,9 +33,9 @@ class Bottleneck(nn.Module):
     """Convolutions of 1x1, 3x3 and 1x1, added to a 1x1 projection of the input, ReLU last.
 
     Args:
-        in_channels: Of the input.
+        in_channels: Channels of the input.
         middle: Channels inside.
-        out_channels: Of the output.
+        out_channels: Channels of the output.
 
     Source:
         He et al. 2016, figure 5 right, https://arxiv.org/abs/1512.03385; here the skip is always projected.
@@ -59,12 +59,12 @@ class GlobalNet(nn.Module):
     """A top-down feature pyramid, and heatmaps from each of its levels.
 
     Args:
-        channels: Of the backbone's levels, finest first.
-        num_keypoints: K.
+        channels: Channels of the backbone's levels, finest first.
+        num_keypoints: Number of keypoints, K.
         width: Channels of every level of the pyramid.
 
     Source:
-        Chen et al. 2018, section 3.2.1. The 1x1 convolution of the way down comes after the upsampling.
+        Chen et al. 2018, section 3.2.1. The 1x1 convolution of the top-down path comes after the upsampling.
     """
 
     def __init__(self, channels: tuple[int, ...], num_keypoints: int, width: int) -> None:
@@ -95,11 +95,11 @@ class GlobalNet(nn.Module):
 
 
 class RefineNet(nn.Module):
-    """All levels of the pyramid to one set of heatmaps; the coarser a level, the more bottlenecks work on it.
+    """Combines all levels of the pyramid into one set of heatmaps; coarser levels get more bottlenecks.
 
     Args:
-        num_levels: Of the pyramid; level i, counted from the finest, goes through i bottlenecks.
-        num_keypoints: K.
+        num_levels: Number of pyramid levels; level i, counted from the finest, goes through i bottlenecks.
+        num_keypoints: Number of keypoints, K.
         width: Channels of every level, even.
 
     Source:
@@ -125,22 +125,22 @@ class CascadedPyramidNetwork(nn.Module):
     """The whole network: images to one stage of heatmaps per level of GlobalNet, coarsest first, then RefineNet's.
 
     Args:
-        num_keypoints: K.
-        backbone: ``{"name": ..., ...}``, built from ``BACKBONES``; None is the paper's ResNet-50.
+        num_keypoints: Number of keypoints, K.
+        backbone: ``{"name": ..., ...}``, built from ``BACKBONES``; None means the paper's ResNet-50.
         width: Channels of the pyramid, even.
 
     Attributes:
-        stride: Of the heatmaps, the backbone's finest: 4 with a ResNet.
-        divisor: Both sides of an input must divide by it.
-        usual_size_wh: Input at which it is usually trained, pixels; a member for another size states that.
+        stride: Stride of the heatmaps, which is the backbone's finest: 4 with a ResNet.
+        divisor: Both sides of an input must be divisible by it.
+        usual_size_wh: Usual training input size, pixels; variants for another size override it.
 
     Raises:
-        LookupError: An unknown backbone; the nearest is given.
-        ValueError: A width that makes no network, or a backbone without a name.
+        LookupError: An unknown backbone; the message suggests the nearest one.
+        ValueError: An invalid width, or a backbone without a name.
 
     Source:
-        Chen et al. 2018, section 3.2. There GlobalNet learns all labelled joints and RefineNet the hard ones
-        (``losses.heatmap.hard_keypoint_squared_error``).
+        Chen et al. 2018, section 3.2. In the paper, GlobalNet is trained on all labelled joints and RefineNet on the
+        hard ones (``losses.heatmap.hard_keypoint_squared_error``).
     """
 
     usual_size_wh: tuple[int, int] = (192, 256)
@@ -158,10 +158,10 @@ class CascadedPyramidNetwork(nn.Module):
         self.divisor: int = below.divisor
 
     def forward(self, images: Tensor) -> Stages:
-        """Map ``(B, 3, H, W)`` to stages ``{"heatmap": (B, K, H/stride, W/stride)}``; the last one is the answer.
+        """Map ``(B, 3, H, W)`` to stages ``{"heatmap": (B, K, H/stride, W/stride)}``; the last is the prediction.
 
         Raises:
-            ValueError: H or W does not divide by ``divisor``; the message names sizes that would do.
+            ValueError: H or W is not divisible by ``divisor``; the message suggests valid sizes.
         """
         check_input(images, self.divisor)
         pyramid, maps = self.global_net(self.backbone(images))
@@ -169,17 +169,17 @@ class CascadedPyramidNetwork(nn.Module):
 
 
 def cpn_r50(num_keypoints: int) -> CascadedPyramidNetwork:
-    """R50: 27,395,296 parameters at 16 keypoints, 9.732 G multiply-adds at 256 x 256."""
+    """With ResNet-50: 27,395,296 parameters at 16 keypoints, 9.732 G multiply-adds at 256 x 256."""
     return CascadedPyramidNetwork(num_keypoints, backbone={"name": "resnet50"})
 
 
 def cpn_r101(num_keypoints: int) -> CascadedPyramidNetwork:
-    """R101: 46,387,424 parameters at 16 keypoints, 14.581 G multiply-adds at 256 x 256."""
+    """With ResNet-101: 46,387,424 parameters at 16 keypoints, 14.581 G multiply-adds at 256 x 256."""
     return CascadedPyramidNetwork(num_keypoints, backbone={"name": "resnet101"})
 
 
 def cpn_light(num_keypoints: int) -> CascadedPyramidNetwork:
-    """R18 from a stem of 40 under a pyramid of 64; for inputs of 128 px.
+    """ResNet-18 with a 40-channel stem and a 64-channel pyramid; for inputs of 128 px.
 
     4,627,976 parameters at 16 keypoints, 0.323 G multiply-adds at 128 x 128.
     """

@@ -1,9 +1,9 @@
 """HRNet for pose: the finest of its resolutions, and one 1x1 convolution to the heatmaps.
 
 Sun, Xiao, Liu, Wang, "Deep High-Resolution Representation Learning for Human Pose Estimation", CVPR 2019,
-https://arxiv.org/abs/1902.09212. Read for facts: leoxiaobin/deep-high-resolution-net.pytorch (MIT).
+https://arxiv.org/abs/1902.09212. Layer details from leoxiaobin/deep-high-resolution-net.pytorch (MIT).
 
-How this differs from the paper: W32 and W48 do not. The light one is ours, for inputs of 128 px on a laptop.
+How this differs from the paper: W32 and W48 do not. The light variant is our own, for inputs of 128 px on a laptop.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ def hrnet(
     stem_width: int = 64,
     head: Mapping[str, Any] | None = None,
 ) -> ComposedNetwork:
-    """Any HRNet for pose; its numbers are those of ``poseglass.backbones.hrnet.HRNet``, and default to W32."""
+    """Any HRNet for pose; the arguments are those of ``poseglass.backbones.hrnet.HRNet``, and default to W32."""
     network = ComposedNetwork(
         num_keypoints,
         backbone={

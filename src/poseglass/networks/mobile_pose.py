@@ -1,11 +1,11 @@
-"""MobileNetV3 under a thin, separable U-Net; the small one takes the fewest multiply-adds of all networks here.
+"""MobileNetV3 with a thin, separable U-Net neck; the small one has the fewest multiply-adds of all networks here.
 
 Howard et al., "Searching for MobileNetV3", ICCV 2019, https://arxiv.org/abs/1905.02244, for the backbone; Ronneberger
-et al. 2015 for the way up; the combination is ours. No paper proposes these two, so there is no published result for
-them.
+et al. 2015 for the neck; the combination is our own. No paper proposes these two networks, so there are no published
+results for them.
 
-The 1x1 convolution behind the last block (160 -> 960) is left out: it widens the mean over the map that a classifier
-takes, and this neck would narrow it again at once.
+The 1x1 convolution after the last block (160 -> 960) is omitted: it widens the features for a classifier's global
+pooling, and this neck would narrow them again at once.
 """
 
 from collections.abc import Mapping

@@ -1,12 +1,12 @@
-"""SimpleBaseline: a ResNet, three transposed convolutions, one 1x1 convolution; and its dilated relative.
+"""SimpleBaseline: a ResNet, three transposed convolutions, one 1x1 convolution; and a dilated variant.
 
 Xiao, Wu, Wei, "Simple Baselines for Human Pose Estimation and Tracking", ECCV 2018, https://arxiv.org/abs/1804.06208.
-Read for facts: microsoft/human-pose-estimation.pytorch (MIT), leoxiaobin/deep-high-resolution-net.pytorch (MIT).
-The dilated networks keep the resolution instead of winning it back: Insafutdinov et al., "DeeperCut", ECCV 2016,
+Layer details from microsoft/human-pose-estimation.pytorch (MIT) and leoxiaobin/deep-high-resolution-net.pytorch (MIT).
+The dilated networks keep the resolution instead of recovering it: Insafutdinov et al., "DeeperCut", ECCV 2016,
 https://arxiv.org/abs/1605.03170, section 3.
 
-How this differs: R50 to R152 do not. R18 and R34, the light ones, and a dilated network at stride 8 under nothing but a
-1x1 convolution are ours (DeeperCut dilates to stride 16 and adds one transposed convolution).
+How this differs from the paper: R50 to R152 do not. R18, R34, the light variants, and the dilated network at stride 8
+with only a 1x1 convolution on top are our own (DeeperCut dilates to stride 16 and adds one transposed convolution).
 """
 
 from collections.abc import Mapping
@@ -24,15 +24,15 @@ def simple_baseline(
     deconv_width: int = 256,
     head: Mapping[str, Any] | None = None,
 ) -> ComposedNetwork:
-    """Any ResNet under transposed convolutions, which default to the paper's R50.
+    """Any ResNet followed by transposed convolutions; the defaults are the paper's R50.
 
     Args:
-        num_keypoints: K.
-        depth: Of the ResNet: 18, 34, 50, 101 or 152.
-        width: Of the ResNet's stem.
-        num_deconvs: Transposed convolutions; each doubles the resolution, from stride 32 on.
-        deconv_width: Channels of each.
-        head: As ``ComposedNetwork`` takes it.
+        num_keypoints: Number of keypoints, K.
+        depth: Depth of the ResNet: 18, 34, 50, 101 or 152.
+        width: Channels of the ResNet's stem.
+        num_deconvs: Number of transposed convolutions; each doubles the resolution, starting from stride 32.
+        deconv_width: Channels of each transposed convolution.
+        head: As in ``ComposedNetwork``.
     """
     network = ComposedNetwork(
         num_keypoints,
@@ -70,7 +70,7 @@ def simple_baseline_r152(num_keypoints: int, *, head: Mapping[str, Any] | None =
 
 
 def simple_baseline_light(num_keypoints: int, *, head: Mapping[str, Any] | None = None) -> ComposedNetwork:
-    """R18 from a stem of 40, deconvolutions of 128; for inputs of 128 px.
+    """ResNet-18 with a 40-channel stem and 128-channel transposed convolutions; for inputs of 128 px.
 
     5,552,760 parameters at 16 keypoints, 0.337 G multiply-adds at 128 x 128.
     """
@@ -80,7 +80,7 @@ def simple_baseline_light(num_keypoints: int, *, head: Mapping[str, Any] | None 
 
 
 def dilated_r50(num_keypoints: int, *, head: Mapping[str, Any] | None = None) -> ComposedNetwork:
-    """R50 dilated to stride 8, which is the heatmaps' too.
+    """ResNet-50 dilated to stride 8, which is also the stride of the heatmaps.
 
     23,540,816 parameters at 16 keypoints, 24.951 G multiply-adds at 256 x 256.
     """
@@ -88,7 +88,7 @@ def dilated_r50(num_keypoints: int, *, head: Mapping[str, Any] | None = None) ->
 
 
 def dilated_light(num_keypoints: int, *, head: Mapping[str, Any] | None = None) -> ComposedNetwork:
-    """R18 from a stem of 24, dilated to stride 8, which is the heatmaps' too; for inputs of 128 px.
+    """ResNet-18 with a 24-channel stem, dilated to stride 8, which is also the heatmaps'; for inputs of 128 px.
 
     1,579,240 parameters at 16 keypoints, 0.433 G multiply-adds at 128 x 128.
     """

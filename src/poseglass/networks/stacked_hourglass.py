@@ -2,11 +2,11 @@
 
 Newell, Yang, Deng, "Stacked Hourglass Networks for Human Pose Estimation", ECCV 2016, https://arxiv.org/abs/1603.06937.
 Reference code: princeton-vl/pose-hg-train (BSD), princeton-vl/pytorch_stacked_hourglass (BSD). Written from the paper
-and their layer tables.
+and tables of their layers.
 
 How this differs from the paper: it does not, at ``width=256, depth=4, num_blocks=1, stem="newell"``. The light family
-is ours: narrower, for inputs of 128 px, where a depth of 3 ends at the paper's 4 x 4. The network that mmpose and
-CenterNet call Hourglass-52 and Hourglass-104 is another one (CornerNet's), and its weights do not fit here.
+is our own: narrower, for inputs of 128 px, where a depth of 3 ends at the paper's 4 x 4. The network that mmpose and
+CenterNet call Hourglass-52 and Hourglass-104 is a different one (CornerNet's), and its weights do not fit here.
 """
 
 import itertools
@@ -21,18 +21,18 @@ from poseglass.layers.residual import PreActivationResidual
 
 
 def residuals(in_channels: int, out_channels: int, count: int) -> nn.Sequential:
-    """Return ``count`` residuals in a row; the first one changes the width."""
+    """Return ``count`` residuals in sequence; the first one changes the width."""
     widths = [in_channels, *[out_channels] * count]
     return nn.Sequential(*(PreActivationResidual(a, b) for a, b in itertools.pairwise(widths)))
 
 
 class Hourglass(nn.Module):
-    """One hourglass: pool, work at half the resolution (recursively), upsample, add the skip branch.
+    """One hourglass: pool, process at half the resolution (recursively), upsample, add the skip branch.
 
     Args:
         depth: Number of poolings.
-        width: Channels, the same everywhere.
-        num_blocks: Residuals at every position.
+        width: Number of channels, the same everywhere.
+        num_blocks: Number of residuals at every position.
 
     Source:
         Newell et al. 2016, section 3.1, figure 3. Upsampling is nearest-neighbour.
@@ -48,13 +48,13 @@ class Hourglass(nn.Module):
         self.up = residuals(width, width, num_blocks)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map ``(B, width, h, w)`` to the same shape; h and w must divide by ``2 ** depth``."""
+        """Map ``(B, width, h, w)`` to the same shape; h and w must be divisible by ``2 ** depth``."""
         low = self.up(self.inner(self.down(functional.max_pool2d(features, 2))))
         return self.skip(features) + functional.interpolate(low, scale_factor=2.0, mode="nearest")
 
 
 class Stem(nn.Module):
-    """From the image to features at a quarter of its size: 7x7 stride 2, residual, pool, two residuals."""
+    """Image to features at a quarter of its size: 7x7 stride 2, residual, pool, two residuals."""
 
     def __init__(self, width: int, layout: Literal["newell", "bearpaw"]) -> None:
         super().__init__()
@@ -93,21 +93,21 @@ class StackedHourglass(nn.Module):
     """The whole network: images to one stage of heatmaps per stack.
 
     Args:
-        num_keypoints: K.
-        num_stacks: Hourglasses in a row, each supervised; no weights are shared.
+        num_keypoints: Number of keypoints, K.
+        num_stacks: Number of hourglasses in sequence, each supervised; no weights are shared.
         width: Channels of every hourglass, a multiple of 4. The stem widens from a quarter of it.
-        depth: Poolings inside an hourglass.
-        num_blocks: Residuals at every position of an hourglass.
+        depth: Number of poolings inside an hourglass.
+        num_blocks: Number of residuals at every position of an hourglass.
         stem: "newell" (64-128-128-256 at width 256) as published, or "bearpaw" (64-128-256-256) as
             bearpaw/pytorch-pose and its forks build it.
 
     Attributes:
-        stride: Of the heatmaps, 4.
-        divisor: Both sides of an input must divide by it.
-        usual_size_wh: Input at which it is usually trained, pixels; a member for another size states that.
+        stride: Stride of the heatmaps, 4.
+        divisor: Both sides of an input must be divisible by it.
+        usual_size_wh: Usual training input size, pixels; variants for another size override it.
 
     Raises:
-        ValueError: A number that makes no network, with what would do.
+        ValueError: An invalid argument; the message says what is allowed.
 
     Source:
         Newell et al. 2016, section 3.
@@ -146,10 +146,10 @@ class StackedHourglass(nn.Module):
         self.heatmap_feedback = nn.ModuleList(nn.Conv2d(num_keypoints, width, 1) for _ in range(num_stacks - 1))
 
     def forward(self, images: Tensor) -> Stages:
-        """Map ``(B, 3, H, W)`` to S stages, each ``{"heatmap": (B, K, H/4, W/4)}``; the last one is the answer.
+        """Map ``(B, 3, H, W)`` to S stages, each ``{"heatmap": (B, K, H/4, W/4)}``; the last is the prediction.
 
         Raises:
-            ValueError: H or W does not divide by ``divisor``; the message names sizes that would do.
+            ValueError: H or W is not divisible by ``divisor``; the message suggests valid sizes.
         """
         check_input(images, self.divisor)
         features = self.stem(images)
@@ -183,14 +183,14 @@ def hg8(num_keypoints: int, *, stem: Literal["newell", "bearpaw"] = "newell") ->
 
 
 def hg1_light(num_keypoints: int) -> StackedHourglass:
-    """One narrow stack for inputs of 64 to 128 px: what trains in a minute."""
+    """One narrow stack for inputs of 64 to 128 px; trains in a minute."""
     network = StackedHourglass(num_keypoints, num_stacks=1, width=64, depth=3)
     network.usual_size_wh = (64, 64)
     return network
 
 
 def hg2_light(num_keypoints: int, *, width: int = 160) -> StackedHourglass:
-    """Two stacks of width 160 and depth 3, for inputs of 128 px and up (sides a multiple of 32): what ships."""
+    """Two stacks of width 160 and depth 3, for inputs of 128 px and up (sides a multiple of 32); weights ship."""
     network = StackedHourglass(num_keypoints, num_stacks=2, width=width, depth=3)
     network.usual_size_wh = (128, 128)
     return network

@@ -1,12 +1,12 @@
-"""U-Net: a contracting path, and an expanding one that sees the same sizes of it beside itself.
+"""U-Net: a contracting path, and an expanding path that concatenates the contracting path's features of each size.
 
 Ronneberger, Fischer, Brox, "U-Net: Convolutional Networks for Biomedical Image Segmentation", MICCAI 2015,
 https://arxiv.org/abs/1505.04597. Written from the paper.
 
 How this differs from the paper: it does not, at ``UNet(2, in_channels=1, padded=False, norm=False)``: 31,030,658
-parameters, 572 x 572 pixels to 388 x 388. For keypoints convolutions are padded, since heatmaps must cover the whole
+parameters, 572 x 572 pixels to 388 x 388. For keypoints, convolutions are padded, since heatmaps must cover the whole
 input, and have batch norm, since the paper's initialisation and weighted loss are not used. The stem and the light
-member are ours. The same idea over any backbone is ``necks/unet.py``.
+variant are our own. A U-Net neck for any backbone is in ``necks/unet.py``.
 """
 
 import torch
@@ -23,10 +23,10 @@ class DoubleConv(nn.Module):
     """3x3 convolution and ReLU, twice.
 
     Args:
-        in_channels: Of the input.
-        out_channels: Of the output.
-        padded: Whether the size is kept; else each convolution takes a pixel off every side.
-        norm: Whether batch norm stands before each ReLU, in place of a bias.
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        padded: Whether the size is kept; otherwise each convolution removes a pixel from every side.
+        norm: Whether batch norm precedes each ReLU, in place of a bias.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, padded: bool, norm: bool) -> None:
@@ -37,7 +37,7 @@ class DoubleConv(nn.Module):
         self.norm2 = nn.BatchNorm2d(out_channels) if norm else nn.Identity()
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map ``(B, in, h, w)`` to ``(B, out, h, w)``, or 4 pixels less of each side."""
+        """Map ``(B, in, h, w)`` to ``(B, out, h, w)``, or 4 pixels less in each dimension if not padded."""
         features = functional.relu(self.norm1(self.conv1(features)), inplace=True)
         return functional.relu(self.norm2(self.conv2(features)), inplace=True)
 
@@ -46,24 +46,24 @@ class UNet(nn.Module):
     """The whole network: images to one stage of heatmaps.
 
     Args:
-        num_keypoints: K, the paper's number of classes.
-        width: Channels at the finest level; each coarser one has twice as many.
-        depth: Poolings.
-        in_channels: Of the images.
+        num_keypoints: Number of keypoints, K; the paper's number of classes.
+        width: Channels at the finest level; each coarser level has twice as many.
+        depth: Number of poolings.
+        in_channels: Channels of the images.
         padded: Whether heatmaps cover the whole input; if not, as in the paper, they cover its middle, and no codec
-            here can place them.
+            here supports that.
         norm: Whether every 3x3 convolution has batch norm.
-        stem_stride: 1, or 2 or 4 for as many halvings by 3x3 convolutions before the U: its maps are that much
-            smaller.
+        stem_stride: 1, or 2 or 4 to add a stem of strided 3x3 convolutions before the U-Net, whose maps are then
+            smaller by that factor.
 
     Attributes:
         stride: ``stem_stride``.
-        divisor: Both sides of an input must divide by it. Unpadded, sides are instead of the form that the paper's
-            572 has: they halve evenly at every pooling.
-        usual_size_wh: Input at which it is usually trained, pixels, where it is padded.
+        divisor: Both sides of an input must be divisible by it. If unpadded, the maps before every pooling must have
+            even sides instead, as with the paper's 572.
+        usual_size_wh: Usual training input size, pixels, if padded.
 
     Raises:
-        ValueError: A number that makes no network, with what would do.
+        ValueError: An invalid argument; the message says what is allowed.
 
     Source:
         Ronneberger et al. 2015, section 2 and figure 1.
@@ -110,10 +110,10 @@ class UNet(nn.Module):
     def forward(self, images: Tensor) -> Stages:
         """Map ``(B, in_channels, H, W)`` to one stage, ``{"heatmap": (B, K, H / stride, W / stride)}``.
 
-        Unpadded, maps are smaller than the input by the border that 3x3 convolutions need: 184 pixels at depth 4.
+        If unpadded, maps are smaller than the input by the border that 3x3 convolutions need: 184 pixels at depth 4.
 
         Raises:
-            ValueError: H or W is not a size that halves evenly; the message names sizes that would do.
+            ValueError: H or W cannot be halved evenly; the message suggests valid sizes.
         """
         check_input(images, self.divisor if self.padded else 1, self.in_channels)
         if not self.padded:
@@ -128,14 +128,14 @@ class UNet(nn.Module):
         for level in reversed(range(self.depth)):
             features = self.widen[level](features)
             skip = skips[level]
-            top = (skip.shape[2] - features.shape[2]) // 2  # 0 where convolutions are padded
+            top = (skip.shape[2] - features.shape[2]) // 2  # 0 if convolutions are padded
             left = (skip.shape[3] - features.shape[3]) // 2
             skip = skip[:, :, top : top + features.shape[2], left : left + features.shape[3]]
             features = self.up[level](torch.cat([skip, features], dim=1))
         return [{"heatmap": self.heatmap(features)}]
 
     def _check_unpadded(self, images: Tensor) -> None:
-        """Raise unless each side is 4 more than an even number at every pooling, and leaves a map to give."""
+        """Raise unless each side is 4 more than an even number at every pooling, and the output is not empty."""
         step, border = 2**self.depth, 4 * (2**self.depth - 1)
         least = border + step * -(-(border + 4 * step + 1) // step)
         for side in images.shape[2:]:
@@ -148,15 +148,14 @@ class UNet(nn.Module):
 
 
 def unet_full(num_keypoints: int) -> UNet:
-    """The paper's widths, padded, with batch norm: 31,038,608 parameters at 16 keypoints, maps of stride 1."""
+    """The paper's widths, padded, with batch norm: 31,038,608 parameters at 16 keypoints, heatmap stride 1."""
     return UNet(num_keypoints)
 
 
 def unet_light(num_keypoints: int) -> UNet:
-    """Narrower, of depth 3, behind a stem of stride 4, for inputs of 128 px: 4,375,216 parameters at 16 keypoints.
+    """Narrower, of depth 3, with a stem of stride 4, for inputs of 128 px: 4,375,216 parameters at 16 keypoints.
 
-    0.371 G multiply-adds at 128 x 128. Stride 4 rather than 1: the maps, their loss and their decoding are a sixteenth
-    of the size, codecs read positions between pixels of a map, and hourglass, FPN and U-Net are compared under one
-    codec.
+    0.371 G multiply-adds at 128 x 128. With stride 4 instead of 1, maps, loss and decoding are a sixteenth of the size,
+    codecs still decode sub-pixel positions, and hourglass, FPN and U-Net can be compared with the same codec.
     """
     return UNet(num_keypoints, width=48, depth=3, stem_stride=4)

@@ -1,8 +1,9 @@
-"""Widths of a network, module by module: what pruning and search change and no argument of a builder states.
+"""Widths of a network, module by module: what pruning and architecture search change and no builder argument states.
 
-A builder such as ``hg2_light`` has one number for many convolutions. Where channels were removed from some of them, the
-network is still "what the builder makes, but for these modules", and that is how a card states it: the builder's table
-and, beside it, a table of widths by module name. Kernels, strides, the modules and their order stay as they were built.
+A builder such as ``hg2_light`` has one argument for the width of many convolutions. If channels were removed from some
+of them, the network is "what the builder makes, except for these modules". A card states exactly that: the builder's
+table and, beside it, a table of widths by module name. Kernels, strides, the modules and their order stay as they were
+built.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,7 +18,7 @@ from poseglass.layers.synchronised_norm import BATCH_NORMS
 from poseglass.networks import NETWORKS
 
 Widths = dict[str, dict[str, int]]
-"""``{"stem.conv": {"out_channels": 24}, ...}``: by a module's name in ``named_modules``, its attributes."""
+"""``{"stem.conv": {"out_channels": 24}, ...}``: module name, as in ``named_modules``, to its width attributes."""
 
 KEYS: dict[type[nn.Module], tuple[str, ...]] = {
     nn.Conv2d: ("in_channels", "out_channels", "groups"),
@@ -27,15 +28,15 @@ KEYS: dict[type[nn.Module], tuple[str, ...]] = {
     nn.GroupNorm: ("num_channels", "num_groups"),
     nn.PReLU: ("num_parameters",),
 }
-"""Modules that have widths, subclasses included (every batch norm, synchronised or not), and what the widths are
-called."""
+"""Module types that have widths, including subclasses (every batch norm, synchronised or not), and the names of
+their width attributes."""
 
 _FREE = {"momentum", "inplace", "channels"}.union(*KEYS.values())
-"""Attributes that do not change what a network of given weights and widths computes."""
+"""Attributes that do not change what a network with given weights and widths computes."""
 
 
 def widths_of(network: nn.Module) -> Widths:
-    """Return all widths of a network, of every module that has any.
+    """Return all widths of a network, for every module that has any.
 
     Example:
         >>> widths_of(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.BatchNorm2d(8)))
@@ -49,7 +50,7 @@ def widths_of(network: nn.Module) -> Widths:
 
 
 def keys_of(module: nn.Module) -> tuple[str, ...]:
-    """Return what the widths of a module are called; nothing where it has none.
+    """Return the names of a module's width attributes; empty if it has none.
 
     Example:
         >>> keys_of(nn.Linear(2, 3)), keys_of(nn.ReLU())
@@ -59,9 +60,9 @@ def keys_of(module: nn.Module) -> tuple[str, ...]:
 
 
 def widths_that_differ(network: nn.Module, built: nn.Module) -> Widths:
-    """Return the widths of a network that are not those of another one, such as its builder makes.
+    """Return the widths of a network that differ from those of another one, such as the network its builder makes.
 
-    Modules that only one of them has are left out.
+    Modules that only one of them has are skipped.
 
     Example:
         >>> widths_that_differ(nn.Sequential(nn.Conv2d(3, 6, 3)), nn.Sequential(nn.Conv2d(3, 8, 3)))
@@ -77,20 +78,20 @@ def widths_that_differ(network: nn.Module, built: nn.Module) -> Widths:
 
 
 def apply_widths(network: nn.Module, widths: Mapping[str, Mapping[str, int]]) -> None:
-    """Give modules of a network other widths, in place.
+    """Set other widths on modules of a network, in place.
 
-    Modules stay the same objects. Tensors whose shape changes begin anew, by the module's own ``reset_parameters``, on
-    the device and in the dtype of the old ones; the meta device does too. Whether modules in a row fit each other is
-    seen when the network runs. What a part says of itself (a backbone's ``channels``, a neck's ``out_channels``, which
-    only builders read) stays what it was built with.
+    Modules stay the same objects. Tensors whose shape changes are reinitialised by the module's own
+    ``reset_parameters``, on the device and in the dtype of the old ones, including the meta device. Whether consecutive
+    modules fit each other is not checked until the network runs. Attributes that only builders read (a backbone's
+    ``channels``, a neck's ``out_channels``) are not updated.
 
     Args:
         network: As a builder made it.
-        widths: Of the modules that differ; of each, the numbers that differ.
+        widths: The modules that differ, and for each the widths that differ.
 
     Raises:
-        ValueError: A module that the network does not have or that has no widths, a key that is none of its widths, a
-            number that is not a whole one above 0, or groups that do not divide the channels. The network is untouched.
+        ValueError: An unknown module or one without widths, a key that is not one of its widths, a value that is not a
+            whole number above 0, or groups that do not divide the channels. The network is not changed.
 
     Example:
         >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))
@@ -98,7 +99,7 @@ def apply_widths(network: nn.Module, widths: Mapping[str, Mapping[str, int]]) ->
         >>> network[0]
         Conv2d(3, 6, kernel_size=(3, 3), stride=(1, 1))
     """
-    modules = dict(network.named_modules())  # names are looked up here alone: they may come from a file
+    modules = dict(network.named_modules())  # names may come from a file, so they are looked up here and nowhere else
     for name, numbers in widths.items():
         _check(name, numbers, modules)
     for name, numbers in widths.items():
@@ -110,17 +111,17 @@ def apply_widths(network: nn.Module, widths: Mapping[str, Mapping[str, int]]) ->
 def card_widths(
     network: nn.Module, table: Mapping[str, Any], *, part: Literal["network", "backbone"] = "network"
 ) -> Widths:
-    """Return what ``WeightCard.widths`` has to hold, so that a pruned network can be rebuilt from its card.
+    """Return the value for ``WeightCard.widths``, so that a pruned network can be rebuilt from its card.
 
     Args:
-        network: Pruned: tensors cut, and ``in_channels``, ``out_channels``, ``groups``, ``num_features`` and the like
-            of its modules set to what is left.
+        network: The pruned network: its tensors are cut, and ``in_channels``, ``out_channels``, ``groups``,
+            ``num_features`` and the like of its modules are set to the remaining sizes.
         table: ``{"name": ..., ...}`` of the card: what the network was built from before it was pruned.
-        part: Whether the name is one of ``NETWORKS`` or of ``BACKBONES``.
+        part: Whether the name is in ``NETWORKS`` or in ``BACKBONES``.
 
     Raises:
-        ValueError: The network differs from what the table makes in more than widths, or a module's numbers are not
-            the shape of its tensors.
+        ValueError: The network differs in more than widths from what the table builds, or a module's width attributes
+            do not match the shapes of its tensors.
         LookupError, TypeError: The table cannot be built.
 
     Example:
@@ -139,15 +140,15 @@ def card_widths(
     findings = [*_other_tensors(network, built), *_other_attributes(network, built)]
     if findings:
         raise ValueError(
-            f"The network is not what {dict(table)} makes with other widths: {listed(findings)}. A card's widths are "
-            "numbers of channels alone. Give the table that the network was built from; where tensors were cut, set "
-            "in_channels, out_channels, groups, num_features and the like of their modules to what is left."
+            f"The network is not what {dict(table)} makes with other widths: {listed(findings)}. A card's widths can "
+            "only change numbers of channels. Give the table that the network was built from; if tensors were cut, set "
+            "in_channels, out_channels, groups, num_features and the like of their modules to the remaining sizes."
         )
     return widths
 
 
 def described(widths: Mapping[str, Mapping[str, int]]) -> list[str]:
-    """Return a few words for each module, for messages.
+    """Return a short description of each module, for messages.
 
     Example:
         >>> described({"stem.conv": {"out_channels": 6}})
@@ -157,26 +158,26 @@ def described(widths: Mapping[str, Mapping[str, int]]) -> list[str]:
 
 
 def _check(name: str, numbers: Mapping[str, int], modules: Mapping[str, nn.Module]) -> None:
-    """Raise if numbers cannot be the widths of a module.
+    """Raise if these cannot be the widths of a module.
 
     Raises:
-        ValueError: With what it takes.
+        ValueError: The message says what the module accepts.
     """
     if name not in modules:
         raise ValueError(
-            f"widths name the module {name!r}, which the network does not have.{nearest(name, modules)} Take a name of "
-            "named_modules()."
+            f"widths name the module {name!r}, which the network does not have.{nearest(name, modules)} Use a name "
+            "from named_modules()."
         )
     module = modules[name]
     kind, keys = type(module).__name__, keys_of(module)
     if not keys:
         raise ValueError(
-            f"widths name the module {name!r}, a {kind}, which has none. Those of convolutions, linear layers, batch "
-            "norm, group norm and PReLU can be set."
+            f"widths name the module {name!r}, a {kind}, which has none. Only convolutions, linear layers, batch norm, "
+            "group norm and PReLU have widths."
         )
     for key, value in numbers.items():
         if key not in keys:
-            raise ValueError(f"widths of {name!r} have {key!r}, but a {kind} takes {', '.join(keys)}. Leave it out.")
+            raise ValueError(f"widths of {name!r} have {key!r}, but a {kind} takes {', '.join(keys)}. Remove it.")
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"widths of {name!r}: {key} must be a whole number above 0, got {value!r:.60}.")
     now = {key: int(getattr(module, key)) for key in keys} | dict(numbers)
@@ -190,7 +191,7 @@ def _check(name: str, numbers: Mapping[str, int], modules: Mapping[str, nn.Modul
 
 
 def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Return the shapes that the tensors of a module have by its widths."""
+    """Return the shapes of a module's tensors according to its widths."""
     if isinstance(module, nn.Conv2d):
         weight = (module.out_channels, module.in_channels // module.groups, *module.kernel_size)
         return {"weight": weight, "bias": (module.out_channels,)}
@@ -208,7 +209,7 @@ def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def _resize(module: nn.Module) -> None:
-    """Make new tensors where the shape is not that of the module's widths."""
+    """Replace the tensors whose shape does not match the module's widths."""
     changed = False
     for name, shape in _shapes(module).items():
         old = getattr(module, name)
@@ -223,7 +224,7 @@ def _resize(module: nn.Module) -> None:
 
 
 def _other_tensors(network: nn.Module, built: nn.Module) -> Iterator[str]:
-    """Yield the tensors that two networks do not share by name and shape."""
+    """Yield the tensors whose name or shape differs between two networks."""
     own, made = ({k: tuple(v.shape) for k, v in n.state_dict().items()} for n in (network, built))
     for name in own | made:
         if name not in own:
@@ -231,15 +232,15 @@ def _other_tensors(network: nn.Module, built: nn.Module) -> Iterator[str]:
         elif name not in made:
             yield f"{name} is unexpected"
         elif own[name] != made[name]:
-            yield f"{name} is {own[name]}, and the widths of its module make it {made[name]}"
+            yield f"{name} is {own[name]}, but the widths of its module make it {made[name]}"
 
 
 def _other_attributes(network: nn.Module, built: nn.Module) -> Iterator[str]:
-    """Yield what modules say of themselves that no shape shows, such as a stride or an epsilon, where it differs."""
-    plain = vars(nn.Module()).keys()  # what every module has
+    """Yield the module attributes that differ and do not show in any shape, such as a stride or an epsilon."""
+    plain = vars(nn.Module()).keys()  # attributes that every module has
     modules = dict(network.named_modules())
     for name, other in built.named_modules():
         own, made = vars(modules.get(name, other)), vars(other)
         for key in sorted((own.keys() & made.keys()) - plain - _FREE):
             if isinstance(made[key], str | int | float | tuple) and own[key] != made[key]:
-                yield f"{name}.{key} is {own[key]!r}, and the table makes it {made[key]!r}".removeprefix(".")
+                yield f"{name}.{key} is {own[key]!r}, but the table makes it {made[key]!r}".removeprefix(".")
