@@ -81,7 +81,7 @@ def test_a_new_branch_is_made_from_the_coarsest_one_alone() -> None:
 @pytest.mark.parametrize(
     ("numbers", "message"),
     [
-        ({"num_modules": (1, 4)}, r"num_modules are three, of stages 2, 3 and 4, got \[1, 4\]"),
+        ({"num_modules": (1, 4)}, r"num_modules needs three numbers, for stages 2, 3 and 4, got \[1, 4\]"),
         ({"num_modules": (1, 0, 1)}, "num_modules must be a whole number above 0, got 0"),
         ({"num_blocks": 0}, "num_blocks must be a whole number above 0, got 0"),
         ({"stem_width": 0}, "stem_width must be a whole number above 0, got 0"),

@@ -11,12 +11,12 @@ from poseglass.backbones.resnet import resnet18, resnet34, resnet50, resnet101, 
 
 
 class Backbone(Protocol):
-    """What every backbone has; any neck fits any backbone through it.
+    """The interface of every backbone; through it any neck fits any backbone.
 
     Attributes:
-        channels: Of each level, finest first.
+        channels: Channels of each level, finest first.
         strides: Input pixels per feature pixel of each level, finest first.
-        divisor: Both sides of an input must divide by it.
+        divisor: Both sides of an input must be divisible by it.
     """
 
     channels: tuple[int, ...]

@@ -1,10 +1,10 @@
-"""HRNet: branches of several resolutions side by side, which exchange what they know after every module.
+"""HRNet: parallel branches at several resolutions, which exchange information after every module.
 
 Sun, Xiao, Liu, Wang, "Deep High-Resolution Representation Learning for Human Pose Estimation", CVPR 2019,
-https://arxiv.org/abs/1902.09212. Facts of layers: leoxiaobin/deep-high-resolution-net.pytorch (MIT).
+https://arxiv.org/abs/1902.09212. Layer details from leoxiaobin/deep-high-resolution-net.pytorch (MIT).
 
-How this differs from the published code: it does not. Convolutions start from N(0, 0.001), as there; BatchNorm follows
-every one, so that their scale does not pass on.
+How this differs from the published code: it does not. Convolutions are initialised from N(0, 0.001), as there; each is
+followed by batch norm, so their scale does not matter.
 """
 
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ from poseglass.layers.resnet_blocks import BasicBlock, Bottleneck
 
 
 class ExchangeModule(nn.Module):
-    """Basic blocks in every branch, then every output sums all branches at its own resolution.
+    """Basic blocks in every branch, then fusion: every output is the sum of all branches at its own resolution.
 
     Args:
-        widths: Channels of the branches, finest first; each has half the resolution of the one before.
-        num_blocks: Basic blocks in each branch.
-        num_outputs: How many of the resolutions are given, from the finest on.
+        widths: Channels of the branches, finest first; each has half the resolution of the previous one.
+        num_blocks: Number of basic blocks in each branch.
+        num_outputs: Number of resolutions returned, starting from the finest.
 
     Source:
         Sun et al. 2019, section 3, "Repeated multi-scale fusion". Upsampling is nearest-neighbour.
@@ -54,7 +54,7 @@ class ExchangeModule(nn.Module):
 
 
 def _path(widths: Sequence[int], source: int, target: int) -> nn.Module:
-    """Return the way between two branches: nothing, up (1x1; the caller enlarges) or down (a chain of 3x3 stride 2)."""
+    """Return the path between two branches: identity, up (1x1; the caller upsamples) or down (3x3 with stride 2)."""
     if source == target:
         return nn.Sequential()
     if source > target:
@@ -64,22 +64,22 @@ def _path(widths: Sequence[int], source: int, target: int) -> nn.Module:
 
 
 class HRNet(nn.Module):
-    """Images to features at strides 4, 8, 16 and 32, or at 4 alone.
+    """Images to features at strides 4, 8, 16 and 32, or at 4 only.
 
     Args:
         width: C, channels of the finest branch; each coarser one has twice as many. 32 and 48 as published.
-        num_modules: Exchange modules of stages 2, 3 and 4, which have two, three and four branches.
-        num_blocks: Basic blocks in each branch of a module.
-        num_bottlenecks: Bottlenecks of stage 1.
+        num_modules: Number of exchange modules in stages 2, 3 and 4, which have two, three and four branches.
+        num_blocks: Number of basic blocks in each branch of a module.
+        num_bottlenecks: Number of bottlenecks in stage 1.
         stem_width: Channels of the stem, and inside a bottleneck.
-        finest_only: The last module gives the finest resolution alone, as for pose; the weights that would make the
-            others do not exist.
+        finest_only: Whether the last module outputs only the finest resolution, as for pose; the weights of the other
+            outputs do not exist then.
 
     Attributes:
-        channels, strides, divisor: As every backbone has them.
+        channels, strides, divisor: As in every backbone.
 
     Raises:
-        ValueError: A number below 1, or other than three numbers of modules.
+        ValueError: A number below 1, or ``num_modules`` is not three numbers.
 
     Source:
         Sun et al. 2019, section 3, "Network instantiation".
@@ -97,7 +97,7 @@ class HRNet(nn.Module):
     ) -> None:
         super().__init__()
         if len(num_modules) != 3:
-            raise ValueError(f"HRNet: num_modules are three, of stages 2, 3 and 4, got {list(num_modules)}.")
+            raise ValueError(f"HRNet: num_modules needs three numbers, for stages 2, 3 and 4, got {list(num_modules)}.")
         numbers = {"width": width, "num_blocks": num_blocks, "num_bottlenecks": num_bottlenecks}
         numbers |= {"stem_width": stem_width, "num_modules": min(num_modules)}
         for name, value in numbers.items():
@@ -129,7 +129,7 @@ class HRNet(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         """Map ``(B, 3, H, W)`` to ``(B, channels[i], H / strides[i], W / strides[i])`` per level, finest first."""
         features = self.bottlenecks(self.stem(images))
-        # Stage 1 has one branch; each later stage gets one more, made from the coarsest that was there before it.
+        # Stage 1 has one branch; each later stage adds one, made from the coarsest of the stage before it.
         levels, coarsest = [self.finest(features)], features
         for begin, modules in zip(self.coarser, self.stages, strict=True):
             assert isinstance(modules, nn.ModuleList)

@@ -1,13 +1,13 @@
-"""MobileNetV3: inverted residuals with squeeze-and-excitation and h-swish, found by search.
+"""MobileNetV3: inverted residuals with squeeze-and-excitation and h-swish, found by architecture search.
 
 Howard et al., "Searching for MobileNetV3", ICCV 2019, https://arxiv.org/abs/1905.02244. Reference code:
 d-li14/mobilenetv3.pytorch (MIT), torchvision (BSD), timm (Apache-2.0); written from the paper and tables of their
 layers and counts.
 
-How this differs from the paper: the classification tail (mean over the map, 960 -> 1280 -> 1000) is not here, since
+How this differs from the paper: the classification tail (global average pooling, 960 -> 1280 -> 1000) is omitted, since
 pose networks need maps. Public implementations disagree on whether the activation or squeeze-and-excitation comes
-first, and on the epsilon of batch norm; both are arguments, for weights that were trained one way. Widths inside a
-block follow the input's rounded width, as d-li14 and timm have it.
+first, and on the epsilon of batch norm; both are arguments, so that weights from either can be used. Widths inside a
+block follow the input's rounded width, as in d-li14 and timm.
 """
 
 from dataclasses import dataclass
@@ -21,15 +21,15 @@ from poseglass.layers.round_channels import round_channels
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line of the paper's tables 1 and 2, at width 1.
+    """One row of the paper's tables 1 and 2, at width 1.
 
     Args:
-        kernel_size: Of the depthwise convolution.
-        expanded: Channels inside.
-        out_channels: Of the block.
-        squeeze: Whether it has squeeze-and-excitation.
-        activation: Inside.
-        stride: Of the depthwise convolution.
+        kernel_size: Kernel size of the depthwise convolution.
+        expanded: Channels inside the block.
+        out_channels: Output channels of the block.
+        squeeze: Whether the block has squeeze-and-excitation.
+        activation: Activation inside the block.
+        stride: Stride of the depthwise convolution.
     """
 
     kernel_size: int
@@ -81,14 +81,14 @@ class MobileNetV3(nn.Module):
     Args:
         rows: The blocks, ``LARGE`` or ``SMALL``.
         width: Multiplier of every number of channels.
-        last: Whether the 1x1 convolution behind the blocks (160 -> 960, 96 -> 576) is part of the last level.
-        order: Of activation and squeeze-and-excitation, see ``InvertedResidual``.
-        eps: Of batch norm: 1e-5 (d-li14, timm) or 1e-3 (torchvision).
+        last: Whether the 1x1 convolution after the blocks (160 -> 960, 96 -> 576) is part of the last level.
+        order: Order of activation and squeeze-and-excitation, see ``InvertedResidual``.
+        eps: Epsilon of batch norm: 1e-5 (d-li14, timm) or 1e-3 (torchvision).
 
     Attributes:
-        channels: Of the levels, finest first; (16, 24, 40, 112, 960) for Large at width 1.
-        strides: Of the levels, (2, 4, 8, 16, 32).
-        divisor: Both sides of an input must divide by it, 32.
+        channels: Channels of the levels, finest first; (16, 24, 40, 112, 960) for Large at width 1.
+        strides: Strides of the levels, (2, 4, 8, 16, 32).
+        divisor: Both sides of an input must be divisible by it, 32.
 
     Raises:
         ValueError: A width that is not positive, or an unknown order.
@@ -117,7 +117,7 @@ class MobileNetV3(nn.Module):
         channels: list[int] = []
         stated = STEM_CHANNELS
         for row in rows:
-            if row.stride == 2:  # what comes before a block that shrinks the map is the last of its level
+            if row.stride == 2:  # the features before a strided block are the last of their level
                 channels.append(now)
             expanded, made = round_channels(now * row.expanded / stated), round_channels(row.out_channels * width)
             self.blocks.append(
@@ -136,7 +136,7 @@ class MobileNetV3(nn.Module):
             stated, now = row.out_channels, made
         wide = round_channels(rows[-1].expanded * width)
         self.last = ConvNorm(now, wide, 1, activation="hardswish", eps=eps) if last else None
-        self.order, self.eps = order, eps  # which no shape shows
+        self.order, self.eps = order, eps  # kept because no tensor shape shows them
         self.channels = (*channels, wide if last else now)
         self.strides = tuple(2 ** (i + 1) for i in range(len(self.channels)))
         self.divisor = self.strides[-1]

@@ -1,4 +1,4 @@
-"""ResNet 18 to 152: features at strides 4, 8, 16 and 32, or none coarser than 8 or 16 by dilation.
+"""ResNet 18 to 152: features at strides 4, 8, 16 and 32, or with dilation none coarser than 8 or 16.
 
 He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", CVPR 2016, https://arxiv.org/abs/1512.03385.
 Dilation in place of stride: Chen et al., "DeepLab", https://arxiv.org/abs/1606.00915, section 3.1, and Insafutdinov et
@@ -21,24 +21,24 @@ BLOCKS: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, int
     101: (Bottleneck, (3, 4, 23, 3)),
     152: (Bottleneck, (3, 8, 36, 3)),
 }
-"""Kind and number of the blocks of conv2_x to conv5_x, by depth; He et al. 2016, table 1."""
+"""Type and number of the blocks of conv2_x to conv5_x, by depth; He et al. 2016, table 1."""
 
 
 class ResNet(nn.Module):
-    """Images to C2, C3, C4 and C5. Convolutions start by He's rule (https://arxiv.org/abs/1502.01852, section 2.2).
+    """Images to C2, C3, C4 and C5. Kaiming initialisation (https://arxiv.org/abs/1502.01852, section 2.2).
 
     Args:
         depth: 18, 34, 50, 101 or 152.
         width: Channels of the stem and inside the first stage; each later stage doubles them.
-        output_stride: Of C5: 32, or 16 or 8, where the last one or two stages keep their input's resolution and their
-            3x3 convolutions are dilated by 2, then 4, instead. The tensors are the same, and so are the features at
-            the places that the strided network computes.
+        output_stride: Stride of C5: 32, 16 or 8. With 16 or 8, the last one or two stages keep their input's resolution
+            and their 3x3 convolutions are dilated by 2, then 4, instead. The tensors are the same, and so are the
+            features at the positions that the strided network computes.
 
     Attributes:
-        channels, strides, divisor: As every backbone has them.
+        channels, strides, divisor: As in every backbone.
 
     Raises:
-        ValueError: Another depth or output stride, or a width below 1.
+        ValueError: An unsupported depth or output stride, or a width below 1.
     """
 
     def __init__(self, depth: int = 50, *, width: int = 64, output_stride: int = 32) -> None:
@@ -84,25 +84,25 @@ class ResNet(nn.Module):
 
 
 def resnet18(*, width: int = 64, output_stride: int = 32) -> ResNet:
-    """11,176,512 parameters."""
+    """ResNet-18: 11,176,512 parameters."""
     return ResNet(18, width=width, output_stride=output_stride)
 
 
 def resnet34(*, width: int = 64, output_stride: int = 32) -> ResNet:
-    """21,284,672 parameters."""
+    """ResNet-34: 21,284,672 parameters."""
     return ResNet(34, width=width, output_stride=output_stride)
 
 
 def resnet50(*, width: int = 64, output_stride: int = 32) -> ResNet:
-    """23,508,032 parameters."""
+    """ResNet-50: 23,508,032 parameters."""
     return ResNet(50, width=width, output_stride=output_stride)
 
 
 def resnet101(*, width: int = 64, output_stride: int = 32) -> ResNet:
-    """42,500,160 parameters."""
+    """ResNet-101: 42,500,160 parameters."""
     return ResNet(101, width=width, output_stride=output_stride)
 
 
 def resnet152(*, width: int = 64, output_stride: int = 32) -> ResNet:
-    """58,143,808 parameters."""
+    """ResNet-152: 58,143,808 parameters."""
     return ResNet(152, width=width, output_stride=output_stride)
