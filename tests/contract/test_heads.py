@@ -78,5 +78,5 @@ def test_the_simcc_head_names_the_size_that_it_was_built_for() -> None:
     head = SimccHead(8, 5, size_wh=(64, 96))
     with pytest.raises(ValueError, match=r"built for an input of 64 x 96 .* got features of 24 x 16"):
         head(torch.zeros(1, 8, 16, 24))
-    with pytest.raises(ValueError, match="size_wh must divide by stride=4, got 63 x 96"):
+    with pytest.raises(ValueError, match="size_wh must be divisible by stride=4, got 63 x 96"):
         SimccHead(8, 5, size_wh=(63, 96))

@@ -95,7 +95,7 @@ def test_separable_convolutions_are_fewer_numbers() -> None:
 
 @pytest.mark.parametrize("neck", [FPN, UNetNeck])
 def test_a_stride_that_no_level_has_is_refused_with_those_there_are(neck: type) -> None:
-    with pytest.raises(ValueError, match=r"out_stride=4 needs a level of that stride; the backbone's are 8, 16\. Take"):
+    with pytest.raises(ValueError, match=r"out_stride=4 needs a level of that stride; the backbone's are 8, 16\. Use"):
         neck((4, 8), (8, 16))
     with pytest.raises(ValueError, match=r"strides of levels must grow by whole factors, finest first, got \(4, 6\)"):
         neck((4, 8), (4, 6))

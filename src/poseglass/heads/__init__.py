@@ -1,4 +1,4 @@
-"""Layer 2: features to what a codec reads."""
+"""Layer 2: features to what a codec decodes."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -12,10 +12,10 @@ from poseglass.heads.simcc import SimccHead
 
 
 class Head(Protocol):
-    """What every head has. Its constructor takes the channels of the features, then the number of keypoints."""
+    """The interface of every head. The constructor takes the number of feature channels, then of keypoints."""
 
     def __call__(self, features: Tensor) -> Prediction:
-        """Map ``(B, C, h, w)`` to a prediction: ``"heatmap"`` ``(B, K, h, w)``, or what its codec reads."""
+        """Map ``(B, C, h, w)`` to a prediction: ``"heatmap"`` ``(B, K, h, w)``, or whatever its codec decodes."""
         ...
 
 

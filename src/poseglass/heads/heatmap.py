@@ -6,7 +6,7 @@ from poseglass.core.prediction import Prediction
 
 
 def start_empty(conv: nn.Conv2d) -> nn.Conv2d:
-    """Set a convolution's weights to N(0, 0.001) and its bias to 0, and return it: its first maps are nearly empty."""
+    """Initialise and return a convolution, weights N(0, 0.001) and bias 0, so that its first maps are nearly empty."""
     nn.init.normal_(conv.weight, std=0.001)
     assert conv.bias is not None
     nn.init.zeros_(conv.bias)
@@ -16,12 +16,12 @@ def start_empty(conv: nn.Conv2d) -> nn.Conv2d:
 class HeatmapHead(nn.Module):
     """A 1x1 convolution with bias, one map per keypoint, no activation.
 
-    It starts from N(0, 0.001) with a bias of 0, as the code of the last two papers does, so that the first maps are
-    nearly empty, as targets are.
+    It is initialised from N(0, 0.001) with zero bias, as in the code of the last two papers, so that the first maps are
+    nearly empty, like the targets.
 
     Args:
-        in_channels: Of the features.
-        num_keypoints: K.
+        in_channels: Channels of the features.
+        num_keypoints: Number of keypoints, K.
 
     Source:
         Newell et al. 2016, section 3.1; Xiao et al. 2018, section 2; Sun et al. 2019, section 3.

@@ -1,4 +1,4 @@
-"""One convolution from features to the maps of UDP combined: a heatmap and two offset maps per keypoint."""
+"""One convolution from features to UDP combined maps: a heatmap and two offset maps per keypoint."""
 
 from torch import Tensor, nn
 
@@ -7,11 +7,11 @@ from poseglass.heads.heatmap import start_empty
 
 
 class OffsetHead(nn.Module):
-    """A 1x1 convolution with bias to three maps per keypoint, no activation. It starts as ``HeatmapHead`` does.
+    """A 1x1 convolution with bias to three maps per keypoint, no activation. Initialised like ``HeatmapHead``.
 
     Args:
-        in_channels: Of the features.
-        num_keypoints: K.
+        in_channels: Channels of the features.
+        num_keypoints: Number of keypoints, K.
 
     Source:
         Papandreou et al. 2017, section 3.2; Huang et al. 2020, section 4.

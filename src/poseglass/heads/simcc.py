@@ -1,4 +1,4 @@
-"""From features to one vector of logits per keypoint and axis."""
+"""Features to one vector of logits per keypoint and axis."""
 
 from torch import Tensor, nn
 
@@ -6,17 +6,17 @@ from poseglass.core.prediction import Prediction
 
 
 class SimccHead(nn.Module):
-    """A 1x1 convolution to one map per keypoint, flattened, and a linear layer per axis; for one input size.
+    """A 1x1 convolution to one map per keypoint, flattened, then a linear layer per axis; for one input size.
 
     Args:
-        in_channels: Of the features.
-        num_keypoints: K.
-        size_wh: Of the network's input, pixels.
-        stride: Input pixels per pixel of the features.
-        split: Bins per input pixel, the codec's.
+        in_channels: Channels of the features.
+        num_keypoints: Number of keypoints, K.
+        size_wh: Size of the network's input, pixels.
+        stride: Input pixels per feature pixel.
+        split: Bins per input pixel, as in the codec.
 
     Raises:
-        ValueError: A size that the stride does not divide; when called, features of another size.
+        ValueError: A size that is not divisible by the stride; when called, features of another size.
 
     Source:
         Li et al. 2022, section 3.
@@ -28,7 +28,7 @@ class SimccHead(nn.Module):
         super().__init__()
         width, height = size_wh
         if width % stride or height % stride:
-            raise ValueError(f"SimccHead.size_wh must divide by stride={stride}, got {width} x {height}.")
+            raise ValueError(f"SimccHead.size_wh must be divisible by stride={stride}, got {width} x {height}.")
         self.size_wh, self.stride = (width, height), stride
         self.conv = nn.Conv2d(in_channels, num_keypoints, 1)
         pixels = (width // stride) * (height // stride)
@@ -39,14 +39,14 @@ class SimccHead(nn.Module):
         """Map ``(B, in_channels, h, w)`` to ``"x"`` ``(B, K, W * split)`` and ``"y"`` ``(B, K, H * split)``, logits.
 
         Raises:
-            ValueError: The features are not those of an input of ``size_wh``.
+            ValueError: The features are not from an input of ``size_wh``.
         """
         height, width = features.shape[-2:]
         if (width * self.stride, height * self.stride) != self.size_wh:
             raise ValueError(
                 f"The simcc head was built for an input of {self.size_wh[0]} x {self.size_wh[1]} (width x height) at "
                 f"stride {self.stride}, got features of {width} x {height}. Set network.head.size_wh and .stride to "
-                "those of the input and of the neck; a trained head takes one size only."
+                "those of the input and of the neck; a trained head supports only one size."
             )
         maps = self.conv(features).flatten(2)
         return {"x": self.x(maps), "y": self.y(maps)}

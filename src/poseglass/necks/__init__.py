@@ -1,4 +1,4 @@
-"""Layer 2: features at several resolutions to one map of features."""
+"""Layer 2: features at several resolutions to a single feature map."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -13,10 +13,10 @@ from poseglass.necks.upsample import Upsample
 
 
 class Neck(Protocol):
-    """What every neck has. Its constructor takes a backbone's ``channels`` and ``strides`` first.
+    """The interface of every neck. The constructor takes a backbone's ``channels`` and ``strides`` first.
 
     Attributes:
-        out_channels: Of the features it gives.
+        out_channels: Channels of the output features.
         out_stride: Input pixels per feature pixel.
     """
 

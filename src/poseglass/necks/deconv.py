@@ -1,7 +1,7 @@
-"""Transposed convolutions from the coarsest level up: the neck of SimpleBaseline.
+"""Transposed convolutions on top of the coarsest level: the neck of SimpleBaseline.
 
 Xiao, Wu, Wei, "Simple Baselines for Human Pose Estimation and Tracking", ECCV 2018, https://arxiv.org/abs/1804.06208.
-Facts of layers: microsoft/human-pose-estimation.pytorch (MIT). It does not differ from the paper.
+Layer details from microsoft/human-pose-estimation.pytorch (MIT). It does not differ from the paper.
 """
 
 from collections import OrderedDict
@@ -11,21 +11,21 @@ from torch import Tensor, nn
 
 
 class Deconv(nn.Module):
-    """Transposed convolutions, each 4x4 with stride 2, BatchNorm and ReLU.
+    """Transposed convolutions, each 4x4 with stride 2, batch norm and ReLU.
 
-    They start from N(0, 0.001), as the paper trains them from nothing.
+    They are initialised from N(0, 0.001), as in the paper.
 
     Args:
-        channels: Of the backbone's levels; only the last is used.
-        strides: Of the backbone's levels.
-        num_layers: Each doubles the resolution.
+        channels: Channels of the backbone's levels; only the last is used.
+        strides: Strides of the backbone's levels.
+        num_layers: Number of layers; each doubles the resolution.
         width: Channels of every layer.
 
     Attributes:
-        out_channels, out_stride: As every neck has them.
+        out_channels, out_stride: As in every neck.
 
     Raises:
-        ValueError: Fewer than one layer or channel, or more layers than halve the stride to 1.
+        ValueError: Fewer than one layer or channel, or more doublings than the coarsest stride allows.
 
     Source:
         Xiao et al. 2018, section 2 and figure 1(c).
@@ -40,14 +40,14 @@ class Deconv(nn.Module):
         if strides[-1] % 2**num_layers:
             raise ValueError(
                 f"Deconv: {num_layers} layers double the resolution {num_layers} times, but the coarsest level has "
-                f"stride {strides[-1]}. Fewer layers would do."
+                f"stride {strides[-1]}. Use fewer layers."
             )
         self.layers = nn.Sequential(*(_layer(width if i else channels[-1], width) for i in range(num_layers)))
         self.out_channels = width
         self.out_stride = strides[-1] // 2**num_layers
 
     def forward(self, levels: list[Tensor]) -> Tensor:
-        """Map levels, finest first, to ``(B, width, h * 2**num_layers, w * 2**num_layers)`` of the last one's size."""
+        """Map levels, finest first, to ``(B, width, h * 2**num_layers, w * 2**num_layers)``; h, w: the last level's."""
         return self.layers(levels[-1])
 
 

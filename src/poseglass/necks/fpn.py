@@ -1,11 +1,11 @@
-"""Feature Pyramid Network: 1x1 laterals, added on the way from the coarsest level up.
+"""Feature Pyramid Network: 1x1 lateral convolutions, added along a top-down path from the coarsest level.
 
 Lin et al., "Feature Pyramid Networks for Object Detection", CVPR 2017, https://arxiv.org/abs/1612.03144. Written from
 the paper.
 
-How this differs from the paper: a detector reads every level and shares one head among them; keypoints are read off
-the finest level that is used, so only that one is smoothed. One level of an hourglass does the same with residuals in
-place of the laterals, and one more on the way up: ``tests/necks`` turns either into the other.
+How this differs from the paper: a detector reads every level and shares one head among them; here only the finest level
+that is used is read, so only that one is smoothed. One level of an hourglass does the same with residuals in place of
+the lateral convolutions, and one more after upsampling: ``tests/necks`` converts each into the other.
 """
 
 from torch import Tensor, nn
@@ -18,12 +18,12 @@ class FPN(nn.Module):
     """Top-down by addition.
 
     Args:
-        channels: Of the backbone's levels, finest first.
-        strides: Of those levels.
+        channels: Channels of the backbone's levels, finest first.
+        strides: Strides of those levels.
         width: Channels of every map inside.
-        out_stride: Of the finest level that is used; finer ones are left out.
-        norm: Whether batch norm and ReLU follow the smoothing. A detector's heads bring their own; one 1x1 convolution
-            to heatmaps does not, and nothing else in this neck bends.
+        out_stride: Stride of the output, and of the finest level that is used; finer levels are ignored.
+        norm: Whether batch norm and ReLU follow the smoothing. A detector's heads have nonlinearities of their own; a
+            single 1x1 convolution to heatmaps does not, and this neck is otherwise linear.
 
     Attributes:
         out_channels: ``width``.

@@ -1,4 +1,4 @@
-"""No neck: one level of the backbone as it is. HRNet's finest, or the coarsest of a dilated backbone."""
+"""No neck: one level of the backbone, unchanged. For HRNet's finest level, or the coarsest of a dilated backbone."""
 
 from collections.abc import Sequence
 
@@ -9,12 +9,12 @@ class Level(nn.Module):
     """The features of one level, unchanged.
 
     Args:
-        channels: Of the backbone's levels.
-        strides: Of the backbone's levels.
-        level: Which one: 0 is the finest, -1 the coarsest.
+        channels: Channels of the backbone's levels.
+        strides: Strides of the backbone's levels.
+        level: Index of the level: 0 is the finest, -1 the coarsest.
 
     Attributes:
-        out_channels, out_stride: As every neck has them.
+        out_channels, out_stride: As in every neck.
 
     Raises:
         ValueError: The backbone has no such level.

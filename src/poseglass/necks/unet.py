@@ -1,10 +1,10 @@
-"""U-Net's way up over any backbone: upsample, concatenate the level of that size, convolve twice.
+"""The expanding path of U-Net over any backbone: upsample, concatenate the level of that size, convolve twice.
 
 Ronneberger, Fischer, Brox, "U-Net: Convolutional Networks for Biomedical Image Segmentation", MICCAI 2015,
-https://arxiv.org/abs/1505.04597. The network of the paper itself is ``networks/unet.py``.
+https://arxiv.org/abs/1505.04597. The network of the paper itself is in ``networks/unet.py``.
 
 How this differs from the paper: the levels are a backbone's, the width is the same at every level, upsampling is
-nearest-neighbour where the paper learns a transposed convolution, convolutions are padded and have batch norm.
+nearest-neighbour where the paper learns a transposed convolution, and convolutions are padded and have batch norm.
 """
 
 import torch
@@ -19,11 +19,11 @@ class UNetNeck(nn.Module):
     """Top-down by concatenation.
 
     Args:
-        channels: Of the backbone's levels, finest first.
-        strides: Of those levels.
+        channels: Channels of the backbone's levels, finest first.
+        strides: Strides of those levels.
         width: Channels of every map inside.
-        out_stride: Of the finest level that is used; finer ones are left out.
-        separable: Whether the 3x3 convolutions are separable: about an eighth of the arithmetic.
+        out_stride: Stride of the output, and of the finest level that is used; finer levels are ignored.
+        separable: Whether the 3x3 convolutions are separable, with about an eighth of the multiply-adds.
 
     Attributes:
         out_channels: ``width``.

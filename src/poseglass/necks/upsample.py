@@ -1,7 +1,7 @@
-"""The coarsest level alone, made larger: what a top-down path is without the levels beside it.
+"""The coarsest level alone, upsampled: a top-down path without lateral connections.
 
-Nobody proposes this. It is an FPN (``necks/fpn.py``) with all laterals cut but the coarsest one, so that a comparison
-of necks can tell what the finer levels are worth.
+No paper proposes this. It is an FPN (``necks/fpn.py``) without any lateral connections except the coarsest, for
+ablations that measure what the finer levels contribute.
 """
 
 from torch import Tensor, nn
@@ -9,13 +9,13 @@ from torch.nn import functional
 
 
 class Upsample(nn.Module):
-    """1x1 to ``width``, nearest-neighbour, 3x3; no level but the coarsest is read.
+    """1x1 convolution to ``width``, nearest-neighbour upsampling, 3x3 convolution; only the coarsest level is used.
 
     Args:
-        channels: Of the backbone's levels, finest first.
-        strides: Of those levels.
+        channels: Channels of the backbone's levels, finest first.
+        strides: Strides of those levels.
         width: Channels of every map inside.
-        out_stride: Of what is given.
+        out_stride: Stride of the output.
         norm: Whether batch norm and ReLU follow the 3x3 convolution.
 
     Attributes:
