@@ -139,7 +139,7 @@ def test_measuring_adds_the_time_here(capsys: pytest.CaptureFixture[str]) -> Non
 def test_an_unknown_name_and_a_size_that_will_not_do() -> None:
     with pytest.raises(LookupError, match=r"Unknown network 'hg3'\. Did you mean"):
         models(names=["hg3"])
-    with pytest.raises(ValueError, match="Sizes that would do"):
+    with pytest.raises(ValueError, match="Nearest valid sizes"):
         models(names=["hg2"], size=100)
 
 

@@ -198,11 +198,11 @@ def test_evaluation_changes_nothing_in_the_network(network: nn.Module, images: t
 def test_a_size_that_does_not_divide_is_refused_with_sizes_that_do(network: nn.Module) -> None:
     divisor = _divisor(network)
     for width, height in ((divisor + 2, divisor), (divisor, 3 * divisor - 1), (divisor - 1, 1)):
-        with pytest.raises(ValueError, match="Sizes that would do") as error:
+        with pytest.raises(ValueError, match="Nearest valid sizes") as error:
             network(torch.zeros(1, 3, height, width))
         message = str(error.value)
         assert f"{width} x {height}" in message
-        offered = re.findall(r"(\d+) x (\d+)", message.partition("would do:")[2])
+        offered = re.findall(r"(\d+) x (\d+)", message.partition("valid sizes:")[2])
         assert offered
         assert all(int(side) % divisor == 0 and int(side) > 0 for size in offered for side in size)
     assert multiply_adds(network, (divisor, divisor)) > 0  # what was offered last

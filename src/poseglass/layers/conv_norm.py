@@ -1,4 +1,4 @@
-"""A convolution, batch norm and an activation; and the same, separable."""
+"""A convolution with batch norm and an activation, and a separable version of it."""
 
 from typing import Literal
 
@@ -9,24 +9,24 @@ Activation = Literal["relu", "hardswish", "none"]
 
 
 def activate(features: Tensor, activation: Activation) -> Tensor:
-    """Return ReLU, h-swish ``x * relu6(x + 3) / 6``, or the features as they are; ReLU works in place."""
+    """Apply ReLU (in place), h-swish ``x * relu6(x + 3) / 6``, or no activation."""
     if activation == "relu":
         return functional.relu(features, inplace=True)
     return functional.hardswish(features) if activation == "hardswish" else features
 
 
 class ConvNorm(nn.Module):
-    """A convolution without bias, batch norm, an activation; odd kernels are padded to keep the size.
+    """A convolution without bias, batch norm, and an activation; padded so that odd kernels keep the size.
 
     Args:
-        in_channels: Of the input.
-        out_channels: Of the output.
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
         kernel_size: Side of the kernel, odd.
-        stride: Of the convolution.
-        dilation: Of the convolution.
-        groups: Of the convolution; ``in_channels`` makes it depthwise.
-        activation: What follows the norm.
-        eps: Of the norm.
+        stride: Stride of the convolution.
+        dilation: Dilation of the convolution.
+        groups: Groups of the convolution; ``in_channels`` makes it depthwise.
+        activation: Activation after the norm.
+        eps: Epsilon of the norm.
     """
 
     def __init__(
@@ -55,11 +55,11 @@ class ConvNorm(nn.Module):
 
 
 class SeparableConvNorm(nn.Module):
-    """A 3x3 convolution as a depthwise one and a 1x1 one, each with batch norm and ReLU.
+    """A 3x3 convolution split into a depthwise and a 1x1 convolution, each with batch norm and ReLU.
 
     Args:
-        in_channels: Of the input.
-        out_channels: Of the output.
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
 
     Source:
         Howard et al. 2017 (MobileNet), section 3.1, https://arxiv.org/abs/1704.04861.

@@ -1,13 +1,13 @@
-"""Which images a network takes: three channels (RGB) mostly, and sides that its strides divide."""
+"""Checks the input of a network: number of channels (mostly three, RGB), and sides divisible by its stride."""
 
 from torch import Tensor
 
 
 def check_input(images: Tensor, divisor: int, channels: int = 3) -> None:
-    """Raise unless images are ``(B, channels, H, W)`` with sides that divide by ``divisor``.
+    """Raise unless images are ``(B, channels, H, W)`` with sides divisible by ``divisor``.
 
     Raises:
-        ValueError: They are not; sizes that would do are named.
+        ValueError: They are not; the message suggests valid sizes.
     """
     if images.ndim != 4 or images.shape[1] != channels:
         raise ValueError(f"A network takes images of shape (B, {channels}, H, W), got {tuple(images.shape)}.")
@@ -15,8 +15,8 @@ def check_input(images: Tensor, divisor: int, channels: int = 3) -> None:
     if height % divisor or width % divisor or not height or not width:
         near = [f"{w} x {h}" for w, h in _sizes_near(width, height, divisor)]
         raise ValueError(
-            f"Input of {width} x {height} pixels (w x h) does not divide by {divisor}, as this network's poolings "
-            f"need. Sizes that would do: {' or '.join(near)}."
+            f"Input of {width} x {height} pixels (w x h): both sides must be divisible by {divisor} for this network. "
+            f"Nearest valid sizes: {' or '.join(near)}."
         )
 
 

@@ -11,21 +11,21 @@ Order = Literal["activate_excite", "excite_activate"]
 
 
 class InvertedResidual(nn.Module):
-    """Expand by 1x1, depthwise convolution, project by 1x1; added to the input where the shapes agree.
+    """Expand by 1x1, depthwise convolution, project by 1x1; added to the input if the shapes agree.
 
-    Nothing follows the projection's norm. A block that does not widen has no first convolution.
+    No activation follows the projection's norm. A block that does not expand has no first convolution.
 
     Args:
-        in_channels: Of the input.
+        in_channels: Channels of the input.
         expanded: Channels inside.
-        out_channels: Of the output.
-        kernel_size: Of the depthwise convolution.
-        stride: Of the depthwise convolution.
-        squeeze: Whether squeeze-and-excitation weighs the channels inside.
-        activation: After the expansion and the depthwise convolution.
+        out_channels: Channels of the output.
+        kernel_size: Kernel size of the depthwise convolution.
+        stride: Stride of the depthwise convolution.
+        squeeze: Whether the block has squeeze-and-excitation.
+        activation: Activation after the expansion and after the depthwise convolution.
         order: What comes first after the depthwise norm: the activation (torchvision, timm) or squeeze-and-excitation
-            (d-li14/mobilenetv3.pytorch, whose blocks without expansion activate first all the same).
-        eps: Of the norms.
+            (d-li14/mobilenetv3.pytorch, whose blocks without expansion nevertheless activate first).
+        eps: Epsilon of the norms.
 
     Source:
         Howard et al. 2019, section 5.3 and figure 4, https://arxiv.org/abs/1905.02244.

@@ -1,18 +1,18 @@
-"""Which levels of a backbone a top-down path runs over, and by how much each is smaller than the next."""
+"""Selects the levels of a backbone that a top-down path uses, and the scale factors between them."""
 
 import itertools
 
 
 def levels_from(strides: tuple[int, ...], out_stride: int, what: str) -> tuple[int, list[int]]:
-    """Return where the levels from ``out_stride`` on begin, and the factors from each of them to the next coarser.
+    """Return the index of the level with ``out_stride``, and the factor from each level to the next coarser one.
 
     Args:
-        strides: Of all levels, finest first.
-        out_stride: Of the finest level that is to be used.
-        what: Asks, for the message.
+        strides: Strides of all levels, finest first.
+        out_stride: Stride of the finest level to use.
+        what: Name of the caller, for the message.
 
     Raises:
-        ValueError: No level has that stride, or the strides do not grow by whole factors.
+        ValueError: No level has that stride, or the strides are not multiples of each other.
 
     Example:
         >>> levels_from((2, 4, 8, 32), 4, "FPN")
@@ -22,7 +22,7 @@ def levels_from(strides: tuple[int, ...], out_stride: int, what: str) -> tuple[i
         known = ", ".join(str(stride) for stride in strides)
         raise ValueError(
             f"{what}: out_stride={out_stride} needs a level of that stride; the backbone's are {known}. "
-            "Take one of those, or another backbone."
+            "Use one of those, or another backbone."
         )
     used = strides[strides.index(out_stride) :]
     steps = list(itertools.pairwise(used))

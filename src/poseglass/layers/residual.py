@@ -7,12 +7,12 @@ from torch.nn import functional
 class PreActivationResidual(nn.Module):
     """BN - ReLU - conv, three times (1x1, 3x3, 1x1), added to the input.
 
-    The middle is half as wide as the output. Nothing follows the addition. A bare 1x1 convolution adapts the skip
-    when the widths differ; equal widths own no skip weights at all. Every convolution has a bias.
+    The middle is half as wide as the output. Nothing follows the addition. A plain 1x1 convolution adapts the skip
+    connection if the widths differ; otherwise it has no weights. Every convolution has a bias.
 
     Args:
-        in_channels: Of the input.
-        out_channels: Of the output, even.
+        in_channels: Channels of the input.
+        out_channels: Channels of the output, even.
 
     Raises:
         ValueError: ``out_channels`` is odd.

@@ -1,4 +1,4 @@
-"""The post-activation residual blocks of ResNet, as ResNet and HRNet stack them.
+"""The post-activation residual blocks of ResNet, as used by ResNet and HRNet.
 
 He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", CVPR 2016, https://arxiv.org/abs/1512.03385,
 figure 5. How this differs: the stride of a bottleneck is in its 3x3 convolution, as in fb.resnet.torch and every port
@@ -15,10 +15,10 @@ class BasicBlock(nn.Module):
     """Two 3x3 convolutions added to their input; ReLU follows the addition.
 
     Args:
-        in_channels: Of the input.
+        in_channels: Channels of the input.
         width: Channels inside and of the output.
-        stride: Of the first convolution and of the shortcut.
-        dilations: Of what sees the features before the stride (the first convolution) and after it (the second).
+        stride: Stride of the first convolution and of the shortcut.
+        dilations: Dilations of the first convolution (before the stride) and of the second (after it).
 
     Attributes:
         expansion: Output channels per ``width``.
@@ -45,11 +45,11 @@ class Bottleneck(nn.Module):
     """Convolutions of 1x1, 3x3 and 1x1 added to their input; ReLU follows the addition.
 
     Args:
-        in_channels: Of the input.
+        in_channels: Channels of the input.
         width: Channels of the first two convolutions; the output has four times as many.
-        stride: Of the 3x3 convolution and of the shortcut.
-        dilations: Of what sees the features before the stride (the 3x3 convolution) and after it (1x1 convolutions,
-            to which it makes no difference).
+        stride: Stride of the 3x3 convolution and of the shortcut.
+        dilations: Dilation before the stride (of the 3x3 convolution) and after it (only 1x1 convolutions, so it has no
+            effect).
 
     Attributes:
         expansion: Output channels per ``width``.

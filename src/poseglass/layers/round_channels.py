@@ -1,8 +1,8 @@
-"""Numbers of channels after a width multiplier: multiples of 8, never much below what was asked for."""
+"""Channel counts after a width multiplier: multiples of 8, never much below the requested count."""
 
 
 def round_channels(channels: float, multiple: int = 8) -> int:
-    """Return the multiple nearest to ``channels``, one more where that would lose over a tenth of them.
+    """Return the multiple nearest to ``channels``, or the next higher one if that is more than a tenth too small.
 
     Source:
         The rule of the MobileNet papers' public code; Howard et al. 2019, https://arxiv.org/abs/1905.02244.

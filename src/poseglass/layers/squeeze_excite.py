@@ -7,13 +7,13 @@ from poseglass.layers.round_channels import round_channels
 
 
 class SqueezeExcite(nn.Module):
-    """Weigh each channel by a number in [0, 1] that is computed from the means of all channels.
+    """Multiply each channel by a factor in [0, 1] computed from the means of all channels.
 
-    Mean over the map, 1x1 to a quarter of the channels (rounded to a multiple of 8), ReLU, 1x1 back, hard sigmoid.
-    The original has a sixteenth and the true sigmoid.
+    Mean over the map, 1x1 to a quarter of the channels (rounded to a multiple of 8), ReLU, 1x1 back, hard sigmoid. The
+    original uses a sixteenth and the exact sigmoid.
 
     Args:
-        channels: Of input and output.
+        channels: Channels of input and output.
 
     Source:
         Howard et al. 2019, sections 5.2 and 5.3, https://arxiv.org/abs/1905.02244.

@@ -1,12 +1,12 @@
-"""Batch norm over the batch of all processes: several processes train as one.
+"""Batch norm over the batches of all processes, so that several processes train like one.
 
-PyTorch has this for CUDA alone (``nn.SyncBatchNorm``); this one runs wherever ``torch.distributed`` does, the CPU with
-gloo included, and keeps the names of batch norm's tensors, so that checkpoints do not care how many processes wrote
-them.
+PyTorch has this for CUDA only (``nn.SyncBatchNorm``); this version runs wherever ``torch.distributed`` does, including
+on the CPU with gloo, and keeps the names of batch norm's tensors, so that checkpoints do not depend on how many
+processes wrote them.
 
-Source: Ioffe and Szegedy 2015, https://arxiv.org/abs/1502.03167, section 3, with sums over all processes; statistics
-of parts are joined as in Chan, Golub and LeVeque 1979 ("Updating formulae and a pairwise algorithm for computing sample
-variances").
+Source: Ioffe and Szegedy 2015, https://arxiv.org/abs/1502.03167, section 3, with sums over all processes; partial
+statistics are combined as in Chan, Golub and LeVeque 1979 ("Updating formulae and a pairwise algorithm for computing
+sample variances").
 """
 
 from typing import Any
@@ -16,15 +16,15 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-"""Every batch norm; PyTorch's common base class is private."""
+"""Every batch norm class; PyTorch's common base class is private."""
 
 
 class SynchronisedBatchNorm(nn.BatchNorm2d):
-    """Batch norm of any number of axes whose training statistics are those of the batches of all processes, joined.
+    """Batch norm for inputs of any number of axes, with training statistics over the batches of all processes.
 
-    In evaluation, and where no group of several processes has been started, it is plain batch norm. Processes may have
-    batches of different sizes. Running statistics are those that one process would have kept: the variance is unbiased
-    over the joint batch.
+    In evaluation mode, and without a process group of several processes, it is plain batch norm. Processes may have
+    batches of different sizes. Running statistics are those that a single process would have kept: the variance is
+    unbiased over the joint batch.
     """
 
     def _check_input_dim(self, input: Tensor) -> None:
@@ -48,16 +48,16 @@ class SynchronisedBatchNorm(nn.BatchNorm2d):
 
 
 def synchronise_norms(network: nn.Module, device: torch.device) -> nn.Module:
-    """Replace every batch norm by a synchronised one that holds the same tensors under the same names.
+    """Replace every batch norm by a synchronised one with the same tensors under the same names.
 
-    On CUDA that is PyTorch's own, which is fused; elsewhere ``SynchronisedBatchNorm``.
+    On CUDA this is PyTorch's own, which is fused; elsewhere ``SynchronisedBatchNorm``.
 
     Args:
-        network: Changed in place; parameters stay the same objects, so optimisers may have been made before.
-        device: Where it runs.
+        network: Changed in place; parameters stay the same objects, so existing optimisers remain valid.
+        device: The device it runs on.
 
     Returns:
-        The network; or its replacement, where it is itself a batch norm.
+        The network, or its replacement if it is itself a batch norm.
     """
     if device.type == "cuda":
         return nn.SyncBatchNorm.convert_sync_batchnorm(network)
@@ -77,7 +77,7 @@ def synchronise_norms(network: nn.Module, device: torch.device) -> nn.Module:
 
 
 class _Normalise(torch.autograd.Function):
-    """Normalise by the statistics of all processes; the backward pass sums over all processes too."""
+    """Normalise by the statistics of all processes; the backward pass also sums over all processes."""
 
     @staticmethod
     def forward(
@@ -103,7 +103,7 @@ class _Normalise(torch.autograd.Function):
         if ctx.total < 2:
             raise ValueError(
                 f"Batch norm needs more than 1 value per channel in training, got inputs of {tuple(images.shape)}. "
-                "Take a larger batch."
+                "Use a larger batch."
             )
         unbiased = (squares / (total - 1)).to(wide.dtype)
         ctx.mark_non_differentiable(mean, unbiased)
@@ -127,7 +127,7 @@ class _Normalise(torch.autograd.Function):
 
 
 def _wide(values: Tensor) -> Tensor:
-    """Return half precision as float32, the rest as it is."""
+    """Return half precision as float32, other dtypes unchanged."""
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
