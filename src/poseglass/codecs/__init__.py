@@ -16,30 +16,30 @@ from poseglass.core.targets import Targets
 
 
 class Codec(Protocol):
-    """Both directions, and what flipping means to this representation."""
+    """Encodes keypoints, decodes predictions, and defines what flipping means for this representation."""
 
     @property
     def spec(self) -> CodecSpec:
-        """What it reads and draws; asked instead of guessed from its fields."""
+        """What the codec decodes and encodes; states it, so that nothing has to infer it from the fields."""
         ...
 
     def encode(self, targets: Targets, size_wh: tuple[int, int]) -> Prediction:
-        """Make what a network is trained towards, for views of ``size_wh``, on the targets' device.
+        """Make the training targets for views of ``size_wh``, on the device of ``targets``.
 
         Returns:
             The keys of ``spec.outputs`` and ``spec.loss_keys``, and ``"weight"`` ``(B, K)``.
 
         Raises:
-            TypeError: A batch in the place of its targets.
+            TypeError: A whole batch was passed instead of its targets.
         """
         ...
 
     def decode(self, prediction: Prediction) -> Decoded:
-        """Read instances out of a prediction, view pixels, scores in [0, 1]."""
+        """Decode instances from a prediction: view pixels, scores in [0, 1]."""
         ...
 
     def flip(self, prediction: Prediction, skeleton: Skeleton) -> Prediction:
-        """Turn the prediction for a flipped image into one for the image itself."""
+        """Convert the prediction for a flipped image into one for the original image."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""How exactly a codec gives back what it was given: one measure for ours and for anybody else's."""
+"""Measures how exactly a codec recovers the points it encoded; works for our codecs and for anyone else's."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ Arrays = dict[str, np.ndarray]
 
 
 class NumpyCodec(Protocol):
-    """What is measured: three functions, NumPy in and out. ``flip`` may be missing."""
+    """The interface that is measured: three functions, NumPy in and out. ``flip`` is optional."""
 
     def encode(self, xy: np.ndarray, size_wh: tuple[int, int]) -> Arrays:
-        """Turn points ``(N, K, 2)``, network-input pixels, into what a perfectly trained network would give."""
+        """Encode points ``(N, K, 2)``, network-input pixels, as a perfectly trained network would output them."""
         ...
 
     def decode(self, output: Arrays) -> tuple[np.ndarray, np.ndarray]:
@@ -28,12 +28,12 @@ class NumpyCodec(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class OurCodec:
-    """One of our codecs as ``NumpyCodec``."""
+    """Adapts one of our codecs to ``NumpyCodec``."""
 
     codec: Codec
 
     def encode(self, xy: np.ndarray, size_wh: tuple[int, int]) -> Arrays:
-        """Encode known points; where the codec reads logits, give the logarithm of the target."""
+        """Encode known points; if the codec decodes logits, return the logarithm of the target."""
         target = self.codec.encode(Targets.of_keypoints(torch.from_numpy(xy.astype(np.float32))), size_wh)
         return {key: value.numpy() for key, value in as_output(self.codec, target).items()}
 
@@ -43,7 +43,7 @@ class OurCodec:
         return decoded.xy[:, 0].numpy(), decoded.score[:, 0].numpy()
 
     def flip(self, output: Arrays) -> Arrays:
-        """Turn the output for a flipped image into one for the image itself; no keypoint has a partner."""
+        """Convert the output for a flipped image into one for the original image; no keypoint has a partner."""
         count = next(iter(output.values())).shape[1]
         alone = Skeleton("alone", tuple(f"point_{k}" for k in range(count)))
         flipped = self.codec.flip({key: torch.from_numpy(value) for key, value in output.items()}, alone)
@@ -51,7 +51,7 @@ class OurCodec:
 
 
 def as_output(codec: Codec, target: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return what a perfectly trained network would give for a codec's targets, without what only losses read."""
+    """Return the output of a perfectly trained network for a codec's targets, without entries that only losses use."""
     return {
         key: target[key].clamp_min(1e-6).log() if output.activation == "softmax" else target[key]
         for key, output in codec.spec.outputs.items()
@@ -60,7 +60,7 @@ def as_output(codec: Codec, target: dict[str, torch.Tensor]) -> dict[str, torch.
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """Distances between points given and points read, network-input pixels, and the range of the scores."""
+    """Distances between encoded and decoded points, network-input pixels, and the range of the scores."""
 
     condition: str
     median_px: float
@@ -80,18 +80,18 @@ def measure(
 
     Args:
         subject: The codec.
-        size_wh: Of the network's input, pixels.
-        people: Times 16 keypoints are tried under each condition.
-        seed: Of the places and the noise.
+        size_wh: Size of the network's input, pixels.
+        people: Number of people, with 16 keypoints each, tested under each condition.
+        seed: Seed of the positions and the noise.
 
     Returns:
-        One for each condition: sub-pixel places at least 32 pixels from the border ("inside"); less than 28 pixels from
-        it ("border"); inside, with normal noise on the output of 2 % of its range about the keypoint, in logits 0.1
-        ("noise"); inside, in half precision ("float16" and "bfloat16"); and inside, read from the flipped image's
-        output flipped back ("flip"; left out where the codec has none).
+        One result per condition: sub-pixel positions at least 32 pixels from the border ("inside"); less than 28 pixels
+        from it ("border"); inside, with Gaussian noise on the output of 2 % of its range around the keypoint, or 0.1
+        for logits ("noise"); inside, in half precision ("float16" and "bfloat16"); and inside, decoded from the flipped
+        image's output flipped back ("flip"; skipped if the codec has no ``flip``).
 
     Raises:
-        ValueError: What is decoded has another shape than what was encoded.
+        ValueError: The decoded arrays have another shape than the encoded points.
     """
     rng = np.random.default_rng(seed)
     width, height = size_wh
@@ -115,7 +115,7 @@ def measure(
         "border": (border, lambda output: output),
         "noise": (inside, lambda output: {k: v.astype(np.float32) for k, v in noisy(output).items()}),
         "float16": (inside, lambda output: {k: v.astype(np.float16) for k, v in output.items()}),
-        # NumPy has no bfloat16: its numbers as float32
+        # NumPy has no bfloat16: its values are kept as float32
         "bfloat16": (
             inside,
             lambda output: {k: torch.from_numpy(v).bfloat16().float().numpy() for k, v in output.items()},
@@ -129,9 +129,9 @@ def measure(
         xy, score = subject.decode(change(subject.encode(points, size_wh)))
         if xy.shape != points.shape or score.shape != points.shape[:2]:
             raise ValueError(
-                f"decode must give points {points.shape} and scores {points.shape[:2]}, got {xy.shape} and "
+                f"decode must return points {points.shape} and scores {points.shape[:2]}, got {xy.shape} and "
                 f"{score.shape}. "
-                "Expected network-input pixels, one person an entry."
+                "Expected network-input pixels, one person per entry."
             )
         error = np.linalg.norm(xy - points, axis=-1)
         median, p95, largest = np.percentile(error, [50, 95, 100]).tolist()
@@ -140,7 +140,7 @@ def measure(
 
 
 def _noise(value: np.ndarray) -> float:
-    """Return 2 % of what an output spans about a keypoint; logits go down to -13, of which 0.1 is noise enough."""
+    """Return 2 % of an output's range around a keypoint; for logits, which go down to -13, 0.1 is enough."""
     if value.min() < -10 and value.max() <= 1:
         return 0.1
     return 0.02 * min(float(value.max()), 1.0)

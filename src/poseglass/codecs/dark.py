@@ -1,9 +1,9 @@
 """DARK: distribution-aware decoding, a Newton step on the logarithm of the smoothed map.
 
 Zhang et al., "Distribution-Aware Coordinate Representation for Human Pose Estimation", CVPR 2020,
-https://arxiv.org/abs/1910.06278, section 3.2. Written from the paper. How this differs: maps are smoothed only where
-the step reads them, around the peak, which gives the same numbers for a fraction of the reads; and a step is taken
-only where the fit has a top, and clipped, where the public implementations run off on maps of noise.
+https://arxiv.org/abs/1910.06278, section 3.2. Written from the paper. How this differs: maps are smoothed only around
+the peak, where the step reads them, which gives the same values for a fraction of the cost; and a step is taken only
+where the fit has a maximum, and is clipped, whereas the public implementations diverge on noisy maps.
 """
 
 import math
@@ -37,21 +37,21 @@ from poseglass.core.targets import Targets
 
 @dataclass(frozen=True, slots=True)
 class DarkCodec:
-    """Gaussian maps, read by arg-max and one Newton step on the log of the smoothed map.
+    """Gaussian maps, decoded by arg-max and one Newton step on the log of the smoothed map.
 
     Args:
         stride: Input pixels per heatmap pixel.
-        sigma: Of the Gaussian, heatmap pixels.
+        sigma: Standard deviation of the Gaussian, heatmap pixels.
         alignment: As in ``HeatmapCodec``.
         activation: As in ``HeatmapCodec``.
         unlabelled: As in ``HeatmapCodec``.
-        blur_kernel: Odd side of the smoothing kernel, heatmap pixels. The kernel is OpenCV's for that side, which the
-            public implementations use: its sigma is ``0.3 * ((k - 1) / 2 - 1) + 0.8`` from 11 on. 1 leaves the map
-            as it is.
+        blur_kernel: Odd side of the smoothing kernel, heatmap pixels. The kernel is OpenCV's Gaussian of that size, as
+            in the public implementations: its sigma is ``0.3 * ((k - 1) / 2 - 1) + 0.8`` from 11 on. 1 disables
+            smoothing.
         placement: As in ``HeatmapCodec``; "whole" draws the paper's targets.
 
     Raises:
-        ValueError: A number or word out of range.
+        ValueError: A number out of range, or an unknown option.
     """
 
     stride: int = 4
@@ -69,18 +69,18 @@ class DarkCodec:
 
     @property
     def spec(self) -> CodecSpec:
-        """What it reads and draws."""
+        """What the codec decodes and encodes."""
         return CodecSpec({"heatmap": Output(("K", "h", "w"), self.activation)}, self.stride, self.alignment, self.sigma)
 
     def encode(self, targets: Targets, size_wh: tuple[int, int]) -> Prediction:
-        """Draw the maps of a view of ``size_wh``; as ``HeatmapCodec.encode``."""
+        """Draw the maps for a view of ``size_wh``; see ``HeatmapCodec.encode``."""
         return encode_heatmaps(
             targets, size_wh, stride=self.stride, sigma=self.sigma, alignment=self.alignment,
             unlabelled=self.unlabelled, placement=self.placement, activation=self.activation,
         )  # fmt: skip
 
     def decode(self, prediction: Prediction) -> Decoded:
-        """Read ``"heatmap"`` ``(B, K, h, w)``: points in network-input pixels ``(B, 1, K, 2)``, scores in [0, 1]."""
+        """Decode ``"heatmap"`` ``(B, K, h, w)``: points in network-input pixels ``(B, 1, K, 2)``, scores in [0, 1]."""
         maps = prediction["heatmap"].float().contiguous()
         xy, peak = argmax_2d(maps)
         scale = softmax_scale(maps, peak, self.activation)
@@ -90,30 +90,30 @@ class DarkCodec:
         return Decoded.one_instance(to_input(xy, self.stride, self.alignment), score)
 
     def flip(self, prediction: Prediction, skeleton: Skeleton) -> Prediction:
-        """Turn the prediction for a flipped image into one for the image itself."""
+        """Convert the prediction for a flipped image into one for the original image."""
         return {"heatmap": flip_heatmaps(prediction["heatmap"], skeleton, self.alignment)}
 
 
 def smoothed_window(maps: Tensor, xy: Tensor, blur_kernel: int, scale: SoftmaxScale | None = None) -> Tensor:
-    """Return the 5 x 5 window about each peak of the Gaussian-smoothed maps, ``(B, K, 5, 5)``; maps end in zeros.
+    """Return the 5 x 5 window around each peak of the Gaussian-smoothed maps, ``(B, K, 5, 5)``; maps are zero-padded.
 
-    With a ``scale`` (see ``softmax_scale``) maps are logits, and their probabilities are smoothed. Zeros beyond the
-    border pull points near it; docs/explanation/codecs.md has by how much.
+    With a ``scale`` (see ``softmax_scale``), maps are logits, and their probabilities are smoothed. The zero padding
+    pulls points near the border; docs/explanation/codecs.md says by how much.
     """
     if blur_kernel == 1:
         return probabilities(window(maps, xy, 2, outside=0.0 if scale is None else -math.inf), scale)
     values, peak_xy = inner_window(maps, xy, 2 + blur_kernel // 2)
     values = probabilities(values, scale)
-    # the blur is separable: five rows and five columns, each a product with the band that fits the peak's place
+    # the blur is separable: five rows and five columns, each a product with the band matrix for the peak's position
     down, across = (_blur_bands(blur_kernel, side, maps.device) for side in values.shape[-2:])
     return down[peak_xy[..., 1]] @ values @ across[peak_xy[..., 0]].mT
 
 
 def _blur_bands(blur_kernel: int, side: int, device: torch.device) -> Tensor:
-    """Return, for each place of a peak in a line of ``side`` pixels, the blur at it and two to each side.
+    """Return the blur weights at each peak position in a line of ``side`` pixels and two pixels to each side.
 
     Returns:
-        ``(side, 5, side)``: place, where the blur is read, pixel that it weighs.
+        ``(side, 5, side)``: peak position, output pixel, input pixel that is weighted.
     """
     half = blur_kernel // 2
     taps = torch.from_numpy(cv2.getGaussianKernel(blur_kernel, 0, cv2.CV_32F)).flatten().to(device)
@@ -123,15 +123,15 @@ def _blur_bands(blur_kernel: int, side: int, device: torch.device) -> Tensor:
 
 
 def newton_step(around: Tensor, xy: Tensor, size_wh: tuple[int, int]) -> Tensor:
-    """Return the step from each peak to the top of the Gaussian fitted to the logarithm there.
+    """Return the step from each peak to the maximum of the Gaussian fitted to the logarithm there.
 
     Args:
-        around: ``(B, K, 5, 5)``, values about the peak.
+        around: ``(B, K, 5, 5)``, values around the peak.
         xy: ``(B, K, 2)``, the peaks, heatmap pixels.
-        size_wh: Of the maps; peaks within one pixel of the border stay.
+        size_wh: Size of the maps; peaks within one pixel of the border are not moved.
 
     Returns:
-        ``(B, K, 2)``, heatmap pixels; zero where the fit has no maximum there. Clipped to one and a half pixels.
+        ``(B, K, 2)``, heatmap pixels; zero where the fit has no maximum. Clipped to one and a half pixels.
 
     Source:
         Zhang et al. 2020, equations 3 to 9.

@@ -1,9 +1,10 @@
-"""Heatmaps: one Gaussian per keypoint, read back by arg-max and a quarter of a pixel.
+"""Heatmaps: one Gaussian per keypoint, decoded by arg-max with a quarter-pixel offset.
 
-Tompson et al. 2014 (arXiv 1406.2984) regress Gaussians; the quarter offset is Newell et al. 2016, section 3.1
-(arXiv 1603.06937). How this differs: Gaussians stand at the exact sub-pixel place instead of a truncated one (the
-ports' truncation biases targets by up to a heatmap pixel), and a map may hold logits of a softmax over its pixels
-instead of the Gaussian's own values (``activation="softmax"``), which learns several times as fast from few images.
+Tompson et al. 2014 (arXiv 1406.2984) regress Gaussians; the quarter offset is from Newell et al. 2016, section 3.1
+(arXiv 1603.06937). How this differs: Gaussians are centred at the exact sub-pixel position instead of a truncated one
+(the truncation in public ports biases targets by up to a heatmap pixel), and a map may hold logits of a softmax over
+its pixels instead of the Gaussian's values (``activation="softmax"``), which learns several times as fast from few
+images.
 """
 
 import math
@@ -25,23 +26,23 @@ Placement = Literal["exact", "rounded", "whole"]
 
 @dataclass(frozen=True, slots=True)
 class HeatmapCodec:
-    """Keypoints to Gaussian maps and back by arg-max with the quarter offset.
+    """Encodes keypoints as Gaussian maps; decodes them by arg-max with the quarter offset.
 
     Args:
         stride: Input pixels per heatmap pixel.
-        sigma: Of the Gaussian, heatmap pixels.
+        sigma: Standard deviation of the Gaussian, heatmap pixels.
         alignment: How input and heatmap pixels correspond. "center": ``(x + 0.5) / stride - 0.5``, both grids cover
             the same area (hourglass). "corner": ``x / stride`` (MSRA simple baseline and HRNet weights).
-        activation: What maps hold. "none": the Gaussian itself, peak 1. "softmax": logits over the map's pixels.
-        unlabelled: "ignore" leaves unknown keypoints out of the loss; "background" trains their maps towards zero,
+        activation: What the maps hold. "none": the Gaussian itself, peak 1. "softmax": logits over the map's pixels.
+        unlabelled: "ignore" excludes unknown keypoints from the loss; "background" trains their maps towards zero,
             as the original hourglass code does. A softmax always has a peak somewhere, so it cannot learn that.
-        placement: Where Gaussians stand and end. "exact": at the sub-pixel place, clipped at three sigma, for keypoints
-            in the map. "rounded": at the nearest whole heatmap pixel, also for keypoints up to three sigma outside, as
-            the MSRA family trains. "whole": at the sub-pixel place, not clipped, up to three sigma outside, as DARK
-            trains.
+        placement: Where Gaussians are centred and clipped. "exact": at the sub-pixel position, clipped at three sigma,
+            for keypoints in the map. "rounded": at the nearest whole heatmap pixel, also for keypoints up to three
+            sigma outside, as the MSRA family trains. "whole": at the sub-pixel position, not clipped, up to three sigma
+            outside, as DARK trains.
 
     Raises:
-        ValueError: A stride or sigma that is not positive, an unknown word, or "background" with "softmax".
+        ValueError: A stride or sigma that is not positive, an unknown option, or "background" with "softmax".
     """
 
     stride: int = 4
@@ -56,11 +57,11 @@ class HeatmapCodec:
 
     @property
     def spec(self) -> CodecSpec:
-        """What it reads and draws."""
+        """What the codec decodes and encodes."""
         return CodecSpec({"heatmap": Output(("K", "h", "w"), self.activation)}, self.stride, self.alignment, self.sigma)
 
     def encode(self, targets: Targets, size_wh: tuple[int, int]) -> Prediction:
-        """Draw the maps of a view of ``size_wh`` on the targets' device.
+        """Draw the maps for a view of ``size_wh`` on the targets' device.
 
         Returns:
             ``"heatmap"`` ``(B, K, H/stride, W/stride)`` with peak 1, and ``"weight"`` ``(B, K)``.
@@ -71,25 +72,25 @@ class HeatmapCodec:
         )  # fmt: skip
 
     def decode(self, prediction: Prediction) -> Decoded:
-        """Read ``"heatmap"`` ``(B, K, h, w)``: points in network-input pixels ``(B, 1, K, 2)``, scores in [0, 1]."""
+        """Decode ``"heatmap"`` ``(B, K, h, w)``: points in network-input pixels ``(B, 1, K, 2)``, scores in [0, 1]."""
         maps = prediction["heatmap"].float().contiguous()
         xy, peak = argmax_2d(maps)
         score = peak_score(maps, xy, peak, self.sigma, softmax_scale(maps, peak, self.activation))
-        xy = quarter_offset(maps, xy)  # logits stand in the order of their probabilities
+        xy = quarter_offset(maps, xy)  # logits have the same order as their probabilities
         return Decoded.one_instance(to_input(xy, self.stride, self.alignment), score)
 
     def flip(self, prediction: Prediction, skeleton: Skeleton) -> Prediction:
-        """Turn the prediction for a flipped image into one for the image itself."""
+        """Convert the prediction for a flipped image into one for the original image."""
         return {"heatmap": flip_heatmaps(prediction["heatmap"], skeleton, self.alignment)}
 
 
 def check_heatmap_fields(
     stride: int, sigma: float, alignment: str, activation: str, unlabelled: str, placement: str = "exact"
 ) -> None:
-    """Raise on numbers or words that no heatmap codec takes.
+    """Raise if a number or option is not valid for any heatmap codec.
 
     Raises:
-        ValueError: Names the field, what it takes and what came.
+        ValueError: Names the field, what it accepts and what it got.
     """
     if stride < 1 or not sigma > 0:
         raise ValueError(f"A heatmap codec needs stride >= 1 and sigma > 0, got stride={stride}, sigma={sigma}.")
@@ -129,11 +130,11 @@ def encode_heatmaps(
     placement: Placement = "exact",
     activation: Activation = "none",
 ) -> Prediction:
-    """Draw one map per keypoint of the one instance in each view of ``size_wh``.
+    """Draw one map per keypoint of the single instance in each view of ``size_wh``.
 
-    A keypoint that is unknown (whatever its coordinates, NaN too) or outside the map (as ``placement`` has it) has an
-    empty map and weight 0. Of logits (``activation="softmax"``), the weight of one near or beyond the border is that
-    share of it that is inside (``share_inside``), where ``placement`` draws what lies outside.
+    A keypoint that is unknown (whatever its coordinates, even NaN) or outside the map (as ``placement`` defines it) has
+    an empty map and weight 0. With logits (``activation="softmax"``), the weight of a keypoint near or beyond the
+    border is the share of its Gaussian that is inside (``share_inside``), if ``placement`` draws keypoints outside.
 
     Returns:
         ``"heatmap"`` ``(B, K, h, w)`` float32 with peak 1 and ``"weight"`` ``(B, K)`` float32.
@@ -143,7 +144,7 @@ def encode_heatmaps(
     weight = weight * within(xy, map_wh, 0.0 if placement == "exact" else 3 * sigma)
     if placement == "rounded":
         xy = nearest_pixel(xy)
-    # far away, a Gaussian is clipped to zero everywhere: no pass over the maps to blank them, and no NaN
+    # far away, a Gaussian is clipped to zero everywhere: no extra pass to clear the maps, and no NaN
     xy = torch.where((weight > 0)[..., None], xy, torch.full_like(xy, -1e4))
     if activation == "softmax" and placement != "exact":
         weight = weight * share_inside(xy, map_wh, sigma)
@@ -154,7 +155,7 @@ def encode_heatmaps(
 
 
 def within(xy: Tensor, size_wh: tuple[int, int], reach: float) -> Tensor:
-    """Return which heatmap points ``(..., 2)`` lie in the map or, rounded, at most ``reach`` pixels outside."""
+    """Return which heatmap points ``(..., 2)`` lie in the map or, when rounded, at most ``reach`` pixels outside."""
     size = torch.tensor(size_wh, device=xy.device)
     if reach == 0:
         return ((xy > -0.5) & (xy < size - 0.5)).all(-1)
@@ -163,10 +164,10 @@ def within(xy: Tensor, size_wh: tuple[int, int], reach: float) -> Tensor:
 
 
 def share_inside(xy: Tensor, size_wh: tuple[int, int], sigma: float) -> Tensor:
-    """Return how much of the mass of Gaussians at ``(..., 2)`` lies in a map, ``(...)`` in [0, 1].
+    """Return the share of the mass of Gaussians at ``(..., 2)`` that lies in the map, ``(...)`` in [0, 1].
 
-    A softmax sums to 1 over the map, so what a loss pulls it to is normalised there too: the rim of a Gaussian two
-    sigma outside would be as certain a target as a whole one. A weight of this share takes that back.
+    A softmax sums to 1 over the map, so its target is normalised over the map too: the tail of a Gaussian two sigma
+    outside would become as certain a target as a whole one. Weighting by this share compensates for that.
     """
     size = torch.tensor(size_wh, device=xy.device)
     below, above = (torch.erf((edge - xy) / (sigma * math.sqrt(2))) for edge in (-0.5, size - 0.5))
@@ -174,21 +175,21 @@ def share_inside(xy: Tensor, size_wh: tuple[int, int], sigma: float) -> Tensor:
 
 
 def nearest_pixel(xy: Tensor) -> Tensor:
-    """Return points rounded as the MSRA family rounds: a half is added and the fraction dropped, towards zero."""
+    """Return points rounded as in the MSRA family: a half is added and the fraction is truncated towards zero."""
     return (xy + 0.5).trunc()
 
 
 def draw_gaussians(
     xy: Tensor, size_wh: tuple[int, int], sigma: float, *, reach: float | None = None, about: Tensor | None = None
 ) -> Tensor:
-    """Draw unnormalised Gaussians with peak 1 at exact places, clipped at a distance on each axis.
+    """Draw unnormalised Gaussians with peak 1 at exact positions, clipped at a distance along each axis.
 
     Args:
         xy: ``(..., 2)``, heatmap pixels.
-        size_wh: Of the maps.
-        sigma: Heatmap pixels.
-        reach: Where they end, heatmap pixels; None is three sigma.
-        about: ``(..., 2)``, from where that is measured; None is from ``xy``.
+        size_wh: Size of the maps.
+        sigma: Standard deviation, heatmap pixels.
+        reach: Distance at which they are clipped, heatmap pixels; None means three sigma.
+        about: ``(..., 2)``, the point from which that distance is measured; None means ``xy``.
 
     Returns:
         ``(..., H, W)`` float32.
@@ -200,16 +201,16 @@ def draw_gaussians(
     rows = torch.arange(size_wh[1], device=xy.device, dtype=torch.float32) - xy[..., 1, None].float()
     moved = torch.zeros_like(xy) if about is None else (xy - about).float()
     reach = 3 * sigma if reach is None else reach
-    # separable: w + h exponentials a joint instead of w * h
+    # separable: w + h exponentials per joint instead of w * h
     across = torch.exp(columns.square() * (-0.5 / sigma**2)) * ((columns + moved[..., 0, None]).abs() <= reach)
     down = torch.exp(rows.square() * (-0.5 / sigma**2)) * ((rows + moved[..., 1, None]).abs() <= reach)
     return down[..., :, None] * across[..., None, :]
 
 
 def activate(maps: Tensor, activation: Activation) -> Tensor:
-    """Turn what the network gives ``(B, K, h, w)`` into whole maps to look at, float32 and contiguous.
+    """Convert network outputs ``(B, K, h, w)`` into maps for display, float32 and contiguous.
 
-    Decoding does without: it turns only the pixels around a peak into probabilities (``softmax_scale``).
+    Decoding does not need this: it converts only the pixels around a peak into probabilities (``softmax_scale``).
     """
     maps = maps.float().contiguous()
     if activation == "none":
@@ -220,14 +221,14 @@ def activate(maps: Tensor, activation: Activation) -> Tensor:
 
 
 def argmax_2d(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Find the peak of every map, the first in reading order where several are equal.
+    """Find the peak of every map; of several equal ones, the first in row-major order.
 
     Args:
         maps: ``(B, K, h, w)``, contiguous.
 
     Returns:
-        Its place ``(B, K, 2)`` float32, heatmap pixels, and its value ``(B, K)``. A map with a NaN has a NaN as its
-        value and any place.
+        Peak positions ``(B, K, 2)`` float32, heatmap pixels, and values ``(B, K)``. A map that contains a NaN has the
+        value NaN and an arbitrary position.
     """
     flat = maps.flatten(2)
     at = _argmax(flat.flatten(0, 1)).view(flat.shape[:2])
@@ -236,10 +237,11 @@ def argmax_2d(maps: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _argmax(rows: Tensor) -> Tensor:
-    """Return where each row ``(N, n)`` has its (first) maximum, ``(N,)`` int64.
+    """Return the index of the (first) maximum of each row ``(N, n)``, ``(N,)`` int64.
 
-    On a CPU by NumPy, whose arg-max is vectorised and reads memory as fast as one core can; PyTorch's there is not,
-    and takes twice as long on two cores. Two NumPy threads were tried: waking the second core costs what it saves.
+    On a CPU this uses NumPy, whose arg-max is vectorised and reads memory as fast as one core can; PyTorch's is not,
+    and takes twice as long on two cores. Two NumPy threads were tried: waking the second core costs as much as it
+    saves.
     """
     if not _on_cpu_eagerly(rows):
         return rows.argmax(-1)
@@ -247,17 +249,17 @@ def _argmax(rows: Tensor) -> Tensor:
 
 
 def _on_cpu_eagerly(values: Tensor) -> bool:
-    """Whether values are at hand: on the CPU, and not being traced for a compiler or an export."""
+    """Whether values are available: on the CPU, and not being traced by a compiler or an export."""
     tracing = torch.compiler.is_compiling() or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
     return values.device.type == "cpu" and not tracing
 
 
 def quarter_offset(maps: Tensor, xy: Tensor) -> Tensor:
-    """Step a quarter pixel from each peak towards its higher neighbour.
+    """Move each peak a quarter pixel towards its higher neighbour.
 
-    The arg-max is quantised to whole heatmap pixels; this removes part of that error at no cost. Along an axis on whose
-    border a peak lies it stays where it is. Public code differs there: the original holds such a peak along both axes,
-    mmpose also one that is a pixel away from the left or the top.
+    The arg-max is quantised to whole heatmap pixels; this removes part of that error at no cost. A peak on the border
+    is not moved along that axis. Public code differs there: the original does not move such a peak along either axis,
+    and mmpose also does not move one that is a pixel away from the left or the top border.
 
     Args:
         maps: ``(B, K, h, w)``, any real values.
@@ -285,37 +287,37 @@ def quarter_offset(maps: Tensor, xy: Tensor) -> Tensor:
     here = (at[..., 1] * width + at[..., 0])[..., None]
     step = to_next * ((at > 0) & (at < last))
     after, before = maps.flatten(2).gather(-1, torch.cat([here + step, here - step], -1)).split(2, -1)
-    return xy + (after - before).sign().nan_to_num(0.0) * 0.25  # 0 where the map is NaN
+    return xy + (after - before).sign().nan_to_num(0.0) * 0.25  # 0 if the map is NaN
 
 
 SoftmaxScale = tuple[Tensor, Tensor]
-"""Of maps of logits, each ``(B, K)``: the peak, and the logarithm of the sum over the map of ``exp(logit - peak)``.
+"""For maps of logits, each ``(B, K)``: the peak, and the logarithm of the sum over the map of ``exp(logit - peak)``.
 
-Kept apart, so that probabilities do not lose digits where logits are large.
+The two are kept separate so that probabilities do not lose precision if logits are large.
 """
 
 
 def softmax_scale(maps: Tensor, peak: Tensor, activation: Activation) -> SoftmaxScale | None:
-    """Return what makes probabilities of single logits; None for Gaussian maps, which hold their values.
+    """Return what converts single logits into probabilities; None for Gaussian maps, which need no conversion.
 
     Args:
         maps: ``(B, K, h, w)`` float32.
         peak: ``(B, K)``, the largest value of each map.
-        activation: What maps hold.
+        activation: What the maps hold.
     """
     if activation == "none":
         return None
     rows = maps.flatten(2)
     if not _on_cpu_eagerly(rows):
         return peak, (rows - peak[..., None]).exp().sum(-1).log()
-    # a few maps at a time stay in the processor's cache between the three passes
+    # process a few maps at a time, so that they stay in the processor's cache between the three passes
     parts = zip(rows.flatten(0, 1).split(128), peak.flatten()[:, None].split(128), strict=True)
     sums = torch.cat([(part - top).exp_().sum(-1) for part, top in parts]) if rows.numel() else peak.flatten()
     return peak, sums.log().view_as(peak)
 
 
 def probabilities(values: Tensor, scale: SoftmaxScale | None) -> Tensor:
-    """Turn windows ``(B, K, rows, columns)`` of logits into probabilities, Gaussian maps' into themselves."""
+    """Convert windows ``(B, K, rows, columns)`` of logits into probabilities; Gaussian maps are returned unchanged."""
     if scale is None:
         return values
     peak, log_sum = scale
@@ -323,11 +325,10 @@ def probabilities(values: Tensor, scale: SoftmaxScale | None) -> Tensor:
 
 
 def peak_score(maps: Tensor, xy: Tensor, peak: Tensor, sigma: float, scale: SoftmaxScale | None) -> Tensor:
-    """Return how sure each peak is, ``(B, K)`` in [0, 1].
+    """Return the score of each peak, ``(B, K)`` in [0, 1].
 
-    A Gaussian map's score is its peak, clipped to [0, 1]. A softmax map's is the probability within two sigma of the
-    peak (a window of ``2 * ceil(2 * sigma) + 1`` pixels): the share of its belief that the network puts there. A map
-    with a NaN has score 0.
+    For a Gaussian map, the score is the peak, clipped to [0, 1]. For a softmax map, it is the probability mass within
+    two sigma of the peak (a window of ``2 * ceil(2 * sigma) + 1`` pixels). A map that contains a NaN has score 0.
     """
     if scale is None:
         return peak.nan_to_num(0.0).clamp(0.0, 1.0)
@@ -336,13 +337,13 @@ def peak_score(maps: Tensor, xy: Tensor, peak: Tensor, sigma: float, scale: Soft
 
 
 def window(maps: Tensor, xy: Tensor, reach: int, *, outside: float = 0.0) -> Tensor:
-    """Crop ``(2 * reach + 1)`` square windows about whole pixels.
+    """Crop ``(2 * reach + 1)`` square windows around whole pixels.
 
     Args:
         maps: ``(B, K, h, w)``.
         xy: ``(B, K, 2)``, heatmap pixels, whole numbers.
         reach: Pixels to each side.
-        outside: Value beyond the maps.
+        outside: Value outside the maps.
 
     Returns:
         ``(B, K, 2 * reach + 1, 2 * reach + 1)``, rows first.
@@ -357,13 +358,13 @@ def window(maps: Tensor, xy: Tensor, reach: int, *, outside: float = 0.0) -> Ten
 
 
 def inner_window(maps: Tensor, xy: Tensor, reach: int) -> tuple[Tensor, Tensor]:
-    """Crop windows as ``window``, but moved (and, from smaller maps, clipped) so that they lie inside.
+    """Crop windows like ``window``, but shifted (and, for smaller maps, clipped) so that they lie inside.
 
     Strips of memory are copied instead of single pixels, which is several times as fast for large windows.
 
     Returns:
-        ``(B, K, rows, columns)``, at most ``2 * reach + 1`` each, and where in them the pixel ``xy`` is, ``(B, K, 2)``
-        int64.
+        ``(B, K, rows, columns)``, at most ``2 * reach + 1`` each, and the position of the pixel ``xy`` in them, ``(B,
+        K, 2)`` int64.
     """
     height, width = maps.shape[-2:]
     rows, columns = min(2 * reach + 1, height), min(2 * reach + 1, width)
@@ -379,12 +380,12 @@ def inner_window(maps: Tensor, xy: Tensor, reach: int) -> tuple[Tensor, Tensor]:
 
 
 def flip_heatmaps(maps: Tensor, skeleton: Skeleton, alignment: Alignment) -> Tensor:
-    """Flip maps ``(B, K, h, w)`` and exchange left and right keypoints.
+    """Flip maps ``(B, K, h, w)`` and swap left and right keypoints.
 
-    With "center" alignment twice flipped is as before, and the flipped image's map is the image's own. With "corner"
-    alignment the flipped grid is off by ``1 - 1 / stride`` heatmap pixels, so maps move right by one, as the public
-    code of that family does at test time: what is left of the shift is one input pixel, and the first column stands
-    twice.
+    With "center" alignment, flipping twice restores the map, and the flipped map of the flipped image is aligned with
+    the image's own. With "corner" alignment, the flipped grid is off by ``1 - 1 / stride`` heatmap pixels, so maps are
+    shifted right by one, as the public code of that family does at test time: one input pixel of the shift remains, and
+    the first column appears twice.
     """
     order = torch.as_tensor(skeleton.flip, device=maps.device)
     flipped = maps.flip(-1).index_select(1, order)

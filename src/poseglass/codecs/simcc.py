@@ -1,9 +1,9 @@
-"""SimCC: a keypoint is two classifications, one over the columns and one over the rows of a finer image.
+"""SimCC: two classifications per keypoint, one over the columns and one over the rows of a finer grid.
 
 Li et al., "SimCC: a Simple Coordinate Classification Perspective for Human Pose Estimation", ECCV 2022,
-https://arxiv.org/abs/2107.03332, section 3. How this differs: a score is a share of belief, in [0, 1], instead of the
-largest logit; and the flip puts bins where the flipped pixels are, which moves them by ``split - 1`` bins, where
-public code reverses the vectors alone and is off by half a pixel at a split of 2.
+https://arxiv.org/abs/2107.03332, section 3. How this differs: a score is a probability mass, in [0, 1], instead of the
+largest logit; and the flip maps bins to the positions of the flipped pixels, which shifts them by ``split - 1`` bins,
+whereas public code only reverses the vectors and is off by half a pixel at a split of 2.
 """
 
 import math
@@ -25,13 +25,13 @@ class SimccCodec:
     """Logits over ``W * split`` bins of x and ``H * split`` bins of y.
 
     Args:
-        split: Bins per input pixel; bin ``b`` stands at input pixel ``b / split``.
-        sigma: Of the Gaussian that smooths the labels, bins.
-        score: How the beliefs in x and in y make one score. "min": the lesser, as mmpose does with its logits. "mean":
-            their mean, as others do; one blurred axis then shows less.
+        split: Bins per input pixel; bin ``b`` is at input pixel ``b / split``.
+        sigma: Standard deviation of the Gaussian that smooths the labels, bins.
+        score: How the probabilities along x and y are combined. "min": the smaller one, as mmpose does with its logits.
+            "mean": their mean, as others do; a single blurred axis then lowers the score less.
 
     Raises:
-        ValueError: A number or word out of range.
+        ValueError: A number out of range, or an unknown option.
     """
 
     split: int = 2
@@ -46,17 +46,17 @@ class SimccCodec:
 
     @property
     def spec(self) -> CodecSpec:
-        """What it reads and draws."""
+        """What the codec decodes and encodes."""
         outputs = {"x": Output(("K", "X"), "softmax"), "y": Output(("K", "Y"), "softmax")}
         return CodecSpec(outputs, alignment="corner", sigma=self.sigma, bins_per_px=self.split)
 
     def encode(self, targets: Targets, size_wh: tuple[int, int]) -> Prediction:
-        """Return smoothed labels on the targets' device, also of keypoints up to three sigma outside the view.
+        """Return smoothed labels on the targets' device, including keypoints up to three sigma outside the view.
 
         Returns:
-            ``"x"`` ``(B, K, W * split)`` and ``"y"`` ``(B, K, H * split)``, densities about the nearest bin that sum to
-            1 inside; ``"weight"`` ``(B, K)``, times the share of the label that is inside. Unknown keypoints have empty
-            labels.
+            ``"x"`` ``(B, K, W * split)`` and ``"y"`` ``(B, K, H * split)``, distributions around the nearest bin that
+            sum to 1 inside; ``"weight"`` ``(B, K)``, multiplied by the share of the label that is inside. Unknown
+            keypoints have empty labels.
         """
         xy, weight = one_instance(targets)
         bins = torch.tensor([size_wh[0] * self.split, size_wh[1] * self.split])
@@ -74,19 +74,20 @@ class SimccCodec:
         return {"x": x * height, "y": y * height, "weight": weight}
 
     def decode(self, prediction: Prediction) -> Decoded:
-        """Read ``"x"`` ``(B, K, W * split)`` and ``"y"`` ``(B, K, H * split)``, logits.
+        """Decode ``"x"`` ``(B, K, W * split)`` and ``"y"`` ``(B, K, H * split)``, logits.
 
         Returns:
-            Points in network-input pixels ``(B, 1, K, 2)``; scores, the softmax's share within two sigma of the peaks.
+            Points in network-input pixels ``(B, 1, K, 2)``; scores are the probability mass within two sigma of the
+            peaks.
         """
         (x, in_x), (y, in_y) = (peak_and_belief(prediction[axis], 2 * self.sigma) for axis in ("x", "y"))
         score = torch.minimum(in_x, in_y) if self.score == "min" else (in_x + in_y) / 2
         return Decoded.one_instance(torch.stack([x, y], -1) / self.split, score)
 
     def flip(self, prediction: Prediction, skeleton: Skeleton) -> Prediction:
-        """Turn the prediction for a flipped image into one for the image itself.
+        """Convert the prediction for a flipped image into one for the original image.
 
-        The last ``split - 1`` bins of x lie beyond the flipped image's first pixel; they repeat the one before.
+        The last ``split - 1`` bins of x lie beyond the flipped image's first pixel; they repeat the last valid bin.
         """
         order = torch.as_tensor(skeleton.flip, device=prediction["x"].device)
         x = prediction["x"].flip(-1).index_select(1, order)
@@ -97,17 +98,17 @@ class SimccCodec:
 
 
 def peak_and_belief(logits: Tensor, reach_bins: float) -> tuple[Tensor, Tensor]:
-    """Return the bin of the largest logit, and the share of the softmax within ``reach_bins`` bins of it.
+    """Return the bin of the largest logit, and the probability mass within ``reach_bins`` bins of it.
 
-    Where bins beside each other share the largest logit, as neighbours do in bfloat16, it is the middle of the first
-    run of them: the first alone would lie to the left of the peak, or above.
+    If adjacent bins share the largest logit, as happens in bfloat16, it is the middle of the first run of them: taking
+    the first bin would bias the result to the left, or upwards.
 
     Args:
         logits: ``(B, K, n)``.
         reach_bins: Bins to each side, rounded up.
 
     Returns:
-        ``(B, K)`` float32 each. Where a logit is NaN or infinite the share is 0.
+        ``(B, K)`` float32 each. If a logit is NaN or infinite, the probability mass is 0.
     """
     logits = logits.float()
     bins = torch.arange(logits.shape[-1], device=logits.device)

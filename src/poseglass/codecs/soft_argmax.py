@@ -1,8 +1,8 @@
-"""Integral regression: a keypoint is the mean place under the softmax of its map.
+"""Integral regression: a keypoint is the expected position under the softmax of its map.
 
 Sun et al., "Integral Human Pose Regression", ECCV 2018, https://arxiv.org/abs/1711.08229, section 2. How this differs:
-at reading, the mean may be taken over a window about the peak, which keeps the pull of far pixels (towards the middle
-of the map) out of it.
+when decoding, the expectation may be taken over a window around the peak, which avoids the bias that distant pixels
+cause (towards the middle of the map).
 """
 
 import math
@@ -31,17 +31,17 @@ from poseglass.core.targets import Targets
 
 @dataclass(frozen=True, slots=True)
 class SoftArgmaxCodec:
-    """Maps of logits, read by the expectation of their softmax.
+    """Maps of logits, decoded by the expectation of their softmax.
 
     Args:
         stride: Input pixels per heatmap pixel.
-        sigma: Of the Gaussian that a regulariser pulls the softmax to, heatmap pixels; the score looks within two.
+        sigma: Standard deviation of the Gaussian target of a regulariser, heatmap pixels; the score covers two sigma.
         alignment: As in ``HeatmapCodec``.
-        reach_px: Half side of the window about the peak that the mean is taken over, heatmap pixels; 0 is the whole
-            map, as in the paper.
+        reach_px: Half side of the window around the peak for the expectation, heatmap pixels; 0 means the whole map, as
+            in the paper.
 
     Raises:
-        ValueError: A number or word out of range.
+        ValueError: A number out of range, or an unknown option.
     """
 
     stride: int = 4
@@ -56,16 +56,16 @@ class SoftArgmaxCodec:
 
     @property
     def spec(self) -> CodecSpec:
-        """What it reads and draws."""
+        """What the codec decodes and encodes."""
         outputs = {"heatmap": Output(("K", "h", "w"), "softmax")}
         return CodecSpec(outputs, self.stride, self.alignment, self.sigma, loss_keys=("xy",))
 
     def encode(self, targets: Targets, size_wh: tuple[int, int]) -> Prediction:
-        """Return what a softmax is trained towards.
+        """Return the training targets.
 
         Returns:
             ``"xy"`` ``(B, K, 2)``, heatmap pixels, for the integral loss; ``"heatmap"`` ``(B, K, h, w)``, Gaussians as
-            ``HeatmapCodec`` draws them, for a loss on the map; ``"weight"`` ``(B, K)``. Without weight all are 0.
+            in ``HeatmapCodec``, for a loss on the map; ``"weight"`` ``(B, K)``. Where the weight is 0, all are 0.
         """
         drawn = encode_heatmaps(
             targets,
@@ -80,9 +80,9 @@ class SoftArgmaxCodec:
         return drawn | {"xy": torch.where((drawn["weight"] > 0)[..., None], xy, 0.0)}
 
     def decode(self, prediction: Prediction) -> Decoded:
-        """Read ``"heatmap"`` ``(B, K, h, w)``: points in network-input pixels ``(B, 1, K, 2)``.
+        """Decode ``"heatmap"`` ``(B, K, h, w)``: points in network-input pixels ``(B, 1, K, 2)``.
 
-        Scores are the belief within two sigma of the map's peak, in [0, 1].
+        Scores are the probability mass within two sigma of the map's peak, in [0, 1].
         """
         maps = prediction["heatmap"].float().contiguous()
         height, width = maps.shape[-2:]
@@ -99,9 +99,9 @@ class SoftArgmaxCodec:
         x = (belief.sum(-2) * torch.arange(columns, device=maps.device)).sum(-1) / total
         y = (belief.sum(-1) * torch.arange(rows, device=maps.device)).sum(-1) / total
         xy = torch.stack([x, y], -1) + first
-        xy = torch.where(xy.isfinite(), xy, peak_xy)  # a map with a NaN or an infinity has no mean
+        xy = torch.where(xy.isfinite(), xy, peak_xy)  # a map that contains a NaN or an infinity has no expectation
         return Decoded.one_instance(to_input(xy, self.stride, self.alignment), score)
 
     def flip(self, prediction: Prediction, skeleton: Skeleton) -> Prediction:
-        """Turn the prediction for a flipped image into one for the image itself."""
+        """Convert the prediction for a flipped image into one for the original image."""
         return {"heatmap": flip_heatmaps(prediction["heatmap"], skeleton, self.alignment)}

@@ -1,11 +1,11 @@
-"""CodecSpec: what a codec is, asked instead of guessed: what it reads, in which shapes, on which grid."""
+"""CodecSpec: states what a codec decodes, in which shapes and on which grid."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 Activation = Literal["none", "softmax", "sigmoid"]
-"""What a map holds: values as they are, or logits of a softmax over its pixels (or bins), or of a sigmoid each."""
+"""What a map holds: values as they are, logits of a softmax over its pixels (or bins), or of a sigmoid at each one."""
 
 Grid = Literal["center", "corner", "udp"]
 """How view and map pixels correspond: ``(x + 0.5) / stride - 0.5``, ``x / stride``, ``x * (w - 1) / (W - 1)``."""
@@ -13,11 +13,11 @@ Grid = Literal["center", "corner", "udp"]
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One thing that a codec reads from a head.
+    """One output of a head that a codec decodes.
 
     Args:
-        shape: After the batch axis; numbers, and the letters K (keypoints), C (classes), h and w (the map's height and
-            width), X and Y (bins along x and y).
+        shape: Shape without the batch axis; numbers, and the letters K (keypoints), C (classes), h and w (the map's
+            height and width), X and Y (bins along x and y).
         activation: What its values are.
     """
 
@@ -27,15 +27,15 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class CodecSpec:
-    """What a codec reads and draws.
+    """What a codec decodes and encodes.
 
     Args:
-        outputs: What a network has to give, by key.
-        stride: View pixels per map pixel; 1 where there are no maps.
-        alignment: Of view and map pixels.
-        sigma: Of the Gaussian that is drawn, map pixels (or bins); None where none is drawn.
-        bins_per_px: Of codecs that classify coordinates.
-        loss_keys: What is encoded besides, for losses alone: no network gives it.
+        outputs: What a network must output, by key.
+        stride: View pixels per map pixel; 1 if there are no maps.
+        alignment: How view and map pixels correspond.
+        sigma: Standard deviation of the Gaussian targets, map pixels (or bins); None if there are none.
+        bins_per_px: Bins per pixel, for codecs that classify coordinates.
+        loss_keys: Further encoded keys, used only by losses: no network outputs them.
 
     Example:
         >>> spec = CodecSpec({"heatmap": Output(("K", "h", "w"))}, stride=4)

@@ -1,9 +1,9 @@
-"""UDP: heatmaps whose corner pixels stand on the corner pixels of the input, so that flipping loses nothing.
+"""UDP: heatmaps whose corner pixels coincide with the corner pixels of the input, so that flipping is exact.
 
 Huang et al., "The Devil is in the Details: Delving into Unbiased Data Processing for Human Pose Estimation", CVPR 2020,
 https://arxiv.org/abs/1911.07524, section 4 (and Zhang et al. 2020 for the fit). Written from the paper. How this
-differs: a step is clipped, and inside the map taken only where the fit has a top; and points go back to input pixels by
-the inverse of the map that drew them, ``(W - 1) / (w - 1)``, where mmpose 1.3 takes ``W / (w - 1)``: its points lie up
+differs: a step is clipped, and inside the map is taken only where the fit has a maximum; and points are mapped to input
+pixels by the inverse of the encoding, ``(W - 1) / (w - 1)``, where mmpose 1.3 uses ``W / (w - 1)``: its points lie up
 to a pixel further right and down.
 """
 
@@ -33,17 +33,17 @@ from poseglass.core.targets import Targets, one_instance
 
 @dataclass(frozen=True, slots=True)
 class UdpCodec:
-    """Gaussian maps on UDP's grid, read by arg-max and one Newton step on the log of the smoothed map.
+    """Gaussian maps on UDP's grid, decoded by arg-max and one Newton step on the log of the smoothed map.
 
     Args:
-        stride: Input pixels per heatmap pixel in number; in distance they are ``(W - 1) / (w - 1)``.
-        sigma: Of the Gaussian, heatmap pixels.
+        stride: Ratio of the numbers of input and heatmap pixels; the ratio of distances is ``(W - 1) / (w - 1)``.
+        sigma: Standard deviation of the Gaussian, heatmap pixels.
         activation: As in ``HeatmapCodec``.
         unlabelled: As in ``HeatmapCodec``.
         blur_kernel: As in ``DarkCodec``.
 
     Raises:
-        ValueError: A number or word out of range.
+        ValueError: A number out of range, or an unknown option.
     """
 
     stride: int = 4
@@ -59,15 +59,16 @@ class UdpCodec:
 
     @property
     def spec(self) -> CodecSpec:
-        """What it reads and draws."""
+        """What the codec decodes and encodes."""
         return CodecSpec({"heatmap": Output(("K", "h", "w"), self.activation)}, self.stride, "udp", self.sigma)
 
     def encode(self, targets: Targets, size_wh: tuple[int, int]) -> Prediction:
-        """Draw the maps on the targets' device, also of keypoints up to three sigma outside.
+        """Draw the maps on the targets' device, including keypoints up to three sigma outside.
 
         Returns:
-            ``"heatmap"`` ``(B, K, H/stride, W/stride)``, Gaussians at exact places, clipped to squares of three sigma
-            about the nearest pixel; and ``"weight"`` ``(B, K)``, of logits times the share of the Gaussian inside.
+            ``"heatmap"`` ``(B, K, H/stride, W/stride)``, Gaussians at exact positions, clipped to squares of three
+            sigma around the nearest pixel; and ``"weight"`` ``(B, K)``, for logits multiplied by the share of the
+            Gaussian inside.
         """
         xy, weight = one_instance(targets)
         map_wh = (size_wh[0] // self.stride, size_wh[1] // self.stride)
@@ -82,7 +83,7 @@ class UdpCodec:
         return {"heatmap": maps, "weight": weight}
 
     def decode(self, prediction: Prediction) -> Decoded:
-        """Read ``"heatmap"`` ``(B, K, h, w)``: points in network-input pixels ``(B, 1, K, 2)``, scores in [0, 1]."""
+        """Decode ``"heatmap"`` ``(B, K, h, w)``: points in network-input pixels ``(B, 1, K, 2)``, scores in [0, 1]."""
         maps = prediction["heatmap"].float().contiguous()
         size_wh = (maps.shape[-1], maps.shape[-2])
         xy, peak = argmax_2d(maps)
@@ -92,12 +93,12 @@ class UdpCodec:
         return Decoded.one_instance(to_input_udp(xy, self.stride, size_wh), score)
 
     def flip(self, prediction: Prediction, skeleton: Skeleton) -> Prediction:
-        """Turn the prediction for a flipped image into one for the image itself; exact on this grid."""
+        """Convert the prediction for a flipped image into one for the original image; exact on this grid."""
         return {"heatmap": flip_heatmaps(prediction["heatmap"], skeleton, "center")}
 
 
 def _scale(stride: int, size_wh: tuple[int, int], device: torch.device) -> Tensor:
-    """Return input pixels per heatmap pixel along x and y; a map of one pixel takes the stride."""
+    """Return input pixels per heatmap pixel along x and y; for a map of one pixel, the stride."""
     return torch.tensor([(n * stride - 1) / (n - 1) if n > 1 else float(stride) for n in size_wh], device=device)
 
 
@@ -112,20 +113,20 @@ def to_input_udp(xy: Tensor, stride: int, size_wh: tuple[int, int]) -> Tensor:
 
 
 def near_step(around: Tensor, xy: Tensor, size_wh: tuple[int, int]) -> Tensor:
-    """Return the Newton step on the logarithm among the peak's neighbours; beyond the border the last pixel counts.
+    """Return the Newton step on the logarithm from the peak's direct neighbours; the border is padded by replication.
 
     Args:
-        around: ``(B, K, 5, 5)``, values about the peak.
+        around: ``(B, K, 5, 5)``, values around the peak.
         xy: ``(B, K, 2)``, the peaks, heatmap pixels.
-        size_wh: Of the maps.
+        size_wh: Size of the maps.
 
     Returns:
         ``(B, K, 2)``, heatmap pixels, clipped to one and a half. Inside the map it is zero where the fit has no
-        maximum. A peak on the border has no neighbour beyond; as in public code its step is taken whether or not the
-        fit has a maximum, and leads about half a pixel outwards.
+        maximum. A peak on the border has no neighbour on one side; as in public code, its step is taken whether or not
+        the fit has a maximum, and leads about half a pixel outwards.
 
     Source:
-        Huang et al. 2020, with the differences of neighbours where DARK takes every second pixel.
+        Huang et al. 2020, with differences of direct neighbours where DARK uses every second pixel.
     """
     limit = torch.tensor(size_wh, device=xy.device) - 1
     steps = torch.arange(-1, 2, device=xy.device)

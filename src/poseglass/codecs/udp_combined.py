@@ -1,10 +1,10 @@
-"""UDP combined: one map, a disc, says roughly where a keypoint is, two more how far from each pixel, exactly.
+"""UDP combined: a disc map locates a keypoint roughly; two offset maps give its exact distance from each pixel.
 
 Papandreou et al., "Towards Accurate Multi-person Pose Estimation in the Wild", CVPR 2017,
 https://arxiv.org/abs/1701.01779, section 3.2; on UDP's grid by Huang et al. 2020 (arXiv 1911.07524), section 4.
-How this differs: offsets are read at one pixel and not gathered by votes; points go back to input pixels by the inverse
-of the map that drew them (see ``codecs/udp.py``); the smoothing follows the disc, which public code smooths by 23
-pixels at any size; and a score is a share of what a whole disc would give.
+How this differs: offsets are read at one pixel instead of being aggregated by voting; points are mapped to input pixels
+by the inverse of the encoding (see ``codecs/udp.py``); the smoothing scales with the disc, where public code uses 23
+pixels at any size; and a score is relative to the peak that a whole disc would give.
 """
 
 from dataclasses import dataclass
@@ -24,15 +24,15 @@ from poseglass.core.targets import Targets, one_instance
 
 @dataclass(frozen=True, slots=True)
 class UdpCombinedCodec:
-    """UDP combined: a disc about each keypoint and offset maps to it, on UDP's grid.
+    """UDP combined: a disc around each keypoint and offset maps to it, on UDP's grid.
 
     Args:
-        stride: Input pixels per heatmap pixel in number; in distance they are ``(W - 1) / (w - 1)``.
-        radius_factor: Radius of the disc, as a share of the map's height.
-        blur_kernel: Odd side of the kernel that smooths the disc's map before its peak is looked for, heatmap pixels;
-            OpenCV's Gaussian for that side. A disc's own pixels are all alike, so it must be wide enough to tell the
-            middle from the rim: None takes 11 pixels to each side for a radius of 3.5 (the public codecs' 23 at 64
-            pixels of height), and as much in proportion for another.
+        stride: Ratio of the numbers of input and heatmap pixels; the ratio of distances is ``(W - 1) / (w - 1)``.
+        radius_factor: Radius of the disc, as a fraction of the map's height.
+        blur_kernel: Odd side of the kernel that smooths the disc map before the peak is located, heatmap pixels;
+            OpenCV's Gaussian of that size. All pixels of a disc have the same value, so the kernel must be wide enough
+            to distinguish the middle from the rim: None uses 11 pixels to each side for a radius of 3.5 (the public
+            codecs' 23 at a map height of 64), and scales with the radius.
 
     Raises:
         ValueError: A number out of range.
@@ -53,12 +53,12 @@ class UdpCombinedCodec:
 
     @property
     def spec(self) -> CodecSpec:
-        """What it reads and draws."""
+        """What the codec decodes and encodes."""
         outputs = {"heatmap": Output(("K", "h", "w")), "offset": Output(("K", 2, "h", "w"))}
         return CodecSpec(outputs, self.stride, "udp")
 
     def encode(self, targets: Targets, size_wh: tuple[int, int]) -> Prediction:
-        """Draw the maps on the targets' device, also of keypoints outside, whose disc may reach into the map.
+        """Draw the maps on the targets' device, including keypoints outside, whose disc may reach into the map.
 
         Returns:
             ``"heatmap"`` ``(B, K, h, w)``, 1 in the disc; ``"offset"`` ``(B, K, 2, h, w)``, from each pixel to the
@@ -78,12 +78,12 @@ class UdpCombinedCodec:
         return {"heatmap": disc.float(), "offset": offset, "weight": weight}
 
     def decode(self, prediction: Prediction) -> Decoded:
-        """Read ``"heatmap"`` ``(B, K, h, w)`` and ``"offset"`` ``(B, K, 2, h, w)``.
+        """Decode ``"heatmap"`` ``(B, K, h, w)`` and ``"offset"`` ``(B, K, 2, h, w)``.
 
         Returns:
-            Points in network-input pixels ``(B, 1, K, 2)``; scores are the smoothed map's peak over that of a whole
-            disc in the middle of a pixel, clipped to [0, 1]. A disc between pixels holds some more or fewer of them:
-            it scores 0.85 to 1 at 32 pixels of height and above.
+            Points in network-input pixels ``(B, 1, K, 2)``; scores are the smoothed map's peak divided by that of a
+            whole disc centred on a pixel, clipped to [0, 1]. A disc centred between pixels covers slightly more or
+            fewer of them: it scores 0.85 to 1 for map heights of 32 pixels and above.
         """
         height, width = prediction["heatmap"].shape[-2:]
         radius = self.radius_factor * height
@@ -92,30 +92,30 @@ class UdpCombinedCodec:
         xy, peak = argmax_2d(maps)
         index = (xy[..., 1] * width + xy[..., 0]).long()[..., None, None].expand(-1, -1, 2, 1)
         offset = prediction["offset"].float().flatten(3).gather(-1, index).squeeze(-1)
-        # what was trained is at most one radius; noise is not let further
+        # trained offsets are at most one radius; the clamp limits noise
         xy = xy + offset.nan_to_num(0.0).clamp(-1.5, 1.5) * radius
         score = (peak / whole_disc_peak(radius, kernel)).nan_to_num(0.0).clamp(0.0, 1.0)
         return Decoded.one_instance(to_input_udp(xy, self.stride, (width, height)), score)
 
     def flip(self, prediction: Prediction, skeleton: Skeleton) -> Prediction:
-        """Turn the prediction for a flipped image into one for the image itself; offsets along x change sign."""
+        """Convert the prediction for a flipped image into one for the original image; offsets along x change sign."""
         offset = flip_heatmaps(prediction["offset"], skeleton, "center")
         sign = torch.tensor([-1.0, 1.0], device=offset.device, dtype=offset.dtype)[:, None, None]
         return {"heatmap": flip_heatmaps(prediction["heatmap"], skeleton, "center"), "offset": offset * sign}
 
 
 def whole_disc_peak(radius: float, blur_kernel: int) -> float:
-    """Return what ``smoothed`` makes of the middle of a disc of that radius (heatmap pixels) about a pixel's centre."""
+    """Return the value of ``smoothed`` at the centre of a disc of that radius (heatmap pixels) centred on a pixel."""
     taps = cv2.getGaussianKernel(blur_kernel, 0).flatten()
     squared = np.square(np.arange(blur_kernel) - blur_kernel // 2)
     return float(taps @ (squared[:, None] + squared <= radius**2) @ taps)
 
 
 def smoothed(maps: Tensor, blur_kernel: int) -> Tensor:
-    """Return maps ``(B, K, h, w)`` under OpenCV's Gaussian kernel of that side; maps go on flipped at their border."""
+    """Return maps ``(B, K, h, w)`` smoothed by OpenCV's Gaussian kernel of that side; borders are reflected."""
     if blur_kernel == 1:
         return maps.contiguous()
-    # a blurred identity holds, per line, what each pixel weighs: two products instead of a padded convolution
+    # blurring an identity matrix gives the weight of each pixel: two products instead of a padded convolution
     down, across = (
         torch.from_numpy(cv2.GaussianBlur(np.eye(n, dtype=np.float32), (1, blur_kernel), 0)).to(maps.device)
         for n in maps.shape[-2:]
