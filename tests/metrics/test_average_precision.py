@@ -271,7 +271,7 @@ def broken(where, change):
         ("annotation", lambda a: a.update(bbox=None), "'bbox' of annotation 4 must be 4 numbers, got NoneType"),
         ("result", lambda r: r.pop("score"), "Result 4 of 150 has no 'score'"),
         ("result", lambda r: r.update(score=float("nan")), r"must be finite, got nan in detection 4 \(1 in all\)"),
-        ("result", lambda r: r.update(image_id=5000), "1 of 150 results are of images .* such as image_id 5000"),
+        ("result", lambda r: r.update(image_id=5000), "1 of 150 results belong to images .* such as image_id 5000"),
         ("result", lambda r: r.update(keypoints=["a"] * 21), "'keypoints' of result 4 must be 21 .* list of 21: .'a'"),
     ],
 )  # fmt: skip
@@ -283,7 +283,7 @@ def test_bad_files(where, change, match):
 def test_bad_arrays():
     dataset, results, sigmas = random_set(0)
     truth, detections, _ = read_coco(dataset, results, 7)
-    with pytest.raises(ValueError, match="one number of keypoints, got 3 sigmas, 7 and 7 keypoints"):
+    with pytest.raises(ValueError, match="the same number of keypoints, got 3 sigmas, 7 and 7 keypoints"):
         evaluate_oks(truth, detections, sigmas[:3])
     with pytest.raises(ValueError, match=r"OksDetections.score must have shape \(150,\), got \(149,\)"):
         OksDetections(

@@ -104,5 +104,5 @@ def test_metrics_of_other_fields_do_not_merge(name):
     other = {"pck": {"thresholds": (0.3,)}, "pckh": {"thresholds": (0.3,)}, "oks_ap": {"max_detections": 3},
              "errors": {"good": 0.9}}[name]  # fmt: skip
     metric = build(METRICS, name, **NUMBERS.get(name, {}))
-    with pytest.raises(ValueError, match="Only metrics of the same fields can be merged, got"):
+    with pytest.raises(ValueError, match="Only metrics with the same fields can be merged, got"):
         metric.merge(build(METRICS, name, **NUMBERS.get(name, {}) | other))

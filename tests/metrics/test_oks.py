@@ -207,5 +207,5 @@ def test_bad_use():
     other = Instances.empty(Skeleton("other", ("a", "c")))
     with pytest.raises(ValueError, match="has seen skeleton 'plain' and now gets 'other'"):
         metric.update(other, other)
-    with pytest.raises(ValueError, match="Only metrics of the same fields"):
+    with pytest.raises(ValueError, match="Only metrics with the same fields"):
         metric.merge(OksAp())

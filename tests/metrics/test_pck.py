@@ -217,7 +217,7 @@ def test_bad_use():
     other = people(np.zeros((2, 14, 2)), LSP14)
     with pytest.raises(ValueError, match="has seen skeleton 'arm' and now gets 'lsp14'"):
         metric.update(other, other)
-    with pytest.raises(ValueError, match="Only metrics of the same fields can be merged"):
+    with pytest.raises(ValueError, match="Only metrics with the same fields can be merged"):
         metric.merge(Pck(thresholds=(0.1,)))
     second = Pck()
     second.update(other, other)

@@ -1,4 +1,4 @@
-"""Layer 1: plain functions from prediction and target to one number, and what each may be of."""
+"""Layer 1: loss functions of prediction and target, and the outputs each applies to."""
 
 from poseglass.losses.heatmap import hard_keypoint_squared_error, mean_squared_error, softmax_cross_entropy
 from poseglass.losses.integral import integral_l1, jensen_shannon
@@ -13,4 +13,4 @@ LOSSES: dict[str, Loss] = {
     "integral_l1": Loss(integral_l1, target="xy", activation="softmax"),
     "jensen_shannon": Loss(jensen_shannon, activation="softmax"),
 }
-"""What an entry of a recipe's ``loss`` may name: ``{ name = "mse" }``."""
+"""Names that an entry of a recipe's ``loss`` may use: ``{ name = "mse" }``."""

@@ -1,7 +1,7 @@
-"""Losses on heatmaps. Each takes all joints of a batch and gives one number; masked joints count as zero.
+"""Losses on heatmaps. Each takes all joints of a batch and returns a scalar; masked joints count as zero.
 
-The mean is always over all ``B * K`` maps, masked ones included, so that the gradients of parts of a batch add up to
-the gradient of the whole (two processes train as one).
+The mean is always over all ``B * K`` maps, including masked ones, so that the gradients of parts of a batch add up to
+the gradient of the whole (two processes train like one).
 """
 
 from torch import Tensor
@@ -23,17 +23,17 @@ def mean_squared_error(maps: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
 
 def hard_keypoint_squared_error(maps: Tensor, target: Tensor, weight: Tensor, *, hardest: int = 8) -> Tensor:
-    """Return the squared difference of each person's hardest joints alone (online hard keypoint mining).
+    """Return the squared error of each person's hardest joints only (online hard keypoint mining).
 
-    A joint's loss is the mean over its pixels, times its weight. Of each person the ``hardest`` largest count and the
-    others give no gradient; the mean is over ``B * min(hardest, K)``, however many joints are labelled. With K joints
-    or more taken it is ``mean_squared_error``.
+    A joint's loss is the mean over its pixels, times its weight. For each person, only the ``hardest`` largest losses
+    count; the others give no gradient. The mean is over ``B * min(hardest, K)``, however many joints are labelled. If
+    ``hardest`` is at least K, this is ``mean_squared_error``.
 
     Args:
         maps: ``(B, K, h, w)``, predicted.
         target: ``(B, K, h, w)``.
         weight: ``(B, K)``.
-        hardest: Joints per person that count, all where there are fewer.
+        hardest: Number of joints per person that count, or all if there are fewer.
 
     Raises:
         ValueError: ``hardest`` is not a whole number above 0.
@@ -53,9 +53,9 @@ def softmax_cross_entropy(maps: Tensor, target: Tensor, weight: Tensor) -> Tenso
 
     Args:
         maps: ``(B, K, h, w)`` or ``(B, K, n)`` (SimCC's bins), logits.
-        target: Of the same shape, not negative.
-        weight: ``(B, K)``; a map whose target is empty must have weight 0. Codecs lessen it where part of the target is
-            outside, since the rest is normalised to 1 all the same.
+        target: Same shape, not negative.
+        weight: ``(B, K)``; a map whose target is empty must have weight 0. Codecs reduce the weight if part of the
+            target is outside the map, since the rest is normalised to 1 regardless.
 
     Source:
         The spatial softmax as a classifier over pixels, e.g. He et al. 2017 (Mask R-CNN, section 5), with a Gaussian

@@ -1,4 +1,4 @@
-"""Losses for integral regression: on the mean place of a map's softmax, and on the softmax's shape."""
+"""Losses for integral regression: on the expected position under a map's softmax, and on the softmax's shape."""
 
 import torch
 from torch import Tensor
@@ -6,7 +6,7 @@ from torch.nn import functional
 
 
 def integral_l1(maps: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Return the distance along x and y between the mean place of each map's softmax and the keypoint.
+    """Return the L1 distance between the expected position under each map's softmax and the keypoint.
 
     Args:
         maps: ``(B, K, h, w)``, logits.
@@ -14,7 +14,7 @@ def integral_l1(maps: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         weight: ``(B, K)``.
 
     Returns:
-        The mean over all ``B * K``, masked ones included, of ``(|dx| + |dy|) / 2`` in heatmap pixels.
+        The mean over all ``B * K``, including masked ones, of ``(|dx| + |dy|) / 2`` in heatmap pixels.
 
     Source:
         Sun et al. 2018, section 2, equation 3.
@@ -26,7 +26,7 @@ def integral_l1(maps: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
 
 def jensen_shannon(maps: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Return the Jensen-Shannon divergence between each map's softmax and the target as a distribution, in nats.
+    """Return the Jensen-Shannon divergence between each map's softmax and the normalised target, in nats.
 
     Args:
         maps: ``(B, K, h, w)``, logits.
@@ -34,10 +34,10 @@ def jensen_shannon(maps: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         weight: ``(B, K)``; a map whose target is empty must have weight 0.
 
     Returns:
-        The mean over all ``B * K``, masked ones included; each in [0, log 2].
+        The mean over all ``B * K``, including masked ones; each in [0, log 2].
 
     Source:
-        Nibali et al. 2018 (arXiv 1801.07372), section 3.4: the regulariser that works best beside a mean place.
+        Nibali et al. 2018 (arXiv 1801.07372), section 3.4: the regulariser that works best with integral regression.
     """
     share = target.flatten(2)
     share = share / share.sum(-1, keepdim=True).clamp_min(1e-6)

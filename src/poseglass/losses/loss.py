@@ -1,4 +1,4 @@
-"""Loss: a function of prediction and target, and which outputs of a codec it may be of."""
+"""Loss: a function of prediction and target, and the codec outputs it applies to."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from poseglass.core.table import lookup
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """A function that compares a prediction with a target, and what it is for.
+    """A function that compares a prediction with a target, and the outputs it applies to.
 
     Args:
-        function: ``(prediction, target, weight) -> scalar``, the weight ``(B, K)``. Further arguments are numbers that
-            an entry of a recipe may state, so they are given by keyword and have defaults.
-        outputs: Keys of a codec's outputs that it may be of; empty is any.
-        target: Key of what the codec encodes that it compares with; None is the output's own.
-        activation: What the output has to hold, in the words of ``codecs.spec.Output``; None where that is all one.
+        function: ``(prediction, target, weight) -> scalar``, with weight ``(B, K)``. Further arguments can be set in an
+            entry of a recipe, so they must be numbers, accepted by keyword, with defaults.
+        outputs: Keys of the codec outputs it applies to; empty means any.
+        target: Key of the encoded target to compare with; None means the output's own key.
+        activation: Activation the output must have, as in ``codecs.spec.Output``; None means any.
     """
 
     function: Callable[..., Tensor]
@@ -28,10 +28,10 @@ class Loss:
 
 
 def find_loss(table: Mapping[str, Loss], name: str) -> Loss:
-    """Return a loss by its name; ``"package.module:name"`` is a ``Loss`` or a plain function of any output.
+    """Return a loss by its name; ``"package.module:name"`` may be a ``Loss``, or a plain function for any output.
 
     Raises:
-        LookupError: The name is unknown, or cannot be imported, or is neither of the two.
+        LookupError: The name is unknown or cannot be imported, or is neither of the two.
     """
     found: Any = lookup(table, name, kind="loss")
     if isinstance(found, Loss):

@@ -5,7 +5,7 @@ from torch.nn import functional
 
 
 def smooth_l1_in_disc(maps: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Return the smooth L1 distance of offsets, over the pixels of each disc: where the target is at most one radius.
+    """Return the smooth L1 loss of offsets over the pixels of each disc, where the target is at most one radius.
 
     Args:
         maps: ``(B, K, 2, h, w)``, predicted, in radii.
@@ -13,7 +13,7 @@ def smooth_l1_in_disc(maps: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         weight: ``(B, K)``.
 
     Returns:
-        The mean over all ``B * K``, masked ones included, of the mean over a disc's pixels and both axes.
+        The mean over all ``B * K``, including masked ones, of the mean over a disc's pixels and both axes.
 
     Source:
         Papandreou et al. 2017, section 3.2, equation 3; Huang et al. 2020, section 4.

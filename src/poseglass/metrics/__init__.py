@@ -1,4 +1,4 @@
-"""Layer 1: metrics compare instances with instances, in source pixels."""
+"""Layer 1: metrics compare predicted with true instances, in source pixels."""
 
 from collections.abc import Callable
 

@@ -1,11 +1,11 @@
-"""COCO's average precision of poses, on arrays and on COCO's own JSON.
+"""COCO's average precision for keypoints, computed from arrays or from COCO's JSON.
 
-The results equal those of pycocotools (``iouType="keypoints"``) with any skeleton and any sigmas. People are never
-looped over: every pair of a detection and a person of one image is one row of an array, and matching goes by rank of
-the detection over all images at once.
+The results equal those of pycocotools (``iouType="keypoints"``) with any skeleton and any sigmas. There is no loop over
+people: every pair of a detection and a person in the same image is one row of an array, and matching proceeds by the
+detections' rank, over all images at once.
 
 Source: the evaluation page of the dataset (cocodataset.org, "Keypoint evaluation"), and the behaviour of pycocotools.
-One thing is mended: pycocotools takes an annotation whose id is 0 for "not matched"; here it is a person as any other.
+One bug is fixed: pycocotools treats an annotation whose id is 0 as "not matched"; here it is a person like any other.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 THRESHOLDS: tuple[float, ...] = tuple(float(x) for x in np.linspace(0.5, 0.95, 10))
-"""COCO's ten thresholds of OKS, 0.50 to 0.95."""
+"""COCO's ten OKS thresholds, 0.50 to 0.95."""
 
 AREAS: dict[str, tuple[float, float]] = {
     "all": (0.0, 1e5**2),
@@ -28,25 +28,26 @@ AREAS: dict[str, tuple[float, float]] = {
 
 _RECALLS = np.linspace(0.0, 1.0, 101)
 _CHUNK = 4096
-"""Pairs whose keypoints are compared at a time: about what the second-level cache holds."""
+"""Pairs whose keypoints are compared at a time: about as many as fit the second-level cache."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OksTruth:
-    """The labels of many images, flat.
+    """The labels of many images, in flat arrays.
 
     Args:
-        image: ``(G,)`` int64 number of the image; images of equal scores are taken in this order.
-        category: ``(G,)`` int64 from 0.
+        image: ``(G,)`` int64 index of the image; images with equal scores are processed in this order.
+        category: ``(G,)`` int64, starting at 0.
         xy: ``(G, K, 2)`` float64 pixels.
-        labelled: ``(G, K)`` bool; elsewhere ``xy`` does not matter.
+        labelled: ``(G, K)`` bool; ``xy`` is ignored where it is False.
         area: ``(G,)`` square pixels.
-        box_xywh: ``(G, 4)`` pixels; matters for people without labelled keypoints.
+        box_xywh: ``(G, 4)`` pixels; only used for people without labelled keypoints.
         crowd: ``(G,)`` bool: any number of detections may match it, and none of them counts.
-        ignored: ``(G,)`` bool: a detection that matches it does not count; crowds and people with no keypoint.
+        ignored: ``(G,)`` bool: a detection that matches it does not count; true for crowds and people without
+            keypoints.
 
     Raises:
-        ValueError: The shapes do not fit.
+        ValueError: The shapes do not match.
     """
 
     image: np.ndarray
@@ -69,17 +70,17 @@ class OksTruth:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OksDetections:
-    """The detections of many images, flat.
+    """The detections of many images, in flat arrays.
 
     Args:
         image: ``(D,)`` int64, as in ``OksTruth``.
         category: ``(D,)`` int64.
         xy: ``(D, K, 2)`` float64 pixels, NaN = missing.
         score: ``(D,)`` float64.
-        area: ``(D,)`` square pixels: an unmatched detection outside a range of areas does not count there.
+        area: ``(D,)`` square pixels: an unmatched detection whose area is outside a range does not count there.
 
     Raises:
-        ValueError: The shapes do not fit, or a score is not finite.
+        ValueError: The shapes do not match, or a score is not finite.
     """
 
     image: np.ndarray
@@ -101,13 +102,13 @@ class OksDetections:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OksResult:
-    """Precision and recall at every threshold, category and range of areas; -1 where there is nobody to find.
+    """Precision and recall at every threshold, category and area range; -1 if there are no people to find.
 
     Args:
         precision: ``(T, 101, C, A)`` at recall 0, 0.01, ... 1.
-        recall: ``(T, C, A)`` the highest reached.
-        thresholds: ``(T,)`` of OKS.
-        areas: A names of ranges.
+        recall: ``(T, C, A)`` maximum recall.
+        thresholds: ``(T,)`` OKS thresholds.
+        areas: Names of the A area ranges.
     """
 
     precision: np.ndarray
@@ -116,10 +117,10 @@ class OksResult:
     areas: tuple[str, ...]
 
     def results(self, category: int | None = None) -> dict[str, float]:
-        """Return COCO's ten results in COCO's order, in [0, 1], or -1 where there is nobody to find.
+        """Return COCO's ten results in COCO's order, in [0, 1], or -1 if there are no people to find.
 
         Args:
-            category: One of C; None takes the mean over all.
+            category: Index of one category; None returns the mean over all C.
         """
         chosen = slice(None) if category is None else slice(category, category + 1)
         result: dict[str, float] = {}
@@ -148,35 +149,35 @@ def evaluate_oks(
     max_detections: int = 20,
     categories: int | None = None,
 ) -> OksResult:
-    """Match detections with people and return precision and recall, as pycocotools' evaluate and accumulate.
+    """Match detections with people and return precision and recall, like pycocotools' evaluate and accumulate.
 
-    In each image and category the detections, best score first and at most ``max_detections``, take the free person of
-    highest OKS at or above the threshold; people who count go before people who are ignored. Equal scores keep their
-    order: by image, then as given.
+    In each image and category, the ``max_detections`` detections of highest score are processed in order of score. Each
+    is matched with the free person of highest OKS at or above the threshold; people who count are preferred over people
+    who are ignored. Equal scores keep their order: by image, then as given.
 
     Args:
         truth: G people.
         detections: D detections.
         sigmas: ``(K,)``.
-        thresholds: T of OKS.
-        areas: Ranges by name, square pixels.
-        max_detections: Per image and category.
-        categories: How many there are; None takes the highest number plus 1.
+        thresholds: T OKS thresholds.
+        areas: Area ranges by name, square pixels.
+        max_detections: Maximum number per image and category.
+        categories: Number of categories; None means the highest index plus 1.
 
     Raises:
-        ValueError: The number of keypoints or sigmas differs.
+        ValueError: The numbers of keypoints or sigmas differ.
     """
     deviation = np.asarray(sigmas, np.float64)
     if not deviation.shape == (truth.xy.shape[1],) == (detections.xy.shape[1],):
         raise ValueError(
-            f"Sigmas, labels and detections must have one number of keypoints, got {deviation.size} sigmas, "
+            f"Sigmas, labels and detections must have the same number of keypoints, got {deviation.size} sigmas, "
             f"{truth.xy.shape[1]} and {detections.xy.shape[1]} keypoints."
         )
     if categories is None:
         categories = 1 + int(max(truth.category.max(initial=0), detections.category.max(initial=0)))
     threshold = np.asarray(thresholds, np.float64)
 
-    # A group is an image and a category. Detections: best first within the group, and only the best count.
+    # A group is an image and a category. Detections are sorted by score within the group, and only the best count.
     groups = 1 + int(max(truth.image.max(initial=0), detections.image.max(initial=0)))
     truth_group = truth.category.astype(np.int64) * groups + truth.image
     detection_group = detections.category.astype(np.int64) * groups + detections.image
@@ -198,7 +199,7 @@ def evaluate_oks(
     outside = (area < low[:, None]) | (area > high[:, None])
     uncounted |= ~matched & outside[..., None]
 
-    # Accumulate: all detections of a category, best first.
+    # Accumulate: all detections of a category, sorted by score.
     place = np.full(len(detections.score), -1)
     place[order] = np.arange(len(order))
     globally = place[best_first]
@@ -229,13 +230,13 @@ def oks_ap(
 
     Args:
         dataset: With "images", "annotations" and "categories".
-        results: A list with "image_id", "category_id", "keypoints" and "score", and maybe "bbox".
-        sigmas: K.
-        max_detections: Per image and category.
+        results: A list of entries with "image_id", "category_id", "keypoints" and "score", and optionally "bbox".
+        sigmas: K per-keypoint sigmas.
+        max_detections: Maximum number per image and category.
 
     Raises:
-        ValueError: A field is missing, a list of keypoints is not 3 K long, or a result is of an image that the dataset
-            does not have.
+        ValueError: A field is missing, a list of keypoints does not have length 3 K, or a result belongs to an image
+            that the dataset does not have.
 
     Example:
         Two people; one is found exactly, the other not at all.
@@ -257,23 +258,23 @@ def oks_ap(
 def read_coco(
     dataset: Mapping[str, Any], results: Sequence[Mapping[str, Any]], num_keypoints: int
 ) -> tuple[OksTruth, OksDetections, np.ndarray]:
-    """Turn a COCO dataset and results into arrays.
+    """Convert a COCO dataset and results to arrays.
 
-    As pycocotools: the area of a detection is that of its "bbox" if the first result has one, else that of the
-    box around its keypoints; results of a category that the dataset does not have are dropped.
+    As in pycocotools, the area of a detection is that of its "bbox" if the first result has one, else that of the box
+    around its keypoints; results of a category that the dataset does not have are dropped.
 
     Args:
         dataset: With "images", "annotations" and "categories".
         results: A list of detections.
-        num_keypoints: K.
+        num_keypoints: Number of keypoints, K.
 
     Returns:
         truth: Images numbered by ascending id.
-        detections: Those of the dataset's categories.
+        detections: Those in the dataset's categories.
         category_ids: ``(C,)``, ascending.
 
     Raises:
-        ValueError: As ``oks_ap``.
+        ValueError: As in ``oks_ap``.
     """
     lost = [key for key in ("images", "annotations", "categories") if key not in dataset]
     if lost:
@@ -313,7 +314,7 @@ def read_coco(
     if not there.all():
         lost = image_id[~there]
         raise ValueError(
-            f"{len(lost)} of {len(results)} results are of images that the dataset does not have, such as image_id "
+            f"{len(lost)} of {len(results)} results belong to images that the dataset does not have, such as image_id "
             f"{lost[0]}; evaluate them against the annotations of the same images."
         )
     category, known = numbered(_column(results, "category_id", "result"), categories)
@@ -332,17 +333,17 @@ def _candidates(
     sigmas: np.ndarray,
     lowest: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the pairs of one group with an OKS of at least ``lowest``, by detection.
+    """Return the pairs within a group that have an OKS of at least ``lowest``, sorted by detection.
 
     Args:
         truth: G people.
         detections: D detections.
-        order: Indices of the detections that take part, sorted by group.
+        order: Indices of the detections that are evaluated, sorted by group.
         people: Indices of the people, sorted by group.
         truth_group: ``(G,)``.
         detection_group: ``(D,)``.
         sigmas: ``(K,)``.
-        lowest: No threshold is below.
+        lowest: The lowest threshold.
 
     Returns:
         detection: ``(P,)`` positions in ``order``, ascending.
@@ -404,23 +405,23 @@ def _match(
     crowd: np.ndarray,
     threshold: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Give each detection at most one person, best detection first, at every threshold and range of areas.
+    """Match each detection with at most one person, best detection first, at every threshold and area range.
 
-    A pair whose detection and person have no other candidate is decided by its OKS alone. The rest goes in waves: one
-    candidate of one detection per image at a time, all images at once.
+    A pair whose detection and person have no other candidate is decided by its OKS alone. The rest is processed in
+    waves: one candidate of one detection per image at a time, all images at once.
 
     Args:
-        detection: ``(P,)`` of candidate pairs, ascending.
-        person: ``(P,)``.
-        similarity: ``(P,)`` OKS.
-        rank: ``(D,)`` of the detection in its image, 0 is best.
-        ignored: ``(A, G)`` bool, whether the person is ignored in a range of areas.
+        detection: ``(P,)`` detection of each candidate pair, ascending.
+        person: ``(P,)`` person of each pair.
+        similarity: ``(P,)`` OKS of each pair.
+        rank: ``(D,)`` rank of the detection in its image, 0 is best.
+        ignored: ``(A, G)`` bool, whether the person is ignored in an area range.
         crowd: ``(G,)`` bool, may be matched many times.
-        threshold: ``(T,)`` OKS from which a pair matches.
+        threshold: ``(T,)`` minimum OKS for a match.
 
     Returns:
         matched: ``(A, D, T)`` bool.
-        uncounted: ``(A, D, T)`` bool, matched with somebody who is ignored.
+        uncounted: ``(A, D, T)`` bool, matched with a person who is ignored.
     """
     ranges, num_people, num_detections = len(ignored), len(crowd), len(rank)
     shape = (ranges, num_detections, len(threshold))
@@ -434,13 +435,13 @@ def _match(
     matched[:, d] = hit[alone]
     uncounted[:, d] = hit[alone] & ignored[:, g, None]
 
-    # The ranges of areas side by side, as if each had its own detections and people.
+    # The area ranges side by side, as if each had its own detections and people.
     rest = np.flatnonzero(~alone)
     d = (np.arange(ranges)[:, None] * num_detections + detection[rest]).ravel()
     g = (np.arange(ranges)[:, None] * num_people + person[rest]).ravel()
     pair = np.tile(rest, ranges)
     skip = ignored.ravel()[g]
-    # Who counts goes first, then the higher OKS; of equals the later person, as pycocotools has it.
+    # People who count go first, then higher OKS; of equal ones the later person, as in pycocotools.
     preferred = np.lexsort((-g, -similarity[pair], skip, d))
     slot = _position_in_run(d[preferred])
     wave = rank[d[preferred] % max(num_detections, 1)] * (int(slot.max(initial=0)) + 1) + slot
@@ -465,9 +466,9 @@ def _precision_at_recall(right: np.ndarray, counted: np.ndarray, people: int) ->
     """Return the precision envelope at 101 recalls, and the recall reached.
 
     Args:
-        right: ``(D,)`` bool, detections best first that found somebody.
-        counted: ``(D,)`` bool, detections that count.
-        people: How many there were to find.
+        right: ``(D,)`` bool, whether each detection (best first) matched a person.
+        counted: ``(D,)`` bool, whether each detection counts.
+        people: Number of people to find.
     """
     hits = np.flatnonzero(right)
     found = np.arange(1, len(hits) + 1, dtype=np.float64)
@@ -479,7 +480,7 @@ def _precision_at_recall(right: np.ndarray, counted: np.ndarray, people: int) ->
 
 
 def _position_in_run(values: np.ndarray) -> np.ndarray:
-    """Return 0, 1, 2, ... within each run of equal neighbours."""
+    """Return 0, 1, 2, ... within each run of equal adjacent values."""
     index = np.arange(len(values))
     starts = np.diff(values, prepend=values[:1] - 1) != 0
     return index - np.maximum.accumulate(np.where(starts, index, 0))
@@ -493,7 +494,7 @@ def _check_shapes(value: object, expected: dict[str, tuple[int, ...]]) -> None:
 
 
 def numbered(values: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the position of each value among the ascending known ones, and whether it is there."""
+    """Return the position of each value among the ascending known ones, and whether it is among them."""
     if not len(known) or not len(values):
         return np.zeros(len(values), np.int64), np.zeros(len(values), bool)
     at = np.minimum(np.searchsorted(known, values), len(known) - 1)
@@ -529,8 +530,8 @@ def _numbers(records: Sequence[Mapping[str, Any]], key: str, length: int, what: 
     at, value = next((i, v) for i, v in enumerate(lists) if not _is_row(v, length))
     got = f"a list of {len(value)}" if isinstance(value, list) else type(value).__name__
     raise ValueError(
-        f"{key!r} of {what} {at} must be {length} numbers, got {got}: {str(value)[:60]}. Keypoints are x, y and v of "
-        "each keypoint, flat, as many keypoints as there are sigmas; a box is x, y, width and height."
+        f"{key!r} of {what} {at} must be {length} numbers, got {got}: {str(value)[:60]}. Keypoints are a flat list of "
+        "x, y and v for each keypoint, as many keypoints as there are sigmas; a box is x, y, width and height."
     )
 
 

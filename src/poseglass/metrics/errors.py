@@ -1,16 +1,16 @@
-"""Where errors come from: each keypoint is good, a jitter, an inversion, a swap or a miss.
+"""Error diagnosis: each keypoint is good, a jitter, an inversion, a swap or a miss.
 
 Source: Ronchi and Perona, "Benchmarking and error diagnosis in multi-instance pose estimation" (ICCV 2017), section
-3.1. A keypoint's similarity to a place is the term that OKS sums, ``exp(-d^2 / (2 area (2 sigma)^2))`` with the area
-of the person.
+3.1. The similarity of a predicted keypoint to a true one is the term that OKS sums, ``exp(-d^2 / (2 area (2
+sigma)^2))``, with the area of the person.
 
-- good: at least 0.85 from its own place;
-- jitter: at least 0.5 from its own place, that is near but not near enough;
-- inversion: not near its own place, but near its flipped one of the same person (left wrist on the right wrist);
-- swap: not near its own place, but near that keypoint, or its flipped one, of another person in the image;
+- good: similarity of at least 0.85 to its own true position;
+- jitter: at least 0.5, that is near but not near enough;
+- inversion: not near its own position, but near its left/right counterpart on the same person (left and right wrist);
+- swap: not near its own position, but near that keypoint, or its counterpart, of another person in the image;
 - miss: near none of them, or not predicted at all.
 
-One that is both an inversion and a swap is what it is closer to.
+A keypoint that is both an inversion and a swap counts as the one it is closer to.
 """
 
 from dataclasses import dataclass, field
@@ -24,10 +24,10 @@ from poseglass.metrics.metric import Better, check_pair, check_same
 from poseglass.metrics.oks import keypoint_similarity, known_sigmas, person_area
 
 KINDS: tuple[str, ...] = ("good", "jitter", "inversion", "swap", "miss")
-"""What each number in the answer of ``keypoint_errors`` stands for; -1 is a keypoint without a label."""
+"""Names of the values returned by ``keypoint_errors``; -1 is a keypoint without a label."""
 
 USUAL_SIGMA = 0.083
-"""For every keypoint of a skeleton without sigmas: the mean of COCO's twelve below the head."""
+"""Sigma of every keypoint if a skeleton has none: the mean of COCO's twelve sigmas below the head."""
 
 
 def keypoint_errors(
@@ -39,15 +39,16 @@ def keypoint_errors(
     good: float = 0.85,
     near: float = 0.5,
 ) -> np.ndarray:
-    """Say of each labelled keypoint of an image whether it is right, and if not, why.
+    """Classify each labelled keypoint of an image as good or as a kind of error.
 
     Args:
-        predicted: N people; row n is the person of row n of the labels.
+        predicted: N people; row n corresponds to row n of the labels.
         truth: All N people of the image.
-        sigmas: K; None takes those of the skeleton, or ``USUAL_SIGMA`` for each where it has none.
-        box_area_factor: Where labels have no ``extra["area"]``, this times the box's area stands for it. None refuses.
-        good: Similarity from which a keypoint is good.
-        near: Similarity from which it is near a place.
+        sigmas: K sigmas; None uses those of the skeleton, or ``USUAL_SIGMA`` for each if it has none.
+        box_area_factor: If labels have no ``extra["area"]``, this times the box's area replaces it. None raises an
+            error.
+        good: Minimum similarity of a good keypoint.
+        near: Minimum similarity of a keypoint that is near a position.
 
     Returns:
         ``(N, K)`` int8: an index of ``KINDS``, -1 where the truth is unknown.
@@ -56,7 +57,7 @@ def keypoint_errors(
         ValueError: Rows or skeletons do not correspond, or an area is missing and no factor is given.
 
     Example:
-        The nose is right, the left eye lies on the right one, the right eye is 5 pixels off.
+        The nose is right, the left eye is predicted at the right one, the right eye is 5 pixels off.
 
         >>> eyes = Skeleton("eyes", ("nose", "left_eye", "right_eye"), sigmas=(0.02, 0.02, 0.02))
         >>> xy = np.array([[[50.0, 50.0], [70.0, 30.0], [30.0, 30.0]]])
@@ -74,8 +75,8 @@ def keypoint_errors(
     point = np.where(predicted.known[..., None], predicted.xy, np.nan).astype(np.float64)
     area = person_area(truth, box_area_factor)
 
-    # (N, N, K): of the prediction in row n to the same and to the flipped keypoint of the person in column m. The
-    # scale is that of the person whose place it is.
+    # (N, N, K): from the prediction in row n to the same keypoint and to its left/right counterpart of the person in
+    # column m, scaled by the area of person m.
     same = np.nan_to_num(keypoint_similarity(point[:, None], place[None], area[None], deviation))
     other = np.nan_to_num(keypoint_similarity(point[:, None], place[None, :, flip], area[None], deviation[flip]))
     itself = np.arange(len(truth))
@@ -94,16 +95,17 @@ def keypoint_errors(
 
 @dataclass(frozen=True, eq=False)
 class KeypointErrors:
-    """Where errors come from, counted over images. Rows must correspond, and an image holds all its people.
+    """Error diagnosis counted over images. Rows must correspond, and an image must contain all its people.
 
     Args:
-        sigmas: K; None takes those of the skeleton, or ``USUAL_SIGMA`` for each where it has none.
-        box_area_factor: Where labels have no ``extra["area"]``, this times the box's area stands for it. None refuses.
-        good: Similarity from which a keypoint is good.
-        near: Similarity from which it is near a place.
+        sigmas: K sigmas; None uses those of the skeleton, or ``USUAL_SIGMA`` for each if it has none.
+        box_area_factor: If labels have no ``extra["area"]``, this times the box's area replaces it. None raises an
+            error.
+        good: Minimum similarity of a good keypoint.
+        near: Minimum similarity of a keypoint that is near a position.
 
     Raises:
-        ValueError: The two similarities are not ``0 < near <= good <= 1``.
+        ValueError: The two similarities do not satisfy ``0 < near <= good <= 1``.
 
     Example:
         >>> eyes = Skeleton("eyes", ("nose", "left_eye", "right_eye"), sigmas=(0.02, 0.02, 0.02))
@@ -127,10 +129,10 @@ class KeypointErrors:
             raise ValueError(f"KeypointErrors needs 0 < near <= good <= 1, got near={self.near}, good={self.good}.")
 
     def update(self, predicted: Instances, truth: Instances) -> None:
-        """Take in one image.
+        """Add one image.
 
         Raises:
-            ValueError: As ``keypoint_errors``, or another skeleton than before.
+            ValueError: As in ``keypoint_errors``, or the skeleton differs from earlier images.
         """
         if self._skeleton and self._skeleton[0].keypoints != truth.skeleton.keypoints:
             raise ValueError(
@@ -146,7 +148,7 @@ class KeypointErrors:
 
     @property
     def counts(self) -> np.ndarray:
-        """``(K, 5)`` int64: of each keypoint how many are good, jitter, inversion, swap and miss."""
+        """``(K, 5)`` int64: for each keypoint, how many are good, jitter, inversion, swap and miss."""
         width = len(self._skeleton[0]) if self._skeleton else 0
         kinds = np.concatenate([np.zeros((0, width), np.int8), *self._kinds])
         return (kinds[..., None] == np.arange(len(KINDS))).sum(0)
@@ -157,7 +159,7 @@ class KeypointErrors:
         return {f"errors/{kind}": float(share) for kind, share in zip(KINDS, shares, strict=True)}
 
     def better(self, name: str) -> Better:
-        """Return "higher" for the share that is good and "lower" for the others."""
+        """Return "higher" for the share of good keypoints and "lower" for the others."""
         return "higher" if name == "errors/good" else "lower"
 
     def table(self) -> dict[str, dict[str, float]]:
@@ -169,7 +171,7 @@ class KeypointErrors:
         return rows
 
     def merge(self, other: Self) -> None:
-        """Take in what another metric of the same fields has collected, as from another process.
+        """Merge the data of another metric with the same fields, such as one from another process.
 
         Raises:
             ValueError: The fields or the skeletons differ.

@@ -1,4 +1,4 @@
-"""Which predicted person is which true one."""
+"""Matches predicted with true people."""
 
 from collections.abc import Sequence
 
@@ -16,17 +16,17 @@ def match(
     sigmas: Sequence[float] | None = None,
     box_area_factor: float | None = 0.53,
 ) -> np.ndarray:
-    """Give each prediction, best box score first, the free person of highest OKS.
+    """Match each prediction, best box score first, with the free person of highest OKS.
 
     Args:
         predicted: N people.
         truth: M people.
         threshold: OKS must be above it.
-        sigmas: K; None takes those of the skeleton.
+        sigmas: K sigmas; None uses those of the skeleton.
         box_area_factor: As in ``poseglass.metrics.oks.person_area``.
 
     Returns:
-        ``(N,)`` int64: the row of the truth, -1 for none.
+        ``(N,)`` int64: the row of the truth, or -1 for none.
 
     Raises:
         ValueError: Skeletons differ, or there are no sigmas or areas.
@@ -58,16 +58,16 @@ def align(
     sigmas: Sequence[float] | None = None,
     box_area_factor: float | None = 0.53,
 ) -> Instances:
-    """Reorder predictions so that row m is the person of row m of the truth; nobody is a row of unknown keypoints.
+    """Reorder predictions so that row m is the person in row m of the truth; unmatched rows have unknown keypoints.
 
-    For metrics whose rows must correspond, when people were found by a network. Predictions of nobody are dropped, and
-    so are the fields ``xyz_mm``, ``track`` and ``extra``.
+    For metrics whose rows must correspond, when people were detected by a network. Unmatched predictions are dropped,
+    and so are the fields ``xyz_mm``, ``track`` and ``extra``.
 
     Args:
         predicted: N people.
         truth: M people.
         threshold: OKS must be above it.
-        sigmas: K; None takes those of the skeleton.
+        sigmas: K sigmas; None uses those of the skeleton.
         box_area_factor: As in ``poseglass.metrics.oks.person_area``.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What every metric has in common: one image in, results out."""
+"""The interface of every metric: updated image by image, then computed."""
 
 import math
 from dataclasses import fields
@@ -7,27 +7,27 @@ from typing import Any, Literal, Protocol, Self
 from poseglass.core.instances import Instances
 
 Better = Literal["higher", "lower"]
-"""Which of two values of a result is the better one."""
+"""Whether higher or lower values of a result are better."""
 
 
 class Metric(Protocol):
     """Compares predicted with true instances, one image at a time; always in source pixels.
 
-    The numbers that define a metric are its fields and do not change; only what ``update`` collects does.
+    The parameters of a metric are its fields and do not change; only the data that ``update`` collects does.
     """
 
     def update(self, predicted: Instances, truth: Instances) -> None:
-        """Take in one image."""
+        """Add one image."""
         ...
 
     def compute(self) -> dict[str, float]:
-        """Return the results over all images so far, by name. It may be called at any time, and again."""
+        """Return the results over all images so far, by name. It may be called at any time, repeatedly."""
         ...
 
     def better(self, name: str) -> Better:
-        """Return which values of a result of ``compute`` are better.
+        """Return whether higher or lower values of a result of ``compute`` are better.
 
-        It is asked by name because one metric may give both: of the kinds of keypoint errors one is not an error.
+        It depends on the name because one metric may have both: of the kinds of keypoint errors, "good" is no error.
         """
         ...
 
@@ -36,21 +36,21 @@ class Metric(Protocol):
         ...
 
     def merge(self, other: Self) -> None:
-        """Take in what another metric of the same fields has collected, after what this one has.
+        """Merge the data of another metric with the same fields, as if its images came after this one's.
 
-        Metrics of neighbouring parts of a data set, merged in the order of the parts, give exactly the results of one
-        metric that has seen every image in order.
+        Metrics of consecutive parts of a data set, merged in order, give exactly the results of one metric that has
+        seen every image in order.
         """
         ...
 
 
 def is_new_best(value: float, best: float | None, better: Better) -> bool:
-    """Whether a value beats the best one so far; an equal one does not, nor one that is NaN or infinite.
+    """Whether a value beats the best so far; an equal one does not, nor does NaN or infinity.
 
     Args:
-        value: The latest.
-        best: The best before it; None where there is none yet.
-        better: Which way is up.
+        value: The latest value.
+        best: The best value before it; None if there is none yet.
+        better: Whether higher or lower is better.
 
     Example:
         >>> is_new_best(0.2, 0.3, "lower"), is_new_best(0.3, 0.3, "lower"), is_new_best(float("nan"), None, "lower")
@@ -85,14 +85,14 @@ def check_pair(predicted: Instances, truth: Instances, *, same_rows: bool) -> No
 
 
 def check_same(metric: Any, other: Any) -> None:
-    """Raise unless two metrics, both dataclasses, have the same numbers and have seen the same skeleton.
+    """Raise unless two metrics, both dataclasses, have the same parameters and have seen the same skeleton.
 
     Raises:
         ValueError: They cannot be merged.
     """
     mine, theirs = ({f.name: getattr(m, f.name) for f in fields(m) if f.init} for m in (metric, other))
     if type(metric) is not type(other) or mine != theirs:
-        raise ValueError(f"Only metrics of the same fields can be merged, got {metric} and {other}.")
+        raise ValueError(f"Only metrics with the same fields can be merged, got {metric} and {other}.")
     seen = {m._skeleton[0].keypoints: m._skeleton[0].name for m in (metric, other) if m._skeleton}
     if len(seen) > 1:
         raise ValueError(f"Only metrics of one skeleton can be merged, got {' and '.join(map(repr, seen.values()))}.")

@@ -1,4 +1,4 @@
-"""OKS, the similarity of two poses; and COCO's average precision as a metric on instances.
+"""OKS, the similarity of two poses, and COCO's average precision as a metric on instances.
 
 Sources: Lin et al., "Microsoft COCO" (ECCV 2014) and the evaluation page of the dataset; Ronchi and Perona,
 "Benchmarking and error diagnosis in multi-instance pose estimation" (ICCV 2017), section 2.
@@ -22,12 +22,12 @@ from poseglass.metrics.metric import Better, check_pair, check_same
 def keypoint_similarity(
     predicted_xy: np.ndarray, truth_xy: np.ndarray, area: np.ndarray | float, sigmas: Sequence[float] | np.ndarray
 ) -> np.ndarray:
-    """Return ``exp(-d^2 / (2 area (2 sigma)^2))`` of each keypoint.
+    """Return ``exp(-d^2 / (2 area (2 sigma)^2))`` for each keypoint.
 
     Args:
         predicted_xy: ``(..., K, 2)`` pixels, NaN = missing.
         truth_xy: ``(..., K, 2)`` pixels, NaN = unknown; leading axes broadcast.
-        area: ``(...)`` of the person, square pixels.
+        area: ``(...)`` area of the person, square pixels.
         sigmas: ``(K,)``.
 
     Returns:
@@ -59,11 +59,11 @@ def oks(
     Args:
         predicted_xy: ``(..., K, 2)`` pixels, NaN = missing.
         truth_xy: ``(..., K, 2)`` pixels, NaN = unknown; leading axes broadcast.
-        area: ``(...)`` of the person, square pixels.
+        area: ``(...)`` area of the person, square pixels.
         sigmas: ``(K,)``.
 
     Returns:
-        ``(...)`` in [0, 1]; NaN where nothing is labelled.
+        ``(...)`` in [0, 1]; NaN if nothing is labelled.
 
     Example:
         >>> truth = np.array([[0.0, 0.0], [0.0, 0.0], [np.nan, np.nan]])
@@ -85,12 +85,12 @@ def oks_matrix(
     *,
     box_area_factor: float | None = None,
 ) -> np.ndarray:
-    """Return the OKS of every predicted with every true person of an image.
+    """Return the OKS between every predicted and every true person of an image.
 
     Args:
         predicted: N people.
-        truth: M people; ``extra["area"]`` is theirs.
-        sigmas: K; None takes the skeleton's.
+        truth: M people; ``extra["area"]`` is used.
+        sigmas: K sigmas; None uses the skeleton's.
         box_area_factor: As in ``person_area``.
 
     Returns:
@@ -109,7 +109,7 @@ def oks_matrix(
 
 
 def known_sigmas(skeleton: Skeleton, sigmas: Sequence[float] | None = None) -> np.ndarray:
-    """Return the sigmas given, or the skeleton's own: ``(K,)`` float64.
+    """Return the given sigmas, or else the skeleton's: ``(K,)`` float64.
 
     Raises:
         ValueError: There are none, or not one positive number per keypoint.
@@ -118,7 +118,7 @@ def known_sigmas(skeleton: Skeleton, sigmas: Sequence[float] | None = None) -> n
     if not len(values):
         raise ValueError(
             f"Skeleton {skeleton.name!r} has no sigmas, and OKS needs one per keypoint. Give sigmas=(...), "
-            f"{len(skeleton)} numbers; COCO's run from 0.025 (eyes) to 0.107 (hips)."
+            f"{len(skeleton)} numbers; COCO's range from 0.025 (eyes) to 0.107 (hips)."
         )
     array = np.asarray(values, np.float64)
     if array.shape != (len(skeleton),) or not (np.isfinite(array) & (array > 0)).all():
@@ -130,13 +130,13 @@ def known_sigmas(skeleton: Skeleton, sigmas: Sequence[float] | None = None) -> n
 
 
 def check_areas(people: Sequence[Instances]) -> None:
-    """Raise if the areas of most people cannot be those of their boxes, so that their OKS would mean nothing.
+    """Raise if the areas of most people do not match their boxes, so that their OKS would be meaningless.
 
     Args:
-        people: Labelled, of any number of images, with ``extra["area"]`` where it is known.
+        people: Labelled people of any number of images, with ``extra["area"]`` if known.
 
     Raises:
-        ValueError: The areas of more than half of them cannot be; the first is named.
+        ValueError: The areas of more than half of them do not match; the first is named.
     """
     known = [p for p in people if len(p) and "area" in p.extra]
     if not known:
@@ -151,7 +151,7 @@ def check_areas(people: Sequence[Instances]) -> None:
         raise ValueError(
             f"OKS divides by the area of a person, and that of {int(wrong.sum()):,} of {int(labelled.sum()):,} people "
             f"cannot be that of their boxes: {areas[first]:g} where the box has {box_area(boxes[first]):.0f} square "
-            "pixels. Correct 'area' in the labels, or take the area of the boxes with the data set's option "
+            "pixels. Correct 'area' in the labels, or use the area of the boxes with the data set's option "
             'area = "box".'
         )
 
@@ -160,9 +160,9 @@ def person_area(instances: Instances, box_area_factor: float | None = None) -> n
     """Return the area that scales OKS: ``(N,)`` square pixels.
 
     Args:
-        instances: With ``extra["area"]`` (in COCO: of the segmentation).
-        box_area_factor: Where there is no area, this times the area of the box stands for it; 0.53 is usual. None
-            refuses.
+        instances: With ``extra["area"]`` (in COCO, the area of the segmentation).
+        box_area_factor: If there is no area, this times the area of the box replaces it; 0.53 is usual. None raises an
+            error.
 
     Raises:
         ValueError: An area is missing and no factor is given.
@@ -185,18 +185,18 @@ def person_area(instances: Instances, box_area_factor: float | None = None) -> n
 class OksAp:
     """COCO's average precision by OKS, over images.
 
-    Rows need not correspond: detections are matched with people. A keypoint that is missing in a prediction is
-    infinitely far. Detections of equal score in different images keep the order in which the images came, as those of
-    pycocotools keep the order of image ids.
+    Rows need not correspond: detections are matched with people. A keypoint that is missing in a prediction counts as
+    infinitely far. Detections with equal scores in different images keep the order in which the images came, as in
+    pycocotools, which keeps the order of image ids.
 
     Args:
-        sigmas: K; None takes those of the skeleton.
-        box_area_factor: Where labels have no ``extra["area"]``, this times the box's area stands for it; 0.53 is usual.
-            None refuses.
-        score: Of an instance: ``"box_times_keypoints"`` (box score times the mean of the keypoints' scores, what
+        sigmas: K sigmas; None uses those of the skeleton.
+        box_area_factor: If labels have no ``extra["area"]``, this times the box's area replaces it; 0.53 is usual. None
+            raises an error.
+        score: Score of an instance: ``"box_times_keypoints"`` (box score times the mean of the keypoints' scores, as
             ``Instances.to_coco`` writes) or ``"box"``.
-        per_category: Evaluate each ``extra["category_id"]`` by itself, and average.
-        max_detections: Per image and category.
+        per_category: Evaluate each ``extra["category_id"]`` separately, and average.
+        max_detections: Maximum number per image and category.
 
     Raises:
         ValueError: The score is neither of the two.
@@ -230,10 +230,10 @@ class OksAp:
             object.__setattr__(self, "sigmas", tuple(float(s) for s in self.sigmas))
 
     def update(self, predicted: Instances, truth: Instances) -> None:
-        """Take in one image.
+        """Add one image.
 
         Raises:
-            ValueError: Skeletons differ; sigmas, areas or (if asked for) categories are missing.
+            ValueError: Skeletons differ; sigmas, areas or (if required) categories are missing.
         """
         check_pair(predicted, truth, same_rows=False)
         known_sigmas(truth.skeleton, self.sigmas)
@@ -270,10 +270,10 @@ class OksAp:
         )
 
     def result(self) -> OksResult:
-        """Return precision and recall at every threshold, category and range of areas.
+        """Return precision and recall at every threshold, category and area range.
 
         Raises:
-            ValueError: There was no image.
+            ValueError: No image has been added.
         """
         if not self._images:
             raise ValueError("OksAp has seen no image yet; call update(predicted, truth) for each.")
@@ -294,25 +294,25 @@ class OksAp:
         )
 
     def compute(self) -> dict[str, float]:
-        """Return ``AP AP50 AP75 AP_medium AP_large`` and the same five of ``AR``; -1 where there is nobody to find.
+        """Return ``AP AP50 AP75 AP_medium AP_large`` and the same five of ``AR``; -1 if there are no people to find.
 
         Raises:
-            ValueError: There was no image.
+            ValueError: No image has been added.
         """
         return self.result().results()
 
     def better(self, name: str) -> Better:
-        """Return "higher": precision and recall."""
+        """Return "higher": all results are precision or recall."""
         return "higher"
 
     def table(self) -> dict[str, dict[str, float]]:
-        """Return the ten results per category: row ``"1"`` of category 1, or ``"all"`` if they are not told apart."""
+        """Return the ten results per category: row ``"1"`` for category 1, or ``"all"`` if they are not separated."""
         result = self.result()
         names = [str(c) for c in self._categories()] if self.per_category else ["all"]
         return {name: result.results(c) for c, name in enumerate(names)}
 
     def merge(self, other: Self) -> None:
-        """Take in what another metric of the same fields has collected, as from another process.
+        """Merge the data of another metric with the same fields, such as one from another process.
 
         Raises:
             ValueError: The fields or the skeletons differ.
@@ -327,7 +327,7 @@ class OksAp:
             return np.zeros(len(instances), np.int64)
         if "category_id" not in instances.extra:
             raise ValueError(
-                f"OksAp(per_category=True) needs extra['category_id'], and the {what} have none; give it, or take "
+                f"OksAp(per_category=True) needs extra['category_id'], and the {what} have none; add it, or set "
                 "per_category=False."
             )
         return np.asarray(instances.extra["category_id"], np.int64)
@@ -346,7 +346,7 @@ def _box_area(instances: Instances) -> np.ndarray:
 
 
 def _extent(xy: np.ndarray) -> np.ndarray:
-    """Return the area of the box around known points, ``(N,)``, 0 where none is known."""
+    """Return the area of the box around known points, ``(N,)``, or 0 if none is known."""
     known = np.isfinite(xy)
     size = np.where(known, xy, -np.inf).max(-2) - np.where(known, xy, np.inf).min(-2)
     return np.where(np.isfinite(size), size, 0.0).prod(-1)

@@ -1,4 +1,4 @@
-"""Suppression of poses that were found twice, by OKS in place of the overlap of boxes.
+"""Non-maximum suppression of duplicate poses, by OKS instead of box overlap.
 
 Papandreou et al., "Towards Accurate Multi-person Pose Estimation in the Wild" (CVPR 2017); the soft variant is Bodla et
 al., "Soft-NMS" (ICCV 2017), with OKS for the overlap. How this differs: all keypoints count, whatever their scores, as
@@ -15,19 +15,19 @@ from poseglass.metrics.oks import oks
 def oks_nms(
     xy: np.ndarray, score: np.ndarray, area: np.ndarray, sigmas: Sequence[float] | np.ndarray, *, threshold: float = 0.9
 ) -> np.ndarray:
-    """Keep the best pose of each group whose OKS with it is above a threshold.
+    """Keep the best pose of each group; poses whose OKS with it is above a threshold are suppressed.
 
-    The OKS of two poses takes the mean of their areas, so that neither is the truth.
+    The OKS of two poses uses the mean of their areas, since neither is the truth.
 
     Args:
         xy: ``(N, K, 2)`` pixels of one image's people, NaN = missing.
-        score: ``(N,)`` of the poses.
-        area: ``(N,)`` square pixels that scale OKS: whichever rule is followed (box, enlarged box, annotation).
+        score: ``(N,)`` scores of the poses.
+        area: ``(N,)`` square pixels that scale OKS, by whichever rule is used (box, enlarged box, annotation).
         sigmas: ``(K,)``.
         threshold: An OKS above it suppresses; one equal to it does not.
 
     Returns:
-        Rows that are kept, best first, int64. Equal scores keep their order.
+        Indices of the kept rows, best first, int64. Equal scores keep their order.
 
     Example:
         >>> pose = np.zeros((1, 2))
@@ -54,18 +54,18 @@ def soft_oks_nms(
     width: float = 0.9,
     most: int = 20,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Lower the score of each pose by ``exp(-oks^2 / width)`` for every better pose, and keep the best.
+    """Multiply the score of each pose by ``exp(-oks^2 / width)`` for every better pose, and keep the best.
 
     Args:
         xy: ``(N, K, 2)`` pixels of one image's people, NaN = missing.
-        score: ``(N,)`` of the poses.
+        score: ``(N,)`` scores of the poses.
         area: ``(N,)`` square pixels, as in ``oks_nms``.
         sigmas: ``(K,)``.
-        width: The smaller, the more a near pose loses.
-        most: How many are kept.
+        width: The smaller it is, the more a nearby pose loses.
+        most: Maximum number of poses to keep.
 
     Returns:
-        Rows that are kept ``(M,)`` int64, best first, and their lowered scores ``(M,)`` float64.
+        Indices of the kept rows ``(M,)`` int64, best first, and their reduced scores ``(M,)`` float64.
     """
     points, areas = _checked(xy, score, area)
     lowered = np.asarray(score, np.float64).copy()

@@ -1,11 +1,11 @@
-"""PCK: the percentage of correct keypoints. Also PCKh, its area under the curve, and its curve.
+"""PCK: the percentage of correct keypoints. Also PCKh, the PCK curve and the area under it.
 
 Sources: Yang and Ramanan, "Articulated human detection with flexible mixtures of parts" (PAMI 2013); Sapp and Taskar,
 "MODEC" (CVPR 2013), for the torso of FLIC; Andriluka et al., "2D human pose estimation" (CVPR 2014), for PCKh.
 
-A *distance* here is an array of errors divided by a length of the same person: finite where both ends are known,
-``inf`` where the truth is known and the prediction is missing (it counts, and is wrong), NaN where the truth or the
-length is unknown (it does not count).
+A *distance* here is an array of errors divided by a length of the same person: finite if both points are known, ``inf``
+if the truth is known and the prediction is missing (it counts as wrong), NaN if the truth or the length is unknown (it
+does not count).
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def normalised_distance(predicted_xy: np.ndarray, truth_xy: np.ndarray, length_p
     Args:
         predicted_xy: ``(N, K, 2)`` image pixels, NaN = missing.
         truth_xy: ``(N, K, 2)`` image pixels, NaN = unknown.
-        length_px: ``(N,)`` or one number, pixels; NaN or 0 leaves the person out.
+        length_px: ``(N,)`` or one number, pixels; NaN or 0 excludes the person.
 
     Returns:
         ``(N, K)`` float64; NaN where it does not count, inf where the prediction is missing.
@@ -57,14 +57,14 @@ def pck(
     Args:
         distance: Any shape, NaN = does not count.
         threshold: In the same unit.
-        comparator: ``"<="`` as HRNet, SimpleBaseline and the original Lua code; ``"<"`` as mmpose and bearpaw.
-        axis: Along which to count; None counts over all.
+        comparator: ``"<="`` as in HRNet, SimpleBaseline and the original Lua code; ``"<"`` as in mmpose and bearpaw.
+        axis: Axis along which to count; None counts over all.
 
     Returns:
         A number in [0, 1], or an array without that axis; NaN where nothing counts.
 
     Raises:
-        ValueError: Another comparator.
+        ValueError: An unknown comparator.
 
     Example:
         >>> distance = np.array([0.1, 0.2, 0.3, np.inf, np.nan])
@@ -98,10 +98,10 @@ def auc(distance: np.ndarray, highest: float, *, steps: int | None = None, compa
 
     Args:
         distance: Any shape, NaN = does not count.
-        highest: The threshold up to which the curve is taken.
-        steps: None gives the exact area of the curve, which is a staircase. A number takes the trapezoid rule over that
-            many equal steps, as the published evaluation scripts do.
-        comparator: Matters for a distance exactly on a step.
+        highest: The threshold up to which the curve is integrated.
+        steps: None gives the exact area of the curve, which is a step function. A number uses the trapezoidal rule with
+            that many equal steps, as the published evaluation scripts do.
+        comparator: Only matters for a distance exactly on a step.
 
     Raises:
         ValueError: The threshold or the number of steps is not above 0.
@@ -126,7 +126,7 @@ def auc(distance: np.ndarray, highest: float, *, steps: int | None = None, compa
 
 
 def segment_px(truth: Instances, start: str, end: str) -> np.ndarray:
-    """Return the distance between two named keypoints, ``(N,)`` pixels, NaN where one of them is unknown."""
+    """Return the distance between two named keypoints, ``(N,)`` pixels, NaN if one of them is unknown."""
     a, b = truth.skeleton.index(start), truth.skeleton.index(end)
     xy, known = truth.xy.astype(np.float64), truth.known
     length = np.sqrt(((xy[:, a] - xy[:, b]) ** 2).sum(-1))
@@ -141,7 +141,7 @@ def torso_px(truth: Instances) -> np.ndarray:
     if missing:
         raise LookupError(
             f"The torso is measured between hips and shoulders, and skeleton {truth.skeleton.name!r} has no "
-            f"{' and no '.join(missing)}. Divide by something else: normaliser = 'box_diagonal' "
+            f"{' and no '.join(missing)}. Choose another normaliser, such as normaliser = 'box_diagonal' "
             "(--normaliser box_diagonal), or a pair of its keypoints."
         )
     left = segment_px(truth, "left_hip", "right_shoulder")
@@ -160,10 +160,10 @@ def box_side_px(truth: Instances) -> np.ndarray:
 
 
 def extra_px(truth: Instances, key: str) -> np.ndarray:
-    """Return a length the dataset gives, ``extra[key]``, ``(N,)`` pixels.
+    """Return a length given by the dataset, ``extra[key]``, ``(N,)`` pixels.
 
-    It is taken as float32, the precision of coordinates: files that were made in single precision hold 29.9999993 for
-    30, which would decide about an error of exactly 3 at a threshold of 0.1.
+    It is converted to float32, the precision of coordinates: files made in single precision hold 29.9999993 for 30,
+    which would decide whether an error of exactly 3 is within a threshold of 0.1.
 
     Raises:
         LookupError: The instances have no such entry.
@@ -172,7 +172,7 @@ def extra_px(truth: Instances, key: str) -> np.ndarray:
         known = ", ".join(sorted(truth.extra)) or "none"
         raise LookupError(
             f"These instances of {truth.skeleton.name!r} have no extra[{key!r}] to divide errors by (they have: "
-            f"{known}); take another normaliser, such as 'torso' or 'box_diagonal'."
+            f"{known}); use another normaliser, such as 'torso' or 'box_diagonal'."
         )
     return np.asarray(truth.extra[key], np.float32).astype(np.float64).reshape(len(truth))
 
@@ -185,9 +185,9 @@ NORMALISERS: dict[str, Callable[[Instances], np.ndarray]] = {
     "head": lambda truth: extra_px(truth, "head_px"),
     "pixel": lambda truth: np.ones(len(truth)),
 }
-"""What an error may be divided by. "torso" is the mean of the two hip-to-opposite-shoulder distances; "torso_flic"
-right shoulder to left hip; "box_side" the longer side; "head" is ``extra["head_px"]``, in MPII 0.6 times the diagonal
-of the head box; "pixel" is 1."""
+"""Lengths that an error may be divided by. "torso" is the mean of the two hip-to-opposite-shoulder distances;
+"torso_flic" right shoulder to left hip; "box_side" the longer side; "head" is ``extra["head_px"]``, in MPII 0.6 times
+the diagonal of the head box; "pixel" is 1."""
 
 
 def length_px(truth: Instances, normaliser: str | tuple[str, str]) -> np.ndarray:
@@ -223,13 +223,13 @@ def length_px(truth: Instances, normaliser: str | tuple[str, str]) -> np.ndarray
 
 @dataclass(frozen=True, eq=False)
 class Pck:
-    """Percentage of correct keypoints over images; a share in [0, 1], not times 100.
+    """Percentage of correct keypoints over images; a share in [0, 1], not multiplied by 100.
 
-    Row n of the predictions is row n of the labels. A label that is unknown does not count, a prediction that is
-    missing counts as wrong, and a person whose length is unknown is excluded.
+    Row n of the predictions corresponds to row n of the labels. An unknown label does not count, a missing prediction
+    counts as wrong, and a person whose length is unknown is excluded.
 
     Three averages are in use, and they differ by a point or two: HRNet and SimpleBaseline weight every joint by how
-    often it is labelled, pelvis and thorax excluded (``mean="micro"``, ``excluded=("pelvis", "thorax")``); bearpaw
+    often it is labelled, with pelvis and thorax excluded (``mean="micro"``, ``excluded=("pelvis", "thorax")``); bearpaw
     and anibali average the same joints unweighted (``mean="macro"``); princeton-vl's PyTorch code counts every joint
     (``mean="micro"``, nothing excluded).
 
@@ -237,10 +237,10 @@ class Pck:
         normaliser: A name of ``NORMALISERS``, ``"extra:KEY"``, or a pair of keypoint names.
         thresholds: One or more, in units of that length.
         comparator: ``"<="`` or ``"<"``.
-        mean: Which average bears the plain name: ``"micro"`` counts every labelled joint once, ``"macro"`` is the
+        mean: Which average gets the plain name: ``"micro"`` counts every labelled joint once, ``"macro"`` is the
             unweighted mean over joints.
-        excluded: Names of keypoints that the averages exclude; the table has them all the same.
-        auc_to: Up to which threshold the area under the curve is taken; None takes the highest of ``thresholds``.
+        excluded: Names of keypoints that the averages exclude; they still appear in the table.
+        auc_to: Threshold up to which the area under the curve is computed; None uses the highest of ``thresholds``.
         name: Prefix of the results.
 
     Raises:
@@ -289,7 +289,7 @@ class Pck:
             raise ValueError(f"PCK mean must be 'micro' or 'macro', got {self.mean!r}.")
 
     def update(self, predicted: Instances, truth: Instances) -> None:
-        """Take in one image.
+        """Add one image.
 
         Raises:
             ValueError: Rows or skeletons do not correspond, or a name in ``excluded`` is not in the skeleton.
@@ -320,20 +320,20 @@ class Pck:
 
     @property
     def distance(self) -> np.ndarray:
-        """``(N, K)`` of all people so far, in units of the length; NaN does not count, inf is missing."""
+        """``(N, K)`` for all people so far, in units of the length; NaN does not count, inf is missing."""
         width = len(self._skeleton[0]) if self._skeleton else 0
         return np.concatenate([np.zeros((0, width)), *self._distance])
 
     @property
     def people(self) -> int:
-        """How many people count: those with a length and a labelled keypoint."""
+        """Number of people who count: those with a length and a labelled keypoint."""
         return int((~np.isnan(self.distance)).any(-1).sum())
 
     def compute(self) -> dict[str, float]:
         """Return for each threshold ``pck@0.2`` (the average of ``mean``), ``pck@0.2/micro`` and ``pck@0.2/macro``.
 
-        With keypoints excluded, ``.../micro_all`` and ``.../macro_all`` exclude none. ``pck_auc@0.2`` is the
-        exact area under the curve up to that threshold, micro-averaged. NaN where nothing counts.
+        If keypoints are excluded, ``.../micro_all`` and ``.../macro_all`` exclude none. ``pck_auc@0.2`` is the exact
+        area under the curve up to that threshold, micro-averaged. NaN if nothing counts.
         """
         distance = self.distance
         kept = self._kept()
@@ -350,14 +350,14 @@ class Pck:
         return results
 
     def better(self, name: str) -> Better:
-        """Return "higher": every result is a share of keypoints that are right."""
+        """Return "higher": every result is a share of correct keypoints."""
         return "higher"
 
     def table(self, *, pairs: bool = False) -> dict[str, dict[str, float]]:
         """Return a row per keypoint: ``count``, ``pck@0.2`` for each threshold, ``pck_auc@0.2``, ``median`` distance.
 
         Args:
-            pairs: Join left and right: "wrist" is the unweighted mean of both, as the literature prints it.
+            pairs: Merge left and right: "wrist" is the unweighted mean of both, as printed in the literature.
         """
         distance, highest = self.distance, self._highest
         rows: dict[str, dict[str, float]] = {}
@@ -375,8 +375,8 @@ class Pck:
         """Return the PCK curve for a plot.
 
         Args:
-            highest: The last threshold; None takes that of the area under the curve.
-            steps: How many.
+            highest: The last threshold; None uses that of the area under the curve.
+            steps: Number of steps.
 
         Returns:
             thresholds: ``(steps + 1,)`` from 0.
@@ -390,7 +390,7 @@ class Pck:
         return thresholds, pck_curve(distance[:, self._kept()], thresholds, self.comparator), per_joint
 
     def merge(self, other: Self) -> None:
-        """Take in what another metric of the same fields has collected, as from another process.
+        """Merge the data of another metric with the same fields, such as one from another process.
 
         Raises:
             ValueError: The fields or the skeletons differ.
@@ -416,10 +416,10 @@ def pckh(
     excluded: tuple[str, ...] = ("pelvis", "thorax"),
     auc_to: float | None = None,
 ) -> Pck:
-    """Return PCK in units of the head, ``extra["head_px"]``: as HRNet and most papers count it on MPII.
+    """Return PCK in units of the head size, ``extra["head_px"]``, as HRNet and most papers compute it on MPII.
 
-    In MPII the head is 0.6 times the diagonal of the head box. A skeleton without pelvis and thorax takes
-    ``excluded=()``. HRNet's printed "Mean@0.1" is really taken at 0.11.
+    In MPII the head size is 0.6 times the diagonal of the head box. A skeleton without pelvis and thorax needs
+    ``excluded=()``. HRNet's printed "Mean@0.1" is really computed at 0.11.
 
     Example:
         >>> pckh().normaliser, pckh().thresholds, pckh().excluded
@@ -472,6 +472,6 @@ def _join_sides(rows: dict[str, dict[str, float]], skeleton: Skeleton) -> dict[s
 
 
 def _without_side(name: str, other: str) -> str:
-    """Return what two names share: "left_wrist" and "right_wrist" give "wrist"; else both, joined by "/"."""
+    """Return the common part of two names: "left_wrist" and "right_wrist" give "wrist"; else both, joined by "/"."""
     parts = [p for p in name.replace("-", "_").split("_") if p in other.replace("-", "_").split("_")]
     return "_".join(parts) or f"{name}/{other}"
