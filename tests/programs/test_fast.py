@@ -141,7 +141,7 @@ def test_what_is_folded_and_what_is_not(last: str, groups: int, left: int) -> No
 
 @pytest.mark.parametrize(
     ("last", "reason"),
-    [("used twice", r"maps are 0?\.?\d.* more than 0\.0001"), ("reads the norm", "no attribute 'weight'")],
+    [("used twice", r"maps differ by 0?\.?\d.* more than 0\.0001"), ("reads the norm", "no attribute 'weight'")],
 )
 def test_a_wrong_fold_is_refused_and_said(last: str, reason: str) -> None:
     network, said = toy(last), []
@@ -186,7 +186,7 @@ def test_a_processor_without_bfloat16_says_so_and_takes_float32(monkeypatch: pyt
     network, said = toy(), []
     runner = fast_forward(network, (16, 8), precision="bfloat16", on_warning=said.append)
     assert said == [
-        "float32 instead of bfloat16: this device does not multiply bfloat16 itself and would be slower with it."
+        "float32 instead of bfloat16: this device has no native bfloat16 arithmetic and would be slower with it."
     ]
     assert difference(torch_forward(network)(random_images()), runner(random_images())) < 1e-4
 
@@ -204,7 +204,7 @@ def test_a_shape_that_bfloat16_gets_wrong_says_so_and_takes_float32(monkeypatch:
 def test_another_precision_or_size_is_refused() -> None:
     with pytest.raises(ValueError, match="precision must be one of 'float32', 'bfloat16', got 'float16'"):
         fast_forward(toy(), (16, 8), precision="float16")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="Sizes that would do"):
+    with pytest.raises(ValueError, match="Nearest valid sizes"):
         fast_forward(NETWORKS["hg1_light"](num_keypoints=3), (33, 32))
 
 
@@ -256,7 +256,7 @@ def test_compiled_code_sees_two_sizes_of_batch(count: int, batches: list[int], m
             Watched(error=RuntimeError("No working C++ compiler found\nmore")),
             ", which needs a working C.. compiler: RuntimeError: No working C.. compiler found$",
         ),
-        (Watched(wrong=0.5), ": maps are .* of the largest value away from the plain network's"),
+        (Watched(wrong=0.5), ": maps differ by .* of the largest value from the original network's"),
     ],
     ids=["no compiler", "wrong code"],
 )
@@ -284,7 +284,7 @@ def test_where_constants_fail_it_is_compiled_without_them(monkeypatch: pytest.Mo
         assert difference(torch_forward(network)(random_images(count)), runner(random_images(count))) < 1e-4
     assert watched.frozen == [True, False, False, False, False]
     assert len(said) == 1
-    assert said[0].startswith("Compiled without taking weights as constants: maps are")
+    assert said[0].startswith("Compiled without treating weights as constants: maps differ")
     assert [shape[0] for shape in watched.shapes] == [1, 1, 1, 8, 8]
 
 
@@ -314,7 +314,7 @@ def test_a_pytorch_that_cannot_freeze_compiles_without_and_says_so(how: str, mon
     assert [shape[0] for shape in watched.shapes] == [1, 8]
     assert watched.frozen == [False, False]
     assert said == [
-        f"Compiled without taking weights as constants: PyTorch {torch.__version__} has no setting "
+        f"Compiled without treating weights as constants: PyTorch {torch.__version__} has no setting "
         "torch._inductor.config.freezing."
     ]
 
@@ -368,7 +368,7 @@ def test_one_size_of_batch_that_fails_leaves_the_other_compiled(monkeypatch: pyt
     runner(random_images(1))
     assert [shape[0] for shape in watched.shapes] == [1, 8, 8, 1]  # the second in both ways
     assert len(said) == 1
-    assert said[0].startswith("Images (8, 3, 8, 16) run without torch.compile: maps are")
+    assert said[0].startswith("Images (8, 3, 8, 16) run without torch.compile: maps differ")
 
 
 class Broken(nn.Module):
@@ -400,7 +400,7 @@ def test_many_runners_in_one_program_are_all_compiled(monkeypatch: pytest.Monkey
         before = frames["ok"]
         fast_forward(network, (16, 8), compiled=True, on_warning=said.append)(random_images(1))
         assert len(said) == 1
-        assert said[0].startswith("Compiled without taking weights as constants")
+        assert said[0].startswith("Compiled without treating weights as constants")
         made.append(frames["ok"] - before)
     assert made[1:] == [2] * 11  # the first also compiles what does not depend on the network
     torch._dynamo.reset()
@@ -440,7 +440,7 @@ def test_what_changes_outside_is_compiled_and_compared_again(monkeypatch: pytest
         torch.set_num_threads(threads)
     assert forms == [True] * 4
     assert len(said) == 1
-    assert said[0].startswith("4 forms were compiled")
+    assert said[0].startswith("4 variants were compiled")
     torch._dynamo.reset()
 
 
@@ -454,7 +454,7 @@ def test_it_does_not_compile_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
         assert difference(torch_forward(network)(images), runner(images)) < 1e-4
     assert [shape[-1] for shape in watched.shapes] == [16, 18, 20, 22, 16]
     assert len(said) == 1
-    with pytest.raises(RuntimeError, match=r"4 forms were compiled, for .* others, as \(1, 3, 8, 24\) now"):
+    with pytest.raises(RuntimeError, match=r"4 variants were compiled, for .* others, such as \(1, 3, 8, 24\) now"):
         raise RuntimeError(said[0])
 
 

@@ -1,4 +1,4 @@
-"""Layer 4: programs: uint8 views in, decoded instances out, with normalisation, flip test and decoding inside."""
+"""Layer 4: programs: uint8 views in, decoded instances out, including normalisation, flip test and decoding."""
 
 from poseglass.programs.normalise import model_input, normalise
 from poseglass.programs.program import Program

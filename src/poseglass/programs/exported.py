@@ -14,15 +14,15 @@ from poseglass.programs.torch_program import TorchProgram
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ExportedProgram:
-    """A graph that takes uint8 views of one size, any number of them, and gives decoded instances.
+    """A graph that takes any number of uint8 views of one size and returns decoded instances.
 
     Args:
         graph: As ``torch.export.export`` made it.
         skeleton: Names the keypoints.
-        input: Of the program it was made from; normalisation is in the graph.
-        spec: Of its codec.
-        flip_test: Whether it is in the graph.
-        device: Where the graph runs.
+        input: Input spec of the original program; normalisation is in the graph.
+        spec: Spec of its codec.
+        flip_test: Whether the flip test is in the graph.
+        device: The device the graph runs on.
     """
 
     graph: torch.export.ExportedProgram
@@ -46,21 +46,21 @@ class ExportedProgram:
         if views.shape[1:] != (height, width, 3):
             raise ValueError(
                 f"This program was exported for views of {width} x {height} pixels, (B, {height}, {width}, 3); got "
-                f"{tuple(views.shape)}. Export it for that size, or read views of its own."
+                f"{tuple(views.shape)}. Export it for that size, or read views of the program's size."
             )
         with torch.inference_mode():
             return self._module(views.to(self.device))
 
 
 def exported(program: TorchProgram) -> ExportedProgram:
-    """Return a program as a graph with a batch of any size; see ``TorchProgram.module``.
+    """Return a program as a graph with a dynamic batch size; see ``TorchProgram.module``.
 
     Raises:
-        torch.export's own errors: The network or the codec does what cannot be traced.
+        torch.export's own errors: The network or the codec does something that cannot be traced.
     """
     width, height = program.input.size_wh
     device = next(program.network.parameters()).device
-    views = torch.zeros(2, height, width, 3, dtype=torch.uint8, device=device)  # an example of one would fix the batch
+    views = torch.zeros(2, height, width, 3, dtype=torch.uint8, device=device)  # a batch of one would be fixed
     with torch.no_grad():
         graph = torch.export.export(program.module(), (views,), dynamic_shapes=({0: torch.export.Dim.AUTO},))
     return ExportedProgram(graph, program.skeleton, program.input, program.spec, program.flip_test, device)

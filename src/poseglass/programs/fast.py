@@ -1,12 +1,13 @@
-"""Forwards that are faster than the network itself: the same maps, sooner.
+"""Faster forward functions that compute the same maps as the network.
 
-What they do, in this order: batch norm is folded into the convolution before it, memory is channels-last, arithmetic is
-bfloat16 where asked for, and ``torch.compile`` fuses what is left where asked for. Each step works on a copy of the
-network and is checked against the plain network before it is used; a step that fails its check is left out, with a
-warning. Compiling takes weights as constants (inductor's ``freezing``), which lays kernels out once instead of at every
-call. In PyTorch 2.13 that folds a batch norm into a transposed convolution wrongly: those are folded here before, and
-where the check still fails it is compiled again without. Nor is it asked at every call whether the network is still
-the one that was compiled (2 ms of HRNet's 40): the copy is nobody else's.
+The steps, in this order: batch norm is folded into the convolution before it, memory is channels-last, arithmetic is
+bfloat16 if requested, and ``torch.compile`` fuses the rest if requested. Each step works on a copy of the network and
+is checked against the original network before it is used; a step that fails its check is skipped, with a warning.
+Compiling treats weights as constants (inductor's ``freezing``), which arranges kernels in memory once instead of at
+every call. In PyTorch 2.13 this folds a batch norm into a transposed convolution incorrectly: those are folded here
+beforehand, and if the check still fails, the network is compiled again without freezing. Guards that would check at
+every call whether the network is still the compiled one are skipped (2 ms of HRNet's 40), since nothing else uses the
+copy.
 """
 
 import copy
@@ -29,13 +30,13 @@ from poseglass.programs.torch_program import TorchProgram, torch_forward
 Precision = Literal["float32", "bfloat16"]
 
 TOLERANCE: dict[Precision, float] = {"float32": 1e-4, "bfloat16": 0.1}
-"""How far maps may lie from the plain network's, as a part of the largest value there; see ``difference``."""
+"""Tolerated difference from the original network's maps, relative to their largest value; see ``difference``."""
 
 CHUNK = 8
-"""A compiled network sees batches of 1 and of this many, so that it is compiled twice at most per input size."""
+"""A compiled network runs batches of 1 and of this size only, so it is compiled at most twice per input size."""
 
 MOST_FORMS = 4
-"""What is compiled: each shape (B, 3, H, W), and again where threads or autocast change; more runs without."""
+"""Maximum number of compiled variants: one per shape (B, 3, H, W), threads and autocast; others run uncompiled."""
 
 _logger = logging.getLogger("poseglass")
 
@@ -51,21 +52,21 @@ def fast_forward(
     """Return a forward over a folded, channels-last copy of a network.
 
     Args:
-        network: Images to stages, on the device where it is to run. It stays as it is, apart from evaluation mode;
-            changing its weights later changes nothing in the copy.
-        size_wh: Of the images that the steps are checked with, pixels. Other sizes run too.
-        precision: Of weights and arithmetic. Batch norm that could not be folded and the convolutions that give the
-            answer stay float32, and maps are float32 in any case.
-        compiled: Compile with ``torch.compile`` (inductor), which needs a C++ compiler. That happens when the first
-            batch comes, 3 to 90 s for batches of 1 and again for larger ones; the code is kept in PyTorch's cache
-            for the next start.
-        on_warning: Takes a sentence for each step that was left out.
+        network: Images to stages, on the device where it is to run. It is not changed, except to evaluation mode; later
+            changes of its weights do not affect the copy.
+        size_wh: Size of the images used to check the steps, pixels. Other sizes also work.
+        precision: Precision of weights and arithmetic. Batch norm that could not be folded and the output convolutions
+            stay float32, and maps are always float32.
+        compiled: Compile with ``torch.compile`` (inductor), which needs a C++ compiler. This happens on the first batch
+            and takes 3 to 90 s for batches of 1 and again for larger ones; the code is kept in PyTorch's cache for the
+            next start.
+        on_warning: Called with a sentence for each step that was skipped.
 
     Returns:
-        Normalised float32 images ``(B, 3, H, W)`` to the last stage, float32.
+        Function from normalised float32 images ``(B, 3, H, W)`` to the last stage, float32.
 
     Raises:
-        ValueError: Another precision, or a size that the network does not take.
+        ValueError: An unknown precision, or a size that the network does not accept.
     """
     if precision not in TOLERANCE:
         raise ValueError(f"precision must be one of {', '.join(map(repr, TOLERANCE))}, got {precision!r}.")
@@ -75,11 +76,11 @@ def fast_forward(
     expected = torch_forward(network)(images)
 
     def tried(make: Callable[[], nn.Module], dtype: torch.dtype, tolerance: float) -> "_Answer | str":
-        """Return what can stand for the plain network, or why it cannot."""
+        """Return a replacement for the original network, or why there is none."""
         try:
             answer = _Answer(make().to(memory_format=torch.channels_last), dtype)  # type: ignore[call-overload]
             apart = difference(expected, answer.run(images))
-        except Exception as error:  # whatever a network of somebody else's does on being changed
+        except Exception as error:  # a custom network may raise anything when it is changed
             return f"{type(error).__name__}: {_first_line(error)}"
         return answer if apart < tolerance else _too_far(apart, tolerance)
 
@@ -88,7 +89,7 @@ def fast_forward(
         on_warning(f"Batch norm is not folded into the convolutions of {type(network).__name__}: {answer}")
         answer = _Answer(copy.deepcopy(network).to(memory_format=torch.channels_last), torch.float32)  # type: ignore[call-overload]
     if precision == "bfloat16":
-        folded, lower = answer.network, "this device does not multiply bfloat16 itself and would be slower with it."
+        folded, lower = answer.network, "this device has no native bfloat16 arithmetic and would be slower with it."
         if has_bfloat16(device):
             _, lower = guarded_precision(torch.bfloat16, network, [size_wh], device)
             lower = lower.removeprefix("float32 instead of bfloat16: ")
@@ -103,18 +104,18 @@ def fast_forward(
 
 
 def fold_batch_norms(network: nn.Module, images: Tensor) -> nn.Module:
-    """Return a copy, in evaluation mode, in which batch norms right after a convolution are part of it.
+    """Return a copy, in evaluation mode, in which batch norms directly after a convolution are folded into it.
 
-    Which those are is seen by running the network once: a ``Conv2d`` or ``ConvTranspose2d`` whose output is, untouched,
-    the input of a ``BatchNorm2d``, both used once. Where no convolution comes before, as at the head of a
-    pre-activation residual, BN stays.
+    These are found by running the network once: a ``Conv2d`` or ``ConvTranspose2d`` whose output is, unchanged, the
+    input of a ``BatchNorm2d``, both used once. Where no convolution comes before, as at the start of a pre-activation
+    residual, batch norm stays.
 
-    A convolution whose output goes elsewhere too cannot be seen in this way, and would be folded wrongly: compare the
-    copy with the network before using it, as ``fast_forward`` does.
+    A convolution whose output is also used elsewhere cannot be recognised in this way, and would be folded incorrectly:
+    compare the copy with the network before using it, as ``fast_forward`` does.
 
     Args:
         network: Images to stages.
-        images: ``(B, 3, H, W)`` that it takes; what they show does not matter.
+        images: ``(B, 3, H, W)`` that the network accepts; their content does not matter.
     """
     folded = copy.deepcopy(network).eval()
     part_of: set[nn.Module] = set()
@@ -136,7 +137,7 @@ def _replace(network: nn.Module, name: str, module: nn.Module) -> None:
 def _convolutions_before_norms(
     network: nn.Module, images: Tensor
 ) -> list[tuple[nn.Conv2d | nn.ConvTranspose2d, nn.BatchNorm2d]]:
-    # outputs are held, so that no other tensor gets the same id; the version tells of a change in place, as by a ReLU
+    # outputs are kept, so that no other tensor gets the same id; the version reveals in-place changes, as by a ReLU
     outputs: dict[int, tuple[nn.Conv2d | nn.ConvTranspose2d, Tensor, int]] = {}
     calls: Counter[nn.Module] = Counter()
     found: list[tuple[nn.Conv2d | nn.ConvTranspose2d, nn.BatchNorm2d]] = []
@@ -155,13 +156,13 @@ def _convolutions_before_norms(
 
     hooks = []
     for module in network.modules():
-        # exact types: a parametrised convolution computes its weight anew
+        # exact types: a parametrised convolution recomputes its weight
         if type(module) is nn.Conv2d or (type(module) is nn.ConvTranspose2d and module.groups == 1):
             hooks.append(module.register_forward_hook(made))
         elif isinstance(module, nn.BatchNorm2d) and module.running_mean is not None:
             hooks.append(module.register_forward_pre_hook(taken))
     try:
-        # inference mode, which the caller may be in, keeps no versions
+        # tensors made in inference mode, which the caller may be in, have no versions
         with torch.inference_mode(False), torch.no_grad():
             network(images.clone())
     finally:
@@ -172,14 +173,14 @@ def _convolutions_before_norms(
 
 
 def lowered(network: nn.Module, images: Tensor) -> nn.Module:
-    """Return a copy in bfloat16; batch norm and the layers that give the last stage stay float32.
+    """Return a copy in bfloat16; batch norm and the layers that output the last stage stay float32.
 
     bfloat16 has eight bits of precision: maps rounded to it have many equal values around a peak, and their argmax is
-    whichever comes first. In float32 the last layer costs little and tells them apart.
+    whichever comes first. In float32 the last layer costs little and resolves them.
 
     Args:
         network: In evaluation mode.
-        images: ``(B, 3, H, W)`` that it takes.
+        images: ``(B, 3, H, W)`` that the network accepts.
     """
     lower = copy.deepcopy(network)
     outputs: list[tuple[nn.Module, Tensor]] = []
@@ -208,10 +209,10 @@ def lowered(network: nn.Module, images: Tensor) -> nn.Module:
 
 
 def difference(expected: Prediction, got: Prediction) -> float:
-    """Return how far two predictions are apart: over all maps, the largest ``max|a - b| / max|a|``; NaN stays NaN.
+    """Return how much two predictions differ: over all maps, the largest ``max|a - b| / max|a|``; NaN stays NaN.
 
     Raises:
-        ValueError: They have other names or shapes.
+        ValueError: They have different names or shapes.
     """
     if {name: maps.shape for name, maps in expected.items()} != {name: maps.shape for name, maps in got.items()}:
         raise ValueError(f"expected {_shapes(expected)}, got {_shapes(got)}.")
@@ -227,7 +228,7 @@ def _shapes(prediction: Prediction) -> str:
 
 
 def _too_far(apart: float, tolerance: float) -> str:
-    return f"maps are {apart:.2g} of the largest value away from the plain network's, more than {tolerance:g}."
+    return f"maps differ by {apart:.2g} of the largest value from the original network's, more than {tolerance:g}."
 
 
 def _first_line(error: Exception) -> str:
@@ -246,7 +247,7 @@ class _InFloat32(nn.Module):
 
 
 class _Answer(nn.Module):
-    """Images to the last stage, float32 on both sides of a network in another dtype."""
+    """Images to the last stage, with float32 input and output around a network in another dtype."""
 
     def __init__(self, network: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
@@ -258,37 +259,37 @@ class _Answer(nn.Module):
         return {name: maps.float() for name, maps in self.network(images.to(self.dtype))[-1].items()}
 
     def run(self, images: Tensor) -> Prediction:
-        """Run it without compiling."""
+        """Run without compiling."""
         with torch.inference_mode():
             return self(images.to(self.device).contiguous(memory_format=torch.channels_last))
 
 
 class _Compiled:
-    """Runs pieces of 1 and ``CHUNK`` images through compiled code; the first of each shape goes both ways."""
+    """Runs chunks of 1 and ``CHUNK`` images through compiled code; the first of each shape also runs uncompiled."""
 
     def __init__(self, answer: _Answer, tolerance: float, on_warning: Callable[[str], None]) -> None:
         self._answer = answer
         self._tolerance = tolerance
         self._on_warning = on_warning
         self._made: dict[torch.Size, Callable[[Tensor], Prediction]] = {}
-        self._ways: tuple[bool, ...] = (True, False)  # whether the network is taken as it is for good: what to try
+        self._ways: tuple[bool, ...] = (True, False)  # whether weights are treated as constants: the ways to try
         self._forms = 0
         self._failed: set[torch.Size] = set()
-        self._hopeless = False  # the first shape failed already
+        self._hopeless = False  # whether the first shape already failed
         self._full = False
 
     def __call__(self, images: Tensor) -> Prediction:
         pieces: list[Prediction] = []
         start = 0
         while start < len(images):
-            # up to half a chunk is done one by one; more is filled up with grey
+            # up to half a chunk is run one by one; more is padded with grey
             count = CHUNK if len(images) - start > CHUNK // 2 else 1
             piece = images[start : start + count].to(self._answer.device)
             filled = piece
             if len(piece) < count:
                 filled = torch.cat([piece, piece.new_zeros(count - len(piece), *piece.shape[1:])])
             with torch.inference_mode():
-                # a copy in any case: of what was made elsewhere PyTorch would compile another form
+                # always copy: PyTorch would compile another variant for tensors made elsewhere
                 maps = self._run(filled.clone(memory_format=torch.channels_last))
             pieces.append({name: value[: len(piece)] for name, value in maps.items()})
             start += count
@@ -304,13 +305,13 @@ class _Compiled:
             try:
                 with torch.compiler.set_stance("fail_on_recompile"):
                     return self._made[shape](images)
-            except RuntimeError:  # what the code was made for has changed: the number of threads, autocast
+            except RuntimeError:  # what the code was compiled for has changed: the number of threads, autocast
                 del self._made[shape]
         if self._forms == MOST_FORMS:
             if not self._full:
                 self._on_warning(
-                    f"{MOST_FORMS} forms were compiled, for shapes of images or settings of PyTorch; others, as "
-                    f"{tuple(shape)} now, run without."
+                    f"{MOST_FORMS} variants were compiled, for image shapes or settings of PyTorch; others, such as "
+                    f"{tuple(shape)} now, run uncompiled."
                 )
                 self._full = True
             return self._answer(images)
@@ -331,26 +332,26 @@ class _Compiled:
             self._on_warning(f"{what} without torch.compile{problems[-1]}")
         else:
             self._forms += 1
-            if problems:  # and it would be so again
+            if problems:  # it would fail in the same way for every shape
                 self._ways = (False,)
-                self._on_warning(f"Compiled without taking weights as constants{problems[0]}")
+                self._on_warning(f"Compiled without treating weights as constants{problems[0]}")
         return expected
 
     def _wrong(self, images: Tensor, expected: Prediction, fixed: bool) -> str:
-        """Compile for images of this shape and run them; return what is wrong with the maps, or nothing."""
+        """Compile for images of this shape and run them; return what is wrong with the maps, or an empty string."""
         call = _own_code(self._answer)
         try:
-            if fixed:  # in one piece: code of a part could be taken for that of another network's
+            if fixed:  # as one graph: code of a part could be mistaken for that of another network
                 options: dict[str, Any] = {"guard_filter_fn": _of_images}
                 compiled = torch.compile(call, dynamic=False, fullgraph=True, options=options)
             else:
                 compiled = torch.compile(call, dynamic=False)
-            # where it is not in one piece, PyTorch counts what it compiled of a part in all of them, and stops at eight
+            # if it is not one graph, PyTorch counts compilations of a part over all networks, and stops at eight
             with compile_settings(freezing=fixed):
                 apart = difference(expected, compiled(images))
         except NotImplementedError as error:
             return f": {error}"
-        except Exception as error:  # inductor's, the compiler's, the file system's: all of them leave the plain way
+        except Exception as error:  # from inductor, the compiler or the file system; the uncompiled way still works
             return f", which needs a working C++ compiler: {type(error).__name__}: {_first_line(error)}"
         if apart < self._tolerance:
             self._made[images.shape] = compiled
@@ -359,7 +360,7 @@ class _Compiled:
 
 
 def _own_code(answer: _Answer) -> Callable[[Tensor], Prediction]:
-    """Return a function that calls it and has a code object of its own, which is where PyTorch keeps compiled code."""
+    """Return a function that calls ``answer`` and has its own code object, where PyTorch keeps compiled code."""
 
     def run(images: Tensor) -> Prediction:
         return answer(images)
@@ -369,7 +370,7 @@ def _own_code(answer: _Answer) -> Callable[[Tensor], Prediction]:
 
 
 def _of_images(guards: Sequence[Any]) -> list[bool]:
-    """Tell which of PyTorch's questions before each call to keep: those of the images and of global settings."""
+    """Return which of PyTorch's guards to keep: those on the images and on global settings."""
     return ["answer" not in guard.name for guard in guards]
 
 

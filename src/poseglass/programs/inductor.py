@@ -1,6 +1,6 @@
-"""What of PyTorch's compiler has no public name: two settings and the version counter of a tensor.
+"""Private parts of PyTorch's compiler: two settings and the version counter of a tensor.
 
-Each may be gone or renamed in another PyTorch. What is lost then is speed, and it is said; results stay.
+Each may be missing or renamed in another PyTorch. Only speed is lost then, with a message; results stay the same.
 """
 
 import importlib
@@ -12,18 +12,18 @@ import torch
 from torch import Tensor
 
 RECOMPILE_LIMIT = 256
-"""Of a piece of code that all compiled networks share; PyTorch gives it up at eight."""
+"""Recompilation limit of a piece of code that all compiled networks share; PyTorch's default is eight."""
 
 
 @contextmanager
 def compile_settings(*, freezing: bool) -> Iterator[None]:
-    """Compile, inside, with weights taken as constants or not, and with room for many networks.
+    """Compile, inside the context, with or without weights treated as constants, and with room for many networks.
 
     Args:
-        freezing: Take weights as constants.
+        freezing: Treat weights as constants.
 
     Raises:
-        NotImplementedError: ``freezing``, and this PyTorch does not have it.
+        NotImplementedError: ``freezing`` is set, and this PyTorch does not have it.
     """
     inductor = _config("torch._inductor.config", "freezing")
     dynamo = _config("torch._dynamo.config", "recompile_limit")
@@ -38,17 +38,17 @@ def compile_settings(*, freezing: bool) -> Iterator[None]:
 
 
 def version(tensor: Tensor) -> int:
-    """Return how often a tensor was changed in place; 0 of every tensor where PyTorch does not tell.
+    """Return how often a tensor was changed in place; 0 for every tensor if PyTorch does not tell.
 
-    It cannot be asked of a tensor that was made in inference mode.
+    It does not work for a tensor that was made in inference mode.
     """
     return getattr(tensor, "_version", 0)
 
 
 def _config(module: str, setting: str) -> Any:
-    """Return a module of settings, None where it or the setting is missing."""
+    """Return a module of settings, or None if it or the setting is missing."""
     try:
-        config = importlib.import_module(module)  # when it is wanted: it takes a second
+        config = importlib.import_module(module)  # imported only when needed: it takes a second
     except ImportError:
         return None
     return config if hasattr(config, setting) and hasattr(config, "patch") else None

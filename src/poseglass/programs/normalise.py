@@ -1,4 +1,4 @@
-"""From uint8 views to what a network takes."""
+"""Converts uint8 views to network inputs."""
 
 import torch
 from torch import Tensor
@@ -8,9 +8,9 @@ from poseglass.core.targets import ModelInput, RawBatch
 
 
 def normalise(views: Tensor, spec: InputSpec) -> Tensor:
-    """Turn ``(B, H, W, 3)`` uint8 RGB into ``(B, 3, H, W)`` float32, normalised, in channels-last memory.
+    """Convert ``(B, H, W, 3)`` uint8 RGB to ``(B, 3, H, W)`` float32, normalised, in channels-last memory.
 
-    The channels come out in the order of ``spec.color``, which is also that of its mean and deviation.
+    The channels have the order of ``spec.color``, which is also that of its mean and standard deviation.
 
     Raises:
         TypeError: Views that are not uint8 ``(B, H, W, 3)``.
@@ -19,7 +19,7 @@ def normalise(views: Tensor, spec: InputSpec) -> Tensor:
         dtype = str(views.dtype).removeprefix("torch.")
         raise TypeError(
             f"Views must be uint8 (B, H, W, 3) RGB, got {dtype} {tuple(views.shape)}. "
-            "View.read(image) makes one of an image; normalisation is done here, once."
+            "View.read(image) makes one from an image; normalisation is done here, once."
         )
     device = views.device
     mean, std = torch.tensor(spec.mean, device=device) * 255, torch.tensor(spec.std, device=device) * 255
@@ -29,10 +29,10 @@ def normalise(views: Tensor, spec: InputSpec) -> Tensor:
 
 
 def model_input(batch: RawBatch, spec: InputSpec) -> ModelInput:
-    """Return a batch as a network takes it: the images normalised, the targets as they are.
+    """Return a batch as a network input: the images normalised, the targets unchanged.
 
     Raises:
-        TypeError: Something else than a raw batch, as one that was normalised before.
+        TypeError: Not a raw batch, for example one that is already normalised.
     """
     if not isinstance(batch, RawBatch):
         raise TypeError(

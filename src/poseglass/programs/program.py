@@ -1,4 +1,4 @@
-"""Program: what an estimator runs, whatever it runs on."""
+"""Program: what an estimator runs, on any runtime."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -15,9 +15,9 @@ Forward = Callable[[Tensor], Prediction]
 
 
 class Program(Protocol):
-    """uint8 views in, decoded instances out; normalisation, flip test and decoding are inside.
+    """uint8 views in, decoded instances out, including normalisation, flip test and decoding.
 
-    The answer is in view pixels. Only an estimator, which knows where a view was cut, goes back to image pixels.
+    The result is in view pixels. Only an estimator, which knows where a view was cropped, maps it to image pixels.
     """
 
     @property
@@ -27,17 +27,17 @@ class Program(Protocol):
 
     @property
     def input(self) -> InputSpec:
-        """Says how a box or an image becomes a view."""
+        """Defines how a box or an image becomes a view."""
         ...
 
     @property
     def spec(self) -> CodecSpec:
-        """What its codec reads; its alignment says whether the flip test moves maps by a pixel."""
+        """What its codec decodes; its alignment determines whether the flip test shifts maps by a pixel."""
         ...
 
     @property
     def flip_test(self) -> bool:
-        """Whether each view is averaged with its flipped image."""
+        """Whether each view's prediction is averaged with that of its flipped image."""
         ...
 
     def __call__(self, views: Tensor) -> Decoded:

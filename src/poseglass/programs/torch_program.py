@@ -1,4 +1,4 @@
-"""TorchProgram: a network run by PyTorch, and the same as one module that ``torch.export`` takes."""
+"""TorchProgram: a network run by PyTorch, and its conversion to one module for ``torch.export``."""
 
 from dataclasses import dataclass, field
 
@@ -14,7 +14,7 @@ from poseglass.programs.program import Forward, with_flip_test
 
 
 def torch_forward(network: nn.Module) -> Forward:
-    """Return the plain way to run a network: evaluation mode, no gradients, on the network's device."""
+    """Return the plain forward of a network: evaluation mode, no gradients, on the network's device."""
 
     def run(images: Tensor) -> Prediction:
         if network.training:
@@ -32,15 +32,15 @@ class TorchProgram:
 
     Args:
         network: Images to stages.
-        codec: Reads instances out of the last stage.
+        codec: Decodes instances from the last stage.
         skeleton: Names the keypoints.
         input: Size, padding, crop rule, normalisation.
-        flip_test: Average with the flipped view: twice the work, a little more accurate.
-        forward: What runs the network; ``torch_forward(network)`` unless given. ``fast.fast_forward`` makes faster
-            ones. It is of this network: whoever replaces the network replaces it too.
+        flip_test: Average with the flipped view: twice the computation, slightly more accurate.
+        forward: Function that runs the network; ``torch_forward(network)`` by default. ``fast.fast_forward`` makes
+            faster ones. It belongs to this network: if you replace the network, replace it too.
 
     Raises:
-        ValueError: A flip test of keypoints of which it is not known what a mirrored image looks like; see
+        ValueError: A flip test for keypoints whose left and right counterparts are not known; see
             ``Skeleton.mirroring_unknown``.
     """
 
@@ -55,8 +55,8 @@ class TorchProgram:
         self.network.eval()
         if self.flip_test and not self.skeleton.mirrors:
             raise ValueError(
-                f"There is no flip test for skeleton {self.skeleton.name!r}: {self.skeleton.mirroring_unknown}. Leave "
-                "the flip test out, or train with flip_pairs given for the data set, which go into the weights' card."
+                f"There is no flip test for skeleton {self.skeleton.name!r}: {self.skeleton.mirroring_unknown}. "
+                "Disable the flip test, or train with flip_pairs given for the data set; the weights' card stores them."
             )
 
     def __repr__(self) -> str:
@@ -66,11 +66,11 @@ class TorchProgram:
 
     @property
     def spec(self) -> CodecSpec:
-        """Of the codec."""
+        """Spec of the codec."""
         return self.codec.spec
 
     def __call__(self, views: Tensor) -> Decoded:
-        """Run views ``(B, H, W, 3)`` uint8 RGB; the answer lies where the network does.
+        """Run views ``(B, H, W, 3)`` uint8 RGB; the result is on the network's device.
 
         Raises:
             TypeError: Views that are not uint8 ``(B, H, W, 3)``.
@@ -78,7 +78,7 @@ class TorchProgram:
         return self.codec.decode(self.predict(views))
 
     def predict(self, views: Tensor) -> Prediction:
-        """Return what the codec reads: the last stage, averaged over the flip test where that is on."""
+        """Return what the codec decodes: the last stage, averaged by the flip test if it is enabled."""
         forward = self.forward or torch_forward(self.network)
         if self.flip_test:
             forward = with_flip_test(forward, self.codec, self.skeleton)
@@ -93,7 +93,7 @@ class TorchProgram:
 
 
 class _ProgramModule(nn.Module):
-    """A program with nothing left to Python but its own arithmetic."""
+    """A program as one module that can be traced."""
 
     def __init__(self, program: TorchProgram) -> None:
         super().__init__()
