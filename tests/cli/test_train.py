@@ -246,11 +246,9 @@ def test_a_simcc_head_has_the_size_of_the_input(poseglass, recipe, tmp_path):
     # a run's folder stands for its best weights
     assert load(tmp_path / "runs/tiny").input.size_wh == (32, 64)
     (tmp_path / "runs/tiny/best.safetensors").unlink()
-    with pytest.raises(
-        FileNotFoundError, match=r"without best\.safetensors.* Name one of its files: last\.safetensors"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"without best\.safetensors.* Use one of its files: last\.safetensors"):
         load(tmp_path / "runs/tiny")
-    with pytest.raises(FileNotFoundError, match=r"It holds no \.safetensors"):
+    with pytest.raises(FileNotFoundError, match=r"It contains no \.safetensors"):
         load(tmp_path / "runs")
 
 

@@ -160,7 +160,7 @@ def test_a_known_name_says_how_to_fetch_it(server) -> None:
     with pytest.raises(
         FileNotFoundError,
         match=r"'hg8-mpii-bearpaw' are known but not on this machine\. `poseglass weights fetch hg8-mpii-bearpaw` "
-        r"brings them from github\.com \(commercial use: no",
+        r"downloads them from github\.com \(commercial use: no",
     ):
         pg.load("hg8-mpii-bearpaw")
     assert server.asked == []
@@ -171,8 +171,8 @@ def test_offline_says_what_to_put_where(run, server, tmp_path: Path) -> None:
     assert status == 2
     assert "commercial use: yes" in out
     place = tmp_path / "cache" / "weights" / "downloads" / "bear" / "bear.pth"
-    assert f"Offline: bear.pth is not on this machine. Bring it from {server.url('whole', 'bear.pth')}" in err
-    assert f"put it at {place} and ask again" in err
+    assert f"Offline: bear.pth is not on this machine. Download it from {server.url('whole', 'bear.pth')}" in err
+    assert f"put it at {place} and try again" in err
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_bytes(FILES["bear.pth"])
     assert run("fetch", "bear", "--offline")[0] == 0
@@ -183,8 +183,8 @@ def test_offline_says_what_to_put_where(run, server, tmp_path: Path) -> None:
 def test_damaged_bytes_never_become_weights(run, tmp_path: Path) -> None:
     status, _, err = run("fetch", "bear-corrupt")
     assert status == 2
-    assert "bear.pth could not be fetched: 127.0.0.1" in err
-    assert "sent other bytes than expected" in err
+    assert "bear.pth could not be downloaded: 127.0.0.1" in err
+    assert "sent different content than expected" in err
     assert not list((tmp_path / "cache").rglob("*.safetensors"))
 
 

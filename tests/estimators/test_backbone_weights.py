@@ -55,7 +55,7 @@ def test_a_card_of_a_backbone_travels_and_builds_it(written: Path) -> None:
 
 def test_a_backbone_finds_no_keypoints(written: Path) -> None:
     with pytest.raises(
-        CheckpointError, match=r"backbone 'plain' alone, which finds no keypoints\. .*train\.init_from ="
+        CheckpointError, match=r"only the backbone 'plain', which predicts no keypoints\. .*train\.init_from ="
     ):
         poseglass.load(written)
 
@@ -76,9 +76,9 @@ def test_it_starts_the_backbone_and_nothing_else(written: Path) -> None:
     [
         (
             lambda: StackedHourglass(3, num_stacks=1, width=8, depth=1),
-            r"'w' are a backbone, and StackedHourglass has none",
+            r"'w' are a backbone, but StackedHourglass has none",
         ),
-        (lambda: WithBackbone(width=4), r"backbone is another one\. .*of another shape: conv\.weight"),
+        (lambda: WithBackbone(width=4), r"has a different backbone\. .*of another shape: conv\.weight"),
     ],
 )
 def test_another_network_is_left_as_it_is(written: Path, network, says: str) -> None:
@@ -92,7 +92,7 @@ def test_another_network_is_left_as_it_is(written: Path, network, says: str) -> 
 
 def test_a_network_of_the_same_backbone_says_what_it_cannot_do() -> None:
     state = WithBackbone("other").state_dict()
-    with pytest.raises(CheckpointError, match=r"missing: head\..*backbones are the same and what is above them is not"):
+    with pytest.raises(CheckpointError, match=r"missing: head\..*backbones are the same but the neck or head differs"):
         load_matching(WithBackbone(), state)
     with pytest.raises(CheckpointError, match=r"another shape.*backbone\.conv\.weight") as caught:
         load_matching(WithBackbone(width=4), state)

@@ -87,7 +87,7 @@ def test_what_another_runtime_hides_is_said() -> None:
     for ask in (lambda: work.network, lambda: work.codec, lambda: work.with_flip_test(True),
                 lambda: work.heatmaps(np.zeros((8, 8, 3), np.uint8))):  # fmt: skip
         with pytest.raises(
-            ValueError, match=r"runs a Counting, whose network, maps and flip test are inside.*load\(FILE"
+            ValueError, match=r"runs a Counting, whose network, maps and flip test are not accessible.*load\(FILE"
         ):
             ask()
 
@@ -142,7 +142,7 @@ class Many(Counting):
 
 def test_a_program_of_many_instances_is_for_another_estimator() -> None:
     image, boxes = next(frames([]))
-    with pytest.raises(ValueError, match="finds one instance in each crop, this one gives 2 a view"):
+    with pytest.raises(ValueError, match="predicts one instance in each crop, this one predicts 2 per view"):
         TopDownEstimator(Many(2))(image, boxes)
 
 

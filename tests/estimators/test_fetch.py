@@ -59,7 +59,9 @@ def test_a_file_that_breaks_off_goes_on_where_it_was(server, to: Path) -> None:
 
 def test_a_later_fetch_goes_on_at_another_server(server, to: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch, "TRIES", 1)
-    with pytest.raises(FetchError, match=r"file\.pth could not be fetched: 127.* broke off after 150,000 of 300,000"):
+    with pytest.raises(
+        FetchError, match=r"file\.pth could not be downloaded: 127.* broke off after 150,000 of 300,000"
+    ):
         fetch_file([server.url("breaks")], to, sha256=SHA256)
     assert not to.exists()
     fetch_file([server.url("whole")], to, sha256=SHA256)
@@ -92,19 +94,21 @@ def test_what_lies_there_from_before(server, to: Path, begun: bytes, connections
 @pytest.mark.parametrize(
     ("manner", "says"),
     [
-        ("corrupt", r"sent other bytes than expected \(sha256 [0-9a-f]{64} instead of " + SHA256),
+        ("corrupt", r"sent different content than expected \(sha256 [0-9a-f]{64} instead of " + SHA256),
         ("states_less", "offers 299,900 bytes, expected 300,000"),
         ("states_more", "offers 300,100 bytes, expected 300,000"),
         ("missing", "answered 404"),
         ("to_file", r"Redirection to url 'file:///etc/hostname' is not allowed"),
-        ("to_ftp", r"leads to ftp://a/b, which is not followed"),
+        ("to_ftp", r"redirects to ftp://a/b, which is not followed"),
         ("endless", "sent more than 300,000 bytes"),
         ("silent", "cannot be reached .*timed out"),
     ],
 )
 def test_a_bad_source_is_said_and_the_next_one_used(server, to: Path, manner: str, says: str) -> None:
     bad, good = server.url(manner), server.url("whole")
-    with pytest.raises(FetchError, match=rf"file\.pth could not be fetched: 127.*{says}.*Try again later.*put it at"):
+    with pytest.raises(
+        FetchError, match=rf"file\.pth could not be downloaded: 127.*{says}.*Try again later.*put it at"
+    ):
         fetch_file([bad], to, sha256=SHA256, num_bytes=len(DATA), timeout_s=0.3, wait_s=0)
     assert not to.exists()
     fetch_file([bad, good], to, sha256=SHA256, num_bytes=len(DATA), timeout_s=0.3, wait_s=0)
@@ -112,7 +116,7 @@ def test_a_bad_source_is_said_and_the_next_one_used(server, to: Path, manner: st
 
 
 def test_both_failures_are_named(server, to: Path) -> None:
-    with pytest.raises(FetchError, match=r"127\S+ answered 404 Not Found; 127\S+ sent other bytes"):
+    with pytest.raises(FetchError, match=r"127\S+ answered 404 Not Found; 127\S+ sent different content"):
         fetch_file([server.url("missing"), server.url("corrupt")], to, sha256=SHA256)
     assert not to.with_name("file.pth.part").exists()  # other bytes are of no use
 
@@ -139,7 +143,7 @@ def test_a_busy_server_is_asked_again_after_growing_waits(
     assert waits == [1, 2]
     to.unlink()
     server.busy = [code] * 3
-    with pytest.raises(FetchError, match=rf"127\S+ answered {code} .*\. Try again later, or bring"):
+    with pytest.raises(FetchError, match=rf"127\S+ answered {code} .*\. Try again later, or download"):
         fetch_file([server.url("whole")], to, sha256=SHA256, wait_s=0.5)
     assert waits == [1, 2, 0.5, 1]
     server.busy = [404]
@@ -154,9 +158,15 @@ def test_a_server_that_starts_anew_spoils_nothing(server, to: Path) -> None:
     part = to.with_name("file.pth.part")
     part.write_bytes(DATA[:200_000])
     for manner, says in (
-        ("no_range_breaks", r"broke off after 150,000 of 300,000 bytes\. Try again later \(what has come is kept\)"),
-        ("no_range_corrupt", r"sent other bytes than expected .*\. Try again later \(what has come is kept\)"),
-        ("no_range_endless", r"sent more than 300,000 bytes\. Try again later \(what has come is kept\)"),
+        (
+            "no_range_breaks",
+            r"broke off after 150,000 of 300,000 bytes\. Try again later \(the partial download is kept\)",
+        ),
+        (
+            "no_range_corrupt",
+            r"sent different content than expected .*\. Try again later \(the partial download is kept\)",
+        ),
+        ("no_range_endless", r"sent more than 300,000 bytes\. Try again later \(the partial download is kept\)"),
     ):
         with pytest.raises(FetchError, match=says):
             fetch_file([server.url(manner)], to, sha256=SHA256, num_bytes=len(DATA))
@@ -174,7 +184,7 @@ def test_a_cut_connection_that_told_no_length(server, to: Path) -> None:
 
 
 def test_what_is_too_long_is_not_kept(server, to: Path) -> None:
-    with pytest.raises(FetchError, match=r"sent more than 300,000 bytes\. Try again later, or bring"):
+    with pytest.raises(FetchError, match=r"sent more than 300,000 bytes\. Try again later, or download"):
         fetch_file([server.url("endless")], to, sha256=SHA256, num_bytes=len(DATA))
     assert not to.with_name("file.pth.part").exists()
 
@@ -188,7 +198,7 @@ def test_a_full_disk_says_kept_of_what_is(server, to: Path, monkeypatch: pytest.
         return real(path, mode, *more, **named)  # type: ignore[call-overload]
 
     monkeypatch.setattr(Path, "open", full)
-    with pytest.raises(FetchError, match=r"Free some and ask again\. Or set"):
+    with pytest.raises(FetchError, match=r"Free some and try again\. Or set"):
         fetch_file([server.url("whole")], to, sha256=SHA256)
 
 
@@ -199,14 +209,14 @@ def test_a_stated_length_that_is_too_large_does_no_harm(server, to: Path) -> Non
 
 
 def test_a_stated_length_that_is_too_small(server, to: Path) -> None:
-    with pytest.raises(FetchError, match="sent other bytes than expected"):
+    with pytest.raises(FetchError, match="sent different content than expected"):
         fetch_file([server.url("states_less")], to, sha256=SHA256)
 
 
 def test_another_part_than_was_asked_for(server, to: Path) -> None:
     to.parent.mkdir()
     to.with_name("file.pth.part").write_bytes(DATA[:1000])
-    with pytest.raises(FetchError, match=r"sent another part than was asked for \(bytes 0-299999/300000\)"):
+    with pytest.raises(FetchError, match=r"sent a different part than requested \(bytes 0-299999/300000\)"):
         fetch_file([server.url("other_part")], to, sha256=SHA256)
 
 
@@ -221,7 +231,7 @@ def test_redirects_to_http_are_followed_with_the_range(server, to: Path) -> None
 def test_https_never_leads_to_http() -> None:
     request, body = urllib.request.Request("https://a.example/file.pth"), io.BytesIO()
     follow = fetch._Redirects().redirect_request
-    with pytest.raises(fetch._Refused, match=r"leads to http://a\.example/x, which is not followed"):
+    with pytest.raises(fetch._Refused, match=r"redirects to http://a\.example/x, which is not followed"):
         follow(request, body, 302, "Found", {}, "http://a.example/x")
     assert body.closed
     assert follow(request, io.BytesIO(), 302, "Found", {}, "https://b.example/x").full_url == "https://b.example/x"
@@ -229,7 +239,7 @@ def test_https_never_leads_to_http() -> None:
 
 @pytest.mark.parametrize("digits", ["", SHA256[:7], SHA256.upper(), SHA256 + "0"])
 def test_nothing_is_fetched_unchecked(server, to: Path, digits: str) -> None:
-    with pytest.raises(ValueError, match=f"8 to 64 small hexadecimal digits, got '{digits}'"):
+    with pytest.raises(ValueError, match=f"8 to 64 lower-case hexadecimal digits, got '{digits}'"):
         fetch_file([server.url("whole")], to, sha256=digits)
     assert server.asked == []
 
@@ -253,13 +263,15 @@ def test_offline(server, to: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("POSEGLASS_OFFLINE", value)
         assert not fetch.offline_by_environment()
     monkeypatch.setenv("POSEGLASS_OFFLINE", "1")
-    says = rf"Offline: file\.pth is not on this machine\. Bring it from {url} .*starts with {SHA256[:8]}\), put it at "
+    says = (
+        rf"Offline: file\.pth is not on this machine\. Download it from {url} .*starts with {SHA256[:8]}\), put it at "
+    )
     with pytest.raises(FetchError, match=says):
         fetch_file([url], to, sha256=SHA256[:8])
     assert not to.parent.exists()
     to.parent.mkdir()
     to.write_bytes(b"something else")
-    with pytest.raises(FetchError, match=r"Offline: file\.pth holds other bytes"):
+    with pytest.raises(FetchError, match=r"Offline: file\.pth has different content"):
         fetch_file([url], to, sha256=SHA256)
     assert server.asked == []
     to.write_bytes(DATA)
@@ -275,7 +287,7 @@ def test_a_full_disk_keeps_what_has_come(server, to: Path, monkeypatch: pytest.M
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(FetchError, match=r"No space left in .*cache\. Free some .*what has come is kept"):
+        with pytest.raises(FetchError, match=r"No space left in .*cache\. Free some .*the partial download is kept"):
             fetch_file([server.url("breaks"), server.url("whole")], to, sha256=SHA256)
     assert len(server.asked) == 1  # another server would not help
     assert to.with_name("file.pth.part").read_bytes() == DATA[:150_000]
@@ -285,7 +297,7 @@ def test_a_full_disk_keeps_what_has_come(server, to: Path, monkeypatch: pytest.M
 
 def test_a_cache_that_cannot_be_written(server, to: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     to.parent.write_text("a file where the folder should be")
-    with pytest.raises(FetchError, match=r"Cannot write to .*cache \(.*\)\. Set POSEGLASS_CACHE to a folder"):
+    with pytest.raises(FetchError, match=r"Cannot write to .*cache \(.*\)\. Set POSEGLASS_CACHE to a writable folder"):
         fetch_file([server.url("whole")], to, sha256=SHA256)
     to.parent.unlink()
     to.parent.mkdir()
@@ -320,7 +332,7 @@ def test_two_processes_fetch_it_once(server, to: Path) -> None:
         _, said = process.communicate(timeout=60)
         assert process.returncode == 0, said
         told.append(said)
-    assert sorted(told) == ["", "Waiting for another process that is at file.pth ...\n"]
+    assert sorted(told) == ["", "Waiting for another process that is using file.pth ...\n"]
     assert to.read_bytes() == DATA
     assert len(server.asked) == 1
 

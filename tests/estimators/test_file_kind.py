@@ -88,7 +88,7 @@ KINDS = {
         npz(),
         r"an archive of NumPy arrays \(\.npz\): convert it with torch\.save\(\{name: torch\.from_numpy",
     ),
-    "npy": ("net.npy", npy(), "one array of NumPy"),
+    "npy": ("net.npy", npy(), "a single NumPy array"),
     "flax": ("net.msgpack", FLAX, "a MessagePack file, as Flax"),
     "flax without suffix": ("checkpoint_9", FLAX, "a MessagePack file, as Flax"),
     "tensorrt": ("net.engine", b"ftrt" + bytes(40), "a TensorRT engine, which holds compiled kernels"),
@@ -96,7 +96,7 @@ KINDS = {
     "zip of a checkpoint": (
         "net.zip",
         zip_of("readme.txt", "a/net.pth"),
-        r"a zip archive that holds a/net\.pth: unpack",
+        r"a zip archive that contains a/net\.pth: unpack",
     ),
     "zip": ("net.zip", zip_of("readme.txt"), r"a zip archive, not one that torch\.save wrote"),
     "tar": ("net.pth.tar", tar(), "a tar archive"),
@@ -104,7 +104,7 @@ KINDS = {
     "lfs": ("net.pth", LFS, "a Git LFS pointer: .*git lfs pull"),
     "html": ("net.pth", b"\n <!DOCTYPE html><html><title>Sign in</title>", "a web page: the download went wrong"),
     "xml": ("net.pth", b'<?xml version="1.0"?><Error><Code>NoSuchKey</Code></Error>', "a web page"),
-    "empty": ("net.pth", b"", "an empty one: .*fetch it again"),
+    "empty": ("net.pth", b"", "empty: .*fetch it again"),
     "json": ("net.pth", b'{"a": 1}', "JSON text"),
     "shards": (
         "model.safetensors.index.json",
@@ -145,7 +145,7 @@ def test_folders_are_named_with_what_to_do(tmp_path: Path) -> None:
         ("saved_model.pb", ", a TensorFlow SavedModel: look for"),
         (".metadata", ", a distributed checkpoint of PyTorch: .*dcp_to_torch"),
         ("data.pkl", ", an unpacked checkpoint"),
-        ("net.pth", r": name a file in it, such as net\.pth"),
+        ("net.pth", r": give a file in it, such as net\.pth"),
         ("readme.txt", r"\.$"),
     ):
         folder = tmp_path / f"with-{inside}"

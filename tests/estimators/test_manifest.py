@@ -62,7 +62,7 @@ def test_an_entry(tmp_path: Path) -> None:
         ("0123abcd", "0123abc", r"tiny\.sha256_start: String should match"),
         ('sha256_start = "0123abcd"', "", r"tiny: .*give either sha256 or"),
         ('sha256_start = "0123abcd"', "bytes = -1", r"tiny\.bytes: .*greater than or equal to 0"),
-        ("https://b", "http://b", r"tiny: .*an http address, .* needs all of sha256; or give https"),
+        ("https://b", "http://b", r"tiny: .*an http url, .* needs the whole sha256; or use https"),
         ("verified", 'skeleton = "os:mkdir"\nverified', r"tiny\.skeleton: String should match"),
         ("verified", 'layout = "os:mkdir"\nverified', r"tiny\.layout: String should match"),
         ('"yes"', '"maybe"', r"tiny\.commercial: Input should be 'yes', 'no' or 'unknown'"),

@@ -292,9 +292,9 @@ NARROW_CARD = WeightCard("lies", NARROW_TABLE, {"name": "heatmap"}, LSP14, Input
         (
             {"stem.conv": {"out_channels": 10**12}},
             r"their card says widths\['stem\.conv'\]\['out_channels'\] = 1000000000000, but no tensor of 'stem\.conv' "
-            r"in the file holds more than 588 numbers\. The card belongs to other weights",
+            r"in the file has more than 588 values\. The card belongs to other weights",
         ),
-        ({"nothing": {"out_channels": 10**12}}, r"no tensor of 'nothing' in the file holds more than"),
+        ({"nothing": {"out_channels": 10**12}}, r"no tensor of 'nothing' in the file has more than"),
         (
             {"stem.conv": {"out_channels": 5}},
             r"do not fit the network .*of another shape: stem\.conv\.weight \(4, 3, 7, 7\)",
@@ -384,7 +384,7 @@ def test_an_infinite_width_of_the_table_is_no_crash() -> None:
 
 def test_weights_saved_without_their_widths_say_what_is_missing(pruned: tuple[nn.Module, dict[str, Any]]) -> None:
     network, table = pruned
-    with pytest.raises(CheckpointError, match=r"of another shape: .*where channels were pruned \(card\.widths\)"):
+    with pytest.raises(CheckpointError, match=r"of another shape: .*if channels were pruned \(card\.widths\)"):
         card_network(replace(card_of(network, table), widths={}), network.state_dict())
 
 
@@ -397,8 +397,8 @@ def test_pruned_channels_are_not_taken_for_keypoints() -> None:
         load_strictly(whole, narrow.state_dict())
     with pytest.raises(
         CheckpointError,
-        match=r"in more than the number of keypoints: backbone\.blocks\.2.*The modules are the same and their widths "
-        r"are not.*apply_widths\(network, card\.widths\), or widths = \"init_from\" in a recipe\.",
+        match=r"in more than the number of keypoints: backbone\.blocks\.2.*The modules are the same but their widths "
+        r"differ.*apply_widths\(network, card\.widths\), or widths = \"init_from\" in a recipe\.",
     ):
         load_matching(whole, narrow.state_dict())
     assert all(torch.equal(value, before[name]) for name, value in whole.state_dict().items())

@@ -219,5 +219,5 @@ def test_without_heatmaps_the_beliefs_in_x_and_y_are_shown_or_it_says_so():
     other = TopDownEstimator(
         TorchProgram(SpotFinder(), codec, RED, InputSpec((64, 64), 1.0), forward=lambda _: {"z": logits["x"]})
     )
-    with pytest.raises(ValueError, match=r"heatmaps\(\) shows 'heatmap', or 'x' and 'y', but this network gives z"):
+    with pytest.raises(ValueError, match=r"heatmaps\(\) shows 'heatmap', or 'x' and 'y', but this network outputs z"):
         other.heatmaps(image)

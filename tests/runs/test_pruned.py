@@ -144,7 +144,7 @@ def test_the_same_modules_with_another_width_are_told_by_their_tensors(
 ) -> None:
     recipe = tiny(data, "network.width=32", f"train.init_from={pruned}", "widths=init_from")
     with pytest.raises(
-        CheckpointError, match=r"stem\.conv\.weight \(4, 3, 7, 7\) for \(8, 3, 7, 7\).*same and their widths are not"
+        CheckpointError, match=r"stem\.conv\.weight \(4, 3, 7, 7\) for \(8, 3, 7, 7\).*same but their widths differ"
     ):
         prepare(recipe, tmp_path / "run")
 

@@ -500,7 +500,7 @@ def test_a_backbone_to_start_from(data, tmp_path, monkeypatch):
     network = 'network={name="halved", backbone={name="two_layers", eps=1e-5}}'
     with pytest.raises(RecipeError, match=r"with eps = 0\.001, but the network's has 1e-05\. Set eps of the network"):
         prepare(tiny(data, network, f"train.init_from={path}"), tmp_path / "other")
-    with pytest.raises(CheckpointError, match=r"'halved-imagenet' are a backbone, and \w+ has none"):
+    with pytest.raises(CheckpointError, match=r"'halved-imagenet' are a backbone, but \w+ has none"):
         prepare(tiny(data, f"train.init_from={path}"), tmp_path / "other")
     assert not (tmp_path / "other").exists()
 

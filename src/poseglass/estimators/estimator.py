@@ -1,4 +1,4 @@
-"""Estimator: images, with boxes where there are any, to instances in image pixels."""
+"""Estimator: images, optionally with boxes, to instances in image pixels."""
 
 from collections.abc import Iterable, Iterator
 from typing import Protocol
@@ -9,18 +9,18 @@ from poseglass.core.instances import Instances
 from poseglass.core.skeleton import Skeleton
 
 Boxes = np.ndarray | list | None
-"""``(N, 4)`` x0 y0 x1 y1 in image pixels, or None where none are given."""
+"""``(N, 4)`` x0 y0 x1 y1 in image pixels, or None if not given."""
 
 Frame = np.ndarray | tuple[np.ndarray, Boxes]
 """An image ``(H, W, 3)`` uint8 RGB, alone or with its boxes."""
 
 
 class Estimator(Protocol):
-    """What finds instances in images, in one stage or in two. Evaluation and the command line use nothing else."""
+    """Finds instances in images, in one or two stages. Evaluation and the command line use only this interface."""
 
     @property
     def skeleton(self) -> Skeleton:
-        """Names the keypoints; it has none where boxes alone are found."""
+        """Names the keypoints; it has none if only boxes are detected."""
         ...
 
     def __call__(self, image: np.ndarray, boxes: Boxes = None) -> Instances:
@@ -28,10 +28,10 @@ class Estimator(Protocol):
 
         Args:
             image: ``(H, W, 3)`` uint8 RGB.
-            boxes: Where to look; None leaves that to the estimator.
+            boxes: Boxes of the instances; None lets the estimator decide.
 
         Returns:
-            In image pixels; with boxes one instance each, in their order.
+            In image pixels; if boxes are given, one instance per box, in the same order.
         """
         ...
 
@@ -39,9 +39,9 @@ class Estimator(Protocol):
         """Find the instances of many images; yields one ``Instances`` each, in order.
 
         Args:
-            frames: Images, with their boxes where they have some. They are asked for one at a time.
-            causal: Answer for each frame before the next one is asked for, as a film needs whose boxes come from the
-                answer before. Otherwise several images share a batch, which is faster.
+            frames: Images, optionally with boxes. They are consumed one at a time.
+            causal: Yield the result of each frame before the next one is requested, as needed for a video whose boxes
+                come from the previous result. Otherwise several images share a batch, which is faster.
         """
         ...
 

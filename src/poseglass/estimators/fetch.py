@@ -1,9 +1,9 @@
-"""Bring one file from the first of several addresses that has it: resumed, checked as it streams, never half in place.
+"""Download a file from the first of several URLs that has it: resumable, verified while streaming, atomic.
 
-Nothing but the standard library talks to servers. What they send is not trusted: it is written aside, bounded in size,
-and takes its name only once its SHA-256 is the expected one. A checksum of which only eight digits are known notices
-damage but not malice, so whoever opens the file must still treat it as a stranger's (``poseglass.checkpoints`` runs no
-code in it).
+Only the standard library is used to talk to servers. What they send is not trusted: it is written to a temporary file,
+limited in size, and renamed only once its SHA-256 is the expected one. A checksum of which only eight digits are known
+detects damage but not malice, so whoever opens the file must still treat it as untrusted (``poseglass.checkpoints``
+runs no code in it).
 """
 
 import errno
@@ -27,38 +27,38 @@ from filelock import FileLock, Timeout
 from poseglass.core.folders import cache_folder
 
 MAX_BYTES = 8 * 1024**3
-"""Of a file whose size is not known beforehand."""
+"""Maximum size of a file whose size is not known beforehand."""
 
 TRIES = 5
-"""Connections to one server before the next is asked; each goes on where the one before broke off."""
+"""Connections to one server before the next one is tried; each resumes where the previous one broke off."""
 
 UNREADY_TRIES = 3
-"""Of them, those in which a server may be out of reach or too busy; before each next one there is a wait."""
+"""How many of them may find the server unreachable or too busy; there is a wait before each further one."""
 
 _CHUNK = 1 << 20
 
 Progress = Callable[[int, int | None], None]
-"""Called with the bytes that are there and, where it is known, the size of the whole."""
+"""Called with the number of bytes downloaded and, if known, the total size."""
 
 
 class FetchError(OSError):
-    """A file that could not be brought; the message says what was tried and what to do."""
+    """Raised if a file could not be downloaded; the message says what was tried and what to do."""
 
 
 class _Refused(Exception):
-    """This source will not do; the next may."""
+    """This source cannot provide the file; the next one may."""
 
 
 class _Unready(Exception):
-    """The server is out of reach or too busy, and may not be in a moment."""
+    """The server is unreachable or too busy, possibly only for a moment."""
 
 
 class _BrokenOff(Exception):
-    """The connection ended early; what came is good."""
+    """The connection ended early; what was received is valid."""
 
 
 def weights_folder() -> Path:
-    """Return where fetched weights lie; see ``core.folders.cache_folder``.
+    """Return the folder of downloaded weights; see ``core.folders.cache_folder``.
 
     Raises:
         FetchError: The user has no home folder and ``POSEGLASS_CACHE`` is not set.
@@ -70,7 +70,7 @@ def weights_folder() -> Path:
 
 
 def offline_by_environment() -> bool:
-    """Return whether ``POSEGLASS_OFFLINE`` forbids the network; empty and 0 do not."""
+    """Return whether ``POSEGLASS_OFFLINE`` forbids network access; empty and 0 do not."""
     return os.environ.get("POSEGLASS_OFFLINE", "") not in ("", "0")
 
 
@@ -85,44 +85,44 @@ def fetch_file(
     wait_s: float = 1.0,
     progress: Progress | None = None,
 ) -> Path:
-    """Bring a file to ``to``, unless it is there already; a good file is never overwritten.
+    """Download a file to ``to``, unless it is already there; a correct file is never overwritten.
 
-    Servers are asked in order. What has come lies beside it as ``.part`` and is kept when a fetch fails or is
-    interrupted; the next goes on from there. Processes that want the same file wait for each other.
+    Servers are tried in order. Partial data is stored beside the file as ``.part`` and is kept if the download fails or
+    is interrupted; the next call resumes from there. Processes that want the same file wait for each other.
 
     Args:
         urls: http or https, the preferred one first.
-        to: The file to make; its folders are made too.
-        sha256: In small hexadecimal digits: all 64, or the first of them.
-        num_bytes: Of the whole file; 0 where it is not known.
-        offline: Never use the network. None takes what ``POSEGLASS_OFFLINE`` says.
-        timeout_s: Of connecting, and of each wait for more bytes, in seconds.
-        wait_s: Before a server that is out of reach or too busy (429, 5xx) is asked again, in seconds; each next wait
-            is twice as long.
-        progress: Told how far it is.
+        to: Path of the file to write; missing folders are created.
+        sha256: Lower-case hexadecimal digits: all 64, or the first of them.
+        num_bytes: Size of the whole file; 0 if not known.
+        offline: Never use the network. None follows ``POSEGLASS_OFFLINE``.
+        timeout_s: Timeout for connecting and for each wait for more bytes, in seconds.
+        wait_s: Wait before a server that is unreachable or too busy (429, 5xx) is tried again, in seconds; doubled for
+            each further wait.
+        progress: Called with the progress.
 
     Returns:
         ``to``.
 
     Raises:
         ValueError: ``sha256`` is not 8 to 64 hexadecimal digits.
-        FetchError: No server gave the right bytes, the disk is full or cannot be written, or the network is not to be
-            used.
+        FetchError: No server provided the right bytes, the disk is full or cannot be written, or network access is
+            forbidden.
     """
     to = Path(to)
     if not re.fullmatch(r"[0-9a-f]{8,64}", sha256):
-        raise ValueError(f"sha256 must be 8 to 64 small hexadecimal digits, got {sha256!r}.")
+        raise ValueError(f"sha256 must be 8 to 64 lower-case hexadecimal digits, got {sha256!r}.")
     if _is_right(to, sha256):
         return to
     if offline_by_environment() if offline is None else offline:
-        wrong = "holds other bytes" if to.exists() else "is not on this machine"
+        wrong = "has different content" if to.exists() else "is not on this machine"
         raise FetchError(
-            f"Offline: {to.name} {wrong}. Bring it from {urls[0]} some other way "
-            f"(its sha256 {'is' if len(sha256) == 64 else 'starts with'} {sha256}), put it at {to} and ask again."
+            f"Offline: {to.name} {wrong}. Download it from {urls[0]} some other way "
+            f"(its sha256 {'is' if len(sha256) == 64 else 'starts with'} {sha256}), put it at {to} and try again."
         )
     with locked(to):
         part = to.with_name(f"{to.name}.part")
-        if _is_right(to, sha256):  # another process brought it meanwhile
+        if _is_right(to, sha256):  # another process downloaded it meanwhile
             return to
         if not _is_right(part, sha256):
             _fill(part, urls, to, sha256, num_bytes, timeout_s, wait_s, progress)
@@ -133,9 +133,9 @@ def fetch_file(
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold ``path`` for this process, after waiting for whoever holds it; a hidden lock file stays beside it.
+    """Lock ``path`` for this process, waiting for other processes if necessary; a hidden lock file stays beside it.
 
-    A wait is told on the standard error. Folders that are missing are made.
+    A wait is reported on standard error. Missing folders are created.
 
     Raises:
         FetchError: The folder cannot be written.
@@ -146,7 +146,7 @@ def locked(path: Path) -> Iterator[None]:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            print(f"Waiting for another process that is at {path.name} ...", file=sys.stderr, flush=True)
+            print(f"Waiting for another process that is using {path.name} ...", file=sys.stderr, flush=True)
             lock.acquire()
     try:
         yield
@@ -179,9 +179,9 @@ def _fill(
             return
         except _Refused as refusal:
             failures.append(f"{urlsplit(url).netloc} {refusal}")
-    kept = " (what has come is kept)" if _has_come(part) else ""
+    kept = " (the partial download is kept)" if _has_come(part) else ""
     raise FetchError(
-        f"{to.name} could not be fetched: {'; '.join(failures)}. Try again later{kept}, or bring the "
+        f"{to.name} could not be downloaded: {'; '.join(failures)}. Try again later{kept}, or download the "
         f"file some other way and put it at {to}."
     )
 
@@ -199,10 +199,10 @@ def _fill_from(
     wait_s: float,
     progress: Progress | None,
 ) -> None:
-    """Fill ``part`` from one source, going on after breaks.
+    """Fill ``part`` from one source, resuming after broken connections.
 
     Raises:
-        _Refused: It does not have the file, or other bytes, or the connection broke too often.
+        _Refused: It does not have the file, sent different content, or the connection broke too often.
     """
     reason, unready = "", 0
     for _ in range(TRIES):
@@ -215,7 +215,7 @@ def _fill_from(
                 break
             time.sleep(wait_s * 2 ** (unready - 1))
             continue
-        if digest.startswith(sha256):  # whatever the server said of its length
+        if digest.startswith(sha256):  # regardless of the length that the server announced
             return
         if reason:
             continue
@@ -223,29 +223,29 @@ def _fill_from(
             part.unlink()
         reason = _other_bytes(digest, sha256)
         if not continued:
-            break  # from the beginning it would only send them again; the start of a continued one may be at fault
+            break  # a full download would be the same again; the start of a resumed one may be wrong
     raise _Refused(reason)
 
 
 def _other_bytes(digest: str, sha256: str) -> str:
-    return f"sent other bytes than expected (sha256 {digest[: len(sha256)]} instead of {sha256})"
+    return f"sent different content than expected (sha256 {digest[: len(sha256)]} instead of {sha256})"
 
 
 def _transfer(
     url: str, part: Path, sha256: str, num_bytes: int, timeout_s: float, progress: Progress | None
 ) -> tuple[str, str]:
-    """Append to ``part`` what one connection gives.
+    """Append to ``part`` what one connection sends.
 
-    A server that cannot go on in the middle sends the file from its beginning: it lies beside ``part``, and takes its
-    place only if it is right.
+    A server that cannot resume sends the file from its beginning: this is stored beside ``part``, and replaces it only
+    if it is right.
 
     Returns:
-        The SHA-256 of all of ``part`` (or of what lay beside it), and how the connection broke off: empty if it ended
-        as announced.
+        The SHA-256 of all of ``part`` (or of the file stored beside it), and how the connection broke off: empty if it
+        ended as announced.
 
     Raises:
-        _Refused: The server does not have the file, or another one.
-        _Unready: It may have it, and cannot be asked now.
+        _Refused: The server does not have the file, or has a different one.
+        _Unready: It may have it, but is not available now.
     """
     hasher = hashlib.sha256()
     have = 0
@@ -261,10 +261,10 @@ def _transfer(
         response = _opener().open(urllib.request.Request(url, headers=headers), timeout=timeout_s)
     except urllib.error.HTTPError as error:
         with error:
-            if error.code == 416 and have:  # as long as the file or longer, and not it: start anew
+            if error.code == 416 and have:  # at least as long as the file, but not the file: start again
                 with _writing(part):
                     part.unlink()
-                return "", "has no more bytes than had come"
+                return "", "has no more bytes than were already received"
             busy = error.code == 429 or error.code >= 500
             raise (_Unready if busy else _Refused)(f"answered {error.code} {error.reason}") from None
     except (OSError, http.client.HTTPException, ValueError) as error:
@@ -275,8 +275,8 @@ def _transfer(
     target = part
     with response:
         if response.status == 206 and not str(response.headers.get("Content-Range")).startswith(f"bytes {have}-"):
-            raise _Refused(f"sent another part than was asked for ({response.headers.get('Content-Range')})")
-        if response.status != 206 and have:  # it cannot go on in the middle
+            raise _Refused(f"sent a different part than requested ({response.headers.get('Content-Range')})")
+        if response.status != 206 and have:  # it cannot resume
             target, hasher, have = part.with_name(f"{part.name}.anew"), hashlib.sha256(), 0
         total = None if response.length is None else have + response.length
         most = num_bytes or MAX_BYTES
@@ -305,13 +305,13 @@ def _write(
     hasher: Any,
     progress: Progress | None,
 ) -> str:
-    """Append what a connection gives to the ``have`` bytes of a file.
+    """Append what a connection sends to a file that has ``have`` bytes.
 
     Returns:
-        How the connection broke off, as it has where fewer than ``whole`` bytes are there; empty if it did not.
+        How the connection broke off, which includes ending before ``whole`` bytes; empty if it did not.
 
     Raises:
-        _Refused: There are more bytes than ``most``; the file is removed.
+        _Refused: More than ``most`` bytes were sent; the file is removed.
     """
     reason = ""
     with _writing(target), target.open("ab" if have else "wb") as file:
@@ -350,7 +350,7 @@ def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """Turn an error of the disk into a sentence."""
+    """Convert a disk error to a readable message."""
     try:
         yield
     except FetchError:
@@ -358,30 +358,29 @@ def _writing(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             part = path if path.suffix == ".part" else path.with_name(f"{path.name}.part")
-            kept = ": what has come is kept" if _has_come(part) else ""
+            kept = "; the partial download is kept" if _has_come(part) else ""
             raise FetchError(
-                f"No space left in {path.parent}. Free some and ask again{kept}. Or set POSEGLASS_CACHE to a folder on "
+                f"No space left in {path.parent}. Free some and try again{kept}. Or set POSEGLASS_CACHE to a folder on "
                 "another disk."
             ) from error
         raise FetchError(
-            f"Cannot write to {path.parent} ({error.strerror or error}). Set POSEGLASS_CACHE to a folder that can be "
-            "written."
+            f"Cannot write to {path.parent} ({error.strerror or error}). Set POSEGLASS_CACHE to a writable folder."
         ) from error
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows to http and https only, and never from https to http."""
+    """Follows redirects to http and https only, and never from https to http."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         allowed = ("https",) if urlsplit(req.full_url).scheme == "https" else ("http", "https")
         if urlsplit(newurl).scheme not in allowed:
             fp.close()
-            raise _Refused(f"leads to {newurl}, which is not followed")
+            raise _Refused(f"redirects to {newurl}, which is not followed")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def _opener() -> urllib.request.OpenerDirector:
-    """Return an opener that knows http and https, and nothing else: no files, no ftp."""
+    """Return an opener that supports http and https, and nothing else: no files, no ftp."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),

@@ -1,11 +1,11 @@
-"""What a file is that was given as weights and is none: by its first bytes, its name, and what lies in an archive."""
+"""Identifies a file that was given as weights but is not: by its first bytes, its name, and an archive's entries."""
 
 import re
 from collections.abc import Collection
 from pathlib import Path
 
 PICKLED = re.compile(rb"\x80[\x00-\x05]|\(dp|\(lp|\(d|\}q|\]q|c[A-Za-z_][\w.]*\r?\n[A-Za-z_][\w.]*\r?\n")
-"""How pickles begin, those of protocols 0 and 1 (which have no mark of their own) among them."""
+"""How pickles begin, including those of protocols 0 and 1, which have no marker."""
 
 _ELSEWHERE = "look for PyTorch weights of the same network, or convert it to a PyTorch state dict where {} runs"
 
@@ -20,7 +20,7 @@ _FORMATS: tuple[tuple[bytes, str, str], ...] = (
     (b"GGUF", "a GGUF file", "its converter"),
     (b"7767517\n", "an ncnn description", "ncnn"),
 )
-"""First bytes, what a file is then, and what runs it."""
+"""First bytes, the kind of file they indicate, and what runs it."""
 
 _SUFFIXES: dict[str, tuple[str, str]] = {
     ".h5": ("an HDF5 file, as Keras and TensorFlow write", "Keras"),
@@ -45,30 +45,30 @@ _SUFFIXES: dict[str, tuple[str, str]] = {
     ".weights": ("a Darknet weights file", "Darknet"),
     ".t7": ("a Torch7 one", "Lua Torch"),
 }
-"""What a file is by its suffix, and what runs it. Asked for what its bytes do not tell."""
+"""The kind of file by its suffix, and what runs it. Used when the bytes do not tell."""
 
 
 def is_pickle(start: bytes, path: Path) -> bool:
-    """Return whether a file is a pickle, by its first bytes; those of another framework are not taken for one."""
+    """Return whether a file is a pickle, by its first bytes; those of other frameworks are not counted."""
     return PICKLED.match(start) is not None and path.suffix.lower() not in _SUFFIXES
 
 
 def what_it_is(start: bytes, path: Path | None = None, *, entries: Collection[str] | None = None) -> str:
-    """Say what a file seems to be, and what to do with it: ``" but ..."``, or an empty string.
+    """Describe what a file seems to be, and what to do with it: ``" but ..."``, or an empty string.
 
     Args:
-        start: Its first bytes, some hundred.
-        path: Where it lies, for its suffix and what stands at its end. None where only the bytes count.
-        entries: Names in it, if it is a zip archive.
+        start: Its first bytes, a few hundred.
+        path: Its path, for the suffix and the last bytes. None if only the first bytes are known.
+        entries: Names of its entries, if it is a zip archive.
     """
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     suffix = path.suffix.lower() if path is not None else ""
     if not start:
-        return " but an empty one: the download or the copy went wrong, fetch it again"
+        return " but empty: the download or the copy went wrong, fetch it again"
     if start.startswith(b"version https://git-lfs"):
         return " but a Git LFS pointer: fetch the file itself with git lfs pull"
     if text.startswith((b"<!doctype", b"<html", b"<head", b"<?xml", b"<error")):
-        return " but a web page: the download went wrong, or the address asks for a login; fetch it again"
+        return " but a web page: the download went wrong, or the address requires a login; fetch it again"
     if start.startswith(b"PK\x03\x04"):
         return _archive(entries, suffix)
     for magic, what, where in _FORMATS:
@@ -87,11 +87,11 @@ def what_it_is(start: bytes, path: Path | None = None, *, entries: Collection[st
     if PICKLED.match(start):
         return " but a PyTorch checkpoint: poseglass import CHECKPOINT --out FILE.safetensors converts known ones"
     if start.startswith(b"\x93NUMPY"):
-        return " but one array of NumPy: weights are many, under names; torch.save a dict of tensors"
+        return " but a single NumPy array: weights are many, each with a name; torch.save a dict of tensors"
     if start[257:262] == b"ustar":
         return (
-            " but a tar archive, not a checkpoint (those named .pth.tar are none): unpack it and import the file that "
-            "was in it; if PyTorch before 0.2 wrote it, load and save it again with any later one"
+            " but a tar archive, not a checkpoint (files named .pth.tar are not tar archives): unpack it and import "
+            "the file inside; if PyTorch before 0.2 wrote it, load and save it again with any later version"
         )
     if start.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"\x28\xb5\x2f\xfd", b"Rar!")):
         return " but a compressed archive: unpack it first"
@@ -102,7 +102,7 @@ def what_it_is(start: bytes, path: Path | None = None, *, entries: Collection[st
     if re.match(rb"[\x81-\x8f\xde\xdf].{0,4}?[\xa1-\xbf\xd9]", start, re.DOTALL) and suffix not in (".pth", ".pt"):
         return by_suffix(".msgpack")
     if text.startswith((b"{", b"[")) and _is_text(start):
-        index = " (it lists the parts of a model that was saved in several: import needs one file)"
+        index = " (it lists the parts of a model that was saved in several files: import needs one file)"
         return f" but JSON text{index if b'weight_map' in start else ''}"
     if _is_text(start):
         return " but text"
@@ -112,30 +112,30 @@ def what_it_is(start: bytes, path: Path | None = None, *, entries: Collection[st
 
 
 def folder_kind(path: Path) -> str:
-    """Say what a folder seems to be, and what to do with it: ``", ..."``, or an empty string."""
+    """Describe what a folder seems to be, and what to do with it: ``", ..."``, or an empty string."""
     if (path / "recipe.toml").is_file():
         return f", which holds a run of poseglass: its weights are {path / 'best.safetensors'}, used as they are"
     if (path / "saved_model.pb").is_file():
         return f", a TensorFlow SavedModel: {_ELSEWHERE.format('TensorFlow')}"
     if (path / ".metadata").is_file():
         return (
-            ", a distributed checkpoint of PyTorch: make one file of it with "
+            ", a distributed checkpoint of PyTorch: convert it to one file with "
             "`python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER FILE.pth`"
         )
     if (path / "data.pkl").is_file():
-        return ", an unpacked checkpoint: name the file that it was unpacked from"
+        return ", an unpacked checkpoint: give the file that it was unpacked from"
     files = sorted(p.name for p in path.iterdir() if p.suffix in (".pth", ".pt", ".tar", ".safetensors", ".ckpt"))
-    return f": name a file in it, such as {files[0]}" if files else ""
+    return f": give a file in it, such as {files[0]}" if files else ""
 
 
 def by_suffix(suffix: str) -> str:
-    """Say what files of a known suffix are, and what to do with them: ``" but ..."``."""
+    """Describe files with a known suffix, and what to do with them: ``" but ..."``."""
     what, where = _SUFFIXES[suffix]
     return f" but {what}: {_ELSEWHERE.format(where)}"
 
 
 def _archive(entries: Collection[str] | None, suffix: str) -> str:
-    """Say what a zip archive is; nothing where it may be what ``torch.save`` writes, or its entries are unknown."""
+    """Describe a zip archive; empty if ``torch.save`` may have written it, or its entries are unknown."""
     leaves = {name.rpartition("/")[2] for name in entries or ()}
     if suffix == ".keras" or {"model.weights.h5", "metadata.json"} <= leaves:
         return by_suffix(".keras")
@@ -160,8 +160,8 @@ def _archive(entries: Collection[str] | None, suffix: str) -> str:
         )
     inside = [name for name in entries if name.endswith((".pth", ".pt", ".tar", ".safetensors", ".ckpt", ".pkl"))]
     if inside:
-        return f" but a zip archive that holds {inside[0]}: unpack it and import that file"
-    return " but a zip archive, not one that torch.save wrote: unpack it if it holds one"
+        return f" but a zip archive that contains {inside[0]}: unpack it and import that file"
+    return " but a zip archive, not one that torch.save wrote: unpack it if it contains one"
 
 
 def _ends_with(path: Path, tail: bytes) -> bool:
@@ -179,5 +179,5 @@ def _is_text(start: bytes) -> bool:
     try:
         start.decode()
     except UnicodeDecodeError as error:
-        return error.reason == "unexpected end of data" and len(start) >= 500  # cut in the middle of a letter
+        return error.reason == "unexpected end of data" and len(start) >= 500  # cut in the middle of a character
     return True

@@ -1,4 +1,4 @@
-"""Whether weights fit a network: the network that a card describes, and its tensors by name and shape."""
+"""Builds the network that a card describes, and checks that weights fit it by name and shape."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -17,18 +17,18 @@ from poseglass.networks.widths import apply_widths
 def card_network(card: WeightCard, state: Mapping[str, Tensor] | None = None, *, trust_code: bool = False) -> nn.Module:
     """Build the network (or backbone) that a card describes, with its weights if given, in evaluation mode.
 
-    Where the card has widths, no more memory is taken than the narrowed network has: its builder's is made on the meta
-    device only.
+    If the card has widths, no more memory is used than the pruned network needs: the builder's network is only made on
+    the meta device.
 
     Args:
-        card: Says which network.
+        card: Describes the network.
         state: Its tensors; every one must fit. None leaves the network as initialised.
-        trust_code: Allow a card to name a network of one's own, ``"package.module:name"``. That imports and calls
-            code that the *file* chooses, so it is off unless asked for.
+        trust_code: Allow a card to name a custom network, ``"package.module:name"``. This imports and calls code that
+            the *file* chooses, so it is off by default.
 
     Raises:
-        CheckpointError: The network is unknown, outside poseglass, cannot be built, has no place for the card's widths
-            or does not run with them, or the weights do not fit.
+        CheckpointError: The network is unknown, outside poseglass, cannot be built, does not match the card's widths or
+            does not run with them, or the weights do not fit.
     """
     outside = named_code(card.network, "network")
     if outside and not trust_code:
@@ -40,7 +40,7 @@ def card_network(card: WeightCard, state: Mapping[str, Tensor] | None = None, *,
         if state is None or outside:
             network = _built(card)
         else:
-            # First without memory, so that a card which lies about its file costs nothing.
+            # First on the meta device, so that a card that does not match its file costs no memory.
             _check_numbers(card, state)
             with torch.device("meta"):
                 hollow = _built(card)
@@ -60,11 +60,11 @@ def card_network(card: WeightCard, state: Mapping[str, Tensor] | None = None, *,
 
 
 def _built(card: WeightCard) -> nn.Module:
-    """Build what a card describes, with its widths, on the device that new tensors go to.
+    """Build what a card describes, with its widths, on the default device.
 
     Raises:
-        CheckpointError: What was built is no network.
-        LookupError, TypeError, ValueError: It cannot be built, or the widths cannot be its.
+        CheckpointError: What was built is not a network.
+        LookupError, TypeError, ValueError: It cannot be built, or the widths do not match it.
     """
     numbers = dict(card.network)
     name = str(numbers.pop("name", ""))
@@ -76,7 +76,7 @@ def _built(card: WeightCard) -> nn.Module:
 
 
 def _check_runs(hollow: nn.Module, card: WeightCard) -> None:
-    """Run a network without numbers (on the meta device), to see whether the widths of its modules fit each other.
+    """Run a network on the meta device (shapes only), to check that the widths of its modules fit each other.
 
     Raises:
         CheckpointError: They do not.
@@ -86,10 +86,10 @@ def _check_runs(hollow: nn.Module, card: WeightCard) -> None:
         with torch.no_grad():
             hollow.eval()(torch.empty(1, 3, height, width, device="meta"))
     except ValueError:
-        return  # a size that it does not take is told by whoever runs it
+        return  # an unsupported input size is reported when the network is used
     except RuntimeError as error:
         if "meta" in str(error).lower():
-            return  # it asks for numbers, which the meta device does not have
+            return  # it needs values, which the meta device does not have
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise CheckpointError(
             f"Weights {card.name!r}: with the widths of their card ({len(card.widths)} modules) the network does not "
@@ -100,7 +100,7 @@ def _check_runs(hollow: nn.Module, card: WeightCard) -> None:
 
 
 def named_code(table: Mapping[str, Any], kind: str) -> str:
-    """Return where a card's table names code outside poseglass, at any depth, and what; else an empty string.
+    """Return where a card's table names code outside poseglass, at any depth, and its name; else an empty string.
 
     Example:
         >>> named_code({"name": "cpn", "backbone": {"name": "my.code:Thing"}}, "network")
@@ -113,8 +113,8 @@ def named_code(table: Mapping[str, Any], kind: str) -> str:
 
 
 def _leaves(table: Any, where: str) -> Iterator[tuple[str, Any]]:
-    """Yield place and value of whatever stands in a card's table, through the tables and lists inside."""
-    waiting = [(where, table)]  # no recursion: a card may be nested as deeply as its author likes
+    """Yield location and value of every entry of a card's table, including nested tables and lists."""
+    waiting = [(where, table)]  # not recursive: a card may be nested arbitrarily deep
     while waiting:
         where, value = waiting.pop()
         if isinstance(value, Mapping):
@@ -126,12 +126,12 @@ def _leaves(table: Any, where: str) -> Iterator[tuple[str, Any]]:
 
 
 def _check_numbers(card: WeightCard, state: Mapping[str, Tensor]) -> None:
-    """Raise if a card asks for a network larger than its file can fill, before one is built.
+    """Raise if a card describes a network larger than its file can fill, before one is built.
 
-    No count of stacks, levels or blocks is above the number of tensors, and no width above their longest side. What
-    holds for a network holds for the parts that its table names. Where the card has widths, those of the network's
-    table may have been wider: they are built without memory only; and no width of a module is above the numbers that
-    its tensors hold.
+    No count of stacks, levels or blocks exceeds the number of tensors, and no width exceeds their longest side. This
+    also applies to the parts that the network's table names. If the card has widths, those in the table may be larger,
+    since that network is only built on the meta device; but no width of a module exceeds the number of values in its
+    tensors.
     """
     longest = max((max(value.shape, default=1) for value in state.values() if value.numel()), default=1)
     for where, value in _leaves(card.network, "network"):
@@ -153,7 +153,7 @@ def _check_numbers(card: WeightCard, state: Mapping[str, Tensor]) -> None:
             if value > held.get(module, longest):
                 raise CheckpointError(
                     f"Weights {card.name!r}: their card says widths[{module!r}][{key!r}] = {value}, but no tensor of "
-                    f"{module!r} in the file holds more than {held.get(module, longest)} numbers. The card belongs to "
+                    f"{module!r} in the file has more than {held.get(module, longest)} values. The card belongs to "
                     "other weights; fetch the file again."
                 )
 
@@ -162,18 +162,18 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], *, source: st
     """Copy a state into a network; every name and every shape must agree.
 
     Raises:
-        CheckpointError: They do not, as ``check_fit`` says; the network is untouched.
+        CheckpointError: They do not, as in ``check_fit``; the network is not changed.
     """
     check_fit(network, state, source=source)
     network.load_state_dict(dict(state), strict=True)
 
 
 def check_fit(network: nn.Module, state: Mapping[str, Tensor], *, source: str = "weights") -> None:
-    """Raise unless a state has the names and shapes of a network, which may lie on the meta device.
+    """Raise unless a state has the names and shapes of a network, which may be on the meta device.
 
     Raises:
-        CheckpointError: With what is missing, unexpected or of another shape. Where only the number of keypoints
-            differs, the message says that.
+        CheckpointError: Lists what is missing, unexpected or of another shape. If only the number of keypoints differs,
+            the message says so.
     """
     own = network.state_dict()
     findings = names_that_differ(own, state)
@@ -191,14 +191,14 @@ def check_fit(network: nn.Module, state: Mapping[str, Tensor], *, source: str = 
     findings += types_that_differ(own, state)
     if findings:
         raise CheckpointError(
-            f"Weights {source!r} do not fit the network ({len(own)} tensors expected, {len(state)} came): "
+            f"Weights {source!r} do not fit the network ({len(own)} tensors expected, got {len(state)}): "
             f"{'; '.join(findings)}. Build the network that their card names"
-            f"{', with the widths of its modules where channels were pruned (card.widths)' if wrong else ''}."
+            f"{', with the widths of its modules if channels were pruned (card.widths)' if wrong else ''}."
         )
 
 
 def names_that_differ(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
-    """Return what is missing in a state and what is unexpected, in words with shapes; an empty list if neither."""
+    """Return descriptions of missing and unexpected tensors in a state, with shapes; empty if there are none."""
     missing = [f"{name} {tuple(own[name].shape)}" for name in own if name not in state]
     unexpected = [f"{name} {tuple(state[name].shape)}" for name in state if name not in own]
     findings = [f"missing: {listed(missing)}"] if missing else []
@@ -206,9 +206,9 @@ def names_that_differ(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) ->
 
 
 def types_that_differ(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
-    """Return which tensors of a state are whole or complex numbers where the network has real ones, in words.
+    """Return descriptions of tensors that are integer or complex in a state but real in the network.
 
-    PyTorch would convert them, and whole numbers in the place of weights (quantised ones, without their scale) would
+    PyTorch would convert them silently, and integers in place of weights (quantised ones, without their scale) would
     compute something else.
     """
     wrong = [
@@ -220,7 +220,7 @@ def types_that_differ(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) ->
 
 
 def axis_that_differs(own: Tensor, other: Tensor) -> int:
-    """Return the one axis in which two shapes differ, or -1."""
+    """Return the only axis in which two shapes differ, or -1."""
     if own.ndim != other.ndim:
         return -1
     axes = [i for i, (a, b) in enumerate(zip(own.shape, other.shape, strict=True)) if a != b]
@@ -228,7 +228,7 @@ def axis_that_differs(own: Tensor, other: Tensor) -> int:
 
 
 def keypoints_of(network: nn.Module) -> int | None:
-    """Return how many keypoints a network says it predicts; None where it says nothing."""
+    """Return how many keypoints a network states that it predicts, or None if it does not."""
     count = getattr(network, "num_keypoints", None)
     return count if isinstance(count, int) else None
 
@@ -236,14 +236,14 @@ def keypoints_of(network: nn.Module) -> int | None:
 def counts_that_differ(
     own: Mapping[str, Tensor], state: Mapping[str, Tensor], names: Sequence[str], num_keypoints: int | None = None
 ) -> tuple[int, int] | None:
-    """Return (the state's, the network's) number of keypoints when that alone explains all misshapen tensors.
+    """Return (the state's, the network's) number of keypoints if that alone explains all mismatched tensors.
 
     Args:
         own: The network's tensors.
-        state: Those that come.
-        names: Of the misshapen ones.
-        num_keypoints: That the network predicts, if it says so. Channels removed from one block differ in the same two
-            numbers throughout as well, but seldom in that one.
+        state: The tensors to load.
+        names: Names of the mismatched tensors.
+        num_keypoints: The number that the network predicts, if it states one. If channels were removed from one block,
+            shapes also differ by the same two numbers throughout, but seldom by that one.
     """
     found: set[tuple[int, int]] = set()
     for name in names:
@@ -251,10 +251,10 @@ def counts_that_differ(
         if axis < 0:
             return None
         found.add((state[name].shape[axis], own[name].shape[axis]))
-    # A narrower or deeper network also differs in single axes (every bias), but never in the same two numbers
+    # A narrower or deeper network also differs in single axes (every bias), but never by the same two numbers
     # throughout while most tensors agree.
     if len(found) != 1 or 2 * len(names) >= len(own):
         return None
     counts = found.pop()
-    # the offset head has three maps a keypoint
+    # the offset head has three maps per keypoint
     return counts if num_keypoints is None or counts[1] in (num_keypoints, 3 * num_keypoints) else None

@@ -1,4 +1,4 @@
-"""``poseglass.load``: from a name or a file to an estimator that is ready to be called."""
+"""``poseglass.load``: opens weights by name or path and returns an estimator that is ready to use."""
 
 import dataclasses
 from pathlib import Path
@@ -17,29 +17,29 @@ from poseglass.programs.fast import Precision, fast_program
 from poseglass.programs.torch_program import TorchProgram
 
 SHIPPED_FOLDER = Path(__file__).parents[1] / "weights"
-"""Weights that come with the package, one ``.safetensors`` each, named as their cards are."""
+"""Weights included in the package, one ``.safetensors`` each, named as in their cards."""
 
 DEFAULT = "hg2-light-lspet"
-"""What ``load()`` without a name opens."""
+"""The weights that ``load()`` opens by default."""
 
 
 def shipped() -> dict[str, Path]:
-    """Return the weights that come with the package, by name."""
+    """Return the weights included in the package, by name."""
     return {path.stem: path for path in sorted(SHIPPED_FOLDER.glob("*.safetensors"))}
 
 
 def cached() -> dict[str, Path]:
-    """Return the public weights that were fetched, by name."""
+    """Return the public weights that were downloaded, by name."""
     return {path.stem: path for path in sorted(weights_folder().glob("*.safetensors"))}
 
 
 def find_weights(weights: str | Path) -> Path:
-    """Return the file of weights that ship, lie at this path, or were fetched. Never uses the network.
+    """Return the path of weights that ship, are at this path, or were downloaded. Never uses the network.
 
-    The folder of a training run stands for the best weights in it.
+    For the folder of a training run, this is the best weights in it.
 
     Raises:
-        FileNotFoundError: None of them; the message names the nearest, or the command that fetches it.
+        FileNotFoundError: None of them; the message suggests the nearest name, or the command that downloads it.
     """
     name = str(weights)
     if name in shipped():
@@ -55,20 +55,20 @@ def find_weights(weights: str | Path) -> Path:
             return best
         inside = ", ".join(sorted(path.name for path in Path(weights).glob("*.safetensors")))
         raise FileNotFoundError(
-            f"{weights} is a folder without best.safetensors, which a training run leaves. "
-            f"{f'Name one of its files: {inside}' if inside else 'It holds no .safetensors'}."
+            f"{weights} is a folder without best.safetensors, which a training run writes. "
+            f"{f'Use one of its files: {inside}' if inside else 'It contains no .safetensors'}."
         )
     public = read_manifest()
     if name in public:
         entry = public[name]
         raise FileNotFoundError(
-            f"Weights {name!r} are known but not on this machine. `poseglass weights fetch {name}` brings them from "
+            f"Weights {name!r} are known but not on this machine. `poseglass weights fetch {name}` downloads them from "
             f"{entry.hosts} (commercial use: {entry.commercial}, {entry.commercial_reason})."
         )
     raise FileNotFoundError(
         f"No weights {name!r}: neither a file nor a name that ships or was fetched.{nearest(name, here | public)} "
         f"Names: {', '.join(here) or 'none'}; `poseglass weights list` has those that can be fetched. "
-        "A checkpoint of another project becomes one by `poseglass import CHECKPOINT --out FILE.safetensors`."
+        "Convert a checkpoint of another project with `poseglass import CHECKPOINT --out FILE.safetensors`."
     )
 
 
@@ -76,14 +76,14 @@ def usable_device(device: str | torch.device) -> torch.device:
     """Return the device, if this PyTorch can use it.
 
     Raises:
-        ValueError: No such device, here or anywhere.
+        ValueError: The device does not exist or is not available.
     """
     try:
         wanted = torch.device(device)
         torch.empty(0, device=wanted)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"device {str(device)!r} cannot be used here ({reason}). Take 'cpu'.") from None
+        raise ValueError(f"device {str(device)!r} cannot be used here ({reason}). Use 'cpu'.") from None
     return wanted
 
 
@@ -120,32 +120,33 @@ def load(
     """Open weights and return their estimator.
 
     Args:
-        weights: A name of weights that ship or were fetched, or the path of a ``.safetensors`` with a card, or of a
+        weights: Name of weights that ship or were downloaded, or the path of a ``.safetensors`` with a card, or of a
             training run's folder.
-        flip_test: Average with the flipped image: twice the work, a little more accurate.
-        size_wh: Crops of another size than the card's; the network's ``divisor`` must divide both sides.
-        device: Where the network runs.
-        precision: "bfloat16" is faster where the processor multiplies it itself, and moves keypoints by parts of a
-            pixel; elsewhere it is float32, with a warning. See ``fast_forward``.
-        compiled: Compile the network when the first batch comes, which takes 3 to 90 s and needs a C++ compiler;
-            without one it runs uncompiled, with a warning. See ``fast_forward``.
+        flip_test: Average with the flipped image: twice the computation, slightly more accurate.
+        size_wh: Crop size other than the card's; both sides must be divisible by the network's ``divisor``.
+        device: The device to run on.
+        precision: "bfloat16" is faster on processors with native support, and moves keypoints by fractions of a pixel;
+            on others float32 is used, with a warning. See ``fast_forward``.
+        compiled: Compile the network on the first batch, which takes 3 to 90 s and needs a C++ compiler; without one it
+            runs uncompiled, with a warning. See ``fast_forward``.
         trust_code: Allow the card to name code outside poseglass; see ``card_network``.
 
     Returns:
         An estimator, called as ``estimate(image, boxes=...)``; it has ``.network``, ``.codec`` and ``.skeleton``.
 
     Raises:
-        FileNotFoundError: No such name and no such file; the nearest name, or the command that fetches it, is given.
-        CheckpointError: The file is no weights file, or not one this version can use.
-        ValueError: A device that is not there, another precision, or (where one of the two above is asked for) a size
-            that the network does not take.
+        FileNotFoundError: No such name and no such file; the message suggests the nearest name, or the command that
+            downloads it.
+        CheckpointError: The file is not a weights file, or not one that this version can use.
+        ValueError: An unavailable device, an unknown precision, or (if ``precision`` or ``compiled`` is set) a size
+            that the network does not accept.
     """
     path = find_weights(weights)
     state, card = read_weights(path)
     if card.skeleton is None:
         raise CheckpointError(
-            f"{path} holds the backbone {card.network.get('name')!r} alone, which finds no keypoints. Train a network "
-            f"from it: train.init_from = {str(path)!r} in a recipe whose network has that backbone."
+            f"{path} contains only the backbone {card.network.get('name')!r}, which predicts no keypoints. Train a "
+            f"network from it: train.init_from = {str(path)!r} in a recipe whose network has that backbone."
         )
     network = card_network(card, state, trust_code=trust_code)
     codec = card_codec(card, trust_code=trust_code)

@@ -1,4 +1,4 @@
-"""The list of weights that others publish: where each file is, its checksum, and the terms of its code and its data."""
+"""The list of publicly available weights: URLs, checksums, and the licences of their code and data."""
 
 import re
 import tomllib
@@ -9,35 +9,35 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 MANIFEST = Path(__file__).parents[1] / "weights" / "manifest.toml"
-"""The list that comes with the package."""
+"""The list included in the package."""
 
 Url = Annotated[str, Field(pattern=r"^https?://[^\s/]+/\S*$")]
 
 Word = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9_]*$")
-]  # a list is no place for "package.module:name", which runs code
+]  # a list must not contain "package.module:name", which runs code
 
 
 class PublicWeights(BaseModel):
     """One public weights file.
 
     Attributes:
-        name: What ``poseglass.load`` takes once it is fetched; small letters, digits, "." "_" "-".
-        network: In ``NETWORKS``, or of a backbone in ``BACKBONES``.
-        skeleton: In ``SKELETONS``; empty for a backbone, which predicts no keypoints.
-        layout: Of ``poseglass import``; empty lets the names of the tensors tell.
-        urls: Where the file is, in the order they are tried; https, or http where all of ``sha256`` is given.
-        second_source: Where there is one address only, what is known of another.
-        sha256: Of the file, 64 hexadecimal digits; empty where only their start is known.
-        sha256_start: The digits that are known, at least 8.
-        bytes: Size of the file, 0 where it is not known.
-        code_license: Of the code that the publisher trained with.
-        data: What they were trained on.
+        name: Name for ``poseglass.load`` once it is downloaded; lower-case letters, digits, "." "_" "-".
+        network: Name in ``NETWORKS``, or of a backbone in ``BACKBONES``.
+        skeleton: Name in ``SKELETONS``; empty for a backbone, which predicts no keypoints.
+        layout: Layout for ``poseglass import``; empty recognises it by the tensor names.
+        urls: Where the file is, in the order they are tried; https, or http if the whole ``sha256`` is given.
+        second_source: If there is only one URL, what is known of another.
+        sha256: SHA-256 of the file, 64 hexadecimal digits; empty if only its start is known.
+        sha256_start: The known digits, at least 8.
+        bytes: Size of the file, 0 if not known.
+        code_license: Licence of the code that the publisher trained with.
+        data: Data that the weights were trained on.
         data_terms: What the owners of that data allow.
         commercial: Whether the stated terms allow commercial use.
         commercial_reason: Why.
-        published: Results as the publisher states them; not measured here.
-        verified: Whether somebody has fetched the file from these addresses and imported it.
+        published: Results as stated by the publisher; not measured here.
+        verified: Whether somebody has downloaded the file from these URLs and imported it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -62,9 +62,11 @@ class PublicWeights(BaseModel):
     @model_validator(mode="after")
     def _whole(self) -> "PublicWeights":
         if bool(self.sha256) == bool(self.sha256_start):
-            raise ValueError("give either sha256 or, where the rest is not known, sha256_start")
+            raise ValueError("give either sha256 or, if the rest is not known, sha256_start")
         if not self.sha256 and any(url.startswith("http:") for url in self.urls):
-            raise ValueError("an http address, on whose way bytes can be changed, needs all of sha256; or give https")
+            raise ValueError(
+                "an http url, whose content can be changed in transit, needs the whole sha256; or use https"
+            )
         if (len(self.urls) == 1) != bool(self.second_source):
             raise ValueError("give two urls, or one and what is known of another in second_source")
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.file):
@@ -78,12 +80,12 @@ class PublicWeights(BaseModel):
 
     @property
     def digits(self) -> str:
-        """As much of the SHA-256 as is known."""
+        """The known digits of the SHA-256."""
         return self.sha256 or self.sha256_start
 
     @property
     def hosts(self) -> str:
-        """The servers it is fetched from, in order."""
+        """The servers it is downloaded from, in order."""
         return ", ".join(dict.fromkeys(urlsplit(url).netloc for url in self.urls))
 
 
@@ -92,7 +94,7 @@ def read_manifest(path: str | Path = MANIFEST) -> dict[str, PublicWeights]:
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: Not TOML, or an entry with a field that is missing, unknown or wrong; the message names it.
+        ValueError: Not TOML, or an entry with a missing, unknown or invalid field; the message names it.
     """
     path = Path(path)
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""TopDownEstimator: an image and boxes in, instances in image pixels out. The one inference path."""
+"""TopDownEstimator: an image and boxes in, instances in image pixels out. The only inference path."""
 
 import math
 from collections import deque
@@ -26,7 +26,7 @@ from poseglass.programs.program import Program
 from poseglass.programs.torch_program import TorchProgram
 
 _TAKEN = ("xy", "score", "label", "visibility", "probability", "xyz_mm")
-"""What a program says of an instance and an estimator passes on; boxes are those that were given."""
+"""Fields that a program predicts per instance and an estimator passes on; boxes are those that were given."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,17 +35,17 @@ class TopDownEstimator:
 
     Args:
         program: Views to decoded keypoints.
-        batch_size: Crops through the program at once.
-        card: Of the weights, where they came from a file.
-        padding: What boxes are grown by after they have the crop's aspect; None is the program's own.
+        batch_size: Number of crops per call of the program.
+        card: Card of the weights, if they came from a file.
+        padding: Factor by which boxes are enlarged once they have the crop's aspect ratio; None uses the program's own.
 
     Attributes:
         input: Crop size, padding, crop rule, normalisation.
 
     Raises:
-        ValueError: A padding that is not positive. When called: a program that does not find one instance a view; an
-            image that is not uint8 RGB; boxes of another shape, without area, not finite, or
-            wholly outside the image.
+        ValueError: A padding that is not positive. When called: a program that does not predict one instance per view;
+            an image that is not uint8 RGB; boxes of another shape, without area, not finite, or entirely outside the
+            image.
     """
 
     program: Program
@@ -74,30 +74,30 @@ class TopDownEstimator:
 
     @property
     def network(self) -> nn.Module:
-        """The network, of a program that PyTorch runs."""
+        """The network, if PyTorch runs the program."""
         return self.torch_program.network
 
     @property
     def codec(self) -> Codec:
-        """What reads the network's maps, of a program that PyTorch runs."""
+        """The codec that decodes the network's output, if PyTorch runs the program."""
         return self.torch_program.codec
 
     @property
     def flip_test(self) -> bool:
-        """Whether each crop is averaged with its flipped image."""
+        """Whether each crop's prediction is averaged with that of its flipped image."""
         return self.program.flip_test
 
     @property
     def torch_program(self) -> TorchProgram:
-        """The program, where PyTorch runs it.
+        """The program, if PyTorch runs it.
 
         Raises:
-            ValueError: Another runtime runs it, and network, maps and flip test cannot be reached from outside.
+            ValueError: Another runtime runs it, and network, maps and flip test are not accessible.
         """
         if not isinstance(self.program, TorchProgram):
             raise ValueError(
-                f"This estimator runs a {type(self.program).__name__}, whose network, maps and flip test are inside. "
-                "Load the weights file it was made from: poseglass.load(FILE.safetensors)."
+                f"This estimator runs a {type(self.program).__name__}, whose network, maps and flip test are not "
+                "accessible. Load the weights file it was made from: poseglass.load(FILE.safetensors)."
             )
         return self.program
 
@@ -105,14 +105,14 @@ class TopDownEstimator:
         """Return the same estimator with the flip test on or off.
 
         Raises:
-            ValueError: The program is not PyTorch's, and does it otherwise than asked for.
+            ValueError: The program is not PyTorch's, and its flip test differs from what was requested.
         """
         if flip_test == self.flip_test:
             return self
         return replace(self, program=replace(self.torch_program, flip_test=flip_test))
 
     def with_padding(self, padding: float) -> "TopDownEstimator":
-        """Return the same estimator with boxes that are grown by another factor.
+        """Return the same estimator with boxes enlarged by another factor.
 
         Raises:
             ValueError: The padding is not positive.
@@ -124,7 +124,7 @@ class TopDownEstimator:
 
         Args:
             image: ``(H, W, 3)`` uint8 RGB.
-            boxes: ``(N, 4)`` x0 y0 x1 y1 in image pixels. None takes the whole image as the box of one person.
+            boxes: ``(N, 4)`` x0 y0 x1 y1 in image pixels. None uses the whole image as the box of one person.
 
         Returns:
             N instances in image pixels, in the order of the boxes.
@@ -137,12 +137,12 @@ class TopDownEstimator:
         Memory stays bounded: only the crops of one batch and the boxes of the images it spans are held.
 
         Args:
-            frames: Images, or pairs of an image and its boxes; None for boxes is the whole image.
-            causal: Answer for each frame before the next one is asked for; a batch then holds one image's crops.
+            frames: Images, or pairs of an image and its boxes; None for boxes means the whole image.
+            causal: Yield the result of each frame before the next one is requested; a batch then covers one image only.
         """
         crops: list[np.ndarray] = []
         views: list[View] = []
-        waiting: deque[np.ndarray] = deque()  # boxes of images whose poses are not all known yet
+        waiting: deque[np.ndarray] = deque()  # boxes of images whose poses are not complete yet
         found: deque[dict[str, np.ndarray]] = deque()
         for frame in frames:
             image, boxes = image_and_boxes(frame)
@@ -166,12 +166,12 @@ class TopDownEstimator:
             yield self._gather(waiting.popleft(), found)
 
     def _run(self, crops: list[np.ndarray], views: list[View]) -> list[dict[str, np.ndarray]]:
-        """Return what was found in each crop, by the names of ``Instances``, keypoints in image pixels."""
+        """Return the instance found in each crop, by the field names of ``Instances``, keypoints in image pixels."""
         decoded = self.program(torch.from_numpy(np.stack(crops)))
         if decoded.xy.shape[1] != 1:
             raise ValueError(
-                f"A TopDownEstimator needs a program that finds one instance in each crop, this one gives "
-                f"{decoded.xy.shape[1]} a view. Give it to an estimator of whole images."
+                f"A TopDownEstimator needs a program that predicts one instance in each crop, this one predicts "
+                f"{decoded.xy.shape[1]} per view. Use it with an estimator of whole images."
             )
         decoded = replace(decoded, score=decoded.score * decoded.valid[..., None])
         given = {name: getattr(decoded, name) for name in _TAKEN}
@@ -189,15 +189,15 @@ class TopDownEstimator:
         )  # fmt: skip
 
     def heatmaps(self, image: np.ndarray, box_xyxy: np.ndarray | list | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Return one crop as the network sees it and its heatmaps, for looking at.
+        """Return one crop as the network sees it, and its heatmaps, for display.
 
         Returns:
-            The crop ``(H, W, 3)`` uint8 and maps ``(K, h, w)`` float32 in [0, 1]. Softmax maps are scaled so that a
-            map that puts all its belief into the target's Gaussian peaks at 1, like a map of the Gaussian itself. Of
-            SimCC the maps are the product of the beliefs in x and in y, at the size of the crop.
+            The crop ``(H, W, 3)`` uint8 and maps ``(K, h, w)`` float32 in [0, 1]. Softmax maps are scaled so that a map
+            that puts all its probability mass into the target's Gaussian peaks at 1, like a map of the Gaussian itself.
+            For SimCC, the maps are the product of the probabilities along x and y, at the size of the crop.
 
         Raises:
-            ValueError: The network gives neither maps nor SimCC's vectors, or the program is not PyTorch's.
+            ValueError: The network outputs neither maps nor SimCC's vectors, or the program is not PyTorch's.
         """
         box = check_boxes(image, None if box_xyxy is None else [box_xyxy])[0]
         crop = View.crop(box, self.input).read(image)
@@ -208,7 +208,7 @@ class TopDownEstimator:
             return crop, _product_of_axes(prediction, self.input.size_wh)
         if "heatmap" not in prediction:
             raise ValueError(
-                f"heatmaps() shows 'heatmap', or 'x' and 'y', but this network gives {', '.join(prediction)}; "
+                f"heatmaps() shows 'heatmap', or 'x' and 'y', but this network outputs {', '.join(prediction)}; "
                 "there is nothing to show. Call the estimator for its keypoints."
             )
         activation = spec.outputs["heatmap"].activation
@@ -218,7 +218,7 @@ class TopDownEstimator:
 
 
 def _product_of_axes(prediction: Prediction, size_wh: tuple[int, int]) -> np.ndarray:
-    """Return the belief in each pixel ``(K, H, W)`` from logits over the bins of x and y, each map's peak at 1."""
+    """Return the probability of each pixel ``(K, H, W)`` from logits over the bins of x and y, each map's peak at 1."""
     x, y = (
         prediction[axis][0].float().softmax(-1).unflatten(-1, (pixels, -1)).sum(-1)
         for axis, pixels in zip("xy", size_wh, strict=True)
@@ -228,10 +228,10 @@ def _product_of_axes(prediction: Prediction, size_wh: tuple[int, int]) -> np.nda
 
 
 def _check_one_image(image: Any) -> None:
-    """Raise unless it is one image.
+    """Raise unless it is a single image.
 
     Raises:
-        ValueError: It is none, a path, or several; the message says what to call instead.
+        ValueError: It is not an image, but a path or several; the message says what to call instead.
     """
     if isinstance(image, str | Path):
         raise ValueError(
@@ -239,23 +239,23 @@ def _check_one_image(image: Any) -> None:
         )
     if isinstance(image, list | tuple):
         raise ValueError(
-            f"An estimator takes one image at a time, got a {type(image).__name__} of {len(image)}. For several use "
+            f"An estimator takes one image at a time, got a {type(image).__name__} of {len(image)}. For several, use "
             "its stream(): it takes images, or (image, boxes) pairs as tuples, and yields the instances of each."
         )
     if isinstance(image, np.ndarray) and image.ndim == 4:
         raise ValueError(
-            f"An estimator takes one image (H, W, 3), got an array of {image.shape}. For a batch use its stream(), "
+            f"An estimator takes one image (H, W, 3), got an array of {image.shape}. For a batch, use its stream(), "
             "which takes images one after the other: estimator.stream(images)."
         )
     check_image(image)
 
 
 def check_boxes(image: np.ndarray, boxes: np.ndarray | list | None) -> np.ndarray:
-    """Return boxes ``(N, 4)`` float32 that have area and touch the image; None is the whole image.
+    """Return boxes ``(N, 4)`` float32 that have area and overlap the image; None means the whole image.
 
     Raises:
-        ValueError: The image or a box will not do; boxes are numbered from 1, as in what ``predict`` prints. A box
-            of at most a pixel at the corner, as fractions of the image give it, is refused too.
+        ValueError: The image or a box is not valid; boxes are numbered from 1, as in what ``predict`` prints. A box of
+            at most a pixel at the corner, as results from fractions of the image, is rejected too.
     """
     _check_one_image(image)
     height, width = image.shape[:2]

@@ -1,4 +1,4 @@
-"""Weights that start another network: with other keypoints, or of the backbone alone."""
+"""Initialises a network from weights with other keypoints, or from weights of the backbone only."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,10 +26,10 @@ class KeypointChannels:
     """Which channels of a network's tensors belong to which keypoint.
 
     Args:
-        num_keypoints: K.
-        axes: Name of a tensor to the axis along which the channels of the keypoints lie, those of keypoint 0 first.
-            What comes behind the channels of all keypoints belongs to none.
-        per_keypoint: Name of a tensor to the number of channels a keypoint has, which lie together.
+        num_keypoints: Number of keypoints, K.
+        axes: Name of a tensor to the axis of its keypoint channels, those of keypoint 0 first. Channels after those of
+            all keypoints belong to none.
+        per_keypoint: Name of a tensor to the number of channels per keypoint, which are adjacent.
     """
 
     num_keypoints: int
@@ -38,10 +38,10 @@ class KeypointChannels:
 
 
 def keypoint_channels(card: WeightCard) -> KeypointChannels | None:
-    """Return which channels belong to which keypoint, by building the network with one keypoint more (no memory taken).
+    """Return which channels belong to which keypoint, by building the network with one more keypoint (uses no memory).
 
-    None where that cannot be known: a network outside poseglass, which would run its code, or one that is not built by
-    its number of keypoints.
+    None if that cannot be determined: a network outside poseglass, which would run its code, or one that is not built
+    from its number of keypoints.
 
     Example:
         >>> from poseglass.core.input_spec import InputSpec
@@ -71,20 +71,20 @@ def load_matching(
     channels: KeypointChannels | None = None,
     source: str = "weights",
 ) -> list[str]:
-    """Copy a state into a network that predicts other keypoints: what depends on their number starts anew.
+    """Copy a state into a network that predicts other keypoints; what depends on their number is reinitialised.
 
-    Everything else must agree by name and shape. Where the keypoints of both sides are named, those that both have
-    keep their weights (in the last layer, and wherever heatmaps are fed back), so that going from MPII's 16 to LSP's
-    14 loses nothing. Channels go by the names of keypoints and never by their place: other names start anew though
-    there are as many, and the same names in another order are copied to their new places.
+    Everything else must agree by name and shape. If the keypoints of both sides have names, those that both have keep
+    their weights (in the last layer, and wherever heatmaps are fed back), so that going from MPII's 16 to LSP's 14
+    loses nothing. Channels are matched by the names of keypoints and never by position: other names are reinitialised
+    even if the number is the same, and the same names in another order are copied to their new positions.
 
     Args:
         network: Keeps its initial values wherever nothing is copied.
-        state: Of a network that differs in its keypoints only.
-        from_keypoints: Names that the state predicts, in order; may be left out.
-        to_keypoints: Names that the network predicts, in order; may be left out.
-        channels: Of the state's network, as ``keypoint_channels`` gives them. They are needed where the keypoints are
-            as many and other ones, or in another order, which no shape shows.
+        state: State of a network that differs only in its keypoints.
+        from_keypoints: Names that the state predicts, in order; optional.
+        to_keypoints: Names that the network predicts, in order; optional.
+        channels: Channels of the state's network, from ``keypoint_channels``. They are needed if the number of
+            keypoints is the same but their names or order differ, which does not show in any shape.
         source: Name of the weights, for messages.
 
     Returns:
@@ -92,7 +92,7 @@ def load_matching(
 
     Raises:
         CheckpointError: A tensor is missing, unexpected, or differs by more than the number of keypoints, or keypoints
-            differ and ``channels`` are not given to match them. The network is untouched.
+            differ and ``channels`` are not given to match them. The network is not changed.
     """
     own = network.state_dict()
     findings = names_that_differ(own, state) + types_that_differ(own, state)
@@ -123,9 +123,9 @@ def load_matching(
         if channels is None:
             differing = [n for n, before in zip(to_keypoints, from_keypoints, strict=False) if n != before]
             raise CheckpointError(
-                f"Weights {source!r} predict as many keypoints as the network, but other ones or in another order "
-                f"({listed(differing)}), and which of their channels belong to which keypoint is not known. Give the "
-                f"recipe a skeleton in the order of the weights: {', '.join(from_keypoints)}."
+                f"Weights {source!r} predict as many keypoints as the network, but different ones or in another order "
+                f"({listed(differing)}), and it is not known which of their channels belong to which keypoint. Give "
+                f"the recipe a skeleton in the order of the weights: {', '.join(from_keypoints)}."
             )
         axes = dict(channels.axes)
     if channels is not None:
@@ -141,7 +141,7 @@ def load_matching(
         places = [
             (to_keypoints.index(k) * per + i, from_keypoints.index(k) * per + i) for k in shared for i in range(per)
         ]
-        if counts is None or named:  # what belongs to no keypoint lies behind the channels of all
+        if counts is None or named:  # channels of no keypoint come after those of all keypoints
             ours, theirs = len(to_keypoints) * per, len(from_keypoints) * per
             places += [(ours + i, theirs + i) for i in range(value.shape[axis] - ours)]
         if places:
@@ -157,7 +157,7 @@ def load_matching(
 def _counts(
     own: Mapping[str, Tensor], state: Mapping[str, Tensor], wrong: Sequence[str], channels: KeypointChannels
 ) -> tuple[int, int] | None:
-    """Return (the state's, the network's) number of keypoints when that alone explains all misshapen tensors."""
+    """Return (the state's, the network's) number of keypoints if that alone explains all mismatched tensors."""
     found: set[float] = set()
     for name in wrong:
         axis = axis_that_differs(own[name], state[name])
@@ -169,33 +169,33 @@ def _counts(
 
 
 _OTHER_WIDTHS = (
-    " The modules are the same and their widths are not. Build the network with the numbers that the weights' card "
-    "states, and where channels were pruned with its widths: poseglass.networks.widths.apply_widths(network, "
+    " The modules are the same but their widths differ. Build the network with the arguments that the weights' card "
+    "states, and if channels were pruned, with its widths: poseglass.networks.widths.apply_widths(network, "
     'card.widths), or widths = "init_from" in a recipe.'
 )
 
 
 def load_backbone(network: nn.Module, state: Mapping[str, Tensor], *, source: str = "weights") -> list[str]:
-    """Copy the state of a backbone into the one of a network; what is above it keeps its initial values.
+    """Copy the state of a backbone into that of a network; the neck and head keep their initial values.
 
-    A network may use less of a backbone than was trained: HRNet for pose has no way to its coarser outputs, a light
-    neck leaves out the last convolution of MobileNetV3.
+    A network may use less of a backbone than was trained: HRNet for pose does not use its coarser outputs, and a light
+    neck omits the last convolution of MobileNetV3.
 
     Args:
         network: Has a ``backbone``.
-        state: Holds every tensor of that backbone, in its shape.
+        state: Contains every tensor of that backbone, with matching shapes.
         source: Name of the weights, for messages.
 
     Returns:
-        The names in ``state`` that the network's backbone has no place for.
+        The names in ``state`` that the network's backbone does not have.
 
     Raises:
-        CheckpointError: The network has no backbone, or another one. The network is untouched.
+        CheckpointError: The network has no backbone, or a different one. The network is not changed.
     """
     backbone = getattr(network, "backbone", None)
     if not isinstance(backbone, nn.Module):
         raise CheckpointError(
-            f"Weights {source!r} are a backbone, and {type(network).__name__} has none to start. Take a network with a "
+            f"Weights {source!r} are a backbone, but {type(network).__name__} has none. Use a network with a "
             'backbone, or compose one: network = {name = "composed", backbone = {name = ...}, neck = {name = ...}}.'
         )
     own = backbone.state_dict()
@@ -204,18 +204,18 @@ def load_backbone(network: nn.Module, state: Mapping[str, Tensor], *, source: st
     try:
         check_fit(backbone, used, source=source)
     except CheckpointError as error:
-        raise CheckpointError(f"The network's backbone is another one. {error}") from None
+        raise CheckpointError(f"The network has a different backbone. {error}") from None
     backbone.load_state_dict(used, strict=True)
     return unused
 
 
 def _only_the_backbone(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
-    """Return a sentence for weights of a network that has the same backbone under another neck or head, or nothing."""
+    """Return a sentence if the weights are of a network with the same backbone but another neck or head, or nothing."""
     ours, theirs = ({k: v.shape for k, v in s.items() if k.startswith("backbone.")} for s in (own, state))
     if not ours or ours != theirs:
         return ""
     return (
-        " The backbones are the same and what is above them is not: a network's weights start a network of the same "
-        "neck and head, with other keypoints at most. Take that neck and head, or start from weights of the backbone "
-        "alone."
+        " The backbones are the same but the neck or head differs: a network's weights can only initialise a network "
+        "with the same neck and head; only the keypoints may differ. Use that neck and head, or start from weights of "
+        "the backbone alone."
     )

@@ -1,8 +1,8 @@
-"""Weights files: one ``.safetensors`` that holds the tensors of a network and, in its header, its card.
+"""Weights files: one ``.safetensors`` with the tensors of a network and, in its header, its card.
 
-Nothing in such a file is code, and reading one runs none: a card that names a network outside poseglass is refused
-unless the caller says that its code is trusted. The format is https://github.com/huggingface/safetensors: eight bytes
-with the length of the header, the header as JSON, the tensors one after the other.
+Such a file contains no code, and reading one runs none: a card that names a network outside poseglass is rejected
+unless the caller trusts its code. The format is https://github.com/huggingface/safetensors: eight bytes with the length
+of the header, the header as JSON, then the tensors.
 """
 
 import hashlib
@@ -23,10 +23,10 @@ from poseglass.core.table import listed
 from poseglass.estimators.file_kind import folder_kind, what_it_is
 
 CARD_KEY = "poseglass_card"
-"""Where in the header's metadata the card stands, as JSON."""
+"""Key of the card in the header's metadata, as JSON."""
 
 MAX_HEADER_BYTES = 64 * 1024 * 1024
-"""A header longer than this is not read: that of the largest network here has half a megabyte."""
+"""A header longer than this is not read: the header of the largest network here has half a megabyte."""
 
 
 _DTYPES = {
@@ -44,30 +44,30 @@ _DTYPES = {
 _READ = frozenset(
     {"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL"}
 )
-"""Types of the format that are read: a number each, which float32 or int64 holds."""
+"""Types of the format that are supported: single numbers that fit into float32 or int64."""
 
 
 class CheckpointError(ValueError):
-    """A weights file or checkpoint that cannot be used; the message names the file, the finding and the way out."""
+    """Raised for a weights file or checkpoint that cannot be used; the message names file, problem and what to do."""
 
 
 def save_weights(
     path: str | Path, network_state: Mapping[str, Tensor], card: WeightCard, *, half: bool = False
 ) -> None:
-    """Write the tensors of a network and its card; aside first, so a crash leaves the old file or the new one.
+    """Write the tensors of a network and its card, atomically: a crash leaves either the old file or the new one.
 
-    Floating-point tensors are stored as float32. One tensor at a time is copied, however large the file.
+    Floating-point tensors are stored as float32. Tensors are copied one at a time, however large the file.
 
     Args:
-        path: Of the ``.safetensors`` to write.
+        path: Path of the ``.safetensors`` to write.
         network_state: ``network.state_dict()``, on any device.
-        card: Goes into the header.
-        half: Store kernels (tensors of two axes and more) as float16, half the size. Biases and the statistics of
+        card: Stored in the header.
+        half: Store kernels (tensors with two or more axes) as float16, half the size. Biases and the statistics of
             normalisation stay float32: they are small, and their range matters.
 
     Raises:
         CheckpointError: A weight is NaN or infinite (or would be as float16) or complex, or there is nothing to save.
-        OSError: The folder is missing, full or not writable; an existing file is untouched.
+        OSError: The folder is missing, full or not writable; an existing file is not changed.
     """
     path = Path(path)
     if not network_state:
@@ -75,11 +75,11 @@ def save_weights(
     odd = [f"{name} {tensor.dtype}" for name, tensor in network_state.items() if not _storable(tensor)]
     if odd:
         raise CheckpointError(
-            f"{path}: not saved, {card.name!r} has tensors of a type that weights never are: {listed(odd)}. Make them "
+            f"{path}: not saved, {card.name!r} has tensors of unsupported types: {listed(odd)}. Convert them to "
             "float32 first."
         )
     stored = {name: _stored_dtype(tensor, half) for name, tensor in network_state.items()}
-    order = sorted(stored, key=lambda name: (-stored[name].itemsize, name))  # so that each tensor lies aligned
+    order = sorted(stored, key=lambda name: (-stored[name].itemsize, name))  # so that each tensor is aligned
     header: dict[str, Any] = {"__metadata__": {"format": "pt", CARD_KEY: card.to_json()}}
     end = 0
     for name in order:
@@ -126,7 +126,7 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], WeightCard]:
 
 
 def read_card(path: str | Path) -> WeightCard:
-    """Read the card alone; of the file only its header is read.
+    """Read only the card; only the header of the file is read.
 
     Raises:
         FileNotFoundError: No such file.
@@ -142,20 +142,20 @@ def read_card(path: str | Path) -> WeightCard:
     try:
         return WeightCard.from_json(metadata[CARD_KEY])
     except ValueError as error:
-        raise CheckpointError(f"{path}: {error} Fetch the file again, or ask whoever wrote it.") from error
+        raise CheckpointError(f"{path}: {error} Fetch the file again, or ask its author.") from error
     except (OverflowError, RecursionError) as error:
         raise CheckpointError(f"{path}: The card of these weights cannot be read: {error}.") from error
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read any safetensors file: its tensors (floating point as float32, unsigned as int64) and its header's metadata.
+    """Read any safetensors file: tensors (floating point as float32, unsigned as int64) and the header's metadata.
 
-    float32 tensors are mapped from the file rather than copied.
+    float32 tensors are memory-mapped rather than copied.
 
     Raises:
         FileNotFoundError: No such file.
-        CheckpointError: Not a safetensors file, truncated, with tensors of a type that is not read, or with weights
-            that are NaN or infinite.
+        CheckpointError: Not a safetensors file, truncated, with tensors of an unsupported type, or with weights that
+            are NaN or infinite.
     """
     path = Path(path)
     metadata, header = _read_header(path)
@@ -163,7 +163,7 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str
     odd = [f"{name} ({kind})" for name, kind in types.items() if kind not in _READ]
     if odd:
         raise CheckpointError(
-            f"{path} holds tensors of a type that is not read: {listed(odd)}. Read are {', '.join(sorted(_READ))}. "
+            f"{path} has tensors of unsupported types: {listed(odd)}. Supported are {', '.join(sorted(_READ))}. "
             "Save the weights as float32 or float16 where they were made."
         )
     state: dict[str, Tensor] = {}
@@ -174,7 +174,7 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str
                 unsigned = tensor.dtype in (torch.uint16, torch.uint32, torch.uint64)
                 state[name] = tensor.float() if tensor.is_floating_point() else tensor.long() if unsigned else tensor
                 if unsigned and bool((state[name] < 0).any()):
-                    raise ValueError(f"{name!r} holds numbers of 2**63 and more")
+                    raise ValueError(f"{name!r} has values of 2**63 and more")
     except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{path} is a damaged safetensors file ({error}). Fetch or export it again.") from error
     check_finite(state, str(path))
@@ -182,15 +182,15 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str
 
 
 def check_finite(state: Mapping[str, Tensor], source: str) -> None:
-    """Raise if a tensor holds NaN or infinity; ``source`` stands in the message.
+    """Raise if a tensor contains NaN or infinity; ``source`` is used in the message.
 
     Raises:
-        CheckpointError: With the names.
+        CheckpointError: Lists the names.
     """
     bad = [name for name, tensor in state.items() if not bool(tensor.isfinite().all())]
     if bad:
         raise CheckpointError(
-            f"{source} holds weights that are NaN or infinite, so training had gone wrong when it was written: "
+            f"{source} has weights that are NaN or infinite, so training had diverged when it was written: "
             f"{listed(bad)}. Use an earlier checkpoint."
         )
 
@@ -205,11 +205,11 @@ def _read_header(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
     with path.open("rb") as file:
         start = file.read(512)
         length = int.from_bytes(start[:8], "little")
-        # eight printable letters would be a header of 2**61 bytes: text, such as JSON that opens a table there
+        # eight printable letters would be a header of 2**61 bytes: this is text, such as JSON with a nested object
         if len(start) < 10 or start[8:9] != b"{" or (start[:8].isascii() and start[:8].decode().isprintable()):
             raise CheckpointError(
-                f"{path} is not a safetensors file{_kind(start, path)}. Weights are a .safetensors that "
-                "poseglass wrote; `poseglass models` lists those that ship."
+                f"{path} is not a safetensors file{_kind(start, path)}. Weights are a .safetensors written by "
+                "poseglass; `poseglass models` lists those that ship."
             )
         if length > MAX_HEADER_BYTES or length > size - 8:
             raise CheckpointError(
@@ -223,7 +223,7 @@ def _read_header(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
         metadata = header.pop("__metadata__", {})
         end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
         if not all(isinstance(value, str) for value in metadata.values()) or not isinstance(end, int):
-            raise ValueError("an entry is of the wrong kind")
+            raise ValueError("an entry has the wrong type")
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path} is not a safetensors file: its header is damaged ({error}).") from error
     if 8 + length + end > size:
@@ -247,6 +247,6 @@ def _kind(start: bytes, path: Path) -> str:
 
 
 def sha256_of(path: str | Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal, as cards and release pages give it."""
+    """Return the SHA-256 of a file in hexadecimal, as stated in cards and on release pages."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
