@@ -64,7 +64,7 @@ def test_there_and_back(original: dict[str, Tensor], tmp_path: Path, capsys: pyt
     state, card = read_weights(to)
     assert (card.part, card.skeleton, card.codec, card.name) == ("backbone", None, {}, "squeeze-toy_layout")
     assert card.input == InputSpec((4, 32), color="bgr")
-    assert "Excluded: 1 tensors of the original that are of no use here." in card.notes
+    assert "Excluded: 1 tensors of the original that are not needed here." in card.notes
     Squeeze(4).load_state_dict(state, strict=True)
     export_weights(str(to), "toy_layout", public)
     assert "not written names starting with classifier." in capsys.readouterr().out
@@ -76,14 +76,14 @@ def test_there_and_back(original: dict[str, Tensor], tmp_path: Path, capsys: pyt
 
 
 def test_a_backbone_has_no_skeleton_and_no_heatmaps_to_check(original: dict[str, Tensor], tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="a toy of some/body, a backbone alone, which has no skeleton"):
+    with pytest.raises(CheckpointError, match="a toy of some/body, only a backbone, which has no skeleton"):
         import_state(original, TOY, skeleton=LSP14)
     torch.save(original, tmp_path / "theirs.pth")
-    with pytest.raises(CheckpointError, match=r"Nothing checks a toy of some/body"):
+    with pytest.raises(CheckpointError, match=r"There is no check for a toy of some/body"):
         import_weights(tmp_path / "theirs.pth", tmp_path / "ours.safetensors", check=True)
     assert [path.name for path in tmp_path.iterdir()] == ["theirs.pth"]
 
 
 def test_what_else_is_left_over_is_an_error(original: dict[str, Tensor]) -> None:
-    with pytest.raises(CheckpointError, match=r"left over: toy\.more"):
+    with pytest.raises(CheckpointError, match=r"unexpected: toy\.more"):
         import_state(original | {"toy.more": torch.zeros(1)}, TOY)

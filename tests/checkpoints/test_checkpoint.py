@@ -96,7 +96,7 @@ def test_a_pickle_with_code_is_refused_and_never_runs(tmp_path: Path, how: dict[
     path.write_bytes(saved({"state_dict": STATE, "extra": Evil(flag)}, how))
     with pytest.raises(
         CheckpointError,
-        match=r"evil\.pth is a pickle with code in it \(\w+\.mkdir\).*not read.*Ask for the weights alone",
+        match=r"evil\.pth is a pickle that contains code \(\w+\.mkdir\).*not read.*Ask for the weights alone",
     ):
         read_checkpoint(path)
     assert not flag.exists()
@@ -109,7 +109,8 @@ def test_a_bare_pickle_with_code_never_runs(tmp_path: Path, protocol: int) -> No
     flag, path = tmp_path / "it_ran", tmp_path / "evil.pkl"
     path.write_bytes(pickle.dumps(Evil(flag), protocol))
     with pytest.raises(
-        CheckpointError, match=r"evil\.pkl is (a pickle with code|a damaged checkpoint or may|not a checkpoint)"
+        CheckpointError,
+        match=r"evil\.pkl is (a pickle that contains code|a damaged checkpoint or may|not a checkpoint)",
     ):
         read_checkpoint(path)
     assert not flag.exists()
@@ -138,28 +139,28 @@ def tar_of(name: str) -> bytes:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "not a checkpoint but an empty one"),
+        (b"", "not a checkpoint but empty"),
         (b"These are words, not weights.\n", r"not a checkpoint but text\. Expected \.pth, \.pt or \.safetensors"),
         (b"<html><body>404", "but a web page"),
         (b"\x04\0\0\0\x01\0\0\0" + bytes(40), "Torch7"),
         (bytes(600), r"is not a checkpoint\. Expected"),
-        (tar_of("storages"), r"tar archive, not a checkpoint \(those named \.pth\.tar are none\)"),
-        (saved(STATE)[:-30], r"truncated or damaged checkpoint: its list of contents, .* at its end"),
+        (tar_of("storages"), r"tar archive, not a checkpoint \(files named \.pth\.tar are not tar archives\)"),
+        (saved(STATE)[:-30], r"truncated or damaged checkpoint: its table of contents, at the end of the file"),
         (saved(STATE)[: len(saved(STATE)) // 2], "truncated or damaged checkpoint"),
-        (saved(STATE, LEGACY)[:-3], r"truncated checkpoint: 1 of its 2 tensors are there\. Fetch it again"),
+        (saved(STATE, LEGACY)[:-3], r"truncated checkpoint: it has 1 of its 2 tensors\. Fetch it again"),
         (saved(STATE, LEGACY)[:60], "truncated checkpoint: it ends at byte 60"),
         (zip_of({"readme.txt": b"hello"}), "zip archive, not one that torch.save wrote"),
         (zip_of({"x/data.pkl": b"", "x/constants.pkl": b""}), r"TorchScript archive.*torch\.jit\.load"),
         (zip_of(entries_of(saved(STATE)), zipfile.ZIP_DEFLATED), "compressed entries"),
         (zip_of({"x/data.pkl": b"\x80\x02."}), "damaged"),
-        (saved(torch.zeros(3)), "holds one tensor, and no tensor under a name"),
-        (saved([3.0, "word"]), "has no state dict: it holds a list, and no tensor"),
-        (saved({}), "has no state dict: it holds nothing"),
-        (saved({"epoch": 3, "lr": 0.1}), "has no state dict: it holds epoch, lr"),
-        (saved({"a": argparse.Namespace(lr=1)}), "has no state dict: it holds a, and"),
-        (saved(argparse.Namespace(lr=1)), "holds an object of class argparse.Namespace, and no tensor"),
+        (saved(torch.zeros(3)), "contains one tensor, and no named tensor"),
+        (saved([3.0, "word"]), "has no state dict: it contains a list, and no named tensor"),
+        (saved({}), "has no state dict: it contains nothing"),
+        (saved({"epoch": 3, "lr": 0.1}), "has no state dict: it contains epoch, lr"),
+        (saved({"a": argparse.Namespace(lr=1)}), "has no state dict: it contains a, and"),
+        (saved(argparse.Namespace(lr=1)), "contains an object of class argparse.Namespace, and no named tensor"),
         (saved({"a": torch.zeros(1).expand(10**12)}), r"'a' \(1000000000000,\) is larger than what the file stores"),
-        (saved({"a": torch.zeros(2, 2).to_sparse()}), "has no state dict: it holds a"),
+        (saved({"a": torch.zeros(2, 2).to_sparse()}), "has no state dict: it contains a"),
     ],
     ids=range(22),
 )
@@ -205,7 +206,7 @@ def test_no_such_file_a_folder_and_one_of_ours(tmp_path: Path) -> None:
         read_checkpoint(tmp_path)
     ours = tmp_path / "ours.safetensors"
     save_weights(ours, STATE, WeightCard("x", {"name": "hg2"}, {"name": "heatmap"}, MPII16, InputSpec()))
-    with pytest.raises(CheckpointError, match="weights file of poseglass already"):
+    with pytest.raises(CheckpointError, match="already a poseglass weights file"):
         read_checkpoint(ours)
 
 
@@ -213,7 +214,7 @@ def test_a_file_too_large_is_not_opened(tmp_path: Path) -> None:
     path = tmp_path / "large.pth"
     with path.open("wb") as file:
         file.truncate(9 * 1024**3)  # sparse: takes no room
-    with pytest.raises(CheckpointError, match=r"has 9,663,676,416 bytes; more than 8,589,934,592 are not read"):
+    with pytest.raises(CheckpointError, match=r"has 9,663,676,416 bytes; files over 8,589,934,592 bytes are not read"):
         read_checkpoint(path)
 
 

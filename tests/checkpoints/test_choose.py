@@ -136,7 +136,7 @@ def test_losses_and_averages_at_the_same_level_are_excluded_and_strangers_refuse
     path = tmp_path / "x.pth"
     for stranger in ("attention.weight", "conv1.scale", "hg.0.hg.0.0.0.conv4.weight"):
         torch.save(STATE | {stranger: torch.ones(2)}, path)
-        with pytest.raises(CheckpointError, match=f"left over: {stranger.replace('.', '[.]')}"):
+        with pytest.raises(CheckpointError, match=f"unexpected: {stranger.replace('.', '[.]')}"):
             import_checkpoint(path)
 
 
@@ -153,13 +153,13 @@ def test_averages_are_told_and_can_be_taken(tmp_path: Path, where: str, first: b
     found = chosen(tmp_path, content)
     assert exact(found)
     assert found.notes[0] == (
-        f"Taken: weights.module (weights as trained come before averages of them), of 2 networks in the file. Not "
-        f"taken: {where} ({len(STATE)} tensors, an average by its name). Take another with --take PATH."
+        f"Taken: weights.module (trained weights are preferred over averages of them), one of 2 networks in the file. "
+        f"Not taken: {where} ({len(STATE)} tensors, an average by its name). Take another with --take PATH."
     )
     other = chosen(tmp_path, content, take=where)
     assert exact(other, averaged(STATE))
     assert other.path == where
-    assert "(as asked for)" in other.notes[0]
+    assert "(as requested)" in other.notes[0]
     assert exact(chosen(tmp_path, content, take=key), averaged(STATE))  # the key alone is enough
 
 
@@ -183,14 +183,14 @@ def test_several_of_a_kind_and_what_decides(tmp_path: Path) -> None:
     two = {"net_a": STATE, "net_b": averaged(STATE)}
     found = chosen(tmp_path, two)
     assert exact(found)
-    assert "Taken: net_a (it comes first in the file), of 2 networks" in found.notes[0]
+    assert "Taken: net_a (it comes first in the file), one of 2 networks" in found.notes[0]
     usual = {"first": averaged(STATE), "state_dict": STATE}
     assert "Taken: state_dict (it is the usual place)" in chosen(tmp_path, usual).notes[0]
     student = wrapped(averaged(STATE), "teacher.") | wrapped(STATE, "student.")
-    assert "Taken: student (what was trained comes before a teacher)" in chosen(tmp_path, student).notes[0]
+    assert "Taken: student (trained weights are preferred over a teacher)" in chosen(tmp_path, student).notes[0]
     with pytest.raises(
-        CheckpointError, match=r"--take 'net_c': no network of a known layout lies there\. Did you mean 'net_\w'\? "
-        r"There are: net_a \(hourglass_bearpaw\), net_b"
+        CheckpointError, match=r"--take 'net_c': there is no network of a known layout\. Did you mean 'net_\w'\? "
+        r"Available: net_a \(hourglass_bearpaw\), net_b"
     ):  # fmt: skip
         chosen(tmp_path, two, take="net_c")
     assert exact(chosen(tmp_path, STATE, take="."))
@@ -338,13 +338,13 @@ def test_weights_come_before_a_whole_network(tmp_path: Path) -> None:
     content = {"model": Hourglass(averaged(STATE)), "weights": STATE}
     found = chosen(tmp_path, content)
     assert exact(found)
-    assert "weights come before networks that were pickled whole" in found.notes[0]
+    assert "weights are preferred over networks that were pickled whole" in found.notes[0]
 
 
 def test_a_whole_network_of_no_known_layout(tmp_path: Path) -> None:
     with pytest.raises(
         CheckpointError,
-        match=r"class torch\.nn\.modules\.linear\.Linear, .* its 2 tensors \(weight, bias\) are those of no layout",
+        match=r"class torch\.nn\.modules\.linear\.Linear, .* its 2 tensors \(weight, bias\) match no known layout",
     ):
         chosen(tmp_path, torch.nn.Linear(2, 2))
 
@@ -379,5 +379,5 @@ def test_a_file_that_holds_itself(tmp_path: Path) -> None:
     for _ in range(40):
         laughs = [laughs, laughs]
     assert exact(chosen(tmp_path, content))
-    with pytest.raises(CheckpointError, match="hold each other without end"):
+    with pytest.raises(CheckpointError, match="contain each other endlessly"):
         chosen(tmp_path, {"state_dict": STATE, "laughs": laughs})

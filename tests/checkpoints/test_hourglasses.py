@@ -75,7 +75,7 @@ def test_the_card_says_what_the_original_needs(layout: str) -> None:
 @pytest.mark.parametrize("layout", MAKE)
 def test_nothing_is_left_over_or_missing_unnoticed(layout: str) -> None:
     original = MAKE[layout]()
-    with pytest.raises(CheckpointError, match=r"is not quite: left over: fc_extra\.weight\."):
+    with pytest.raises(CheckpointError, match=r"does not match it exactly: unexpected: fc_extra\.weight\."):
         renamed(layout, original | {"fc_extra.weight": torch.zeros(1)})
     used = [name for name in original if "skip_layer" not in name and "num_batches" not in name]
     assert len(used) > 100
@@ -174,8 +174,12 @@ def test_sizes_of_the_paper_go_by_their_names() -> None:
     ("network", "layout", "says"),
     [
         ({"name": "hg1_light", "num_keypoints": 14}, PRINCETON, "is not a stacked hourglass of princeton-vl"),
-        ({"name": "hg2", "num_keypoints": 16, "stem": "bearpaw"}, PRINCETON, "expected a hourglass with stem 'newell'"),
-        ({"name": "hg2", "num_keypoints": 16}, BEARPAW, "expected a hourglass with stem 'bearpaw'"),
+        (
+            {"name": "hg2", "num_keypoints": 16, "stem": "bearpaw"},
+            PRINCETON,
+            "expected an hourglass with stem 'newell'",
+        ),
+        ({"name": "hg2", "num_keypoints": 16}, BEARPAW, "expected an hourglass with stem 'bearpaw'"),
         ({"name": "stacked_hourglass", "num_blocks": 2}, PRINCETON, "has 2 residuals at every position"),
     ],
 )

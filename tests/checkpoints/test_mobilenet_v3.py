@@ -123,7 +123,9 @@ def test_names_cover_the_backbone_in_its_order_at_any_width(publisher: str, name
 @pytest.mark.parametrize("publisher", IMPORTERS)
 def test_nothing_is_left_over_or_missing_unnoticed(publisher: str) -> None:
     original, importer = small(publisher), IMPORTERS[publisher]
-    with pytest.raises(CheckpointError, match=r"looks like a MobileNetV3 of .* is not quite: left over: extra\.weight"):
+    with pytest.raises(
+        CheckpointError, match=r"looks like a MobileNetV3 of .* does not match it exactly: unexpected: extra\.weight"
+    ):
         renamed(importer, original | {"extra.weight": torch.zeros(1)})
     missing = block_names(publisher, 4, True)["fc1"] + ".bias"
     with pytest.raises(CheckpointError, match="missing: " + missing.replace(".", r"\.")):

@@ -141,7 +141,7 @@ def test_the_card_says_what_the_original_needs() -> None:
 
 @pytest.mark.parametrize(("layout", "original"), [(HOURGLASS, hourglass()), (CPM, pose_machine())])
 def test_nothing_is_left_over_or_missing_unnoticed(layout: str, original: State) -> None:
-    with pytest.raises(CheckpointError, match=r"is not quite: left over: backbone\.extra\."):
+    with pytest.raises(CheckpointError, match=r"does not match it exactly: unexpected: backbone\.extra\."):
         import_state(original | {"backbone.extra": torch.zeros(1)}, IMPORTERS[layout])
     used = [name for name in original if "num_batches" not in name]
     for name in used[:: len(used) // 20]:

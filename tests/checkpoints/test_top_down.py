@@ -120,10 +120,10 @@ def test_the_card_says_what_the_original_needs(make: Any, num_keypoints: int, sk
 def test_microsofts_order_of_colours_has_to_be_asked_for() -> None:
     original = layouts.simple_baseline()
     _, card = import_state(original, recognise(original))
-    assert "want BGR: import those with --layout simple_baseline_microsoft" in card.notes
+    assert "need BGR: import those with --layout simple_baseline_microsoft" in card.notes
     assert card.input.color == "rgb"
     _, card = import_state(original, recognise(original, "simple_baseline_microsoft"))
-    assert "These weights want BGR" in card.notes
+    assert "These weights need BGR" in card.notes
     assert (card.input.color, card.input.mean) == ("bgr", (0.485, 0.456, 0.406))
     assert card.source_url == "https://github.com/microsoft/human-pose-estimation.pytorch"
 
@@ -149,7 +149,7 @@ def test_nothing_is_left_over_or_missing_unnoticed(
     kind: str, original: dict[str, torch.Tensor], run: Any, table: dict[str, Any]
 ) -> None:
     for module, stored in zip(FILES[kind], (original, layouts.mmpose(original, "head")), strict=True):
-        with pytest.raises(CheckpointError, match=r"is not quite: left over: extra\.weight\."):
+        with pytest.raises(CheckpointError, match=r"does not match it exactly: unexpected: extra\.weight\."):
             renamed(module.IMPORTER, stored | {"extra.weight": torch.zeros(1)})
         for name in list(stored)[:: len(stored) // 12]:
             without = {k: v for k, v in stored.items() if k != name}
@@ -162,7 +162,7 @@ def test_nothing_is_left_over_or_missing_unnoticed(
 def test_blocks_of_no_known_depth_are_refused(head: str) -> None:
     original = {k: v for k, v in layouts.simple_baseline().items() if not k.startswith("layer3.5.")}
     stored = layouts.mmpose(original, head) if head else original
-    with pytest.raises(CheckpointError, match=r"looks like a SimpleBaseline of .* but its blocks make no ResNet"):
+    with pytest.raises(CheckpointError, match=r"looks like a SimpleBaseline of .* but its blocks match no ResNet"):
         import_state(stored, recognise(stored))
 
 
@@ -180,7 +180,7 @@ def test_a_resnet_backbone_gives_the_same_levels(bottleneck: bool, depth: int) -
             close(ours, theirs)
     left = {"fc.weight", "fc.bias"}
     assert set(resnet_torchvision.names(table).values()) == original.keys() - left
-    with pytest.raises(CheckpointError, match=r"left over: head\.weight"):
+    with pytest.raises(CheckpointError, match=r"unexpected: head\.weight"):
         renamed(resnet_torchvision.IMPORTER, original | {"head.weight": torch.zeros(1)})
 
 
@@ -196,7 +196,7 @@ def test_a_classifier_keeps_only_its_hrnet() -> None:
     with torch.no_grad():
         for ours, theirs in zip(network(images), layouts.run_hrnet_levels(original, images), strict=True):
             close(ours, theirs)
-    with pytest.raises(CheckpointError, match=r"left over: head\.weight"):
+    with pytest.raises(CheckpointError, match=r"unexpected: head\.weight"):
         renamed(hrnet_imagenet.IMPORTER, original | {"head.weight": torch.zeros(1)})
 
 

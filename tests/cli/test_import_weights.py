@@ -96,9 +96,9 @@ def test_bad_input_leaves_no_file(checkpoint: Path, tmp_path: Path, monkeypatch:
     for content, says in (
         (b"some text in a file", r"bad\.pth is not a checkpoint but text"),
         (whole[: len(whole) // 2], r"bad\.pth is a truncated or damaged checkpoint"),
-        (evil, r"bad\.pth is a pickle with code in it \(\w+\.mkdir\)"),
-        (unknown, r"bad\.pth: No importer knows a checkpoint with names such as other\.weight"),
-        (left_over, r"bad\.pth: The checkpoint looks like a stacked hourglass .* left over: left\.weight\."),
+        (evil, r"bad\.pth is a pickle that contains code \(\w+\.mkdir\)"),
+        (unknown, r"bad\.pth: No importer recognises a checkpoint with names such as other\.weight"),
+        (left_over, r"bad\.pth: The checkpoint looks like a stacked hourglass .* unexpected: left\.weight\."),
     ):
         bad.write_bytes(content)
         with pytest.raises(CheckpointError, match=says):
@@ -167,8 +167,8 @@ def test_a_stated_size_leaves_no_doubt(tmp_path: Path, capsys: pytest.CaptureFix
     torch.save(toys.hrnet(), tmp_path / "theirs.pth")
     to = tmp_path / "ours.safetensors"
     import_weights(tmp_path / "theirs.pth", to)
-    assert "read as     Read as trained at 256 x 192" in capsys.readouterr().out
-    assert "Read as trained at 256 x 192" in read_weights(to)[1].notes
+    assert "read as     Assumed to be trained at 256 x 192" in capsys.readouterr().out
+    assert "Assumed to be trained at 256 x 192" in read_weights(to)[1].notes
     import_weights(tmp_path / "theirs.pth", to, force=True, overrides=["input.size_wh=[288, 384]"])
     assert "codec.sigma=3" in capsys.readouterr().out  # half of it is still in doubt
     import_weights(tmp_path / "theirs.pth", to, force=True, overrides=["input.size_wh=[288, 384]", "codec.sigma=3"])
@@ -197,7 +197,10 @@ def test_another_network_in_the_file_is_taken_when_asked_for(
     torch.save(content, tmp_path / "theirs.pth")
     import_weights(tmp_path / "theirs.pth", to, check=True)
     printed = " ".join(capsys.readouterr().out.split())
-    assert "taken model._orig_mod.module (weights as trained come before averages of them), of 2 networks" in printed
+    assert (
+        "taken model._orig_mod.module (trained weights are preferred over averages of them), one of 2 networks"
+        in printed
+    )
     assert "--take PATH" in printed
     assert "excluded 1 tensor beside the network, under criterion (1)." in printed
     assert "ignored 1 object of classes that are not loaded here, types.SimpleNamespace (1)." in printed
@@ -210,10 +213,10 @@ def test_another_network_in_the_file_is_taken_when_asked_for(
 
     import_weights(tmp_path / "theirs.pth", to, force=True, take="model_ema")
     other, card = read_weights(to)
-    assert "Taken: model_ema (as asked for)" in card.notes
+    assert "Taken: model_ema (as requested)" in card.notes
     bias = "outputs.0.heatmap.bias"
     torch.testing.assert_close(other[bias], plain[bias] + 1)
-    with pytest.raises(CheckpointError, match=r"theirs\.pth: --take 'ema': no network of a known layout lies there"):
+    with pytest.raises(CheckpointError, match=r"theirs\.pth: --take 'ema': there is no network of a known layout"):
         import_weights(tmp_path / "theirs.pth", to, force=True, take="ema")
 
 

@@ -1,4 +1,4 @@
-"""Layer 9: checkpoints of public implementations become weights files of ours."""
+"""Layer 9: converts checkpoints of public implementations to poseglass weights files."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -52,10 +52,10 @@ IMPORTERS: dict[str, Importer] = {
 
 
 def recognise(state: Mapping[str, Tensor], layout: str = "") -> Importer:
-    """Return the importer whose layout these names are; ``layout`` names it where that is known.
+    """Return the importer whose layout has these names; ``layout`` selects one explicitly.
 
     Raises:
-        CheckpointError: No importer knows the names.
+        CheckpointError: No importer recognises the names.
         LookupError: No importer is called ``layout``.
     """
     if layout:
@@ -65,7 +65,7 @@ def recognise(state: Mapping[str, Tensor], layout: str = "") -> Importer:
             return importer
     known = "; ".join(f"{i.name} ({i.source.repository})" for i in IMPORTERS.values())
     raise CheckpointError(
-        f"No importer knows a checkpoint with names such as {listed(list(state))} ({len(state)} tensors). "
+        f"No importer recognises a checkpoint with names such as {listed(list(state))} ({len(state)} tensors). "
         f"Known: {known}."
     )
 
@@ -79,19 +79,19 @@ def import_state(
     sha256: str = "",
     notes: Sequence[str] = (),
 ) -> tuple[dict[str, Tensor], WeightCard]:
-    """Turn a state dict of a public layout into ours, and write its card; every tensor must find its place.
+    """Convert a state dict of a public layout to ours, and write its card; every tensor must be used.
 
     Args:
-        state: In the names of the original, prefixes stripped.
-        importer: Of its layout.
-        skeleton: Of its outputs, in order. None takes what the layout means by that many keypoints.
-        name: Of the weights. Empty makes one: "hg8-mpii16-hourglass_princeton".
-        sha256: Of the file, for the card.
-        notes: What was decided when the state was taken out of its file, in sentences, for the card.
+        state: State dict with the original names, prefixes stripped.
+        importer: Importer of its layout.
+        skeleton: Skeleton of its outputs, in order. None uses the layout's default for that number of keypoints.
+        name: Name of the weights. Empty generates one: "hg8-mpii16-hourglass_princeton".
+        sha256: SHA-256 of the file, for the card.
+        notes: What was decided when the state was read from its file, as sentences for the card.
 
     Raises:
-        CheckpointError: A tensor is missing, left over, of a wrong shape, NaN or infinite; or the skeleton is not
-            known, or not of as many keypoints as the checkpoint predicts.
+        CheckpointError: A tensor is missing, unexpected, of a wrong shape, NaN or infinite; or the skeleton is not
+            known, or has a different number of keypoints than the checkpoint predicts.
     """
     keys = state.keys()
     try:
@@ -102,7 +102,7 @@ def import_state(
         if own == importer.name or importer.recognises(keys):
             raise
         raise CheckpointError(
-            f"The checkpoint is not {importer.layout}: its names are those of the layout {own!r}. Leave --layout out, "
+            f"The checkpoint is not {importer.layout}: its names are those of the layout {own!r}. Omit --layout, "
             f"or give that one."
         ) from error
 
@@ -121,7 +121,7 @@ def _imported(
     if importer.part == "network":
         chosen = _skeleton(importer, int(network["num_keypoints"]), skeleton)
     elif skeleton is not None:
-        raise CheckpointError(f"The checkpoint is {importer.layout}, a backbone alone, which has no skeleton.")
+        raise CheckpointError(f"The checkpoint is {importer.layout}, only a backbone, which has no skeleton.")
     renamed = importer.rename(state, network)
     card = WeightCard(
         name=name or "-".join([network["name"], *([chosen.name] if chosen else []), importer.name]),
@@ -138,7 +138,7 @@ def _imported(
         certificate={"checked": False},
         poseglass=version("poseglass"),
     )
-    with torch.device("meta"):  # shapes alone: no memory is taken for weights that may not fit
+    with torch.device("meta"):  # shapes only: no memory for weights that may not fit
         built = card_network(card)
     check_fit(built, renamed, source=card.name)
     check_finite(renamed, f"The checkpoint {card.name!r}")
@@ -146,20 +146,20 @@ def _imported(
 
 
 def read_network(path: str | Path, *, layout: str = "", take: str = "") -> Choice:
-    """Return the tensors of the network in a public checkpoint, its layout, and what was decided to get at them.
+    """Return the network's tensors in a public checkpoint, its layout, and notes on how they were found.
 
-    No code in the file is run, and tensors of a zipped checkpoint are mapped from it rather than copied: keep the file
+    No code in the file is run, and tensors of a zipped checkpoint are memory-mapped rather than copied: keep the file
     until they are saved or loaded.
 
     Args:
         path: ``.pth``, ``.pt``, ``.pth.tar``, ``.pkl`` or ``.safetensors``.
-        layout: Name of an importer, where the names do not tell.
-        take: Path of the network in the file, where it holds several and another one is meant than would be taken.
+        layout: Name of an importer, if the names are ambiguous.
+        take: Path of the network in the file, if it contains several and the default choice is not the right one.
 
     Raises:
         FileNotFoundError: No such file.
         LookupError: No importer is called ``layout``.
-        CheckpointError: The file cannot be read safely, or holds no network of a known layout.
+        CheckpointError: The file cannot be read safely, or contains no network of a known layout.
     """
     checkpoint = open_checkpoint(path)
     with told_of(path):
@@ -169,18 +169,18 @@ def read_network(path: str | Path, *, layout: str = "", take: str = "") -> Choic
 def import_checkpoint(
     path: str | Path, *, skeleton: Skeleton | None = None, name: str = "", layout: str = "", take: str = ""
 ) -> tuple[dict[str, Tensor], WeightCard]:
-    """Read a public checkpoint of a known layout as a state of ours with its card.
+    """Read a public checkpoint of a known layout; return a state dict with our names, and its card.
 
     Args:
-        path: As ``read_network``, whose notes go into the card.
-        skeleton: Of its outputs, in order. None takes what the layout means by that many keypoints.
-        name: Of the weights.
-        layout: As ``read_network``.
-        take: As ``read_network``.
+        path: As in ``read_network``, whose notes go into the card.
+        skeleton: Skeleton of its outputs, in order. None uses the layout's default for that number of keypoints.
+        name: Name of the weights.
+        layout: As in ``read_network``.
+        take: As in ``read_network``.
 
     Raises:
         FileNotFoundError: No such file.
-        CheckpointError: The file cannot be read safely, or is not a layout that is known, to the tensor.
+        CheckpointError: The file cannot be read safely, or does not match a known layout exactly.
     """
     found = read_network(path, layout=layout, take=take)
     with told_of(path):
@@ -191,7 +191,7 @@ def import_checkpoint(
 
 @contextmanager
 def told_of(path: str | Path) -> Iterator[None]:
-    """Put the file before what goes wrong with it."""
+    """Prefix errors with the path of the file."""
     try:
         yield
     except CheckpointError as error:
@@ -200,7 +200,7 @@ def told_of(path: str | Path) -> Iterator[None]:
 
 
 def _notes(importer: Importer, network: Mapping[str, Any], state: Mapping[str, Tensor]) -> Iterator[str]:
-    """Yield what a card says of where the weights came from and what became of them."""
+    """Yield the card's notes on where the weights came from and how they were converted."""
     source = importer.source
     yield f"Imported from the layout of {source.repository} (commit {source.commit})."
     for text in (importer.notes, importer.doubt):
@@ -211,7 +211,7 @@ def _notes(importer: Importer, network: Mapping[str, Any], state: Mapping[str, T
         yield f"Excluded: {unused} tensors that the original stores but never runs."
     tail = sum(name.startswith(importer.excluded) for name in state)
     if tail:
-        yield f"Excluded: {tail} tensors of the original that are of no use here."
+        yield f"Excluded: {tail} tensors of the original that are not needed here."
 
 
 def _skeleton(importer: Importer, num_keypoints: int, given: Skeleton | None) -> Skeleton:
@@ -227,6 +227,6 @@ def _skeleton(importer: Importer, num_keypoints: int, given: Skeleton | None) ->
     if len(given) != num_keypoints:
         raise CheckpointError(
             f"The checkpoint predicts {num_keypoints} keypoints; skeleton {given.name!r} has {len(given)}. "
-            "Give one with as many, in the order of the outputs."
+            "Give one with the same number, in the order of the outputs."
         )
     return given

@@ -1,7 +1,7 @@
-"""Does an imported file compute what the original does? The file, loaded as any other, against the original's names.
+"""Checks that an imported file computes what the original does: the file, as ``load`` opens it, against a reference.
 
-The original side is an importer's ``reference``: its tensors under their own names through ``torch.nn.functional``,
-with nothing of ``networks``. The same crops go through both.
+The original side is an importer's ``reference``: its tensors, under their own names, through ``torch.nn.functional``,
+without any code from ``networks``. The same crops go through both.
 """
 
 import math
@@ -25,16 +25,16 @@ from poseglass.programs.torch_program import torch_forward
 from poseglass.synthetic.people import synthetic_people
 
 THRESHOLD, THRESHOLD_HALF = 1e-3, 1e-2
-"""The largest relative difference of heatmaps that is agreement, with float32 and with float16 kernels."""
+"""The largest relative difference of heatmaps that counts as agreement, for float32 and float16 kernels."""
 
 CLEAR = 2e-5
-"""How far, as a share of the largest value of all maps, a peak must stand above every other pixel of its map for its
-keypoint to be held to one pixel of the heatmap: two maps that agree to 1e-5, as those of
-every right import do, cannot have another peak then.
+"""How far a peak must exceed every other pixel of its map, as a share of the largest value of all maps, for its
+keypoint to be required to agree within one heatmap pixel: two maps that agree to 1e-5, as those of every correct import
+do, cannot have different peaks then.
 """
 
 NUM_SYNTHETIC = 2
-"""Synthetic people that are compared where no images are given."""
+"""Number of synthetic people to compare if no images are given."""
 
 
 def certify(
@@ -48,26 +48,26 @@ def certify(
     """Compare a weights file with the checkpoint it was made from.
 
     Args:
-        path: The weights file; it goes through the ordinary ``load``.
+        path: The weights file; it is opened with the ordinary ``load``.
         original: The checkpoint's state, prefixes stripped.
-        importer: Of its layout.
-        named_images: Names and ``(H, W, 3)`` uint8 RGB, each seen whole. None takes synthetic people.
-        half: The file has float16 kernels.
+        importer: Importer of its layout.
+        named_images: Names and ``(H, W, 3)`` uint8 RGB images, each used whole. None uses synthetic people.
+        half: Whether the file has float16 kernels.
 
     Returns:
-        What a card keeps: ``maps_relative`` max |a - b| / max |b| over all heatmaps (of a backbone the largest over
-        its levels), ``keypoints_max_px`` and ``keypoints_mean_px`` in pixels of the network's input (not of a
-        backbone), what was compared on what, and the PyTorch version.
+        The card's certificate: ``maps_relative`` max |a - b| / max |b| over all heatmaps (for a backbone, the largest
+        over its levels), ``keypoints_max_px`` and ``keypoints_mean_px`` in pixels of the network's input (not for a
+        backbone), what was compared on which images, and the PyTorch version.
 
     Raises:
-        CheckpointError: The layout has no reference, one of the two gives NaN or infinity, the heatmaps differ by more
-            than the threshold, or (with float32 kernels) a keypoint with a clear peak lies over a heatmap pixel
-            elsewhere: a map of small values may be all wrong within the threshold. Less than that pixel two neighbours
-            of a peak that are alike may make by their order alone.
+        CheckpointError: The layout has no reference, one of the two networks outputs NaN or infinity, the heatmaps
+            differ by more than the threshold, or (with float32 kernels) a keypoint with a clear peak is off by more
+            than a heatmap pixel, since a map of small values may be entirely wrong within the threshold. Differences
+            below one pixel are tolerated: they can result from two nearly equal neighbours of a peak.
     """
     if importer.reference is None:
         raise CheckpointError(
-            f"Nothing checks {importer.layout} yet: the importer has no independent reading. Import without --check."
+            f"There is no check for {importer.layout} yet: the importer has no reference. Import without --check."
         )
     if not named_images:
         people = synthetic_people(NUM_SYNTHETIC, seed=0)
@@ -104,12 +104,12 @@ def certify(
     scale = float(torch.stack(largest).max())
     relative = float(torch.stack(differences).max()) / scale if scale > 0 else math.nan
     px = torch.cat(moved)
-    far = max(px[torch.cat(clear) > CLEAR * scale].tolist(), default=0.0)  # maps are finite, and so are these
+    far = max(px[torch.cat(clear) > CLEAR * scale].tolist(), default=0.0)  # finite, because the maps are
     what = ""
     if not relative <= threshold:
         what = f"heatmaps differ by {relative:.2g} of their largest value, over {threshold:g},"
     elif not half and not far <= cell_px:
-        what = f"a keypoint with a clear peak lies {far:.3g} px elsewhere, over {cell_px:g},"
+        what = f"a keypoint with a clear peak is off by {far:.3g} px, over {cell_px:g},"
     if what:
         raise _differs(what, named_images, importer)
     compared = "heatmaps and keypoints of this file with those of the original's tensors"
@@ -126,7 +126,7 @@ def _levels_apart(
     reference: Callable[[Mapping[str, Tensor], Tensor], Tensor | list[Tensor]],
     named_images: Sequence[tuple[str, np.ndarray]],
 ) -> float:
-    """Return the largest relative difference of a backbone's levels from the original's, over all images."""
+    """Return the largest relative difference between a backbone's levels and the original's, over all images."""
     weights, card = read_weights(path)
     backbone = card_network(card, weights)
     apart: list[Tensor] = []
@@ -135,7 +135,7 @@ def _levels_apart(
         with torch.inference_mode():
             ours, theirs = backbone(images), reference(state, images.contiguous())
         if len(ours) != len(theirs):
-            raise CheckpointError(f"The file gives {len(ours)} levels, the original {len(theirs)}.")
+            raise CheckpointError(f"The file outputs {len(ours)} levels, the original {len(theirs)}.")
         for mine, its in zip(ours, theirs, strict=True):
             _check_comparable(mine, its, name)
             apart.append((mine - its).abs().max() / its.abs().max())
@@ -144,12 +144,12 @@ def _levels_apart(
 
 def _check_comparable(ours: Tensor, theirs: Tensor, image_name: str) -> None:
     if ours.shape != theirs.shape:
-        raise CheckpointError(f"The file gives maps {tuple(ours.shape)}, the original {tuple(theirs.shape)}.")
+        raise CheckpointError(f"The file outputs maps {tuple(ours.shape)}, the original {tuple(theirs.shape)}.")
     if not bool(ours.isfinite().all() and theirs.isfinite().all()):
         whose = "imported weights" if theirs.isfinite().all() else "original's tensors"
         raise CheckpointError(
-            f"The {whose} give NaN or infinity on {image_name}, so nothing can be compared. Nothing was written; take "
-            "the checkpoint from where it was published again, or import without --check."
+            f"The {whose} output NaN or infinity on {image_name}, so nothing can be compared. Nothing was written; "
+            "download the checkpoint from its publisher again, or import without --check."
         )
 
 
@@ -174,6 +174,6 @@ def _certificate(
 
 
 def _images(image: np.ndarray, spec: InputSpec) -> Tensor:
-    """Return an image, seen whole, as a network with that input gets it: ``(1, 3, H, W)``."""
+    """Return an image, seen whole, as input of a network with that input spec: ``(1, 3, H, W)``."""
     crop = View.crop(whole_image((image.shape[1], image.shape[0])), spec).read(image)
     return normalise(torch.from_numpy(crop[None]), spec)

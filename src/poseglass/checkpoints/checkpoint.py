@@ -1,8 +1,8 @@
-"""Open a checkpoint that somebody else wrote, without running any of it: which tensors it holds, under which names.
+"""Opens untrusted checkpoints without running any code in them: lists the tensors and their names.
 
-A ``.pth`` is a pickle, and a pickle may hold code. It is read as data (``pickled``): tensors, numbers, strings and
-containers; objects of other classes stay empty names, and are counted. What a file claims is checked against its size
-before memory is taken, and the tensors of a zipped checkpoint are mapped from the file, not copied.
+A ``.pth`` is a pickle, and a pickle may contain code. It is read as data (``pickled``): tensors, numbers, strings and
+containers; objects of other classes are kept as names only, and are counted. What a file claims is checked against its
+size before memory is allocated, and the tensors of a zipped checkpoint are memory-mapped, not copied.
 """
 
 import mmap
@@ -34,45 +34,46 @@ from poseglass.estimators.file_kind import by_suffix, folder_kind, is_pickle, wh
 from poseglass.estimators.weights_file import CARD_KEY, CheckpointError, read_safetensors
 
 MAX_CHECKPOINT_BYTES = 8 * 1024**3
-"""A larger file is not read as a checkpoint: the largest public keypoint network has 0.8 GB, 2.3 GB with optimiser."""
+"""Size limit of a checkpoint: the largest public keypoint network has 0.8 GB, 2.3 GB with optimiser state."""
 
 MAX_PICKLE_BYTES = 256 * 1024**2
-"""The pickle of a zipped checkpoint describes the tensors without holding them; a longer one is refused."""
+"""Size limit of the pickle in a zipped checkpoint, which describes the tensors but does not contain them."""
 
 MAX_VALUES = 2_000_000
-"""Values in a checkpoint, tensors and containers together; one that holds itself over and over has more."""
+"""Limit of values in a checkpoint, tensors and containers together; one that contains itself repeatedly has more."""
 
 MAX_DEPTH = 100
-"""Containers inside each other. The modules of a network that was pickled whole take three a level."""
+"""Limit of nested containers. The modules of a network that was pickled whole take three per level."""
 
 TOP = "."
-"""What stands for the top of a checkpoint where a path is asked for."""
+"""What represents the top level of a checkpoint where a path is expected."""
 
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
-"""What ``torch.save`` put first before PyTorch 1.6."""
+"""What ``torch.save`` wrote first before PyTorch 1.6."""
 
 PADDLE_KEY = "StructuredToParameterName@@"
-"""What PaddlePaddle puts beside its arrays."""
+"""Keys that PaddlePaddle stores next to its arrays."""
 
 RUN_KEYS = {"format", "network", "optimizer", "progress"}
-"""What the training state of a run of ours holds, among others."""
+"""Keys that the training state of one of our runs has, among others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What a file holds.
+    """The contents of a checkpoint file.
 
-    Every tensor goes by the way to it: keys of dicts, places in lists and names of modules with dots between them,
-    "state_dict.module.conv1.weight". So a tensor that a wrapper renamed and one that lies in a dict look alike.
+    Every tensor is named by its path: keys of dicts, indices in lists and names of modules joined by dots,
+    "state_dict.module.conv1.weight". A tensor that a wrapper renamed thus looks the same as one inside a dict.
 
     Attributes:
         path: The file.
-        tensors: By name. Nothing has been read of those that are ``Stored``.
-        modules: Where whole networks were pickled, and of which class; paths without the last dot, "" for the top.
-        foreign: How many objects of which other classes are ignored.
-        strange: Under which names they stand, and of which class each is.
-        where: From the key of a storage to its first byte in the file and its size in bytes.
-        mapped: The file's bytes, where tensors are mapped from it.
+        tensors: Tensors by name. Those that are ``Stored`` have not been read.
+        modules: Path and class of each network that was pickled whole; paths without the last dot, "" for the top
+            level.
+        foreign: Number of ignored objects of each other class.
+        strange: Name and class of each of those objects.
+        where: Key of a storage to its first byte in the file and its size in bytes.
+        mapped: The file's bytes, if tensors are memory-mapped from it.
     """
 
     path: Path
@@ -84,14 +85,14 @@ class Checkpoint:
     mapped: torch.UntypedStorage | None = None
 
     def shapes(self, names: Collection[str]) -> dict[str, Tensor]:
-        """Return tensors without numbers (on the meta device) of these shapes and types."""
+        """Return tensors with these shapes and types, but without values (on the meta device)."""
         return {n: torch.empty(t.shape, dtype=t.dtype, device="meta") for n in names for t in [self.tensors[n]]}
 
     def read(self, names: Collection[str]) -> dict[str, Tensor]:
-        """Return tensors on the CPU, in their own type; those of a zipped checkpoint are mapped from the file.
+        """Return tensors on the CPU, in their own type; those of a zipped checkpoint are memory-mapped from the file.
 
         Raises:
-            CheckpointError: One claims to be larger than what the file stores, or is all of them together.
+            CheckpointError: A tensor, or all of them together, claims to be larger than what the file stores.
         """
         found: dict[str, Tensor] = {}
         storages: dict[str, torch.UntypedStorage] = {}
@@ -108,7 +109,7 @@ class Checkpoint:
         return found
 
     def all(self) -> dict[str, Tensor]:
-        """Return every tensor, as ``read`` does."""
+        """Return every tensor; see ``read``."""
         return self.read(self.tensors.keys())
 
     def _read(self, name: str, stored: Stored, storages: dict[str, torch.UntypedStorage]) -> Tensor:
@@ -117,7 +118,7 @@ class Checkpoint:
         storage, width = stored.storage, stored.dtype.itemsize
         start, held = self.where.get(storage.key, (0, -1))
         first = storage.start * (storage.dtype or torch.uint8).itemsize
-        # A tensor may claim a shape that its few stored numbers fill by repetition; ours would have to hold it in full.
+        # A tensor may claim a shape that its few stored values fill by repetition; ours would have to hold it in full.
         last = stored.offset + sum((n - 1) * step for n, step in zip(stored.shape, stored.stride, strict=True))
         if 0 not in stored.shape and (stored.nbytes > held - first or first + (last + 1) * width > held):
             raise self._too_large(name, stored)
@@ -142,13 +143,13 @@ class Checkpoint:
 
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
-    """Return what a ``.pth``, ``.pt``, ``.pth.tar``, ``.pkl`` or ``.safetensors`` holds.
+    """Open a ``.pth``, ``.pt``, ``.pth.tar``, ``.pkl`` or ``.safetensors`` checkpoint.
 
-    The file must stay while tensors read from it are used.
+    The file must not be removed while tensors read from it are in use.
 
     Raises:
         FileNotFoundError: No such file.
-        CheckpointError: Not a checkpoint, truncated, with code in it, without tensors, too large, or one of ours.
+        CheckpointError: Not a checkpoint, truncated, contains code, without tensors, too large, or one of ours.
     """
     path = Path(path)
     if not path.exists():
@@ -157,13 +158,13 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         raise CheckpointError(f"Expected a checkpoint file, got a folder: {path}{folder_kind(path)}.")
     size = path.stat().st_size
     if size > MAX_CHECKPOINT_BYTES:
-        raise CheckpointError(f"{path} has {size:,} bytes; more than {MAX_CHECKPOINT_BYTES:,} are not read.")
+        raise CheckpointError(f"{path} has {size:,} bytes; files over {MAX_CHECKPOINT_BYTES:,} bytes are not read.")
     with path.open("rb") as file:
         start = file.read(512)
     if path.suffix.lower() == ".safetensors" or (start[8:9] == b"{" and not start.startswith((b"{", b"[", b" "))):
         state, metadata = read_safetensors(path)
         if CARD_KEY in metadata:
-            raise CheckpointError(f"{path} is a weights file of poseglass already; use it as it is.")
+            raise CheckpointError(f"{path} is already a poseglass weights file; use it as it is.")
         return Checkpoint(path, state)
     try:
         if start.startswith(b"PK\x03\x04"):
@@ -172,9 +173,9 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
             return _open_pickles(path, size)
     except CodeFound as found:
         raise CheckpointError(
-            f"{path} is a pickle with code in it ({found}): reading it with PyTorch could run whatever it says, so it "
-            "was not read. Ask for the weights alone, or, if you trust its author, load it once where nothing can be "
-            "lost and keep only the tensors: torch.save(torch.load(path, weights_only=False)['state_dict'], "
+            f"{path} is a pickle that contains code ({found}): reading it with PyTorch could run anything, so it "
+            "was not read. Ask for the weights alone, or, if you trust its author, load it once in an isolated "
+            "environment and keep only the tensors: torch.save(torch.load(path, weights_only=False)['state_dict'], "
             "'weights.pth')."
         ) from None
     except Truncated as error:
@@ -201,7 +202,7 @@ def _open_zip(path: Path, size: int) -> Checkpoint:
             claimed = sum(entry.file_size for entry in entries)
             if claimed > size or named[pickles[0]].file_size > MAX_PICKLE_BYTES:
                 raise CheckpointError(
-                    f"{path} claims to hold {claimed:,} bytes and has {size:,}; it is damaged or forged."
+                    f"{path} claims to contain {claimed:,} bytes but has {size:,}; it is damaged or forged."
                 )
             root = pickles[0].removesuffix("data.pkl")
             order = archive.read(f"{root}byteorder") if f"{root}byteorder" in named else b"little"
@@ -210,7 +211,7 @@ def _open_zip(path: Path, size: int) -> Checkpoint:
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(
-            f"{path} is a truncated or damaged checkpoint: its list of contents, which stands at its end, cannot be "
+            f"{path} is a truncated or damaged checkpoint: its table of contents, at the end of the file, cannot be "
             f"read ({error}). Fetch it again."
         ) from error
     _check_order(order == b"little", path)
@@ -234,14 +235,14 @@ def _open_zip(path: Path, size: int) -> Checkpoint:
 
 
 def _open_pickles(path: Path, size: int) -> Checkpoint:
-    """Open what ``torch.save`` wrote before PyTorch 1.6, or a plain pickle."""
+    """Open a file that ``torch.save`` wrote before PyTorch 1.6, or a plain pickle."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         reader = PickleReader(data)
         first = reader.load()
         if first != MAGIC:
             return _checkpoint(path, first, {}, None)
         if reader.load() != PROTOCOL:
-            raise PickleError("it is of a version of torch.save that is not known")
+            raise PickleError("it was written by an unknown version of torch.save")
         system = reader.load()
         _check_order(not isinstance(system, dict) or system.get("little_endian", True) is True, path)
         views: dict[str, Storage] = {}
@@ -261,10 +262,10 @@ def _open_pickles(path: Path, size: int) -> Checkpoint:
             raise PickleError("it does not list its tensors")
         for key in map(_word, keys):
             if at + 8 > size:
-                raise Truncated(f"{len(where)} of its {len(keys)} tensors are there")
+                raise Truncated(f"it has {len(where)} of its {len(keys)} tensors")
             held = int.from_bytes(data[at : at + 8], "little") * widths.get(key, 1)
             if held > size - at - 8:
-                raise Truncated(f"{len(where)} of its {len(keys)} tensors are there")
+                raise Truncated(f"it has {len(where)} of its {len(keys)} tensors")
             where[key] = (at + 8, held)
             at += 8 + held
     return _checkpoint(path, content, where, None)
@@ -272,17 +273,17 @@ def _open_pickles(path: Path, size: int) -> Checkpoint:
 
 def _check_order(little: bool, path: Path) -> None:
     if not little:
-        raise CheckpointError(f"{path} was written on a big-endian machine, whose numbers are not read here.")
+        raise CheckpointError(f"{path} was written on a big-endian machine, which is not supported.")
 
 
 def _storage_of(known: Any) -> Any:
-    """Return what a pickle of ``torch.save`` refers to: where a tensor's numbers lie, or the class of a module."""
+    """Return what a pickle of ``torch.save`` refers to: where a tensor's values are, or the class of a module."""
     if not isinstance(known, tuple) or len(known) < 2:
-        raise PickleError("it refers to something outside of it")
+        raise PickleError("it refers to something outside the file")
     if _word(known[0]) == "module":
         return known[1]
     if _word(known[0]) != "storage" or len(known) < 5 or not isinstance(known[1], Named):
-        raise PickleError("it refers to something outside of it")
+        raise PickleError("it refers to something outside the file")
     kind, key, _, numel = known[1:5]
     name = kind.name.rpartition(".")[2]
     if name not in STORAGES or not isinstance(numel, int):
@@ -291,7 +292,7 @@ def _storage_of(known: Any) -> Any:
     if len(known) > 5 and known[5] is not None:
         start = known[5][1]
     if not isinstance(start, int) or start < 0:
-        raise PickleError("a tensor starts before its numbers do")
+        raise PickleError("a tensor starts before its storage does")
     return Storage(STORAGES[name], _word(key), numel, start)
 
 
@@ -299,17 +300,17 @@ def _word(text: Any) -> str:
     if isinstance(text, bytes):
         return text.decode("latin1")
     if not isinstance(text, str | int):
-        raise PickleError("a name is no word")
+        raise PickleError("a name is not a string")
     return str(text)
 
 
 def _checkpoint(
     path: Path, content: Any, where: Mapping[str, tuple[int, int]], mapped: torch.UntypedStorage | None
 ) -> Checkpoint:
-    """Return the tensors of an unpickled content by their names.
+    """Return the tensors of unpickled content by their names.
 
     Raises:
-        CheckpointError: There are none, or the content is the training state of a run of ours.
+        CheckpointError: There are none, or the content is the training state of one of our runs.
     """
     if isinstance(content, dict) and PADDLE_KEY in content:
         raise CheckpointError(
@@ -320,7 +321,7 @@ def _checkpoint(
         raise CheckpointError(
             f"{path} is the training state of a poseglass run, not a checkpoint of another project. The weights of the "
             f"run are {run / 'best.safetensors'} and, once it is finished, {run / 'last.safetensors'}: use them as "
-            f"they are. Go on with the run by: poseglass train --resume --run {run}."
+            f"they are. Resume the run with: poseglass train --resume --run {run}."
         )
     tensors: dict[str, Stored] = {}
     modules: dict[str, str] = {}
@@ -336,36 +337,36 @@ def _checkpoint(
     if not tensors:
         what = "nothing"
         if isinstance(content, dict) and content:
-            what = listed([str(key) for key in content if isinstance(key, str | int)]) or "nothing with a name"
+            what = listed([str(key) for key in content if isinstance(key, str | int)]) or "no named entries"
         elif isinstance(content, Foreign | Named):
             what = f"an object of class {content.name}"
         elif not isinstance(content, dict):
             what = "one tensor" if isinstance(content, Stored) else f"a {type(content).__name__}"
         raise CheckpointError(
-            f"{path} has no state dict: it holds {what}, and no tensor under a name. Save network.state_dict() instead."
+            f"{path} has no state dict: it contains {what}, and no named tensor. Save network.state_dict() instead."
         )
     return Checkpoint(path, tensors, modules, Counter(strange.values()), strange, where, mapped)
 
 
 _PLAIN = re.compile(r"torch\.\w+$|torch\.nn\.parameter\.Parameter$|numpy\.(dtype|ndarray|generic)$|key$|builtins\.\w+$")
-"""Classes of values that are nobody's objects: types and layouts of tensors, and what has no name of its own."""
+"""Classes of plain values: types and layouts of tensors, and values without a class name of their own."""
 
 
 def _walk(content: Any) -> Iterator[tuple[str, Any, bool]]:
-    """Yield name and value of every tensor and every object of a class that is not plain, in the order of the file.
+    """Yield name and value of every tensor and every object of a non-plain class, in the order of the file.
 
-    The third value is whether it lies in a network that was pickled whole.
+    The third value is whether it is in a network that was pickled whole.
 
     Raises:
-        PickleError: Containers hold each other without end.
+        PickleError: Containers contain each other endlessly.
     """
     waiting: list[tuple[str, Any, bool, tuple[int, ...]]] = [("", content, False, ())]
     seen = 0
-    while waiting:  # no recursion: a file may be nested as deeply as its author likes
+    while waiting:  # not recursive: a file may be nested arbitrarily deep
         name, value, in_module, above = waiting.pop()
         seen += 1
         if seen > MAX_VALUES or len(above) > MAX_DEPTH:
-            raise PickleError("its containers hold each other without end")
+            raise PickleError("its containers contain each other endlessly")
         if isinstance(value, Stored):
             if name:
                 yield name, value, in_module
@@ -383,7 +384,7 @@ def _walk(content: Any) -> Iterator[tuple[str, Any, bool]]:
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield name and value of whatever lies directly in a container, a network or another object."""
+    """Yield name and value of each direct entry of a container, a network or another object."""
     if isinstance(value, dict):
         for key, part in value.items():
             if isinstance(key, str | int | bytes):
@@ -405,13 +406,13 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _is_module(value: Foreign) -> bool:
-    """Return whether this is a network or a layer: what ``torch.nn.Module`` keeps is there."""
+    """Return whether this is a network or a layer: it has the attributes of a ``torch.nn.Module``."""
     kept = value.state if isinstance(value.state, dict) else {}
     return isinstance(kept.get("_modules"), dict) and isinstance(kept.get("_parameters"), dict)
 
 
 def _class_of(module: Foreign) -> str:
-    """Return the class of a network; of a wrapper around one (``DataParallel``) the inner one's too."""
+    """Return the class of a network; for a wrapper around one (``DataParallel``), also the inner class."""
     inside = [part for part in module.state["_modules"].values() if isinstance(part, Foreign) and _is_module(part)]
     if len(inside) == 1 and not module.state["_parameters"] and "arallel" in module.name:
         return f"{inside[0].name} in a {module.name}"

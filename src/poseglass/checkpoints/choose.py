@@ -1,8 +1,8 @@
-"""Find the network of a known layout in whatever was saved around it.
+"""Finds the network of a known layout in a checkpoint, whatever else was saved with it.
 
-Every tensor of a checkpoint has a path, "state_dict.module.net.conv1.weight". A network lies under a prefix of it: what
-remains behind the prefix are the names of a known layout. Which wrappers, dicts and lists stand before makes no
-difference, nor do losses, teachers, averages and optimizers beside it; what is not taken is counted and named.
+Every tensor of a checkpoint has a path, "state_dict.module.net.conv1.weight". A network has a prefix of the path; the
+names after the prefix are those of a known layout. It does not matter which wrappers, dicts and lists come before, nor
+which losses, teachers, averages and optimizers are saved beside it; what is not used is counted and named.
 """
 
 import re
@@ -19,19 +19,19 @@ from poseglass.estimators.weights_file import CheckpointError
 TRANSPARENT = frozenset(
     {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module", "_module"}
 )
-"""What PyTorch's own wrappers put before the names of the part that they wrap, which may be one inside the network."""
+"""Prefixes added by PyTorch's own wrappers to the part that they wrap, which may be inside the network."""
 
 USUAL = ("state_dict", "model_state_dict", "model", "network", "net")
-"""Where containers keep the weights that were trained, in the order of preference."""
+"""Keys under which trained weights are commonly stored, in order of preference."""
 
 AVERAGE = re.compile(r"(^|[._])(ema|swa|avg|averaged?|shadow|polyak|momentum)(?=[._\d]|$)")
 TEACHER = re.compile(r"(^|[._])(teacher|discriminator|critic|previous|old)(?=[._\d]|$)")
-"""How paths of networks sound that are averages of others, or were not trained here."""
+"""Words in paths of networks that are averages of others, or were not trained here."""
 
 BESIDE = re.compile(
     r"(^|_)(ema|swa|optim\w*|queue|teacher)(?=_|\d|$)|loss|criteri|metric|discriminator|log_?var|preproc"
 )
-"""How parts are called that take no part in what a network computes from an image."""
+"""Names of parts that are not used to compute anything from an image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +39,10 @@ class Candidate:
     """Tensors that have the names of a layout.
 
     Args:
-        prefix: What stands before the names, with its last dot; "" for the top.
-        importer: Of the layout.
-        own: Name in the checkpoint to name in the layout, of every tensor that belongs to it.
-        rest: The same of tensors under the prefix that do not.
+        prefix: Prefix of the names, including the last dot; "" for the top level.
+        importer: Importer of the layout.
+        own: Name in the checkpoint to name in the layout, for every tensor that belongs to it.
+        rest: The same for tensors under the prefix that do not belong to it.
     """
 
     prefix: str
@@ -52,19 +52,19 @@ class Candidate:
 
     @property
     def path(self) -> str:
-        """The prefix as a user gives it."""
+        """The prefix as a user specifies it."""
         return self.prefix.removesuffix(".") or TOP
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The network of a checkpoint.
+    """The network chosen from a checkpoint.
 
     Args:
-        state: Its tensors, in the names of the original.
-        importer: Of its layout.
-        path: Where it lay.
-        notes: What was decided and excluded, in sentences.
+        state: Its tensors, with the original names.
+        importer: Importer of its layout.
+        path: Where it was.
+        notes: What was decided and excluded, as sentences.
     """
 
     state: dict[str, Tensor]
@@ -74,21 +74,21 @@ class Choice:
 
 
 def choose(checkpoint: Checkpoint, importers: Mapping[str, Importer], *, layout: str = "", take: str = "") -> Choice:
-    """Return the tensors of the one network in a checkpoint that is meant, and say what was decided.
+    """Choose the network in a checkpoint; return its tensors and notes on what was decided.
 
-    Where there are several, the weights that were trained come before averages and teachers, whole networks before
-    backbones, and after that what is usual or first.
+    If there are several, trained weights are preferred over averages and teachers, whole networks over backbones, and
+    then the usual or first place.
 
     Args:
-        checkpoint: Whatever the file holds.
-        importers: The layouts that are known.
-        layout: Name of the importer, where the names do not tell.
-        take: Path of the network, where another one is meant than would be taken.
+        checkpoint: The opened file.
+        importers: The known layouts.
+        layout: Name of the importer, if the names are ambiguous.
+        take: Path of the network, if another one than the default choice is wanted.
 
     Raises:
         LookupError: No importer is called ``layout``.
-        CheckpointError: No tensors have the names of a layout, or none under ``take``; or they lie in a network that
-            was pickled whole, and ``take`` does not ask for them.
+        CheckpointError: No tensors have the names of a layout, or none under ``take``; or they are in a network that
+            was pickled whole, and ``take`` does not select them.
     """
     wanted = lookup(importers, layout, kind="layout") if layout else None
     found = sorted(candidates(checkpoint, importers), key=lambda candidate: _rank(candidate, checkpoint))
@@ -106,7 +106,7 @@ def choose(checkpoint: Checkpoint, importers: Mapping[str, Importer], *, layout:
     others = [candidate for candidate in found if candidate is not chosen]
     belonging = {name for other in others for name in other.own}
     left_over = {name: short for name, short in chosen.rest.items() if not _beside(name, short, belonging, checkpoint)}
-    taken = {**chosen.own, **left_over}  # what is left over is refused, by its name, by whoever renames the tensors
+    taken = {**chosen.own, **left_over}  # renaming the tensors will reject those left over, by name
     state = {taken[name]: tensor for name, tensor in checkpoint.read(taken).items()}
     notes = (
         *_why(chosen, others, checkpoint, state, take=take),
@@ -119,7 +119,7 @@ def choose(checkpoint: Checkpoint, importers: Mapping[str, Importer], *, layout:
 def candidates(checkpoint: Checkpoint, importers: Mapping[str, Importer]) -> list[Candidate]:
     """Return every place in a checkpoint whose tensors have the names of a layout, in the order of the file.
 
-    A backbone in a network that is recognised itself is not named again.
+    A backbone inside a recognised network is not listed again.
     """
     under: dict[str, list[str]] = {"": list(checkpoint.tensors)}
     for name in checkpoint.tensors:
@@ -140,7 +140,7 @@ def candidates(checkpoint: Checkpoint, importers: Mapping[str, Importer]) -> lis
 
 
 def _stripped(members: Sequence[str], prefix: str) -> dict[str, str]:
-    """Return name in the checkpoint -> name without the prefix and without what PyTorch's wrappers add inside it."""
+    """Return name in the checkpoint -> name without the prefix and without prefixes of PyTorch's wrappers inside it."""
     plain = {name: name[len(prefix) :] for name in members}
     bare = {name: _bare(short) for name, short in plain.items()}
     return bare if len(set(bare.values())) == len(bare) and "" not in bare.values() else plain
@@ -151,7 +151,7 @@ def _bare(name: str) -> str:
 
 
 def _known(importer: Importer, names: Mapping[str, str], checkpoint: Checkpoint) -> set[str] | None:
-    """Return the names that a layout has for the network which these tensors make; None if they make none."""
+    """Return a layout's names for the network that these tensors form, or None if they form none."""
     shapes = {names[name]: tensor for name, tensor in checkpoint.shapes(names).items()}
     current = importer.current(shapes)
     renamed = dict(zip(current, shapes, strict=True)) if len(current) == len(shapes) else {}
@@ -165,9 +165,9 @@ def _known(importer: Importer, names: Mapping[str, str], checkpoint: Checkpoint)
 
 
 def main_names(checkpoint: Checkpoint) -> dict[str, str]:
-    """Return name in the checkpoint -> bare name of the tensors that are most likely meant, where no layout is known.
+    """Return name in the checkpoint -> bare name of the most likely tensors, if no layout is known.
 
-    Of containers the usual one, without what PyTorch's wrappers add.
+    Of several containers, the usual one, without the prefixes of PyTorch's wrappers.
     """
     names, prefix = list(checkpoint.tensors), ""
     while True:
@@ -180,7 +180,7 @@ def main_names(checkpoint: Checkpoint) -> dict[str, str]:
 
 
 def _rank(candidate: Candidate, checkpoint: Checkpoint) -> tuple[object, ...]:
-    """Return what sorts candidates, the one that is meant first."""
+    """Return a sort key for candidates, preferred first."""
     first = candidate.prefix.partition(".")[0]
     return (
         _module_of(candidate.prefix, checkpoint) is not None,
@@ -192,10 +192,10 @@ def _rank(candidate: Candidate, checkpoint: Checkpoint) -> tuple[object, ...]:
 
 
 _REASONS = (
-    "weights come before networks that were pickled whole",
-    "weights as trained come before averages of them",
-    "what was trained comes before a teacher",
-    "a whole network comes before a backbone",
+    "weights are preferred over networks that were pickled whole",
+    "trained weights are preferred over averages of them",
+    "trained weights are preferred over a teacher",
+    "a whole network is preferred over a backbone",
     "it is the usual place",
 )
 
@@ -203,7 +203,7 @@ _REASONS = (
 def _why(
     chosen: Candidate, others: Sequence[Candidate], checkpoint: Checkpoint, state: Mapping[str, Tensor], *, take: str
 ) -> Iterator[str]:
-    """Yield which of several networks was taken, why, and how to take another."""
+    """Yield which of several networks was chosen, why, and how to choose another."""
     if not others:
         return
     mine = _rank(chosen, checkpoint)
@@ -211,10 +211,10 @@ def _why(
         [i for i, (a, b) in enumerate(zip(mine, _rank(other, checkpoint), strict=True)) if a != b] for other in others
     ]
     firsts = {places[0] if places else len(_REASONS) for places in differing}
-    last = max(firsts)  # what decides against the strongest of the others
-    reason = "as asked for" if take else _REASONS[last] if last < len(_REASONS) else "it comes first in the file"
+    last = max(firsts)  # the reason that decided against the strongest of the others
+    reason = "as requested" if take else _REASONS[last] if last < len(_REASONS) else "it comes first in the file"
     yield (
-        f"Taken: {chosen.path} ({reason}), of {len(others) + 1} networks in the file. Not taken: "
+        f"Taken: {chosen.path} ({reason}), one of {len(others) + 1} networks in the file. Not taken: "
         f"{'; '.join(_described(other, chosen, checkpoint, state) for other in others)}."
         f"{'' if take else ' Take another with --take PATH.'}"
     )
@@ -239,9 +239,9 @@ def _described(other: Candidate, chosen: Candidate, checkpoint: Checkpoint, stat
 
 
 def _beside(name: str, short: str, belonging: Collection[str], checkpoint: Checkpoint) -> bool:
-    """Return whether a tensor under a network's own prefix takes no part in it.
+    """Return whether a tensor under a network's own prefix does not belong to it.
 
-    It belongs to another network, it is a lone counter, or its part's name says that it is there for training.
+    It belongs to another network, it is a lone counter, or its name says that it is only for training.
     """
     tensor = checkpoint.tensors[name]
     counter = not tensor.shape and not tensor.dtype.is_floating_point and "." not in short
@@ -249,7 +249,7 @@ def _beside(name: str, short: str, belonging: Collection[str], checkpoint: Check
 
 
 def _excluded(names: Sequence[str], prefix: str) -> Iterator[str]:
-    """Yield how many tensors were not taken, by the parts that they are of."""
+    """Yield how many tensors were not used, grouped by the parts that they belong to."""
     groups: dict[str, int] = {}
     for name in names:
         parts, above = name.split("."), prefix.split(".")
@@ -280,14 +280,14 @@ def _taken(take: str, found: Sequence[Candidate]) -> Candidate:
     fitting = fitting or [c for c in found if c.path.startswith(f"{path}.")]
     if len(fitting) != 1:
         there = ", ".join(f"{c.path} ({c.importer.name})" for c in (fitting or found)) or "none"
-        which = "more than one network lies there" if fitting else "no network of a known layout lies there"
+        which = "there is more than one network" if fitting else "there is no network of a known layout"
         close = "" if fitting else nearest(path, [c.path for c in found])
-        raise CheckpointError(f"--take {take!r}: {which}.{close} There are: {there}.")
+        raise CheckpointError(f"--take {take!r}: {which}.{close} Available: {there}.")
     return fitting[0]
 
 
 def _module_of(prefix: str, checkpoint: Checkpoint) -> str | None:
-    """Return the path of the network, pickled whole, that a prefix lies in; None if it lies in none."""
+    """Return the path of the network, pickled whole, that contains a prefix; None if there is none."""
     for path in checkpoint.modules:
         if not path or prefix == f"{path}." or prefix.startswith(f"{path}."):
             return path
@@ -301,16 +301,16 @@ def _whole(checkpoint: Checkpoint, module: str, candidate: Candidate | None) -> 
     offer, doubt = "", ""
     if candidate is None:
         names = [_bare(n) for n in checkpoint.tensors if not module or n.startswith(f"{module}.")]
-        doubt = f" The names of its {len(names)} tensors ({listed(names)}) are those of no layout that is known."
+        doubt = f" The names of its {len(names)} tensors ({listed(names)}) match no known layout."
     else:
         offer = (
-            f" Or read its {len(candidate.own)} tensors here by their names, without the class, if it stores nothing "
-            f"in a way of its own: --take {candidate.path} (the names are those of {candidate.importer.layout})."
+            f" Or read its {len(candidate.own)} tensors here by name, without the class, if it uses only standard "
+            f"attributes: --take {candidate.path} (the names are those of {candidate.importer.layout})."
         )
     return CheckpointError(
-        f"The file holds{here} a whole network, an object of class {name}, rather than its weights. Nothing of such a "
-        f"class is made here.{doubt} Where that class can be imported, and if you trust the file, save the weights "
-        f"alone and import those: torch.save(torch.load({checkpoint.path.name!r}, weights_only=False){at}"
+        f"The file contains{here} a whole network, an object of class {name}, rather than its weights. Such classes "
+        f"are not instantiated here.{doubt} Where that class can be imported, and if you trust the file, save only the "
+        f"weights and import those: torch.save(torch.load({checkpoint.path.name!r}, weights_only=False){at}"
         f".state_dict(), 'weights.pth').{offer}"
     )
 
@@ -326,6 +326,6 @@ def _unknown(checkpoint: Checkpoint, importers: Mapping[str, Importer]) -> Check
         if name.startswith("torch._utils.")
     )
     return CheckpointError(
-        f"No importer knows a checkpoint with names such as {listed(names)} ({_counted(len(names), 'tensor')}).{odd} "
-        f"Known: {known}."
+        f"No importer recognises a checkpoint with names such as {listed(names)} ({_counted(len(names), 'tensor')})."
+        f"{odd} Known: {known}."
     )

@@ -1,4 +1,4 @@
-"""Convolutional pose machine checkpoints of open-mmlab/mmpose. The whole network is its backbone; there is no head."""
+"""Imports Convolutional Pose Machines of open-mmlab/mmpose. The whole network is its backbone; there is no head."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -23,11 +23,11 @@ PUBLISHED = {
     "kernel_size": 9,
     "stage_kernel_size": 11,
 }
-"""What a file says of ``cpm``, the network as published."""
+"""What a file contains for ``cpm``, the network as published."""
 
 
 def recognises(keys: Collection[str]) -> bool:
-    """Return whether these are this layout's names."""
+    """Return whether these names have this layout."""
     return "backbone.cpm_stages.0.model.0.conv.weight" in keys
 
 
@@ -35,7 +35,7 @@ def network(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """Read keypoints, stages, widths and kernels from the names and shapes.
 
     Raises:
-        CheckpointError: A tensor that tells them is missing.
+        CheckpointError: A required tensor is missing.
     """
     width, _, kernel_size, _ = shape_of(state, "backbone.stem.0.conv.weight", 4, LAYOUT)
     num_keypoints, first_width, _, _ = shape_of(state, "backbone.stem.9.conv.weight", 4, LAYOUT)
@@ -52,7 +52,7 @@ def network(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def names(network: Mapping[str, Any]) -> dict[str, str]:
-    """Return our name to mmpose's of every tensor of a network, as a card's table describes it.
+    """Return our name to mmpose's for every tensor of a network described by a card's table.
 
     Raises:
         CheckpointError: Another network, for which the layout has no names.
@@ -63,7 +63,7 @@ def names(network: Mapping[str, Any]) -> dict[str, str]:
         )
     sources = conv_norm("first.0", "backbone.stem.6") | conv_norm("first.1", "backbone.stem.7")
     sources |= conv_norm("first.2", "backbone.stem.8") | convolution("first.3", "backbone.stem.9.conv")
-    for i in (0, 2, 4):  # poolings stand between them
+    for i in (0, 2, 4):  # pooling layers are in between
         sources |= conv_norm(f"first_trunk.{i}", f"backbone.stem.{i}") | conv_norm(f"trunk.{i}", f"backbone.middle.{i}")
     for i in range(network.get("num_stages", PUBLISHED["num_stages"]) - 1):
         new = f"refinements.{i}"
@@ -86,5 +86,5 @@ IMPORTER = Importer(
     input=InputSpec(size_wh=(368, 368), padding=1.25, mean=IMAGENET_MEAN, std=IMAGENET_STD, crop="msra"),
     reference=reference_mmpose.pose_machine,
     codec={"name": "heatmap", "alignment": "corner", "stride": 8, "sigma": 2.0},
-    notes="The original decodes with a quarter offset and flip averaging.",
+    notes="The original decodes with a quarter offset and flip test.",
 )

@@ -1,6 +1,6 @@
-"""A weights file of ours in the layout of a public implementation: import undone.
+"""Exports one of our weights files to the layout of a public implementation: the inverse of import.
 
-A backbone is written without the classifier that its layout has besides: load such a file with ``strict=False``.
+A backbone is written without the classifier that its layout also has: load such a file with ``strict=False``.
 """
 
 import io
@@ -21,10 +21,10 @@ from poseglass.estimators.weights_file import CheckpointError
 
 
 def fits(state: Mapping[str, Tensor], card: WeightCard, importer: Importer) -> bool:
-    """Return whether a layout has a name for every tensor of these weights, no other, and means the same network.
+    """Return whether a layout has exactly one name for every tensor of these weights, and describes the same network.
 
-    Names and shapes may be those of a network that computes something else, such as a ResNet that is dilated or a
-    MobileNetV3 of another epsilon: what the importer would read back has to be built the same.
+    Names and shapes may match those of a network that computes something else, such as a dilated ResNet or a
+    MobileNetV3 with another epsilon: the network that the importer would read back must be built the same.
     """
     if importer.part != card.part:
         return False
@@ -39,8 +39,8 @@ def fits(state: Mapping[str, Tensor], card: WeightCard, importer: Importer) -> b
 
 
 def _built_the_same(a: nn.Module, b: nn.Module) -> bool:
-    """Return whether two networks have the same modules, with the same numbers and words in each."""
-    # what every module has, parameters and modules inside among it; and the size, which changes no result
+    """Return whether two networks have the same modules, with the same attribute values in each."""
+    # ignore what every module has, including parameters and submodules; and the size, which changes no result
     own = vars(nn.Module()).keys() | {"usual_size_wh"}
 
     def parts(network: nn.Module) -> list[tuple[object, ...]]:
@@ -53,7 +53,7 @@ def _built_the_same(a: nn.Module, b: nn.Module) -> bool:
 
 
 def other_input(card: WeightCard, importer: Importer) -> str:
-    """Return how these weights want the channels of their input where the layout's code gives others; else ""."""
+    """Return how the input channels of these weights differ from what the layout's code provides; else ""."""
     theirs = importer.input_of(card.network)
     wants = [(name, getattr(card.input, name), getattr(theirs, name)) for name in ("color", "mean", "std")]
     return ", ".join(f"{name} {ours} (there {other})" for name, ours, other in wants if ours != other)
@@ -62,10 +62,10 @@ def other_input(card: WeightCard, importer: Importer) -> str:
 def export_state(
     state: Mapping[str, Tensor], card: WeightCard, layout: str, importers: Mapping[str, Importer]
 ) -> dict[str, Tensor]:
-    """Return a state of ours in the names and shapes of a public layout.
+    """Return one of our states with the names and shapes of a public layout.
 
     Raises:
-        CheckpointError: No such layout, or it does not hold this network; those that do are named, and all there are.
+        CheckpointError: No such layout, or it does not fit this network; the message lists those that do, and all.
     """
     if layout not in importers or not fits(state, card, importers[layout]):
         fitting = [name for name, importer in importers.items() if fits(state, card, importer)]
@@ -73,7 +73,7 @@ def export_state(
             why = f"that layout is for {importers[layout].layout}, which these weights are not"
         else:
             why = "there is no layout of that name"
-        hint = f"They fit {' and '.join(fitting)}." if fitting else "No layout that is known here has a place for them."
+        hint = f"They fit {' and '.join(fitting)}." if fitting else "They fit no known layout."
         known = "; ".join(f"{name} ({importer.layout})" for name, importer in importers.items())
         raise CheckpointError(
             f"Weights {card.name!r} (network {card.network.get('name')!r}) cannot be written as {layout!r}: "
@@ -83,7 +83,7 @@ def export_state(
 
 
 def write_checkpoint(path: str | Path, state: Mapping[str, Tensor]) -> None:
-    """Write a plain state dict as ``.safetensors`` or ``.pth``; aside first, so a crash leaves no half of a file.
+    """Write a plain state dict as ``.safetensors`` or ``.pth``, atomically: a crash leaves no partial file.
 
     Raises:
         ValueError: Another suffix.

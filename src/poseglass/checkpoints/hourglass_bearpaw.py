@@ -1,8 +1,8 @@
-"""Checkpoints of bearpaw/pytorch-pose and of anibali/pytorch-stacked-hourglass, which keeps its layout.
+"""Imports checkpoints of bearpaw/pytorch-pose and of anibali/pytorch-stacked-hourglass, which keeps its layout.
 
-That code is under the GPL; this file was written from a table of tensor names and shapes alone. The layout differs
-from the paper's in the stem (64-128-256-256) and may repeat every residual. The mean of the training set is
-subtracted from RGB in [0, 1], and nothing divides by the standard deviation that is stored beside it.
+That code is under the GPL; this file was written only from a table of tensor names and shapes. The layout differs from
+the paper's in the stem (64-128-256-256) and may repeat every residual. The mean of the training set is subtracted from
+RGB in [0, 1], without dividing by the standard deviation that is stored beside it.
 """
 
 import itertools
@@ -36,7 +36,7 @@ LAYOUT = f"a stacked hourglass of {SOURCE.repository}"
 
 
 def recognises(keys: Collection[str]) -> bool:
-    """Return whether these are this layout's names."""
+    """Return whether these names have this layout."""
     return "conv1.weight" in keys and "score.0.weight" in keys and "hg.0.hg.0.0.0.conv1.weight" in keys
 
 
@@ -44,14 +44,14 @@ def network(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """Read stacks, keypoints, width, depth and residuals per position from the names and shapes.
 
     Raises:
-        CheckpointError: A tensor that tells them is missing.
+        CheckpointError: A required tensor is missing.
     """
     num_keypoints, width, _, _ = shape_of(state, "score.0.weight", 4, LAYOUT)
     return hourglass(_num_stacks(state), num_keypoints, width, _depth(state), _num_blocks(state), "bearpaw")
 
 
 def names(network: Mapping[str, Any]) -> dict[str, str]:
-    """Return our name to theirs of every tensor of a stacked hourglass.
+    """Return our name to theirs for every tensor of a stacked hourglass.
 
     Raises:
         CheckpointError: Another network, or another stem.
@@ -83,7 +83,7 @@ def names(network: Mapping[str, Any]) -> dict[str, str]:
 
 
 def reference(state: Mapping[str, Tensor], images: Tensor) -> Tensor:
-    """Return the last stack's maps, computed from the original names alone."""
+    """Return the last stack's maps, computed from the original names only."""
 
     def residuals(name: str, x: Tensor) -> Tensor:
         for j in itertools.count():
@@ -137,5 +137,5 @@ IMPORTER = Importer(
     skeletons={16: MPII16},
     input=InputSpec(size_wh=(256, 256), padding=1.25, mean=(0.4404, 0.4440, 0.4327)),
     codec={"name": "heatmap", "alignment": "center", "stride": 4, "sigma": 1.0},
-    notes="The mean subtracted is that of MPII; weights trained on another set want that set's mean in their card.",
+    notes="The mean subtracted is that of MPII; for weights trained on another set, put that set's mean in their card.",
 )

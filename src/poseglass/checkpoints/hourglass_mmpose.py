@@ -1,7 +1,7 @@
-"""Hourglass-52 (and deeper) checkpoints of open-mmlab/mmpose: CornerNet's hourglass under 1x1 heads.
+"""Imports Hourglass-52 (and deeper) of open-mmlab/mmpose: CornerNet's hourglass with 1x1 heads.
 
-Files of mmpose 1.x name the head ``head``, those of 0.x ``keypoint_head``. A network of one stack stores a residual
-between stacks that is never run: it is left out.
+mmpose 1.x names the head ``head``, 0.x ``keypoint_head``. A network of one stack stores a residual between stacks that
+is never run: it is skipped.
 """
 
 import itertools
@@ -22,11 +22,11 @@ from poseglass.networks.corner_hourglass import BLOCKS, WIDTHS
 LAYOUT = f"an hourglass of {MMPOSE.repository}"
 
 PUBLISHED = {"hourglass_52": 1, "hourglass_104": 2}
-"""Stacks of the networks that go by a name."""
+"""Number of stacks of the named networks."""
 
 
 def recognises(keys: Collection[str]) -> bool:
-    """Return whether these are this layout's names."""
+    """Return whether these names have this layout."""
     return "backbone.hourglass_modules.0.up1.0.conv1.weight" in keys
 
 
@@ -34,7 +34,7 @@ def network(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """Read stacks, keypoints, widths and blocks from the names and shapes.
 
     Raises:
-        CheckpointError: A tensor that tells them is missing.
+        CheckpointError: A required tensor is missing.
     """
     num_keypoints = shape_of(state, "head.multi_final_layers.0.weight", 4, LAYOUT)[0]
     num_stacks = len({key.split(".")[2] for key in state if key.startswith("backbone.hourglass_modules.")})
@@ -53,7 +53,7 @@ def network(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def names(network: Mapping[str, Any]) -> dict[str, str]:
-    """Return our name to mmpose's of every tensor of a network, as a card's table describes it.
+    """Return our name to mmpose's for every tensor of a network described by a card's table.
 
     Raises:
         CheckpointError: Another network, for which the layout has no names.
@@ -87,7 +87,7 @@ def names(network: Mapping[str, Any]) -> dict[str, str]:
 
 
 def never_run(network: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Return the residual that mmpose stores behind the last stack and never runs, where there is one stack."""
+    """Return the residual that mmpose stores after the last stack and never runs, if there is one stack."""
     if (PUBLISHED.get(network["name"]) or network.get("num_stacks", 1)) > 1:
         return {}
     width = network.get("widths", WIDTHS)[0]
@@ -99,7 +99,7 @@ def never_run(network: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 def conv_norm(new: str, old: str) -> dict[str, str]:
-    """Return our name to mmpose's of a convolution without bias and its norm."""
+    """Return our name to mmpose's for a convolution without bias and its norm."""
     return conv_then_norm(new, f"{old}.conv", f"{old}.bn")
 
 
@@ -121,7 +121,7 @@ IMPORTER = Importer(
     never_run=never_run,
     reference=reference_mmpose.corner_hourglass,
     codec={"name": "heatmap", "alignment": "corner", "stride": 4, "sigma": 2.0},
-    notes="The original decodes with a quarter offset and flip averaging.",
-    doubt="Read as trained at 256 x 256; the names of weights trained at 384 x 384 are the same: those want that "
+    notes="The original decodes with a quarter offset and flip test.",
+    doubt="Assumed to be trained at 256 x 256; weights trained at 384 x 384 have the same names: they need that "
     "size, and a sigma of 3, in their card.",
 )

@@ -1,7 +1,7 @@
-"""Checkpoints of princeton-vl/pytorch_stacked_hourglass, the authors' own port to PyTorch.
+"""Imports checkpoints of princeton-vl/pytorch_stacked_hourglass, the authors' own port to PyTorch.
 
-Its residuals store a 1x1 skip convolution even where the widths are equal and it is never run: those are left out.
-Images are RGB in [0, 1] without any mean subtracted.
+Its residuals store a 1x1 skip convolution even if the widths are equal and it is never run: those are skipped. Images
+are RGB in [0, 1] without mean subtraction.
 """
 
 from collections.abc import Collection, Mapping
@@ -35,7 +35,7 @@ LAYOUT = f"a stacked hourglass of {SOURCE.repository}"
 
 
 def recognises(keys: Collection[str]) -> bool:
-    """Return whether these are this layout's names."""
+    """Return whether these names have this layout."""
     return "pre.0.conv.weight" in keys and "outs.0.conv.weight" in keys and "hgs.0.0.up1.conv1.conv.weight" in keys
 
 
@@ -43,14 +43,14 @@ def network(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """Read stacks, keypoints, width and depth from the names and shapes.
 
     Raises:
-        CheckpointError: A tensor that tells them is missing.
+        CheckpointError: A required tensor is missing.
     """
     num_keypoints, width, _, _ = shape_of(state, "outs.0.conv.weight", 4, LAYOUT)
     return hourglass(_num_stacks(state), num_keypoints, width, _depth(state), 1, "newell")
 
 
 def names(network: Mapping[str, Any]) -> dict[str, str]:
-    """Return our name to theirs of every tensor of a stacked hourglass.
+    """Return our name to theirs for every tensor of a stacked hourglass.
 
     Raises:
         CheckpointError: Another network, another stem, or more than one residual at a position.
@@ -74,7 +74,7 @@ def names(network: Mapping[str, Any]) -> dict[str, str]:
 
 
 def never_run(network: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Return names and shapes of the skip convolutions of residuals whose input and output are of one width."""
+    """Return names and shapes of the skip convolutions of residuals whose input and output have the same width."""
     _, width, _ = _numbers(network)
     shapes: dict[str, tuple[int, ...]] = {}
     for new, old in _residuals(network).items():
@@ -97,7 +97,7 @@ def _numbers(network: Mapping[str, Any]) -> tuple[int, int, int]:
 
 
 def _residuals(network: Mapping[str, Any]) -> dict[str, str]:
-    """Return our name to theirs of every residual."""
+    """Return our name to theirs for every residual."""
     num_stacks, _, depth = _numbers(network)
     residuals = {"stem.residual1": "pre.1", "stem.residual2": "pre.3", "stem.residual3": "pre.4"}
     for i in range(num_stacks):
@@ -110,7 +110,7 @@ def _residuals(network: Mapping[str, Any]) -> dict[str, str]:
 
 
 def reference(state: Mapping[str, Tensor], images: Tensor) -> Tensor:
-    """Return the last stack's maps, computed from the original names alone."""
+    """Return the last stack's maps, computed from the original names only."""
 
     def residual(name: str, x: Tensor) -> Tensor:
         inside = x
@@ -157,5 +157,5 @@ IMPORTER = Importer(
     skeletons={16: MPII16},
     input=InputSpec(size_wh=(256, 256), padding=1.25),
     codec={"name": "heatmap", "alignment": "center", "stride": 4, "sigma": 1.0},
-    notes="RGB in [0, 1], no mean subtracted. The original decodes with a quarter offset and flip averaging.",
+    notes="RGB in [0, 1], without mean subtraction. The original decodes with a quarter offset and flip test.",
 )

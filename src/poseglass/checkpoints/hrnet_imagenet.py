@@ -1,8 +1,8 @@
-"""HRNet trained on ImageNet, as HRNet/HRNet-Image-Classification and timm store it: a backbone.
+"""Imports HRNet trained on ImageNet, as stored by HRNet/HRNet-Image-Classification and timm: a backbone.
 
-What makes a classifier of it ("incre_modules", "downsamp_modules", "final_layer", "classifier") is left out. Its last
-module gives all four resolutions, so it fits ``BACKBONES["hrnet"]``; for pose the weights of the coarser ones are not
-used. Images are RGB, normalised by the mean and deviation of ImageNet.
+The classifier ("incre_modules", "downsamp_modules", "final_layer", "classifier") is skipped. The last module outputs
+all four resolutions, so it fits ``BACKBONES["hrnet"]``; for pose, the weights of the coarser ones are not used. Images
+are RGB, normalised by the mean and standard deviation of ImageNet.
 """
 
 from collections.abc import Collection, Mapping
@@ -28,7 +28,7 @@ CLASSIFIER = ("incre_modules.", "downsamp_modules.", "final_layer.", "classifier
 
 
 def recognises(keys: Collection[str]) -> bool:
-    """Return whether these are this layout's names."""
+    """Return whether these names have this layout."""
     return "transition1.0.0.weight" in keys and any(key.startswith(("incre_modules.", "classifier.")) for key in keys)
 
 
@@ -36,7 +36,7 @@ def network(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """Read widths, modules and blocks from the names and shapes: ``{"name": "hrnet", "width": 32}`` of ``BACKBONES``.
 
     Raises:
-        CheckpointError: A tensor that tells them is missing.
+        CheckpointError: A required tensor is missing.
     """
     table: dict[str, Any] = {"name": "hrnet", "width": shape_of(state, "transition1.0.0.weight", 4, LAYOUT)[0]}
     numbers = hrnet_counts(state) | {"stem_width": shape_of(state, "conv1.weight", 4, LAYOUT)[0]}
@@ -45,7 +45,7 @@ def network(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def names(network: Mapping[str, Any]) -> dict[str, str]:
-    """Return our name -> the public one of every tensor of a backbone's table."""
+    """Return our name -> the public one for every tensor of a backbone's table."""
     return hrnet_names(
         network.get("num_modules", (1, 4, 3)),
         network.get("num_blocks", 4),
@@ -65,6 +65,6 @@ IMPORTER = Importer(
     part="backbone",
     excluded=CLASSIFIER,
     reference=hrnet_levels,
-    notes="A backbone trained to classify; it predicts no keypoints by itself. Its names are as timm 1.0.31 and "
-    "leoxiaobin/deep-high-resolution-net.pytorch (commit 6f69e46) have them; the classifier's code was not read.",
+    notes="A backbone trained for classification; it predicts no keypoints by itself. Its names are as in timm 1.0.31 "
+    "and leoxiaobin/deep-high-resolution-net.pytorch (commit 6f69e46); the classifier's code was not read.",
 )

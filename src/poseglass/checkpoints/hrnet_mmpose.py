@@ -1,7 +1,7 @@
-"""HRNet for pose as open-mmlab/mmpose stores it, versions 0.x and 1.x.
+"""Imports HRNet for pose as stored by open-mmlab/mmpose, versions 0.x and 1.x.
 
-The backbone has the paper's own names behind "backbone."; the output is the "head" of 1.x and the "keypoint_head" of
-0.x. Images are RGB, normalised by the mean and deviation of ImageNet.
+The backbone has the paper's own names after "backbone."; the output is "head" in 1.x and "keypoint_head" in 0.x. Images
+are RGB, normalised by the mean and standard deviation of ImageNet.
 """
 
 from collections.abc import Collection, Mapping
@@ -19,7 +19,7 @@ LAYOUT = f"an HRNet for pose of {MMPOSE.repository}"
 
 
 def recognises(keys: Collection[str]) -> bool:
-    """Return whether these are this layout's names."""
+    """Return whether these names have this layout."""
     heads = ("head.final_layer.weight", "keypoint_head.final_layer.weight")
     return "backbone.transition1.0.0.weight" in keys and any(head in keys for head in heads)
 
@@ -28,7 +28,7 @@ def network(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """Read keypoints, widths, modules and blocks from the names and shapes.
 
     Raises:
-        CheckpointError: A tensor that tells them is missing.
+        CheckpointError: A required tensor is missing.
     """
     num_keypoints, width, _, _ = shape_of(state, "head.final_layer.weight", 4, LAYOUT)
     stem_width = shape_of(state, "backbone.conv1.weight", 4, LAYOUT)[0]
@@ -36,7 +36,7 @@ def network(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def names(network: Mapping[str, Any]) -> dict[str, str]:
-    """Return our name -> the public one of every tensor of a card's network, as version 1.x has it."""
+    """Return our name -> the public one for every tensor of a card's network, as in version 1.x."""
     return pose_hrnet_names(network, old="backbone.", head="head.")
 
 
@@ -52,6 +52,6 @@ IMPORTER = Importer(
     codec=CODEC,
     older=OLDER_MMPOSE,
     reference=partial(reference_msra.hrnet, body="backbone.", head="head."),
-    notes="The original averages with the flipped image, its maps shifted right by one column.",
+    notes="The original uses the flip test, with the flipped maps shifted right by one column.",
     doubt=f"{SIZE_DOUBT} {CODEC_DOUBT}",
 )

@@ -1,7 +1,7 @@
-"""HRNet for pose as leoxiaobin/deep-high-resolution-net.pytorch publishes it, the paper's own code.
+"""Imports HRNet for pose as published by leoxiaobin/deep-high-resolution-net.pytorch, the paper's own code.
 
-Images are RGB, normalised by the mean and deviation of ImageNet. A pixel of the input is a quarter of a heatmap pixel
-without any half pixel between, and the original averages with a flipped image whose maps are shifted by one column.
+Images are RGB, normalised by the mean and standard deviation of ImageNet. Heatmap coordinates are input coordinates
+divided by 4, without a half-pixel offset, and the original's flip test shifts the flipped maps by one column.
 """
 
 from collections.abc import Collection, Mapping
@@ -25,7 +25,7 @@ LAYOUT = f"an HRNet for pose of {SOURCE.repository}"
 
 
 def recognises(keys: Collection[str]) -> bool:
-    """Return whether these are this layout's names."""
+    """Return whether these names have this layout."""
     return "final_layer.weight" in keys and "transition1.0.0.weight" in keys and "classifier.weight" not in keys
 
 
@@ -33,14 +33,14 @@ def network(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """Read keypoints, widths, modules and blocks from the names and shapes.
 
     Raises:
-        CheckpointError: A tensor that tells them is missing.
+        CheckpointError: A required tensor is missing.
     """
     num_keypoints, width, _, _ = shape_of(state, "final_layer.weight", 4, LAYOUT)
     return pose_hrnet(state, num_keypoints, width, shape_of(state, "conv1.weight", 4, LAYOUT)[0], old="")
 
 
 def names(network: Mapping[str, Any]) -> dict[str, str]:
-    """Return our name -> the public one of every tensor of a card's network."""
+    """Return our name -> the public one for every tensor of a card's network."""
     return pose_hrnet_names(network, old="", head="")
 
 
@@ -55,6 +55,6 @@ IMPORTER = Importer(
     input=coco_or_mpii,
     codec=CODEC,
     reference=reference_msra.hrnet,
-    notes="The original averages with the flipped image, its maps shifted right by one column.",
+    notes="The original uses the flip test, with the flipped maps shifted right by one column.",
     doubt=SIZE_DOUBT,
 )

@@ -1,4 +1,4 @@
-"""What one public checkpoint layout needs to become a weights file of ours: where it is from, its names, its card."""
+"""Importer: describes how one public checkpoint layout becomes a weights file of ours: source, names, card."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -19,9 +19,9 @@ class Source:
 
     Args:
         repository: "owner/name".
-        url: Of the repository.
-        commit: Whose layout was read.
-        license: Of the code, in words. The terms of trained weights are their publisher's.
+        url: URL of the repository.
+        commit: Commit whose layout was read.
+        license: Licence of the code. The terms of trained weights are their publisher's.
     """
 
     repository: str
@@ -38,32 +38,32 @@ def _nothing(network: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 class Importer:
     """One layout, described in one file of this package.
 
-    A "network" is what a card says of one: ``{"name": "hg8", "num_keypoints": 16, ...}``.
+    A "network" is a card's description of one: ``{"name": "hg8", "num_keypoints": 16, ...}``.
 
     Args:
-        name: Of the layout, "hourglass_princeton".
-        source: Whose it is.
-        layout: What it is, for messages: "a stacked hourglass of owner/name".
-        recognises: Whether these keys (prefixes stripped) are this layout's.
-        network: Read from the names and shapes of the original state.
-        names: Of a network: our name to the public name of every tensor. ``CheckpointError`` for a network that the
-            layout cannot hold.
-        input: Size, crop and normalisation of the original code; or a function of the network that gives them.
-        skeletons: By number of keypoints, what the layout means where the user does not say.
+        name: Name of the layout, "hourglass_princeton".
+        source: Repository that it comes from.
+        layout: Description for messages: "a stacked hourglass of owner/name".
+        recognises: Whether these keys (prefixes stripped) have this layout.
+        network: Function that reads the network's description from the names and shapes of the original state.
+        names: Function of a network: our name to the public name of every tensor. Raises ``CheckpointError`` for a
+            network that the layout does not support.
+        input: Size, crop and normalisation of the original code; or a function of the network that returns them.
+        skeletons: Default skeleton of the layout by number of keypoints, used if the user gives none.
         codec: ``{"name": "heatmap", ...}``.
         notes: What a user of these weights should know.
-        part: Whether the layout holds a whole network or a backbone alone, whose "network" is a table of ``BACKBONES``
-            and which has neither skeletons nor a codec.
-        never_run: Of a network: public name to shape of what the original stores and never runs. It may be missing;
-            where the layout is written, it is zero.
-        excluded: What public names start with that may be there and are of no use, such as a classifier's.
-        older: What public names started with in earlier files, to what they start with now.
-        flat: Of a network: our names of 1x1 kernels that the original stores as linear layers, ``(out, in)``.
-        doubt: What the names do not tell (whose they are, of what size, for which codec): how they are read, and what
-            to do if that is wrong.
+        part: Whether the layout contains a whole network or only a backbone, whose "network" is a table of
+            ``BACKBONES`` and which has neither skeletons nor a codec.
+        never_run: Function of a network: public name to shape of tensors that the original stores but never runs. They
+            may be missing; when the layout is written, they are zero.
+        excluded: Prefixes of public names that may be present but are not needed, such as a classifier's.
+        older: Prefixes of public names in earlier files, to their current form.
+        flat: Function of a network: our names of 1x1 kernels that the original stores as linear layers, ``(out, in)``.
+        doubt: What the names do not show (publisher, input size, codec): what is assumed, and what to do if that is
+            wrong.
         reference: Original state and normalised images ``(B, 3, H, W)`` to the last heatmaps ``(B, K, h, w)``, computed
-            from the original names without anything of ``networks``; of a backbone to its levels, finest first. None
-            where a certificate cannot be made.
+            from the original names without any code from ``networks``; for a backbone, to its levels, finest first.
+            None if no certificate can be made.
     """
 
     name: str
@@ -85,14 +85,14 @@ class Importer:
     reference: Callable[[Mapping[str, Tensor], Tensor], Tensor | list[Tensor]] | None = None
 
     def current(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the state in the public names of today; nothing is copied."""
+        """Return the state with the current public names; nothing is copied."""
         return {_renewed(name, self.older): tensor for name, tensor in state.items()}
 
     def rename(self, state: Mapping[str, Tensor], network: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Return a state with ``current`` names in ours. Pure and strict; float32 tensors are not copied.
+        """Return a state with ``current`` names under our names. Pure and strict; float32 tensors are not copied.
 
         Raises:
-            CheckpointError: A tensor is missing or left over.
+            CheckpointError: A tensor is missing or unexpected.
         """
         unused = [*self.never_run(network), *(name for name in state if name.startswith(self.excluded))]
         renamed = take(state, self.names(network), unused=unused, layout=self.layout)
@@ -102,7 +102,7 @@ class Importer:
         return renamed
 
     def publish(self, state: Mapping[str, Tensor], network: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Return a state of ours in the public names and shapes: ``rename`` undone, what never runs as zeros."""
+        """Return one of our states with the public names and shapes: the inverse of ``rename``, unused tensors zero."""
         flat = set(self.flat(network))
         public = {old: state[new].flatten(1) if new in flat else state[new] for new, old in self.names(network).items()}
         for name, shape in self.never_run(network).items():
@@ -127,26 +127,26 @@ def take(
 ) -> dict[str, Tensor]:
     """Return the tensors of ``state`` under new names, floating point as float32, and nothing else.
 
-    The counters ``num_batches_tracked`` may be missing, as before PyTorch 0.4.1; they become zero.
+    The counters ``num_batches_tracked`` may be missing, as before PyTorch 0.4.1; they are set to zero.
 
     Args:
         state: Old name to tensor. Tensors that are float32 already are not copied.
         sources: New name to old name.
-        unused: Old names that may be there and are of no use.
-        layout: For the message.
+        unused: Old names that may be present but are not needed.
+        layout: Description of the layout, for the message.
 
     Raises:
-        CheckpointError: A tensor is missing, or one is left over.
+        CheckpointError: A tensor is missing or unexpected.
     """
     missing = [old for old in sources.values() if old not in state and not old.endswith("num_batches_tracked")]
     known = {*sources.values(), *unused}
     left = [old for old in state if old not in known]
     if missing or left:
         found = [f"missing: {listed(missing)}"] if missing else []
-        found += [f"left over: {listed(left)}"] if left else []
+        found += [f"unexpected: {listed(left)}"] if left else []
         raise CheckpointError(
-            f"The checkpoint looks like {layout} but is not quite: {'; '.join(found)}. "
-            "Only the layout as its authors publish it is read."
+            f"The checkpoint looks like {layout} but does not match it exactly: {'; '.join(found)}. "
+            "Only the layout as published by its authors is supported."
         )
     renamed: dict[str, Tensor] = {}
     for new, old in sources.items():
@@ -156,18 +156,18 @@ def take(
 
 
 def normalisation(new: str, old: str) -> dict[str, str]:
-    """Return new name to old name of the five tensors of a BatchNorm."""
+    """Return new name to old name for the five tensors of a batch norm."""
     leaves = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
     return {f"{new}.{leaf}": f"{old}.{leaf}" for leaf in leaves}
 
 
 def convolution(new: str, old: str) -> dict[str, str]:
-    """Return new name to old name of a convolution with a bias."""
+    """Return new name to old name for a convolution with a bias."""
     return {f"{new}.weight": f"{old}.weight", f"{new}.bias": f"{old}.bias"}
 
 
 def shape_of(state: Mapping[str, Tensor], name: str, ndim: int, layout: str) -> tuple[int, ...]:
-    """Return the shape of a tensor that a layout must have.
+    """Return the shape of a required tensor of a layout.
 
     Raises:
         CheckpointError: It is missing, or has another number of axes.
@@ -181,7 +181,7 @@ def shape_of(state: Mapping[str, Tensor], name: str, ndim: int, layout: str) -> 
 def hourglass(
     num_stacks: int, num_keypoints: int, width: int, depth: int, num_blocks: int, stem: str
 ) -> dict[str, Any]:
-    """Return what a card says of a stacked hourglass: by its short name where one of the paper's sizes is meant."""
+    """Return a card's description of a stacked hourglass: by its short name if it has one of the paper's sizes."""
     table: dict[str, Any] = {"name": f"hg{num_stacks}", "num_keypoints": num_keypoints}
     if num_stacks not in (1, 2, 4, 8) or (width, depth, num_blocks) != (256, 4, 1):
         table |= {"name": "stacked_hourglass", "num_stacks": num_stacks, "width": width, "depth": depth}
@@ -190,7 +190,7 @@ def hourglass(
 
 
 def hourglass_numbers(network: Mapping[str, Any], *, stem: str, layout: str) -> tuple[int, int, int, int]:
-    """Return stacks, width, depth and residuals per position of a stacked hourglass: ``hourglass`` read back.
+    """Return stacks, width, depth and residuals per position of a stacked hourglass: the inverse of ``hourglass``.
 
     Raises:
         CheckpointError: Another network, or an hourglass with another stem.
@@ -198,6 +198,6 @@ def hourglass_numbers(network: Mapping[str, Any], *, stem: str, layout: str) -> 
     name = str(network["name"])
     short = name.removeprefix("hg")
     if network.get("stem", "newell") != stem or (name != "stacked_hourglass" and short not in ("1", "2", "4", "8")):
-        raise CheckpointError(f"The network {dict(network)} is not {layout}; expected a hourglass with stem {stem!r}.")
+        raise CheckpointError(f"The network {dict(network)} is not {layout}; expected an hourglass with stem {stem!r}.")
     stacks = int(network.get("num_stacks", 8)) if name == "stacked_hourglass" else int(short)
     return stacks, int(network.get("width", 256)), int(network.get("depth", 4)), int(network.get("num_blocks", 1))

@@ -1,11 +1,12 @@
-"""MobileNetV3 classifiers of d-li14/mobilenetv3.pytorch, torchvision and timm become backbones.
+"""Imports MobileNetV3 classifiers of d-li14/mobilenetv3.pytorch, torchvision and timm as backbones.
 
-The three store the same tensors in the same order under other names, and differ in what their keys do not say: d-li14
-runs squeeze-and-excitation before the activation, torchvision has 1e-3 as the epsilon of batch norm where the others
-have 1e-5. Only d-li14 has linear layers in squeeze-and-excitation; ``(out, in)`` becomes ``(out, in, 1, 1)`` here, and
-``publish`` takes the two axes off again. The classification tail (behind the mean over the map) is left out by name.
+The three store the same tensors in the same order under different names, and differ in ways that their keys do not
+show: d-li14 runs squeeze-and-excitation before the activation, and torchvision has 1e-3 as the epsilon of batch norm
+where the others have 1e-5. Only d-li14 has linear layers in squeeze-and-excitation; ``(out, in)`` becomes ``(out, in,
+1, 1)`` here, and ``publish`` removes the two axes again. The classification tail (after global average pooling) is
+skipped by name.
 
-Images are RGB, less ImageNet's mean, over its deviation.
+Images are RGB, normalised by the mean and standard deviation of ImageNet.
 """
 
 from collections.abc import Collection, Mapping
@@ -44,21 +45,21 @@ SETTINGS: dict[Publisher, dict[str, Any]] = {
     "torchvision": {"order": "activate_excite", "eps": 1e-3},
     "timm": {"order": "activate_excite", "eps": 1e-5},
 }
-"""What the keys do not tell, by whose keys they are."""
+"""What the keys do not show, by publisher."""
 
 KEYS: dict[Publisher, tuple[str, str]] = {
     "dli14": ("features.4.conv.5.fc.0.weight", "conv.0.weight"),
     "torchvision": ("features.4.block.2.fc1.weight", "features.0.0.weight"),
     "timm": ("blocks.2.0.se.conv_reduce.weight", "conv_head.bias"),
 }
-"""What each layout has of its own, at either size."""
+"""What is specific to each layout, at either size."""
 
 TAIL: dict[Publisher, tuple[str, str]] = {
     "dli14": ("classifier.0", "classifier.3"),
     "torchvision": ("classifier.0", "classifier.3"),
     "timm": ("conv_head", "classifier"),
 }
-"""The two layers behind the mean over the map."""
+"""The two layers after global average pooling."""
 
 
 def recognises(keys: Collection[str], publisher: Publisher) -> bool:
@@ -67,10 +68,10 @@ def recognises(keys: Collection[str], publisher: Publisher) -> bool:
 
 
 def network(state: Mapping[str, Tensor], publisher: Publisher) -> dict[str, Any]:
-    """Read the size and the width from the names and shapes; order and epsilon are the publisher's.
+    """Read the size and the width from the names and shapes; order and epsilon depend on the publisher.
 
     Raises:
-        CheckpointError: The tensor that tells the width is missing.
+        CheckpointError: The tensor that shows the width is missing.
     """
     large: dict[str, Any] = {"name": "mobilenet_v3_large"} | SETTINGS[publisher]
     small: dict[str, Any] = {"name": "mobilenet_v3_small"} | SETTINGS[publisher]
@@ -81,14 +82,14 @@ def network(state: Mapping[str, Tensor], publisher: Publisher) -> dict[str, Any]
 
 
 def names(network: Mapping[str, Any], publisher: Publisher) -> dict[str, str]:
-    """Return our name to a publisher's name of every tensor of a ``mobilenet_v3_*``, in the order that both have."""
+    """Return our name to the publisher's for every tensor of a ``mobilenet_v3_*``, in the order that both have."""
     rows = LARGE if network["name"] == "mobilenet_v3_large" else SMALL
     blocks = {"dli14": _dli14, "torchvision": _torchvision, "timm": _timm}[publisher](rows)
     table: dict[str, str] = {}
     for new, old in blocks.items():
         if new.endswith("norm"):
             table |= normalisation(new, old)
-        elif new.endswith("conv"):  # followed by a norm, and so without a bias
+        elif new.endswith("conv"):  # followed by a norm, and therefore without a bias
             table[f"{new}.weight"] = f"{old}.weight"
         else:
             table |= convolution(new, old)
@@ -109,11 +110,11 @@ def _layout(publisher: Publisher) -> str:
 
 
 def _dli14(rows: tuple[Row, ...]) -> dict[str, str]:
-    """Return our module to theirs."""
+    """Return our module names to theirs."""
     table = {"stem.conv": "features.0.0", "stem.norm": "features.0.1"}
     for i, row in enumerate(rows):
         new, old = f"blocks.{i}", f"features.{i + 1}.conv"
-        if i:  # the first block does not widen, and has three places less
+        if i:  # the first block does not expand, and has three entries fewer
             table |= {f"{new}.expand.conv": f"{old}.0", f"{new}.expand.norm": f"{old}.1"}
         at = 3 if i else 0
         table |= {f"{new}.depthwise.conv": f"{old}.{at}", f"{new}.depthwise.norm": f"{old}.{at + 1}"}
@@ -126,7 +127,7 @@ def _dli14(rows: tuple[Row, ...]) -> dict[str, str]:
 
 
 def _torchvision(rows: tuple[Row, ...]) -> dict[str, str]:
-    """Return our module to theirs."""
+    """Return our module names to theirs."""
     table = {"stem.conv": "features.0.0", "stem.norm": "features.0.1"}
     for i, row in enumerate(rows):
         parts = [*(["expand"] if i else []), "depthwise", *(["squeeze_excite"] if row.squeeze else []), "project"]
@@ -141,7 +142,7 @@ def _torchvision(rows: tuple[Row, ...]) -> dict[str, str]:
 
 
 def _timm(rows: tuple[Row, ...]) -> dict[str, str]:
-    """Return our module to theirs; blocks of one number of output channels are a stage."""
+    """Return our module names to theirs; blocks with the same number of output channels form a stage."""
     table = {"stem.conv": "conv_stem", "stem.norm": "bn1"}
     stage, place = 0, 0
     for i, row in enumerate(rows):
@@ -179,11 +180,11 @@ def _importer(publisher: Publisher, notes: str = "", doubt: str = "") -> Importe
 
 
 IMPORTERS = (
-    _importer("dli14", "Squeeze-and-excitation stands before the activation."),
+    _importer("dli14", "Squeeze-and-excitation comes before the activation."),
     _importer("torchvision", "Batch norm has an epsilon of 1e-3."),
     _importer(
         "timm",
-        doubt="Read as timm's mobilenetv3_*. Its tf_mobilenetv3_* have the same names, but pad as TensorFlow does and "
-        "have an epsilon of 1e-3: those do not compute the same here.",
+        doubt="Assumed to be timm's mobilenetv3_*. Its tf_mobilenetv3_* have the same names, but pad as TensorFlow "
+        "does and have an epsilon of 1e-3: those do not compute the same here.",
     ),
 )

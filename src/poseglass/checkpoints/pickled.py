@@ -1,10 +1,10 @@
-"""Read a pickle as data: no class or function in it is looked up, and nothing in it is called.
+"""Reads a pickle as data: no class or function in it is looked up, and nothing in it is called.
 
-A pickle is a program for a small machine with a stack. This is that machine with the instructions of protocols 0 to 5,
-but where Python's would import a name and call it, this one keeps the name. What a call would have made is one of a few
-things that are understood here as data (tensors and where their numbers lie, arrays and numbers of NumPy, plain
-containers), or else a ``Foreign``: the name, and whatever was to be put into the object. So the weights beside an
-``argparse.Namespace``, or inside a network whose class is not installed, can be read, and no file can run anything.
+A pickle is a program for a small stack machine. This module implements that machine with the instructions of protocols
+0 to 5, except that where Python would import a name and call it, the name is kept instead. The result of a call is one
+of a few things that are understood here as data (tensors and where their values are stored, NumPy arrays and numbers,
+plain containers), or else a ``Foreign``: the name, and whatever was to be put into the object. So weights stored beside
+an ``argparse.Namespace``, or inside a network whose class is not installed, can be read, and no file can run anything.
 
 Format: https://github.com/python/cpython/blob/3.11/Lib/pickletools.py.
 """
@@ -21,7 +21,7 @@ import torch
 
 
 class PickleError(ValueError):
-    """Not a pickle that can be read; the message says what was found."""
+    """Not a readable pickle; the message says what was found."""
 
 
 class Truncated(PickleError):
@@ -29,26 +29,26 @@ class Truncated(PickleError):
 
 
 class CodeFound(PickleError):
-    """The pickle names a function that acts when it is called; the message is its name."""
+    """The pickle names a function that has side effects when it is called; the message is its name."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Named:
-    """A class or function that a pickle names: ``"collections.OrderedDict"``. It was not looked up."""
+    """A class or function that a pickle names, such as ``"collections.OrderedDict"``. It was not looked up."""
 
     name: str
 
 
 @dataclass(slots=True, eq=False)
 class Foreign:
-    """An object that only its own class could make.
+    """An object that only its own class could create.
 
     Attributes:
-        name: Of its class, or of the function that would have made it.
-        args: What it would have been given.
+        name: Name of its class, or of the function that would have created it.
+        args: Arguments of that call.
         state: What would have become its attributes, most often a dict.
-        entries: Its items, where it is a kind of dict.
-        elements: Its elements, where it is a kind of list.
+        entries: Its items, if it is a kind of dict.
+        elements: Its elements, if it is a kind of list.
     """
 
     name: str
@@ -60,13 +60,13 @@ class Foreign:
 
 @dataclass(slots=True, eq=False)
 class Storage:
-    """The numbers of one or more tensors, which lie elsewhere in the file.
+    """The values of one or more tensors, which are stored elsewhere in the file.
 
     Attributes:
-        dtype: None where the tensors say it.
-        key: By which the file calls them.
-        numel: How many there are (bytes, where ``dtype`` is None).
-        start: From which element on, where it is a part of the storage of that key.
+        dtype: None if the tensors specify it.
+        key: Key of the storage in the file.
+        numel: Number of elements (of bytes, if ``dtype`` is None).
+        start: First element, if it is a part of the storage with that key.
     """
 
     dtype: torch.dtype | None
@@ -77,7 +77,7 @@ class Storage:
 
 @dataclass(slots=True, eq=False)
 class Stored:
-    """A tensor that has not been read: where its numbers lie, and how."""
+    """A tensor that has not been read: where its values are, and their layout."""
 
     storage: Storage | np.ndarray
     dtype: torch.dtype
@@ -87,7 +87,7 @@ class Stored:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that its elements take when each is stored once."""
+        """Size of its elements in bytes if each is stored once."""
         return prod(self.shape) * self.dtype.itemsize
 
 
@@ -105,7 +105,7 @@ class _NumpyType:
 
 @dataclass(slots=True, eq=False)
 class _EmptyArray:
-    """An array between the call that makes it and the instruction that fills it."""
+    """An array between the call that creates it and the instruction that fills it."""
 
 
 _NUMBERS = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
@@ -128,7 +128,7 @@ STORAGES = {
     "QInt32Storage": torch.qint32,
     "UntypedStorage": None,
 }
-"""Names of PyTorch's storages, under ``torch`` or ``torch.cuda``, and of what their elements are."""
+"""Names of PyTorch's storages, under ``torch`` or ``torch.cuda``, and the types of their elements."""
 
 _HARMLESS = {
     "_codecs", "abc", "argparse", "array", "ast", "builtins", "calendar", "collections", "configparser", "contextlib",
@@ -136,7 +136,7 @@ _HARMLESS = {
     "itertools", "logging", "numbers", "operator", "pathlib", "queue", "random", "re", "string", "threading", "_thread",
     "time", "types", "typing", "uuid", "weakref", "zoneinfo",
 }  # fmt: skip
-"""Modules of the standard library whose objects lie in training dumps without meaning any harm."""
+"""Modules of the standard library whose objects are harmless and common in training dumps."""
 
 _HARMLESS_BUILTINS = {
     "bool", "bytearray", "bytes", "complex", "dict", "Ellipsis", "enumerate", "float", "frozenset", "getattr", "int",
@@ -148,10 +148,10 @@ _ACTING = (sys.stdlib_module_names | {"commands", "httplib", "popen2", "urllib2"
 
 
 def check_name(module: str, name: str) -> None:
-    """Raise for a function of the standard library that acts on the machine, or any other of a kind unusual in dumps.
+    """Raise for a function of the standard library that has side effects, or any other that is unusual in checkpoints.
 
-    Nothing would be run here either way. But who puts ``os.system`` into a checkpoint means harm to those who load it
-    with PyTorch, and should not go unnoticed.
+    Nothing would be run here either way. But whoever puts ``os.system`` into a checkpoint intends harm to those who
+    load it with PyTorch, and this should not go unnoticed.
 
     Raises:
         CodeFound: With the name.
@@ -160,7 +160,7 @@ def check_name(module: str, name: str) -> None:
     builtin = root in ("builtins", "__builtin__") and name.partition(".")[0] not in _HARMLESS_BUILTINS
     if (
         builtin or root in _ACTING or any(part in _ACTING for part in name.split(".")[:-1])
-    ):  # "torch.serialization", "os.system" leads to os
+    ):  # also names such as "os.system" in "torch.serialization", which lead to os
         raise CodeFound(f"{module}.{name}")
 
 
@@ -173,25 +173,25 @@ _SIMPLE: dict[int, Any] = {ord("N"): None, 0x88: True, 0x89: False}
 
 
 class PickleReader:
-    """Reads pickles that follow each other in a buffer.
+    """Reads consecutive pickles from a buffer.
 
     Attributes:
-        at: Where the next one begins.
+        at: Where the next pickle begins.
     """
 
     def __init__(self, data: Any, at: int = 0, *, persistent: Callable[[Any], Any] | None = None) -> None:
-        """Read from ``data`` (bytes, or a mapped file); ``persistent`` returns what an id outside the pickle means."""
+        """Read from ``data`` (bytes, or a mapped file); ``persistent`` resolves ids of objects outside the pickle."""
         self.data = data
         self.at = at
         self.persistent = persistent
-        self.budget = len(data) + 1024  # elements that may be copied: a few bytes must not ask for hours
+        self.budget = len(data) + 1024  # elements that may be copied: a few bytes must not cause hours of work
 
     def load(self) -> Any:
-        """Return the next pickle's value.
+        """Return the value of the next pickle.
 
         Raises:
             Truncated: It ends early.
-            CodeFound: It names a function that acts.
+            CodeFound: It names a function that has side effects.
             PickleError: It is damaged, or needs something that is not data.
         """
         try:
@@ -259,7 +259,7 @@ class PickleReader:
                 stack.append(self._literal(code))
 
     def _literal(self, code: bytes) -> Any:
-        """Return the number or text that an instruction carries."""
+        """Return the number or text that an instruction contains."""
         key = code[0]
         if code in b"JKMG":
             return self._number({b"J": "<i", b"K": "<B", b"M": "<H", b"G": ">d"}[code])
@@ -268,7 +268,7 @@ class PickleReader:
             text = self._take(self._number(wide or ("<B" if key == 0x8C else "<Q")))
             if code == b"X" or key in (0x8C, 0x8D):
                 return text.decode("utf-8", "surrogatepass")
-            # text of Python 2 is either words or bytes, and Latin-1 loses neither
+            # Python 2 text is either words or bytes, and Latin-1 preserves both
             return text.decode("latin1") if code in b"UT" else text
         if key in (0x8A, 0x8B):
             return int.from_bytes(self._take(self._number("<B" if key == 0x8A else "<i")), "little", signed=True)
@@ -283,7 +283,7 @@ class PickleReader:
             return self._line().strip().strip(b"'\"").decode("latin1")
         if code == b"V":
             return self._line().decode("raw-unicode-escape")
-        raise PickleError(f"it has no instruction {key:#04x} at byte {self.at - 1:,}")
+        raise PickleError(f"it has an unknown instruction {key:#04x} at byte {self.at - 1:,}")
 
     def _name(self, code: bytes, stack: list[Any]) -> None:
         if code == b"c":
@@ -291,12 +291,12 @@ class PickleReader:
         else:
             name, module = stack.pop(), stack.pop()
         if not isinstance(module, str) or not isinstance(name, str):
-            raise PickleError("it names a class by something else than words")
+            raise PickleError("it names a class by something other than strings")
         check_name(module, name)
         stack.append(Named(f"{_RENAMED.get(module, module)}.{name}"))
 
     def _build(self, code: bytes, stack: list[Any]) -> None:
-        """Make or fill an object, as data."""
+        """Create or fill an object, as data."""
         key = code[0]
         if code == b"R" or key == 0x81:
             args, what = stack.pop(), stack.pop()
@@ -331,19 +331,19 @@ class PickleReader:
         elif code in b"PQ":
             what = stack.pop() if code == b"Q" else self._line().decode()
             if self.persistent is None:
-                raise PickleError("it refers to something outside of it")
+                raise PickleError("it refers to something outside the file")
             stack.append(self.persistent(what))
         else:
             raise PickleError(f"it refers to a table of extensions (instruction {key:#04x})")
 
     def _made(self, what: Any, args: Any) -> Any:
-        """Return what calling ``what`` would make, as data."""
+        """Return the result of calling ``what``, as data."""
         if not isinstance(args, tuple):
-            raise PickleError(f"a call is given a {type(args).__name__}")
+            raise PickleError(f"a call has a {type(args).__name__} as its arguments")
         name = _name_of(what)
         self.budget -= sum(len(arg) for arg in args if isinstance(arg, list | dict | str | bytes))
         if self.budget < 0:
-            raise PickleError("it copies more than it holds")
+            raise PickleError("it copies more than it contains")
         make = _MAKE.get(name) if isinstance(what, Named) else None
         return make(*args) if make is not None else Foreign(name, args)
 
@@ -361,7 +361,7 @@ def _to_mark(stack: list[Any]) -> list[Any]:
 
 def _container(code: bytes, stack: list[Any]) -> None:
     key = code[0]
-    if code in b"]}" or key == 0x8F:  # sets are kept as lists: who would look an element up?
+    if code in b"]}" or key == 0x8F:  # sets are kept as lists: nothing needs to look up an element
         stack.append({} if code == b"}" else [])
     elif code == b")":
         stack.append(())
@@ -377,7 +377,7 @@ def _container(code: bytes, stack: list[Any]) -> None:
 
 
 def _key(key: Any) -> Any:
-    """Return a key of a dict; what is no plain value stands for itself, since hashing it could go arbitrarily deep."""
+    """Return a key of a dict; a value that is not plain is wrapped, since hashing it could recurse arbitrarily deep."""
     return key if isinstance(key, str | int | float | bytes | None) else Foreign("key", (key,))
 
 
@@ -404,7 +404,7 @@ def _name_of(what: Any) -> str:
 
 
 def _filled(thing: Any, state: Any) -> Any:
-    """Return what an object becomes when it is given its attributes."""
+    """Return an object after its attributes have been set."""
     if isinstance(thing, Foreign):
         thing.state = state
         if thing.name in ("torch.nn.parameter.Parameter", "torch.autograd.variable.Variable"):  # before PyTorch 0.4
@@ -457,7 +457,7 @@ def _tensor_v3(storage: Any, offset: int, size: Any, stride: Any, grad: Any, hoo
 def _placed(storage: Storage, dtype: torch.dtype, offset: Any, size: Any, stride: Any) -> Stored:
     numbers = (offset, *size, *stride)
     if len(size) != len(stride) or not all(isinstance(n, int) and 0 <= n < 2**62 for n in numbers):
-        raise PickleError("a tensor has a shape that is none")
+        raise PickleError("a tensor has an invalid shape")
     return Stored(storage, dtype, tuple(size), offset, tuple(stride))
 
 
@@ -476,7 +476,7 @@ def _from_type(make: Any, kind: Any, args: Any, state: Any = None) -> Any:
 
 
 def _dict(*args: Any) -> Any:
-    """Return a dict of a dict or of pairs; a ``defaultdict`` has its factory before them."""
+    """Return a dict made from a dict or from pairs; a ``defaultdict`` has its factory before them."""
     content = next((arg for arg in args if isinstance(arg, Mapping | list | tuple)), ())
     pairs = content.items() if isinstance(content, Mapping) else content
     return {_key(key): value for key, value in pairs}
@@ -523,4 +523,4 @@ _MAKE: dict[str, Callable[..., Any]] = {
     "numpy.core.numeric._frombuffer": _array,
     "numpy._core.numeric._frombuffer": _array,
 }
-"""What is understood as data, by the name of what would make it. Each of these only arranges what it is given."""
+"""Calls that are understood as data, by the name of the function. Each only rearranges its arguments."""

@@ -1,7 +1,7 @@
-"""What the references of importers are written in: layers that take their tensors from a state by the original names.
+"""Layers for the references of importers; they take their tensors from a state by the original names.
 
-A reference computes what the public network does without anything of ``networks``, so that an error in an importer's
-reading of the layout cannot stand on both sides of a comparison. Evaluation mode, float32.
+A reference computes what the public network does without any code from ``networks``, so that an error in an importer's
+reading of the layout cannot affect both sides of a comparison. Evaluation mode, float32.
 """
 
 from collections.abc import Mapping
@@ -11,14 +11,14 @@ from torch.nn import functional
 
 
 def conv(state: Mapping[str, Tensor], name: str, x: Tensor, *, stride: int = 1) -> Tensor:
-    """Convolve with ``NAME.weight``, and ``NAME.bias`` if there is one; odd kernels, padded to keep the size."""
+    """Convolve with ``NAME.weight``, and ``NAME.bias`` if it exists; odd kernels, padded to keep the size."""
     weight = state[f"{name}.weight"].float()
     bias = state.get(f"{name}.bias")
     return functional.conv2d(x, weight, None if bias is None else bias.float(), stride, weight.shape[-1] // 2)
 
 
 def norm(state: Mapping[str, Tensor], name: str, x: Tensor, *, eps: float = 1e-5) -> Tensor:
-    """Normalise with the statistics of a BatchNorm."""
+    """Normalise with the running statistics of a batch norm."""
     mean, var, weight, bias = (
         state[f"{name}.{leaf}"].float() for leaf in ("running_mean", "running_var", "weight", "bias")
     )
@@ -26,22 +26,22 @@ def norm(state: Mapping[str, Tensor], name: str, x: Tensor, *, eps: float = 1e-5
 
 
 def norm_relu(state: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
-    """Normalise, then set what is below zero to zero."""
+    """Apply batch norm and ReLU."""
     return functional.relu(norm(state, name, x))
 
 
 def doubled(x: Tensor, times: int = 2) -> Tensor:
-    """Enlarge by repeating every pixel."""
+    """Upsample by repeating every pixel."""
     return functional.interpolate(x, scale_factor=times, mode="nearest")
 
 
 def pooled(x: Tensor) -> Tensor:
-    """Halve by the maximum of 3 x 3 with stride 2, padded by one, as ResNets do behind their first convolution."""
+    """Apply 3 x 3 max pooling with stride 2 and a padding of one, as ResNets do after their first convolution."""
     return functional.max_pool2d(x, 3, 2, 1)
 
 
 def conv_bn(state: Mapping[str, Tensor], name: str, x: Tensor, *, stride: int = 1) -> Tensor:
-    """Apply ``NAME.conv``, ``NAME.bn`` where there is one, and a ReLU with it: how mmpose names such a group."""
+    """Apply ``NAME.conv``, then ``NAME.bn`` and a ReLU if there is one: mmpose's naming of such a group."""
     x = conv(state, f"{name}.conv", x, stride=stride)
     return norm_relu(state, f"{name}.bn", x) if f"{name}.bn.weight" in state else x
 
@@ -58,7 +58,7 @@ def blocks(state: Mapping[str, Tensor], name: str, x: Tensor, *, stride: int = 1
 
 
 def block(state: Mapping[str, Tensor], name: str, x: Tensor, *, stride: int = 1) -> Tensor:
-    """Apply one basic or bottleneck block: ``conv1``, ``bn1``, ..., and ``downsample`` where the shape changes."""
+    """Apply one basic or bottleneck block: ``conv1``, ``bn1``, ..., and ``downsample`` if the shape changes."""
     convs = 3 if f"{name}.conv3.weight" in state else 2
     inside = x
     for k in range(1, convs + 1):

@@ -1,7 +1,7 @@
-"""What ResNet and MobileNetV3 classifiers compute below their mean over the map, from their public names.
+"""References of ResNet and MobileNetV3 classifiers up to global average pooling, from their public names.
 
-Written from tables of names, shapes and layers; see ``reference`` for what a reference is. Each returns the levels that
-a backbone of ``BACKBONES`` has, finest first.
+Written from tables of names, shapes and layers; see ``reference`` for what a reference is. Each returns the levels of
+the corresponding backbone in ``BACKBONES``, finest first.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,14 +16,14 @@ _STRIDES = {
     15: (1, 2, 1, 2, 1, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1),
     11: (2, 2, 1, 2, 1, 1, 1, 1, 2, 1, 1),
 }
-"""Of MobileNetV3's blocks, Large and Small (Howard et al. 2019, tables 1 and 2)."""
+"""Number of blocks of MobileNetV3, Large and Small (Howard et al. 2019, tables 1 and 2)."""
 
 _FIRST_HARD = {15: 6, 11: 3}
-"""The first block with h-swish; those before have a ReLU."""
+"""The first block with h-swish; earlier ones have a ReLU."""
 
 
 def resnet(state: Mapping[str, Tensor], images: Tensor) -> list[Tensor]:
-    """Return the outputs of the four stages of a ResNet as torchvision names it; ``images`` ``(B, 3, H, W)``."""
+    """Return the outputs of the four stages of a ResNet with torchvision's names; ``images`` ``(B, 3, H, W)``."""
     x = pooled(norm_relu(state, "bn1", conv(state, "conv1", images, stride=2)))
     levels: list[Tensor] = []
     for i in (1, 2, 3, 4):
@@ -35,12 +35,13 @@ def resnet(state: Mapping[str, Tensor], images: Tensor) -> list[Tensor]:
 def mobilenet_v3(
     state: Mapping[str, Tensor], images: Tensor, *, publisher: Literal["dli14", "torchvision", "timm"]
 ) -> list[Tensor]:
-    """Return what goes into each block of stride 2 of a MobileNetV3, and the last convolution's output.
+    """Return the input of each block with stride 2 of a MobileNetV3, and the last convolution's output.
 
     Args:
-        state: In the publisher's names.
+        state: State with the publisher's names.
         images: ``(B, 3, H, W)``, normalised.
-        publisher: Whose names; its batch norm's epsilon and order of activation and squeeze-and-excitation go with it.
+        publisher: Determines the names, the epsilon of batch norm, and the order of activation and
+            squeeze-and-excitation.
     """
     eps = 1e-3 if publisher == "torchvision" else 1e-5
     stem = {"timm": ("conv_stem", "bn1")}.get(publisher, ("features.0.0", "features.0.1"))
@@ -61,7 +62,7 @@ def mobilenet_v3(
         squeeze = f"{base}.{at['fc1']}"
         if f"{squeeze}.weight" not in state:
             y = act(y)
-        elif publisher == "dli14" and i:  # its first block, which does not widen, has the paper's order
+        elif publisher == "dli14" and i:  # its first block, which does not expand, has the paper's order
             y = act(_excited(state, squeeze, f"{base}.{at['fc2']}", y))
         else:
             y = _excited(state, squeeze, f"{base}.{at['fc2']}", act(y))
@@ -72,13 +73,13 @@ def mobilenet_v3(
         "torchvision": (f"features.{len(bases) + 1}.0", f"features.{len(bases) + 1}.1"),
         "timm": ("blocks.{0}.0.conv", "blocks.{0}.0.bn1"),
     }[publisher]
-    deepest = int(bases[-1].split(".")[1]) + 1  # of timm's stages
+    deepest = int(bases[-1].split(".")[1]) + 1  # among timm's stages
     kernel, its_norm = (name.format(deepest) for name in last)
     return [*levels, functional.hardswish(norm(state, its_norm, conv(state, kernel, x), eps=eps))]
 
 
 def _bases(state: Mapping[str, Tensor], publisher: str) -> Iterator[str]:
-    """Yield what the names of each block start with."""
+    """Yield the prefix of each block's names."""
     if publisher != "timm":
         inside, first = ("conv", "conv.0") if publisher == "dli14" else ("block", "block.0.0")
         i = 1
@@ -94,7 +95,7 @@ def _bases(state: Mapping[str, Tensor], publisher: str) -> Iterator[str]:
 
 
 def _excited(state: Mapping[str, Tensor], reduce: str, expand: str, x: Tensor) -> Tensor:
-    """Weigh the channels by what their means say: two dense layers, which some store as 1x1 kernels."""
+    """Scale the channels by a function of their means: two dense layers, which some store as 1x1 kernels."""
     (first, second), (bias, other) = (
         [state[f"{name}.{leaf}"].float() for name in (reduce, expand)] for leaf in ("weight", "bias")
     )
@@ -103,8 +104,8 @@ def _excited(state: Mapping[str, Tensor], reduce: str, expand: str, x: Tensor) -
 
 
 def _places(state: Mapping[str, Tensor], publisher: str, base: str, widens: bool) -> dict[str, str]:
-    """Return where a block keeps its convolutions, norms and squeeze-and-excitation."""
-    if publisher == "dli14":  # places of activations, and of squeeze-and-excitation where there is none, count too
+    """Return where a block stores its convolutions, norms and squeeze-and-excitation."""
+    if publisher == "dli14":  # activations, and identities in place of squeeze-and-excitation, count as entries too
         at = 3 if widens else 0
         squeeze = f"{at + 2 if widens else 3}.fc"
         numbers = {"pw": 0, "pw_bn": 1, "dw": at, "dw_bn": at + 1, "out": at + 4, "out_bn": at + 5}

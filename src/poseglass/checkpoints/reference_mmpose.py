@@ -1,4 +1,4 @@
-"""What mmpose's hourglass (CornerNet's) and its pose machine compute from their public names.
+"""References of mmpose's hourglass (CornerNet's) and its pose machine, from their public names.
 
 Written from tables of names, shapes and layers; see ``reference`` for what a reference is.
 """
@@ -13,7 +13,7 @@ from poseglass.checkpoints.reference import block, blocks, conv, conv_bn, double
 
 
 def corner_hourglass(state: Mapping[str, Tensor], images: Tensor) -> Tensor:
-    """Return the last stack's heatmaps of an hourglass of basic blocks that halve by stride."""
+    """Return the last stack's heatmaps of an hourglass of basic blocks that downsamples by stride."""
 
     def hourglass(name: str, x: Tensor) -> Tensor:
         if f"{name}.up1.0.conv1.weight" not in state:

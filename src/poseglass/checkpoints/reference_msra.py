@@ -1,4 +1,4 @@
-"""What SimpleBaseline and HRNet compute from their public names; mmpose's differ by a prefix before body and head.
+"""References of SimpleBaseline and HRNet, from their public names; mmpose's differ by prefixes of body and head.
 
 Written from tables of names, shapes and layers; see ``reference`` for what a reference is.
 """
@@ -15,10 +15,10 @@ def simple_baseline(state: Mapping[str, Tensor], images: Tensor, *, body: str = 
     """Return the heatmaps of a SimpleBaseline: ResNet, transposed convolutions, 1x1.
 
     Args:
-        state: In the public names.
+        state: State with the public names.
         images: ``(B, 3, H, W)``, normalised.
-        body: Before the names of the ResNet, "backbone." in mmpose.
-        head: Before the names of what follows, "head." in mmpose.
+        body: Prefix of the ResNet's names, "backbone." in mmpose.
+        head: Prefix of all other names, "head." in mmpose.
     """
     x = pooled(norm_relu(state, f"{body}bn1", conv(state, f"{body}conv1", images, stride=2)))
     for i in (1, 2, 3, 4):
@@ -33,18 +33,18 @@ def simple_baseline(state: Mapping[str, Tensor], images: Tensor, *, body: str = 
 
 
 def hrnet(state: Mapping[str, Tensor], images: Tensor, *, body: str = "", head: str = "") -> Tensor:
-    """Return the heatmaps of an HRNet; arguments as ``simple_baseline``."""
+    """Return the heatmaps of an HRNet; arguments as in ``simple_baseline``."""
     return conv(state, f"{head}final_layer", hrnet_levels(state, images, body=body)[0])
 
 
 def hrnet_levels(state: Mapping[str, Tensor], images: Tensor, *, body: str = "") -> list[Tensor]:
-    """Return the outputs of HRNet's last module, finest first: one for pose, four of a classifier."""
+    """Return the outputs of HRNet's last module, finest first: one for pose, four for a classifier."""
     x = norm_relu(state, f"{body}bn1", conv(state, f"{body}conv1", images, stride=2))
     x = norm_relu(state, f"{body}bn2", conv(state, f"{body}conv2", x, stride=2))
     levels = [blocks(state, f"{body}layer1", x)]
     for stage in (2, 3, 4):
         transition = f"{body}transition{stage - 1}"
-        # a branch that goes on unchanged has no tensors; a new one comes from the coarsest before it
+        # an unchanged branch has no tensors; a new one is made from the coarsest before it
         levels = [
             *(_transition(state, f"{transition}.{i}", level, 1) for i, level in enumerate(levels)),
             norm_relu(
@@ -71,7 +71,7 @@ def _exchange(state: Mapping[str, Tensor], name: str, levels: list[Tensor]) -> l
     mixed: list[Tensor] = []
     for i, own in enumerate(levels):
         if i and f"{name}.fuse_layers.{i}.0.0.0.weight" not in state:
-            break  # the last module keeps the finest branch alone
+            break  # the last module only keeps the finest branch
         total = own
         for j, other in enumerate(levels):
             part = f"{name}.fuse_layers.{i}.{j}"

@@ -1,6 +1,6 @@
-"""What repositories that descend from torchvision's ResNet call its tensors and those of HRNet: our name -> theirs.
+"""Tensor names in repositories derived from torchvision's ResNet, for ResNet and HRNet: our name -> theirs.
 
-Nearly every public pose network is built on that code, so several importers share these tables of names.
+Most public pose networks are built on that code, so several importers share these tables of names.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -16,7 +16,7 @@ RESNET_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 
 
 
 def conv_then_norm(new: str, conv: str, norm: str) -> dict[str, str]:
-    """Return the names of a convolution without bias and its BatchNorm; ours are ``new`` with "conv" and "norm"."""
+    """Return the names of a convolution without bias and its batch norm; ours are ``new`` with "conv" and "norm"."""
     return {f"{new}.conv.weight": f"{conv}.weight"} | normalisation(f"{new}.norm", norm)
 
 
@@ -31,19 +31,19 @@ def residual_block(new: str, old: str, num_convs: int, *, shortcut: bool) -> dic
 
 
 def resnet_names(depth: int, *, new: str = "", old: str = "") -> dict[str, str]:
-    """Return the names of a whole ``ResNet`` without its classifier; ``new`` and ``old`` are put before them."""
+    """Return the names of a whole ``ResNet`` without its classifier; ``new`` and ``old`` are prefixes."""
     num_convs = 2 if depth < 50 else 3
     names = conv_then_norm(f"{new}stem", f"{old}conv1", f"{old}bn1")
     for i, count in enumerate(RESNET_BLOCKS[depth]):
         for j in range(count):
-            shortcut = j == 0 and (i > 0 or num_convs == 3)  # a basic block of the first stage changes nothing
+            shortcut = j == 0 and (i > 0 or num_convs == 3)  # a basic block of the first stage keeps the shape
             block = residual_block(f"{new}stages.{i}.{j}", f"{old}layer{i + 1}.{j}", num_convs, shortcut=shortcut)
             names |= block
     return names
 
 
 def resnet_depth(keys: Collection[str], *, old: str = "") -> int | None:
-    """Return the depth whose blocks these names have; None if there is no such ResNet."""
+    """Return the depth of the ResNet that has these names; None if there is no such ResNet."""
     counts = tuple(
         sum(key.startswith(f"{old}layer{i}.") and key.endswith(".conv1.weight") for key in keys) for i in (1, 2, 3, 4)
     )
@@ -61,7 +61,7 @@ def hrnet_names(
     new: str = "",
     old: str = "",
 ) -> dict[str, str]:
-    """Return the names of a whole ``HRNet``; ``new`` and ``old`` are put before them."""
+    """Return the names of a whole ``HRNet``; ``new`` and ``old`` are prefixes."""
     names = conv_then_norm(f"{new}stem.0", f"{old}conv1", f"{old}bn1")
     names |= conv_then_norm(f"{new}stem.1", f"{old}conv2", f"{old}bn2")
     for j in range(num_bottlenecks):
@@ -88,7 +88,7 @@ def hrnet_names(
 
 
 def hrnet_counts(keys: Collection[str], *, old: str = "") -> dict[str, Any]:
-    """Return ``num_modules``, ``num_blocks`` and ``num_bottlenecks`` as these names have them."""
+    """Return ``num_modules``, ``num_blocks`` and ``num_bottlenecks`` according to these names."""
 
     def count(before: str, after: str) -> int:
         return sum(key.startswith(f"{old}{before}") and key.endswith(after) for key in keys)
@@ -101,7 +101,7 @@ def hrnet_counts(keys: Collection[str], *, old: str = "") -> dict[str, Any]:
 
 
 def pose_hrnet(keys: Collection[str], num_keypoints: int, width: int, stem_width: int, *, old: str) -> dict[str, Any]:
-    """Return what a card says of an HRNet for pose: by its short name where one of the paper's is meant."""
+    """Return a card's description of an HRNet for pose: by its short name if it is one of the paper's."""
     counts = hrnet_counts(keys, old=old)
     published = {"num_modules": [1, 4, 3], "num_blocks": 4, "num_bottlenecks": 4}
     if width in (32, 48) and stem_width == 64 and counts == published:
@@ -110,7 +110,7 @@ def pose_hrnet(keys: Collection[str], num_keypoints: int, width: int, stem_width
 
 
 def pose_hrnet_names(network: Mapping[str, Any], *, old: str, head: str) -> dict[str, str]:
-    """Return our name -> theirs of an HRNet for pose: ``old`` comes before its backbone, ``head`` before its output."""
+    """Return our name -> theirs for an HRNet for pose: prefix ``old`` for its backbone, ``head`` for its output."""
     names = hrnet_names(
         network.get("num_modules", (1, 4, 3)),
         network.get("num_blocks", 4),
@@ -123,16 +123,16 @@ def pose_hrnet_names(network: Mapping[str, Any], *, old: str, head: str) -> dict
 
 
 def simple_baseline(state: Mapping[str, Tensor], *, old: str, head: str, layout: str) -> dict[str, Any]:
-    """Return what a card says of a SimpleBaseline, by its short name where it is the paper's.
+    """Return a card's description of a SimpleBaseline, by its short name if it is one of the paper's.
 
     Raises:
-        CheckpointError: A tensor that tells it is missing, or the ResNet has other blocks than the known ones.
+        CheckpointError: A required tensor is missing, or the blocks match no known ResNet.
     """
     num_keypoints, deconv_width, _, _ = shape_of(state, f"{head}final_layer.weight", 4, layout)
     width = shape_of(state, f"{old}conv1.weight", 4, layout)[0]
     depth = resnet_depth(state, old=old)
     if depth is None:
-        raise CheckpointError(f"The checkpoint looks like {layout}, but its blocks make no ResNet 18 to 152.")
+        raise CheckpointError(f"The checkpoint looks like {layout}, but its blocks match no ResNet 18 to 152.")
     num_deconvs = sum(key.startswith(f"{head}deconv_layers.") and key.endswith(".running_mean") for key in state)
     if (width, deconv_width, num_deconvs) == (64, 256, 3):
         return {"name": f"simple_baseline_r{depth}", "num_keypoints": num_keypoints}
@@ -141,10 +141,10 @@ def simple_baseline(state: Mapping[str, Tensor], *, old: str, head: str, layout:
 
 
 def simple_baseline_names(network: Mapping[str, Any], *, old: str, head: str) -> dict[str, str]:
-    """Return our name -> theirs of a SimpleBaseline: ``old`` comes before its ResNet, ``head`` before the rest."""
+    """Return our name -> theirs for a SimpleBaseline: prefix ``old`` for its ResNet, ``head`` for the rest."""
     short = str(network["name"]).rpartition("_r")[2]
     names = resnet_names(int(short) if short.isdigit() else network.get("depth", 50), new="backbone.", old=old)
-    for i in range(network.get("num_deconvs", 3)):  # theirs counts convolution, BatchNorm and ReLU in one row
+    for i in range(network.get("num_deconvs", 3)):  # theirs numbers convolution, batch norm and ReLU consecutively
         deconv = f"{head}deconv_layers"
         names |= conv_then_norm(f"neck.layers.{i}", f"{deconv}.{3 * i}", f"{deconv}.{3 * i + 1}")
     return names | {"head.conv.weight": f"{head}final_layer.weight", "head.conv.bias": f"{head}final_layer.bias"}

@@ -1,6 +1,6 @@
-"""ResNet 18 to 152 of torchvision, whose names timm's plain ones share: a backbone; the classifier "fc" is left out.
+"""Imports ResNet 18 to 152 of torchvision (timm's plain ones share the names) as a backbone, without "fc".
 
-Images are RGB, normalised by the mean and deviation of ImageNet.
+Images are RGB, normalised by the mean and standard deviation of ImageNet.
 """
 
 from collections.abc import Collection, Mapping
@@ -25,7 +25,7 @@ LAYOUT = f"a ResNet of {SOURCE.repository}"
 
 
 def recognises(keys: Collection[str]) -> bool:
-    """Return whether these are this layout's names; a pose network around a ResNet has others besides."""
+    """Return whether these names have this layout; a pose network around a ResNet has others as well."""
     tops = {key.partition(".")[0] for key in keys}
     return resnet_depth(keys) is not None and tops <= {"conv1", "bn1", "layer1", "layer2", "layer3", "layer4", "fc"}
 
@@ -34,17 +34,17 @@ def network(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """Read depth and width from the names and shapes: ``{"name": "resnet50"}``, of ``BACKBONES``.
 
     Raises:
-        CheckpointError: The blocks are not those of a known depth, or the stem is missing.
+        CheckpointError: The blocks do not match a known depth, or the stem is missing.
     """
     depth = resnet_depth(state)
     if depth is None:
-        raise CheckpointError(f"The checkpoint looks like {LAYOUT}, but its blocks make no ResNet 18 to 152.")
+        raise CheckpointError(f"The checkpoint looks like {LAYOUT}, but its blocks match no ResNet 18 to 152.")
     width = shape_of(state, "conv1.weight", 4, LAYOUT)[0]
     return {"name": f"resnet{depth}"} | ({} if width == 64 else {"width": width})
 
 
 def names(network: Mapping[str, Any]) -> dict[str, str]:
-    """Return our name -> the public one of every tensor of a backbone's table."""
+    """Return our name -> the public one for every tensor of a backbone's table."""
     return resnet_names(int(str(network["name"]).removeprefix("resnet")))
 
 
@@ -59,5 +59,5 @@ IMPORTER = Importer(
     part="backbone",
     excluded=("fc.",),
     reference=reference_backbones.resnet,
-    notes="A backbone trained to classify; it predicts no keypoints by itself.",
+    notes="A backbone trained for classification; it predicts no keypoints by itself.",
 )

@@ -1,7 +1,7 @@
-"""SimpleBaseline as open-mmlab/mmpose stores it, versions 0.x and 1.x.
+"""Imports SimpleBaseline as stored by open-mmlab/mmpose, versions 0.x and 1.x.
 
-The ResNet has torchvision's names behind "backbone."; deconvolutions and output are the "head" of 1.x and the
-"keypoint_head" of 0.x. Images are RGB, normalised by the mean and deviation of ImageNet.
+The ResNet has torchvision's names after "backbone."; deconvolutions and output are "head" in 1.x and "keypoint_head" in
+0.x. Images are RGB, normalised by the mean and standard deviation of ImageNet.
 """
 
 from collections.abc import Collection, Mapping
@@ -19,7 +19,7 @@ LAYOUT = f"a SimpleBaseline of {MMPOSE.repository}"
 
 
 def recognises(keys: Collection[str]) -> bool:
-    """Return whether these are this layout's names."""
+    """Return whether these names have this layout."""
     heads = ("head.deconv_layers.0.weight", "keypoint_head.deconv_layers.0.weight")
     return "backbone.layer4.0.conv1.weight" in keys and any(head in keys for head in heads)
 
@@ -28,13 +28,13 @@ def network(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """Read keypoints, depth and widths from the names and shapes.
 
     Raises:
-        CheckpointError: A tensor that tells them is missing, or the ResNet has other blocks than the known ones.
+        CheckpointError: A required tensor is missing, or the blocks match no known ResNet.
     """
     return simple_baseline(state, old="backbone.", head="head.", layout=LAYOUT)
 
 
 def names(network: Mapping[str, Any]) -> dict[str, str]:
-    """Return our name -> the public one of every tensor of a card's network, as version 1.x has it."""
+    """Return our name -> the public one for every tensor of a card's network, as in version 1.x."""
     return simple_baseline_names(network, old="backbone.", head="head.")
 
 
@@ -50,6 +50,6 @@ IMPORTER = Importer(
     codec=CODEC,
     older=OLDER_MMPOSE,
     reference=partial(reference_msra.simple_baseline, body="backbone.", head="head."),
-    notes="The original averages with the flipped image, its maps shifted right by one column.",
+    notes="The original uses the flip test, with the flipped maps shifted right by one column.",
     doubt=f"{SIZE_DOUBT} {CODEC_DOUBT}",
 )

@@ -1,8 +1,9 @@
-"""SimpleBaseline as Microsoft and leoxiaobin publish it: the same names, two orders of colour.
+"""Imports SimpleBaseline as published by Microsoft and by leoxiaobin: the same names, but RGB or BGR input.
 
-Both normalise by the mean and deviation of ImageNet, in the order RGB. leoxiaobin/deep-high-resolution-net.pytorch
-feeds RGB; microsoft/human-pose-estimation.pytorch feeds images as OpenCV reads them, BGR, and nothing in its files says
-so. Whoever knows a file to be Microsoft's asks for the layout ``simple_baseline_microsoft``.
+Both normalise by the mean and standard deviation of ImageNet, in the order RGB.
+leoxiaobin/deep-high-resolution-net.pytorch uses RGB; microsoft/human-pose-estimation.pytorch uses images as OpenCV
+reads them, BGR, and nothing in its files says so. For a file that is known to be Microsoft's, use the layout
+``simple_baseline_microsoft``.
 """
 
 from collections.abc import Collection, Mapping
@@ -34,7 +35,7 @@ LAYOUT = f"a SimpleBaseline of {SOURCE.repository} or {SOURCE_MICROSOFT.reposito
 
 
 def recognises(keys: Collection[str]) -> bool:
-    """Return whether these are this layout's names."""
+    """Return whether these names have this layout."""
     return "final_layer.weight" in keys and "deconv_layers.0.weight" in keys and "layer4.0.conv1.weight" in keys
 
 
@@ -42,13 +43,13 @@ def network(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """Read keypoints, depth and widths from the names and shapes.
 
     Raises:
-        CheckpointError: A tensor that tells them is missing, or the ResNet has other blocks than the known ones.
+        CheckpointError: A required tensor is missing, or the blocks match no known ResNet.
     """
     return simple_baseline(state, old="", head="", layout=LAYOUT)
 
 
 def names(network: Mapping[str, Any]) -> dict[str, str]:
-    """Return our name -> the public one of every tensor of a card's network."""
+    """Return our name -> the public one for every tensor of a card's network."""
     return simple_baseline_names(network, old="", head="")
 
 
@@ -63,14 +64,14 @@ IMPORTER = Importer(
     input=coco_or_mpii,
     codec=CODEC,
     reference=reference_msra.simple_baseline,
-    doubt="Read as leoxiaobin's, which want RGB. Microsoft's files have the same names and want BGR: import those with "
-    f"--layout simple_baseline_microsoft. {SIZE_DOUBT}",
+    doubt="Assumed to be leoxiaobin's, which need RGB. Microsoft's files have the same names and need BGR: import "
+    f"those with --layout simple_baseline_microsoft. {SIZE_DOUBT}",
 )
 
 IMPORTER_MICROSOFT = Importer(
     name="simple_baseline_microsoft",
     source=SOURCE_MICROSOFT,
-    recognises=lambda keys: False,  # its names are those of simple_baseline_msra, so it has to be asked for
+    recognises=lambda keys: False,  # same names as simple_baseline_msra, so it must be requested explicitly
     layout=LAYOUT,
     names=names,
     network=network,
@@ -78,6 +79,6 @@ IMPORTER_MICROSOFT = Importer(
     input=lambda network: replace(coco_or_mpii(network), color="bgr"),
     codec=CODEC,
     reference=reference_msra.simple_baseline,
-    notes="These weights want BGR, normalised by the mean and deviation of ImageNet in the order RGB.",
+    notes="These weights need BGR, normalised by the mean and standard deviation of ImageNet in the order RGB.",
     doubt=SIZE_DOUBT,
 )

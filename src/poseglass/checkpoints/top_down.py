@@ -1,4 +1,4 @@
-"""What top-down weights share, whoever published them: input, codec, skeletons, and the names of mmpose's heads."""
+"""Shared by all top-down weights: input, codec, skeletons, and the names of mmpose's heads."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 CLASSIFIER_INPUT = InputSpec(size_wh=(224, 224), padding=1.0, mean=IMAGENET_MEAN, std=IMAGENET_STD)
-"""Of backbones trained to classify."""
+"""Input of backbones trained for classification."""
 
 SKELETONS = {17: COCO17, 16: MPII16}
 
@@ -22,17 +22,19 @@ MMPOSE = Source(
 )
 
 SIZE_DOUBT = (
-    "Read as trained at 256 x 192 (COCO) or 256 x 256 (MPII); the names of weights trained at 384 x 288 are the same: "
-    "say so with --set 'input.size_wh=[288, 384]' --set codec.sigma=3."
+    "Assumed to be trained at 256 x 192 (COCO) or 256 x 256 (MPII); weights trained at 384 x 288 have the same names: "
+    "for those, add --set 'input.size_wh=[288, 384]' --set codec.sigma=3."
 )
-CODEC_DOUBT = "Read as trained on plain Gaussians: those of DARK and UDP have the same names and want another codec."
-"""What the names of top-down weights do not tell."""
+CODEC_DOUBT = (
+    "Assumed to be trained on plain Gaussians: weights for DARK and UDP have the same names but need another codec."
+)
+"""What the names of top-down weights do not show."""
 
 OLDER_MMPOSE = {"keypoint_head.": "head."}
-"""What mmpose 0.x calls the head, and what 1.x calls it."""
+"""Name of the head in mmpose 0.x, to its name in 1.x."""
 
 
 def coco_or_mpii(network: Mapping[str, Any]) -> InputSpec:
-    """Return the input of weights trained on MPII (16 keypoints) or else on COCO."""
+    """Return the input of weights trained on MPII (16 keypoints), otherwise of those trained on COCO."""
     size_wh = (256, 256) if network["num_keypoints"] == 16 else (192, 256)
     return InputSpec(size_wh=size_wh, padding=1.25, mean=IMAGENET_MEAN, std=IMAGENET_STD, crop="msra")
