@@ -178,7 +178,8 @@ def image_ids(
     """
     used = {_key(value) for value in (*known, *taken) if value is not None}
     named = [number_of(path) for path in paths]
-    free = (number for number in itertools.count() if number not in named and _key(number) not in used)
+    numbers = set(named)
+    free = (number for number in itertools.count() if number not in numbers and _key(number) not in used)
     ids: list[int | str] = []
     guessed: list[str] = []
     clashes: list[str] = []
