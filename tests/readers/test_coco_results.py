@@ -4,7 +4,8 @@ import json
 import numpy as np
 import pytest
 
-from poseglass.readers.coco_results import read_coco_results
+from poseglass.readers import coco
+from poseglass.readers.coco_results import read_boxes, read_coco_results
 
 GOOD = {"image_id": 3, "category_id": 1, "bbox": [10, 20, 30, 40], "score": 0.5}
 
@@ -55,6 +56,7 @@ def test_chooses_categories_and_keeps_to_images(tmp_path):
         ),
         ([GOOD | {"score": "0.5"}], "result 0: 'score' must be a finite number, got '0.5'"),
         ([GOOD | {"image_id": 1.5}], "'image_id' must be a whole number, got 1.5"),
+        ([GOOD | {"image_id": "0001"}], "'image_id' must be a whole number, got '0001'"),
         ([GOOD | {"category_id": None}], "'category_id' must be a whole number, got None"),
         ([GOOD | {"bbox": [1, 2, 3]}], r"'bbox' must be x, y, width and height .* got \[1, 2, 3\]"),
         ([GOOD | {"bbox": [1, 2, 0, 3]}], "both sides above 0"),
@@ -78,3 +80,23 @@ def test_invalid_numbers(tmp_path):
         read_coco_results(path)
     with pytest.raises(FileNotFoundError, match=r"gone.json"):
         read_coco_results(tmp_path / "gone.json")
+
+
+def test_labels_and_boxes_read_the_same_ids(tmp_path):
+    """Text is a number only where the number is written like it: "1" and "01" are two images."""
+    ids = ["0001", "1", "01", 7, 8.0, "frame_2"]
+    labels = {
+        "images": [{"id": i, "file_name": f"{n}.png", "width": 50, "height": 80} for n, i in enumerate(ids)],
+        "annotations": [
+            {"id": n, "image_id": i, "category_id": 1, "bbox": [1, 2, 30, 40], "keypoints": [5, 6, 2]}
+            for n, i in enumerate(ids)
+        ],
+        "categories": [{"id": 1, "name": "person", "keypoints": ["nose"]}],
+    }
+    path = written(tmp_path / "labels.json", labels)
+    expected = ("0001", 1, "01", 7, 8, "frame_2")
+    assert coco(path).image_ids == expected
+    assert coco(path).num_instances == len(ids)
+    assert read_boxes(path).image_id == expected
+    results = [GOOD | {"image_id": i} for i in ids]
+    assert read_boxes(written(tmp_path / "results.json", results)).image_id == expected

@@ -134,9 +134,12 @@ class Records:
 
 
 def id_of(value: Any) -> int | str | None:
-    """Return an id as a whole number (also for 3.0 and "3"), or as the string it is; None for anything else."""
+    """Return an id as a whole number (also for 3.0 and "3"), or as the string it is; None for anything else.
+
+    A string is a number only where the number is written like it: "0001" and "1" are two ids.
+    """
     whole = whole_number(value)
-    if whole is not None:
+    if whole is not None and (not isinstance(value, str) or str(whole) == value):
         return whole
     return value if isinstance(value, str) and value.strip() else None
 

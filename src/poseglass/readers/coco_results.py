@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from poseglass.core.boxes import around
+from poseglass.readers.coco_records import id_of
 from poseglass.readers.json_file import finite_number, read_json, shortened, whole_number
 
 MAX_RESULTS = 20_000_000
@@ -228,14 +229,11 @@ def _image(where: str, record: Any) -> tuple[str, int | str]:
 
 
 def _id(where: str, record: dict[str, Any], field: str) -> int | str:
-    """Return an id unchanged: a string stays a string, so that results match labels with the same id."""
-    value = record.get(field)
-    if isinstance(value, str) and value:
-        return value
-    number = whole_number(value)
-    if number is None:
+    """Return an id by the rule for labels, so that boxes match labels with the same id."""
+    key = id_of(record.get(field))
+    if key is None:
         raise ValueError(f"{where}: {field!r} must be a whole number or a string, {_got(record, field)}.")
-    return number
+    return key
 
 
 def _person(categories: Any) -> int:
@@ -263,9 +261,9 @@ def _record(path: Path, number: int, record: Any) -> tuple[int, int, list[float]
     if not isinstance(record, dict):
         raise ValueError(f"{where}: expected an object with 'image_id', 'bbox' and 'score', got {shortened(record)}.")
     ids = []
-    for field in ("image_id", "category_id"):
-        value = whole_number(record.get(field))
-        if value is None:
+    for field, number_of in (("image_id", id_of), ("category_id", whole_number)):
+        value = number_of(record.get(field))
+        if not isinstance(value, int):
             raise ValueError(f"{where}: {field!r} must be a whole number, {_got(record, field)}.")
         ids.append(value)
     score = finite_number(record.get("score"))
