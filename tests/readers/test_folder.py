@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -43,7 +44,15 @@ def test_what_is_no_image_is_named(images):
         data[2]
     checked = folder(images, check=True)
     assert len(checked) == 3
-    assert checked.notes[-1].startswith(f"Excluded {images / 'e.png'}: ")
+    assert checked.notes[-1].startswith(f"Excluded {images / 'e.png'}: it is a damaged or truncated image (")
+
+
+def test_what_can_be_read_is_not_excluded(tmp_path):
+    """Pillow does not know RGB in floating point; images are read by more than Pillow."""
+    cv2.imwrite(str(tmp_path / "f.tiff"), np.full((8, 8, 3), 0.5, np.float32))
+    checked = folder(tmp_path, check=True)
+    assert [path.name for path in checked.paths] == ["f.tiff"]
+    assert checked.notes == ()
 
 
 def test_nothing_to_read(tmp_path):

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
-
+from poseglass.core.image import read_with_levels
 from poseglass.core.image_folder import list_folder
 from poseglass.core.instances import Instances
 from poseglass.core.levels import check_white
@@ -31,7 +30,7 @@ def folder(
         path: Path of the folder, or of one image.
         recursive: Also read its subfolders, in order of their paths.
         skeleton: Skeleton of predictions for these images; there are no labels to take it from.
-        check: Verify every image first.
+        check: Decode every image first, and exclude those that ``read_image`` does not read.
         name: Name of the dataset; None takes the folder's.
         white: For images of more than 8 bits, the value that becomes 255; see ``LabelledImages``.
 
@@ -77,11 +76,10 @@ def folder(
 
 
 def _fault(path: Path) -> str | None:
+    """Return why an image cannot be read, None if it can."""
     try:
-        with Image.open(path) as image:
-            image.verify()
-    except UnidentifiedImageError:
-        return "not an image"
-    except Exception as error:  # a damaged file may raise anything in Pillow's decoders; the note names it
-        return str(error) or type(error).__name__
+        read_with_levels(path)
+    except (ValueError, OSError) as error:
+        text = str(error).rstrip(".")
+        return f"it{text.removeprefix(str(path))}" if text.startswith(f"{path} ") else text
     return None
