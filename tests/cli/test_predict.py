@@ -14,7 +14,7 @@ from rich.console import Console
 import poseglass as pg
 from poseglass import cli
 from poseglass.cli import images as images_module
-from poseglass.cli.poses_file import noun_of
+from poseglass.cli.poses_file import coco_document, noun_of
 from poseglass.cli.screen import in_commands
 from poseglass.core.card import WeightCard
 from poseglass.core.image import read_image, write_image
@@ -137,6 +137,16 @@ def test_poses_are_written_with_names_for_other_programs(monkeypatch, numbered, 
     assert "whole_image" not in record
     category = json.loads((numbered / "out/poses_coco.json").read_text())["categories"][0]
     assert (category["name"], len(category["skeleton"])) == ("person", len(LSP14.bones))
+
+
+@pytest.mark.parametrize("pairs", [None, (), (("a", "b"),)])
+def test_flip_pairs_of_the_skeleton_are_written(tmp_path, pairs):
+    skeleton = Skeleton("toy", ("a", "b", "tip"), flip_pairs=pairs)
+    image = {"id": 1, "file_name": "a.png", "width": 9, "height": 9}
+    record = {"image_id": 1, "category_id": 1, "bbox": [1, 1, 5, 5], "score": 1, "keypoints": [1, 2, 2] * 3}
+    document = coco_document(skeleton, [image], [record], tmp_path)
+    (tmp_path / "poses_coco.json").write_text(json.dumps(document))
+    assert coco(tmp_path / "poses_coco.json").skeleton.flip_pairs == pairs
 
 
 def test_a_guess_of_an_id_is_said(monkeypatch, numbered, tiny_weights, capsys):

@@ -66,10 +66,12 @@ def coco_document(
         }  # fmt: skip
         annotations.append(annotation)
     bones = [[int(a) + 1, int(b) + 1] for a, b in skeleton.bone_indices]
-    categories = [
-        {"id": key, "name": noun_of(skeleton), "keypoints": list(skeleton.keypoints), "skeleton": bones}
-        for key in sorted({record["category_id"] for record in records} or {1})
-    ]
+    category: dict[str, Any] = {
+        "name": noun_of(skeleton), "keypoints": list(skeleton.keypoints), "skeleton": bones,
+    }  # fmt: skip
+    if skeleton.flip_pairs is not None:
+        category["flip_pairs"] = [list(pair) for pair in skeleton.flip_pairs]
+    categories = [{"id": key} | category for key in sorted({record["category_id"] for record in records} or {1})]
     seen_from = [image | {"file_name": _seen_from(out, image["file_name"])} for image in images]
     return {"images": seen_from, "annotations": annotations, "categories": categories}
 
