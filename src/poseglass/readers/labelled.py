@@ -221,6 +221,14 @@ class LabelledImages:
         """White level of images of more than 8 bits, found on first access."""
         return self.white if self.white is not None else _white_of(self.white_from)
 
+    def whites(self) -> dict[str, float]:
+        """Return the white level of each kind of values of more than 8 bits; it reads up to 32 images.
+
+        Kinds of which every image declares its own white level are left out.
+        """
+        found = dict(_white_of(self.white_from).whites)
+        return found if self.white is None else dict.fromkeys(found, float(self.white))
+
     def white_notes(self) -> list[str]:
         """Return what was guessed about images of more than 8 bits, a sentence each; it reads up to 32 images.
 

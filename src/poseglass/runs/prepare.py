@@ -44,6 +44,7 @@ from poseglass.runs.check import (
 from poseglass.runs.folder import RunFolder
 from poseglass.runs.recipe import Recipe, RecipeError
 from poseglass.runs.session import Run
+from poseglass.runs.whites import different_whites
 from poseglass.training.checkpoint import load_checkpoint
 from poseglass.training.distributed import Processes, from_environment, join
 from poseglass.training.ema import MovingAverage
@@ -105,6 +106,9 @@ def prepare(
         crops = crops.cached(int(recipe.data.cache_gb * 1e9))
     check_occluded(recipe, crops.labels)
     val = validation_data(recipe)
+    different = different_whites(crops.dataset, val)
+    if different and not resume:  # a run that has begun keeps its data, so it only has a note
+        raise RecipeError(different)
     monitor = check_evaluation(recipe, val, crops.skeleton)
     network, table = make_network(recipe, crops.skeleton)
     weights: dict[str, torch.Tensor] = {}
@@ -150,7 +154,7 @@ def prepare(
         processes, tensorboard, precision, widths=widths,
     )  # fmt: skip
     run.note = " ".join(words for words in (started, doubt) if words)
-    run.notes = _notes(crops, val)
+    run.notes = (*_notes(crops, val), *([different] if different else []))
     if resume and state is None:
         run.note = f"There is no checkpoint in {folder}: the run starts from the beginning."
     if state is not None and processes.first:
