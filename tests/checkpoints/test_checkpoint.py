@@ -5,6 +5,8 @@ import io
 import os
 import pickle
 import tarfile
+import time
+import tracemalloc
 import warnings
 import zipfile
 from collections import OrderedDict
@@ -17,8 +19,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from poseglass.checkpoints.checkpoint import open_checkpoint
+from poseglass.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from poseglass.checkpoints.choose import main_names
+from poseglass.checkpoints.pickled import Storage, Stored
 from poseglass.core.card import WeightCard
 from poseglass.core.input_spec import InputSpec
 from poseglass.core.skeletons import MPII16
@@ -190,6 +193,79 @@ def test_numbers_that_the_file_does_not_hold_are_not_believed(tmp_path: Path, nu
         message = str(error)
     assert total <= 300
     assert str(path) in message
+
+
+def shared(part: bytes, times: int, outer: bytes = b"h\x00") -> bytes:
+    """Return a pickle of a list that holds one value over and over."""
+    return b"\x80\x02" + part + b"q\x000](" + outer * times + b"e."
+
+
+LONG_KEY = b"\x80\x02}X\xa0\x86\x01\0" + b"a" * 100_000 + b"(" + b"]Na" * 12_000 + b"ls."
+MODULE = b"cnets\nNet\n)\x81h\x00b"
+LARGE_STATE = b"}(U\x0b_parameters}U\x08_modules}"
+UNSAVED = b"(" + b"".join(b"U\x04%04d" % i for i in range(2000)) + b"l"
+BUFFERS = b"}(" + b"".join(b"U\x04%04d]Na" % i for i in range(2000)) + b"u"
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (shared(b"(" + b"N" * 50_000 + b"l", 20_000), "has no state dict: it holds a list"),
+        (shared(b"(" + b"N" * 50_000 + b"l", 20_000, b"cx\ny\n)\x81h\x00b"), "has no state dict: it holds a list"),
+        (shared(b"(" + b"]" * 12_000 + b"l", 20_000), "has no state dict: it holds a list"),
+        (shared(b"(" + b"]Na" * 12_000 + b"l", 20_000), "hold each other without end"),
+        (LONG_KEY, r"holds a{80}\.\.\."),
+        (
+            shared(
+                LARGE_STATE + b"U\x08_buffers" + BUFFERS + b"U\x1b_non_persistent_buffers_set" + UNSAVED + b"u",
+                20_000, MODULE,
+            ),
+            "hold each other without end",
+        ),
+    ],
+    ids=["plain values", "plain values in objects", "empty containers", "containers", "a long key", "buffers that are not saved"],
+)  # fmt: skip
+def test_a_small_file_cannot_ask_for_hours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, says: str
+) -> None:
+    monkeypatch.setattr("poseglass.checkpoints.checkpoint.MAX_VALUES", 100_000)
+    path = tmp_path / "small.pkl"
+    path.write_bytes(content)
+    started = time.process_time()
+    with pytest.raises(CheckpointError, match=rf"small\.pkl.*{says}"):
+        read_checkpoint(path)
+    assert time.process_time() - started < 60  # seconds rather than hours, on a slow machine as well
+
+
+def test_a_long_key_is_not_written_out_over_and_over(tmp_path: Path) -> None:
+    path = tmp_path / "small.pkl"
+    path.write_bytes(LONG_KEY)
+    tracemalloc.start()
+    with pytest.raises(CheckpointError, match="has no state dict"):
+        read_checkpoint(path)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 50e6
+
+
+def test_names_are_only_so_long(tmp_path: Path) -> None:
+    path = tmp_path / "long.pth"
+    path.write_bytes(saved({"a" * 998: {"b": torch.zeros(1)}, "remark" * 1000: [1, [2]]}))
+    assert [*read_checkpoint(path)] == [f"{'a' * 998}.b"]
+    path.write_bytes(saved({"a" * 999: {"b": torch.zeros(1)}}))
+    with pytest.raises(CheckpointError, match=r"long\.pth.*a name in it has more than 1,000 characters: a{80}\.\.\."):
+        read_checkpoint(path)
+    path.write_bytes(pickle.dumps({f"{i}": inner for inner in [{".a" * 490: np.zeros(1)}] for i in range(500)}))
+    with pytest.raises(CheckpointError, match=r"long\.pth.*its names are longer than those of any network"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize("shape", [(2**61, 2**61), (2**61, 64, 3, 3)])
+def test_a_forged_shape_is_told_with_the_file(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    path = tmp_path / "forged.pth"
+    stored = Stored(Storage(torch.float32, "0", 1), torch.float32, shape, 0, (1,) * len(shape))
+    with pytest.raises(CheckpointError, match=r"forged\.pth: tensor 'a\.weight' .* larger than what the file stores"):
+        Checkpoint(path, {"a.weight": stored}).shapes(["a.weight"])
 
 
 def test_the_tensors_of_a_zip_are_mapped_not_copied(tmp_path: Path) -> None:

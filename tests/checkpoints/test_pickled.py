@@ -2,12 +2,24 @@
 
 import argparse
 import collections
+import difflib
+import fractions
+import functools
+import hashlib
+import html
 import io
+import json
+import math
+import operator
+import optparse
 import pickle
+import platform
+import statistics
 import struct
 import sys
+import textwrap
 import types
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -17,7 +29,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from poseglass.checkpoints.checkpoint import open_checkpoint
-from poseglass.checkpoints.pickled import CodeFound, Foreign, Named, PickleError, PickleReader, Truncated
+from poseglass.checkpoints.pickled import CodeFound, Foreign, Named, PickleError, PickleReader, Storage, Truncated
 from poseglass.estimators.weights_file import CheckpointError
 
 PLAIN = {
@@ -131,6 +143,38 @@ def test_functions_that_act_are_named(module: str, name: str) -> None:
             PickleReader(text).load()
 
 
+@pytest.mark.parametrize(
+    "what",
+    [
+        math.cos, operator.add, max, abs, optparse.Values(), functools.partial(math.pow, 2), ValueError("x"),
+        platform.uname(), statistics.mean, textwrap.dedent, json.dumps, io.BytesIO, torch.nn.Linear(1, 1).eval,
+        fractions.Fraction(1, 2), difflib.ndiff, html.escape, hashlib.sha256,
+    ],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
+def test_functions_that_do_no_harm_are_only_names(what: Any, protocol: int) -> None:
+    read({"extra": what}, protocol)
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [("io", "open"), ("_io", "FileIO"), ("codecs", "open"), ("posix", "mkdir"), ("builtins", "setattr"),
+     ("tempfile", "mkdtemp"), ("urllib.request", "urlopen"), ("builtins", "eval.__call__")],
+)  # fmt: skip
+def test_functions_that_reach_files_and_networks_are_named(module: str, name: str) -> None:
+    with pytest.raises(CodeFound, match=rf"^{module}\.{name}$"):
+        PickleReader(op_global(module, name) + b".").load()
+
+
+@pytest.mark.parametrize("name", ["os", "system", "sys.modules", "__globals__"])
+def test_attributes_that_lead_to_functions_that_act_are_named(name: str) -> None:
+    text = op_global("builtins", "getattr") + op_global("torch", "serialization")
+    with pytest.raises(CodeFound, match=rf"^builtins\.getattr, {name}$"):
+        PickleReader(text + b"S'" + name.encode() + b"'\n\x86R.").load()
+    assert isinstance(PickleReader(text + b"S'load'\n\x86R.").load(), Foreign)
+
+
 def test_nothing_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "poseglass_trap.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Net: pass\n")
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -200,6 +244,71 @@ def test_a_few_bytes_cannot_ask_for_much() -> None:
     pairs = b"]q\x00(" + b"K\x01K\x02\x86" * 1000 + b"e" + (op_global("builtins", "list") + b"h\x00\x85R0") * 500
     with pytest.raises(PickleError, match="copies more than it contains"):
         PickleReader(pairs + b".").load()
+
+
+MANY = b"(" + b"N" * 100_000 + b"tq\x00"
+ZEROS = b"B" + struct.pack("<I", 100_000) + bytes(100_000) + b"q\x00"
+BYTES = (
+    op_global("numpy", "dtype") + b"S'u1'\n\x85Rq\x01" + op_global("numpy.core.multiarray", "_reconstruct") + b"q\x02"
+)
+OVER_AND_OVER = {
+    "a list of a tuple": MANY + (op_global("builtins", "list") + b"h\x00\x85R") * 1000,
+    "a set of a tuple": MANY + (op_global("builtins", "set") + b"h\x00\x85R") * 1000,
+    "a size": MANY + (op_global("torch", "Size") + b"h\x00\x85R") * 1000,
+    "arguments": MANY + (op_global("torch", "device") + b"h\x00R") * 1000,
+    "arguments with words": MANY + (op_global("a", "b") + b"h\x00}\x92") * 1000,
+    "a dict of pairs": b"(" + b"K\x01K\x02\x86" * 50_000 + b"tq\x00"
+    + (op_global("collections", "OrderedDict") + b"h\x00\x85R") * 1000,
+    "a tensor with attributes": MANY
+    + (op_global("torch._tensor", "_rebuild_from_type_v2") + b"(" + op_global("builtins", "list") + b"Nh\x00\x85NtR")
+    * 1000,
+    "an array": ZEROS + BYTES + b"h\x02)R(K\x01J\xa0\x86\x01\x00\x85h\x01\x89h\x00tb" * 1000,
+    "an array's state in a list": ZEROS + BYTES + b"h\x02)R(K\x01J\xa0\x86\x01\x00\x85h\x01\x89h\x00lb" * 1000,
+    "a parameter": MANY + (op_global("torch.nn.parameter", "Parameter") + b")\x81h\x00b") * 1000,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", OVER_AND_OVER.values(), ids=OVER_AND_OVER.keys())
+def test_nothing_is_copied_over_and_over(text: bytes) -> None:
+    reader = PickleReader(text + b".")
+    with pytest.raises(PickleError, match=r"copies more than it holds"):
+        reader.load()
+    assert reader.at < len(text) - 5_000  # after a few of the calls
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            op_global("builtins", "bytearray") + b"\x8a\x05" + (10**11).to_bytes(5, "little") + b"\x85R.",
+            "bytes of a int",
+        ),
+        (op_global("a" * 2000, "b") + b".", "names a class by 2,001 characters"),
+    ],
+)
+def test_a_few_bytes_cannot_make_many(text: bytes, says: str) -> None:
+    with pytest.raises(PickleError, match=says):
+        PickleReader(text).load()
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_arrays_that_are_most_of_a_file_are_not_too_much(protocol: int) -> None:
+    arrays = [np.full(50_000, 65, "u1"), np.full(50_000, 66, "u1")]
+    assert [stored.shape for stored in read(arrays, protocol)] == [(50_000,), (50_000,)]
+    parts = ["a folder with quite a long name", "x.jpg"]
+    assert len(read([PurePosixPath(*parts) for _ in range(3000)], protocol)) == 3000  # one text, held 3,000 times
+
+
+@pytest.mark.parametrize(
+    ("size", "stride"),
+    [((2**61, 2**61), (1, 1)), ((2**60,), (1,)), ((1,) * 65, (1,) * 65), ((0, 2**61, 2**61), (1,) * 3)],
+)
+def test_a_shape_that_no_file_can_hold_is_not_believed(size: tuple[int, ...], stride: tuple[int, ...]) -> None:
+    storage = Storage(torch.float32, "0", 1)
+    text = op_global("torch._utils", "_rebuild_tensor") + b"(Nq\x00QK\x00"
+    text += pickle.dumps(size, 2)[2:-1] + pickle.dumps(stride, 2)[2:-1] + b"tR."
+    with pytest.raises(PickleError, match="a shape that no file can hold"):
+        PickleReader(text, persistent=lambda what: storage).load()
 
 
 @settings(max_examples=300, deadline=None)

@@ -11,6 +11,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 
 from poseglass.checkpoints.pickled import (
+    MAX_NAME,
     STORAGES,
     CodeFound,
     Foreign,
@@ -44,6 +46,10 @@ MAX_VALUES = 2_000_000
 
 MAX_DEPTH = 100
 """Limit of nested containers. The modules of a network that was pickled whole take three per level."""
+
+MAX_PREFIXES = 200_000_000
+"""Characters of all names together, each counted as often as it has parts, since each is looked for under all of them.
+A hundred thousand tensors of ten parts and a hundred characters have half of it."""
 
 TOP = "."
 """What represents the top level of a checkpoint where a path is expected."""
@@ -85,8 +91,21 @@ class Checkpoint:
     mapped: torch.UntypedStorage | None = None
 
     def shapes(self, names: Collection[str]) -> dict[str, Tensor]:
-        """Return tensors with these shapes and types, but without values (on the meta device)."""
-        return {n: torch.empty(t.shape, dtype=t.dtype, device="meta") for n in names for t in [self.tensors[n]]}
+        """Return tensors without numbers (on the meta device) of these shapes and types.
+
+        Raises:
+            CheckpointError: One claims a shape that no memory could hold.
+        """
+        found: dict[str, Tensor] = {}
+        for name in names:
+            tensor = self.tensors[name]
+            try:
+                found[name] = torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
+            except RuntimeError:
+                if isinstance(tensor, Tensor):
+                    raise
+                raise self._too_large(name, tensor) from None
+        return found
 
     def read(self, names: Collection[str]) -> dict[str, Tensor]:
         """Return tensors on the CPU, in their own type; those of a zipped checkpoint are memory-mapped from the file.
@@ -297,10 +316,14 @@ def _storage_of(known: Any) -> Any:
 
 
 def _word(text: Any) -> str:
+    if isinstance(text, str | bytes) and len(text) > MAX_NAME + 1:
+        raise PickleError(f"a name in it has {len(text):,} characters")
     if isinstance(text, bytes):
         return text.decode("latin1")
     if not isinstance(text, str | int):
-        raise PickleError("a name is not a string")
+        raise PickleError("a name is no word")
+    if isinstance(text, int) and text.bit_length() > 64:
+        raise PickleError("a name is a number of more than 64 bits")
     return str(text)
 
 
@@ -337,7 +360,7 @@ def _checkpoint(
     if not tensors:
         what = "nothing"
         if isinstance(content, dict) and content:
-            what = listed([str(key) for key in content if isinstance(key, str | int)]) or "no named entries"
+            what = listed([_cut(str(key)) for key in content if isinstance(key, str | int)]) or "nothing with a name"
         elif isinstance(content, Foreign | Named):
             what = f"an object of class {content.name}"
         elif not isinstance(content, dict):
@@ -358,51 +381,93 @@ def _walk(content: Any) -> Iterator[tuple[str, Any, bool]]:
     The third value is whether it is in a network that was pickled whole.
 
     Raises:
-        PickleError: Containers contain each other endlessly.
+        PickleError: Containers hold each other without end, or names are too long.
     """
-    waiting: list[tuple[str, Any, bool, tuple[int, ...]]] = [("", content, False, ())]
-    seen = 0
-    while waiting:  # not recursive: a file may be nested arbitrarily deep
-        name, value, in_module, above = waiting.pop()
-        seen += 1
-        if seen > MAX_VALUES or len(above) > MAX_DEPTH:
-            raise PickleError("its containers contain each other endlessly")
-        if isinstance(value, Stored):
-            if name:
-                yield name, value, in_module
-            continue
-        if isinstance(value, Foreign | Named) and not _PLAIN.match(value.name):
+    # a name is only joined when its turn comes: what waits shares those above it
+    waiting: list[tuple[str, str, Any, bool, tuple[int, ...]]] = [("", "", content, False, ())]
+    parts = _Parts()
+    spelled = 0
+    while waiting:  # no recursion: a file may be nested as deeply as its author likes
+        outer, key, value, in_module, above = waiting.pop()
+        name = f"{outer}.{key}" if outer and key else outer or key
+        if len(above) > MAX_DEPTH:
+            raise PickleError("its containers hold each other without end")
+        named = isinstance(value, Stored) or (isinstance(value, Foreign | Named) and not _PLAIN.match(value.name))
+        if named and (name or not isinstance(value, Stored)):
+            spelled += len(name) * (1 + name.count("."))
+            if len(name) > MAX_NAME:
+                raise PickleError(f"a name in it has more than {MAX_NAME:,} characters: {_cut(name)}")
+            if spelled > MAX_PREFIXES:
+                raise PickleError(f"its names are longer than those of any network, such as {_cut(name)}")
             yield name, value, in_module
-        if id(value) not in above:
-            within = (*above, id(value))
-            in_module = in_module or (isinstance(value, Foreign) and _is_module(value))
-            waiting += [
-                (f"{name}.{key}" if name and key else name or key, part, in_module, within)
-                for key, part in reversed([*_parts(value)])
-                if isinstance(part, Stored | Foreign | Named | dict | list | tuple)
+        if isinstance(value, Stored) or id(value) in above:
+            continue
+        within = (*above, id(value))
+        in_module = in_module or (isinstance(value, Foreign) and _is_module(value))
+        start = len(waiting)
+        outer = name[: MAX_NAME + 1]  # longer is too long already, which matters only if something named lies below
+        waiting += [(outer, key, part, in_module, within) for key, part in parts.of(value)]
+        waiting[start:] = reversed(waiting[start:])
+
+
+class _Parts:
+    """Finds what lies in containers, and goes through each container once, however often it is held."""
+
+    def __init__(self) -> None:
+        # none is freed while the content is there, so an id stays its own
+        self._known: dict[int, list[tuple[str, Any]]] = {}
+        self._unsaved: dict[int, frozenset[str]] = {}
+        self._seen = 0
+
+    def of(self, value: Any) -> Iterator[tuple[str, Any]]:
+        """Yield name and value of whatever lies directly in a container, a network or another object.
+
+        Only of tensors, objects and containers: nothing lies in other values.
+
+        Raises:
+            PickleError: They are too many together.
+        """
+        if isinstance(value, dict | list | tuple):
+            yield from self._held(value)
+        elif isinstance(value, Foreign) and _is_module(value):
+            unsaved = self._words(value.state.get("_non_persistent_buffers_set"))
+            for kind in ("_parameters", "_buffers", "_modules"):
+                for key, part in self._held(value.state.get(kind)):
+                    if kind != "_buffers" or key not in unsaved:
+                        yield key, part
+        elif isinstance(value, Foreign):
+            yield from self._held(value.entries)
+            yield from self._held(value.elements)
+            states = [part for _, part in self._held(value.state)] if isinstance(value.state, tuple) else [value.state]
+            for part in states:
+                yield from self._held(part if isinstance(part, dict) else None)
+
+    def _held(self, container: Any) -> list[tuple[str, Any]]:
+        if not isinstance(container, dict | list | tuple) or not container:
+            return []
+        if id(container) not in self._known:
+            pairs = container.items() if isinstance(container, dict) else enumerate(container)
+            self._known[id(container)] = [
+                (_word(key[: MAX_NAME + 1] if isinstance(key, str | bytes) else key), part)
+                for key, part in pairs
+                if (isinstance(part, Stored | Foreign | Named) or (part and isinstance(part, dict | list | tuple)))
+                and isinstance(key, str | int | bytes)
             ]
+        self._seen += len(self._known[id(container)])
+        if self._seen > MAX_VALUES:
+            raise PickleError("its containers hold each other without end")
+        return self._known[id(container)]
+
+    def _words(self, listed_ones: Any) -> frozenset[str]:
+        if not isinstance(listed_ones, list | tuple):
+            return frozenset()
+        if id(listed_ones) not in self._unsaved:
+            self._unsaved[id(listed_ones)] = frozenset(word for word in listed_ones if isinstance(word, str))
+        return self._unsaved[id(listed_ones)]
 
 
-def _parts(value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield name and value of each direct entry of a container, a network or another object."""
-    if isinstance(value, dict):
-        for key, part in value.items():
-            if isinstance(key, str | int | bytes):
-                yield _word(key), part
-    elif isinstance(value, list | tuple):
-        for i, part in enumerate(value):
-            yield str(i), part
-    elif isinstance(value, Foreign) and _is_module(value):
-        unsaved = value.state.get("_non_persistent_buffers_set") or ()
-        for kind in ("_parameters", "_buffers", "_modules"):
-            for key, part in _parts(value.state.get(kind)):
-                if kind != "_buffers" or key not in unsaved:
-                    yield key, part
-    elif isinstance(value, Foreign):
-        yield from _parts(value.entries)
-        yield from _parts(value.elements)
-        for part in value.state if isinstance(value.state, tuple) else (value.state,):
-            yield from _parts(part if isinstance(part, dict) else None)
+def _cut(name: str) -> str:
+    return name if len(name) <= 80 else f"{name[:80]}..."
 
 
 def _is_module(value: Foreign) -> bool:
@@ -412,8 +477,9 @@ def _is_module(value: Foreign) -> bool:
 
 
 def _class_of(module: Foreign) -> str:
-    """Return the class of a network; for a wrapper around one (``DataParallel``), also the inner class."""
-    inside = [part for part in module.state["_modules"].values() if isinstance(part, Foreign) and _is_module(part)]
+    """Return the class of a network; of a wrapper around one (``DataParallel``) the inner one's too."""
+    parts = islice(module.state["_modules"].values(), 10)  # a wrapper has one
+    inside = [part for part in parts if isinstance(part, Foreign) and _is_module(part)]
     if len(inside) == 1 and not module.state["_parameters"] and "arallel" in module.name:
         return f"{inside[0].name} in a {module.name}"
     return module.name

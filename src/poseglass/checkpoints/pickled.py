@@ -10,7 +10,6 @@ Format: https://github.com/python/cpython/blob/3.11/Lib/pickletools.py.
 """
 
 import struct
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -130,25 +129,34 @@ STORAGES = {
 }
 """Names of PyTorch's storages, under ``torch`` or ``torch.cuda``, and the types of their elements."""
 
-_HARMLESS = {
-    "_codecs", "abc", "argparse", "array", "ast", "builtins", "calendar", "collections", "configparser", "contextlib",
-    "copyreg", "copy_reg", "dataclasses", "datetime", "decimal", "enum", "fractions", "functools", "ipaddress",
-    "itertools", "logging", "numbers", "operator", "pathlib", "queue", "random", "re", "string", "threading", "_thread",
-    "time", "types", "typing", "uuid", "weakref", "zoneinfo",
+_ACTING = {
+    "_ctypes", "_io.FileIO", "_io.open", "_io.open_code", "_pickle", "_posixsubprocess", "_socket", "_winapi",
+    "antigravity", "asyncio", "atexit", "bdb", "bz2", "cPickle", "cProfile", "code", "codecs.open", "codeop",
+    "commands", "ctypes", "dbm", "distutils", "dl", "doctest", "ensurepip", "faulthandler", "fcntl", "fileinput",
+    "ftplib", "gc", "gzip", "http", "httplib", "idlelib", "imaplib", "imp", "importlib", "inspect", "io.FileIO",
+    "io.open", "io.open_code", "lib2to3", "lzma", "marshal", "mmap", "msvcrt", "multiprocessing", "nntplib", "nt", "os",
+    "pdb", "pickle", "pip", "pkgutil", "popen2", "poplib", "posix", "profile", "pty", "pydoc", "resource", "runpy",
+    "shelve", "shutil", "signal", "site", "smtplib", "socket", "socketserver", "sqlite3", "ssl", "subprocess", "sys",
+    "tarfile", "telnetlib", "tempfile", "timeit", "tkinter", "trace", "urllib", "urllib2", "venv", "webbrowser",
+    "winreg", "xmlrpc", "zipfile", "zipimport",
 }  # fmt: skip
-"""Modules of the standard library whose objects are harmless and common in training dumps."""
+"""Modules of the standard library, and functions of others, that run code or reach files, processes and networks."""
 
-_HARMLESS_BUILTINS = {
-    "bool", "bytearray", "bytes", "complex", "dict", "Ellipsis", "enumerate", "float", "frozenset", "getattr", "int",
-    "list", "NoneType", "NotImplemented", "object", "range", "set", "slice", "str", "tuple", "type", "unicode", "long",
-    "xrange", "map", "zip", "filter", "reversed",
+_ACTING_BUILTINS = {
+    "__build_class__", "__import__", "__loader__", "apply", "breakpoint", "compile", "delattr", "eval", "exec",
+    "execfile", "exit", "file", "globals", "help", "input", "locals", "open", "print", "quit", "raw_input", "reload",
+    "setattr", "vars",
 }  # fmt: skip
 
-_ACTING = (sys.stdlib_module_names | {"commands", "httplib", "popen2", "urllib2"}) - _HARMLESS
+_LEADING = {"__builtins__", "__code__", "__globals__", "__import__", "__subclasses__"}
+"""Attributes that lead from any object to functions that act."""
+
+MAX_NAME = 1_000
+"""Characters of a name in a checkpoint; a longer one is refused, since a few bytes can repeat it over and over."""
 
 
 def check_name(module: str, name: str) -> None:
-    """Raise for a function of the standard library that has side effects, or any other that is unusual in checkpoints.
+    """Raise for a function of the standard library that acts on the machine.
 
     Nothing would be run here either way. But whoever puts ``os.system`` into a checkpoint intends harm to those who
     load it with PyTorch, and this should not go unnoticed.
@@ -156,12 +164,19 @@ def check_name(module: str, name: str) -> None:
     Raises:
         CodeFound: With the name.
     """
-    root = module.partition(".")[0]
-    builtin = root in ("builtins", "__builtin__") and name.partition(".")[0] not in _HARMLESS_BUILTINS
-    if (
-        builtin or root in _ACTING or any(part in _ACTING for part in name.split(".")[:-1])
-    ):  # also names such as "os.system" in "torch.serialization", which lead to os
+    root, parts = module.partition(".")[0], name.split(".")
+    builtin = root in ("builtins", "__builtin__") and parts[0] in _ACTING_BUILTINS
+    leads = any(part in _ACTING for part in parts[:-1])  # "torch.serialization", "os.system" leads to os
+    if builtin or leads or root in _ACTING or f"{module}.{parts[0]}" in _ACTING:
         raise CodeFound(f"{module}.{name}")
+
+
+def _check_attribute(holder: Any, name: Any) -> None:
+    """Raise where ``getattr`` would lead to what acts; methods of a network, ``net.eval``, are found by it as well."""
+    parts = name.split(".") if isinstance(name, str) else []
+    acts = isinstance(holder, Named) and any(part in _ACTING or part in ("system", "popen") for part in parts)
+    if acts or any(part in _LEADING for part in parts):
+        raise CodeFound(f"builtins.getattr, {name[:MAX_NAME]}")
 
 
 _RENAMED = {"__builtin__": "builtins", "copy_reg": "copyreg", "UserDict": "collections", "UserList": "collections"}
@@ -184,7 +199,9 @@ class PickleReader:
         self.data = data
         self.at = at
         self.persistent = persistent
-        self.budget = len(data) + 1024  # elements that may be copied: a few bytes must not cause hours of work
+        # Elements that may be copied: a few bytes must not ask for hours. An honest file copies the bytes of an array
+        # up to twice, once when text becomes bytes and once when these become numbers.
+        self.budget = 4 * len(data) + 1024
 
     def load(self) -> Any:
         """Return the value of the next pickle.
@@ -199,9 +216,9 @@ class PickleReader:
         except PickleError:
             raise
         except (ArithmeticError, LookupError, MemoryError, RuntimeError, ValueError) as error:
-            raise PickleError(f"{type(error).__name__}: {error}") from error
+            raise PickleError(f"{type(error).__name__}: {str(error)[:200]}") from error
         except (AttributeError, TypeError, struct.error) as error:
-            raise PickleError(f"{type(error).__name__}: {error}") from error
+            raise PickleError(f"{type(error).__name__}: {str(error)[:200]}") from error
 
     def _take(self, count: int) -> bytes:
         if count < 0 or self.at + count > len(self.data):
@@ -291,7 +308,9 @@ class PickleReader:
         else:
             name, module = stack.pop(), stack.pop()
         if not isinstance(module, str) or not isinstance(name, str):
-            raise PickleError("it names a class by something other than strings")
+            raise PickleError("it names a class by something else than words")
+        if len(module) + len(name) > MAX_NAME:
+            raise PickleError(f"it names a class by {len(module) + len(name):,} characters")
         check_name(module, name)
         stack.append(Named(f"{_RENAMED.get(module, module)}.{name}"))
 
@@ -303,6 +322,7 @@ class PickleReader:
             stack.append(self._made(what, args))
         elif key == 0x92:
             words, args, what = stack.pop(), stack.pop(), stack.pop()
+            self._spend(args)
             stack.append(Foreign(_name_of(what), (*args, words)))
         elif code == b"o":
             what, *args = _to_mark(stack)
@@ -313,6 +333,11 @@ class PickleReader:
             stack.append(self._made(stack.pop(), tuple(args)))
         elif code == b"b":
             state = stack.pop()
+            if isinstance(stack[-1], _EmptyArray) and isinstance(state, list | tuple):
+                self._spend(state)
+                self._spend(*state)
+            elif isinstance(stack[-1], Foreign) and stack[-1].name in _OLD_PARAMETERS:
+                self._spend(state)
             stack[-1] = _filled(stack[-1], state)
         elif code == b"s":
             value, name = stack.pop(), stack.pop()
@@ -341,11 +366,22 @@ class PickleReader:
         if not isinstance(args, tuple):
             raise PickleError(f"a call has a {type(args).__name__} as its arguments")
         name = _name_of(what)
-        self.budget -= sum(len(arg) for arg in args if isinstance(arg, list | dict | str | bytes))
-        if self.budget < 0:
-            raise PickleError("it copies more than it contains")
+        if name == "builtins.getattr" and len(args) > 1:
+            _check_attribute(*args[:2])
         make = _MAKE.get(name) if isinstance(what, Named) else None
-        return make(*args) if make is not None else Foreign(name, args)
+        if make is None:
+            return Foreign(name, args)
+        self._spend(args)
+        self._spend(*args)
+        if make is _from_type and len(args) > 2 and isinstance(args[0], Named) and args[0].name in _MAKE:
+            return self._made(args[0], args[2])  # and not from there, where what it copies would not be counted
+        return make(*args)
+
+    def _spend(self, *copied: Any) -> None:
+        """Count what is about to be copied, or gone through."""
+        self.budget -= sum(len(part) for part in copied if isinstance(part, list | tuple | dict | str | bytes))
+        if self.budget < 0:
+            raise PickleError("it copies more than it holds")
 
 
 def _to_mark(stack: list[Any]) -> list[Any]:
@@ -377,8 +413,9 @@ def _container(code: bytes, stack: list[Any]) -> None:
 
 
 def _key(key: Any) -> Any:
-    """Return a key of a dict; a value that is not plain is wrapped, since hashing it could recurse arbitrarily deep."""
-    return key if isinstance(key, str | int | float | bytes | None) else Foreign("key", (key,))
+    """Return a key of a dict; what is no plain value stands for itself, since hashing it could go arbitrarily deep."""
+    plain = isinstance(key, str | float | bytes | None) or (isinstance(key, int) and key.bit_length() <= 64)
+    return key if plain else Foreign("key", (key,))
 
 
 def _entries(holder: Any) -> dict[Any, Any]:
@@ -403,11 +440,14 @@ def _name_of(what: Any) -> str:
     raise PickleError(f"it calls a {type(what).__name__}")
 
 
+_OLD_PARAMETERS = ("torch.nn.parameter.Parameter", "torch.autograd.variable.Variable")  # before PyTorch 0.4
+
+
 def _filled(thing: Any, state: Any) -> Any:
     """Return an object after its attributes have been set."""
     if isinstance(thing, Foreign):
         thing.state = state
-        if thing.name in ("torch.nn.parameter.Parameter", "torch.autograd.variable.Variable"):  # before PyTorch 0.4
+        if thing.name in _OLD_PARAMETERS:
             return next((part for part in state if isinstance(part, Stored)), thing)
     elif isinstance(thing, _NumpyType):
         thing.order = state[1] if isinstance(state[1], str) else "="
@@ -429,6 +469,8 @@ def _array(raw: Any, kind: Any, shape: Any, order: Any = "C") -> Any:
 
 
 def _bytes(raw: Any) -> bytes:
+    if not isinstance(raw, str | bytes | list):  # bytes(n) would be n zeros
+        raise PickleError(f"it makes bytes of a {type(raw).__name__}")
     return raw.encode("latin1") if isinstance(raw, str) else bytes(raw)
 
 
@@ -438,7 +480,7 @@ def _scalar(kind: Any, raw: Any = b"") -> Any:
 
 
 def _numpy_type(code: Any, *rest: Any) -> Any:
-    return _NumpyType(code) if isinstance(code, str) else Foreign("numpy.dtype", (code,))
+    return _NumpyType(code) if isinstance(code, str) and len(code) < 100 else Foreign("numpy.dtype", (code,))
 
 
 def _tensor(storage: Any, offset: int, size: Sequence[int], stride: Sequence[int], *rest: Any) -> Any:
@@ -454,10 +496,16 @@ def _tensor_v3(storage: Any, offset: int, size: Any, stride: Any, grad: Any, hoo
     return _placed(storage, found, offset, size, stride)
 
 
+MAX_AXES = 64
+"""Axes of a tensor; NumPy has no more either."""
+
+
 def _placed(storage: Storage, dtype: torch.dtype, offset: Any, size: Any, stride: Any) -> Stored:
     numbers = (offset, *size, *stride)
     if len(size) != len(stride) or not all(isinstance(n, int) and 0 <= n < 2**62 for n in numbers):
-        raise PickleError("a tensor has an invalid shape")
+        raise PickleError("a tensor has a shape that is none")
+    if len(size) > MAX_AXES or prod(max(n, 1) for n in size) * dtype.itemsize >= 2**62:
+        raise PickleError(f"a tensor claims a shape that no file can hold, {str(tuple(size))[:200]}")
     return Stored(storage, dtype, tuple(size), offset, tuple(stride))
 
 
@@ -470,9 +518,8 @@ def _reconstructed(what: Any, *rest: Any) -> Any:
 
 
 def _from_type(make: Any, kind: Any, args: Any, state: Any = None) -> Any:
-    """Return a tensor that has attributes of its own, without them."""
-    known = _MAKE.get(make.name) if isinstance(make, Named) else None
-    return known(*args) if known is not None else Foreign(_name_of(kind), tuple(args), state)
+    """Return a tensor that has attributes of its own and is of no kind that is understood here."""
+    return Foreign(_name_of(kind), args if isinstance(args, tuple) else (args,), state)
 
 
 def _dict(*args: Any) -> Any:
