@@ -223,7 +223,7 @@ BUFFERS = b"}(" + b"".join(b"U\x04%04d]Na" % i for i in range(2000)) + b"u"
             "hold each other without end",
         ),
     ],
-    ids=["plain values", "plain values in objects", "empty containers", "containers", "a long key", "buffers that are not saved"],
+    ids=["plain values", "values in objects", "empty containers", "containers", "a long key", "unsaved buffers"],
 )  # fmt: skip
 def test_a_small_file_cannot_ask_for_hours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, says: str
