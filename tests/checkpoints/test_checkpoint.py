@@ -210,17 +210,17 @@ BUFFERS = b"}(" + b"".join(b"U\x04%04d]Na" % i for i in range(2000)) + b"u"
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (shared(b"(" + b"N" * 50_000 + b"l", 20_000), "has no state dict: it holds a list"),
-        (shared(b"(" + b"N" * 50_000 + b"l", 20_000, b"cx\ny\n)\x81h\x00b"), "has no state dict: it holds a list"),
-        (shared(b"(" + b"]" * 12_000 + b"l", 20_000), "has no state dict: it holds a list"),
-        (shared(b"(" + b"]Na" * 12_000 + b"l", 20_000), "hold each other without end"),
-        (LONG_KEY, r"holds a{80}\.\.\."),
+        (shared(b"(" + b"N" * 50_000 + b"l", 20_000), "has no state dict: it contains a list"),
+        (shared(b"(" + b"N" * 50_000 + b"l", 20_000, b"cx\ny\n)\x81h\x00b"), "has no state dict: it contains a list"),
+        (shared(b"(" + b"]" * 12_000 + b"l", 20_000), "has no state dict: it contains a list"),
+        (shared(b"(" + b"]Na" * 12_000 + b"l", 20_000), "contain each other endlessly"),
+        (LONG_KEY, r"contains a{80}\.\.\."),
         (
             shared(
                 LARGE_STATE + b"U\x08_buffers" + BUFFERS + b"U\x1b_non_persistent_buffers_set" + UNSAVED + b"u",
                 20_000, MODULE,
             ),
-            "hold each other without end",
+            "contain each other endlessly",
         ),
     ],
     ids=["plain values", "values in objects", "empty containers", "containers", "a long key", "unsaved buffers"],

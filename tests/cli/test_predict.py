@@ -273,7 +273,7 @@ def test_a_camera_of_12_bits(monkeypatch, tmp_path, tiny_weights, capsys):
     (tmp_path / "frames").mkdir()
     for i, share in enumerate((0.2, 1.0, 0.5)):
         Image.fromarray((ramp * share).astype(np.uint16)).save(tmp_path / f"frames/{i}.png")
-    words = ("predict", tmp_path / "frames", "--weights", tiny_weights, "--out", tmp_path / "out", "--min-score", "1.1")
+    words = ("predict", tmp_path / "frames", "--weights", tiny_weights, "--out", tmp_path / "out", "--min-score", "1")
     assert run(monkeypatch, *words) == 0
     said = capsys.readouterr().out
     assert said.count("16-bit values") == 1
@@ -379,3 +379,42 @@ def test_the_case_of_ids(monkeypatch, tmp_path, shared, boxes):
         points = np.reshape(label["keypoints"], (-1, 3))
         apart = np.linalg.norm(found[label["image_id"]][:, :2] - points[:, :2], axis=1)
         assert np.median(apart) < 0.15 * label["area"] ** 0.5  # of another image's person they are half a person away
+
+
+def test_names_and_folders_that_are_odd(monkeypatch, tmp_path, tiny_weights, capsys):
+    for name in ("br[ack]et", "[/x]", "plain"):
+        (tmp_path / "in" / f"{name}.png").parent.mkdir(parents=True, exist_ok=True)
+        image_file(tmp_path / "in" / f"{name}.png")
+    words = ("predict", tmp_path / "in", "--weights", tiny_weights)
+    assert run(monkeypatch, *words, "--out", tmp_path / "out") == 0
+    said = capsys.readouterr().out
+    assert "br[ack]et" in said
+    (tmp_path / "file").write_text("")
+    assert run(monkeypatch, *words, "--out", tmp_path / "file") == 2
+    assert "--out must be a folder, but" in capsys.readouterr().err
+    boxes = [{"image_id": 1, "file_name": "plain.png", "category_id": 1, "bbox": [1, 1, 20, 20], "score": 90}]
+    (tmp_path / "poses.json").write_text(json.dumps(boxes))
+    plain = ("predict", tmp_path / "in" / "plain.png", "--weights", tiny_weights, "--boxes", tmp_path / "poses.json")
+    assert run(monkeypatch, *plain, "--out", tmp_path / "elsewhere") == 2
+    assert "'score' must be a number from 0 to 1" in capsys.readouterr().err
+    assert run(monkeypatch, *plain, "--out", tmp_path) == 2
+    assert "The output would overwrite --boxes" in capsys.readouterr().err
+    for option in ("--min-score", "--min-box-score"):
+        assert run(monkeypatch, *plain, option, "30") == 2
+
+
+def test_boxes_of_another_category_are_named(monkeypatch, tmp_path, tiny_weights, capsys):
+    image_file(tmp_path / "a.png")
+    labels = {
+        "images": [{"id": 1, "file_name": "a.png"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 5, "bbox": [1, 1, 20, 20]}],
+        "categories": [{"id": 5, "name": "horse"}],
+    }
+    (tmp_path / "labels.json").write_text(json.dumps(labels))
+    words = ("predict", tmp_path / "a.png", "--weights", tiny_weights, "--boxes", tmp_path / "labels.json")
+    assert run(monkeypatch, *words, "--out", tmp_path / "out") == 0
+    assert "its boxes are of category 'horse'" in capsys.readouterr().out
+
+
+def image_file(path: Path) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8)).save(path)

@@ -161,7 +161,7 @@ def test_check_makes_steps_and_keeps_nothing(poseglass, recipe, tmp_path, monkey
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*")}
     status, out, err = poseglass("train", recipe, "--check")
     assert (status, err) == (0, "")
-    assert "note: runs/tiny holds a run already" in out
+    assert "note: runs/tiny already holds a run" in out
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*")} == before
 
 
@@ -213,7 +213,7 @@ def test_resuming_without_a_checkpoint_is_said(poseglass, recipe, tmp_path):
         (tmp_path / "runs/tiny" / file).unlink()
     status, out, _ = poseglass("train", recipe, "--resume")
     assert status == 0
-    assert "There is no checkpoint in runs/tiny: the run begins anew." in out
+    assert "There is no checkpoint in runs/tiny: the run starts from the beginning." in out
 
 
 def test_check_tells_of_a_warm_up_that_is_most_of_the_run(poseglass, recipe):

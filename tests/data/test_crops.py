@@ -313,9 +313,8 @@ def test_what_crops_leave_out_or_make_up_is_noted(tmp_path: Path) -> None:
     assert len(notes) == 4
     assert "1 crop of 2 show none of the person's keypoints" in notes[0]
     assert "the first keypoint is at 90, 20" in notes[0]
-    assert [n.split(":")[0] for n in notes[1:]] == [
-        "1 annotation without a usable box", "1 crowd left out", "1 annotation without a labelled keypoint"
-    ]  # fmt: skip
+    for note, start in zip(notes[1:], ("1 annotation without a usable box", "1 crowd", "1 annotation"), strict=True):
+        assert note.startswith(start)
     whole = LabelledImages("d", HANDS, (tmp_path / "a.png",), [people[[1]]], (1,))
     assert Crops(whole, InputSpec((32, 32))).notes == (
         "1 annotation without a usable box: the crop is made around the keypoints.",

@@ -96,5 +96,5 @@ def test_ids_that_are_texts_need_no_numbers_unless_detections_do(people, tmp_pat
     named = dataclasses.replace(people, image_ids=("a", "b", "c", "d"))
     CocoProtocol().check(named, named.skeleton)
     (tmp_path / "det.json").write_text('[{"image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9], "score": 0.5}]')
-    with pytest.raises(ValueError, match="names its images by texts, such as 'a'"):
+    with pytest.raises(ValueError, match="has image ids that are strings, such as 'a'"):
         CocoProtocol(detections=str(tmp_path / "det.json")).check(named, named.skeleton)

@@ -353,7 +353,7 @@ def test_a_faulty_category_is_refused(tmp_path, change, match):
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        ("", "is not valid JSON"),
+        ("", "is empty"),
         ("{", "is not valid JSON .*; it starts with '{'"),
         ("[" * 100_000, "nested too deeply"),
         ("3", "is not COCO keypoint JSON: expected an object .*, got int"),

@@ -61,7 +61,7 @@ def test_chooses_categories_and_keeps_to_images(tmp_path):
         ([GOOD | {"bbox": [1, 2, 3]}], r"'bbox' must be x, y, width and height .* got \[1, 2, 3\]"),
         ([GOOD | {"bbox": [1, 2, 0, 3]}], "both sides above 0"),
         ([GOOD | {"bbox": [1, 2, None, 3]}], "'bbox' must be"),
-        ([GOOD | {"bbox": []}], r"'bbox' \(or 'keypoints'\) is missing; it has 'image_id'"),
+        ([GOOD | {"bbox": []}], r"'bbox' \(or 'keypoints'\) is empty; the record has"),
         ([GOOD | {"bbox": None, "keypoints": [1, 2]}], "'keypoints' must be x, y and score of each"),
         ([GOOD | {"bbox": None, "keypoints": [1, 2, 1]}], "span no area"),
         ([GOOD | {"bbox": None, "keypoints": [1, 2, 1, 0, 0, 0]}], "span no area"),

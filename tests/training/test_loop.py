@@ -151,9 +151,11 @@ def test_a_loss_of_exactly_0_stops_with_a_reason():
     def nothing(network, batch):
         return {"x": network(batch.images)[0]["heatmap"].sum() * 0}
 
-    with pytest.raises(TrainingStopped, match=r"exactly 0 in 20 steps .* up to step 20: nothing is .*poseglass check"):
+    with pytest.raises(
+        TrainingStopped, match=r"exactly 0 in 20 consecutive steps, up to step 20, so nothing is .*poseglass check"
+    ):
         run(loop(), Diary(), steps=40, given=always, step=nothing)
-    with pytest.raises(TrainingStopped, match="exactly 0 in 5 steps"):  # as a rehearsal makes
+    with pytest.raises(TrainingStopped, match="exactly 0 in 5 consecutive steps"):  # as a rehearsal makes
         run(loop(), Diary(), steps=5, given=always, step=nothing)
 
     made = itertools.count()

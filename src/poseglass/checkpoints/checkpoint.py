@@ -391,7 +391,7 @@ def _walk(content: Any) -> Iterator[tuple[str, Any, bool]]:
         outer, key, value, in_module, above = waiting.pop()
         name = f"{outer}.{key}" if outer and key else outer or key
         if len(above) > MAX_DEPTH:
-            raise PickleError("its containers hold each other without end")
+            raise PickleError("its containers contain each other endlessly")
         named = isinstance(value, Stored) or (isinstance(value, Foreign | Named) and not _PLAIN.match(value.name))
         if named and (name or not isinstance(value, Stored)):
             spelled += len(name) * (1 + name.count("."))
@@ -455,7 +455,7 @@ class _Parts:
             ]
         self._seen += len(self._known[id(container)])
         if self._seen > MAX_VALUES:
-            raise PickleError("its containers hold each other without end")
+            raise PickleError("its containers contain each other endlessly")
         return self._known[id(container)]
 
     def _words(self, listed_ones: Any) -> frozenset[str]:

@@ -90,8 +90,9 @@ def boxes_of_images(detections: Path, paths: Sequence[Path], min_score: float) -
     taken = {row for _, _, mine in given for row in mine}
     if not taken and not any(image_id is not None for _, image_id, _ in given):
         raise ValueError(
-            f"{detections}: none of the {len(found):,} boxes belongs to the given images. A record needs the image's "
-            "'file_name', or an 'image_id' that is the image's name, such as 785 for 000000000785.jpg."
+            f"{detections}: none of the {len(found):,} boxes belongs to the given images. A record needs 'image_id', "
+            "'category_id', 'bbox' (x, y, width, height) and 'score', and tells its image by 'file_name', or by an "
+            "'image_id' that is the image's name, such as 785 for 000000000785.jpg."
         )
     if guessed:
         notes.append(

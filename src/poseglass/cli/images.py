@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from poseglass.cli.given_boxes import GivenImage
@@ -273,6 +274,21 @@ def _found(
         yield from zip(usable, estimator.stream((item.image, item.boxes) for item in usable), strict=True)
 
 
+def make_folder(out: Path) -> None:
+    """Make the output folder.
+
+    Raises:
+        OSError: It cannot be made; the message names --out.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise FileExistsError(f"--out must be a folder, but {out} is a file. Give another folder.") from None
+    except OSError as error:
+        why = error.strerror or error
+        raise OSError(f"The folder of --out cannot be made, {out}: {why}. Give another folder.") from error
+
+
 def write_poses(
     estimator: TopDownEstimator,
     items: Iterable[NamedImage | str],
@@ -320,7 +336,7 @@ def write_poses(
             outside += mostly_outside(item)
         if doubtful:
             unsure.append(item.name)
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         image, shown = enlarged(item.image, people, min_score) if names else (item.image, people)
         if image is not item.image:
             larger.append(f"{item.name} {image.shape[1] / item.image.shape[1]:.1f} times")
@@ -342,7 +358,7 @@ def write_poses(
             best, worst = int(score.argmax()), int(score.argmin())
             keypoints = estimator.skeleton.keypoints
             table.add_row(
-                item.name,
+                escape(item.name),
                 str(row + 1) if item.boxes is not None else "whole?" if doubtful else "whole",
                 f"{int((score >= min_score).sum())} of {len(keypoints)}",
                 f"{score.mean():.2f}",
@@ -351,7 +367,7 @@ def write_poses(
             )
     if not images:
         return failed
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     write_bytes(out / "poses.json", json.dumps(records, indent=1).encode())
     document = coco_document(estimator.skeleton, images, records, out)
     write_bytes(out / "poses_coco.json", json.dumps(document, indent=1).encode())

@@ -32,10 +32,11 @@ def predict(
         ),
     ] = None,
     min_box_score: Annotated[
-        float | None, typer.Option(help="Lowest score of boxes from --boxes; others are excluded. Default: 0.5.")
+        float | None,
+        typer.Option(min=0, max=1, help="Lowest score of boxes from --boxes; others are excluded. Default: 0.5."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Output folder for annotated images and poses.")] = Path("poses"),
-    min_score: Annotated[float, typer.Option(help="Lowest score of the keypoints to draw.")] = 0.3,
+    min_score: Annotated[float, typer.Option(min=0, max=1, help="Lowest score of the keypoints to draw.")] = 0.3,
     flip_test: Annotated[bool, typer.Option("--flip-test", help="Average with the flipped crop.")] = False,
     names: Annotated[bool, typer.Option("--names", help="Draw the names of the keypoints.")] = False,
     heatmaps: Annotated[
@@ -67,6 +68,9 @@ def predict(
         )
     if white is not None:
         check_white(white)
+    for written in ("poses.json", "poses_coco.json"):
+        if boxes_file is not None and boxes_file.resolve() == (out / written).resolve():
+            raise ValueError(f"The output would overwrite --boxes {boxes_file}. Give another folder with --out.")
     console = wide_console()
     notes = list(found.notes)
     if boxes_file is not None:

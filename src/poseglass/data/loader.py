@@ -1,9 +1,9 @@
 """Batches of crops in a reproducible order, made by worker processes that always terminate."""
 
 import atexit
-import contextlib
 import multiprocessing
 import signal
+import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from multiprocessing.process import BaseProcess
@@ -174,20 +174,18 @@ def _kill(workers: Sequence[BaseProcess]) -> None:
     alive = [worker for worker in workers if worker.is_alive()]
     if not alive:
         return
-    # PyTorch takes the signal of a killed worker that it still tracks as a crash and raises; the signal must not arrive
-    # before the worker has been waited for, and is then ignored.
-    held = hasattr(signal, "pthread_sigmask")  # not on Windows
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD}) if held else set()
+    # PyTorch takes the signal of a killed worker that it still tracks as a crash, and its handler raises in the main
+    # thread, where that could lose what waiting for the worker returns.
+    held = hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL) if held else None
     try:
         for worker in alive:
             worker.kill()
         for worker in alive:
-            with contextlib.suppress(RuntimeError):  # the signal may reach another thread, which holds nothing back
-                worker.join()
-            worker.join(5.0)
+            worker.join()
     finally:
-        if held:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if before is not None:
+            signal.signal(signal.SIGCHLD, before)
 
 
 def load_batches(crops: Crops, sampler: PlaceSampler, *, workers: int) -> Batches:

@@ -141,6 +141,14 @@ class ImageBoxes:
         return len(self.score)
 
 
+def _category_name(data: Any, category: int) -> str | None:
+    """Return what a file of labels calls a category, None where it does not."""
+    listed = data.get("categories") if isinstance(data, dict) else None
+    named = [c for c in listed if isinstance(c, dict) and c.get("id") == category] if isinstance(listed, list) else []
+    name = named[0].get("name") if named else None
+    return name if isinstance(name, str) else None
+
+
 def read_boxes(path: str | Path) -> ImageBoxes:
     """Read boxes from COCO results, or from an object with ``images`` and ``annotations`` as label files have.
 
@@ -193,13 +201,16 @@ def read_boxes(path: str | Path) -> ImageBoxes:
             areas += 1
             continue
         score = finite_number(record.get("score", 1.0 if images else None))
-        if score is None:
-            raise ValueError(f"{where}: 'score' must be a finite number, {_got(record, 'score')}.")
+        if score is None or not 0 <= score <= 1:
+            raise ValueError(f"{where}: 'score' must be a number from 0 to 1, {_got(record, 'score')}.")
         name = names.get(image_id) or record.get("file_name", "")
         found.append((image_id, name if isinstance(name, str) else "", category_id, _box(where, record), score))
     for count, what in ((crowds, "of crowds"), (areas, "without an area")):
         if count:
             notes.append(f"{path}: {count:,} box{'es' * (count > 1)} {what} excluded.")
+    called = _category_name(data, category)
+    if called not in (None, "person"):
+        notes.append(f"{path}: its boxes are of category {called!r}.")
     mine = [row for row in found if row[2] == category]
     if not mine:
         there = ", ".join(map(str, sorted({row[2] for row in found})[:10])) or "none left"
@@ -287,7 +298,8 @@ def _box(where: str, record: dict[str, Any]) -> list[float]:
     points = record.get("keypoints")
     if points is None:
         raise ValueError(
-            f"{where}: 'bbox' (or 'keypoints') is missing; it has {', '.join(map(repr, list(record)[:8]))}."
+            f"{where}: 'bbox' (or 'keypoints') is {'empty' if 'bbox' in record else 'missing'}; the record has "
+            f"{', '.join(map(repr, list(record)[:8]))}."
         )
     numbers = [finite_number(v) for v in points] if isinstance(points, list) else [None]
     if any(v is None for v in numbers) or not numbers or len(numbers) % 3:

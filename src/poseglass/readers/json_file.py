@@ -27,6 +27,9 @@ def read_json(path: str | Path, *, drop: tuple[str, ...] = (), max_bytes: int = 
     path = Path(path)
     text = read_bytes(path, max_bytes=max_bytes)
 
+    if not text.strip():
+        raise ValueError(f"{path} is empty ({len(text)} bytes).")
+
     def keep(found: dict[str, Any]) -> dict[str, Any]:
         for key in drop:
             found.pop(key, None)
