@@ -25,6 +25,7 @@ class Classifier(nn.Module):
         return self.classes(activate(self.hidden(means), "hardswish"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "width", "hidden", "count", "entries", "adds"),
     [

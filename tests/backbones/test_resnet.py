@@ -15,6 +15,7 @@ def seeded(depth: int, output_stride: int) -> ResNet:
     return ResNet(depth, width=8, output_stride=output_stride).double().eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "count"),
     [

@@ -207,6 +207,7 @@ UNSAVED = b"(" + b"".join(b"U\x04%04d" % i for i in range(2000)) + b"l"
 BUFFERS = b"}(" + b"".join(b"U\x04%04d]Na" % i for i in range(2000)) + b"u"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "says"),
     [
@@ -237,6 +238,7 @@ def test_a_small_file_cannot_ask_for_hours(
     assert time.process_time() - started < 60  # seconds rather than hours, on a slow machine as well
 
 
+@pytest.mark.slow
 def test_a_long_key_is_not_written_out_over_and_over(tmp_path: Path) -> None:
     path = tmp_path / "small.pkl"
     path.write_bytes(LONG_KEY)

@@ -74,6 +74,7 @@ def exact(found: Choice, state: dict[str, Tensor] = STATE) -> bool:
     return found.state.keys() == state.keys() and all(torch.equal(found.state[name], state[name]) for name in state)
 
 
+@pytest.mark.slow
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), layout=st.sampled_from(sorted(LAYOUTS)), legacy=st.booleans())
 def test_any_wrappers_in_any_order_beside_anything(
@@ -143,6 +144,7 @@ def test_losses_and_averages_at_the_same_level_are_excluded_and_strangers_refuse
 AVERAGES = ["state_dict_ema", "ema", "model_ema", "ema_state_dict", "swa.module", "averaged_model", "ema_model.module"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", AVERAGES)
 @pytest.mark.parametrize("first", [True, False])
 def test_averages_are_told_and_can_be_taken(tmp_path: Path, where: str, first: bool) -> None:
@@ -300,6 +302,7 @@ class Hourglass(torch.nn.Module):
         self.register_buffer("grid", torch.ones(3), persistent=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("legacy", [False, True])
 @pytest.mark.parametrize("key", ["", "model"])
 @pytest.mark.parametrize("parallel", [False, True])
@@ -372,6 +375,7 @@ def test_quantised_tensors_are_named(tmp_path: Path) -> None:
         chosen(tmp_path, state)
 
 
+@pytest.mark.slow
 def test_a_file_that_holds_itself(tmp_path: Path) -> None:
     content: dict[str, Any] = {"state_dict": STATE}
     content["self"] = content

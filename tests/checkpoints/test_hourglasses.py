@@ -29,6 +29,7 @@ def renamed(layout: str, original: dict[str, torch.Tensor]) -> dict[str, torch.T
     return importer.rename(original, importer.network(original))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("layout", "numbers"),
     [

@@ -268,6 +268,7 @@ OVER_AND_OVER = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", OVER_AND_OVER.values(), ids=OVER_AND_OVER.keys())
 def test_nothing_is_copied_over_and_over(text: bytes) -> None:
     reader = PickleReader(text + b".")

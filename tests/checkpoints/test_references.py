@@ -92,6 +92,7 @@ BACKBONES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BACKBONES)
 def test_a_backbone_gets_a_certificate(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save(BACKBONES[name](), tmp_path / "theirs.pth")

@@ -73,6 +73,7 @@ def backbone(table: dict[str, Any]) -> torch.nn.Module:
     return build(BACKBONES, numbers.pop("name"), **numbers).eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["", "head", "keypoint_head"])
 @pytest.mark.parametrize(("kind", "original", "run", "table"), POSE)
 def test_the_maps_are_those_of_the_original(

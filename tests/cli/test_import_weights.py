@@ -142,6 +142,7 @@ def test_what_the_file_does_not_say_can_be_stated(
     assert "192 x 256 px" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -162,6 +163,7 @@ def test_what_cannot_be_stated(checkpoint: Path, tmp_path: Path, override: str, 
     assert not (tmp_path / "ours.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_a_stated_size_leaves_no_doubt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     toys = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "checkpoints" / "layouts_resnet.py")))
     torch.save(toys.hrnet(), tmp_path / "theirs.pth")

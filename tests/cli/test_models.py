@@ -78,6 +78,7 @@ def test_every_network_is_listed_with_its_figures_and_nothing_is_cut_in_a_narrow
         assert text in output
 
 
+@pytest.mark.slow
 def test_json_holds_the_numbers(capsys: pytest.CaptureFixture[str], weights: Path) -> None:
     document = run_json(capsys)
     rows = {row["name"]: row for row in document["networks"]}

@@ -184,6 +184,7 @@ def test_check_looks_at_the_data(poseglass, recipe, tmp_path):
     assert "No such image" in err
 
 
+@pytest.mark.slow
 def test_a_run_says_what_is_to_be_known_of_its_data(poseglass, recipe, tmp_path):
     labels = json.loads((recipe.parent / "train.json").read_text())
     names = labels["categories"][0]["keypoints"]
@@ -206,6 +207,7 @@ def test_a_run_says_what_is_to_be_known_of_its_data(poseglass, recipe, tmp_path)
     assert "labelled in no image" in out
 
 
+@pytest.mark.slow
 def test_resuming_without_a_checkpoint_is_said(poseglass, recipe, tmp_path):
     assert poseglass("train", recipe)[0] == 0
     (tmp_path / "runs/tiny/checkpoint.pt").unlink()

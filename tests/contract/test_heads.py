@@ -51,6 +51,7 @@ def test_every_head_and_every_codec_stands_here() -> None:
     assert {codec for _, codecs in USED_BY.values() for codec in codecs} == set(CODECS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("head", "codec", "losses"), [(head, *pair) for head, (_, codecs) in USED_BY.items() for pair in codecs.items()]
 )

@@ -110,12 +110,14 @@ def test_every_name_has_its_figures_stated() -> None:
     assert set(STATED) == set(NETWORKS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_parameters_are_the_stated_ones(name: str) -> None:
     made = _on_meta(name)
     assert (parameters(made), len(made.state_dict())) == STATED[name][:2]
 
 
+@pytest.mark.slow
 @pytest.mark.slow_when_large
 @pytest.mark.parametrize("name", [name for name, make in NETWORKS.items() if not isinstance(make, type)])
 def test_a_count_in_the_docstring_is_right(name: str) -> None:
@@ -127,6 +129,7 @@ def test_a_count_in_the_docstring_is_right(name: str) -> None:
         assert (f"{count / 1e9:.3f}" if unit == "G" else f"{count / 1e6:.1f}") == figure
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_state_dict_keys_are_stable(name: str) -> None:
     lines = [f"{key} {tuple(value.shape)} {value.dtype}" for key, value in _on_meta(name).state_dict().items()]
@@ -134,6 +137,7 @@ def test_state_dict_keys_are_stable(name: str) -> None:
     assert digest == STATED[name][2], f"names, shapes or dtypes in the state dict of {name!r} have changed"
 
 
+@pytest.mark.slow
 @pytest.mark.slow_when_large
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_usual_size_is_stated_and_can_be_taken(name: str) -> None:
@@ -194,6 +198,7 @@ def test_evaluation_changes_nothing_in_the_network(network: nn.Module, images: t
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
 
 
+@pytest.mark.slow
 @pytest.mark.slow_when_large
 def test_a_size_that_does_not_divide_is_refused_with_sizes_that_do(network: nn.Module) -> None:
     divisor = _divisor(network)
@@ -228,6 +233,7 @@ def test_the_same_seed_makes_the_same_network(name: str) -> None:
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     ["hg1_light", "hrnet_w16_light", "simple_baseline_light", "dilated_light", "unet_light", "mobile_pose_small"],

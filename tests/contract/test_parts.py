@@ -23,6 +23,7 @@ def below(request: pytest.FixtureRequest) -> tuple[Any, list[Tensor]]:
         return made, made(torch.zeros(1, 3, HEIGHT * made.divisor, WIDTH * made.divisor))
 
 
+@pytest.mark.slow
 def test_a_backbone_gives_the_levels_it_states_finest_first(below: tuple[Any, list[Tensor]]) -> None:
     made, levels = below
     assert [tuple(level.shape) for level in levels] == [

@@ -12,6 +12,7 @@ from poseglass.transforms import TRANSFORMS, check_augmentation, kind_of
 KINDS = {"random_affine": "view", "half_body": "view", "color_jitter": "photometric", "occlusion": "photometric"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRANSFORMS)
 @pytest.mark.parametrize("skeleton", SKELETONS.values(), ids=lambda s: s.name)
 @pytest.mark.parametrize("size_wh", [(32, 32), (96, 128)])

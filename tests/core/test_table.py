@@ -63,6 +63,7 @@ def looked_up(folder: Path, *names: str) -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_a_custom_file_in_the_current_folder_is_found_and_shadows_nothing(tmp_path: Path) -> None:
     (tmp_path / "my_aug.py").write_text("import my_other\nThing = my_other.number")
     (tmp_path / "my_other.py").write_text("number = 7")

@@ -198,6 +198,7 @@ def test_another_recipe_has_another_plan(tmp_path: Path, root: Path) -> None:
     assert cache_of(same.cached(GB, root)).folder == folders[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["flipped", "zeroed", "cut off", "scrambled", "heads", "shape"])
 def test_damaged_cells_are_made_again(tmp_path: Path, root: Path, damage: str) -> None:
     dataset = crowd(tmp_path, ("jpg", "png"))

@@ -65,6 +65,7 @@ PLACES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["jpg", "png"])
 @pytest.mark.parametrize("name", PLACES)
 @pytest.mark.parametrize("cached", [False, True])
@@ -533,6 +534,7 @@ def image_alone(sample: PoseSample, rng: np.random.Generator) -> PoseSample:
     return dataclasses.replace(sample, image=sample.image[:, ::-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cached", [False, True])
 @pytest.mark.parametrize("name", PLACES)
 def test_blobs_are_where_keypoints_are_after_custom_transforms(tmp_path: Path, name: str, cached: bool) -> None:

@@ -125,6 +125,7 @@ def test_a_rebuilt_set_is_held_against_the_first() -> None:
     assert "NOT as in the set used for training (6,333 joints, 165.05 x 166.63 px)" in compared("val", other)
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 @pytest.mark.parametrize("name", ["train", "val"])
 def test_the_rule_gives_the_crops_that_were_trained_on(name: str, shared: Path) -> None:

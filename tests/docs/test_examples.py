@@ -79,6 +79,7 @@ def blocks() -> list:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", blocks())
 def test_python_in_the_documents_runs(code, tmp_path, monkeypatch, synthetic_person):
     monkeypatch.chdir(tmp_path)

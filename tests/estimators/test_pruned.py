@@ -205,6 +205,7 @@ def test_a_pruned_network_comes_back_bit_for_bit(pruned: tuple[nn.Module, dict[s
     assert multiply_adds(hollow, (64, 64)) == multiply_adds(network, (64, 64))
 
 
+@pytest.mark.slow
 def test_load_gives_an_estimator_of_it(
     pruned: tuple[nn.Module, dict[str, Any]], saved: Path, synthetic_person: Path
 ) -> None:

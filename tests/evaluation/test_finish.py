@@ -60,6 +60,7 @@ def test_nobody_is_shown_twice():
         assert sorted(captions) == [f"synthetic-4-{i}" for i in range(count)]
 
 
+@pytest.mark.slow
 def test_every_part_reaches_the_page():
     result, data = evaluation([0.0, 1.0, 20.0], other=0.125)
     report = report_of(

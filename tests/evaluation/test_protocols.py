@@ -243,6 +243,7 @@ def test_coco_equals_the_public_convention(shared, folder, labels, detections, c
     np.testing.assert_allclose(list(ours.results.values()), stats, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 @pytest.mark.parametrize("flip", [True, False])
 @pytest.mark.parametrize("adjustment", ["once", "twice", "none"])

@@ -88,6 +88,7 @@ def test_nothing_of_what_it_is_given_becomes_markup():
     assert not any(tag in ("script", "iframe", "object", "link", "form", "base") for tag, _ in evil.tags)
 
 
+@pytest.mark.slow
 def test_page_asks_for_nothing_outside_itself():
     page = page_of()
     reader = read(page)

@@ -15,6 +15,7 @@ def hourglass(stacks: int, keypoints: int, stem: str = "newell", blocks: int = 1
         return StackedHourglass(keypoints, num_stacks=stacks, num_blocks=blocks, stem=stem)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stacks", [1, 2, 4, 8])
 @pytest.mark.parametrize("keypoints", [11, 16, 17])
 def test_parameters_are_those_of_the_original_layout(stacks: int, keypoints: int) -> None:
@@ -104,6 +105,7 @@ class Counted:
         self.total += weight.numel() * (positions.numel() // channels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

@@ -67,6 +67,7 @@ def imported(request: pytest.FixtureRequest) -> Imported:
     return Imported(name, original, state, card, card_network(card, state), formula.output(name))
 
 
+@pytest.mark.slow
 def test_an_imported_network_computes_what_the_public_code_does(imported: Imported) -> None:
     about = RECORDED[imported.name]
     assert recognise(imported.original).name == about["layout"]
@@ -81,6 +82,7 @@ def test_the_independent_reading_computes_it_too(imported: Imported) -> None:
     assert imported.difference(lambda images: reference(imported.original, images)) < AGREEMENT
 
 
+@pytest.mark.slow
 def test_another_epsilon_of_one_norm_is_seen(imported: Imported) -> None:
     norms = [m for m in imported.network.modules() if isinstance(m, nn.BatchNorm2d)]
     for norm in (norms[0], norms[-1]):

@@ -96,6 +96,7 @@ def never(sentence: str) -> None:
     pytest.fail(f"warned: {sentence}")
 
 
+@pytest.mark.slow
 @pytest.mark.slow_when_large
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_network_folded_gives_the_plain_maps(name: str) -> None:

@@ -136,6 +136,7 @@ def test_what_a_recipe_minimises_is_the_formula_to_the_bit(name):
         assert torch.equal(terms[f"heatmap/{i}"], each.mean()), i
 
 
+@pytest.mark.slow
 @pytest.mark.slow_when_large
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_trains_two_steps(name, tmp_path):

@@ -190,6 +190,7 @@ PHOTOMETRIC: dict[str, Callable[[np.ndarray, Rng], np.ndarray]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PHOTOMETRIC)
 def test_colours_and_what_looks_at_the_whole_image_give_no_alarm(name: str) -> None:
     change = PHOTOMETRIC[name]
@@ -395,6 +396,7 @@ def test_what_is_wrong_is_refused(name: str) -> None:
         check(augmentation)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("probability", [0.5, 0.1])
 @pytest.mark.parametrize(
     "name",
