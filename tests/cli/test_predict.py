@@ -403,6 +403,17 @@ def test_names_and_folders_that_are_odd(monkeypatch, tmp_path, tiny_weights, cap
         assert run(monkeypatch, *plain, option, "30") == 2
 
 
+def test_only_the_first_frame_is_read_and_that_is_said(monkeypatch, tmp_path, tiny_weights, capsys):
+    frames = [Image.fromarray(np.full((32, 32, 3), value, np.uint8)) for value in (0, 100, 200)]
+    for name in ("a.gif", "b.tif", "c.webp", "d.png"):
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
+    image_file(tmp_path / "still.png")
+    words = ("predict", tmp_path, "--weights", tiny_weights)
+    assert run(monkeypatch, *words, "--out", tmp_path / "out") == 0
+    said = capsys.readouterr().out
+    assert "Only the first frame or page was read of images that have several: a (3), b (3), c (3), d (3)." in said
+
+
 def test_boxes_of_another_category_are_named(monkeypatch, tmp_path, tiny_weights, capsys):
     image_file(tmp_path / "a.png")
     labels = {

@@ -16,7 +16,7 @@ from poseglass.cli.given_boxes import GivenImage
 from poseglass.cli.poses_file import coco_document, noun_of, result_records
 from poseglass.core.boxes import share_inside
 from poseglass.core.files import write_bytes
-from poseglass.core.image import read_with_levels, write_image
+from poseglass.core.image import count_frames, read_with_levels, write_image
 from poseglass.core.image_folder import list_folder
 from poseglass.core.instances import Instances
 from poseglass.core.levels import Levels, WhiteLevels
@@ -38,6 +38,7 @@ class NamedImage:
         image_id: Image id for the results file.
         category_id: Category id for the results file.
         levels: How values of more than 8 bits were scaled; None for an 8-bit image.
+        frames: Number of frames or pages in the file, of which the first is read.
     """
 
     name: str
@@ -47,6 +48,7 @@ class NamedImage:
     image_id: int | str
     category_id: int = 1
     levels: Levels | None = None
+    frames: int = 1
 
 
 UNSURE = 0.3
@@ -149,13 +151,14 @@ def read_images(
     for one, name in zip(given, names, strict=True):
         try:
             image, levels = read_with_levels(one.path, white=white)
+            frames = count_frames(one.path)
         except (ValueError, OSError) as error:
             if passed is not None and one.path in from_folders:
                 passed.append(str(error))
             else:
                 yield str(error)
             continue
-        yield NamedImage(name, str(one.path), image, one.boxes, one.image_id, one.category_id, levels)
+        yield NamedImage(name, str(one.path), image, one.boxes, one.image_id, one.category_id, levels, frames)
 
 
 def enlarged(image: np.ndarray, people: Instances, min_score: float = 0.0) -> tuple[np.ndarray, Instances]:
@@ -325,11 +328,14 @@ def write_poses(
     larger: list[str] = []
     outside: list[str] = []
     unsure: list[str] = []
+    several: list[str] = []
     for item, people in _found(estimator, items, out, failed):
         target = out / f"{item.name}.png"
         doubtful = item.boxes is None and bool(people.score.mean() < UNSURE)
         if item.levels is not None:
             levels.append((item.name, item.levels))
+        if item.frames > 1:
+            several.append(f"{item.name} ({item.frames})")
         if item.boxes is None:
             whole.append(item.name)
         elif item.file_name:
@@ -388,6 +394,8 @@ def write_poses(
             + (f" whole?: low score ({listed(unsure)}). The {noun} may be small, cut off or absent." if unsure else ""),
             markup=False,
         )
+    if several:
+        outside.append(f"Only the first frame or page was read of images that have several: {listed(several)}.")
     for line in [*outside, *level_notes(levels)]:
         console.print(line, markup=False)
     if larger:

@@ -141,6 +141,20 @@ def read_header(source: str | Path | bytes, name: str = "") -> ImageHeader:
         return _header(file, name or str(path))
 
 
+def count_frames(path: Path) -> int:
+    """Return the number of frames of an animation, or of pages, in an image file; 1 where that cannot be told."""
+    with path.open("rb") as file:
+        if file.read(2) == b"\xff\xd8":  # a JPEG has one
+            return 1
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=_FORMATS) as image:
+                return int(getattr(image, "n_frames", 1))
+    except Exception:  # damaged frames after the first; that one was read
+        return 1
+
+
 def white_levels(paths: Sequence[Path], *, most: int = 32) -> WhiteLevels:
     """Find the white level of the images of one source, by the rule of ``core.levels``.
 
