@@ -18,8 +18,8 @@ MOST_COMPARED = 1000
 """Each pose is compared with at most this many others, drawn at random."""
 
 CLEARLY = 0.7
-"""How much nearer to others a swapped pose must be: of 341 people of COCO in sets of 20 to 140, 2 % of the correct
-ones are that much nearer when swapped."""
+"""How much nearer to others a swapped pose must be. In sets of 20 to 140 people of COCO and LSP Extended, 2 to 4 % of
+those that are right are that much nearer when swapped (``benchmarks/audit_sides.py``)."""
 
 
 def judge_few(skeleton: Skeleton, xy: np.ndarray, *, mirror: bool = True) -> Verdict | None:

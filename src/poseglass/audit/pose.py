@@ -22,7 +22,7 @@ MIN_PEOPLE_FLIP = 40
 NOT_SYMMETRIC = 1.3
 """Flipped poses that are farther from the nearest poses than this, times as far as the poses are from each other,
 are of an object that is not symmetric. For people it is 0.95 to 1.0, with wrong flip pairs 1.05 to 1.3 and with the
-best pairs again 1.0; for drawings of a house with a chimney on one side 4.5 to 5.7."""
+best pairs again 1.0; for drawings of a house with a chimney on one side 4.5 to 5.6 (``benchmarks/audit_sides.py``)."""
 
 BONE_LIMIT = 5.0
 """Robust standard deviations above the usual logarithm of a bone's proportion."""

@@ -119,8 +119,8 @@ def evaluate_weights(
             hint = f" The weights were selected by protocol {protocol}; for another metric, use --metric pck."
         if flip_test is None and monitored.measures:
             flip_test = followed.get("flip_test", monitored.flip_test) and estimator.skeleton.mirrors
-    elif flip_test is None and protocol is None and estimator.card is not None and estimator.card.recipe:
-        flip_test = recipe_flip_test(estimator.card) and estimator.skeleton.mirrors
+    elif flip_test is None and protocol is None:
+        flip_test = evaluate_part(estimator.card).flip_test and estimator.skeleton.mirrors
     if detections is not None and protocol != "coco":
         raise ValueError("--detections is only for --protocol coco. Add it, or omit --detections.")
     if flip_test is None:
@@ -218,25 +218,33 @@ def in_words(part: dict[str, Any]) -> str:
     return ", ".join([part["name"], *given])
 
 
-def recipe_evaluation(card: WeightCard | None) -> EvaluatePart:
-    """Return the ``evaluate`` table of the recipe in a weight card; without metrics if the card has no recipe.
+def evaluate_part(card: WeightCard | None) -> EvaluatePart:
+    """Return the ``evaluate`` table of the recipe in a weight card; the defaults if there is none that can be read.
 
     A card may come from anyone, so no code outside poseglass that its recipe names is imported.
-
-    Raises:
-        ValueError: The recipe names a metric or a protocol outside poseglass.
     """
     if card is None or not card.recipe:
         return EvaluatePart()
     try:
-        part = Recipe.from_dict(tomllib.loads(card.recipe), trust_code=False).evaluate
+        return Recipe.from_dict(tomllib.loads(card.recipe), trust_code=False).evaluate
     except (ValueError, RecursionError):  # from another version, or malicious
         Console(stderr=True).print(
-            f"The recipe in the card of {card.name!r} cannot be read, so the metrics of its training are unknown; the "
-            "default metrics are used.",
+            f"The recipe in the card of {card.name!r} cannot be read, so how its training was evaluated is unknown; "
+            "the defaults are used.",
             soft_wrap=True, highlight=False, markup=False,
         )  # fmt: skip
         return EvaluatePart()
+
+
+def recipe_evaluation(card: WeightCard | None) -> EvaluatePart:
+    """Return the ``evaluate`` table of a card as ``evaluate_part`` does, if it can be followed.
+
+    Raises:
+        ValueError: The recipe names a metric or a protocol outside poseglass.
+    """
+    part = evaluate_part(card)
+    if card is None:
+        return part
     names = [table["name"] for table in part.metrics if table["name"] not in METRICS]
     if part.protocol is not None and part.protocol["name"] not in PROTOCOLS:
         names.append(part.protocol["name"])
@@ -246,14 +254,6 @@ def recipe_evaluation(card: WeightCard | None) -> EvaluatePart:
             "run. Choose a metric with --metric or --protocol."
         )
     return part
-
-
-def recipe_flip_test(card: WeightCard) -> bool:
-    """Return whether training evaluated with a flip test, as the card's recipe says; True if it cannot be read."""
-    try:
-        return Recipe.from_dict(tomllib.loads(card.recipe), trust_code=False).evaluate.flip_test
-    except (ValueError, RecursionError):
-        return True
 
 
 def say_uncounted(metric: Pck, people: int, console: Console) -> None:

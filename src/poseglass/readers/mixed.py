@@ -10,6 +10,7 @@ from poseglass.core.instances import Instances
 from poseglass.core.sample import Dataset, PoseSample
 from poseglass.core.sides import canonical_name
 from poseglass.core.skeleton import Skeleton
+from poseglass.readers.labelled import LabelledImages
 
 HARDLY = 0.3
 """Rejected is a part that shares less than this of its keypoints, or of the skeleton's if these are fewer."""
@@ -79,6 +80,12 @@ class MixedDatasets:
         """Return width and height of an image at full size."""
         part, i = self.origin(index)
         return part.size_wh(i)
+
+
+def files_of(dataset: Dataset) -> list[LabelledImages]:
+    """Return the sets of image files that a dataset is made of, each once; synthetic images have none."""
+    parts = dataset.parts if isinstance(dataset, MixedDatasets) else (dataset,)
+    return [part for part in parts if isinstance(part, LabelledImages)]
 
 
 def mixed(

@@ -12,7 +12,7 @@ from poseglass.core.image import spread
 from poseglass.core.sample import Dataset
 from poseglass.core.table import counted, listed
 from poseglass.readers.labelled import LabelledImages
-from poseglass.readers.mixed import MixedDatasets
+from poseglass.readers.mixed import files_of
 
 MOST_HEADERS = 2000
 """Largest number of images of a set, evenly spread, that are opened to compare their size with the declared one."""
@@ -35,14 +35,14 @@ def examine(train: Dataset, val: Dataset | None, *, flips: bool = True) -> list[
         FileNotFoundError, ValueError: An image is missing, cannot be read, or has another size than declared.
     """
     doubts: list[str] = []
-    for part in _files(train) + ([] if val is None else _files(val)):
+    for part in files_of(train) + ([] if val is None else files_of(val)):
         seen = part.check_images(most=MOST_HEADERS)
         doubts += _outside(part)
         if seen < len(part):
             doubts.append(f"{part.name}: {seen:,} of {len(part):,} images were opened and compared with their labels.")
     if val is not None:
         doubts += _in_both(train, val)
-    for part in _files(train) if flips else []:  # each once, however often it is repeated
+    for part in files_of(train) if flips else []:  # each once, however often it is repeated
         labels = labels_of(part, part.name)
         found = [finding for group in range(len(labels.groups)) for finding in check_flip(labels, group)]
         doubts += [f"{part.name}: {finding.text}" for finding in found[:3]]
@@ -50,11 +50,6 @@ def examine(train: Dataset, val: Dataset | None, *, flips: bool = True) -> list[
             more = counted(len(found) - 3, "more flip pair")
             doubts.append(f"{part.name}: {more} like that; `poseglass check` lists them.")
     return doubts
-
-
-def _files(dataset: Dataset) -> list[LabelledImages]:
-    parts = dataset.parts if isinstance(dataset, MixedDatasets) else (dataset,)
-    return [part for part in parts if isinstance(part, LabelledImages)]
 
 
 def _outside(part: LabelledImages) -> list[str]:
@@ -84,8 +79,8 @@ def _outside(part: LabelledImages) -> list[str]:
 
 def _in_both(train: Dataset, val: Dataset) -> Iterator[str]:
     """Yield a sentence on images that are in both sets: the same file, or files with the same content."""
-    known = {path.resolve() for part in _files(train) for path in part.paths}
-    measured = [path for part in _files(val) for path in part.paths]
+    known = {path.resolve() for part in files_of(train) for path in part.paths}
+    measured = [path for part in files_of(val) for path in part.paths]
     same = [path for path in measured if path.resolve() in known]
     which = "are the same files"
     if not same and len(known) + len(measured) <= MOST_COMPARED:

@@ -1,10 +1,7 @@
 """Whether training and validation data of more than 8 bits have the same white levels."""
 
-from collections.abc import Iterator
-
 from poseglass.core.sample import Dataset
-from poseglass.readers.labelled import LabelledImages
-from poseglass.readers.mixed import MixedDatasets
+from poseglass.readers.mixed import MixedDatasets, files_of
 
 
 def different_whites(train: Dataset, val: Dataset | None) -> str:
@@ -26,7 +23,7 @@ def different_whites(train: Dataset, val: Dataset | None) -> str:
     tables += [] if val is None else [("data.val", val)]
     earlier: dict[str, list[tuple[str, float, bool]]] = {}
     for key, table in tables:
-        for part in _read_from_files(table):
+        for part in files_of(table):
             is_set = part.white is not None
             for kind, white in part.whites().items():
                 for other_key, other, other_is_set in earlier.setdefault(kind, []):
@@ -35,14 +32,6 @@ def different_whites(train: Dataset, val: Dataset | None) -> str:
                         return _sentence(kind, (other_key, other, other_is_set), (key, white, is_set), right)
                 earlier[kind].append((key, white, is_set))
     return ""
-
-
-def _read_from_files(dataset: Dataset) -> Iterator[LabelledImages]:
-    if isinstance(dataset, LabelledImages):
-        yield dataset
-    elif isinstance(dataset, MixedDatasets):
-        for part in dataset.parts:
-            yield from _read_from_files(part)
 
 
 def _sentence(kind: str, one: tuple[str, float, bool], two: tuple[str, float, bool], right: float) -> str:
