@@ -82,7 +82,7 @@ BAD = [
     (("labels.json", "--flip-idx", "0,2,2"), "must name each of the 3 keypoints"),
     (("labels.json", "--ignore", "wrongk"), "Unknown kind of finding"),
     (("labels.json", "--against", "labels.json", "--skip-images"), "--against compares images"),
-    (("a.png",), "is not valid JSON"),
+    (("a.png",), "is a PNG image, not a JSON file of labels"),
 ]
 
 

@@ -334,7 +334,7 @@ def test_a_doubtful_pose_is_marked_in_its_row_and_in_the_files(monkeypatch, tmp_
     said = capsys.readouterr().out
     (row,) = [line for line in said.splitlines() if " of 14" in line]
     assert row.split()[1] == "whole?"
-    assert "whole?: low score (a)." in said
+    assert "Poses marked 'whole?' have a low score (a)" in said
     assert poses(tmp_path / "out")[0]["doubtful"] is True
     assert poses(tmp_path / "out")[0]["whole_image"] is True
     assert json.loads((tmp_path / "out/poses_coco.json").read_text())["annotations"][0]["doubtful"] is True

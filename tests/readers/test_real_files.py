@@ -338,6 +338,12 @@ def test_accents_are_found_however_a_system_writes_them(tmp_path):
         assert find_images(root, [asked], []) == (root / there,)
 
 
+def test_an_image_in_place_of_its_labels_is_called_an_image(tmp_path):
+    write_image(tmp_path / "a.jpg", np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"a\.jpg is a JPEG image, not a JSON file of labels"):
+        coco(tmp_path / "a.jpg")
+
+
 def test_check_says_what_is_never_labelled(tmp_path):
     def change(document: dict) -> None:
         for record in document["annotations"]:

@@ -213,8 +213,8 @@ def _too_few(skeleton: Skeleton, xy: np.ndarray) -> list[str]:
     ):
         if usable < need:
             notes.append(
-                f"{name}: {usable} annotations with {MIN_KEYPOINTS} known keypoints or more are too few to judge "
-                f"{what} (at least {need})."
+                f"{name}: {counted(usable, 'annotation')} with {MIN_KEYPOINTS} known keypoints or more: too few to "
+                f"judge {what} (at least {need})."
             )
     return notes
 

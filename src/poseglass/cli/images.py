@@ -391,7 +391,12 @@ def write_poses(
         console.print(
             f"No boxes were given for {listed(whole)}: each such image was treated as one {noun} filling it. "
             "Give boxes with --box x0,y0,x1,y1."
-            + (f" whole?: low score ({listed(unsure)}). The {noun} may be small, cut off or absent." if unsure else ""),
+            + (
+                f" Poses marked 'whole?' have a low score ({listed(unsure)}): the {noun} may be small, cut off or "
+                "absent."
+                if unsure
+                else ""
+            ),
             markup=False,
         )
     if several:

@@ -8,6 +8,8 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+from poseglass.core.file_kinds import HEAD_BYTES, file_kind
+
 MAX_JSON_BYTES = 2 * 1024**3
 """Unpacked. COCO's largest keypoint file has 238 MB."""
 
@@ -40,6 +42,11 @@ def read_json(path: str | Path, *, drop: tuple[str, ...] = (), max_bytes: int = 
     except RecursionError:
         raise ValueError(f"{path} is nested too deeply for a label file; is it the right file?") from None
     except ValueError as error:  # includes UnicodeDecodeError and JSONDecodeError
+        kind = file_kind(text[:HEAD_BYTES])
+        if kind.group != "other":  # an image where its labels were expected
+            raise ValueError(
+                f"{path} is {kind.name}, not a JSON file of labels. Give the file of its labels."
+            ) from None
         start = text[:40].decode("utf-8", "replace")
         raise ValueError(f"{path} is not valid JSON ({error}); it starts with {start!r}.") from error
 
