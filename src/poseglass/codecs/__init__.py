@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from poseglass.codecs.centernet import CenterNetCodec
 from poseglass.codecs.dark import DarkCodec
 from poseglass.codecs.heatmap import HeatmapCodec
 from poseglass.codecs.simcc import SimccCodec
@@ -27,7 +28,8 @@ class Codec(Protocol):
         """Make the training targets for views of ``size_wh``, on the device of ``targets``.
 
         Returns:
-            The keys of ``spec.outputs`` and ``spec.loss_keys``, and ``"weight"`` ``(B, K)``.
+            The keys of ``spec.outputs`` and ``spec.loss_keys``, and ``"weight"``: ``(B, K)``, or ``(B, N)`` for a codec
+            of several instances.
 
         Raises:
             TypeError: A whole batch was passed instead of its targets.
@@ -39,7 +41,10 @@ class Codec(Protocol):
         ...
 
     def flip(self, prediction: Prediction, skeleton: Skeleton) -> Prediction:
-        """Convert the prediction for a flipped image into one for the original image."""
+        """Convert the prediction for a flipped image into one for the original image.
+
+        Outputs that are left out are not averaged by a flip test: it takes those of the image that was not flipped.
+        """
         ...
 
 
@@ -50,4 +55,5 @@ CODECS: dict[str, type[Codec]] = {
     "udp_combined": UdpCombinedCodec,
     "soft_argmax": SoftArgmaxCodec,
     "simcc": SimccCodec,
+    "centernet": CenterNetCodec,
 }

@@ -36,6 +36,7 @@ class CodecSpec:
         sigma: Standard deviation of the Gaussian targets, map pixels (or bins); None if there are none.
         bins_per_px: Bins per pixel, for codecs that classify coordinates.
         loss_keys: Further encoded keys, used only by losses: no network outputs them.
+        instances: Largest number of instances that are decoded per view; 1 for codecs of one instance.
 
     Example:
         >>> spec = CodecSpec({"heatmap": Output(("K", "h", "w"))}, stride=4)
@@ -49,6 +50,7 @@ class CodecSpec:
     sigma: float | None = None
     bins_per_px: int = 1
     loss_keys: tuple[str, ...] = field(default=())
+    instances: int = 1
 
     def shapes(self, num_keypoints: int, size_wh: tuple[int, int], num_classes: int = 1) -> dict[str, tuple[int, ...]]:
         """Return the shape of every output for a view of ``size_wh``, without the batch axis."""

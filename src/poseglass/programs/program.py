@@ -51,6 +51,7 @@ def with_flip_test(forward: Forward, codec: Codec, skeleton: Skeleton) -> Forwar
     def run(images: Tensor) -> Prediction:
         straight = forward(images)
         flipped = codec.flip(forward(images.flip(-1)), skeleton)
-        return {name: (straight[name] + flipped[name]) / 2 for name in flipped}
+        # what the codec cannot flip (offsets of a pixel) stays that of the image as it is
+        return straight | {name: (straight[name] + flipped[name]) / 2 for name in flipped}
 
     return run

@@ -1,0 +1,366 @@
+"""CenterNet: an object is a peak of its class's centre heatmap; its size, offset and keypoints are read at the peak.
+
+Zhou, Wang, Krähenbühl, "Objects as Points", 2019, https://arxiv.org/abs/1904.07850. Radius, snapping and thresholds are
+those of xingyizhou/CenterNet (MIT), read for facts.
+
+How this differs from the public code: boxes may be aligned by pixel centres (``alignment="center"``); crowds, and the
+keypoints that nobody labelled of a person, are left out of the loss instead of being trained as background; people
+without any labelled keypoint are detected like others (``unposed="ignore"`` restores the public rule); the flip test
+averages logits, not probabilities; and keypoints have scores.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from poseglass.codecs.heatmap import Alignment, flip_heatmaps, to_heatmap, to_input
+from poseglass.codecs.spec import CodecSpec, Output
+from poseglass.core.prediction import Decoded, Prediction
+from poseglass.core.skeleton import Skeleton
+from poseglass.core.targets import Targets, check_targets
+
+_KEYPOINT_PEAK = 0.1
+"""Lowest score of a keypoint peak that a regressed keypoint may snap to (public code)."""
+
+_SNAP_SHARE = 0.3
+"""Farthest that a keypoint snaps, as a share of the longer side of its box (public code)."""
+
+_IGNORED = 0.9999
+"""Target of a pixel that is neither centre nor background: its focal loss is practically 0 (public code)."""
+
+
+@dataclass(frozen=True, slots=True)
+class CenterNetCodec:
+    """Encodes any number of boxes with keypoints as dense maps; decodes the best peaks, without suppression by overlap.
+
+    Args:
+        stride: View pixels per map pixel.
+        poses: Whether instances have keypoints, besides boxes.
+        most: Largest number of instances decoded per view.
+        radius: How the Gaussian's radius follows from a box: "public", the formula that the published networks were
+            trained with, or "exact", the formula that gives the stated overlap; it is about a third of the other.
+        min_overlap: Overlap that a box of the same size keeps with the true one when its centre is off by the radius.
+        alignment: How view and map pixels correspond; "corner" for the published weights. See ``HeatmapCodec``.
+        unposed: People without a labelled keypoint, if ``poses``: "detect" trains their box, "ignore" neither trains
+            nor forbids their centre.
+
+    Raises:
+        ValueError: A number or option out of range.
+    """
+
+    stride: int = 4
+    poses: bool = True
+    most: int = 100
+    radius: Literal["public", "exact"] = "public"
+    min_overlap: float = 0.7
+    alignment: Alignment = "center"
+    unposed: Literal["detect", "ignore"] = "detect"
+
+    def __post_init__(self) -> None:
+        if self.stride < 1 or self.most < 1 or not 0 < self.min_overlap < 1:
+            raise ValueError(
+                "CenterNetCodec needs stride and most of at least 1 and min_overlap between 0 and 1, got "
+                f"stride={self.stride}, most={self.most}, min_overlap={self.min_overlap}."
+            )
+        for name, known in (
+            ("radius", ("public", "exact")), ("alignment", ("center", "corner")), ("unposed", ("detect", "ignore")),
+        ):  # fmt: skip
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"CenterNetCodec.{name} must be {' or '.join(map(repr, known))}, got {getattr(self, name)!r}."
+                )
+
+    @property
+    def spec(self) -> CodecSpec:
+        """What the codec decodes and encodes."""
+        outputs = {
+            "center": Output(("C", "h", "w"), "sigmoid"),
+            "size": Output((2, "h", "w")),
+            "center_offset": Output((2, "h", "w")),
+        }
+        extra = ("center_weight", "index")
+        if self.poses:
+            outputs |= {
+                "keypoints": Output(("K", 2, "h", "w")),
+                "heatmap": Output(("K", "h", "w"), "sigmoid"),
+                "heatmap_offset": Output((2, "h", "w")),
+            }
+            extra += ("heatmap_weight", "keypoint_index", "keypoint_weight")
+        return CodecSpec(outputs, self.stride, self.alignment, loss_keys=extra, instances=self.most)
+
+    def encode(self, targets: Targets, size_wh: tuple[int, int], *, num_classes: int | None = None) -> Prediction:
+        """Draw the maps of views of ``size_wh`` on the targets' device.
+
+        Args:
+            targets: B views with up to N instances each. Boxes are clipped to the view; those with nothing left in it
+                are skipped. If several centres share a pixel, the last instance keeps it.
+            size_wh: Size of the views.
+            num_classes: Number of classes, C; None takes the largest label and 1.
+
+        Returns:
+            The keys of ``spec.outputs``, as a perfect network would give them but with heatmaps as values in [0, 1]
+            instead of logits; and for the loss: ``"weight"`` ``(B, N)``, instances that count; ``"index"`` ``(B, N)``,
+            their centre's pixel in row-major order; ``"center_weight"`` ``(B, 1, h, w)``, 0 in crowds; with poses,
+            ``"keypoint_weight"`` and ``"keypoint_index"`` ``(B, N, K)``, the keypoints inside the map, and
+            ``"heatmap_weight"`` ``(B, K, h, w)``, 0 around people where the keypoint is not labelled, and in crowds.
+
+        Raises:
+            TypeError: A whole batch was passed instead of its targets.
+            ValueError: A label is not below ``num_classes``.
+        """
+        check_targets(targets)
+        device, (batch, count) = targets.xy.device, targets.valid.shape
+        width, height = size_wh[0] // self.stride, size_wh[1] // self.stride
+        label = torch.where(targets.valid, targets.label, 0)
+        classes = 1 + int(label.max()) if num_classes is None and label.numel() else num_classes or 1
+        if label.numel() and int(label.max()) >= classes:
+            raise ValueError(
+                f"A target has label {int(label.max())}, but there are {classes} classes, numbered from 0. Set the "
+                "network's num_classes to the number of classes in the data."
+            )
+        corners = to_heatmap(
+            targets.box_xyxy.float().nan_to_num(0.0).unflatten(-1, (2, 2)), self.stride, self.alignment
+        )
+        limit = torch.tensor([width, height], device=device, dtype=torch.float32) - 0.5
+        low, high = (torch.minimum(end.clamp_min(-0.5), limit) for end in corners.unbind(-2))
+        size = high - low
+        there = targets.valid & (size > 0).all(-1)
+        crowd, instance = there & targets.crowd, there & ~targets.crowd
+        detected = instance
+        if self.poses and self.unposed == "ignore":
+            detected = instance & (targets.known > 0).any(-1)
+        middle = (low + high) / 2
+        pixel = torch.minimum(middle.floor().clamp_min(0.0), limit.floor())
+        radius = gaussian_radius(size.ceil(), self.min_overlap, self.radius).clamp_min(0.0).floor()
+        rows = torch.arange(batch, device=device)
+
+        center = torch.zeros(batch, classes, height, width, device=device)
+        for n in range(count):
+            drawn = _disc_gaussians(pixel[:, n], radius[:, n], (width, height))
+            peak = torch.where(detected[:, n], 1.0, _IGNORED)[:, None, None]
+            drawn = torch.where(instance[:, n, None, None], drawn.clamp(max=peak), 0.0)
+            center[rows, label[:, n]] = torch.maximum(center[rows, label[:, n]], drawn)
+        index = (pixel[..., 1] * width + pixel[..., 0]).long()
+        first = torch.ones_like(center[:, :1])
+        found = {
+            "center": center, "index": index, "weight": detected.float(),
+            "center_weight": torch.where((center == 1).any(1, keepdim=True), 1.0, _without(first, low, high, crowd)),
+            "size": _placed(size, index, detected, (width, height)),
+            "center_offset": _placed(middle - pixel, index, detected, (width, height)),
+        }  # fmt: skip
+        if self.poses:
+            found |= self._encode_keypoints(targets, instance, crowd, low, high, pixel, radius, index, (width, height))
+        return found
+
+    def _encode_keypoints(
+        self, targets: Targets, instance: Tensor, crowd: Tensor, low: Tensor, high: Tensor, pixel: Tensor,
+        radius: Tensor, index: Tensor, map_wh: tuple[int, int],
+    ) -> Prediction:  # fmt: skip
+        """Return the maps and weights of the keypoints."""
+        (width, height), (batch, count, num_keypoints) = map_wh, targets.known.shape
+        xy = to_heatmap(targets.xy.float(), self.stride, self.alignment)
+        limit = torch.tensor([width, height], device=xy.device) - 0.5
+        known = (targets.known > 0) & instance[..., None]
+        known = known & ((xy >= -0.5) & (xy < limit)).all(-1)
+        xy = torch.where(known[..., None], xy, 0.0)
+        at = torch.minimum(xy.floor().clamp_min(0.0), limit.floor())
+        heatmap = torch.zeros(batch, num_keypoints, height, width, device=xy.device)
+        weight = torch.ones_like(heatmap)
+        unlabelled = instance[..., None] & (targets.known <= 0)
+        for n in range(count):
+            drawn = _disc_gaussians(at[:, n], radius[:, n, None].expand(-1, num_keypoints), map_wh)
+            heatmap = torch.maximum(heatmap, torch.where(known[:, n, :, None, None], drawn, 0.0))
+            inside = _inside(low[:, n], high[:, n], map_wh)[:, None]
+            weight = torch.where(inside & (unlabelled[:, n] | crowd[:, n, None])[..., None, None], 0.0, weight)
+        keypoint_index = (at[..., 1] * width + at[..., 0]).long()
+        vectors = torch.where(known[..., None], xy - pixel[:, :, None], 0.0).flatten(2)
+        flat_known, flat_index = known.flatten(1), keypoint_index.flatten(1)
+        return {
+            "keypoints": _placed(vectors, index, known.any(-1), map_wh).unflatten(1, (num_keypoints, 2)),
+            "heatmap": heatmap,
+            "heatmap_weight": torch.where(heatmap == 1, 1.0, weight),
+            "heatmap_offset": _placed((xy - at).flatten(1, 2), flat_index, flat_known, map_wh),
+            "keypoint_index": keypoint_index,
+            "keypoint_weight": known.float(),
+        }
+
+    def decode(self, prediction: Prediction) -> Decoded:
+        """Decode logits; see ``decode_maps``, which takes heatmaps as probabilities."""
+        names = ("center", "heatmap") if self.poses else ("center",)
+        return self.decode_maps(prediction | {name: prediction[name].float().sigmoid() for name in names})
+
+    def decode_maps(self, prediction: Prediction) -> Decoded:
+        """Decode the ``most`` highest peaks of a view, of all classes together, best first.
+
+        Args:
+            prediction: The keys of ``spec.outputs``, ``"center"`` and ``"heatmap"`` in [0, 1].
+
+        Returns:
+            N = ``most`` instances (fewer if the map has fewer pixels), in view pixels. A regressed keypoint snaps to
+            the nearest peak of its heatmap that scores above 0.1, lies in the box, and is closer than 0.3 times the
+            box's longer side. A keypoint's score is that of the peak, else the heatmap's value where it lies. Places
+            of a view that are not peaks are not ``valid``.
+
+        Source:
+            Zhou et al. 2019, sections 3.1 and 4.2; thresholds from the public code.
+        """
+        center = prediction["center"].float().nan_to_num(0.0, 0.0, 0.0).clamp(0.0, 1.0)
+        classes, height, width = center.shape[1:]
+        score, place = peaks(center).flatten(1).topk(min(self.most, classes * height * width), dim=1)
+        label, index = place // (height * width), place % (height * width)
+        pixel = torch.stack([index % width, index // width], -1).float()
+        reach = float(4 * max(width, height))
+        size = _gathered(prediction["size"], index, reach).clamp_min(0.0)
+        middle = pixel + _gathered(prediction["center_offset"], index, reach)
+        low, high = middle - size / 2, middle + size / 2
+        box = to_input(torch.stack([low, high], -2), self.stride, self.alignment).flatten(-2)
+        if not self.poses:
+            xy, keypoint_score = middle[:, :, None][:, :, :0], score[..., None][..., :0]
+            return Decoded(xy, keypoint_score, score > 0, label, score, box)
+        vectors = _gathered(prediction["keypoints"].flatten(1, 2), index, reach).unflatten(-1, (-1, 2))
+        regressed = pixel[:, :, None] + vectors
+        xy, keypoint_score = self._snapped(prediction, regressed, low, high)
+        return Decoded(
+            to_input(xy, self.stride, self.alignment), keypoint_score, score > 0, label, score, box
+        )  # fmt: skip
+
+    def _snapped(self, prediction: Prediction, regressed: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Return keypoints ``(B, N, K, 2)`` in map pixels after snapping, and their scores ``(B, N, K)``."""
+        heatmap = prediction["heatmap"].float().nan_to_num(0.0, 0.0, 0.0).clamp(0.0, 1.0)
+        height, width = heatmap.shape[2:]
+        score, index = peaks(heatmap).flatten(2).topk(min(self.most, height * width), dim=2)  # (B, K, M)
+        offset = _gathered(prediction["heatmap_offset"], index.flatten(1), float(width)).unflatten(1, index.shape[1:])
+        candidate = torch.stack([index % width, index // width], -1).float() + offset  # (B, K, M, 2)
+        away = (regressed[:, :, :, None] - candidate[:, None]).square().sum(-1).sqrt()  # (B, N, K, M)
+        away = torch.where((score > _KEYPOINT_PEAK)[:, None], away, torch.inf)
+        distance, nearest = away.min(-1)  # (B, N, K)
+        instances = nearest.shape[1]
+        at = nearest[..., None, None].expand(-1, -1, -1, 1, 2)
+        snapped = candidate[:, None].expand(-1, instances, -1, -1, -1).gather(3, at).squeeze(3)
+        peak = score[:, None].expand(-1, instances, -1, -1).gather(3, nearest[..., None]).squeeze(3)
+        within = ((snapped >= low[:, :, None]) & (snapped <= high[:, :, None])).all(-1)
+        longest = (high - low).amax(-1)[..., None]
+        take = within & (distance < _SNAP_SHARE * longest)
+        edge = torch.tensor([width - 1, height - 1], device=regressed.device, dtype=torch.float32)
+        spot = torch.minimum(regressed.round().clamp_min(0.0), edge).long()
+        flat = (spot[..., 1] * width + spot[..., 0]).transpose(1, 2)  # (B, K, N)
+        value = heatmap.flatten(2).gather(2, flat).transpose(1, 2)
+        return torch.where(take[..., None], snapped, regressed), torch.where(take, peak, value)
+
+    def flip(self, prediction: Prediction, skeleton: Skeleton) -> Prediction:
+        """Convert the prediction for a flipped image into one for the original image.
+
+        Offsets are left out, as in the public code: a flip test takes those of the image that was not flipped.
+        """
+        turned = {
+            "center": _flipped(prediction["center"], self.alignment),
+            "size": _flipped(prediction["size"], self.alignment),
+        }
+        if self.poses:
+            order = torch.as_tensor(skeleton.flip, device=prediction["keypoints"].device)
+            vectors = prediction["keypoints"].index_select(1, order)
+            vectors = torch.stack([-vectors[:, :, 0], vectors[:, :, 1]], 2)
+            turned["keypoints"] = _flipped(vectors, self.alignment)
+            turned["heatmap"] = flip_heatmaps(prediction["heatmap"], skeleton, self.alignment)
+        return turned
+
+
+def gaussian_radius(
+    size_wh: Tensor, min_overlap: float = 0.7, formula: Literal["public", "exact"] = "public"
+) -> Tensor:
+    """Return how far a box's corners may be off while it overlaps the true box by at least ``min_overlap`` (IoU).
+
+    The smallest of three cases counts: both corners off in the same direction, the box too small, the box too large.
+
+    Args:
+        size_wh: ``(..., 2)`` width and height, map pixels.
+        min_overlap: Overlap in (0, 1).
+        formula: "public" divides the roots of the second and third case by 2 instead of twice the leading
+            coefficient, as the public code does; published results depend on it. "exact" solves the equations.
+
+    Returns:
+        ``(...)``, map pixels.
+
+    Source:
+        Law and Deng 2018 (CornerNet), section 3.3; Zhou et al. 2019, section 3.
+
+    Example:
+        >>> box = torch.tensor([10.0, 10.0])
+        >>> round(float(gaussian_radius(box)), 3), round(float(gaussian_radius(box, formula="exact")), 3)
+        (2.733, 0.817)
+    """
+    width, height = size_wh.double().unbind(-1)
+    total, area = width + height, width * height
+    first = (1.0, total, area * (1 - min_overlap) / (1 + min_overlap))
+    second = (4.0, 2 * total, (1 - min_overlap) * area)
+    third = (4 * min_overlap, -2 * min_overlap * total, (min_overlap - 1) * area)
+    radii = []
+    for number, (a, b, c) in enumerate((first, second, third)):
+        root = (b.square() - 4 * a * c).clamp_min(0.0).sqrt()
+        if formula == "public":
+            radii.append((b + root) / 2)
+        elif number == 2:
+            radii.append((b + root) / (2 * a))
+        else:
+            radii.append((b - root) / (2 * a))
+    return torch.stack(radii).amin(0).float()
+
+
+def peaks(maps: Tensor) -> Tensor:
+    """Return maps ``(B, C, h, w)`` with everything set to 0 that is not the largest of its 3 x 3 neighbourhood."""
+    return maps * (functional.max_pool2d(maps, 3, stride=1, padding=1) == maps)
+
+
+def _disc_gaussians(pixel: Tensor, radius: Tensor, map_wh: tuple[int, int]) -> Tensor:
+    """Draw Gaussians at whole pixels ``(..., 2)``, clipped at their radius ``(...)``, sigma (2 r + 1) / 6."""
+    sigma = ((2 * radius + 1) / 6)[..., None]
+    sides = []
+    for axis, side in ((1, map_wh[1]), (0, map_wh[0])):
+        away = torch.arange(side, device=pixel.device) - pixel[..., axis, None]
+        sides.append(torch.exp(-away.square() / (2 * sigma.square())) * (away.abs() <= radius[..., None]))
+    return sides[0][..., :, None] * sides[1][..., None, :]
+
+
+def _inside(low: Tensor, high: Tensor, map_wh: tuple[int, int]) -> Tensor:
+    """Return which map pixels lie in boxes of corners ``(B, 2)``: ``(B, h, w)`` bool."""
+    columns, rows = (torch.arange(side, device=low.device) for side in map_wh)
+    across = (columns >= low[:, 0, None]) & (columns <= high[:, 0, None])
+    down = (rows >= low[:, 1, None]) & (rows <= high[:, 1, None])
+    return down[:, :, None] & across[:, None, :]
+
+
+def _without(maps: Tensor, low: Tensor, high: Tensor, chosen: Tensor) -> Tensor:
+    """Return maps ``(B, 1, h, w)`` with 0 in the chosen boxes."""
+    for n in range(chosen.shape[1]):
+        inside = _inside(low[:, n], high[:, n], (maps.shape[-1], maps.shape[-2])) & chosen[:, n, None, None]
+        maps = torch.where(inside[:, None], 0.0, maps)
+    return maps
+
+
+def _placed(values: Tensor, index: Tensor, chosen: Tensor, map_wh: tuple[int, int]) -> Tensor:
+    """Put values ``(B, N, D)`` at pixels ``(B, N)`` of empty maps: ``(B, D, h, w)``; of several at one, the last."""
+    width, height = map_wh
+    maps = values.new_zeros(len(values), values.shape[-1], height * width)
+    for n in range(values.shape[1]):
+        at = index[:, n, None, None].expand(-1, values.shape[-1], 1)
+        kept = torch.where(chosen[:, n, None, None], values[:, n, :, None], maps.gather(2, at))
+        maps = maps.scatter(2, at, kept)
+    return maps.unflatten(2, (height, width))
+
+
+def _gathered(maps: Tensor, index: Tensor, most: float) -> Tensor:
+    """Return values of maps ``(B, D, h, w)`` at pixels ``(B, N)``: ``(B, N, D)`` float32 in plus and minus ``most``."""
+    at = index[:, None].expand(-1, maps.shape[1], -1)
+    found = maps.flatten(2).gather(2, at).transpose(1, 2).float()
+    return found.nan_to_num(0.0, most, -most).clamp(-most, most)
+
+
+def _flipped(maps: Tensor, alignment: Alignment) -> Tensor:
+    """Flip maps ``(..., w)``; with "corner" alignment they move right by a pixel, as in ``flip_heatmaps``."""
+    flipped = maps.flip(-1)
+    if alignment == "corner":
+        flipped = torch.cat([flipped[..., :1], flipped[..., :-1]], -1)
+    return flipped

@@ -1,0 +1,82 @@
+"""The criterion that CenterNet is trained with.
+
+Zhou, Wang, Krähenbühl, "Objects as Points", 2019, https://arxiv.org/abs/1904.07850, sections 3 and 4.2; weights of the
+terms for poses and the mean over stacks from xingyizhou/CenterNet.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+from torch.nn import functional
+
+from poseglass.core.prediction import Prediction, Stages
+from poseglass.core.table import nearest
+from poseglass.core.targets import ModelInput
+from poseglass.losses.centernet import l1_at_pixels, penalty_reduced_focal
+
+WEIGHTS: dict[str, float] = {
+    "center": 1.0, "size": 0.1, "center_offset": 1.0, "keypoints": 1.0, "heatmap": 1.0, "heatmap_offset": 1.0,
+}  # fmt: skip
+"""Published weight of each term."""
+
+
+@dataclass(frozen=True)
+class CenterNetCriterion:
+    """Compares every stage with the targets of ``CenterNetCodec``; terms are averaged over stages.
+
+    In a recipe: ``criterion = { name = "poseglass.training.centernet:CenterNetCriterion" }``.
+
+    Args:
+        weights: Weight of terms that differs from ``WEIGHTS``, by output.
+
+    Raises:
+        ValueError: A weight for an unknown output, or below 0.
+    """
+
+    weights: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, value in self.weights.items():
+            if name not in WEIGHTS or value < 0:
+                raise ValueError(
+                    f"CenterNetCriterion.weights must be numbers of at least 0 for {', '.join(WEIGHTS)}, got "
+                    f"{name!r}: {value!r}.{nearest(name, WEIGHTS)}"
+                )
+
+    def __call__(self, stages: Stages, targets: Prediction, batch: ModelInput) -> dict[str, Tensor]:
+        """Return one term per output, averaged over stages.
+
+        Raises:
+            ValueError: The targets have more classes than the network.
+        """
+        weights = WEIGHTS | dict(self.weights)
+        terms: dict[str, Tensor] = {}
+        for stage in stages:
+            for name, value in _terms(stage, targets).items():
+                part = value * (weights[name] / len(stages))
+                terms[name] = terms[name] + part if name in terms else part
+        return terms
+
+
+def _terms(stage: Prediction, targets: Prediction) -> dict[str, Tensor]:
+    more = stage["center"].shape[1] - targets["center"].shape[1]
+    if more < 0:
+        raise ValueError(
+            f"The data have {targets['center'].shape[1]} classes, but the network predicts "
+            f"{stage['center'].shape[1]}. Set the head's num_classes to the number of classes."
+        )
+    center = functional.pad(targets["center"], (0, 0, 0, 0, 0, more))  # classes that no image of the batch shows
+    index, weight = targets["index"], targets["weight"]
+    terms = {"center": penalty_reduced_focal(stage["center"], center, targets["center_weight"])}
+    for name in ("size", "center_offset"):
+        terms[name] = l1_at_pixels(stage[name], targets[name], index, weight)
+    if "keypoints" in targets:
+        known = targets["keypoint_weight"]
+        vectors = (stage["keypoints"].flatten(1, 2), targets["keypoints"].flatten(1, 2))
+        terms["keypoints"] = l1_at_pixels(*vectors, index, known.repeat_interleave(2, -1))
+        terms["heatmap"] = penalty_reduced_focal(stage["heatmap"], targets["heatmap"], targets["heatmap_weight"])
+        terms["heatmap_offset"] = l1_at_pixels(
+            stage["heatmap_offset"], targets["heatmap_offset"], targets["keypoint_index"].flatten(1), known.flatten(1)
+        )
+    return terms
