@@ -11,6 +11,7 @@ from poseglass.core.table import build, nearest
 from poseglass.estimators.fetch import weights_folder
 from poseglass.estimators.fit import card_network, named_code
 from poseglass.estimators.manifest import read_manifest
+from poseglass.estimators.onestage import OneStageEstimator
 from poseglass.estimators.topdown import TopDownEstimator
 from poseglass.estimators.weights_file import CheckpointError, read_weights
 from poseglass.programs.fast import Precision, fast_program
@@ -141,6 +142,62 @@ def load(
         ValueError: An unavailable device, an unknown precision, or (if ``precision`` or ``compiled`` is set) a size
             that the network does not accept.
     """
+    program, card = _program(weights, flip_test, size_wh, device, trust_code)
+    if program.spec.instances != 1:
+        raise CheckpointError(
+            f"Weights {card.name!r} find any number of instances in a whole image, and take no boxes. Open them with "
+            "poseglass.load_detector, alone or as the detector of a poseglass.TwoStageEstimator."
+        )
+    if compiled or precision != "float32":
+        program = fast_program(program, precision=precision, compiled=compiled)
+    return TopDownEstimator(program, card=card)
+
+
+def load_detector(
+    weights: str | Path,
+    *,
+    min_box_score: float = 0.3,
+    flip_test: bool = False,
+    size_wh: tuple[int, int] | None = None,
+    device: str | torch.device = "cpu",
+    trust_code: bool = False,
+) -> OneStageEstimator:
+    """Open weights that find everybody in an image (CenterNet) and return their estimator.
+
+    Args:
+        weights: Name of weights, or the path of a ``.safetensors`` with a card, or of a training run's folder.
+        min_box_score: Instances with a lower score are not returned.
+        flip_test: Average with the flipped image: twice the computation, slightly more accurate.
+        size_wh: View size other than the card's; both sides must be divisible by the network's ``divisor``.
+        device: The device to run on.
+        trust_code: Allow the card to name code outside poseglass; see ``card_network``.
+
+    Returns:
+        An estimator, called as ``find(image)``. ``TwoStageEstimator(find, load())`` estimates the poses in its boxes
+        with another network.
+
+    Raises:
+        FileNotFoundError: No such name and no such file.
+        CheckpointError: The file is not a weights file, or its network predicts one instance in a given box.
+        ValueError: An unavailable device.
+    """
+    program, card = _program(weights, flip_test, size_wh, device, trust_code)
+    if program.spec.instances == 1:
+        raise CheckpointError(
+            f"Weights {card.name!r} predict one instance in a given box and find no boxes. Open them with "
+            "poseglass.load, and call the estimator with boxes."
+        )
+    return OneStageEstimator(program, min_box_score, card=card)
+
+
+def _program(
+    weights: str | Path,
+    flip_test: bool,
+    size_wh: tuple[int, int] | None,
+    device: str | torch.device,
+    trust_code: bool,
+) -> tuple[TorchProgram, WeightCard]:
+    """Return the program of weights, as PyTorch runs it, and their card."""
     path = find_weights(weights)
     state, card = read_weights(path)
     if card.skeleton is None:
@@ -153,6 +210,4 @@ def load(
     spec = card.input if size_wh is None else dataclasses.replace(card.input, size_wh=size_wh)
     network = network.to(usable_device(device), memory_format=torch.channels_last)  # type: ignore[call-overload]
     program = TorchProgram(network, codec, card.skeleton, spec, flip_test=flip_test)
-    if compiled or precision != "float32":
-        program = fast_program(program, precision=precision, compiled=compiled)
-    return TopDownEstimator(program, card=card)
+    return program, card

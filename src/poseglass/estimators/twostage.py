@@ -1,0 +1,104 @@
+"""TwoStageEstimator: a detector finds the boxes, a top-down network the keypoints in them; one call for both."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from poseglass.core.boxes import area
+from poseglass.core.instances import Instances
+from poseglass.core.skeleton import Skeleton
+from poseglass.estimators.estimator import Boxes, Estimator, Frame, image_and_boxes
+from poseglass.estimators.topdown import TopDownEstimator, check_boxes
+from poseglass.metrics.oks_nms import oks_nms
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TwoStageEstimator:
+    """Finds everybody in an image: the detector's boxes, then the poses in them, over several images in one batch.
+
+    Args:
+        detector: Finds boxes; its keypoints are not used.
+        poses: Finds the keypoints in a box.
+        nms_oks: Of two poses whose OKS with each other is above this, the one with the lower score is removed: it is
+            the same person, found twice. None keeps all. It needs a skeleton with sigmas; without, all are kept.
+        images_per_batch: Number of images that the detector sees before their poses are estimated; all of them are in
+            memory at that time.
+
+    Raises:
+        ValueError: ``nms_oks`` outside (0, 1], or fewer than one image per batch.
+    """
+
+    detector: Estimator
+    poses: TopDownEstimator
+    nms_oks: float | None = 0.9
+    images_per_batch: int = 8
+
+    def __post_init__(self) -> None:
+        if (self.nms_oks is not None and not 0 < self.nms_oks <= 1) or self.images_per_batch < 1:
+            raise ValueError(
+                "TwoStageEstimator needs nms_oks in (0, 1] or None and images_per_batch of at least 1, got "
+                f"{self.nms_oks} and {self.images_per_batch}."
+            )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.detector!r}, {self.poses!r})"
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """Names the keypoints."""
+        return self.poses.skeleton
+
+    def __call__(self, image: np.ndarray, boxes: Boxes = None) -> Instances:
+        """Find the poses of one image.
+
+        Args:
+            image: ``(H, W, 3)`` uint8 RGB.
+            boxes: ``(N, 4)`` x0 y0 x1 y1 in image pixels; None lets the detector find them.
+
+        Returns:
+            In image pixels. With given boxes, one instance per box, in their order. Otherwise best first, by the
+            product of the box's score and the mean score of its keypoints; ``box_score`` is the detector's.
+        """
+        return next(self.stream([(image, boxes)]))
+
+    def stream(self, frames: Iterable[Frame], *, causal: bool = False) -> Iterator[Instances]:
+        """Find the poses of many images; yields one ``Instances`` each, in order.
+
+        Args:
+            frames: Images, or pairs of an image and its boxes.
+            causal: Yield the result of each frame before the next one is requested.
+        """
+        group: deque[tuple[np.ndarray, Boxes]] = deque()
+        for frame in frames:
+            image, boxes = image_and_boxes(frame)
+            if boxes is not None:
+                boxes = check_boxes(image, boxes)
+            group.append((image, boxes))
+            if causal or len(group) == self.images_per_batch:
+                yield from self._run(list(group))
+                group.clear()
+        if group:
+            yield from self._run(list(group))
+
+    def _run(self, group: list[tuple[np.ndarray, Boxes]]) -> Iterator[Instances]:
+        found = self.detector.stream(image for image, boxes in group if boxes is None)
+        people = [next(found) if boxes is None else None for _, boxes in group]
+        work = [
+            (image, boxes if detected is None else detected.box_xyxy)
+            for (image, boxes), detected in zip(group, people, strict=True)
+        ]
+        for poses, detected in zip(self.poses.stream(work), people, strict=True):
+            yield poses if detected is None else self._together(poses, detected)
+
+    def _together(self, poses: Instances, detected: Instances) -> Instances:
+        """Return the poses of found boxes with their scores, without duplicates, best first."""
+        poses = replace(poses, box_score=detected.box_score, label=detected.label)
+        if not len(poses):
+            return poses
+        score = poses.box_score * (poses.score.mean(1) if len(self.skeleton) else 1.0)
+        if self.nms_oks is None or not self.skeleton.sigmas:
+            return poses[np.argsort(-score, kind="stable")]
+        size = area(poses.box_xyxy)
+        return poses[oks_nms(poses.xy, score, size, self.skeleton.sigmas, threshold=self.nms_oks)]
