@@ -29,7 +29,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 LARGE = (
     "stacked_hourglass", "hg2", "hg4", "hg8", "unet", "pose_machine", "cpm", "cpn", "hrnet", "corner_hourglass",
-    "hourglass", "simple_baseline", "dilated",
+    "hourglass", "simple_baseline", "dilated", "centernet",
 )  # fmt: skip
 """Names, or their beginnings, of networks of published size, but for those that end in "_light"."""
 

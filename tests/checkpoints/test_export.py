@@ -30,9 +30,9 @@ from poseglass.core.table import build_part
 from poseglass.estimators.weights_file import CheckpointError, read_card, read_weights, save_weights
 from poseglass.networks import NETWORKS
 
-layouts, resnets, mmpose, mobile = (
+layouts, resnets, mmpose, mobile, centernet = (
     SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name(f"layouts{kind}.py"))))
-    for kind in ("", "_resnet", "_mmpose", "_mobilenet")
+    for kind in ("", "_resnet", "_mmpose", "_mobilenet", "_centernet")
 )
 State = dict[str, torch.Tensor]
 MAKE: dict[str, Callable[[], State]] = {
@@ -45,6 +45,8 @@ MAKE: dict[str, Callable[[], State]] = {
     "simple_baseline_mmpose": lambda: resnets.mmpose(resnets.simple_baseline(), "head"),
     "hourglass_mmpose": lambda: mmpose.hourglass(1),
     "cpm_mmpose": mmpose.pose_machine,
+    "centernet_hourglass": centernet.hourglass,
+    "centernet_resnet": centernet.resnet,
     "hrnet_imagenet": lambda: resnets.hrnet(classifier=True),
     "resnet_torchvision": resnets.torchvision,
     "mobilenet_v3_dli14": lambda: mobile.small("dli14"),

@@ -21,6 +21,7 @@ USED_BY: dict[str, tuple[dict[str, Any], dict[str, tuple[str, ...]]]] = {
     ),
     "offset": ({}, {"udp_combined": ("mse", "offset")}),
     "simcc": ({"size_wh": SIZE_WH, "stride": 4, "split": 2}, {"simcc": ("softmax_cross_entropy",)}),
+    "centernet": ({}, {}),
 }
 """Head -> its arguments, and the codecs that read it, each with losses."""
 

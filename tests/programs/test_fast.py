@@ -26,6 +26,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "cpn": {"backbone": {"name": "resnet18", "width": 8}, "width": 8},
     "hrnet": {"width": 8, "num_modules": (1, 1, 1), "num_blocks": 1, "num_bottlenecks": 1, "stem_width": 8},
     "simple_baseline": {"depth": 18, "width": 8, "deconv_width": 16},
+    "centernet_hourglass": {"num_stacks": 2, "widths": (16, 16, 24), "blocks": (2, 1, 2), "head_width": 8},
+    "centernet_resnet": {"width": 8, "deconv_width": 16, "head_width": 8},
     "composed": {"backbone": {"name": "mobilenet_v3_small", "width": 0.5}, "neck": {"name": "fpn", "width": 16}},
 }
 """Arguments that make a small member of a generic family."""

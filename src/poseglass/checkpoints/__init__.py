@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from poseglass.checkpoints import (
+    centernet_hourglass,
+    centernet_resnet,
     cpm_mmpose,
     hourglass_bearpaw,
     hourglass_mmpose,
@@ -44,6 +46,8 @@ IMPORTERS: dict[str, Importer] = {
         simple_baseline_mmpose.IMPORTER,
         hourglass_mmpose.IMPORTER,
         cpm_mmpose.IMPORTER,
+        centernet_hourglass.IMPORTER,
+        centernet_resnet.IMPORTER,
         hrnet_imagenet.IMPORTER,
         resnet_torchvision.IMPORTER,
         *mobilenet_v3.IMPORTERS,

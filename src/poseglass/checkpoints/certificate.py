@@ -16,6 +16,7 @@ from torch import Tensor
 from poseglass.checkpoints.importer import Importer
 from poseglass.core.boxes import whole_image
 from poseglass.core.input_spec import InputSpec
+from poseglass.core.prediction import Prediction
 from poseglass.core.view import View
 from poseglass.estimators.fit import card_network
 from poseglass.estimators.load import load
@@ -74,14 +75,15 @@ def certify(
         named_images = [(f"synthetic person {i}", people.image(i)) for i in range(NUM_SYNTHETIC)]
     state = importer.current(original)
     threshold = THRESHOLD_HALF if half else THRESHOLD
-    if importer.part == "backbone":
-        relative = _levels_apart(path, state, importer.reference, named_images)
+    if importer.part == "backbone" or importer.compares == "outputs":
+        what = "features" if importer.part == "backbone" else "outputs"
+        relative = _outputs_apart(path, state, importer.reference, named_images)
         if not relative <= threshold:
             raise _differs(
-                f"features differ by {relative:.2g} of their largest value, over {threshold:g},", named_images, importer
+                f"{what} differ by {relative:.2g} of their largest value, over {threshold:g},", named_images, importer
             )
         return _certificate(
-            "features of this file with those of the original's tensors", importer, named_images, half
+            f"{what} of this file with those of the original's tensors", importer, named_images, half
         ) | {"maps_relative": relative}
     estimator = load(path)
     run = torch_forward(estimator.network)
@@ -120,25 +122,28 @@ def certify(
     }
 
 
-def _levels_apart(
+def _outputs_apart(
     path: str | Path,
     state: Mapping[str, Tensor],
-    reference: Callable[[Mapping[str, Tensor], Tensor], Tensor | list[Tensor]],
+    reference: Callable[[Mapping[str, Tensor], Tensor], Tensor | list[Tensor] | Prediction],
     named_images: Sequence[tuple[str, np.ndarray]],
 ) -> float:
-    """Return the largest relative difference between a backbone's levels and the original's, over all images."""
+    """Return the largest relative difference of a backbone's levels, or a network's outputs, over all images."""
     weights, card = read_weights(path)
-    backbone = card_network(card, weights)
+    network = card_network(card, weights)
     apart: list[Tensor] = []
     for name, image in named_images:
         images = _images(image, card.input)
         with torch.inference_mode():
-            ours, theirs = backbone(images), reference(state, images.contiguous())
+            ours, theirs = network(images), reference(state, images.contiguous())
+        if card.part == "network":
+            ours = ours[-1]
         if len(ours) != len(theirs):
-            raise CheckpointError(f"The file outputs {len(ours)} levels, the original {len(theirs)}.")
-        for mine, its in zip(ours, theirs, strict=True):
-            _check_comparable(mine, its, name)
-            apart.append((mine - its).abs().max() / its.abs().max())
+            levels = "levels" if card.part == "backbone" else "outputs"
+            raise CheckpointError(f"The file outputs {len(ours)} {levels}, the original {len(theirs)}.")
+        for key, its in theirs.items() if isinstance(theirs, dict) else enumerate(theirs):
+            _check_comparable(ours[key], its, name)
+            apart.append((ours[key] - its).abs().max() / its.abs().max())
     return float(torch.stack(apart).max())
 
 

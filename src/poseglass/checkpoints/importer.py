@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from poseglass.core.input_spec import InputSpec
+from poseglass.core.prediction import Prediction
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import listed
 from poseglass.estimators.weights_file import CheckpointError
@@ -64,6 +65,8 @@ class Importer:
         reference: Original state and normalised images ``(B, 3, H, W)`` to the last heatmaps ``(B, K, h, w)``, computed
             from the original names without any code from ``networks``; for a backbone, to its levels, finest first.
             None if no certificate can be made.
+        compares: What a certificate compares: the heatmaps and the keypoints decoded from them; or every output of the
+            last stage, which the reference then returns by name.
     """
 
     name: str
@@ -82,7 +85,8 @@ class Importer:
     older: Mapping[str, str] = field(default_factory=dict)
     flat: Callable[[Mapping[str, Any]], Collection[str]] = _nothing
     doubt: str = ""
-    reference: Callable[[Mapping[str, Tensor], Tensor], Tensor | list[Tensor]] | None = None
+    reference: Callable[[Mapping[str, Tensor], Tensor], Tensor | list[Tensor] | Prediction] | None = None
+    compares: Literal["heatmaps", "outputs"] = "heatmaps"
 
     def current(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the state with the current public names; nothing is copied."""

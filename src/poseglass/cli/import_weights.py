@@ -184,7 +184,8 @@ def certificate_line(certificate: dict[str, Any]) -> str:
     on = f"on {', '.join(certificate['images'])}"
     apart = f"{certificate['maps_relative']:.1e} of their largest value"
     if "keypoints_max_px" not in certificate:
-        return f"features differ by {apart}, {on}"
+        what = str(certificate.get("compared", "features")).partition(" ")[0]
+        return f"{what} differ by {apart}, {on}"
     return (
         f"heatmaps differ by {apart}, keypoints by at most {certificate['keypoints_max_px']:.2g} px "
         f"(mean {certificate['keypoints_mean_px']:.2g}), {on}"

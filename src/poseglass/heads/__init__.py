@@ -6,6 +6,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from poseglass.core.prediction import Prediction
+from poseglass.heads.centernet import CenterNetHead
 from poseglass.heads.heatmap import HeatmapHead
 from poseglass.heads.offset import OffsetHead
 from poseglass.heads.simcc import SimccHead
@@ -23,4 +24,5 @@ HEADS: dict[str, Callable[..., nn.Module]] = {
     "heatmap": HeatmapHead,
     "offset": OffsetHead,
     "simcc": SimccHead,
+    "centernet": CenterNetHead,
 }

@@ -4,6 +4,17 @@ from collections.abc import Callable
 
 from torch import nn
 
+from poseglass.networks.centernet import (
+    CenterNetHourglass,
+    centernet_hourglass_52,
+    centernet_hourglass_104,
+    centernet_light,
+    centernet_resnet,
+    centernet_resnet18,
+    centernet_resnet34,
+    centernet_resnet50,
+    centernet_resnet101,
+)
 from poseglass.networks.compose import ComposedNetwork
 from poseglass.networks.corner_hourglass import CornerHourglass, hourglass_52, hourglass_52_light, hourglass_104
 from poseglass.networks.cpm import ConvolutionalPoseMachine, cpm, cpm_light
@@ -33,6 +44,8 @@ FAMILIES: dict[str, Callable[..., nn.Module]] = {
     "cpn": CascadedPyramidNetwork,
     "hrnet": hrnet,
     "simple_baseline": simple_baseline,
+    "centernet_hourglass": CenterNetHourglass,
+    "centernet_resnet": centernet_resnet,
 }
 """Builders of a whole family: any member can be built from keyword arguments, which determine its cost."""
 
@@ -66,5 +79,12 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = FAMILIES | {
     "simple_baseline_light": simple_baseline_light,
     "dilated_r50": dilated_r50,
     "dilated_light": dilated_light,
+    "centernet_hourglass_52": centernet_hourglass_52,
+    "centernet_hourglass_104": centernet_hourglass_104,
+    "centernet_light": centernet_light,
+    "centernet_resnet18": centernet_resnet18,
+    "centernet_resnet34": centernet_resnet34,
+    "centernet_resnet50": centernet_resnet50,
+    "centernet_resnet101": centernet_resnet101,
 }
 """Every network that a recipe or a card can name. Each states its ``stride``, ``divisor`` and ``usual_size_wh``."""

@@ -1,0 +1,80 @@
+"""The outputs of CenterNet: every object as a point, its box, and its keypoints.
+
+Zhou, Wang, Krähenbühl, "Objects as Points", 2019, https://arxiv.org/abs/1904.07850, sections 3 and 4.2. Layer details
+from xingyizhou/CenterNet (MIT). It does not differ from the paper.
+"""
+
+from collections import OrderedDict
+
+from torch import Tensor, nn
+
+from poseglass.core.prediction import Prediction
+from poseglass.heads.heatmap import start_empty
+
+EMPTY = -2.19
+"""First bias of the heatmaps' logits, about -ln(8.94): every pixel starts with a probability of 0.1."""
+
+
+class CenterNetHead(nn.Module):
+    """Per output, a 3x3 convolution, a ReLU and a 1x1 convolution, both with bias; no activation at the end.
+
+    The heatmaps' last bias starts at -2.19, so that the many empty pixels do not dominate the first steps of a focal
+    loss. The last convolution of all other outputs starts from N(0, 0.001) with zero bias.
+
+    Args:
+        in_channels: Channels of the features.
+        num_keypoints: Number of keypoints per object, K. 0 for boxes only: then there are three outputs.
+        num_classes: Number of classes, C.
+        width: Channels between the two convolutions.
+
+    Raises:
+        ValueError: A negative number of keypoints, or fewer than one class or channel.
+
+    Source:
+        Zhou et al. 2019, sections 3, 4.2 and 5; the bias is from RetinaNet (Lin et al. 2017, section 4.1).
+    """
+
+    def __init__(self, in_channels: int, num_keypoints: int, *, num_classes: int = 1, width: int = 64) -> None:
+        super().__init__()
+        if num_keypoints < 0 or num_classes < 1 or width < 1:
+            raise ValueError(
+                "CenterNetHead takes at least 0 keypoints, 1 class and a width of 1, got "
+                f"num_keypoints={num_keypoints}, num_classes={num_classes}, width={width}. For boxes without "
+                "keypoints, give num_keypoints=0."
+            )
+        self.num_keypoints = num_keypoints
+        channels = {"center": num_classes, "size": 2, "center_offset": 2}
+        if num_keypoints:
+            channels |= {"keypoints": 2 * num_keypoints, "heatmap": num_keypoints, "heatmap_offset": 2}
+        self.outputs = nn.ModuleDict(
+            {
+                name: _output(in_channels, width, count, name in ("center", "heatmap"))
+                for name, count in channels.items()
+            }
+        )
+
+    def forward(self, features: Tensor) -> Prediction:
+        """Map ``(B, in_channels, h, w)`` to the named outputs, in pixels of the maps.
+
+        Returns:
+            ``"center"`` ``(B, C, h, w)``, logits of a heatmap per class; ``"size"`` ``(B, 2, h, w)``, width and height
+            of the box; ``"center_offset"`` ``(B, 2, h, w)``, x and y from the whole pixel to the centre. With
+            keypoints also ``"keypoints"`` ``(B, K, 2, h, w)``, x and y from the centre's whole pixel to each keypoint;
+            ``"heatmap"`` ``(B, K, h, w)``, logits of a heatmap per keypoint; ``"heatmap_offset"`` ``(B, 2, h, w)``,
+            x and y from a keypoint's whole pixel to the keypoint.
+        """
+        maps = {name: output(features) for name, output in self.outputs.items()}
+        if self.num_keypoints:
+            maps["keypoints"] = maps["keypoints"].unflatten(1, (self.num_keypoints, 2))
+        return maps
+
+
+def _output(in_channels: int, width: int, count: int, is_heatmap: bool) -> nn.Sequential:
+    last = nn.Conv2d(width, count, 1)
+    if is_heatmap:
+        assert last.bias is not None
+        nn.init.constant_(last.bias, EMPTY)
+    else:
+        start_empty(last)
+    conv = nn.Conv2d(in_channels, width, 3, padding=1)
+    return nn.Sequential(OrderedDict(conv=conv, relu=nn.ReLU(inplace=True), last=last))

@@ -1,0 +1,162 @@
+"""CenterNet: boxes, and keypoints if there are any, of all objects of an image in one pass.
+
+Zhou, Wang, Krähenbühl, "Objects as Points", 2019, https://arxiv.org/abs/1904.07850, section 5. Layer details from
+xingyizhou/CenterNet (MIT). Written from the paper and tables of layers.
+
+``num_keypoints=0`` gives a detector of boxes; 1 class and 17 keypoints are the paper's network for people.
+
+How this differs from the paper: its ResNets have deformable convolutions before the transposed ones, of 256, 128 and 64
+channels; these are the plain ones of the same code, all of 256 channels. DLA-34 is not built. ResNet-34 and -50,
+Hourglass-52 and the light one are our own.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from poseglass.core.prediction import Stages
+from poseglass.heads.centernet import CenterNetHead
+from poseglass.networks.compose import ComposedNetwork
+from poseglass.networks.corner_hourglass import BLOCKS, WIDTHS, CornerHourglassTrunk
+
+
+class CenterNetHourglass(nn.Module):
+    """CornerNet's hourglass with a CenterNet head per stack: images to one stage per stack.
+
+    Args:
+        num_keypoints: Number of keypoints per object, K; 0 for boxes only.
+        num_classes: Number of classes, C.
+        num_stacks: Number of hourglasses in sequence, each supervised. Features are passed on, predictions are not.
+        widths: Channels of the features, then after each downsampling step; fewer make a shallower hourglass.
+        blocks: Residuals per position on each level, as many as ``widths``.
+        head_width: Channels between the two convolutions of every output.
+
+    Attributes:
+        stride: Stride of the maps, 4.
+        divisor: Both sides of an input must be divisible by it.
+        usual_size_wh: Usual training input size, pixels; variants for another size override it.
+
+    Raises:
+        ValueError: An invalid argument; the message says what is allowed.
+
+    Source:
+        Zhou et al. 2019, section 5; Law and Deng 2018, section 3.5.
+    """
+
+    stride = 4
+    usual_size_wh: tuple[int, int] = (512, 512)
+
+    def __init__(
+        self,
+        num_keypoints: int,
+        *,
+        num_classes: int = 1,
+        num_stacks: int = 2,
+        widths: Sequence[int] = WIDTHS,
+        blocks: Sequence[int] = BLOCKS,
+        head_width: int = 256,
+    ) -> None:
+        super().__init__()
+        self.num_keypoints = num_keypoints
+        self.trunk = CornerHourglassTrunk(num_stacks=num_stacks, widths=widths, blocks=blocks)
+        self.heads = nn.ModuleList(
+            CenterNetHead(self.trunk.out_channels, num_keypoints, num_classes=num_classes, width=head_width)
+            for _ in range(num_stacks)
+        )
+        self.divisor = self.trunk.divisor
+
+    def forward(self, images: Tensor) -> Stages:
+        """Map ``(B, 3, H, W)`` to S stages, each as ``CenterNetHead`` returns; the last is the prediction.
+
+        Raises:
+            ValueError: H or W is not divisible by ``divisor``; the message suggests valid sizes.
+        """
+        return [head(features) for head, features in zip(self.heads, self.trunk(images), strict=True)]
+
+
+def centernet_hourglass_104(num_keypoints: int, *, num_classes: int = 1) -> CenterNetHourglass:
+    """Two stacks, the paper's most accurate network: 194,809,582 parameters at 16 keypoints.
+
+    191,284,008 at 80 classes without keypoints, 194,811,124 at 17 keypoints; 350.453 G multiply-adds at 512 x 512.
+    """
+    return CenterNetHourglass(num_keypoints, num_classes=num_classes, num_stacks=2)
+
+
+def centernet_hourglass_52(num_keypoints: int, *, num_classes: int = 1) -> CenterNetHourglass:
+    """One stack: 97,217,463 parameters at 16 keypoints, 172.622 G multiply-adds at 512 x 512."""
+    return CenterNetHourglass(num_keypoints, num_classes=num_classes, num_stacks=1)
+
+
+def centernet_light(num_keypoints: int, *, num_classes: int = 1) -> CenterNetHourglass:
+    """One narrow stack with three downsampling steps, for inputs of 128 px (sides a multiple of 32).
+
+    1,990,519 parameters at 16 keypoints, 0.407 G multiply-adds at 128 x 128.
+    """
+    network = CenterNetHourglass(
+        num_keypoints,
+        num_classes=num_classes,
+        num_stacks=1,
+        widths=(64, 64, 96, 128),
+        blocks=(1, 1, 1, 2),
+        head_width=32,
+    )
+    network.usual_size_wh = (128, 128)
+    return network
+
+
+def centernet_resnet(
+    num_keypoints: int,
+    *,
+    num_classes: int = 1,
+    depth: int = 18,
+    width: int = 64,
+    num_deconvs: int = 3,
+    deconv_width: int = 256,
+    head_width: int = 64,
+) -> ComposedNetwork:
+    """Any ResNet, transposed convolutions and a CenterNet head.
+
+    Args:
+        num_keypoints: Number of keypoints per object, K; 0 for boxes only.
+        num_classes: Number of classes, C.
+        depth: Depth of the ResNet: 18, 34, 50, 101 or 152.
+        width: Channels of the ResNet's stem.
+        num_deconvs: Number of transposed convolutions; each doubles the resolution, starting from stride 32.
+        deconv_width: Channels of each transposed convolution.
+        head_width: Channels between the two convolutions of every output.
+
+    Raises:
+        LookupError: There is no ResNet of that depth.
+        ValueError: Another invalid argument; the message says what is allowed.
+    """
+    network = ComposedNetwork(
+        num_keypoints,
+        backbone={"name": f"resnet{depth}", "width": width},
+        neck={"name": "deconv", "num_layers": num_deconvs, "width": deconv_width},
+        head={"name": "centernet", "num_classes": num_classes, "width": head_width},
+    )
+    network.usual_size_wh = (512, 512)
+    return network
+
+
+def centernet_resnet18(num_keypoints: int, *, num_classes: int = 1) -> ComposedNetwork:
+    """R18: 16,261,047 parameters at 16 keypoints, 29.934 G multiply-adds at 512 x 512.
+
+    15,820,372 parameters at 80 classes without keypoints.
+    """
+    return centernet_resnet(num_keypoints, num_classes=num_classes, depth=18)
+
+
+def centernet_resnet34(num_keypoints: int, *, num_classes: int = 1) -> ComposedNetwork:
+    """R34: 26,369,207 parameters at 16 keypoints, 39.597 G multiply-adds at 512 x 512."""
+    return centernet_resnet(num_keypoints, num_classes=num_classes, depth=34)
+
+
+def centernet_resnet50(num_keypoints: int, *, num_classes: int = 1) -> ComposedNetwork:
+    """R50: 34,884,023 parameters at 16 keypoints, 43.423 G multiply-adds at 512 x 512."""
+    return centernet_resnet(num_keypoints, num_classes=num_classes, depth=50)
+
+
+def centernet_resnet101(num_keypoints: int, *, num_classes: int = 1) -> ComposedNetwork:
+    """R101: 53,876,151 parameters at 16 keypoints, 62.817 G multiply-adds at 512 x 512."""
+    return centernet_resnet(num_keypoints, num_classes=num_classes, depth=101)
