@@ -91,7 +91,14 @@ def judged_together(
                 metric.merge(other)
         results: dict[str, float] = {}
         for metric in metrics:
-            results |= metric.compute()
+            new = metric.compute()
+            twice = sorted(set(results) & set(new))
+            if twice:
+                raise ValueError(
+                    f"Names of results must differ between metrics, got {', '.join(twice)} twice (the second time from "
+                    f"{type(metric).__name__}); leave out one metric, or beside OksAp use BoxAp(prefix=\"box/\")."
+                )
+            results |= new
         return results
 
     results = processes.once(merged)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from poseglass.metrics.box_ap import BoxAp
 from poseglass.metrics.errors import KeypointErrors
 from poseglass.metrics.metric import Metric
 from poseglass.metrics.oks import OksAp
@@ -11,6 +12,7 @@ METRICS: dict[str, Callable[..., Metric]] = {
     "pck": Pck,
     "pckh": pckh,
     "oks_ap": OksAp,
+    "box_ap": BoxAp,
     "errors": KeypointErrors,
 }
 """Metrics by name, for ``poseglass.core.table.build(METRICS, "pck", thresholds=(0.2,))``."""

@@ -20,7 +20,7 @@ import numpy as np
 
 from poseglass.core.instances import Instances
 from poseglass.core.skeleton import Skeleton
-from poseglass.metrics.metric import Better, check_pair, check_same
+from poseglass.metrics.metric import Better, check_pair, check_same, check_seen
 from poseglass.metrics.oks import keypoint_similarity, known_sigmas, person_area
 
 KINDS: tuple[str, ...] = ("good", "jitter", "inversion", "swap", "miss")
@@ -134,11 +134,7 @@ class KeypointErrors:
         Raises:
             ValueError: As in ``keypoint_errors``, or the skeleton differs from earlier images.
         """
-        if self._skeleton and self._skeleton[0].keypoints != truth.skeleton.keypoints:
-            raise ValueError(
-                f"This metric has seen skeleton {self._skeleton[0].name!r} and now gets {truth.skeleton.name!r}; "
-                "use one metric per skeleton, or in_skeleton() first."
-            )
+        check_seen(self._skeleton, truth.skeleton)
         kinds = keypoint_errors(
             predicted, truth, sigmas=self.sigmas, box_area_factor=self.box_area_factor, good=self.good, near=self.near
         )

@@ -5,6 +5,7 @@ from dataclasses import fields
 from typing import Any, Literal, Protocol, Self
 
 from poseglass.core.instances import Instances
+from poseglass.core.skeleton import Skeleton
 
 Better = Literal["higher", "lower"]
 """Whether higher or lower values of a result are better."""
@@ -81,6 +82,23 @@ def check_pair(predicted: Instances, truth: Instances, *, same_rows: bool) -> No
         raise ValueError(
             f"Rows of predictions and labels must be the same people, got {len(predicted)} predicted and {len(truth)} "
             "true; use poseglass.metrics.matching.align(predicted, truth) first."
+        )
+
+
+def check_seen(seen: list[Skeleton], skeleton: Skeleton) -> None:
+    """Raise unless the keypoints of a skeleton are those that a metric has seen so far.
+
+    Args:
+        seen: The skeleton that the metric has seen, or nothing.
+        skeleton: That of the next image.
+
+    Raises:
+        ValueError: They differ.
+    """
+    if seen and seen[0].keypoints != skeleton.keypoints:
+        raise ValueError(
+            f"This metric has seen skeleton {seen[0].name!r} and now gets {skeleton.name!r}; use one metric per "
+            "skeleton, or in_skeleton() first."
         )
 
 

@@ -15,8 +15,9 @@ from poseglass.core.boxes import xyxy_to_xywh
 from poseglass.core.instances import Instances
 from poseglass.core.plausible import implausible_areas
 from poseglass.core.skeleton import Skeleton
-from poseglass.metrics.average_precision import OksDetections, OksResult, OksTruth, evaluate_oks, numbered
-from poseglass.metrics.metric import Better, check_pair, check_same
+from poseglass.metrics.average_precision import OksDetections, OksResult, OksTruth, evaluate_oks
+from poseglass.metrics.metric import Better, check_pair, check_same, check_seen
+from poseglass.metrics.precision_recall import numbered
 
 
 def keypoint_similarity(
@@ -239,11 +240,7 @@ class OksAp:
         known_sigmas(truth.skeleton, self.sigmas)
         if not self._skeleton:
             self._skeleton.append(truth.skeleton)
-        elif self._skeleton[0].keypoints != truth.skeleton.keypoints:
-            raise ValueError(
-                f"This metric has seen skeleton {self._skeleton[0].name!r} and now gets {truth.skeleton.name!r}; "
-                "use one metric per skeleton, or in_skeleton() first."
-            )
+        check_seen(self._skeleton, truth.skeleton)
         crowd = np.asarray(truth.extra.get("crowd", np.zeros(len(truth))), bool)
         labelled = truth.known
         score = predicted.box_score.astype(np.float64)

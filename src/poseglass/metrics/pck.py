@@ -17,7 +17,7 @@ import numpy as np
 from poseglass.core.instances import Instances
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import nearest
-from poseglass.metrics.metric import Better, check_pair, check_same
+from poseglass.metrics.metric import Better, check_pair, check_same, check_seen
 
 Comparator = Literal["<=", "<"]
 Mean = Literal["micro", "macro"]
@@ -305,11 +305,7 @@ class Pck:
                         "excluded=() excludes none."
                     )
             self._skeleton.append(truth.skeleton)
-        elif truth.skeleton.keypoints != self._skeleton[0].keypoints:
-            raise ValueError(
-                f"This metric has seen skeleton {self._skeleton[0].name!r} and now gets {truth.skeleton.name!r}; "
-                "use one metric per skeleton, or in_skeleton() first."
-            )
+        check_seen(self._skeleton, truth.skeleton)
         self._distance.append(
             normalised_distance(
                 np.where(predicted.known[..., None], predicted.xy, np.nan),
