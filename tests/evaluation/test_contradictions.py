@@ -12,7 +12,7 @@ from poseglass.estimators.load import load
 from poseglass.estimators.topdown import TopDownEstimator
 from poseglass.evaluation.coco import CocoProtocol
 from poseglass.evaluation.evaluate import evaluate
-from poseglass.metrics import OksAp, Pck
+from poseglass.metrics import BoxAp, OksAp, Pck
 from poseglass.readers import LabelledImages
 from poseglass.synthetic import synthetic_people
 
@@ -46,6 +46,16 @@ def with_areas(people: LabelledImages, area: float) -> LabelledImages:
         dataclasses.replace(one, extra={"area": np.full(len(one), area)}) for one in map(people.instances, range(4))
     ]
     return dataclasses.replace(people, labels=labels)
+
+
+def test_results_of_two_metrics_do_not_replace_each_other(people, estimator):
+    with pytest.raises(
+        ValueError, match=r"Names of results must differ .* got AP, AP50, .* use BoxAp\(prefix=\"box/\"\)"
+    ):
+        evaluate(estimator, people, [OksAp(), BoxAp()])
+    results = evaluate(estimator, people, [OksAp(), BoxAp(prefix="box/")]).results
+    assert results["box/AP"] == pytest.approx(1)  # the boxes are given
+    assert "AP" in results
 
 
 @pytest.mark.parametrize("area", [0.0, 1.0, 1e9])

@@ -237,6 +237,30 @@ def test_an_annotation_with_id_0_can_be_found():
     assert oks_ap(dataset, results, sigmas).results() == figures
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_counts_crowds_and_areas_as_files_have_them(seed):
+    """A count of 0 beside labelled keypoints ignores the person; areas on an edge are in both ranges, or are 0."""
+    dataset, results, sigmas = random_set(seed, crowd=0.3, categories=2, ties=True)
+    rng = np.random.default_rng(seed)
+    annotations = dataset["annotations"]
+    bare = 0
+    for annotation in annotations:
+        if any(v > 0 for v in annotation["keypoints"][2::3]):
+            if rng.random() < 0.3:
+                annotation["num_keypoints"] = 0
+        else:
+            bare += 1
+            annotation["num_keypoints"] = 3 * (bare % 2)
+        if rng.random() < 0.4:
+            annotation["area"] = float(rng.choice([0.0, 1024.0, 9216.0]))
+    labelled = [sum(v > 0 for v in a["keypoints"][2::3]) for a in annotations]
+    counts = [a["num_keypoints"] for a in annotations]
+    assert any(n and not count for n, count in zip(labelled, counts, strict=True))
+    assert any(count and not n for n, count in zip(labelled, counts, strict=True))
+    assert any(a["iscrowd"] and n for a, n in zip(annotations, labelled, strict=True))
+    assert 0 < assert_equal_to_reference(dataset, results, sigmas)["AP"] < 1
+
+
 def test_results_of_other_categories_and_labels_of_other_images_are_dropped():
     dataset, results, sigmas = random_set(1, categories=2)
     one = {**dataset, "categories": dataset["categories"][:1], "images": dataset["images"][:6]}

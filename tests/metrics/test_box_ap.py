@@ -14,7 +14,8 @@ def boxed(box_xyxy, score=None, label=None, **extra):
     boxes = np.array(box_xyxy, float).reshape(-1, 4)
     n = len(boxes)
     scores = np.ones(n) if score is None else score
-    return Instances(THING, np.zeros((n, 0, 2)), np.zeros((n, 0)), boxes, scores, label, extra=extra)
+    labels = np.zeros(n, np.int64) if label is None else label
+    return Instances(THING, np.zeros((n, 0, 2)), np.zeros((n, 0)), boxes, scores, labels, extra=extra)
 
 
 def random_image(seed):
@@ -106,7 +107,7 @@ def test_messages():
     box = boxed([0, 0, 5, 5])
     with pytest.raises(ValueError, match="BoxAp has seen no image yet"):
         BoxAp().compute()
-    with pytest.raises(ValueError, match="max_detections must be ascending positive whole numbers, .* got .10, 1."):
+    with pytest.raises(ValueError, match=r"max_detections must be ascending positive whole numbers, .* got \(10, 1\)"):
         BoxAp(max_detections=(10, 1))
     with pytest.raises(ValueError, match=r"finite box of every detection, got \[nan, .* in detection 0 \(1 in all\)"):
         BoxAp().update(boxed([np.nan] * 4), box)

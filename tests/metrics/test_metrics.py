@@ -13,7 +13,7 @@ from poseglass.training.distributed import Processes
 
 NUMBERS = {"pckh": {"excluded": ()}}
 LOWER = {"errors/jitter", "errors/inversion", "errors/swap", "errors/miss"}
-SHOWN = {"pck": "pck@0.2", "pckh": "pckh@0.5", "oks_ap": "AP", "errors": "errors/good"}
+SHOWN = {"pck": "pck@0.2", "pckh": "pckh@0.5", "oks_ap": "AP", "box_ap": "AP", "errors": "errors/good"}
 
 
 def images(shift=0.0):
@@ -102,7 +102,7 @@ def test_the_order_of_the_parts_matters_to_equal_scores():
 @pytest.mark.parametrize("name", METRICS)
 def test_metrics_of_other_fields_do_not_merge(name):
     other = {"pck": {"thresholds": (0.3,)}, "pckh": {"thresholds": (0.3,)}, "oks_ap": {"max_detections": 3},
-             "errors": {"good": 0.9}}[name]  # fmt: skip
+             "box_ap": {"max_detections": (1, 3)}, "errors": {"good": 0.9}}[name]  # fmt: skip
     metric = build(METRICS, name, **NUMBERS.get(name, {}))
     with pytest.raises(ValueError, match="Only metrics with the same fields can be merged, got"):
         metric.merge(build(METRICS, name, **NUMBERS.get(name, {}) | other))

@@ -2,8 +2,8 @@
 
 Bodla et al., "Soft-NMS: Improving Object Detection With One Line of Code" (ICCV 2017), section 3, linear and Gaussian
 rescoring. CenterNet (Zhou et al., "Objects as Points", 2019) merges the detections of several test scales, class by
-class, by the Gaussian one with width 0.5; its public code also sets N_t to 0.5, which only the linear one uses. How this
-differs: the overlap is that of edge-to-edge boxes.
+class, by the Gaussian one with width 0.5; its public code also sets N_t to 0.5, which only the linear one uses.
+How this differs: the overlap is that of edge-to-edge boxes.
 """
 
 from typing import Literal, get_args
