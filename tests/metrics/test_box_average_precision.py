@@ -236,9 +236,7 @@ def test_bad_files(where, change, match):
 def test_bad_arrays():
     with pytest.raises(ValueError, match=r"BoxDetections.score must have shape \(2,\), got \(1,\)"):
         one_image([[0, 0, 1, 1]] * 2, [0.5], [])
-    with pytest.raises(
-        ValueError, match=r"finite box of every label, got .* in label 1 \(1 in all\); give it a box"
-    ):
+    with pytest.raises(ValueError, match=r"finite box of every label, got .* in label 1 \(1 in all\); give it a box"):
         one_image([], [], [[0, 0, 1, 1], [0, 0, np.nan, 1]])
     for wrong in ((), (10, 1), (0, 1), (1, 1), (1.5,)):
         with pytest.raises(ValueError, match="max_detections must be ascending positive whole numbers, such as"):
