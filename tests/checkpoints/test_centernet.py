@@ -67,7 +67,8 @@ def test_writing_back_changes_no_bit(layout: str, original: State, network: dict
 def test_the_card_says_what_the_original_needs(layout: str, original: State, network: dict[str, Any]) -> None:
     _, card = import_state(original, IMPORTERS[layout])
     assert card.skeleton == (COCO17 if network["num_keypoints"] else Skeleton("objects", ()))
-    assert card.codec == {"name": "centernet", "stride": 4}
+    poses = card.network["num_keypoints"] > 0
+    assert card.codec == {"name": "centernet", "stride": 4, "alignment": "corner", "poses": poses}
     assert (card.input.size_wh, card.input.padding, card.input.color) == ((512, 512), 1.0, "bgr")
     assert card.input.mean == (0.40789654, 0.44719302, 0.47026115)
     assert card.input.std == (0.28863828, 0.27408164, 0.27809835)

@@ -130,7 +130,7 @@ def _imported(
     card = WeightCard(
         name=name or "-".join([network["name"], *([chosen.name] if chosen else []), importer.name]),
         network=network,
-        codec=dict(importer.codec),
+        codec=importer.codec_of(network),
         skeleton=chosen,
         input=importer.input_of(network),
         data="Not stated in the checkpoint.",

@@ -50,7 +50,11 @@ INPUT = InputSpec(
 )
 """As in the original code, which trains on 512 x 512 and fits the longer side of an image into it."""
 
-CODEC: dict[str, Any] = {"name": "centernet", "stride": 4}
+
+def codec_of(network: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the codec of a network: with keypoints if it predicts any."""
+    return {"name": "centernet", "stride": 4, "alignment": "corner", "poses": network["num_keypoints"] > 0}
+
 
 NOTES = (
     "The original tests at the image's own size, padded to the next multiple of the network's divisor, or at 512 x 512."
@@ -146,7 +150,7 @@ IMPORTER = Importer(
     network=network,
     skeletons=SKELETONS,
     input=INPUT,
-    codec=CODEC,
+    codec=codec_of,
     reference=reference_centernet.hourglass,
     compares="outputs",
     notes=NOTES,

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from poseglass.checkpoints import reference_centernet
-from poseglass.checkpoints.centernet_hourglass import CODEC, INPUT, NOTES, SKELETONS, SOURCE, output_names
+from poseglass.checkpoints.centernet_hourglass import INPUT, NOTES, SKELETONS, SOURCE, codec_of, output_names
 from poseglass.checkpoints.importer import Importer, convolution, shape_of
 from poseglass.checkpoints.resnet_lineage import conv_then_norm, resnet_depth, resnet_names
 from poseglass.estimators.weights_file import CheckpointError
@@ -87,7 +87,7 @@ IMPORTER = Importer(
     network=network,
     skeletons=SKELETONS,
     input=INPUT,
-    codec=CODEC,
+    codec=codec_of,
     reference=reference_centernet.resnet,
     compares="outputs",
     notes=NOTES,

@@ -51,7 +51,7 @@ class Importer:
             network that the layout does not support.
         input: Size, crop and normalisation of the original code; or a function of the network that returns them.
         skeletons: Default skeleton of the layout by number of keypoints, used if the user gives none.
-        codec: ``{"name": "heatmap", ...}``.
+        codec: ``{"name": "heatmap", ...}``, or a function of the network that returns it.
         notes: What a user of these weights should know.
         part: Whether the layout contains a whole network or only a backbone, whose "network" is a table of
             ``BACKBONES`` and which has neither skeletons nor a codec.
@@ -77,7 +77,7 @@ class Importer:
     names: Callable[[Mapping[str, Any]], dict[str, str]]
     input: InputSpec | Callable[[Mapping[str, Any]], InputSpec]
     skeletons: Mapping[int, Skeleton] = field(default_factory=dict)
-    codec: Mapping[str, Any] = field(default_factory=dict)
+    codec: Mapping[str, Any] | Callable[[Mapping[str, Any]], Mapping[str, Any]] = field(default_factory=dict)
     notes: str = ""
     part: Literal["network", "backbone"] = "network"
     never_run: Callable[[Mapping[str, Any]], Mapping[str, tuple[int, ...]]] = _nothing
@@ -117,6 +117,10 @@ class Importer:
     def input_of(self, network: Mapping[str, Any]) -> InputSpec:
         """Return size, crop and normalisation for a network."""
         return self.input if isinstance(self.input, InputSpec) else self.input(network)
+
+    def codec_of(self, network: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the codec's table for a network."""
+        return dict(self.codec(network) if callable(self.codec) else self.codec)
 
 
 def _renewed(name: str, older: Mapping[str, str]) -> str:
