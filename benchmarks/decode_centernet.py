@@ -21,7 +21,7 @@ TARGET = 10.0
 
 
 def random_maps(seed: int = 0) -> dict[str, torch.Tensor]:
-    """Smooth noise in [0, 1], so that a map has some thousand peaks, as trained networks give."""
+    """Smooth noise, logits of the heatmaps, so that a map has some thousand peaks."""
     generator = torch.Generator().manual_seed(seed)
     center = torch.rand(IMAGES, CLASSES, SIDE, SIDE, generator=generator)
     center = torch.nn.functional.avg_pool2d(center, 3, 1, 1)
@@ -92,7 +92,7 @@ def main() -> None:
     maps = random_maps()
     arrays = {name: value.numpy() for name, value in maps.items()}
     codec = CenterNetCodec(stride=STRIDE, poses=False, most=MOST)
-    ours = codec.decode_maps(maps).box_xyxy
+    ours = codec.decode(maps).box_xyxy
     assert ours is not None
     largest = max(difference(ours.numpy(), loop(arrays)) for loop in (python_loop, row_loop))
     if not largest <= 1e-3:
@@ -101,7 +101,7 @@ def main() -> None:
         {
             "loop: pixels, plain Python": lambda: python_loop(arrays),
             "loop: classes, NumPy": lambda: row_loop(arrays),
-            "poseglass": lambda: codec.decode_maps(maps),
+            "poseglass": lambda: codec.decode(maps),
             "reading once: torch amax": lambda: maps["center"].amax(),
         },
         arguments.repeats,

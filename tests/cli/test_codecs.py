@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from poseglass.cli.codecs import codecs, other, print_table
-from poseglass.codecs import CODECS
-from poseglass.codecs.conformance import OurCodec
+from poseglass.cli.codecs import codecs, codecs_of_one_instance, other, print_table
 
 PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "codecs.md"
 
@@ -41,7 +39,7 @@ def _figures(line: str) -> list[float]:
 @pytest.mark.slow
 def test_on_a_terminal_it_fits_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     printed = io.StringIO()
-    ours = {name: OurCodec(make()) for name, make in CODECS.items() if make().spec.instances == 1}
+    ours = codecs_of_one_instance()
     print_table(ours, Console(file=printed, width=80))
     lines = printed.getvalue().splitlines()
     assert max(map(len, lines)) <= 80

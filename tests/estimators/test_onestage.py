@@ -13,10 +13,12 @@ from poseglass.codecs.heatmap import HeatmapCodec
 from poseglass.core.boxes import iou
 from poseglass.core.input_spec import InputSpec
 from poseglass.core.skeleton import Skeleton
+from poseglass.core.table import build
 from poseglass.estimators.onestage import OneStageEstimator
 from poseglass.estimators.topdown import TopDownEstimator
 from poseglass.estimators.twostage import TwoStageEstimator
-from poseglass.estimators.weights_file import CheckpointError
+from poseglass.estimators.weights_file import CheckpointError, save_weights
+from poseglass.networks import NETWORKS
 from poseglass.programs.torch_program import TorchProgram
 
 NOTHING = Skeleton("objects", ())
@@ -172,3 +174,17 @@ def test_invalid_arguments_are_named(tmp_path: Path) -> None:
         OneStageEstimator(poses.program)(image_with())
     with pytest.raises(CheckpointError, match="find no boxes"):
         pg.load_detector("hg2-light-lspet")
+
+
+def test_weights_of_a_detector_are_opened_by_load_detector_only(tmp_path: Path) -> None:
+    numbers = {"num_keypoints": 0, "num_stacks": 1, "widths": [16, 16], "blocks": [1, 1], "head_width": 8}
+    card = pg.WeightCard(
+        "finder", {"name": "centernet_hourglass"} | numbers, {"name": "centernet", "poses": False}, NOTHING,
+        pg.InputSpec((64, 64)),
+    )  # fmt: skip
+    save_weights(tmp_path / "finder.safetensors", build(NETWORKS, "centernet_hourglass", **numbers).state_dict(), card)
+    found = pg.load_detector(tmp_path / "finder.safetensors", min_box_score=0.0)(image_with((16, 24)))
+    assert 0 < len(found) <= 100
+    assert "boxes only" in repr(pg.load_detector(tmp_path / "finder.safetensors"))
+    with pytest.raises(CheckpointError, match=r"take no boxes. Open them with poseglass.load_detector"):
+        pg.load(tmp_path / "finder.safetensors")

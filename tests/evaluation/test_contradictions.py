@@ -49,10 +49,10 @@ def with_areas(people: LabelledImages, area: float) -> LabelledImages:
 
 
 def test_results_of_two_metrics_do_not_replace_each_other(people, estimator):
-    with pytest.raises(ValueError, match=r"Names of results must differ .* got AP, .* use BoxAp\(prefix="):
-        evaluate(estimator, people, [OksAp(), BoxAp()])
-    results = evaluate(estimator, people, [OksAp(), BoxAp(prefix="box/")]).results
-    assert results["box/AP"] == pytest.approx(1)  # the boxes are given
+    with pytest.raises(ValueError, match=r"Names of results must differ .* got AP, .* from OksAp\); leave out one"):
+        evaluate(estimator, people, [OksAp(), OksAp()])
+    results = evaluate(estimator, people, [OksAp(), BoxAp()]).results
+    assert results["box_AP"] == pytest.approx(1)  # the boxes are given
     assert "AP" in results
 
 

@@ -102,8 +102,7 @@ def judged(kind, dataset, who, on_image=None):
     if kind == "mpii":
         protocol = MpiiProtocol(flip_test=False, head_factor=0.9, excluded=(), add_one=False, thresholds=(2.0, 4.0))
         return protocol.evaluate(estimator, dataset, on_image=on_image, processes=who)
-    options = {"pck": {"thresholds": (1.0, 2.0)}, "pckh": {"excluded": (), "thresholds": (2.0,)},
-               "box_ap": {"prefix": "box/"}}
+    options = {"pck": {"thresholds": (1.0, 2.0)}, "pckh": {"excluded": (), "thresholds": (2.0,)}}
     metrics = [make(**options.get(name, {})) for name, make in METRICS.items()]
     return evaluate(estimator, dataset, metrics, on_image=on_image, processes=who)
 

@@ -13,7 +13,7 @@ from poseglass.training.distributed import Processes
 
 NUMBERS = {"pckh": {"excluded": ()}}
 LOWER = {"errors/jitter", "errors/inversion", "errors/swap", "errors/miss"}
-SHOWN = {"pck": "pck@0.2", "pckh": "pckh@0.5", "oks_ap": "AP", "box_ap": "AP", "errors": "errors/good"}
+SHOWN = {"pck": "pck@0.2", "pckh": "pckh@0.5", "oks_ap": "AP", "box_ap": "box_AP", "errors": "errors/good"}
 
 
 def images(shift=0.0):

@@ -428,6 +428,13 @@ def test_a_folder_in_which_a_program_died_at_once_is_as_good_as_empty(data, tmp_
     prepare(tiny(data), tmp_path / "run", resume=True)
 
 
+def test_a_codec_of_several_instances_is_refused_before_the_data_are_read(data, tmp_path):
+    criterion = 'criterion={name="poseglass.training.centernet:CenterNetCriterion"}'
+    with pytest.raises(RecipeError, match=r"any number of instances .* recipes train on crops of one instance each"):
+        prepare(tiny(data, 'codec={name="centernet"}', criterion), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_keeps_its_recipe(data, tmp_path):
     prepare(tiny(data), tmp_path / "run").train()
     with pytest.raises(RecipeError, match=r"was started with network\.width = 16, not 32; a resumed run keeps"):

@@ -4,13 +4,13 @@ A file of the layout detects boxes (``hm``, ``wh``, ``reg``) or poses (also ``hp
 output is stored once per stack.
 """
 
-import itertools
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from torch import Tensor
 
 from poseglass.checkpoints import reference_centernet
+from poseglass.checkpoints.corner_hourglass_lineage import hourglass_names, hourglass_sizes
 from poseglass.checkpoints.importer import Importer, Source, convolution, shape_of
 from poseglass.checkpoints.resnet_lineage import conv_then_norm, residual_block
 from poseglass.core.input_spec import InputSpec
@@ -75,13 +75,7 @@ def network(state: Mapping[str, Tensor]) -> dict[str, Any]:
     num_classes, head_width = shape_of(state, "hm.0.1.weight", 4, LAYOUT)[:2]
     num_keypoints = shape_of(state, "hm_hp.0.1.weight", 4, LAYOUT)[0] if "hps.0.1.weight" in state else 0
     num_stacks = len({key.split(".")[1] for key in state if key.startswith("kps.")})
-    level = "kps.0"
-    widths, blocks = [shape_of(state, f"{level}.up1.0.conv1.weight", 4, LAYOUT)[0]], []
-    while f"{level}.up1.0.conv1.weight" in state:
-        widths.append(shape_of(state, f"{level}.low1.0.conv1.weight", 4, LAYOUT)[0])
-        blocks.append(_count(state, f"{level}.up1"))
-        level = f"{level}.low2"
-    blocks.append(_count(state, level))
+    widths, blocks = hourglass_sizes(state, "kps.0", LAYOUT)
     for name, count in PUBLISHED.items():
         if (num_stacks, tuple(widths), tuple(blocks), head_width) == (count, WIDTHS, BLOCKS, HEAD_WIDTH):
             return {"name": name, "num_keypoints": num_keypoints, "num_classes": num_classes}
@@ -103,18 +97,9 @@ def names(network: Mapping[str, Any]) -> dict[str, str]:
     widths, blocks = network.get("widths", WIDTHS), network.get("blocks", BLOCKS)
     outputs = output_names(network)
     sources = conv_then_norm("trunk.stem", "pre.0.conv", "pre.0.bn")
-    sources |= _residual("trunk.stem_residual", "pre.1", shortcut=True)
+    sources |= _residual("trunk.stem_residual", "pre.1", True)
     for i in range(num_stacks):
-        new, old = f"trunk.hourglasses.{i}", f"kps.{i}"
-        for (here, below), count in zip(itertools.pairwise(widths), blocks[:-1], strict=True):
-            for j in range(count):
-                sources |= _residual(f"{new}.skip.{j}", f"{old}.up1.{j}", shortcut=False)
-                sources |= _residual(f"{new}.down.{j}", f"{old}.low1.{j}", shortcut=j == 0)
-                narrows = j == count - 1 and here != below
-                sources |= _residual(f"{new}.up.{j}", f"{old}.low3.{j}", shortcut=narrows)
-            new, old = f"{new}.inner", f"{old}.low2"
-        for j in range(blocks[-1]):
-            sources |= _residual(f"{new}.{j}", f"{old}.{j}", shortcut=False)
+        sources |= hourglass_names(f"trunk.hourglasses.{i}", f"kps.{i}", widths, blocks, _residual)
         sources |= conv_then_norm(f"trunk.outputs.{i}", f"cnvs.{i}.conv", f"cnvs.{i}.bn")
         for ours, theirs in outputs.items():
             sources |= convolution(f"heads.{i}.outputs.{ours}.conv", f"{theirs}.{i}.0.conv")
@@ -122,7 +107,7 @@ def names(network: Mapping[str, Any]) -> dict[str, str]:
     for i in range(num_stacks - 1):
         sources |= conv_then_norm(f"trunk.keep.{i}", f"inters_.{i}.0", f"inters_.{i}.1")
         sources |= conv_then_norm(f"trunk.feedback.{i}", f"cnvs_.{i}.0", f"cnvs_.{i}.1")
-        sources |= _residual(f"trunk.between.{i}", f"inters.{i}", shortcut=False)
+        sources |= _residual(f"trunk.between.{i}", f"inters.{i}", False)
     return sources
 
 
@@ -131,14 +116,9 @@ def output_names(network: Mapping[str, Any]) -> dict[str, str]:
     return BOXES | (POSES if network["num_keypoints"] else {})
 
 
-def _residual(new: str, old: str, *, shortcut: bool) -> dict[str, str]:
+def _residual(new: str, old: str, shortcut: bool) -> dict[str, str]:
     names = residual_block(new, old, 2, shortcut=False)
     return names | (conv_then_norm(f"{new}.shortcut", f"{old}.skip.0", f"{old}.skip.1") if shortcut else {})
-
-
-def _count(state: Mapping[str, Tensor], position: str) -> int:
-    start = f"{position}."
-    return sum(key.startswith(start) and key.removeprefix(start).partition(".")[2] == "conv1.weight" for key in state)
 
 
 IMPORTER = Importer(

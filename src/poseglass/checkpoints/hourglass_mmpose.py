@@ -4,13 +4,13 @@ mmpose 1.x names the head ``head``, 0.x ``keypoint_head``. A network of one stac
 is never run: it is skipped.
 """
 
-import itertools
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from torch import Tensor
 
 from poseglass.checkpoints import reference_mmpose
+from poseglass.checkpoints.corner_hourglass_lineage import hourglass_names, hourglass_sizes
 from poseglass.checkpoints.importer import Importer, convolution, shape_of
 from poseglass.checkpoints.resnet_lineage import conv_then_norm, residual_block
 from poseglass.checkpoints.top_down import IMAGENET_MEAN, IMAGENET_STD, MMPOSE, OLDER_MMPOSE
@@ -38,13 +38,7 @@ def network(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """
     num_keypoints = shape_of(state, "head.multi_final_layers.0.weight", 4, LAYOUT)[0]
     num_stacks = len({key.split(".")[2] for key in state if key.startswith("backbone.hourglass_modules.")})
-    level = "backbone.hourglass_modules.0"
-    widths, blocks = [shape_of(state, f"{level}.up1.0.conv1.weight", 4, LAYOUT)[0]], []
-    while f"{level}.up1.0.conv1.weight" in state:
-        widths.append(shape_of(state, f"{level}.low1.0.conv1.weight", 4, LAYOUT)[0])
-        blocks.append(_count(state, f"{level}.up1"))
-        level = f"{level}.low2"
-    blocks.append(_count(state, level))
+    widths, blocks = hourglass_sizes(state, "backbone.hourglass_modules.0", LAYOUT)
     for name, count in PUBLISHED.items():
         if (num_stacks, tuple(widths), tuple(blocks)) == (count, WIDTHS, BLOCKS):
             return {"name": name, "num_keypoints": num_keypoints}
@@ -67,16 +61,9 @@ def names(network: Mapping[str, Any]) -> dict[str, str]:
     sources = conv_norm("trunk.stem", "backbone.stem.0")
     sources |= residual_block("trunk.stem_residual", "backbone.stem.1.0", 2, shortcut=True)
     for i in range(num_stacks):
-        new, old = f"trunk.hourglasses.{i}", f"backbone.hourglass_modules.{i}"
-        for (here, below), count in zip(itertools.pairwise(widths), blocks[:-1], strict=True):
-            for j in range(count):
-                sources |= residual_block(f"{new}.skip.{j}", f"{old}.up1.{j}", 2, shortcut=False)
-                sources |= residual_block(f"{new}.down.{j}", f"{old}.low1.{j}", 2, shortcut=j == 0)
-                narrows = j == count - 1 and here != below
-                sources |= residual_block(f"{new}.up.{j}", f"{old}.low3.{j}", 2, shortcut=narrows)
-            new, old = f"{new}.inner", f"{old}.low2"
-        for j in range(blocks[-1]):
-            sources |= residual_block(f"{new}.{j}", f"{old}.{j}", 2, shortcut=False)
+        sources |= hourglass_names(
+            f"trunk.hourglasses.{i}", f"backbone.hourglass_modules.{i}", widths, blocks, _residual
+        )
         sources |= conv_norm(f"trunk.outputs.{i}", f"backbone.out_convs.{i}")
         sources |= convolution(f"heads.{i}.conv", f"head.multi_final_layers.{i}")
     for i in range(num_stacks - 1):
@@ -103,9 +90,8 @@ def conv_norm(new: str, old: str) -> dict[str, str]:
     return conv_then_norm(new, f"{old}.conv", f"{old}.bn")
 
 
-def _count(state: Mapping[str, Tensor], position: str) -> int:
-    start = f"{position}."
-    return sum(key.startswith(start) and key.removeprefix(start).partition(".")[2] == "conv1.weight" for key in state)
+def _residual(new: str, old: str, shortcut: bool) -> dict[str, str]:
+    return residual_block(new, old, 2, shortcut=shortcut)
 
 
 IMPORTER = Importer(

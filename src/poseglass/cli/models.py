@@ -242,7 +242,8 @@ def print_networks(rows: list[NetworkRow], num_keypoints: int, console: Console)
     timed = any(row.latency_ms is not None for row in rows)
     table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("network", overflow="fold")
-    for column in ("parameters", "multiply-adds", "input", "stride", "divisor", *(["ms here"] if timed else [])):
+    # the header of two lines leaves room for the longest names in 80 columns
+    for column in ("parameters", "multiply-\nadds", "input", "stride", "divisor", *(["ms here"] if timed else [])):
         table.add_column(column, justify="right", no_wrap=True)
     families: dict[str, list[NetworkRow]] = {}
     for row in rows:

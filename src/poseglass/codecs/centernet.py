@@ -188,15 +188,10 @@ class CenterNetCodec:
         }
 
     def decode(self, prediction: Prediction) -> Decoded:
-        """Decode logits; see ``decode_maps``, which takes heatmaps as probabilities."""
-        names = ("center", "heatmap") if self.poses else ("center",)
-        return self.decode_maps(prediction | {name: prediction[name].float().sigmoid() for name in names})
-
-    def decode_maps(self, prediction: Prediction) -> Decoded:
         """Decode the ``most`` highest peaks of a view, of all classes together, best first.
 
         Args:
-            prediction: The keys of ``spec.outputs``, ``"center"`` and ``"heatmap"`` in [0, 1].
+            prediction: The keys of ``spec.outputs``, ``"center"`` and ``"heatmap"`` as logits.
 
         Returns:
             N = ``most`` instances (fewer if the map has fewer pixels), in view pixels. A regressed keypoint snaps to
@@ -207,9 +202,11 @@ class CenterNetCodec:
         Source:
             Zhou et al. 2019, sections 3.1 and 4.2; thresholds from the public code.
         """
-        center = prediction["center"].float().nan_to_num(0.0, 0.0, 0.0).clamp(0.0, 1.0)
+        center = prediction["center"].float()
         classes, height, width = center.shape[1:]
-        score, place = peaks(center).flatten(1).topk(min(self.most, classes * height * width), dim=1)
+        # logits have the same order as their probabilities, so only those that are kept are converted
+        logit, place = peaks(center).flatten(1).topk(min(self.most, classes * height * width), dim=1)
+        score = logit.sigmoid()
         label, index = place // (height * width), place % (height * width)
         pixel = torch.stack([index % width, index // width], -1).float()
         reach = float(4 * max(width, height))
@@ -229,9 +226,10 @@ class CenterNetCodec:
 
     def _snapped(self, prediction: Prediction, regressed: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Return keypoints ``(B, N, K, 2)`` in map pixels after snapping, and their scores ``(B, N, K)``."""
-        heatmap = prediction["heatmap"].float().nan_to_num(0.0, 0.0, 0.0).clamp(0.0, 1.0)
+        heatmap = prediction["heatmap"].float()
         height, width = heatmap.shape[2:]
-        score, index = peaks(heatmap).flatten(2).topk(min(self.most, height * width), dim=2)  # (B, K, M)
+        logit, index = peaks(heatmap).flatten(2).topk(min(self.most, height * width), dim=2)  # (B, K, M)
+        score = logit.sigmoid()
         offset = _gathered(prediction["heatmap_offset"], index.flatten(1), float(width)).unflatten(1, index.shape[1:])
         candidate = torch.stack([index % width, index // width], -1).float() + offset  # (B, K, M, 2)
         away = (regressed[:, :, :, None] - candidate[:, None]).square().sum(-1).sqrt()  # (B, N, K, M)
@@ -247,7 +245,7 @@ class CenterNetCodec:
         edge = torch.tensor([width - 1, height - 1], device=regressed.device, dtype=torch.float32)
         spot = torch.minimum(regressed.round().clamp_min(0.0), edge).long()
         flat = (spot[..., 1] * width + spot[..., 0]).transpose(1, 2)  # (B, K, N)
-        value = heatmap.flatten(2).gather(2, flat).transpose(1, 2)
+        value = heatmap.flatten(2).gather(2, flat).transpose(1, 2).sigmoid().nan_to_num(0.0)
         return torch.where(take[..., None], snapped, regressed), torch.where(take, peak, value)
 
     def flip(self, prediction: Prediction, skeleton: Skeleton) -> Prediction:
@@ -310,8 +308,9 @@ def gaussian_radius(
 
 
 def peaks(maps: Tensor) -> Tensor:
-    """Return maps ``(B, C, h, w)`` with everything set to 0 that is not the largest of its 3 x 3 neighbourhood."""
-    return maps * (functional.max_pool2d(maps, 3, stride=1, padding=1) == maps)
+    """Return maps ``(B, C, h, w)`` with -inf where a pixel is not the largest of its 3 x 3 neighbours, or NaN."""
+    maps = torch.where(maps.isnan(), -torch.inf, maps)
+    return torch.where(functional.max_pool2d(maps, 3, stride=1, padding=1) == maps, maps, -torch.inf)
 
 
 def _disc_gaussians(pixel: Tensor, radius: Tensor, map_wh: tuple[int, int]) -> Tensor:

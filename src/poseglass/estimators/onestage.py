@@ -1,29 +1,25 @@
 """OneStageEstimator: a whole image in, everybody in it out, by one network (CenterNet)."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
 
-from poseglass.codecs import Codec
 from poseglass.core.boxes import iou
 from poseglass.core.card import WeightCard
 from poseglass.core.input_spec import InputSpec
 from poseglass.core.instances import Instances
 from poseglass.core.prediction import Decoded
-from poseglass.core.sample import check_image
-from poseglass.core.skeleton import Skeleton
 from poseglass.core.view import View
 from poseglass.estimators.estimator import Boxes, Frame, image_and_boxes
-from poseglass.estimators.topdown import check_boxes
+from poseglass.estimators.of_program import OfProgram
+from poseglass.estimators.topdown import check_boxes, check_one_image
 from poseglass.programs.program import Program
-from poseglass.programs.torch_program import TorchProgram
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class OneStageEstimator:
+class OneStageEstimator(OfProgram):
     """Finds all instances of an image, with their boxes and, if the network predicts them, keypoints.
 
     Args:
@@ -50,60 +46,12 @@ class OneStageEstimator:
             )
 
     def __repr__(self) -> str:
-        what = repr(self.program) if self.card is None else f"{self.card.name!r}: {self.card.network['name']}"
-        width, height = self.input.size_wh
-        keypoints = f"{len(self.skeleton)} keypoints of {self.skeleton.name!r}" if len(self.skeleton) else "boxes only"
-        flip = ", flip test" if self.flip_test else ""
-        return f"{type(self).__name__}({what}, {keypoints}, {width} x {height} px{flip})"
-
-    @property
-    def skeleton(self) -> Skeleton:
-        """Names the keypoints; it has none if only boxes are detected."""
-        return self.program.skeleton
+        return self.described(self.input.size_wh)
 
     @property
     def input(self) -> InputSpec:
         """Size of the views, and normalisation."""
         return self.program.input
-
-    @property
-    def flip_test(self) -> bool:
-        """Whether each view's prediction is averaged with that of its flipped image."""
-        return self.program.flip_test
-
-    @property
-    def torch_program(self) -> TorchProgram:
-        """The program, if PyTorch runs it.
-
-        Raises:
-            ValueError: Another runtime runs it.
-        """
-        if not isinstance(self.program, TorchProgram):
-            raise ValueError(
-                f"This estimator runs a {type(self.program).__name__}, whose network is not accessible. Load the "
-                "weights file it was made from: poseglass.load(FILE.safetensors)."
-            )
-        return self.program
-
-    @property
-    def network(self) -> nn.Module:
-        """The network, if PyTorch runs the program."""
-        return self.torch_program.network
-
-    @property
-    def codec(self) -> Codec:
-        """The codec that decodes the network's output, if PyTorch runs the program."""
-        return self.torch_program.codec
-
-    def with_flip_test(self, flip_test: bool) -> "OneStageEstimator":
-        """Return the same estimator with the flip test on or off.
-
-        Raises:
-            ValueError: The program is not PyTorch's, and its flip test differs from what was requested.
-        """
-        if flip_test == self.flip_test:
-            return self
-        return replace(self, program=replace(self.torch_program, flip_test=flip_test))
 
     def __call__(self, image: np.ndarray, boxes: Boxes = None) -> Instances:
         """Find the instances of one image.
@@ -132,8 +80,8 @@ class OneStageEstimator:
         waiting: list[tuple[View, tuple[int, int], np.ndarray | None]] = []
         for frame in frames:
             image, boxes = image_and_boxes(frame)
+            check_one_image(image)
             given = None if boxes is None else check_boxes(image, boxes)
-            check_image(image)
             size_wh = (image.shape[1], image.shape[0])
             view = View.letterbox(size_wh, self.input.size_wh)
             pixels.append(view.read(image))

@@ -9,9 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
-from poseglass.codecs import Codec
 from poseglass.codecs.heatmap import activate
 from poseglass.core.boxes import whole_image
 from poseglass.core.card import WeightCard
@@ -19,18 +17,17 @@ from poseglass.core.input_spec import InputSpec
 from poseglass.core.instances import Instances
 from poseglass.core.prediction import Prediction
 from poseglass.core.sample import check_image
-from poseglass.core.skeleton import Skeleton
 from poseglass.core.view import View
 from poseglass.estimators.estimator import Boxes, Frame, image_and_boxes
+from poseglass.estimators.of_program import OfProgram
 from poseglass.programs.program import Program
-from poseglass.programs.torch_program import TorchProgram
 
 _TAKEN = ("xy", "score", "label", "visibility", "probability", "xyz_mm")
 """Fields that a program predicts per instance and an estimator passes on; boxes are those that were given."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TopDownEstimator:
+class TopDownEstimator(OfProgram):
     """Finds the keypoints of people whose boxes are known.
 
     Args:
@@ -59,57 +56,7 @@ class TopDownEstimator:
         object.__setattr__(self, "input", spec if self.padding is None else replace(spec, padding=self.padding))
 
     def __repr__(self) -> str:
-        what = repr(self.program) if self.card is None else f"{self.card.name!r}: {self.card.network['name']}"
-        width, height = self.input.size_wh
-        flip = ", flip test" if self.flip_test else ""
-        return (
-            f"{type(self).__name__}({what}, {len(self.skeleton)} keypoints of {self.skeleton.name!r}, "
-            f"{width} x {height} px{flip})"
-        )
-
-    @property
-    def skeleton(self) -> Skeleton:
-        """Names the keypoints."""
-        return self.program.skeleton
-
-    @property
-    def network(self) -> nn.Module:
-        """The network, if PyTorch runs the program."""
-        return self.torch_program.network
-
-    @property
-    def codec(self) -> Codec:
-        """The codec that decodes the network's output, if PyTorch runs the program."""
-        return self.torch_program.codec
-
-    @property
-    def flip_test(self) -> bool:
-        """Whether each crop's prediction is averaged with that of its flipped image."""
-        return self.program.flip_test
-
-    @property
-    def torch_program(self) -> TorchProgram:
-        """The program, if PyTorch runs it.
-
-        Raises:
-            ValueError: Another runtime runs it, and network, maps and flip test are not accessible.
-        """
-        if not isinstance(self.program, TorchProgram):
-            raise ValueError(
-                f"This estimator runs a {type(self.program).__name__}, whose network, maps and flip test are not "
-                "accessible. Load the weights file it was made from: poseglass.load(FILE.safetensors)."
-            )
-        return self.program
-
-    def with_flip_test(self, flip_test: bool) -> "TopDownEstimator":
-        """Return the same estimator with the flip test on or off.
-
-        Raises:
-            ValueError: The program is not PyTorch's, and its flip test differs from what was requested.
-        """
-        if flip_test == self.flip_test:
-            return self
-        return replace(self, program=replace(self.torch_program, flip_test=flip_test))
+        return self.described(self.input.size_wh)
 
     def with_padding(self, padding: float) -> "TopDownEstimator":
         """Return the same estimator with boxes enlarged by another factor.
@@ -227,7 +174,7 @@ def _product_of_axes(prediction: Prediction, size_wh: tuple[int, int]) -> np.nda
     return (maps / maps.amax((-1, -2), keepdim=True).clamp_min(1e-12)).cpu().numpy()
 
 
-def _check_one_image(image: Any) -> None:
+def check_one_image(image: Any) -> None:
     """Raise unless it is a single image.
 
     Raises:
@@ -257,7 +204,7 @@ def check_boxes(image: np.ndarray, boxes: np.ndarray | list | None) -> np.ndarra
         ValueError: The image or a box is not valid; boxes are numbered from 1, as in what ``predict`` prints. A box of
             at most a pixel at the corner, as results from fractions of the image, is rejected too.
     """
-    _check_one_image(image)
+    check_one_image(image)
     height, width = image.shape[:2]
     if boxes is None:
         return whole_image((width, height))[None]

@@ -96,7 +96,7 @@ def judged_together(
             if twice:
                 raise ValueError(
                     f"Names of results must differ between metrics, got {', '.join(twice)} twice (the second time from "
-                    f'{type(metric).__name__}); leave out one metric, or beside OksAp use BoxAp(prefix="box/").'
+                    f"{type(metric).__name__}); leave out one metric."
                 )
             results |= new
         return results

@@ -19,7 +19,7 @@ from poseglass.metrics.box_average_precision import (
     evaluate_boxes,
 )
 from poseglass.metrics.metric import Better, check_pair, check_same, check_seen
-from poseglass.metrics.precision_recall import numbered
+from poseglass.metrics.precision_recall import flat_arrays
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,8 +33,6 @@ class BoxAp:
 
     Args:
         max_detections: Maximum numbers per image and class, ascending; AP is that of the last.
-        prefix: Put before the name of each result: with "box/", "box/AP". It is needed beside ``OksAp``, whose results
-            have the same names.
 
     Raises:
         ValueError: ``max_detections`` are not ascending positive numbers.
@@ -48,12 +46,11 @@ class BoxAp:
         >>> metric = BoxAp()
         >>> metric.update(boxed([0, 0, 80, 80]), boxed([0, 0, 100, 100]))
         >>> results = metric.compute()
-        >>> round(results["AP"], 3), round(results["AP50"], 3), results["AP75"], results["AP_small"]
+        >>> round(results["box_AP"], 3), round(results["box_AP50"], 3), results["box_AP75"], results["box_AP_small"]
         (0.3, 1.0, 0.0, -1.0)
     """
 
     max_detections: tuple[int, ...] = MAX_DETECTIONS
-    prefix: str = ""
     _images: list[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]] = field(
         default_factory=list, init=False, repr=False
     )
@@ -103,27 +100,22 @@ class BoxAp:
         if not self._images:
             raise ValueError("BoxAp has seen no image yet; call update(predicted, truth) for each.")
         classes = self._classes()
-        flat: list[dict[str, np.ndarray]] = []
-        for side in (0, 1):
-            parts = [image[side] for image in self._images]
-            joined = {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
-            joined["image"] = np.repeat(np.arange(len(parts)), [len(p["category"]) for p in parts])
-            joined["category"], known = numbered(joined["category"], classes)
-            flat.append({name: array[known] for name, array in joined.items()})
         return evaluate_boxes(
-            BoxTruth(**flat[0]),
-            BoxDetections(**flat[1]),
+            BoxTruth(**flat_arrays([truth for truth, _ in self._images], classes)),
+            BoxDetections(**flat_arrays([found for _, found in self._images], classes)),
             max_detections=self.max_detections,
             categories=max(len(classes), 1),
         )
 
     def compute(self) -> dict[str, float]:
-        """Return COCO's twelve results, as ``BoxResult.results`` names them; -1 if there is nothing to find.
+        """Return COCO's twelve results as ``box_AP``, ``box_AP50``, ...; -1 if there is nothing to find.
+
+        ``OksAp`` names its results AP, so that both can be computed at once.
 
         Raises:
             ValueError: No image has been added.
         """
-        return {self.prefix + name: value for name, value in self.result().results().items()}
+        return {f"box_{name}": value for name, value in self.result().results().items()}
 
     def better(self, name: str) -> Better:
         """Return "higher": all results are precision or recall."""

@@ -17,7 +17,7 @@ from poseglass.core.plausible import implausible_areas
 from poseglass.core.skeleton import Skeleton
 from poseglass.metrics.average_precision import OksDetections, OksResult, OksTruth, evaluate_oks
 from poseglass.metrics.metric import Better, check_pair, check_same, check_seen
-from poseglass.metrics.precision_recall import numbered
+from poseglass.metrics.precision_recall import flat_arrays
 
 
 def keypoint_similarity(
@@ -275,16 +275,9 @@ class OksAp:
         if not self._images:
             raise ValueError("OksAp has seen no image yet; call update(predicted, truth) for each.")
         categories = self._categories()
-        flat: list[dict[str, np.ndarray]] = []
-        for side in (0, 1):
-            parts = [image[side] for image in self._images]
-            joined = {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
-            joined["image"] = np.repeat(np.arange(len(parts)), [len(p["area"]) for p in parts])
-            joined["category"], known = numbered(joined["category"], categories)
-            flat.append({name: array[known] for name, array in joined.items()})
         return evaluate_oks(
-            OksTruth(**flat[0]),
-            OksDetections(**flat[1]),
+            OksTruth(**flat_arrays([truth for truth, _ in self._images], categories)),
+            OksDetections(**flat_arrays([found for _, found in self._images], categories)),
             known_sigmas(self._skeleton[0], self.sigmas),
             max_detections=self.max_detections,
             categories=max(len(categories), 1),

@@ -190,6 +190,22 @@ def check_scores(score: np.ndarray) -> None:
         )
 
 
+def flat_arrays(images: Sequence[Mapping[str, np.ndarray]], categories: np.ndarray) -> dict[str, np.ndarray]:
+    """Join the arrays of several images along their first axis, without rows of other categories.
+
+    Args:
+        images: Arrays by name, the same names in every image, among them "category".
+        categories: Ascending categories, which are then numbered from 0.
+
+    Returns:
+        The joined arrays and "image", the number of each row's image.
+    """
+    joined = {name: np.concatenate([image[name] for image in images]) for name in images[0]}
+    joined["image"] = np.repeat(np.arange(len(images)), [len(image["category"]) for image in images])
+    joined["category"], known = numbered(joined["category"], categories)
+    return {name: array[known] for name, array in joined.items()}
+
+
 def numbered(values: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the position of each value among the ascending known ones, and whether it is among them."""
     if not len(known) or not len(values):

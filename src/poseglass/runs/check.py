@@ -136,6 +136,20 @@ def _check_key(key: str, stage: Prediction, expected: tuple[int, ...], number: i
     )
 
 
+def check_trainable(codec: Codec) -> None:
+    """Raise if a recipe cannot train for a codec.
+
+    Raises:
+        RecipeError: The codec is for several instances per view, but a recipe trains on crops of one instance each.
+    """
+    if codec.spec.instances != 1:
+        raise RecipeError(
+            "The codec decodes any number of instances from a whole image, but recipes train on crops of one instance "
+            f"each. Use a codec of one instance; in Python, {type(codec).__name__} and its criterion can train with "
+            "a loader of whole images of your own."
+        )
+
+
 def check_loss(parts: Sequence[LossPart], codec: Codec, sigmas: Sequence[float] = ()) -> None:
     """Raise if a loss is unknown, or does not fit the codec.
 

@@ -39,6 +39,7 @@ from poseglass.runs.check import (
     check_loss,
     check_occluded,
     check_shapes,
+    check_trainable,
     check_unchanged,
 )
 from poseglass.runs.folder import RunFolder
@@ -99,6 +100,7 @@ def prepare(
         state = load_checkpoint(run_folder.checkpoint) if there else None
     torch.manual_seed(recipe.seed)
     codec = make(CODECS, recipe.codec, "codec")
+    check_trainable(codec)
     if recipe.loss is not None:
         check_loss(recipe.loss, codec, recipe.stage_sigmas)
     crops = make_crops(recipe, training_data(recipe))

@@ -25,8 +25,6 @@ WEIGHTS: dict[str, float] = {
 class CenterNetCriterion:
     """Compares every stage with the targets of ``CenterNetCodec``; terms are averaged over stages.
 
-    In a recipe: ``criterion = { name = "poseglass.training.centernet:CenterNetCriterion" }``.
-
     Args:
         weights: Weight of terms that differs from ``WEIGHTS``, by output.
 
