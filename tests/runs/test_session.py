@@ -22,6 +22,7 @@ from poseglass.core.card import WeightCard
 from poseglass.core.input_spec import InputSpec
 from poseglass.core.table import build
 from poseglass.data import DATASETS
+from poseglass.estimators.load import load_detector
 from poseglass.estimators.weights_file import CheckpointError, read_weights, save_weights
 from poseglass.heads import SimccHead
 from poseglass.metrics import METRICS
@@ -428,10 +429,57 @@ def test_a_folder_in_which_a_program_died_at_once_is_as_good_as_empty(data, tmp_
     prepare(tiny(data), tmp_path / "run", resume=True)
 
 
-def test_a_codec_of_several_instances_is_refused_before_the_data_are_read(data, tmp_path):
-    criterion = 'criterion={name="poseglass.training.centernet:CenterNetCriterion"}'
-    with pytest.raises(RecipeError, match=r"any number of instances .* recipes train on crops of one instance each"):
-        prepare(tiny(data, 'codec={name="centernet"}', criterion), tmp_path / "run")
+WHOLE = (
+    'network={name="centernet_light"}', 'codec={name="centernet"}', 'criterion={name="centernet"}',
+    "input.size_wh=[32, 32]", 'evaluate.metrics=[{name="pck", normaliser="box_diagonal"}, {name="box_ap"}]',
+)  # fmt: skip
+
+
+def test_a_codec_of_several_instances_trains_on_whole_images(data, tmp_path):
+    torch.set_num_threads(1)
+    run = prepare(tiny(data, *WHOLE), tmp_path / "run")
+    evaluation = run.train()
+    assert run.examples.kind == "images"
+    assert {"box_AP", "pck@0.2"} <= set(evaluation.results)
+    assert (tmp_path / "run" / "report.html").is_file()
+    detector = load_detector(tmp_path / "run" / "best.safetensors", min_box_score=0.0)
+    found = detector(synthetic_people(1, seed=1, size_wh=(48, 48))[0].image)
+    assert found.skeleton.keypoints == run.examples.skeleton.keypoints
+
+
+def test_a_run_on_whole_images_is_resumed_bit_for_bit(data, tmp_path):
+    straight = prepare(tiny(data, *WHOLE, "train.epochs=2"), tmp_path / "straight")
+    straight.train()
+    half = prepare(tiny(data, *WHOLE, "train.epochs=2"), tmp_path / "half")
+    half.on_step = lambda progress, terms, lr: _interrupt_at(progress.step, 3)
+    with pytest.raises(KeyboardInterrupt):
+        half.train()
+    half.save()
+    prepare(tiny(data, *WHOLE, "train.epochs=2"), tmp_path / "half", resume=True).train()
+    a, b = (read_weights(tmp_path / name / "last.safetensors")[0] for name in ("straight", "half"))
+    assert all(a[key].equal(b[key]) for key in a)
+
+
+def _interrupt_at(step: int, last: int) -> None:
+    if step == last:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("", r"the losses of single outputs do not train\. Write criterion = \{ name = \"centernet"),
+        ("data.cache_gb=1", r"data\.cache_gb is 1, but only crops can be cached, .* Omit data\.cache_gb"),
+        (
+            'evaluate={protocol={name="coco"}}',
+            r"evaluate\.protocol is 'coco', which gives the boxes .* Write metrics instead",
+        ),
+    ],
+)
+def test_what_does_not_go_with_whole_images_is_refused(data, tmp_path, override, words):
+    overrides = [each for each in WHOLE if override or "criterion" not in each]
+    with pytest.raises(RecipeError, match=words):
+        prepare(tiny(data, *overrides, *([override] if override else [])), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

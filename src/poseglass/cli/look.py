@@ -9,14 +9,16 @@ import typer
 
 from poseglass.cli.read_data import FORMATS, OVERRIDES, data_options, read_data, say_notes
 from poseglass.cli.screen import wide_console
+from poseglass.codecs import CODECS
 from poseglass.core.image import write_image
 from poseglass.core.input_spec import InputSpec
 from poseglass.core.sample import Dataset, PoseSample
 from poseglass.core.table import build
 from poseglass.data import DATASETS
 from poseglass.data.crops import Crops
+from poseglass.data.whole_images import WholeImages
 from poseglass.drawing.sheet import contact_sheet
-from poseglass.runs.build import make_crops, training_data
+from poseglass.runs.build import make, make_examples, training_data
 from poseglass.runs.recipe import Recipe
 from poseglass.transforms import ColorJitter, RandomAffine
 
@@ -45,22 +47,22 @@ def look(
 ) -> None:
     """Draw people of a dataset on one sheet, augmented as in a recipe or, without one, in a common way."""
     console = wide_console()
-    dataset, crops = _open(data, format, images, data_folder, overrides or [], plain=plain, augment=augment)
+    dataset, examples = _open(data, format, images, data_folder, overrides or [], plain=plain, augment=augment)
     rng = np.random.default_rng(seed)
     samples: list[PoseSample]
-    if crops is None:
+    if examples is None:
         chosen = rng.permutation(len(dataset))[:count]
         samples = [dataset[int(i)] for i in sorted(chosen)]
     else:
-        width, height = crops.input.size_wh
-        chosen = rng.permutation(len(crops))[:count]
-        samples = [crops[(seed, int(i), width, height)] for i in sorted(chosen)]
+        width, height = examples.input.size_wh
+        chosen = rng.permutation(len(examples))[:count]
+        samples = [examples[(seed, int(i), width, height)] for i in sorted(chosen)]
     replaced = out.exists()
     write_image(out, contact_sheet(samples, columns=columns, legend=True))
     skeleton = dataset.skeleton
-    people = "" if crops is None else f"{len(crops):,} people with a label, "
+    shown = "" if examples is None else f"{len(examples):,} {examples.kind} with a label, "
     console.print(
-        f"{len(dataset):,} images, {people}{len(skeleton)} keypoints ({skeleton.name}); {len(samples)} of them are on "
+        f"{len(dataset):,} images, {shown}{len(skeleton)} keypoints ({skeleton.name}); {len(samples)} of them are on "
         f"{out}{', which replaces the image that was there' * replaced}",
         markup=False,
     )
@@ -76,11 +78,11 @@ def _open(
     *,
     plain: bool,
     augment: bool,
-) -> tuple[Dataset, Crops | None]:
+) -> tuple[Dataset, Crops | WholeImages | None]:
     if data.endswith(".toml"):
         recipe = Recipe.read(data, overrides, data_folder=data_folder)
         dataset = training_data(recipe)
-        return dataset, None if plain else make_crops(recipe, dataset)
+        return dataset, None if plain else make_examples(recipe, dataset, make(CODECS, recipe.codec, "codec"))
     if data_folder is not None:
         raise ValueError("--data is only for a recipe (.toml), which may call a folder data/; omit it.")
     drawn = data == "synthetic"

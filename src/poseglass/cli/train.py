@@ -118,7 +118,7 @@ def try_out(recipe: Recipe, folder: Path, device: str, processes: Processes, con
     with tempfile.TemporaryDirectory() as nowhere:
         work = prepare(uncached, Path(nowhere) / "run", device=device, processes=processes)
         _announce(work, console, folder)
-        for doubt in work.processes.once(lambda: examine(work.crops.dataset, work.val, flips=_flips(work))):
+        for doubt in work.processes.once(lambda: examine(work.examples.dataset, work.val, flips=_flips(work))):
             console.print(f"warning: {doubt}", soft_wrap=True, highlight=False, markup=False)
         seconds = {size: work.rehearse(CHECK_STEPS, size) for size in dict.fromkeys(work.sizes_wh)}
     warm_up = recipe.train.schedule.warmup_steps
@@ -138,9 +138,9 @@ def _flips(work: Run) -> bool:
     """Return whether training or evaluation flips images; a custom augmentation may."""
     own = any(
         getattr(augmentation, "flip_probability", type(augmentation) not in TRANSFORMS.values())
-        for augmentation in work.crops.augment
+        for augmentation in work.examples.augment
     )
-    return work.crops.skeleton.mirrors and (own or work.flip_test)
+    return work.examples.skeleton.mirrors and (own or work.flip_test)
 
 
 def _duration(seconds: float) -> str:
@@ -152,7 +152,8 @@ def _announce(work: Run, console: Console, folder: Path) -> None:
     parameters = sum(p.numel() for p in work.loop.network.parameters())
     together = f", {work.processes.world} processes" if work.processes.world > 1 else ""
     console.print(
-        f"{work.recipe.name}: {len(work.crops):,} people, {parameters:,} parameters, {work.recipe.train.epochs} epochs "
+        f"{work.recipe.name}: {len(work.examples):,} {work.examples.kind}, {parameters:,} parameters, "
+        f"{work.recipe.train.epochs} epochs "
         f"of {work.steps_per_epoch} steps on {work.device}{together}; run folder {folder}",
         soft_wrap=True, markup=False,
     )  # fmt: skip

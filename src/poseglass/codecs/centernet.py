@@ -103,7 +103,8 @@ class CenterNetCodec:
         Returns:
             The keys of ``spec.outputs``, as a perfect network would give them but with heatmaps as values in [0, 1]
             instead of logits; and for the loss: ``"weight"`` ``(B, N)``, instances that count; ``"index"`` ``(B, N)``,
-            their centre's pixel in row-major order; ``"center_weight"`` ``(B, 1, h, w)``, 0 in crowds; with poses,
+            their centre's pixel in row-major order; ``"center_weight"`` ``(B, 1, h, w)``, 0 in crowds outside the
+            Gaussians of instances; with poses,
             ``"keypoint_weight"`` and ``"keypoint_index"`` ``(B, N, K)``, the keypoints inside the map, and
             ``"heatmap_weight"`` ``(B, K, h, w)``, 0 around people where the keypoint is not labelled, and in crowds.
 
@@ -147,7 +148,7 @@ class CenterNetCodec:
         first = torch.ones_like(center[:, :1])
         found = {
             "center": center, "index": index, "weight": detected.float(),
-            "center_weight": torch.where((center == 1).any(1, keepdim=True), 1.0, _without(first, low, high, crowd)),
+            "center_weight": torch.where((center > 0).any(1, keepdim=True), 1.0, _without(first, low, high, crowd)),
             "size": _placed(size, index, detected, (width, height)),
             "center_offset": _placed(middle - pixel, index, detected, (width, height)),
         }  # fmt: skip

@@ -8,8 +8,6 @@ import copy
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from types import FunctionType
-from typing import cast
 
 import numpy as np
 
@@ -21,22 +19,14 @@ from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import counted
 from poseglass.core.view import View, grown
 from poseglass.data.cache import CropCache, Part, Regions
+from poseglass.data.examples import Place, box_of_points, sorted_augmentations
 from poseglass.transforms import (
-    TRANSFORMS,
     Augmentation,
-    HalfBody,
-    Photometric,
     RandomAffine,
     Transform,
     TransformError,
     ViewTransform,
-    check_augmentation,
-    kind_of,
-    on_samples,
 )
-
-Place = tuple[int, int, int, int]
-"""Epoch, person, crop width, crop height: what one item of a batch is made from."""
 
 REDUCTIONS = (1, 2, 4, 8)
 """Factors by which a JPEG can be reduced while decoding."""
@@ -117,7 +107,7 @@ class Crops:
         box = labels.box_xyxy.astype(np.float64)
         bad = ~np.isfinite(box).all(-1) | (box[:, 2] <= box[:, 0]) | (box[:, 3] <= box[:, 1])
         for person in np.flatnonzero(bad):
-            box[person] = _box_of_points(labels.xy[person])
+            box[person] = box_of_points(labels.xy[person])
         object.__setattr__(self, "people", np.concatenate(rows).astype(np.int64))
         object.__setattr__(self, "labels", labels)
         object.__setattr__(self, "box_xyxy", grown(box, self.input))
@@ -125,7 +115,7 @@ class Crops:
         object.__setattr__(self, "notes", notes)
         sizes = tuple(dict.fromkeys((int(w), int(h)) for w, h in self.sizes_wh or (self.input.size_wh,)))
         object.__setattr__(self, "sizes_wh", sizes)
-        views, transforms = _sorted(tuple(self.augment), labels[:1], self.input, sizes)
+        views, transforms = sorted_augmentations(tuple(self.augment), labels[:1], self.input, sizes)
         object.__setattr__(self, "augment", tuple(self.augment))
         object.__setattr__(self, "_views", views)
         object.__setattr__(self, "_transforms", transforms)
@@ -178,6 +168,11 @@ class Crops:
     def skeleton(self) -> Skeleton:
         """Skeleton of the dataset."""
         return self.dataset.skeleton
+
+    @property
+    def kind(self) -> str:
+        """What an example is: "people"."""
+        return "people"
 
     def __len__(self) -> int:
         return len(self.people)
@@ -293,39 +288,6 @@ class Crops:
         return int(known[0]), int(known[1])
 
 
-def _sorted(
-    augment: tuple[Augmentation, ...], person: Instances, spec: InputSpec, sizes_wh: tuple[tuple[int, int], ...]
-) -> tuple[tuple[ViewTransform, ...], tuple[Transform, ...]]:
-    """Return what acts before a pixel is read, and what acts after; custom augmentations are tested first.
-
-    Raises:
-        TransformError: An augmentation is invalid, or separates image and labels; or there are two RandomAffine or
-            HalfBody.
-    """
-    for single, why in (
-        (RandomAffine, "scale, rotation, shift and flip are one map"),
-        (HalfBody, "it chooses the box"),
-    ):
-        if sum(isinstance(a, single) for a in augment) > 1:
-            raise TransformError(f"augment takes one {single.__name__}: {why}. Remove one of them.")
-    views: list[ViewTransform] = []
-    transforms: list[Transform] = []
-    for i, augmentation in enumerate(augment):
-        made_of = augmentation if isinstance(augmentation, type | FunctionType) else type(augmentation)
-        name = f"augment[{i}] '{made_of.__module__}:{made_of.__qualname__}'"
-        kind = kind_of(augmentation, name)
-        if type(augmentation) not in TRANSFORMS.values():
-            check_augmentation(augmentation, person, spec, sizes_wh, name=name)
-        if kind == "view":
-            views.append(cast(ViewTransform, augmentation))
-        elif kind == "photometric":
-            transforms.append(on_samples(cast(Photometric, augmentation)))
-        else:
-            transforms.append(cast(Transform, augmentation))
-    views.sort(key=lambda view: not isinstance(view, HalfBody))
-    return tuple(views), tuple(transforms)
-
-
 def _regions(
     box_xyxy: np.ndarray, sizes_wh: Sequence[tuple[int, int]], affine: RandomAffine | None, rule: CropRule
 ) -> np.ndarray:
@@ -365,12 +327,3 @@ def _levels_of(dataset: Dataset) -> str:
     """Return the white levels of a data set's images of more than 8 bits, if it states them."""
     parts = getattr(dataset, "parts", None)
     return ";".join(map(_levels_of, parts)) if parts else str(getattr(dataset, "levels", ""))
-
-
-def _box_of_points(xy: np.ndarray) -> np.ndarray:
-    """Return a box around known points ``(K, 2)``, a fifth larger than their extent and at least 8 px."""
-    known = xy[np.isfinite(xy).all(-1)].astype(np.float64)
-    low, high = known.min(0), known.max(0)
-    half = np.maximum((high - low) * 0.6, 4.0)
-    center = (low + high) / 2
-    return np.concatenate([center - half, center + half])

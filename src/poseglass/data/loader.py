@@ -1,4 +1,4 @@
-"""Batches of crops in a reproducible order, made by worker processes that always terminate."""
+"""Batches of views in a reproducible order, made by worker processes that always terminate."""
 
 import atexit
 import multiprocessing
@@ -16,28 +16,28 @@ from torch.utils.data import DataLoader, Sampler
 
 from poseglass.core.sample import PoseSample
 from poseglass.core.targets import RawBatch, Targets
-from poseglass.data.crops import Crops, Place
+from poseglass.data.examples import Examples, Place
 
 
 class PlaceSampler(Sampler[list[Place]]):
     """Yields the batches of all epochs from a given step on; with several ranks, this rank's share of each.
 
     Args:
-        num_people: Number of people in the dataset.
+        num_examples: Number of examples: people, or whole images.
         batch_size: Over all ranks together.
-        sizes_wh: Crop size of each epoch.
+        sizes_wh: View size of each epoch.
         seed: Seed of the order.
         start_step: Batches to skip, counted over all epochs.
         rank: Rank of this process.
         world: Number of processes.
 
     Raises:
-        ValueError: Fewer people than a batch, or a batch that cannot be divided among the processes.
+        ValueError: Fewer examples than a batch, or a batch that cannot be divided among the processes.
     """
 
     def __init__(
         self,
-        num_people: int,
+        num_examples: int,
         *,
         batch_size: int,
         sizes_wh: Sequence[tuple[int, int]],
@@ -46,20 +46,20 @@ class PlaceSampler(Sampler[list[Place]]):
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        if num_people < batch_size:
+        if num_examples < batch_size:
             raise ValueError(
-                f"The batch of {batch_size} is larger than the dataset of {num_people} people. "
-                f"Set train.batch_size to at most {num_people}."
+                f"The batch of {batch_size} is larger than the data set of {num_examples} examples. "
+                f"Set train.batch_size to at most {num_examples}."
             )
         if batch_size % world:
             raise ValueError(f"The batch of {batch_size} cannot be divided among {world} processes; use a multiple.")
-        self.num_people, self.batch_size, self.sizes_wh, self.seed = num_people, batch_size, list(sizes_wh), seed
+        self.num_examples, self.batch_size, self.sizes_wh, self.seed = num_examples, batch_size, list(sizes_wh), seed
         self.start_step, self.rank, self.world = start_step, rank, world
-        self.steps_per_epoch = num_people // batch_size
+        self.steps_per_epoch = num_examples // batch_size
 
     def __iter__(self) -> Iterator[list[Place]]:
         for epoch in range(self.start_step // self.steps_per_epoch, len(self.sizes_wh)):
-            order = np.random.default_rng([self.seed, epoch, 0x5EED]).permutation(self.num_people)
+            order = np.random.default_rng([self.seed, epoch, 0x5EED]).permutation(self.num_examples)
             first = max(self.start_step - epoch * self.steps_per_epoch, 0)
             width, height = self.sizes_wh[epoch]
             for step in range(first, self.steps_per_epoch):
@@ -188,10 +188,10 @@ def _kill(workers: Sequence[BaseProcess]) -> None:
             signal.signal(signal.SIGCHLD, before)
 
 
-def load_batches(crops: Crops, sampler: PlaceSampler, *, workers: int) -> Batches:
+def load_batches(examples: Examples, sampler: PlaceSampler, *, workers: int) -> Batches:
     """Return batches in the sampler's order, made by ``workers`` processes (0: in this one)."""
     loader = DataLoader(
-        crops,  # type: ignore[arg-type]  # indexed by Place, not by int
+        examples,  # type: ignore[arg-type]  # indexed by Place, not by int
         batch_sampler=sampler,
         collate_fn=collate,
         num_workers=workers,

@@ -98,7 +98,7 @@ class OneStageEstimator(OfProgram):
         decoded = self.program(torch.from_numpy(np.stack(pixels))).cpu()
         for row, (view, size_wh, given) in enumerate(waiting):
             found = self._instances(decoded, row, view, size_wh)
-            yield found if given is None else _of_boxes(found, given)
+            yield found if given is None else of_boxes(found, given)
 
     def _instances(self, decoded: Decoded, row: int, view: View, size_wh: tuple[int, int]) -> Instances:
         """Return the instances of one view in image pixels: boxes clipped to the image, those outside it dropped.
@@ -123,10 +123,15 @@ class OneStageEstimator(OfProgram):
         )  # fmt: skip
 
 
-def _of_boxes(found: Instances, boxes_xyxy: np.ndarray) -> Instances:
-    """Return the instance found at each given box, matched greedily by overlap; unknown keypoints where there is none.
+def of_boxes(found: Instances, boxes_xyxy: np.ndarray) -> Instances:
+    """Return the instance found at each given box, matched greedily by overlap of at least 0.5 (IoU), each once.
 
-    The result has the given boxes.
+    Args:
+        found: Any number of instances.
+        boxes_xyxy: ``(N, 4)``, in the pixels of the instances.
+
+    Returns:
+        N instances with the given boxes; without a match, unknown keypoints (NaN) and scores of 0.
     """
     keypoints = len(found.skeleton)
     xy = np.full((len(boxes_xyxy), keypoints, 2), np.nan, np.float32)

@@ -47,22 +47,31 @@ class Evaluation:
     paired: bool = True
 
 
+def only_predicted(instances: Instances, predicted: Skeleton) -> Instances:
+    """Return labels with the joints that a network does not predict as unlabelled, so that they count as no errors."""
+    unknown = predicted.indices_of(instances.skeleton.keypoints) < 0
+    if not unknown.any():
+        return instances
+    xy, score = instances.xy.copy(), instances.score.copy()
+    xy[:, unknown], score[:, unknown] = np.nan, 0.0
+    return dataclasses.replace(instances, xy=xy, score=score)
+
+
 def people_to_judge(instances: Instances, predicted: Skeleton | None = None) -> Instances:
     """Return the people that count in an evaluation: a labelled keypoint, a box with area, not a crowd.
 
+    Without keypoints in the skeleton, these are all with a box that are not crowds.
+
     Args:
         instances: The labels of an image.
-        predicted: The skeleton that the network predicts; other joints are treated as unlabelled, so that they do not
-            count as errors. None keeps all.
+        predicted: The skeleton that the network predicts; see ``only_predicted``. None keeps all.
     """
     if predicted is not None:
-        unknown = predicted.indices_of(instances.skeleton.keypoints) < 0
-        if unknown.any():
-            xy, score = instances.xy.copy(), instances.score.copy()
-            xy[:, unknown], score[:, unknown] = np.nan, 0.0
-            instances = dataclasses.replace(instances, xy=xy, score=score)
+        instances = only_predicted(instances, predicted)
     box = instances.box_xyxy
-    use = instances.known.any(1) & np.isfinite(box).all(1) & (box[:, 2] > box[:, 0]) & (box[:, 3] > box[:, 1])
+    use = np.isfinite(box).all(1) & (box[:, 2] > box[:, 0]) & (box[:, 3] > box[:, 1])
+    if len(instances.skeleton):
+        use &= instances.known.any(1)
     if "crowd" in instances.extra:
         use &= ~np.asarray(instances.extra["crowd"], dtype=bool)
     return instances[use]

@@ -88,15 +88,20 @@ def report_of(
             "A report compares each pose with the labels of its person, but these poses are not paired with labelled "
             "people. Pair them first: with_pairs(evaluation, estimator, dataset)."
         )
+    results = {k: v for k, v in evaluation.results.items() if "/" not in k}
+    if headline_first in evaluation.results:
+        results = {headline_first: evaluation.results[headline_first]} | results
+    people = {"people": float(sum(len(t) for t in evaluation.truth)), "images": float(len(evaluation.truth))}
+    if not len(evaluation.skeleton):  # only boxes
+        return Report(
+            title=title, skeleton=evaluation.skeleton, headline=results | people, curve=curve, best=best,
+            recipe=recipe, environment=this_environment() if environment is None else environment, notes=notes,
+        )  # fmt: skip
     metric = _measured(evaluation, pck)
     thresholds, shares, joint_curves = metric.curve()
     errors = KeypointErrors()
     for predicted, truth in zip(evaluation.predicted, evaluation.truth, strict=True):
         errors.update(predicted, truth)
-    results = {k: v for k, v in evaluation.results.items() if "/" not in k}
-    if headline_first in evaluation.results:
-        results = {headline_first: evaluation.results[headline_first]} | results
-    people = {"people": float(sum(len(t) for t in evaluation.truth)), "images": float(len(evaluation.truth))}
     threshold = metric.thresholds[0]
     unit = UNIT_NAMES.get(metric.normaliser) if isinstance(metric.normaliser, str) else None
     return Report(

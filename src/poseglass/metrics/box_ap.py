@@ -1,7 +1,7 @@
 """COCO's average precision of boxes as a metric on instances."""
 
 from dataclasses import dataclass, field
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -49,6 +49,8 @@ class BoxAp:
         >>> round(results["box_AP"], 3), round(results["box_AP50"], 3), results["box_AP75"], results["box_AP_small"]
         (0.3, 1.0, 0.0, -1.0)
     """
+
+    rows_correspond: ClassVar[bool] = False
 
     max_detections: tuple[int, ...] = MAX_DETECTIONS
     _images: list[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]] = field(

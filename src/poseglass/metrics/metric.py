@@ -15,6 +15,9 @@ class Metric(Protocol):
     """Compares predicted with true instances, one image at a time; always in source pixels.
 
     The parameters of a metric are its fields and do not change; only the data that ``update`` collects does.
+
+    Row n of predictions and labels is the same person, unless the class sets ``rows_correspond = False``: such a metric
+    matches them itself, and gets everything that was found and labelled.
     """
 
     def update(self, predicted: Instances, truth: Instances) -> None:

@@ -6,7 +6,7 @@ Sources: Lin et al., "Microsoft COCO" (ECCV 2014) and the evaluation page of the
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -213,6 +213,8 @@ class OksAp:
         >>> round(results["AP"], 3), round(results["AP50"], 3), results["AP75"], results["AP_medium"]
         (0.3, 1.0, 0.0, -1.0)
     """
+
+    rows_correspond: ClassVar[bool] = False
 
     sigmas: tuple[float, ...] | None = None
     box_area_factor: float | None = None

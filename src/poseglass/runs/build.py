@@ -17,6 +17,7 @@ from poseglass.core.skeletons import SKELETONS
 from poseglass.core.table import lookup
 from poseglass.data import DATASETS
 from poseglass.data.crops import Crops
+from poseglass.data.whole_images import WholeImages
 from poseglass.evaluation import PROTOCOLS
 from poseglass.evaluation.coco import CocoProtocol
 from poseglass.evaluation.mpii import MpiiProtocol
@@ -26,6 +27,7 @@ from poseglass.networks.widths import Widths, apply_widths
 from poseglass.readers.mixed import mixed
 from poseglass.runs.recipe import EvaluatePart, Recipe, RecipeError
 from poseglass.runs.signature import signature_faults
+from poseglass.training.centernet import CRITERIA
 from poseglass.training.criterion import Criterion, StageCriterion, terms_of
 from poseglass.training.distributed import ALONE, Processes
 from poseglass.transforms import TRANSFORMS, TransformError
@@ -165,7 +167,7 @@ def make_criterion(recipe: Recipe, codec: Codec, device: torch.device) -> Criter
         assert recipe.loss is not None
         terms = terms_of(recipe.loss, codec.spec)
         return StageCriterion(terms, codec=codec, sigmas=recipe.stage_sigmas, occluded=recipe.stage_occluded)
-    made = make({}, recipe.criterion, "criterion")
+    made = make(CRITERIA, recipe.criterion, "criterion")
     if not callable(made):
         raise RecipeError(
             f"criterion {recipe.criterion['name']!r} makes a {type(made).__name__}; expected a callable that takes "
@@ -182,16 +184,21 @@ def _takes(table: Mapping[str, Callable[..., Any]], part: Mapping[str, Any], key
     return constructor is not None and key in inspect.signature(constructor).parameters
 
 
-def make_crops(recipe: Recipe, dataset: Dataset) -> Crops:
-    """Return the recipe's augmented crops of a dataset. Custom augmentations are tested first.
+def make_examples(recipe: Recipe, dataset: Dataset, codec: Codec) -> Crops | WholeImages:
+    """Return what the recipe trains on: augmented crops for a codec of one instance, else augmented whole images.
+
+    Custom augmentations are tested first.
 
     Raises:
         RecipeError: An entry of ``augment`` is unknown, is not an augmentation, or makes image and labels inconsistent;
             see ``transforms.probe``.
     """
     augment = tuple(_make_augmentation(i, part) for i, part in enumerate(recipe.augment))
+    numbers = {"seed": recipe.seed, "sizes_wh": tuple(crop_sizes(recipe))}
     try:
-        return Crops(dataset, recipe.input.spec(), augment, seed=recipe.seed, sizes_wh=tuple(crop_sizes(recipe)))
+        if codec.spec.instances == 1:
+            return Crops(dataset, recipe.input.spec(), augment, **numbers)
+        return WholeImages(dataset, recipe.input.spec(), augment, **numbers)
     except TransformError as error:
         raise RecipeError(str(error)) from error
 
@@ -216,7 +223,7 @@ def _make_augmentation(index: int, part: dict[str, Any]) -> Any:
 
 
 def crop_sizes(recipe: Recipe) -> list[tuple[int, int]]:
-    """Return the crop size ``(width, height)`` of every epoch."""
+    """Return the size ``(width, height)`` of crops or whole views in every epoch."""
     sizes = [recipe.input.size_wh] * recipe.train.epochs
     for change in sorted(recipe.train.sizes, key=lambda c: c.epoch):
         sizes[change.epoch :] = [change.size_wh] * len(sizes[change.epoch :])

@@ -136,17 +136,30 @@ def _check_key(key: str, stage: Prediction, expected: tuple[int, ...], number: i
     )
 
 
-def check_trainable(codec: Codec) -> None:
-    """Raise if a recipe cannot train for a codec.
+def check_trainable(recipe: Recipe, codec: Codec) -> None:
+    """Raise if a codec of several instances is to be trained with per-output losses, cached crops or a protocol.
 
     Raises:
-        RecipeError: The codec is for several instances per view, but a recipe trains on crops of one instance each.
+        RecipeError: It is; the message says what to write instead.
     """
-    if codec.spec.instances != 1:
+    if codec.spec.instances == 1:
+        return
+    name = recipe.codec["name"]
+    if recipe.criterion is None:
         raise RecipeError(
-            "The codec decodes any number of instances from a whole image, but recipes train on crops of one instance "
-            f"each. Use a codec of one instance; in Python, {type(codec).__name__} and its criterion can train with "
-            "a loader of whole images of your own."
+            f"The codec {name!r} decodes any number of instances from a whole image, which the losses of single "
+            'outputs do not train. Write criterion = { name = "centernet" }, and omit loss.'
+        )
+    if recipe.data.cache_gb > 0:
+        raise RecipeError(
+            f"data.cache_gb is {recipe.data.cache_gb:g}, but only crops can be cached, and the codec {name!r} is "
+            "trained on whole images. Omit data.cache_gb."
+        )
+    if recipe.evaluate.protocol is not None:
+        raise RecipeError(
+            f"evaluate.protocol is {recipe.evaluate.protocol['name']!r}, which gives the boxes of the people to the "
+            f"network, but with the codec {name!r} the network finds them. Write metrics instead: evaluate.metrics = "
+            '[{ name = "oks_ap" }, { name = "box_ap" }].'
         )
 
 

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from poseglass.core.card import WeightCard
 from poseglass.core.environment import environment as this_environment
 from poseglass.core.sample import Dataset
-from poseglass.data.crops import Crops
+from poseglass.data.examples import Examples
 from poseglass.estimators.fit import load_strictly
+from poseglass.estimators.onestage import OneStageEstimator
 from poseglass.estimators.topdown import TopDownEstimator
 from poseglass.estimators.weights_file import read_weights, save_weights
 from poseglass.evaluation.coco import CocoProtocol
@@ -58,8 +59,8 @@ class TrainedRun(Protocol):
         ...
 
     @property
-    def crops(self) -> Crops:
-        """The training crops."""
+    def examples(self) -> Examples:
+        """What the network is trained on."""
         ...
 
     @property
@@ -95,7 +96,7 @@ class TrainedRun(Protocol):
         """Return fresh metrics."""
         ...
 
-    def estimator(self, network: nn.Module | None = None) -> TopDownEstimator:
+    def estimator(self, network: nn.Module | None = None) -> TopDownEstimator | OneStageEstimator:
         """Return an estimator with the trained network, or with another one."""
         ...
 
@@ -161,13 +162,16 @@ def _measure_best(run: TrainedRun) -> tuple[Evaluation, list[str]]:
         which = f"the best weights ({run.folder.best.name}{epoch})"
     evaluation = run.measure(run.val, network)
     protocol, estimator = run.protocol, run.estimator(network)
-    adjusted = protocol.adjusted(estimator) if protocol else estimator
-    evaluation = with_pairs(evaluation, adjusted, run.val, processes=run.processes)
-    people = sum(len(t) for t in evaluation.truth)
     flip = "flip test on" if run.flip_test else "no flip test"
     boxes = f"from the boxes of the annotations, {flip}"
-    if protocol is not None:
-        boxes = f"{protocol.convention(estimator)}; images and curves from the boxes of the annotations"
+    if isinstance(estimator, OneStageEstimator):
+        boxes = f"found in the whole images, {flip}"
+    else:
+        adjusted = protocol.adjusted(estimator) if protocol else estimator
+        evaluation = with_pairs(evaluation, adjusted, run.val, processes=run.processes)
+        if protocol is not None:
+            boxes = f"{protocol.convention(estimator)}; images and curves from the boxes of the annotations"
+    people = sum(len(t) for t in evaluation.truth)
     note = (
         f"Results and images: {which} on {people:,} people in {len(evaluation.truth):,} images of the validation "
         f"set, {boxes}. The best weights were also selected on that set."
@@ -194,7 +198,7 @@ def _report(run: TrainedRun, evaluation: Evaluation | None, notes: list[str]) ->
     }
     if evaluation is None or run.val is None:
         notes = [*early, "There was no validation set to evaluate on."]
-        return Report(skeleton=run.crops.skeleton, notes=notes, **common)
+        return Report(skeleton=run.examples.skeleton, notes=notes, **common)
     metrics = run.metrics() if run.protocol is None else [run.protocol.metric()]
     measure = next((m for m in metrics if isinstance(m, Pck)), None)
     row = _row_of_best(run)

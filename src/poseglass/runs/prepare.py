@@ -14,6 +14,7 @@ from poseglass.core.sample import Dataset
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import listed
 from poseglass.data.crops import Crops
+from poseglass.data.examples import Examples
 from poseglass.estimators.load import find_weights
 from poseglass.estimators.transfer import keypoint_channels, load_backbone, load_matching
 from poseglass.estimators.weights_file import read_weights, save_weights
@@ -25,7 +26,7 @@ from poseglass.runs.build import (
     crop_sizes,
     make,
     make_criterion,
-    make_crops,
+    make_examples,
     make_network,
     set_widths,
     start_widths,
@@ -100,19 +101,19 @@ def prepare(
         state = load_checkpoint(run_folder.checkpoint) if there else None
     torch.manual_seed(recipe.seed)
     codec = make(CODECS, recipe.codec, "codec")
-    check_trainable(codec)
+    check_trainable(recipe, codec)
     if recipe.loss is not None:
         check_loss(recipe.loss, codec, recipe.stage_sigmas)
-    crops = make_crops(recipe, training_data(recipe))
-    if recipe.data.cache_gb > 0:
-        crops = crops.cached(int(recipe.data.cache_gb * 1e9))
-    check_occluded(recipe, crops.labels)
+    examples = make_examples(recipe, training_data(recipe), codec)
+    if recipe.data.cache_gb > 0 and isinstance(examples, Crops):
+        examples = examples.cached(int(recipe.data.cache_gb * 1e9))
+    check_occluded(recipe, examples.labels)
     val = validation_data(recipe)
-    different = different_whites(crops.dataset, val)
+    different = different_whites(examples.dataset, val)
     if different and not resume:  # a run that has begun keeps its data, so it only has a note
         raise RecipeError(different)
-    monitor = check_evaluation(recipe, val, crops.skeleton)
-    network, table = make_network(recipe, crops.skeleton)
+    monitor = check_evaluation(recipe, val, examples.skeleton)
+    network, table = make_network(recipe, examples.skeleton)
     weights: dict[str, torch.Tensor] = {}
     start = None
     if part.init_from is not None and state is None:
@@ -123,19 +124,19 @@ def prepare(
         widths = state.get("widths", {})
         apply_widths(network, widths)
     sizes = crop_sizes(recipe)
-    check_shapes(network, codec, sizes, recipe, len(crops.skeleton))
+    check_shapes(network, codec, sizes, recipe, len(examples.skeleton))
     criterion = make_criterion(recipe, codec, target)
-    steps_per_epoch = len(crops) // part.batch_size
+    steps_per_epoch = len(examples) // part.batch_size
     if steps_per_epoch < 1:
         raise RecipeError(
-            f"train.batch_size is {part.batch_size}, but there are only {len(crops)} people. "
-            f"Set it to at most {len(crops)}."
+            f"train.batch_size is {part.batch_size}, but there are only {len(examples)} {examples.kind}. "
+            f"Set it to at most {len(examples)}."
         )
     progress = Progress() if state is None else Progress.from_state(state["progress"])
     moved = processes.once(lambda: _move_end(run_folder, recipe, progress, steps_per_epoch, monitor)) if resume else ""
     started = ""
     if start is not None:
-        started = _start(network, weights, start, crops.skeleton, f"{start.name} ({part.init_from})")
+        started = _start(network, weights, start, examples.skeleton, f"{start.name} ({part.init_from})")
     if processes.world > 1:
         network = synchronise_norms(network, target)
     network = network.to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -152,11 +153,11 @@ def prepare(
         processes.once(lambda: run_folder.create(recipe))
     precision, doubt = guarded_precision(choose_precision(part.precision, target), network, sizes, target)
     run = Run(
-        recipe, run_folder, loop, crops, val, codec, criterion, table, sizes, steps_per_epoch, target, monitor,
+        recipe, run_folder, loop, examples, val, codec, criterion, table, sizes, steps_per_epoch, target, monitor,
         processes, tensorboard, precision, widths=widths,
     )  # fmt: skip
     run.note = " ".join(words for words in (started, doubt) if words)
-    run.notes = (*_notes(crops, val), *([different] if different else []))
+    run.notes = (*_notes(examples, val), *([different] if different else []))
     if resume and state is None:
         run.note = f"There is no checkpoint in {folder}: the run starts from the beginning."
     if state is not None and processes.first:
@@ -166,9 +167,9 @@ def prepare(
     return run
 
 
-def _notes(crops: Crops, val: Dataset | None) -> tuple[str, ...]:
+def _notes(examples: Examples, val: Dataset | None) -> tuple[str, ...]:
     """Return the notes on the data, each once; those that hold for both sets are attributed to the training data."""
-    of_train = [*notes_of(crops.dataset), *crops.notes]
+    of_train = [*notes_of(examples.dataset), *examples.notes]
     of_val = [] if val is None else notes_of(val, mirroring=False)
     return (*of_train, *(f"data.val: {note}" for note in of_val if note not in of_train))
 

@@ -20,12 +20,14 @@ from poseglass.core.card import WeightCard
 from poseglass.core.environment import made_with, source_commit
 from poseglass.core.sample import Dataset
 from poseglass.core.targets import RawBatch
-from poseglass.data.crops import Crops
+from poseglass.data.examples import Examples
 from poseglass.data.loader import PlaceSampler, load_batches
+from poseglass.estimators.onestage import OneStageEstimator
 from poseglass.estimators.topdown import TopDownEstimator
 from poseglass.estimators.weights_file import save_weights
 from poseglass.evaluation.coco import CocoProtocol
 from poseglass.evaluation.evaluate import Evaluation, evaluate
+from poseglass.evaluation.found import evaluate_found
 from poseglass.evaluation.mpii import MpiiProtocol
 from poseglass.metrics import METRICS
 from poseglass.metrics.metric import Metric, is_new_best
@@ -57,7 +59,7 @@ class Run:
     recipe: Recipe
     folder: RunFolder
     loop: Loop
-    crops: Crops
+    examples: Examples
     val: Dataset | None
     codec: Codec
     criterion: Criterion
@@ -130,15 +132,23 @@ class Run:
     @property
     def flip_test(self) -> bool:
         """Whether evaluation averages with the flipped crop: if the recipe says so and the skeleton can be flipped."""
-        return self.recipe.evaluate.flip_test and self.crops.skeleton.mirrors
+        return self.recipe.evaluate.flip_test and self.examples.skeleton.mirrors
 
-    def estimator(self, network: nn.Module | None = None) -> TopDownEstimator:
+    @property
+    def finds(self) -> bool:
+        """Whether the network finds instances in whole images, instead of one in a given box."""
+        return self.codec.spec.instances != 1
+
+    def estimator(self, network: nn.Module | None = None) -> TopDownEstimator | OneStageEstimator:
         """Return an estimator, the one that users call, with the current network or with another one."""
         program = TorchProgram(
-            network or self.trained, self.codec, self.crops.skeleton, self.recipe.input.spec(self.sizes_wh[-1]),
+            network or self.trained, self.codec, self.examples.skeleton, self.recipe.input.spec(self.sizes_wh[-1]),
             flip_test=self.flip_test,
         )  # fmt: skip
-        return TopDownEstimator(program, batch_size=self.recipe.evaluate.batch_size)
+        batch_size = self.recipe.evaluate.batch_size
+        if self.finds:  # average precision needs low scores too
+            return OneStageEstimator(program, min_box_score=0.01, batch_size=batch_size)
+        return TopDownEstimator(program, batch_size=batch_size)
 
     @property
     def protocol(self) -> CocoProtocol | MpiiProtocol | None:
@@ -154,6 +164,10 @@ class Run:
     ) -> Evaluation:
         """Evaluate the current network, or another one. All processes must call this; each evaluates its part."""
         estimator, protocol = self.estimator(network), self.protocol
+        if isinstance(estimator, OneStageEstimator):
+            return evaluate_found(
+                estimator, dataset, self.metrics(), on_image=on_image, processes=self.processes
+            )  # fmt: skip
         if protocol is not None:
             return protocol.evaluate(estimator, dataset, on_image=on_image, processes=self.processes)
         return evaluate(estimator, dataset, self.metrics(), on_image=on_image, processes=self.processes)
@@ -164,7 +178,7 @@ class Run:
             name=self.recipe.name,
             network=self.network_table,
             codec=self.recipe.codec,
-            skeleton=self.crops.skeleton,
+            skeleton=self.examples.skeleton,
             input=self.recipe.input.spec(self.sizes_wh[-1]),
             results=results,
             recipe=self.recipe.to_toml(),
@@ -268,12 +282,12 @@ class Run:
     ) -> None:
         part, processes = self.recipe.train, self.processes
         sampler = PlaceSampler(
-            len(self.crops), batch_size=part.batch_size, sizes_wh=sizes_wh or self.sizes_wh, seed=self.recipe.seed,
+            len(self.examples), batch_size=part.batch_size, sizes_wh=sizes_wh or self.sizes_wh, seed=self.recipe.seed,
             start_step=self.loop.progress.step, rank=processes.rank, world=processes.world,
         )  # fmt: skip
         # Starting a loader draws a number from torch's generator, which would differ in a resumed run.
         generator = torch.get_rng_state()
-        batches = load_batches(self.crops, sampler, workers=part.workers)
+        batches = load_batches(self.examples, sampler, workers=part.workers)
         torch.set_rng_state(generator)
         board = None
         try:

@@ -26,6 +26,7 @@ from poseglass.losses.loss import find_loss
 from poseglass.metrics import METRICS
 from poseglass.necks import NECKS
 from poseglass.networks import NETWORKS
+from poseglass.training.centernet import CRITERIA
 from poseglass.training.criterion import LossPart
 from poseglass.transforms import TRANSFORMS
 
@@ -62,7 +63,7 @@ _INSIDE = {
 PLACES: dict[str, Family] = {
     "network": Family("network", NETWORKS, later=("num_keypoints",), inner=_INSIDE),
     "codec": Family("codec", CODECS, cheap=True),
-    "criterion": Family("criterion", {}),
+    "criterion": Family("criterion", CRITERIA),
     "augment": Family("transform", TRANSFORMS, cheap=True),
     "data.train": Family("dataset", DATASETS, own=("repeat",)),
     "data.val": Family("dataset", DATASETS),
