@@ -281,9 +281,7 @@ def test_the_sampler_resumes_at_any_step_and_splits_among_processes(start: int, 
 
 
 def test_bad_batches_are_refused() -> None:
-    with pytest.raises(
-        ValueError, match=r"batch of 8 is larger than the data set of 5 examples\. Set train.batch_size"
-    ):
+    with pytest.raises(ValueError, match=r"larger than the data set of 5 examples\. Set train.batch_size"):
         PlaceSampler(5, batch_size=8, sizes_wh=[(32, 32)], seed=0)
     with pytest.raises(ValueError, match="batch of 8 cannot be divided among 3 processes"):
         PlaceSampler(50, batch_size=8, sizes_wh=[(32, 32)], seed=0, world=3)

@@ -161,7 +161,7 @@ def test_batches_depend_on_seed_epoch_and_image_alone():
         assert a.images.equal(b.images)
         assert a.targets.box_xyxy.equal(b.targets.box_xyxy)
         assert a.sources == b.sources
-    assert not examples[0, 0, 64, 64].image.tobytes() == examples[1, 0, 64, 64].image.tobytes()
+    assert examples[0, 0, 64, 64].image.tobytes() != examples[1, 0, 64, 64].image.tobytes()
     assert collate([examples[0, i, 64, 64] for i in range(3)]).targets.valid.shape[0] == 3
 
 
