@@ -34,10 +34,11 @@ class WeightCard:
         poseglass: Version that wrote the card.
         widths: For a pruned or searched network, the widths in which its modules differ from what ``network`` builds,
             ``{"stem.conv": {"out_channels": 24}, ...}``; see ``poseglass.networks.widths.card_widths``.
+        classes: Names of the classes that a detector's labels count through, ("person",); empty if not stated.
 
     Raises:
-        ValueError: A whole network without a skeleton or a codec, a backbone with one, or widths that are not a table
-            of whole numbers by module.
+        ValueError: A whole network without a skeleton or a codec, a backbone with one, widths that are not a table
+            of whole numbers by module, or classes that are not different names.
     """
 
     name: str
@@ -57,6 +58,7 @@ class WeightCard:
     part: Literal["network", "backbone"] = "network"
     certificate: dict[str, Any] = field(default_factory=dict)
     widths: dict[str, dict[str, int]] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.part not in ("network", "backbone"):
@@ -66,6 +68,13 @@ class WeightCard:
         if self.part == "backbone" and (self.skeleton is not None or self.codec):
             raise ValueError(f"The card of {self.name!r} describes a backbone, which has no skeleton and no codec.")
         check_widths(self.widths, "WeightCard.widths")
+        names = self.classes
+        if not isinstance(names, list | tuple) or not all(isinstance(n, str) and n.strip() for n in names):
+            raise ValueError(f"WeightCard.classes must be names, such as ('person', 'dog'); got {names!r:.60}.")
+        if len(set(names)) != len(names):
+            twice = next(n for n in names if list(names).count(n) > 1)
+            raise ValueError(f"WeightCard.classes must be different names, {twice!r} is there twice.")
+        object.__setattr__(self, "classes", tuple(names))
 
     def __repr__(self) -> str:
         names = "a backbone" if self.skeleton is None else f"{len(self.skeleton)} keypoints of {self.skeleton.name!r}"

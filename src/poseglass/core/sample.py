@@ -86,7 +86,11 @@ def check_image(image: np.ndarray, name: str = "image") -> None:
 
 
 class Dataset(Protocol):
-    """Images with instances. Labels are known without decoding an image; an image may be decoded reduced."""
+    """Images with instances. Labels are known without decoding an image; an image may be decoded reduced.
+
+    A dataset may also have an attribute ``classes`` and a method ``boxes_complete(index)``, for training detectors;
+    ``classes_of`` and ``boxes_complete`` ask for them.
+    """
 
     @property
     def skeleton(self) -> Skeleton:
@@ -119,3 +123,17 @@ class Dataset(Protocol):
         A dataset may return a larger image than requested; the caller compares shapes.
         """
         ...
+
+
+def classes_of(dataset: Dataset) -> tuple[str, ...]:
+    """Return the names of the classes that ``Instances.label`` counts through, ("person",); empty if not stated."""
+    return tuple(getattr(dataset, "classes", ()))
+
+
+def boxes_complete(dataset: Dataset, index: int) -> bool:
+    """Return whether everybody (everything of the classes) in an image has a box; True if the dataset is silent.
+
+    Where it is False, a detector must not learn that there is nobody outside the boxes.
+    """
+    stated = getattr(dataset, "boxes_complete", None)
+    return True if stated is None else bool(stated(index))

@@ -21,7 +21,8 @@ import numpy as np
 from poseglass.core.levels import check_white
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import nearest
-from poseglass.readers.coco_categories import finish_skeleton, read_categories
+from poseglass.readers.coco_categories import finish_skeleton, read_categories, read_classes
+from poseglass.readers.coco_choice import Allowed, chosen_images
 from poseglass.readers.coco_records import Faults, check_together, people_of, read_image_table, read_records
 from poseglass.readers.image_files import default_folder, find_images
 from poseglass.readers.json_file import read_json
@@ -34,7 +35,9 @@ def coco(
     annotations: str | Path,
     *,
     images: str | Path | None = None,
+    where: Mapping[str, Allowed] | None = None,
     category: str | int | Sequence[str | int] | None = None,
+    boxes_only: bool = False,
     skeleton: Skeleton | dict[str, Any] | None = None,
     flip_pairs: Iterable[tuple[str, str]] | None = None,
     sigmas: Sequence[float] | Mapping[str, float] | None = None,
@@ -44,6 +47,7 @@ def coco(
     box_format: Literal["xywh", "xyxy"] | None = None,
     area: Literal["file", "box"] = "file",
     sizes: Literal["declared", "file"] = "declared",
+    boxes_complete: bool = True,
     white: float | None = None,
     name: str | None = None,
 ) -> LabelledImages:
@@ -62,8 +66,13 @@ def coco(
         annotations: The JSON file, plain or gzipped.
         images: Folder that ``file_name`` is relative to; None takes the folder "images" beside the JSON if there is
             one, else the JSON's own folder.
+        where: Which images to read, by fields of their records: ``{"split": "train2017"}``, or a list of allowed
+            values, ``{"license": [4, 5]}``. With several fields an image must fit all. None reads every image.
         category: Name or id of the categories to read, one or several; None reads every one that has keypoints.
-            Categories with different keypoints get one skeleton, matched by name.
+            Categories with different keypoints get one skeleton, matched by name. The label of an instance is the
+            position of its category among those read, in the order of their ids; ``classes`` has their names.
+        boxes_only: Read boxes of any categories (None: all of them) and no keypoints; the skeleton is empty. This is an
+            option because many files have both, and a file that should have keypoints must not lose them unnoticed.
         skeleton: Names the keypoints in the file's order, for a file that names them badly or not at all.
         flip_pairs: Pairs of names that are swapped in a flip. None takes the file's "flip_pairs", else left and right
             in the names.
@@ -78,14 +87,27 @@ def coco(
         area: "file" takes the annotations' "area", "box" the area of the box.
         sizes: "declared" rejects an image, when it is read, whose size is not the "width" and "height" of its record;
             "file" ignores those and takes the size of the image.
+        boxes_complete: What holds for images whose record has no "boxes_complete": whether everybody in them has a box
+            (see ``core.sample.boxes_complete``).
         white: For images of more than 8 bits, the value that becomes 255; see ``LabelledImages``.
         name: Name of the dataset; None takes the file's.
 
     Raises:
         FileNotFoundError: No such JSON file.
-        ValueError: Not JSON, not COCO, or an invalid record; the message names file, record and field.
+        ValueError: Not JSON, not COCO, or an invalid record; the message names file, record and field. Or ``where``
+            names a field that no image has, or leaves none, or ``boxes_only`` comes with an option for keypoints.
     """
     path = Path(annotations)
+    if boxes_only:
+        about_keypoints = {
+            "skeleton": skeleton is not None, "flip_pairs": flip_pairs is not None, "sigmas": sigmas is not None,
+            'unlabelled = "drop"': unlabelled == "drop",
+        }  # fmt: skip
+        given = [option for option, is_given in about_keypoints.items() if is_given]
+        if given:
+            raise ValueError(
+                f"{path}: boxes_only reads no keypoints, so {' and '.join(given)} cannot apply. Omit one or the other."
+            )
     _check_choice("crowd", crowd, ("keep", "drop"))
     _check_choice("unlabelled", unlabelled, ("keep", "drop"))
     _check_choice("bad", bad, ("raise", "drop"))
@@ -98,8 +120,11 @@ def coco(
     data = read_tables(path)
     notes: list[str] = []
     faults = Faults(path)
-    chosen = read_categories(path, data, category, skeleton, notes)
-    table = read_image_table(path, data["images"], data["annotations"], faults)
+    chosen = (
+        read_classes(path, data, category) if boxes_only else read_categories(path, data, category, skeleton, notes)
+    )
+    keep_images = chosen_images(path, data["images"], where, notes) if where else None
+    table = read_image_table(path, data["images"], data["annotations"], faults, keep=keep_images, boxes_only=boxes_only)
     if sizes == "file":
         table = replace(table, sizes_wh=np.zeros_like(table.sizes_wh))
     records = read_records(data["annotations"], chosen, table, faults, corners=box_format == "xyxy")
@@ -130,9 +155,17 @@ def coco(
         labels=labels,
         image_ids=tuple(table.ids),
         sizes_wh=table.sizes_wh,
+        classes=chosen.classes,
+        complete=_complete(table.boxes_complete, boxes_complete),
         white=white,
         notes=tuple(notes + faults.notes()),
     )
+
+
+def _complete(stated: list[bool | None], otherwise: bool) -> np.ndarray | None:
+    """Return ``(M,)`` bool, whether everybody has a box; None if that holds for all images."""
+    complete = np.array([otherwise if one is None else one for one in stated], dtype=bool)
+    return None if complete.all() else complete
 
 
 def read_tables(path: Path) -> dict[str, Any]:

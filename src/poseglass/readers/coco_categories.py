@@ -1,7 +1,7 @@
 """The categories of a COCO file: their keypoints, bones, flip pairs and OKS constants."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,24 @@ from poseglass.readers.sigmas import KNOWN_SIGMAS, estimate_sigmas
 
 @dataclass(frozen=True, slots=True)
 class Categories:
-    """The chosen categories: the union skeleton, where each category's keypoints go in it, and each skeleton."""
+    """The chosen categories: the union skeleton, where each category's keypoints go in it, each skeleton and name."""
 
     skeleton: Skeleton
     places: dict[int, np.ndarray]
     sigmas: dict[str, float]
     all_ids: frozenset[int]
     own: dict[int, Skeleton]
+    names: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def class_ids(self) -> list[int]:
+        """Ids of the chosen categories; the position of an id is the label of its instances."""
+        return sorted(self.places)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the chosen categories by label."""
+        return tuple(self.names.get(key, str(key)) for key in self.class_ids)
 
 
 def read_categories(
@@ -49,16 +60,7 @@ def read_categories(
             f"{path} is not COCO keypoint JSON: expected a list 'categories' with the names of the keypoints, "
             f"got {type(table).__name__}. If the file has no names, set the data set's option skeleton."
         )
-    by_id: dict[int, dict[str, Any]] = {}
-    for number, record in enumerate(table):
-        where = f"{path}: category number {number}"
-        if not isinstance(record, dict) or whole_number(record.get("id")) is None:
-            raise ValueError(f"{where}: expected an object with a whole number 'id', got {shortened(record)}.")
-        key = whole_number(record["id"])
-        assert key is not None
-        if key in by_id:
-            raise ValueError(f"{where}: id {key} is used twice; category ids must be unique.")
-        by_id[key] = record
+    by_id = _by_id(path, table)
     wanted = _choose(path, by_id, category, given)
     skeletons = {key: _category_skeleton(path, key, by_id[key], given, notes) for key in wanted}
     try:
@@ -85,7 +87,50 @@ def read_categories(
         joined = replace(joined, bones=tuple(bones))
     places = {key: joined.indices_of(s.keypoints) for key, s in skeletons.items()}
     own = {key: joined if same else s for key, s in skeletons.items()}
-    return Categories(replace(joined, sigmas=()), places, sigma, frozenset(by_id), own)
+    labels = {key: str(by_id[key].get("name", key)) for key in wanted}
+    return Categories(replace(joined, sigmas=()), places, sigma, frozenset(by_id), own, labels)
+
+
+def read_classes(path: Path, data: dict[str, Any], category: str | int | Sequence[str | int] | None) -> Categories:
+    """Read and check the table of categories of a file that is read for its boxes alone: there are no keypoints.
+
+    Raises:
+        ValueError: The table is missing or invalid, a name is missing or used twice, or a requested category is not in
+            it.
+    """
+    table = data.get("categories")
+    if not isinstance(table, list) or not table:
+        raise ValueError(
+            f"{path} is not COCO JSON: expected a list 'categories' with the names of the classes, got "
+            f"{type(table).__name__}. Without it nobody knows what the boxes contain."
+        )
+    by_id = _by_id(path, table)
+    wanted = list(by_id) if category is None else _choose(path, by_id, category, None)
+    names: dict[int, str] = {}
+    for key in wanted:
+        name = by_id[key].get("name")
+        if not isinstance(name, str) or not name.strip():
+            raise ValueError(f"{path}: category {key}: 'name' must be the name of the class, got {shortened(name)}.")
+        if name in names.values():
+            raise ValueError(f"{path}: category {key}: the name {name!r} is used twice; names of classes are unique.")
+        names[key] = name
+    nothing = Skeleton("boxes", ())
+    places = {key: np.zeros(0, np.int64) for key in wanted}
+    return Categories(nothing, places, {}, frozenset(by_id), dict.fromkeys(wanted, nothing), names)
+
+
+def _by_id(path: Path, table: list[Any]) -> dict[int, dict[str, Any]]:
+    by_id: dict[int, dict[str, Any]] = {}
+    for number, record in enumerate(table):
+        where = f"{path}: category number {number}"
+        if not isinstance(record, dict) or whole_number(record.get("id")) is None:
+            raise ValueError(f"{where}: expected an object with a whole number 'id', got {shortened(record)}.")
+        key = whole_number(record["id"])
+        assert key is not None
+        if key in by_id:
+            raise ValueError(f"{where}: id {key} is used twice; category ids must be unique.")
+        by_id[key] = record
+    return by_id
 
 
 def _choose(
@@ -101,7 +146,8 @@ def _choose(
         if not wanted:
             raise ValueError(
                 f"{path}: none of its {len(by_id)} categories has 'keypoints' (their names); these are annotations "
-                "of boxes, or the names are missing: then set the data set's options skeleton and category."
+                "of boxes, which the data set's option boxes_only = true reads, or the names are missing: then set its "
+                "options skeleton and category."
             )
         return wanted
     names = {str(record.get("name")): key for key, record in by_id.items()}

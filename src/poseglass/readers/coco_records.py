@@ -1,5 +1,7 @@
 """The images and annotations of a COCO file, checked record by record."""
 
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,12 +22,18 @@ Kind = Literal["bad-record", "wrong-k", "visibility-value", "box-empty", "box-ou
 
 @dataclass(frozen=True, slots=True)
 class ImageTable:
-    """Ids, names and sizes of M images: lists, ``sizes_wh`` ``(M, 2)``, and the row of each id."""
+    """Ids, names and sizes of M images: lists, ``sizes_wh`` ``(M, 2)``, and the row of each id.
+
+    ``boxes_complete`` has for each image what its record states, or None; ``left_out`` are the ids of the images that
+    were not chosen.
+    """
 
     ids: list[int | str]
     row_of: dict[int | str, int]
     file_names: list[str]
     sizes_wh: np.ndarray
+    boxes_complete: list[bool | None] = dataclasses.field(default_factory=list)
+    left_out: frozenset[int | str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +160,25 @@ def is_unlabelled(record: dict[str, Any]) -> bool:
     return isinstance(listed, list) and len(listed) % 3 == 0 and all(finite_number(v) == 0 for v in listed[2::3])
 
 
-def read_image_table(path: Path, records: list[Any], annotations: list[Any], faults: Faults) -> ImageTable:
-    """Read and check the table of images; an invalid record of an image without labels is skipped."""
+def read_image_table(
+    path: Path,
+    records: list[Any],
+    annotations: list[Any],
+    faults: Faults,
+    *,
+    keep: Sequence[bool] | None = None,
+    boxes_only: bool = False,
+) -> ImageTable:
+    """Read and check the table of images; an invalid record of an image without labels is skipped.
+
+    Args:
+        path: Path of the file.
+        records: The images.
+        annotations: The annotations.
+        faults: Invalid records are added to it.
+        keep: Which records to read; None reads all.
+        boxes_only: A box alone is a label.
+    """
     wanted: set[int | str | None] | None = None  # images with labels; only needed where a record is invalid
     ids: list[int | str] = []
     row_of: dict[int | str, int] = {}
@@ -163,13 +188,23 @@ def read_image_table(path: Path, records: list[Any], annotations: list[Any], fau
     def report(record: str, text: str, key: int | str | None) -> None:
         nonlocal wanted
         if wanted is None:
-            wanted = {id_of(a.get("image_id")) for a in annotations if isinstance(a, dict) and not is_unlabelled(a)}
+            wanted = {
+                id_of(a.get("image_id"))
+                for a in annotations
+                if isinstance(a, dict) and (boxes_only or not is_unlabelled(a))
+            }
         if key is not None and key not in wanted:
             faults.skip(record, text)
         else:
             faults.add("bad-record", record, text)
 
+    left_out: set[int | str] = set()
+    complete: list[bool | None] = []
     for number, record in enumerate(records):
+        if keep is not None and not keep[number]:
+            key = id_of(record.get("id"))
+            left_out |= set() if key is None else {key}
+            continue
         if not isinstance(record, dict):
             text = f"expected an object with 'id' and 'file_name', got {shortened(record)}."
             faults.add("bad-record", f"image number {number}", text)
@@ -196,11 +231,18 @@ def read_image_table(path: Path, records: list[Any], annotations: list[Any], fau
             size.append(min(whole, 2**31))
         if len(size) < 2:
             continue
+        stated = record.get("boxes_complete")
+        if stated is not None and stated not in (0, 1):
+            text = f"'boxes_complete' must be true or false (whether everybody has a box), got {shortened(stated)}."
+            report(where, text, key)
+            continue
+        complete.append(None if stated is None else bool(stated))
         row_of[key] = len(ids)
         ids.append(key)
         files.append(file)
         sizes.append((size[0], size[1]))
-    return ImageTable(ids, row_of, files, np.array(sizes, dtype=np.int64).reshape(-1, 2))
+    sizes_wh = np.array(sizes, dtype=np.int64).reshape(-1, 2)
+    return ImageTable(ids, row_of, files, sizes_wh, complete, frozenset(left_out - set(ids)))
 
 
 def read_records(
@@ -209,14 +251,16 @@ def read_records(
     """Read the annotations of the chosen categories; invalid records go to ``faults``.
 
     An annotation without a labelled keypoint that cannot be used for another reason (no image, a box without area) is
-    skipped: there is nothing to learn from it.
+    skipped: there is nothing to learn from it. Where the skeleton has no keypoints the boxes are the labels, and each
+    must be valid.
     """
+    boxes_only = len(chosen.skeleton) == 0
 
     def report(number: int, text: str, image: int | None = None) -> None:
         record = records[number]
         key = id_of(record.get("id"))
         name = f"annotation number {number}" if key is None else f"annotation {shortened(key)}"
-        if is_unlabelled(record):
+        if not boxes_only and is_unlabelled(record):
             faults.skip(name, text)
         else:
             faults.add("bad-record", name, text, image=image, annotation=record.get("id"))
@@ -231,6 +275,8 @@ def read_records(
     for number, record in enumerate(records):
         if not isinstance(record, dict):
             faults.add("bad-record", f"annotation number {number}", f"expected an object, got {shortened(record)}.")
+            continue
+        if table.left_out and id_of(record.get("image_id")) in table.left_out:
             continue
         category = whole_number(record.get("category_id", one_category))
         if category is None or category not in chosen.all_ids:
@@ -256,9 +302,14 @@ def read_records(
     image_of = np.array(rows, dtype=np.int64)
     category_of = np.array(categories, dtype=np.int64)
     raw, readable, good = _keypoints(kept, ids, category_of, image_of, chosen, faults)
-    unlabelled = (raw[..., 2] == 0).all(1) & good
+    unlabelled = (raw[..., 2] == 0).all(1) & good & (not boxes_only)
     boxes, has_box, fine, unusable = _boxes(kept, ids, image_of, unlabelled, table, faults, corners)
     good &= fine
+    if boxes_only:
+        good &= has_box
+        for i in np.flatnonzero(~has_box):
+            text = "'bbox' is missing: where only boxes are read, every annotation needs x, y, width, height."
+            faults.add("bad-record", f"annotation {ids[i]}", text, image=rows[i], annotation=ids[i])
     areas, fine = _areas(kept, ids, image_of, unlabelled, faults)
     good &= fine
     lengths: dict[str, np.ndarray] = {}
@@ -302,7 +353,7 @@ def people_of(
     else:
         numbers = np.array(records.ids, dtype=np.int64)
     boxes = xywh_to_xyxy(records.box_xywh)
-    if not records.has_box.all():
+    if not records.has_box.all() and points.shape[1]:
         boxes = np.where(records.has_box[:, None], boxes, around(points))
         count = int((~records.has_box & good & labelled.any(1)).sum())
         if count:
@@ -327,7 +378,7 @@ def people_of(
             )
     areas = np.where(missing | box_areas, np.nan_to_num(box_area(boxes)), areas)
     hidden = (v == 1) & bool((v == 2).any())
-    class_of = {category: i for i, category in enumerate(sorted(chosen.places))}
+    class_of = {category: i for i, category in enumerate(chosen.class_ids)}
     people = Instances(
         chosen.skeleton,
         points.astype(np.float32),
@@ -362,6 +413,9 @@ def check_together(path: Path, records: Records, table: ImageTable, *, guess_for
     sizes = table.sizes_wh[records.image_of].astype(np.float64).reshape(-1, 2)
     sizes[sizes == 0] = np.nan
     boxes = xywh_to_xyxy(records.box_xywh)
+    if records.raw.shape[1] == 0:
+        _check_boxes_together(path, records, boxes, sizes, guess_format=guess_format)
+        return
     hint = "`poseglass check` shows the effect on each record."
     if fractions(records.xy, boxes, sizes):
         raise ValueError(
@@ -385,6 +439,37 @@ def check_together(path: Path, records: Records, table: ImageTable, *, guess_for
         )
 
 
+def _check_boxes_together(
+    path: Path, records: Records, box_xyxy: np.ndarray, sizes_wh: np.ndarray, *, guess_format: bool
+) -> None:
+    """Raise if boxes without keypoints are fractions, or if nearly all fit their images as corners and many only so.
+
+    Raises:
+        ValueError: They are.
+    """
+    boxes = records.box_xywh[records.good]
+    if len(boxes) >= 4 and boxes.max() <= 1.5 and not np.allclose(boxes, np.round(boxes)):
+        raise ValueError(
+            f"{path}: all values of 'bbox' lie between 0 and {boxes.max():.2f}: fractions of the image's size, not "
+            "pixels. Multiply x and width by the width, y and height by the height of each image."
+        )
+    if not guess_format or len(boxes) < 4:
+        return
+    limit = 1.02 * sizes_wh[records.good]
+    rising = (boxes[:, 2:] > boxes[:, :2]).all(1)
+    with np.errstate(invalid="ignore"):
+        out = (box_xyxy[records.good][:, 2:] > limit).any(1) & (boxes[:, 2:] <= limit).all(1)
+    if rising.mean() > 0.98 and out.mean() > 0.1:
+        first = int(np.flatnonzero(out)[0])
+        number = np.array(records.ids, dtype=object)[records.good][first]
+        raise ValueError(
+            f"{path}: 'bbox' should be x, y, width, height, but as such {int(out.sum()):,} of {len(boxes):,} leave "
+            f"their image, and as corners x0, y0, x1, y1 they do not (annotation {number}: "
+            f"{[float(f'{v:g}') for v in boxes[first]]}). If they are corners, read them with the data set's option "
+            'box_format = "xyxy" or fix the file; if not, set box_format = "xywh".'
+        )
+
+
 def _keypoints(
     records: list[dict[str, Any]], ids: list[int | str], category_of: np.ndarray, image_of: np.ndarray,
     chosen: Categories, faults: Faults,
@@ -399,6 +484,8 @@ def _keypoints(
     n, k = len(records), len(chosen.skeleton)
     raw = np.zeros((n, k, 3))
     readable, good = np.ones((2, n), dtype=bool)
+    if k == 0:  # keypoints that the annotations have all the same are not asked for
+        return raw, readable, good
     for category, places in chosen.places.items():
         width = 3 * len(places)
         mine = np.flatnonzero(category_of == category)

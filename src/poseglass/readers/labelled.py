@@ -15,6 +15,7 @@ from poseglass.core.instances import Instances
 from poseglass.core.levels import WhiteLevels
 from poseglass.core.sample import PoseSample
 from poseglass.core.skeleton import Skeleton
+from poseglass.core.table import listed
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,12 +94,14 @@ class LabelledImages:
         sizes_wh: ``(M, 2)`` int64, the images' pixels as the label file states them; 0 where it does not. None if it
             states none.
         notes: What the reader assumed, corrected or excluded, a sentence each, for the user to read.
+        classes: Names of the classes that the labels of the instances count through: ("person",), or any others.
+        complete: ``(M,)`` bool, whether everybody (everything of the classes) in an image has a box; None: in all.
         white: For images of more than 8 bits, the value that becomes 255. None finds it once for all of them, by the
             rule of ``core.levels``, from ``white_from``; it is the same in every process and in every subset.
         white_from: Images from which white is found; empty takes images spread evenly over the set.
 
     Raises:
-        ValueError: Lengths differ, labels have another skeleton, or image ids repeat.
+        ValueError: Lengths differ, labels have another skeleton or a class beyond ``classes``, or image ids repeat.
     """
 
     name: str
@@ -110,6 +113,8 @@ class LabelledImages:
     notes: tuple[str, ...] = ()
     white: float | None = None
     white_from: tuple[Path, ...] = field(default=(), repr=False)
+    classes: tuple[str, ...] = ("person",)
+    complete: np.ndarray | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "paths", tuple(Path(p) for p in self.paths))
@@ -133,6 +138,18 @@ class LabelledImages:
                     f"LabelledImages {self.name!r}: labels have the skeleton {part.skeleton.name!r}, expected "
                     f"{self.skeleton.name!r}. Use Instances.in_skeleton() first."
                 )
+        object.__setattr__(self, "classes", tuple(self.classes))
+        highest = max((int(part.label.max()) for part in parts if len(part)), default=0)
+        if highest >= max(len(self.classes), 1):
+            raise ValueError(
+                f"LabelledImages {self.name!r}: a label is {highest}, but there are {len(self.classes)} classes "
+                f"({listed(self.classes)}). Name a class for each label."
+            )
+        if self.complete is not None:
+            complete = np.asarray(self.complete, dtype=bool)
+            if complete.shape != (m,):
+                raise ValueError(f"LabelledImages {self.name!r}: complete must be ({m},) bool, got {complete.shape}.")
+            object.__setattr__(self, "complete", complete)
         if self.sizes_wh is not None:
             sizes = np.asarray(self.sizes_wh, dtype=np.int64)
             if sizes.shape != (m, 2):
@@ -251,6 +268,11 @@ class LabelledImages:
             return int(self.sizes_wh[i, 0]), int(self.sizes_wh[i, 1])
         return header_size_wh(self.paths[i])
 
+    def boxes_complete(self, index: int) -> bool:
+        """Return whether everybody in an image has a box; if not, what lies outside the boxes may still be people."""
+        i = _position(index, len(self))
+        return self.complete is None or bool(self.complete[i])
+
     @property
     def num_instances(self) -> int:
         """The number of instances in all images."""
@@ -283,6 +305,7 @@ class LabelledImages:
             labels=labels,
             image_ids=tuple(self.image_ids[i] for i in rows),
             sizes_wh=None if self.sizes_wh is None else self.sizes_wh[rows],
+            complete=None if self.complete is None else self.complete[rows],
         )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from poseglass.core.instances import Instances
-from poseglass.core.sample import Dataset, PoseSample
+from poseglass.core.sample import Dataset, PoseSample, boxes_complete, classes_of
 from poseglass.core.sides import canonical_name
 from poseglass.core.skeleton import Skeleton
 from poseglass.readers.labelled import LabelledImages
@@ -28,6 +28,7 @@ class MixedDatasets:
         part_of: ``(M,)`` int64: which part image i comes from.
         index_of: ``(M,)`` int64: the index of image i in that part.
         notes: How the keypoints of the parts were matched, and which are dropped, a sentence each.
+        classes: Names of the classes of all parts, that labels count through; empty if a part does not name its own.
     """
 
     name: str
@@ -37,6 +38,7 @@ class MixedDatasets:
     part_of: np.ndarray
     index_of: np.ndarray
     notes: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.part_of)
@@ -52,8 +54,12 @@ class MixedDatasets:
         return PoseSample(sample.image, self._in_skeleton(index, sample.instances), sample.to_source, sample.source)
 
     def _in_skeleton(self, index: int, instances: Instances) -> Instances:
-        spelt = self.spelt[int(self.part_of[index])]
-        return replace(instances, skeleton=spelt).in_skeleton(self.skeleton)
+        part = int(self.part_of[index])
+        label = instances.label
+        own = classes_of(self.parts[part])
+        if self.classes and own != self.classes[: len(own)]:
+            label = np.array([self.classes.index(name) for name in own], dtype=np.int64)[label]
+        return replace(instances, skeleton=self.spelt[part], label=label).in_skeleton(self.skeleton)
 
     def origin(self, index: int) -> tuple[Dataset, int]:
         """Return the dataset that an image comes from and its index there."""
@@ -80,6 +86,10 @@ class MixedDatasets:
         """Return width and height of an image at full size."""
         part, i = self.origin(index)
         return part.size_wh(i)
+
+    def boxes_complete(self, index: int) -> bool:
+        """Return whether everybody in an image has a box; see ``core.sample.boxes_complete``."""
+        return boxes_complete(*self.origin(index))
 
 
 def files_of(dataset: Dataset) -> list[LabelledImages]:
@@ -159,6 +169,10 @@ def mixed(
         raise ValueError(
             f"repeats must be {len(parts)} numbers above 0 and up to 10,000 (one per dataset), got {repeats}."
         )
+    named = [classes_of(part) for part in parts]
+    classes = tuple(dict.fromkeys(name for own in named for name in own)) if all(named) else ()
+    if any(own != classes for own in named) and classes:
+        notes.append(f"The parts have different classes; labels count through all: {', '.join(classes)}.")
     indices = [_repeated(len(part), t) for part, t in zip(parts, times, strict=True)]
     return MixedDatasets(
         name=name or "+".join(_name(part) for part in parts),
@@ -168,6 +182,7 @@ def mixed(
         part_of=np.repeat(np.arange(len(parts)), [len(i) for i in indices]),
         index_of=np.concatenate(indices),
         notes=tuple(dict.fromkeys(notes)),
+        classes=classes,
     )
 
 
