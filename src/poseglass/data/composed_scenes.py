@@ -1,0 +1,505 @@
+"""Composed scenes: people cut out of labelled photographs of one person each, pasted into scenes of several.
+
+Data sets of single people (``lspet``: one labelled person in a crop of at most 256 pixels) teach where joints are, but
+not where people are among other things. Pasting labelled objects into other images is known to train detectors: Dwibedi
+et al., "Cut, Paste and Learn", ICCV 2017, https://arxiv.org/abs/1708.01642, section 4, where soft edges and pasted
+things that are no objects keep a network from finding the cut instead of the object. There are no masks here, so a
+person is pasted with the surroundings in the person's box grown a little, and the edge fades out.
+
+A scene depends only on ``(seed, index)``, so an index gives the same pixels in any order and in any worker.
+
+The background is a mosaic of parts of the same photographs in which nobody is labelled, pasted with the same soft edges
+and enlarged about as much as the people: neither an edge nor a blur gives a person away.
+"""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from poseglass.core.affine import Affine
+from poseglass.core.instances import Instances
+from poseglass.core.sample import PoseSample
+from poseglass.core.skeleton import Skeleton
+from poseglass.core.table import counted
+from poseglass.core.warp import warp_image
+from poseglass.readers.coco import coco
+from poseglass.readers.coco_choice import Allowed
+from poseglass.readers.labelled import LabelledImages
+
+MOST_PEOPLE = 30
+"""Scenes of more people are rejected: they would hide each other."""
+
+SMALLEST_BOX_PX = 24
+"""People whose box has no side of that many pixels are not pasted: enlarged, they would be smudges."""
+
+OVERLAP = 0.3
+"""Largest share of the smaller of two boxes that the two share."""
+
+SEEN = 0.6
+"""Least share of a person's labelled keypoints that others leave visible, and of the box that lies in the scene."""
+
+ATTEMPTS = 12
+"""Places tried for a person before the person is left out."""
+
+REMEMBERED = 64
+"""Decoded photographs that each process keeps; people and background of a scene come from the same few."""
+
+_POWER = 6
+"""Of the superellipse that is pasted: 2 is an ellipse, infinity a rectangle."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Patch:
+    """A part of a photograph at its place in a scene.
+
+    Args:
+        photo: Index of the photograph in the source.
+        to_scene: Pixels of the photograph to pixels of the scene.
+        box_xyxy: What is pasted, in the scene's pixels; it is opaque in the middle and fades out towards its edges.
+        soft: Share of the patch that fades out, above 0 and up to 1.
+        inside_xyxy: Part of the scene that the photograph covers; the patch fades out towards it, too.
+        fade_px: Width of that second edge.
+    """
+
+    photo: int
+    to_scene: Affine
+    box_xyxy: np.ndarray
+    soft: float
+    inside_xyxy: np.ndarray
+    fade_px: float
+
+    def alpha(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Return how opaque the patch is at points of the scene, 0 to 1, float32; x and y broadcast."""
+        x0, y0, x1, y1 = (float(v) for v in self.box_xyxy)
+        across = ((x - (x0 + x1) / 2) / ((x1 - x0) / 2)) ** _POWER
+        down = ((y - (y0 + y1) / 2) / ((y1 - y0) / 2)) ** _POWER
+        ramp = np.clip((1.0 - (across + down).astype(np.float32)) / np.float32(1 - (1 - self.soft) ** _POWER), 0, 1)
+        left, top, right, bottom = (float(v) for v in self.inside_xyxy)
+        edge_x = np.clip(np.minimum(x - left, right - x) / self.fade_px, 0, 1).astype(np.float32)
+        edge_y = np.clip(np.minimum(y - top, bottom - y) / self.fade_px, 0, 1).astype(np.float32)
+        return ramp * ramp * (3 - 2 * ramp) * edge_x * edge_y
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PastedPerson:
+    """A person in a scene: the patch, the person's row in the photograph, and the labels in the scene's pixels."""
+
+    patch: Patch
+    row: int
+    labels: Instances
+    covered: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class ComposedScenes:
+    """Scenes of pasted people, a ``Dataset``. Create it with ``composed``, for defaults and checks.
+
+    Args:
+        name: Name of the dataset.
+        photos: The labelled photographs.
+        people: ``(P, 2)`` int64, photograph and row of each person that can be pasted.
+        scenes: Number of scenes.
+        canvas_wh: Width and height of the scenes, pixels.
+        most: Most people in a scene.
+        seed: Scenes of another seed have nothing in common with these.
+        mirror: Share of people and parts that are flipped left to right.
+        enlarge: Largest factor by which a person is enlarged.
+        notes: Who cannot be pasted and what was assumed, a sentence each.
+    """
+
+    name: str
+    photos: LabelledImages
+    people: np.ndarray
+    scenes: int
+    canvas_wh: tuple[int, int]
+    most: int
+    seed: int
+    mirror: float
+    enlarge: float
+    notes: tuple[str, ...] = ()
+    _decoded: OrderedDict[tuple[int, int], np.ndarray] = field(default_factory=OrderedDict, init=False, repr=False)
+    _recent: dict[int, tuple[PastedPerson, ...]] = field(default_factory=dict, init=False, repr=False)
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """Skeleton of every instance: that of the photographs."""
+        return self.photos.skeleton
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes of the photographs."""
+        return self.photos.classes
+
+    def __len__(self) -> int:
+        return self.scenes
+
+    def __getitem__(self, index: int) -> PoseSample:
+        """Compose a scene.
+
+        Raises:
+            IndexError: No such scene.
+            FileNotFoundError, ValueError: A photograph is missing or cannot be read.
+        """
+        index = self._checked(index)
+        return PoseSample(self.image(index), self.instances(index), Affine.identity(), self.source(index))
+
+    def source(self, index: int) -> str:
+        """Return a name that tells how to compose the scene again."""
+        return f"{self.name}-{self.seed}-{self._checked(index)}"
+
+    def size_wh(self, index: int) -> tuple[int, int]:
+        """Return width and height of a scene, pixels: the same for all."""
+        self._checked(index)
+        return self.canvas_wh
+
+    def boxes_complete(self, index: int) -> bool:
+        """Return whether everybody has a box: True, as far as the photographs show only people who have one."""
+        self._checked(index)
+        return True
+
+    def instances(self, index: int) -> Instances:
+        """Return the labels of a scene without decoding a photograph, people at the back first.
+
+        A keypoint that another person covers is marked in ``keypoint_extra["occluded"]`` where the photographs tell
+        hidden keypoints from visible ones, and is unlabelled where they do not. Keypoints outside the scene are
+        unlabelled; boxes are clipped to the scene, "area" by the same share.
+        """
+        return Instances.concatenate([self._labels(person) for person in self.plan(index)])
+
+    def image(self, index: int, *, reduce: int = 1) -> np.ndarray:
+        """Compose the image ``(H, W, 3)`` uint8 RGB, always at full size: there is no decoding to save.
+
+        Raises:
+            IndexError: No such scene.
+            FileNotFoundError, ValueError: A photograph is missing or cannot be read, or ``reduce`` is not 1, 2, 4 or 8.
+        """
+        if reduce not in (1, 2, 4, 8):
+            raise ValueError(f"reduce must be 1, 2, 4 or 8, got {reduce}.")
+        index = self._checked(index)
+        people = self.plan(index)
+        image = np.full((self.canvas_wh[1], self.canvas_wh[0], 3), 127, np.uint8)
+        for patch in self._background(index, [person.patch.photo for person in people]):
+            self._paste(image, patch)
+        for person in people:
+            self._paste(image, person.patch)
+        return image
+
+    def plan(self, index: int) -> tuple[PastedPerson, ...]:
+        """Return the people of a scene, at the back first, without decoding a photograph.
+
+        The last scene is kept, as labels and image are usually read in turn.
+        """
+        index = self._checked(index)
+        if index not in self._recent:
+            found = self._plan(np.random.default_rng((self.seed, index, 0)))
+            self._recent.clear()
+            self._recent[index] = found
+        return self._recent[index]
+
+    def _plan(self, rng: np.random.Generator) -> tuple[PastedPerson, ...]:
+        count = int(rng.integers(1, self.most + 1))
+        largest = 0.95 / count**0.3
+        wanted = []
+        for number in rng.integers(0, len(self.people), count):
+            photo, row = (int(v) for v in self.people[number])
+            instances = self.photos.instances(photo)[row]
+            box = _clipped(instances.box_xyxy[0], self.photos.size_wh(photo))
+            w, h = box[2:] - box[:2]
+            share = float(np.exp(rng.uniform(np.log(0.15), np.log(max(largest, 0.2)))))
+            scale = min(share * self.canvas_wh[1] / h, 0.95 * self.canvas_wh[0] / w, self.enlarge)
+            wanted.append((scale * max(w, h), scale, photo, row, instances, box))
+        wanted.sort(key=lambda one: one[0])  # what is larger is nearer
+        placed: list[PastedPerson] = []
+        for _, scale, photo, row, instances, box in wanted:
+            flips = bool(rng.random() < self.mirror)
+            growth, soft = float(rng.uniform(1.15, 1.35)), float(rng.uniform(0.15, 0.4))
+            for place in rng.random((ATTEMPTS, 2)):
+                new = self._placed(place, scale, flips, growth, soft, photo, row, instances, box)
+                covered = self._covered(placed, new)
+                if covered is not None:
+                    placed = [replace(p, covered=c) for p, c in zip(placed, covered, strict=True)] + [new]
+                    break
+        return tuple(placed)
+
+    def _placed(
+        self, place: np.ndarray, scale: float, flips: bool, growth: float, soft: float, photo: int, row: int,
+        instances: Instances, box_xyxy: np.ndarray,
+    ) -> PastedPerson:  # fmt: skip
+        """Put a person somewhere: up to a tenth of the box may leave the scene on each side."""
+        size_wh = scale * (box_xyxy[2:] - box_xyxy[:2])
+        low = -0.1 * size_wh
+        at = low + place * np.maximum(np.array(self.canvas_wh) - size_wh - 2 * low, 0.0) - 0.5
+        target = np.concatenate([at, at + size_wh])
+        to_scene = _onto(box_xyxy, target, flips)
+        middle = (target[:2] + target[2:]) / 2
+        half = growth * size_wh / 2 + 2.0
+        photo_wh = self.photos.size_wh(photo)
+        inside = to_scene.box(np.array([-0.5, -0.5, photo_wh[0] - 0.5, photo_wh[1] - 0.5]))
+        grown = np.concatenate([middle - half, middle + half])
+        patch = Patch(photo, to_scene, grown, soft, inside, max(0.06 * float(size_wh.max()), 2.0))
+        labels = instances.moved(to_scene)
+        return PastedPerson(patch, row, labels, np.zeros(len(self.skeleton), bool))
+
+    def _covered(self, placed: list[PastedPerson], new: PastedPerson) -> list[np.ndarray] | None:
+        """Return the covered keypoints of each placed person ``(K,)`` bool with a new one, None if it cannot be there.
+
+        It cannot if the boxes overlap too much, or too few keypoints of somebody remain visible.
+        """
+        box = new.labels.box_xyxy[0]
+        known = new.labels.known[0]
+        xy = new.labels.xy[0]
+        if (known & _within(xy, self.canvas_wh)).sum() < max(SEEN * known.sum(), 1):
+            return None
+        found = []
+        for other in placed:
+            theirs = other.labels.box_xyxy[0]
+            shared = np.prod(np.maximum(np.minimum(box[2:], theirs[2:]) - np.maximum(box[:2], theirs[:2]), 0.0))
+            if shared > OVERLAP * min(np.prod(box[2:] - box[:2]), np.prod(theirs[2:] - theirs[:2])):
+                return None
+            points = np.where(other.labels.known[0][:, None], other.labels.xy[0], -1e6)
+            covered = other.covered | (new.patch.alpha(points[:, 0], points[:, 1]) > 0.5)
+            seen = other.labels.known[0] & _within(points, self.canvas_wh)
+            if (seen & ~covered).sum() < max(SEEN * seen.sum(), 1):
+                return None
+            found.append(covered)
+        return found
+
+    def _labels(self, person: PastedPerson) -> Instances:
+        labels = person.labels
+        known = labels.known & _within(labels.xy, self.canvas_wh)
+        hidden = np.asarray(labels.keypoint_extra["occluded"], dtype=bool)
+        if self._tells_hidden:
+            hidden = (hidden | person.covered) & known
+        else:
+            known = known & ~person.covered
+        box = labels.box_xyxy.astype(np.float64)
+        clipped = _clipped(box[0], self.canvas_wh)[None]
+        share = np.prod(clipped[:, 2:] - clipped[:, :2], axis=-1) / np.prod(box[:, 2:] - box[:, :2], axis=-1)
+        return replace(
+            labels,
+            xy=np.where(known[..., None], labels.xy, np.nan),
+            score=np.where(known, labels.score, 0.0),
+            box_xyxy=clipped,
+            extra={
+                "area": (labels.extra["area"] * np.minimum(share, 1.0)).astype(np.float32),
+                "crowd": np.zeros(1, bool),
+            },
+            keypoint_extra={"occluded": hidden},
+        )
+
+    @property
+    def _tells_hidden(self) -> bool:
+        return bool(self.photos.everyone.keypoint_extra["occluded"].any())
+
+    def _background(self, index: int, photos: list[int]) -> list[Patch]:
+        """Return the mosaic behind the people: parts of their photographs, and of a few others, without people."""
+        rng = np.random.default_rng((self.seed, index, 1))
+        photos = photos + [int(self.people[i, 0]) for i in rng.integers(0, len(self.people), 4)]
+        parts = [part for photo in dict.fromkeys(photos) for part in self._free_parts(photo)]
+        width, height = self.canvas_wh
+        if not parts:
+            return []
+        photo, part = parts[int(rng.integers(len(parts)))]
+        whole = np.array([-0.5, -0.5, width - 0.5, height - 0.5])
+        patches = [
+            Patch(
+                photo,
+                _onto(part, whole, False),
+                whole + np.array([-1e4, -1e4, 1e4, 1e4]),
+                0.5,
+                whole + np.array([-9, -9, 9, 9]),
+                1.0,
+            )
+        ]
+        columns = int(rng.integers(3, 7))
+        cell = width / columns
+        rows = max(round(height / cell), 1)
+        for number in rng.permutation(columns * rows):
+            photo, part = parts[int(rng.integers(len(parts)))]
+            middle = (np.array([number % columns, number // columns]) + rng.uniform(0.2, 0.8, 2)) * cell
+            half = rng.uniform(0.7, 1.1, 2) * cell
+            scale = max(float((2 * half / (part[2:] - part[:2])).max()), float(rng.uniform(1.0, self.enlarge)))
+            size = 2 * half / scale
+            at = part[:2] + rng.random(2) * (part[2:] - part[:2] - size)
+            target = np.concatenate([middle - half, middle + half])
+            to_scene = _onto(np.concatenate([at, at + size]), target, bool(rng.random() < 0.5))
+            patches.append(Patch(photo, to_scene, target, float(rng.uniform(0.15, 0.5)), target, 2.0))
+        return patches
+
+    def _free_parts(self, photo: int) -> list[tuple[int, np.ndarray]]:
+        """Return the strips beside, above and below the labelled people of a photograph that are not too narrow."""
+        width, height = self.photos.size_wh(photo)
+        boxes = self.photos.instances(photo).box_xyxy
+        boxes = boxes[np.isfinite(boxes).all(-1)]
+        x0, y0 = boxes[:, :2].min(0)
+        x1, y1 = boxes[:, 2:].max(0)
+        margin = 0.03 * max(x1 - x0, y1 - y0)
+        left, top, right, bottom = -0.5, -0.5, width - 0.5, height - 0.5
+        strips = (
+            (left, top, x0 - margin, bottom),
+            (x1 + margin, top, right, bottom),
+            (left, top, right, y0 - margin),
+            (left, y1 + margin, right, bottom),
+        )
+        least = max(12.0, 0.08 * max(width, height))
+        return [(photo, np.array(s)) for s in strips if s[2] - s[0] >= least and s[3] - s[1] >= least]
+
+    def _paste(self, image: np.ndarray, patch: Patch) -> None:
+        """Blend a patch into the image, in place."""
+        height, width = image.shape[:2]
+        low = np.maximum(np.maximum(patch.box_xyxy[:2], patch.inside_xyxy[:2]), 0)
+        high = np.minimum(np.minimum(patch.box_xyxy[2:], patch.inside_xyxy[2:]), [width - 1, height - 1])
+        x0, y0 = (int(v) for v in np.floor(low))
+        x1, y1 = (int(v) + 1 for v in np.ceil(high))
+        x1, y1 = min(x1, width), min(y1, height)
+        if x1 <= x0 or y1 <= y0:
+            return
+        photo, from_full = self._photo(patch.photo, patch.to_scene.scale)
+        move = Affine(np.array([[1.0, 0.0, -x0], [0.0, 1.0, -y0]]))
+        warped = warp_image(photo, from_full.inverse().then(patch.to_scene).then(move), (x1 - x0, y1 - y0))
+        alpha = patch.alpha(np.arange(x0, x1)[None], np.arange(y0, y1)[:, None])[..., None]
+        under = image[y0:y1, x0:x1].astype(np.float32)
+        image[y0:y1, x0:x1] = under + alpha * (warped.astype(np.float32) - under) + np.float32(0.5)
+
+    def _photo(self, photo: int, scale: float) -> tuple[np.ndarray, Affine]:
+        """Return a photograph, decoded at the smallest sufficient size, and the map from its full pixels to these."""
+        reduce = next((r for r in (8, 4, 2) if scale * r <= 1.0), 1)
+        key = (photo, reduce)
+        image = self._decoded.get(key)
+        if image is None:
+            image = self.photos.image(photo, reduce=reduce)
+            self._decoded[key] = image
+            if len(self._decoded) > REMEMBERED:
+                self._decoded.popitem(last=False)
+        else:
+            self._decoded.move_to_end(key)
+        full = self.photos.size_wh(photo)
+        factor = 1.0 if (image.shape[1], image.shape[0]) == full else 1.0 / reduce
+        return image, Affine.about((-0.5, -0.5), scale=factor)
+
+    def _checked(self, index: int) -> int:
+        if not -self.scenes <= index < self.scenes:
+            raise IndexError(f"ComposedScenes has {self.scenes} scenes, 0 to {self.scenes - 1}; got index {index}.")
+        return int(index) % self.scenes
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_decoded": OrderedDict(), "_recent": {}}
+
+
+def composed(
+    annotations: str | Path,
+    *,
+    images: str | Path | None = None,
+    where: Mapping[str, Allowed] | None = None,
+    scenes: int = 4000,
+    size_wh: tuple[int, int] = (640, 480),
+    most: int = 8,
+    seed: int = 0,
+    mirror: float = 0.5,
+    enlarge: float = 2.0,
+    name: str | None = None,
+) -> ComposedScenes:
+    """Create a dataset of scenes with the people of a COCO keypoint file.
+
+    Args:
+        annotations: The JSON file; see ``readers.coco``. People whose surroundings show other labelled people are not
+            pasted. Best are photographs of one person each: others without a box would be background.
+        images: Folder of its images; None as in ``readers.coco``.
+        where: Which images to use, by fields of their records; see ``readers.coco``.
+        scenes: Number of scenes.
+        size_wh: Width and height of the scenes, pixels, 64 to 4096.
+        most: Most people in a scene, 1 to 30; each number from 1 is as likely, and who finds no place is left out.
+        seed: 0 or more.
+        mirror: Share of people that are flipped left to right, 0 to 1.
+        enlarge: Largest factor by which a person is enlarged, 0.25 to 8.
+        name: Name of the dataset; None takes "composed-" and the file's.
+
+    Raises:
+        FileNotFoundError: No such JSON file.
+        ValueError: The file is invalid, a number is out of range, or nobody can be pasted.
+    """
+    if scenes < 1:
+        raise ValueError(f"scenes must be 1 or more, got {scenes}.")
+    if len(size_wh) != 2 or not all(64 <= int(v) <= 4096 for v in size_wh):
+        raise ValueError(f"size_wh must be (width, height) with 64 to 4096 pixels each, got {size_wh}.")
+    if not 1 <= most <= MOST_PEOPLE:
+        raise ValueError(f"most must be the most people in a scene, 1 to {MOST_PEOPLE}, got {most}.")
+    if seed < 0:
+        raise ValueError(f"seed must be 0 or more, got {seed}.")
+    if not 0.0 <= mirror <= 1.0:
+        raise ValueError(f"mirror must be a share of people from 0 to 1, got {mirror}.")
+    if not 0.25 <= enlarge <= 8.0:
+        raise ValueError(f"enlarge must be a factor from 0.25 to 8, got {enlarge}.")
+    photos = coco(annotations, images=images, where=where)
+    people, notes = _who_can_be_pasted(photos)
+    if not len(people):
+        raise ValueError(
+            f"{annotations}: nobody can be pasted into a scene. {' '.join(notes)} Use labels of people who are "
+            "alone in their photographs, or train on the photographs themselves with the dataset coco."
+        )
+    if mirror and not photos.skeleton.mirrors:
+        notes.append(f"People are not flipped: {photos.skeleton.mirroring_unknown}.")
+        mirror = 0.0
+    notes.append(f"Scenes are composed of {len(people):,} of the file's {photos.num_instances:,} instances.")
+    return ComposedScenes(
+        name or f"composed-{photos.name}", photos, people, int(scenes), (int(size_wh[0]), int(size_wh[1])), int(most),
+        int(seed), float(mirror), float(enlarge), photos.notes + tuple(notes),
+    )  # fmt: skip
+
+
+def _who_can_be_pasted(photos: LabelledImages) -> tuple[np.ndarray, list[str]]:
+    """Return photograph and row of each person who can be pasted ``(P, 2)``, and notes on the others."""
+    found: list[tuple[int, int]] = []
+    small = beside = unlabelled = 0
+    for photo in range(len(photos)):
+        instances = photos.instances(photo)
+        if not len(instances):
+            continue
+        size = photos.size_wh(photo)
+        boxes = np.array([_clipped(box, size) for box in instances.box_xyxy])
+        sides = boxes[:, 2:] - boxes[:, :2]
+        for row in range(len(instances)):
+            if instances.extra["crowd"][row] or not instances.known[row].any():
+                unlabelled += 1
+                continue
+            if not sides[row].max() >= SMALLEST_BOX_PX or not sides[row].min() >= 4:
+                small += 1
+                continue
+            grown = boxes[row] + np.array([-0.15, -0.15, 0.15, 0.15]) * np.tile(sides[row], 2)
+            others = np.delete(boxes, row, axis=0)
+            shared = np.maximum(np.minimum(others[:, 2:], grown[2:]) - np.maximum(others[:, :2], grown[:2]), 0).prod(-1)
+            if (shared > 0.03 * sides[row].prod()).any():
+                beside += 1
+                continue
+            found.append((photo, row))
+    texts = (
+        (unlabelled, "a crowd or without a labelled keypoint"),
+        (small, f"smaller than {SMALLEST_BOX_PX} pixels"),
+        (beside, "close to another person"),
+    )
+    notes = [f"{counted(count, 'instance')} not pasted: {why}." for count, why in texts if count]
+    return np.array(found, dtype=np.int64).reshape(-1, 2), notes
+
+
+def _onto(box_xyxy: np.ndarray, target_xyxy: np.ndarray, flips: bool) -> Affine:
+    """Return the map from one box to another, edge to edge, flipped left to right or not."""
+    (x0, y0, x1, y1), (left, top, right, bottom) = (box.astype(float) for box in (box_xyxy, target_xyxy))
+    along, down = (right - left) / (x1 - x0), (bottom - top) / (y1 - y0)
+    if flips:
+        return Affine(np.array([[-along, 0.0, right + along * x0], [0.0, down, top - down * y0]]))
+    return Affine(np.array([[along, 0.0, left - along * x0], [0.0, down, top - down * y0]]))
+
+
+def _clipped(box_xyxy: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
+    edges = np.array([*size_wh, *size_wh]) - 0.5
+    return np.clip(np.asarray(box_xyxy, dtype=np.float64), -0.5, edges)
+
+
+def _within(xy: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
+    """Return which points lie in an image: ``(...)`` bool; unknown ones do not."""
+    with np.errstate(invalid="ignore"):
+        return ((xy >= -0.5) & (xy <= np.array(size_wh) - 0.5)).all(-1)
