@@ -9,7 +9,8 @@ person is pasted with the surroundings in the person's box grown a little, and t
 A scene depends only on ``(seed, index)``, so an index gives the same pixels in any order and in any worker.
 
 The background is a mosaic of parts of the same photographs in which nobody is labelled, pasted with the same soft edges
-and enlarged about as much as the people: neither an edge nor a blur gives a person away.
+and enlarged about as much as the people: neither an edge nor a blur gives a person away. They come from beside the
+labelled people only, so somebody without a box may still show there.
 """
 
 from collections import OrderedDict
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from poseglass.core.affine import Affine
@@ -48,8 +50,10 @@ ATTEMPTS = 12
 REMEMBERED = 64
 """Decoded photographs that each process keeps; people and background of a scene come from the same few."""
 
-_POWER = 6
+_POWER = 4
 """Of the superellipse that is pasted: 2 is an ellipse, infinity a rectangle."""
+
+_EVERYWHERE = np.array([-1e6, -1e6, 1e6, 1e6])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,9 +64,10 @@ class Patch:
         photo: Index of the photograph in the source.
         to_scene: Pixels of the photograph to pixels of the scene.
         box_xyxy: What is pasted, in the scene's pixels; it is opaque in the middle and fades out towards its edges.
-        soft: Share of the patch that fades out, above 0 and up to 1.
+        soft: Share of the patch that fades out, up to 1; 0 does not fade out at all.
         inside_xyxy: Part of the scene that the photograph covers; the patch fades out towards it, too.
         fade_px: Width of that second edge.
+        strip_xyxy: Part of the photograph that is pasted, mirrored at its edges as often as needed; None: all, once.
     """
 
     photo: int
@@ -71,6 +76,7 @@ class Patch:
     soft: float
     inside_xyxy: np.ndarray
     fade_px: float
+    strip_xyxy: np.ndarray | None = None
 
     def alpha(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Return how opaque the patch is at points of the scene, 0 to 1, float32; x and y broadcast."""
@@ -182,7 +188,7 @@ class ComposedScenes:
         index = self._checked(index)
         people = self.plan(index)
         image = np.full((self.canvas_wh[1], self.canvas_wh[0], 3), 127, np.uint8)
-        for patch in self._background(index, [person.patch.photo for person in people]):
+        for patch in self._background(index, people):
             self._paste(image, patch)
         for person in people:
             self._paste(image, person.patch)
@@ -216,7 +222,7 @@ class ComposedScenes:
         placed: list[PastedPerson] = []
         for _, scale, photo, row, instances, box in wanted:
             flips = bool(rng.random() < self.mirror)
-            growth, soft = float(rng.uniform(1.15, 1.35)), float(rng.uniform(0.15, 0.4))
+            growth, soft = float(rng.uniform(1.2, 1.5)), float(rng.uniform(0.2, 0.45))
             for place in rng.random((ATTEMPTS, 2)):
                 new = self._placed(place, scale, flips, growth, soft, photo, row, instances, box)
                 covered = self._covered(placed, new)
@@ -241,7 +247,7 @@ class ComposedScenes:
         inside = to_scene.box(np.array([-0.5, -0.5, photo_wh[0] - 0.5, photo_wh[1] - 0.5]))
         grown = np.concatenate([middle - half, middle + half])
         patch = Patch(photo, to_scene, grown, soft, inside, max(0.06 * float(size_wh.max()), 2.0))
-        labels = instances.moved(to_scene)
+        labels = replace(instances, box_xyxy=box_xyxy[None]).moved(to_scene)
         return PastedPerson(patch, row, labels, np.zeros(len(self.skeleton), bool))
 
     def _covered(self, placed: list[PastedPerson], new: PastedPerson) -> list[np.ndarray] | None:
@@ -295,58 +301,70 @@ class ComposedScenes:
     def _tells_hidden(self) -> bool:
         return bool(self.photos.everyone.keypoint_extra["occluded"].any())
 
-    def _background(self, index: int, photos: list[int]) -> list[Patch]:
-        """Return the mosaic behind the people: parts of their photographs, and of a few others, without people."""
+    def _background(self, index: int, people: tuple[PastedPerson, ...]) -> list[Patch]:
+        """Return the mosaic behind the people: parts of their photographs, and of a few others, without people.
+
+        The first patch fills the scene. Behind some of the people lies more of their own photograph.
+        """
         rng = np.random.default_rng((self.seed, index, 1))
-        photos = photos + [int(self.people[i, 0]) for i in rng.integers(0, len(self.people), 4)]
-        parts = [part for photo in dict.fromkeys(photos) for part in self._free_parts(photo)]
-        width, height = self.canvas_wh
-        if not parts:
+        own = [person.patch.photo for person in people]
+        photos = own + [int(self.people[i, 0]) for i in rng.integers(0, len(self.people), 4)]
+        strips = {photo: self._free_strips(photo) for photo in dict.fromkeys(photos)}
+        usable = [photo for photo, found in strips.items() if found]
+        if not usable:
             return []
-        photo, part = parts[int(rng.integers(len(parts)))]
-        whole = np.array([-0.5, -0.5, width - 0.5, height - 0.5])
-        patches = [
-            Patch(
-                photo,
-                _onto(part, whole, False),
-                whole + np.array([-1e4, -1e4, 1e4, 1e4]),
-                0.5,
-                whole + np.array([-9, -9, 9, 9]),
-                1.0,
-            )
-        ]
-        columns = int(rng.integers(3, 7))
+        width, height = self.canvas_wh
+        columns = int(rng.integers(2, 6))
         cell = width / columns
         rows = max(round(height / cell), 1)
+        patches = [self._backing(rng, usable, strips, np.array([-0.5, -0.5, width - 0.5, height - 0.5]), fills=True)]
         for number in rng.permutation(columns * rows):
-            photo, part = parts[int(rng.integers(len(parts)))]
-            middle = (np.array([number % columns, number // columns]) + rng.uniform(0.2, 0.8, 2)) * cell
-            half = rng.uniform(0.7, 1.1, 2) * cell
-            scale = max(float((2 * half / (part[2:] - part[:2])).max()), float(rng.uniform(1.0, self.enlarge)))
-            size = 2 * half / scale
-            at = part[:2] + rng.random(2) * (part[2:] - part[:2] - size)
-            target = np.concatenate([middle - half, middle + half])
-            to_scene = _onto(np.concatenate([at, at + size]), target, bool(rng.random() < 0.5))
-            patches.append(Patch(photo, to_scene, target, float(rng.uniform(0.15, 0.5)), target, 2.0))
+            if rng.random() < 0.2:
+                continue
+            middle = (np.array([number % columns, number // columns]) + rng.uniform(0.1, 0.9, 2)) * cell
+            half = rng.uniform(0.35, 0.9, 2) * cell
+            patches.append(self._backing(rng, usable, strips, np.concatenate([middle - half, middle + half])))
+        for person in people:
+            if strips[person.patch.photo] and rng.random() < 0.7:
+                box = person.labels.box_xyxy[0].astype(np.float64)
+                half = (box[2:] - box[:2]) / 2 * rng.uniform(1.3, 2.2, 2)
+                middle = (box[:2] + box[2:]) / 2
+                around = np.concatenate([middle - half, middle + half])
+                scale = person.patch.to_scene.scale
+                patches.append(self._backing(rng, [person.patch.photo], strips, around, scale=scale))
         return patches
 
-    def _free_parts(self, photo: int) -> list[tuple[int, np.ndarray]]:
+    def _backing(
+        self, rng: np.random.Generator, photos: list[int], strips: dict[int, list[np.ndarray]], target_xyxy: np.ndarray,
+        *, fills: bool = False, scale: float | None = None,
+    ) -> Patch:  # fmt: skip
+        """Return a strip of a photograph without people, mirrored at its edges as often as the target needs."""
+        photo = photos[int(rng.integers(len(photos)))]
+        sizes = np.array([np.prod(strip[2:] - strip[:2]) for strip in strips[photo]]) ** 2
+        strip = strips[photo][int(rng.choice(len(sizes), p=sizes / sizes.sum()))]
+        if scale is None:
+            scale = float(np.exp(rng.uniform(np.log(self.enlarge / 2.5), np.log(self.enlarge))))
+        size = (target_xyxy[2:] - target_xyxy[:2]) / scale
+        at = strip[:2] + rng.random(2) * (strip[2:] - strip[:2] - size)
+        to_scene = _onto(np.concatenate([at, at + size]), target_xyxy, bool(rng.random() < 0.5))
+        soft = float(rng.uniform(0.2, 0.6))
+        if fills:
+            return Patch(photo, to_scene, target_xyxy, 0.0, _EVERYWHERE, 1.0, strip)
+        return Patch(photo, to_scene, target_xyxy, soft, _EVERYWHERE, 1.0, strip)
+
+    def _free_strips(self, photo: int) -> list[np.ndarray]:
         """Return the strips beside, above and below the labelled people of a photograph that are not too narrow."""
         width, height = self.photos.size_wh(photo)
         boxes = self.photos.instances(photo).box_xyxy
         boxes = boxes[np.isfinite(boxes).all(-1)]
         x0, y0 = boxes[:, :2].min(0)
         x1, y1 = boxes[:, 2:].max(0)
-        margin = 0.03 * max(x1 - x0, y1 - y0)
+        margin = 0.04 * max(x1 - x0, y1 - y0)  # hands and feet extend beyond boxes
+        x0, y0, x1, y1 = x0 - margin, y0 - margin, x1 + margin, y1 + margin
         left, top, right, bottom = -0.5, -0.5, width - 0.5, height - 0.5
-        strips = (
-            (left, top, x0 - margin, bottom),
-            (x1 + margin, top, right, bottom),
-            (left, top, right, y0 - margin),
-            (left, y1 + margin, right, bottom),
-        )
-        least = max(12.0, 0.08 * max(width, height))
-        return [(photo, np.array(s)) for s in strips if s[2] - s[0] >= least and s[3] - s[1] >= least]
+        strips = ((left, top, x0, bottom), (x1, top, right, bottom), (left, top, right, y0), (left, y1, right, bottom))
+        least = max(16.0, 0.12 * max(width, height))
+        return [np.array(s) for s in strips if s[2] - s[0] >= least and s[3] - s[1] >= least]
 
     def _paste(self, image: np.ndarray, patch: Patch) -> None:
         """Blend a patch into the image, in place."""
@@ -359,11 +377,17 @@ class ComposedScenes:
         if x1 <= x0 or y1 <= y0:
             return
         photo, from_full = self._photo(patch.photo, patch.to_scene.scale)
-        move = Affine(np.array([[1.0, 0.0, -x0], [0.0, 1.0, -y0]]))
-        warped = warp_image(photo, from_full.inverse().then(patch.to_scene).then(move), (x1 - x0, y1 - y0))
-        alpha = patch.alpha(np.arange(x0, x1)[None], np.arange(y0, y1)[:, None])[..., None]
-        under = image[y0:y1, x0:x1].astype(np.float32)
-        image[y0:y1, x0:x1] = under + alpha * (warped.astype(np.float32) - under) + np.float32(0.5)
+        to_part = Affine(np.array([[1.0, 0.0, -x0], [0.0, 1.0, -y0]]))
+        to_part = from_full.inverse().then(patch.to_scene).then(to_part)
+        if patch.strip_xyxy is not None:
+            photo, from_photo = _mirrored(photo, from_full.box(patch.strip_xyxy), to_part, (x1 - x0, y1 - y0))
+            to_part = from_photo.inverse().then(to_part)
+        warped = warp_image(photo, to_part, (x1 - x0, y1 - y0))
+        if patch.soft == 0:
+            image[y0:y1, x0:x1] = warped
+            return
+        alpha = patch.alpha(np.arange(x0, x1)[None], np.arange(y0, y1)[:, None])
+        image[y0:y1, x0:x1] = cv2.blendLinear(warped, image[y0:y1, x0:x1], alpha, 1 - alpha)
 
     def _photo(self, photo: int, scale: float) -> tuple[np.ndarray, Affine]:
         """Return a photograph, decoded at the smallest sufficient size, and the map from its full pixels to these."""
@@ -492,6 +516,23 @@ def _onto(box_xyxy: np.ndarray, target_xyxy: np.ndarray, flips: bool) -> Affine:
     if flips:
         return Affine(np.array([[-along, 0.0, right + along * x0], [0.0, down, top - down * y0]]))
     return Affine(np.array([[along, 0.0, left - along * x0], [0.0, down, top - down * y0]]))
+
+
+def _mirrored(
+    photo: np.ndarray, strip_xyxy: np.ndarray, to_target: Affine, target_wh: tuple[int, int]
+) -> tuple[np.ndarray, Affine]:
+    """Return a strip continued by its mirror images over all that a target shows, and the map from the photograph."""
+    height, width = photo.shape[:2]
+    x0, y0 = (int(np.clip(np.ceil(v), 0, side - 1)) for v, side in zip(strip_xyxy[:2], (width, height), strict=True))
+    x1, y1 = (
+        int(np.clip(np.floor(v) + 1, low + 1, side))
+        for v, low, side in zip(strip_xyxy[2:], (x0, y0), (width, height), strict=True)
+    )
+    seen = to_target.inverse().box(np.array([-0.5, -0.5, target_wh[0] - 0.5, target_wh[1] - 0.5]))
+    left, top = (max(int(np.ceil(low - v)) + 2, 0) for v, low in zip(seen[:2], (x0, y0), strict=True))
+    right, bottom = (max(int(np.ceil(v - high)) + 2, 0) for v, high in zip(seen[2:], (x1, y1), strict=True))
+    grown = cv2.copyMakeBorder(photo[y0:y1, x0:x1], top, bottom, left, right, cv2.BORDER_REFLECT)
+    return grown, Affine(np.array([[1.0, 0.0, left - x0], [0.0, 1.0, top - y0]]))
 
 
 def _clipped(box_xyxy: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
