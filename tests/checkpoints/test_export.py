@@ -30,9 +30,9 @@ from poseglass.core.table import build_part
 from poseglass.estimators.weights_file import CheckpointError, read_card, read_weights, save_weights
 from poseglass.networks import NETWORKS
 
-layouts, resnets, mmpose, mobile, centernet = (
+layouts, resnets, mmpose, mobile, efficient, centernet = (
     SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name(f"layouts{kind}.py"))))
-    for kind in ("", "_resnet", "_mmpose", "_mobilenet", "_centernet")
+    for kind in ("", "_resnet", "_mmpose", "_mobilenet", "_efficientnet", "_centernet")
 )
 State = dict[str, torch.Tensor]
 MAKE: dict[str, Callable[[], State]] = {
@@ -52,6 +52,7 @@ MAKE: dict[str, Callable[[], State]] = {
     "mobilenet_v3_dli14": lambda: mobile.small("dli14"),
     "mobilenet_v3_torchvision": lambda: mobile.small("torchvision"),
     "mobilenet_v3_timm": lambda: mobile.small("timm"),
+    "efficientnet_lite": efficient.lite0,
 }
 """A small state of every layout that is known, as its authors store it."""
 

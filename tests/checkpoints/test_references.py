@@ -22,6 +22,7 @@ from poseglass.cli.import_weights import import_weights
 from poseglass.estimators.weights_file import CheckpointError, read_weights
 
 residual = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("layouts_resnet.py"))))
+efficient = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("layouts_efficientnet.py"))))
 mobile = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("layouts_mobilenet.py"))))
 
 
@@ -89,6 +90,7 @@ BACKBONES = {
     "mobilenet dli14": partial(mobile.small, "dli14"),
     "mobilenet torchvision": partial(mobile.small, "torchvision"),
     "mobilenet timm": partial(mobile.small, "timm"),
+    "efficientnet lite0": efficient.lite0,
 }
 
 

@@ -5,6 +5,13 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from poseglass.backbones.efficientnet_lite import (
+    efficientnet_lite0,
+    efficientnet_lite1,
+    efficientnet_lite2,
+    efficientnet_lite3,
+    efficientnet_lite4,
+)
 from poseglass.backbones.hrnet import HRNet
 from poseglass.backbones.mobilenet_v3 import mobilenet_v3_large, mobilenet_v3_small
 from poseglass.backbones.resnet import resnet18, resnet34, resnet50, resnet101, resnet152
@@ -31,6 +38,11 @@ class Backbone(Protocol):
 BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "mobilenet_v3_small": mobilenet_v3_small,
     "mobilenet_v3_large": mobilenet_v3_large,
+    "efficientnet_lite0": efficientnet_lite0,
+    "efficientnet_lite1": efficientnet_lite1,
+    "efficientnet_lite2": efficientnet_lite2,
+    "efficientnet_lite3": efficientnet_lite3,
+    "efficientnet_lite4": efficientnet_lite4,
     "resnet18": resnet18,
     "resnet34": resnet34,
     "resnet50": resnet50,

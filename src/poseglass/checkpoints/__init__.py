@@ -13,6 +13,7 @@ from poseglass.checkpoints import (
     centernet_hourglass,
     centernet_resnet,
     cpm_mmpose,
+    efficientnet_lite,
     hourglass_bearpaw,
     hourglass_mmpose,
     hourglass_princeton,
@@ -51,6 +52,7 @@ IMPORTERS: dict[str, Importer] = {
         hrnet_imagenet.IMPORTER,
         resnet_torchvision.IMPORTER,
         *mobilenet_v3.IMPORTERS,
+        efficientnet_lite.IMPORTER,
     )
 }
 

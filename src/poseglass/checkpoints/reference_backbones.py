@@ -1,4 +1,4 @@
-"""References of ResNet and MobileNetV3 classifiers up to global average pooling, from their public names.
+"""References of ResNet, MobileNetV3 and EfficientNet-Lite classifiers, up to their last map, from their public names.
 
 Written from tables of names, shapes and layers; see ``reference`` for what a reference is. Each returns the levels of
 the corresponding backbone in ``BACKBONES``, finest first.
@@ -122,3 +122,44 @@ def _places(state: Mapping[str, Tensor], publisher: str, base: str, widens: bool
         "pw": "conv_pw", "pw_bn": "bn1", "dw": "conv_dw", "dw_bn": f"bn{number}", "fc1": "se.conv_reduce",
         "fc2": "se.conv_expand", "out": "conv_pwl" if widens else "conv_pw", "out_bn": f"bn{number + 1}",
     }  # fmt: skip
+
+
+def efficientnet_lite(state: Mapping[str, Tensor], images: Tensor) -> list[Tensor]:
+    """Return the input of each block with stride 2 of an EfficientNet-Lite, and the output of its last block.
+
+    The strides are read from the numbers of channels and the place in the network: a block that begins one of the
+    stages 2, 3, 4 and 6 halves the map (Tan and Le 2019, table 1).
+
+    Args:
+        state: State with the names of ``efficientnet-lite-pytorch``.
+        images: ``(B, 3, H, W)``, normalised.
+    """
+    x = functional.relu6(norm(state, "_bn0", _same(state, "_conv_stem", images, 2), eps=1e-3))
+    levels: list[Tensor] = []
+    stage, i = 0, 0
+    while (base := f"_blocks.{i}") and f"{base}._depthwise_conv.weight" in state:
+        begins = len(state[f"{base}._project_conv.weight"]) != x.shape[1]
+        stage += begins
+        stride = 2 if begins and stage in (2, 3, 4, 6) else 1
+        if stride == 2:
+            levels.append(x)
+        y = x
+        if f"{base}._expand_conv.weight" in state:
+            y = functional.relu6(norm(state, f"{base}._bn0", _same(state, f"{base}._expand_conv", y, 1), eps=1e-3))
+        y = functional.relu6(norm(state, f"{base}._bn1", _same(state, f"{base}._depthwise_conv", y, stride), eps=1e-3))
+        y = norm(state, f"{base}._bn2", _same(state, f"{base}._project_conv", y, 1), eps=1e-3)
+        x, i = y if begins else x + y, i + 1
+    return [*levels, x]
+
+
+def _same(state: Mapping[str, Tensor], name: str, x: Tensor, stride: int) -> Tensor:
+    """Convolve as TensorFlow does with padding "SAME", whose odd pixel is the last; one channel in makes it depthwise.
+
+    The map is padded by the kernel's reach on both sides. An even side with stride 2 lacks nothing before its first
+    window's centre plus one, so the grid begins one pixel later there.
+    """
+    kernel = state[f"{name}.weight"].float()
+    reach = kernel.shape[-1] // 2
+    x = functional.pad(x, (reach,) * 4)
+    top, left = (1 if stride == 2 and side % 2 == 0 else 0 for side in x.shape[2:])
+    return functional.conv2d(x[:, :, top:, left:], kernel, None, stride, groups=x.shape[1] // kernel.shape[1])

@@ -26,6 +26,7 @@ class InvertedResidual(nn.Module):
         order: What comes first after the depthwise norm: the activation (torchvision, timm) or squeeze-and-excitation
             (d-li14/mobilenetv3.pytorch, whose blocks without expansion nevertheless activate first).
         eps: Epsilon of the norms.
+        same: Whether the depthwise convolution pads as TensorFlow does, see ``conv_norm.pad_same``.
 
     Source:
         Howard et al. 2019, section 5.3 and figure 4, https://arxiv.org/abs/1905.02244.
@@ -43,13 +44,14 @@ class InvertedResidual(nn.Module):
         activation: Activation = "relu",
         order: Order = "activate_excite",
         eps: float = 1e-5,
+        same: bool = False,
     ) -> None:
         super().__init__()
         self.activation: Activation = activation
         widens = expanded != in_channels
         self.expand = ConvNorm(in_channels, expanded, 1, activation=activation, eps=eps) if widens else None
         self.depthwise = ConvNorm(
-            expanded, expanded, kernel_size, stride=stride, groups=expanded, activation="none", eps=eps
+            expanded, expanded, kernel_size, stride=stride, groups=expanded, activation="none", eps=eps, same=same
         )
         self.squeeze_excite = SqueezeExcite(expanded) if squeeze else None
         self.excites_first = order == "excite_activate" and widens
