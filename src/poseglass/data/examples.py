@@ -109,9 +109,3 @@ def box_of_points(xy: np.ndarray) -> np.ndarray:
     half = np.maximum((high - low) * 0.6, 4.0)
     center = (low + high) / 2
     return np.concatenate([center - half, center + half])
-
-
-def fully_labelled(dataset: Dataset, index: int) -> bool:
-    """Whether everything in an image that should be found is labelled, as far as the dataset knows."""
-    complete = getattr(dataset, "boxes_complete", None)
-    return True if complete is None else bool(complete(index))

@@ -9,12 +9,12 @@ from poseglass.core.affine import Affine
 from poseglass.core.boxes import area
 from poseglass.core.input_spec import InputSpec
 from poseglass.core.instances import Instances
-from poseglass.core.sample import Dataset, PoseSample
+from poseglass.core.sample import Dataset, PoseSample, boxes_complete
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import counted
 from poseglass.core.view import View
 from poseglass.data.crops import REDUCTIONS
-from poseglass.data.examples import Place, box_of_points, fully_labelled, sorted_augmentations
+from poseglass.data.examples import Place, box_of_points, sorted_augmentations
 from poseglass.transforms import Augmentation, HalfBody, Transform, TransformError, ViewTransform
 
 LEAST_VISIBLE = 0.1
@@ -86,7 +86,7 @@ class WholeImages:
         everything = Instances.concatenate(parts)
         crowd = _crowd(everything)
         labels = everything[~crowd] if crowd.any() else everything
-        partly = [not fully_labelled(self.dataset, i) for i in images]
+        partly = [not boxes_complete(self.dataset, i) for i in images]
         views, transforms = sorted_augmentations(
             tuple(self.augment), labels[:1], self.input, self.sizes_wh or (self.input.size_wh,)
         )
@@ -149,7 +149,7 @@ class WholeImages:
                 f"{sample.size_wh[1]} with {len(sample.instances)} in epoch {epoch}, image {index}. Augmentations must "
                 "keep the size and the instances; check your own in augment."
             )
-        if not fully_labelled(self.dataset, index):
+        if not boxes_complete(self.dataset, index):
             sample = dataclasses.replace(
                 sample, instances=_with_surroundings(sample.instances, self.labels[:1], sample.size_wh)
             )

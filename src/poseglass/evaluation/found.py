@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from poseglass.core.instances import Instances
-from poseglass.core.sample import Dataset
+from poseglass.core.sample import Dataset, boxes_complete
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import listed
-from poseglass.data.examples import fully_labelled
 from poseglass.estimators.estimator import Estimator
 from poseglass.estimators.onestage import of_boxes
 from poseglass.evaluation.evaluate import Evaluation, judged_together, only_predicted, people_to_judge
@@ -71,7 +70,7 @@ def evaluate_found(
         )
     if any(isinstance(metric, OksAp) for metric in metrics):
         check_areas([people for people in truth if len(people)])
-    complete = [fully_labelled(dataset, i) for i in range(len(dataset))]
+    complete = [boxes_complete(dataset, i) for i in range(len(dataset))]
     if not any(complete) and any(isinstance(metric, BoxAp) for metric in metrics):
         raise ValueError(
             f"In none of the {len(dataset)} images is everything labelled (boxes_complete is false), so what is found "
