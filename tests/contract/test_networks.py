@@ -62,6 +62,9 @@ STATED: dict[str, tuple[int, int, str]] = {
     "centernet_resnet34": (26_369_207, 258, "23be9ee33f4bd2ab"),
     "centernet_resnet50": (34_884_023, 360, "bc4737b09fde245e"),
     "centernet_resnet101": (53_876_151, 666, "4ee9570549864e37"),
+    "centernet_dla34": (19_430_119, 350, "4a9d24c78d6964be"),
+    "centernet_hrnet_w32": (28_650_103, 1776, "d9856a8f11cf7ec5"),
+    "centernet_mobilenet_v3": (3_081_495, 404, "6262bf8d41638037"),
 }
 """At 16 keypoints, as built without further arguments (or with ``REQUIRED``): parameters, entries in the state dict,
 and the start of the SHA-256 of their names, shapes and dtypes. Weights in the world depend on those: where one changes

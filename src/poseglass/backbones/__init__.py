@@ -5,6 +5,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from poseglass.backbones.dla import dla34
 from poseglass.backbones.efficientnet_lite import (
     efficientnet_lite0,
     efficientnet_lite1,
@@ -49,4 +50,5 @@ BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "resnet101": resnet101,
     "resnet152": resnet152,
     "hrnet": HRNet,
+    "dla34": dla34,
 }

@@ -6,6 +6,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from poseglass.necks.deconv import Deconv
+from poseglass.necks.dla_up import DLAUp
 from poseglass.necks.fpn import FPN
 from poseglass.necks.level import Level
 from poseglass.necks.unet import UNetNeck
@@ -34,4 +35,5 @@ NECKS: dict[str, Callable[..., nn.Module]] = {
     "unet": UNetNeck,
     "deconv": Deconv,
     "level": Level,
+    "dla_up": DLAUp,
 }

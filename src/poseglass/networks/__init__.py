@@ -6,9 +6,12 @@ from torch import nn
 
 from poseglass.networks.centernet import (
     CenterNetHourglass,
+    centernet_dla34,
     centernet_hourglass_52,
     centernet_hourglass_104,
+    centernet_hrnet_w32,
     centernet_light,
+    centernet_mobilenet_v3,
     centernet_resnet,
     centernet_resnet18,
     centernet_resnet34,
@@ -86,5 +89,8 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = FAMILIES | {
     "centernet_resnet34": centernet_resnet34,
     "centernet_resnet50": centernet_resnet50,
     "centernet_resnet101": centernet_resnet101,
+    "centernet_dla34": centernet_dla34,
+    "centernet_hrnet_w32": centernet_hrnet_w32,
+    "centernet_mobilenet_v3": centernet_mobilenet_v3,
 }
 """Every network that a recipe or a card can name. Each states its ``stride``, ``divisor`` and ``usual_size_wh``."""

@@ -6,8 +6,9 @@ xingyizhou/CenterNet (MIT). Written from the paper and tables of layers.
 ``num_keypoints=0`` gives a detector of boxes; 1 class and 17 keypoints are the paper's network for people.
 
 How this differs from the paper: its ResNets have deformable convolutions before the transposed ones, of 256, 128 and 64
-channels; these are the plain ones of the same code, all of 256 channels. DLA-34 is not built. ResNet-34 and -50,
-Hourglass-52 and the light one are our own.
+channels; these are the plain ones of the same code, all of 256 channels. Its DLA-34 has deformable convolutions on the
+way up, and this one has plain ones. ResNet-34 and -50, HRNet-W32, MobileNetV3, Hourglass-52 and the light one are our
+own.
 """
 
 from collections.abc import Sequence
@@ -160,3 +161,47 @@ def centernet_resnet50(num_keypoints: int, *, num_classes: int = 1) -> ComposedN
 def centernet_resnet101(num_keypoints: int, *, num_classes: int = 1) -> ComposedNetwork:
     """R101: 53,876,151 parameters at 16 keypoints, 62.817 G multiply-adds at 512 x 512."""
     return centernet_resnet(num_keypoints, num_classes=num_classes, depth=101)
+
+
+def centernet_dla34(num_keypoints: int, *, num_classes: int = 1) -> ComposedNetwork:
+    """DLA-34 with its way up: 19,430,119 parameters at 16 keypoints, 37.834 G multiply-adds at 512 x 512.
+
+    18,994,436 parameters at 80 classes without keypoints. The paper's DLA-34 has deformable 3x3 convolutions on the way
+    up, and these are plain (``necks/dla_up.py``), so its results and published weights are not those of this network.
+    """
+    network = ComposedNetwork(
+        num_keypoints,
+        backbone={"name": "dla34"},
+        neck={"name": "dla_up"},
+        head={"name": "centernet", "num_classes": num_classes, "width": 256},
+    )
+    network.usual_size_wh = (512, 512)
+    return network
+
+
+def centernet_hrnet_w32(num_keypoints: int, *, num_classes: int = 1) -> ComposedNetwork:
+    """The finest branch of HRNet-W32: 28,650,103 parameters at 16 keypoints, 42.634 G multiply-adds at 512 x 512."""
+    network = ComposedNetwork(
+        num_keypoints,
+        backbone={"name": "hrnet", "width": 32, "finest_only": True},
+        neck={"name": "level", "level": 0},
+        head={"name": "centernet", "num_classes": num_classes, "width": 64},
+    )
+    network.usual_size_wh = (512, 512)
+    return network
+
+
+def centernet_mobilenet_v3(num_keypoints: int, *, num_classes: int = 1) -> ComposedNetwork:
+    """MobileNetV3-Large with a thin U-Net neck: 3,081,495 parameters at 16 keypoints.
+
+    2.857 G multiply-adds at 416 x 416, of which the head has 1.8 G. Backbone and neck are those of
+    ``mobile_pose_large``.
+    """
+    network = ComposedNetwork(
+        num_keypoints,
+        backbone={"name": "mobilenet_v3_large", "last": False},
+        neck={"name": "unet", "width": 96, "separable": True},
+        head={"name": "centernet", "num_classes": num_classes, "width": 32},
+    )
+    network.usual_size_wh = (416, 416)
+    return network
