@@ -1,4 +1,4 @@
-"""Toy ResNets, SimpleBaselines and HRNets in the public names, and what those networks compute, straight from them.
+"""Toy ResNets, SimpleBaselines, HRNets and DLAs in the public names, and what they compute, straight from them.
 
 Written from tables of names and shapes. Nothing here goes through the importers, so agreement means something.
 """
@@ -116,6 +116,30 @@ def hrnet(
         make.state |= {"classifier.weight": torch.zeros(10, 2048), "classifier.bias": torch.zeros(10)}
     else:
         make.output("final_layer", width, num_keypoints)
+    return make.state
+
+
+def dla(width: int = 4) -> State:
+    """DLA-34 with its classifier, and with what it stores and never runs: "project" of "level3" and "level4"."""
+    make = Maker(3)
+    for name, given, made, size in (("base_layer", 3, 1, 7), ("level0", 1, 1, 3), ("level1", 1, 2, 3)):
+        make.conv(f"{name}.0", given if given == 3 else given * width, made * width, size)
+        make.norm(f"{name}.1", made * width)
+    for i, deep in ((2, False), (3, True), (4, True), (5, False)):
+        given, made, name = width * 2 ** (i - 1), width * 2**i, f"level{i}"
+        make.conv(f"{name}.project.0", given, made)
+        make.norm(f"{name}.project.1", made)
+        below = given if i > 2 else 0
+        trees = [(f"{name}.tree1", given, 0), (f"{name}.tree2", made, below + made)] if deep else [(name, given, below)]
+        for tree, its, more in trees:
+            make.block(f"{tree}.tree1", its, made, bottleneck=False, shortcut=False)
+            make.block(f"{tree}.tree2", made, made, bottleneck=False, shortcut=False)
+            if deep and its != made:
+                make.conv(f"{tree}.project.0", its, made)
+                make.norm(f"{tree}.project.1", made)
+            make.conv(f"{tree}.root.conv", 2 * made + more, made)
+            make.norm(f"{tree}.root.bn", made)
+    make.output("fc", 32 * width, 10)
     return make.state
 
 

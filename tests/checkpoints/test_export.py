@@ -53,6 +53,7 @@ MAKE: dict[str, Callable[[], State]] = {
     "mobilenet_v3_torchvision": lambda: mobile.small("torchvision"),
     "mobilenet_v3_timm": lambda: mobile.small("timm"),
     "efficientnet_lite": efficient.lite0,
+    "dla_imagenet": resnets.dla,
 }
 """A small state of every layout that is known, as its authors store it."""
 

@@ -91,6 +91,7 @@ BACKBONES = {
     "mobilenet torchvision": partial(mobile.small, "torchvision"),
     "mobilenet timm": partial(mobile.small, "timm"),
     "efficientnet lite0": efficient.lite0,
+    "dla34": residual.dla,
 }
 
 

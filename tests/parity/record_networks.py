@@ -106,6 +106,14 @@ def timm(name: str) -> tuple[nn.Module, Run]:
     return network, lambda x: network.stages(stem(x))  # type: ignore[operator]
 
 
+def ucbdrive(sources: Path) -> tuple[nn.Module, Run]:
+    sys.path.insert(0, str(sources / "dla"))
+    from dla import dla34
+
+    network = dla34(return_levels=True)
+    return network, lambda x: network(x)[-1]
+
+
 NETWORKS: dict[str, Callable[[Path], tuple[nn.Module, Run]]] = {
     "princeton_hg2": princeton,
     "bearpaw_hg2": bearpaw,
@@ -121,6 +129,7 @@ NETWORKS: dict[str, Callable[[Path], tuple[nn.Module, Run]]] = {
     "torchvision_resnet18": lambda s: torchvision("resnet18"),
     "torchvision_resnet50": lambda s: torchvision("resnet50"),
     "timm_hrnet_w18": lambda s: timm("hrnet_w18"),
+    "ucbdrive_dla34": ucbdrive,
 }
 
 

@@ -13,6 +13,7 @@ from poseglass.checkpoints import (
     centernet_hourglass,
     centernet_resnet,
     cpm_mmpose,
+    dla_imagenet,
     efficientnet_lite,
     hourglass_bearpaw,
     hourglass_mmpose,
@@ -53,6 +54,7 @@ IMPORTERS: dict[str, Importer] = {
         resnet_torchvision.IMPORTER,
         *mobilenet_v3.IMPORTERS,
         efficientnet_lite.IMPORTER,
+        dla_imagenet.IMPORTER,
     )
 }
 

@@ -1,12 +1,13 @@
-"""References of ResNet, MobileNetV3 and EfficientNet-Lite classifiers, up to their last map, from their public names.
+"""References of ResNet, MobileNetV3, EfficientNet-Lite and DLA classifiers, up to their last map, by public names.
 
 Written from tables of names, shapes and layers; see ``reference`` for what a reference is. Each returns the levels of
 the corresponding backbone in ``BACKBONES``, finest first.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -163,3 +164,33 @@ def _same(state: Mapping[str, Tensor], name: str, x: Tensor, stride: int) -> Ten
     x = functional.pad(x, (reach,) * 4)
     top, left = (1 if stride == 2 and side % 2 == 0 else 0 for side in x.shape[2:])
     return functional.conv2d(x[:, :, top:, left:], kernel, None, stride, groups=x.shape[1] // kernel.shape[1])
+
+
+def dla(state: Mapping[str, Tensor], images: Tensor) -> list[Tensor]:
+    """Return the outputs of "level2" to "level5" of a DLA with basic blocks; ``images`` ``(B, 3, H, W)``."""
+    x = images
+    for name, stride in (("base_layer", 1), ("level0", 1), ("level1", 2)):
+        x = norm_relu(state, f"{name}.1", conv(state, f"{name}.0", x, stride=stride))
+    levels: list[Tensor] = []
+    for i in (2, 3, 4, 5):  # from "level3" on, the last root of a level also reads the level's input
+        x = _tree(state, f"level{i}", x, 2, [functional.max_pool2d(x, 2)] if i > 2 else [])
+        levels.append(x)
+    return levels
+
+
+def _tree(state: Mapping[str, Tensor], name: str, x: Tensor, stride: int, earlier: Sequence[Tensor]) -> Tensor:
+    """Apply two blocks and their root, or two trees; only the trees of two blocks use a stored "project"."""
+    if f"{name}.root.conv.weight" not in state:
+        made = _tree(state, f"{name}.tree1", x, stride, [])
+        return _tree(state, f"{name}.tree2", made, 1, [*earlier, made])
+    beside = functional.max_pool2d(x, stride)
+    if f"{name}.project.0.weight" in state:
+        beside = norm(state, f"{name}.project.1", conv(state, f"{name}.project.0", beside))
+    outputs: list[Tensor] = []
+    for place in ("tree1", "tree2"):
+        inside = norm_relu(state, f"{name}.{place}.bn1", conv(state, f"{name}.{place}.conv1", x, stride=stride))
+        inside = norm(state, f"{name}.{place}.bn2", conv(state, f"{name}.{place}.conv2", inside))
+        x = beside = functional.relu(inside + beside)
+        stride = 1
+        outputs.insert(0, x)
+    return norm_relu(state, f"{name}.root.bn", conv(state, f"{name}.root.conv", torch.cat([*outputs, *earlier], 1)))
