@@ -6,6 +6,7 @@ with connections from lower levels and sums in place of concatenation. Layer det
 Written from the papers and tables of layers.
 
 How this differs from CenterNet: its 3x3 convolutions are deformable; these are plain, so published weights do not fit.
+With plain convolutions put into the published code, both compute the same.
 """
 
 import math
@@ -78,9 +79,9 @@ class DLAUp(nn.Module):
         self.out_channels, self.out_stride = widths[0], out_stride
         self.steps = nn.ModuleList()
         for i in reversed(range(len(factors))):
-            # The finest of these maps is a level with its own channels; the others come from the previous step.
-            below, others = widths[i + 1], len(factors) - 1 - i
-            self.steps.append(nn.ModuleList(Merge(below, widths[i], factors[i]) for _ in range(others + 1)))
+            # All maps of a step have the resolution and the channels of the next coarser level; each step has one more.
+            merges = (Merge(widths[i + 1], widths[i], factors[i]) for _ in range(len(factors) - i))
+            self.steps.append(nn.ModuleList(merges))
         factor, self.last = 1, nn.ModuleList()
         for i in range(1, len(factors)):
             factor *= factors[i - 1]
