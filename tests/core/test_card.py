@@ -54,3 +54,24 @@ def test_what_is_no_table_of_widths(widths: Any, says: str) -> None:
         ValueError, match=rf"WeightCard\.widths must be whole numbers above 0 by module, such as .*; {says}\."
     ):
         WeightCard("a", {"name": "hg1"}, {"name": "heatmap"}, LSP14, InputSpec(), widths=widths)
+
+
+def test_classes_of_a_detector_travel_with_the_card() -> None:
+    card = WeightCard("a", {"name": "hg1"}, {"name": "heatmap"}, LSP14, InputSpec(), classes=("person", "dog"))
+    assert WeightCard.from_json(card.to_json()).classes == ("person", "dog")
+    old = json.loads(card.to_json())
+    del old["classes"]
+    assert WeightCard.from_json(json.dumps(old)).classes == ()  # as cards were before
+
+
+@pytest.mark.parametrize(
+    ("classes", "says"),
+    [
+        ("person", r"must be names, such as \('person', 'dog'\); got 'person'"),
+        ([1], r"must be names, such as .*; got \[1\]"),
+        (("dog", "dog"), "must be different names, 'dog' is there twice"),
+    ],
+)
+def test_what_is_no_list_of_classes(classes: Any, says: str) -> None:
+    with pytest.raises(ValueError, match=rf"WeightCard\.classes {says}"):
+        WeightCard("a", {"name": "hg1"}, {"name": "heatmap"}, LSP14, InputSpec(), classes=classes)

@@ -543,4 +543,4 @@ def _clipped(box_xyxy: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
 def _within(xy: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
     """Return which points lie in an image: ``(...)`` bool; unknown ones do not."""
     with np.errstate(invalid="ignore"):
-        return ((xy >= -0.5) & (xy <= np.array(size_wh) - 0.5)).all(-1)
+        return np.asarray(((xy >= -0.5) & (xy <= np.array(size_wh) - 0.5)).all(-1))

@@ -31,7 +31,7 @@ def chosen_images(path: Path, records: list[Any], where: Mapping[str, Allowed], 
     fields = list(dict.fromkeys(str(key) for r in tables for key in r))
     allowed: dict[str, list[Value]] = {}
     for field, value in where.items():
-        values = list(value) if isinstance(value, list | tuple) else [value]
+        values: list[Any] = list(value) if isinstance(value, list | tuple) else [value]
         if not values or not all(isinstance(v, str | int | float) for v in values):
             raise ValueError(
                 f"{path}: where.{field} must be a text, a number, true or false, or a list of such, got {value!r:.60}."
