@@ -16,8 +16,8 @@ LAYERS = (
     ("estimators",),
     ("data",),
     ("training",),
-    ("evaluation", "audit"),
-    ("runs", "checkpoints"),
+    ("evaluation", "audit", "checkpoints"),
+    ("runs",),
     ("cli",),
 )
 LAYER = {package: number for number, packages in enumerate(LAYERS) for package in packages}

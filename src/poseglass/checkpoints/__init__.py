@@ -1,4 +1,4 @@
-"""Layer 9: converts checkpoints of public implementations to poseglass weights files."""
+"""Layer 8: converts checkpoints of public implementations to poseglass weights files."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

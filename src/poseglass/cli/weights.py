@@ -13,12 +13,13 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from poseglass.checkpoints import import_state, read_network
+from poseglass.checkpoints.package import PackagedWeights, package_weights, read_packages
 from poseglass.cli.help import HelpCommand, HelpGroup
 from poseglass.core.card import WeightCard
 from poseglass.core.skeletons import SKELETONS
 from poseglass.core.table import lookup, nearest
 from poseglass.estimators import fetch
-from poseglass.estimators.load import cached, find_weights, shipped
+from poseglass.estimators.load import PACKAGE_PREFIX, cached, find_weights, shipped
 from poseglass.estimators.manifest import MANIFEST, PublicWeights, read_manifest
 from poseglass.estimators.weights_file import CheckpointError, read_card, read_weights, save_weights, sha256_of
 
@@ -48,7 +49,7 @@ class WeightsListing:
         terms: The reason for that, and the licences.
         data: Training data.
         published: Results stated by the publisher or, for weights in no list, measured according to the card.
-        sources: URLs that they are fetched from.
+        sources: URLs that they are fetched from, or the package and its version.
         verified: Whether a file has been fetched from the URLs and imported.
     """
 
@@ -78,7 +79,9 @@ def list_weights(
     rows = [_shipped_row(name, path) for name, path in shipped().items()]
     public = read_manifest(manifest)
     rows += [_public_row(entry) for entry in public.values()]
-    rows += [_other_row(name, path) for name, path in cached().items() if name not in public]
+    packages = read_packages() if manifest == MANIFEST else {}
+    rows += [_package_row(entry) for entry in packages.values()]
+    rows += [_other_row(name, path) for name, path in cached().items() if name not in {*public, *packages}]
     if commercial_ok:
         rows = [row for row in rows if row.commercial == "yes"]
     if json:
@@ -113,6 +116,9 @@ def fetch_weights(
     for name in names:
         if name in shipped():
             print(f"{name} is included in the package: {shipped()[name]}")
+            continue
+        if name.startswith(PACKAGE_PREFIX):
+            print(package_weights(name, offline=offline or None))
             continue
         entry = _entry(public, name)
         print(f"{name}: from {entry.hosts}; code {entry.code_license}; trained on {entry.data} ({entry.data_terms})")
@@ -257,6 +263,24 @@ def _shipped_row(name: str, path: Path) -> WeightsListing:
         published=card.results,
         sources=[],
         verified=True,
+    )
+
+
+def _package_row(entry: PackagedWeights) -> WeightsListing:
+    path = fetch.weights_folder() / f"{entry.name}.safetensors"
+    return WeightsListing(
+        name=f"{PACKAGE_PREFIX}{entry.name}",
+        ships=False,
+        file=str(path) if path.exists() else None,
+        network=entry.network,
+        skeleton="",
+        bytes=entry.bytes,
+        commercial=entry.commercial,
+        terms=f"{entry.commercial_reason} (package {entry.code_license}; data: {entry.data_terms})",
+        data=entry.data,
+        published={},
+        sources=[f"{entry.name}=={entry.version}"],
+        verified=entry.verified,
     )
 
 

