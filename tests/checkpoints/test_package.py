@@ -28,7 +28,7 @@ from poseglass.estimators.load import find_weights
 from poseglass.estimators.weights_file import CheckpointError, read_weights
 from poseglass.readers import write_coco
 from poseglass.runs.prepare import prepare
-from poseglass.runs.recipe import Recipe
+from poseglass.runs.recipe import Recipe, RecipeError
 from poseglass.synthetic import synthetic_people
 
 layouts = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("layouts_efficientnet.py"))))
@@ -142,6 +142,39 @@ def test_a_recipe_starts_from_a_package(index: Path, tmp_path: Path) -> None:
     assert 'The weights were trained with input.color = "rgb", unlike this recipe' in note
     whole["input"]["color"] = "rgb"
     assert "unlike this recipe" not in prepare(Recipe.from_dict(whole), tmp_path / "same").note
+
+
+def test_a_short_run_with_the_backbone_as_it_came(index: Path, tmp_path: Path) -> None:
+    """Its norms keep their statistics, also in the weights that are written; another network is told so."""
+    write_coco(synthetic_people(4, seed=1, size_wh=(48, 48)), tmp_path / "data.json", write_images=True)
+    table = {"name": "coco", "annotations": str(tmp_path / "data.json")}
+    whole = {
+        "name": "tiny",
+        "network": {
+            "name": "composed", "backbone": {"name": "efficientnet_lite0"}, "neck": {"name": "unet", "width": 8},
+        },
+        "codec": {"name": "heatmap"},
+        "input": {"size_wh": [64, 64]},
+        "data": {"train": table, "val": table},
+        "train": {"epochs": 1, "batch_size": 4, "workers": 0, "init_from": f"package:{NAME}", "freeze_norms": True},
+        "evaluate": {"metrics": [{"name": "pck", "thresholds": [1.0]}], "flip_test": False},
+    }  # fmt: skip
+    scaled = ["train.optimizer.backbone_lr_scale=0.1"]
+    prepare(Recipe.from_dict(whole, overrides=scaled), tmp_path / "run").train()
+    state, _ = read_weights(tmp_path / "run" / "best.safetensors")
+    original = layouts.lite0()
+    assert torch.equal(state["backbone.stem.norm.running_mean"], original["_bn0.running_mean"])
+    assert not torch.equal(state["backbone.stem.norm.weight"], original["_bn0.weight"])
+    plain = {
+        "network": {"name": "stacked_hourglass", "num_stacks": 1, "width": 16, "depth": 2},
+        "train": {"epochs": 1, "batch_size": 4, "workers": 0},
+    }
+    first = Recipe.from_dict(whole | plain, overrides=scaled)
+    with pytest.raises(ValueError, match=r"backbone_lr_scale is for networks with a backbone"):
+        prepare(first, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+    with pytest.raises(RecipeError, match=r"freeze_norms keeps statistics, which come with initial weights: set train"):
+        Recipe.from_dict(whole | {"train": {"epochs": 1, "batch_size": 4, "freeze_norms": True}})
 
 
 def command(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:

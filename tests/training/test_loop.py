@@ -230,6 +230,59 @@ def test_biases_and_norms_are_not_decayed():
         assert {p.ndim for p in plain["params"]} == {1}
 
 
+class WithBackbone(Toy):
+    """A toy whose norm, and a convolution after it, are its backbone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(self.norm, nn.Conv2d(3, 3, 1))
+        del self.norm
+
+    def forward(self, images):
+        return [{"heatmap": stage(self.backbone(images))} for stage in self.stages]
+
+
+def test_a_backbone_may_have_a_smaller_rate():
+    part = OptimizerPart(name="sgd", lr=0.5, weight_decay=0.1, backbone_lr_scale=0.1)
+    network = WithBackbone()
+    optimizer = make_optimizer(network, part)
+    groups = [(g.get("lr_scale", 1.0), g["weight_decay"], len(g["params"])) for g in optimizer.param_groups]
+    assert groups == [(1.0, 0.1, 2), (1.0, 0.0, 2), (0.1, 0.1, 1), (0.1, 0.0, 3)]
+    assert {id(p) for g in optimizer.param_groups for p in g["params"]} == {id(p) for p in network.parameters()}
+    with_rate = Loop(network, optimizer, Schedule(SchedulePart(name="constant"), 4, 4), None, Progress())
+    diary = Diary()
+    run(with_rate, diary, steps=4, lr=0.5)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.5, 0.5, 0.05, 0.05])
+    assert {row["lr"] for row in diary.rows} == {0.5}
+    assert len(make_optimizer(network, part.model_copy(update={"backbone_lr_scale": 1.0})).param_groups) == 2
+    with pytest.raises(
+        ValueError, match=r"backbone_lr_scale is for networks with a backbone, which Toy has not\. Omit"
+    ):
+        make_optimizer(Toy(), part)
+
+
+def test_norms_of_a_backbone_may_keep_their_statistics():
+    network = WithBackbone()
+    network.stages.append(nn.Sequential(nn.Conv2d(3, 2, 4, stride=4), nn.BatchNorm2d(2)))
+    kept = Loop(
+        network,
+        make_optimizer(network, OptimizerPart()),
+        Schedule(SchedulePart(name="constant"), 8, 4),
+        None,
+        Progress(),
+    )
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    run(kept, Diary(), steps=8, freeze_norms=True)  # over the end of an epoch
+    after = network.state_dict()
+    same = {name for name in before if torch.equal(before[name], after[name])}
+    assert {name for name in same if name.startswith("backbone.")} == {
+        "backbone.0.running_mean", "backbone.0.running_var", "backbone.0.num_batches_tracked",
+    }  # fmt: skip
+    assert not {name for name in same if name.startswith("stages.2.")}
+    with pytest.raises(ValueError, match=r"freeze_norms is for networks with a backbone, which Toy has not"):
+        run(loop(), Diary(), freeze_norms=True)
+
+
 def test_precision_by_device():
     cpu = torch.device("cpu")
     assert choose_precision("float32", cpu) == torch.float32

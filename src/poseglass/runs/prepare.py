@@ -53,7 +53,7 @@ from poseglass.training.distributed import Processes, from_environment, join
 from poseglass.training.ema import MovingAverage
 from poseglass.training.loop import Loop, Progress
 from poseglass.training.monitor import Monitor
-from poseglass.training.optimizer import make_optimizer
+from poseglass.training.optimizer import backbone_of, make_optimizer
 from poseglass.training.schedule import Schedule
 from poseglass.training.tensorboard import check_installed
 
@@ -143,6 +143,8 @@ def prepare(
     if processes.world > 1:
         network = synchronise_norms(network, target)
     network = network.to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if part.freeze_norms:
+        backbone_of(network, "train.freeze_norms")
     loop = Loop(
         network,
         make_optimizer(network, part.optimizer),

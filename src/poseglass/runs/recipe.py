@@ -80,11 +80,18 @@ class TrainPart(Part):
     workers: int = Field(default=1, ge=0)
     sizes: tuple[SizeFrom, ...] = ()
     init_from: str | None = None
+    freeze_norms: bool = Field(default=False, description="Keep the statistics of the backbone's batch norms.")
     checkpoint_seconds: float = Field(default=120.0, gt=0.0)
     flat_after_steps: int = Field(default=500, ge=0, description="0 disables the flat-loss stop.")
     stop_after: int = Field(
         default=0, ge=0, description="Evaluations without a new best before training ends; 0 trains to the last epoch."
     )
+
+    @model_validator(mode="after")
+    def _norms_with_statistics(self) -> "TrainPart":
+        if self.freeze_norms and self.init_from is None:
+            raise ValueError("freeze_norms keeps statistics, which come with initial weights: set train.init_from")
+        return self
 
 
 class EvaluatePart(Part):

@@ -308,6 +308,7 @@ class Run:
                 clip_norm=part.clip_norm,
                 # with initial weights the loss is low already and decreases little
                 flat_after_steps=0 if part.init_from else part.flat_after_steps,
+                freeze_norms=part.freeze_norms,
                 processes=processes,
             )
         except Interrupted:

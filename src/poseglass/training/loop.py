@@ -14,10 +14,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from poseglass.core.input_spec import InputSpec
 from poseglass.core.targets import RawBatch
+from poseglass.layers.synchronised_norm import BATCH_NORMS
 from poseglass.programs.normalise import model_input
 from poseglass.training.criterion import Step
 from poseglass.training.distributed import ALONE, Processes
 from poseglass.training.ema import MovingAverage
+from poseglass.training.optimizer import backbone_of
 from poseglass.training.schedule import Schedule
 
 ZERO_STEPS = 20
@@ -160,6 +162,7 @@ def fit(
     precision: torch.dtype = torch.float32,
     clip_norm: float = 0.0,
     flat_after_steps: int = 500,
+    freeze_norms: bool = False,
     processes: Processes = ALONE,
 ) -> None:
     """Train from ``loop.progress`` until ``total_steps``, or until the listener ends training.
@@ -179,22 +182,26 @@ def fit(
         precision: Data type of autocast; float32 switches it off.
         clip_norm: Largest gradient norm, 0 for no clipping.
         flat_after_steps: Stop if the loss has not decreased by 1 % after this many steps, 0 for never.
+        freeze_norms: Whether the batch norms of the network's ``backbone`` use their stored statistics and keep them;
+            their scales and offsets are trained all the same.
         processes: Processes of the run.
 
     Raises:
+        ValueError: ``freeze_norms`` for a network without a backbone.
         TrainingStopped: The loss is not finite, flat, or exactly 0 in ``ZERO_STEPS`` consecutive steps.
         Interrupted: The listener requested a stop; every part of ``loop`` is as after a complete step.
     """
     progress = loop.progress
     device = next(loop.network.parameters()).device
     network = parallel(loop.network, device, processes)
-    network.train()
+    kept = backbone_of(loop.network, "train.freeze_norms") if freeze_norms else None
+    _train_mode(network, kept)
     names: list[str] | None = None
     zeros = 0
     while True:
         if progress.epoch_due(steps_per_epoch):
             _end_epoch(loop, listener, steps_per_epoch, base_lr)
-            network.train()
+            _train_mode(network, kept)
             if listener.enough(progress):
                 return
         if progress.step >= total_steps:
@@ -203,7 +210,7 @@ def fit(
         batch = next(batches)
         lr = base_lr * loop.schedule.factor(progress.step)
         for group in loop.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("lr_scale", 1.0)
         inputs = model_input(batch.to(device), spec)
         autocast: AbstractContextManager = (
             torch.autocast(device.type, precision) if precision != torch.float32 else nullcontext()
@@ -254,6 +261,14 @@ def fit(
             raise Interrupted
         if progress.step % steps_per_epoch:
             listener.on_step(progress, values, lr)
+
+
+def _train_mode(network: nn.Module, kept: nn.Module | None) -> None:
+    """Set a network to training mode, except for the batch norms in ``kept``."""
+    network.train()
+    for module in () if kept is None else kept.modules():
+        if isinstance(module, BATCH_NORMS):
+            module.eval()
 
 
 def parallel(network: nn.Module, device: torch.device, processes: Processes) -> nn.Module:

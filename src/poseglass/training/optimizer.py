@@ -1,6 +1,6 @@
-"""Optimisers, and the weights that weight decay applies to."""
+"""Optimisers, the weights that weight decay applies to, and a learning rate of the backbone's own."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -19,13 +19,45 @@ class OptimizerPart(Part):
     alpha: float = 0.99
     eps: float = 1e-8
     momentum: float = 0.0
+    backbone_lr_scale: float = Field(default=1.0, gt=0.0, description="Factor on the backbone's learning rate.")
+
+
+def backbone_of(network: nn.Module, key: str) -> nn.Module:
+    """Return a network's backbone; ``key`` is what needs one, for the message.
+
+    Raises:
+        ValueError: The network has none.
+    """
+    backbone = getattr(network, "backbone", None)
+    if not isinstance(backbone, nn.Module):
+        raise ValueError(
+            f"{key} is for networks with a backbone, which {type(network).__name__} has not. Omit it, or compose a "
+            'network: network = {name = "composed", backbone = {name = ...}, neck = {name = ...}}.'
+        )
+    return backbone
 
 
 def make_optimizer(network: nn.Module, part: OptimizerPart) -> torch.optim.Optimizer:
-    """Make the optimiser; there is no weight decay on biases and normalisation (one-dimensional weights)."""
-    decayed = [p for p in network.parameters() if p.ndim > 1]
-    plain = [p for p in network.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": part.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    """Make the optimiser; there is no weight decay on biases and normalisation (one-dimensional weights).
+
+    With a ``backbone_lr_scale`` other than 1, the parameters of the network's ``backbone`` have groups of their own,
+    with the scale as ``lr_scale``; the training loop multiplies the rate of each group by it.
+
+    Raises:
+        ValueError: A ``backbone_lr_scale`` for a network without a backbone.
+    """
+    parts = [([*network.parameters()], 1.0)]
+    if part.backbone_lr_scale != 1.0:
+        backbone = backbone_of(network, "train.optimizer.backbone_lr_scale")
+        inside = {id(p) for p in backbone.parameters()}
+        parts = [([p for p in network.parameters() if id(p) not in inside], 1.0)]
+        parts.append(([*backbone.parameters()], part.backbone_lr_scale))
+    groups: list[dict[str, Any]] = []
+    for parameters, scale in parts:
+        of_its_own = {} if scale == 1.0 else {"lr": part.lr * scale, "lr_scale": scale}
+        for decays, weight_decay in ((True, part.weight_decay), (False, 0.0)):
+            chosen = [p for p in parameters if (p.ndim > 1) == decays]
+            groups.append({"params": chosen, "weight_decay": weight_decay, **of_its_own})
     if part.name == "rmsprop":
         return torch.optim.RMSprop(groups, lr=part.lr, alpha=part.alpha, eps=part.eps, momentum=part.momentum)
     if part.name == "sgd":
