@@ -156,8 +156,8 @@ def efficientnet_lite(state: Mapping[str, Tensor], images: Tensor) -> list[Tenso
 def _same(state: Mapping[str, Tensor], name: str, x: Tensor, stride: int) -> Tensor:
     """Convolve as TensorFlow does with padding "SAME", whose odd pixel is the last; one channel in makes it depthwise.
 
-    The map is padded by the kernel's reach on both sides. An even side with stride 2 lacks nothing before its first
-    window's centre plus one, so the grid begins one pixel later there.
+    The map is padded by the kernel's reach on both sides. With stride 2 an even side needs one pixel less, which
+    TensorFlow omits at the top or left: the grid begins one pixel later.
     """
     kernel = state[f"{name}.weight"].float()
     reach = kernel.shape[-1] // 2
