@@ -65,6 +65,8 @@ STATED: dict[str, tuple[int, int, str]] = {
     "centernet_dla34": (19_430_119, 350, "4a9d24c78d6964be"),
     "centernet_hrnet_w32": (28_650_103, 1776, "d9856a8f11cf7ec5"),
     "centernet_mobilenet_v3": (3_081_495, 404, "6262bf8d41638037"),
+    "centernet_fpn": (14_065_591, 156, "15601df73b1af562"),
+    "centernet_fpn_resnet18": (14_065_591, 156, "15601df73b1af562"),
 }
 """At 16 keypoints, as built without further arguments (or with ``REQUIRED``): parameters, entries in the state dict,
 and the start of the SHA-256 of their names, shapes and dtypes. Weights in the world depend on those: where one changes
@@ -85,6 +87,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "simple_baseline": {"depth": 18, "width": 8, "num_deconvs": 2, "deconv_width": 16},
     "centernet_hourglass": {"num_stacks": 2, "widths": (16, 16, 24), "blocks": (2, 1, 2), "head_width": 8},
     "centernet_resnet": {"width": 8, "deconv_width": 16, "head_width": 8, "num_classes": 3},
+    "centernet_fpn": {"width": 8, "fpn_width": 16, "head_width": 8, "num_classes": 3},
     **REQUIRED,
 }
 """Arguments that make a small member of a generic family, for what takes arithmetic."""
@@ -113,6 +116,14 @@ def _divisor(network: nn.Module) -> int:
     divisor = network.divisor
     assert isinstance(divisor, int)
     return divisor
+
+
+def _heatmaps(network: nn.Module) -> dict[str, int]:
+    """Return the names of a stage's heatmaps with their strides: one, or one per level of a network of several."""
+    strides = getattr(network, "strides", None)
+    if strides is None:
+        return {"heatmap": network.stride}  # type: ignore[dict-item]
+    return {f"heatmap_{stride}": stride for stride in strides}
 
 
 def _on_meta(name: str) -> nn.Module:
@@ -168,7 +179,7 @@ def test_one_keypoint_is_enough(name: str) -> None:
     with torch.device("meta"):
         made = build(NETWORKS, name, num_keypoints=1, **SMALL.get(name, {})).eval()
         stages = made(torch.zeros(1, 3, 2 * _divisor(made), _divisor(made)))
-    assert all(stage["heatmap"].shape[1] == 1 for stage in stages)
+    assert all(stage[key].shape[1] == 1 for stage in stages for key in _heatmaps(made))
 
 
 @pytest.mark.slow_when_large
@@ -176,15 +187,16 @@ def test_stages_of_the_stated_stride_every_parameter_with_a_gradient_and_no_nan(
     network: nn.Module, images: torch.Tensor
 ) -> None:
     stages = network(images[:1])
-    height, width = images.shape[2] // network.stride, images.shape[3] // network.stride  # type: ignore[operator]
     assert isinstance(stages, list)
     assert stages
     for stage in stages:
-        assert "heatmap" in stage
-        assert stage["heatmap"].shape == (1, K, height, width)
-        for maps in stage.values():
-            assert (maps.shape[0], *maps.shape[-2:]) == (1, height, width)
-            assert maps.isfinite().all()
+        for heatmap, stride in _heatmaps(network).items():
+            height, width = images.shape[2] // stride, images.shape[3] // stride
+            assert stage[heatmap].shape == (1, K, height, width)
+            level = heatmap.removeprefix("heatmap")  # "" if there is only one
+            for maps in (maps for key, maps in stage.items() if key.endswith(level)):
+                assert (maps.shape[0], *maps.shape[-2:]) == (1, height, width)
+                assert maps.isfinite().all()
     network.zero_grad()
     torch.stack([maps.square().mean() for stage in stages for maps in stage.values()]).sum().backward()
     for name, parameter in network.named_parameters():

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from poseglass.necks.fpn import FPN
+from poseglass.necks.fpn import FPN, FPNLevels
 from poseglass.necks.unet import UNetNeck
 from poseglass.necks.upsample import Upsample
 from poseglass.networks.stacked_hourglass import Hourglass
@@ -104,3 +104,19 @@ def test_a_stride_that_no_level_has_is_refused_with_those_there_are(neck: type) 
 def test_upsample_refuses_a_stride_that_does_not_divide() -> None:
     with pytest.raises(ValueError, match="Upsample: out_stride=3 must divide the coarsest level's stride, 16"):
         Upsample((4, 8), (8, 16), out_stride=3)
+
+
+def test_every_level_of_the_pyramid_is_that_of_a_pyramid_that_ends_there() -> None:
+    torch.manual_seed(0)
+    every = FPNLevels(CHANNELS, STRIDES, width=12, out_stride=4)
+    given = levels(CHANNELS, STRIDES)
+    with torch.no_grad():
+        maps = every(given)
+        assert every.out_strides == (4, 8, 32)
+        for i, stride in enumerate(every.out_strides):
+            one = FPN(CHANNELS, STRIDES, width=12, out_stride=stride)
+            one.laterals = every.laterals[i:]
+            one.smoothing = every.smoothings[i]  # type: ignore[assignment]
+            assert torch.equal(maps[i], one(given))
+    with pytest.raises(ValueError, match=r"FPNLevels: out_stride=16 needs a level of that stride; .* 2, 4, 8, 32"):
+        FPNLevels(CHANNELS, STRIDES, out_stride=16)

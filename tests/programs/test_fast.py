@@ -28,6 +28,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "simple_baseline": {"depth": 18, "width": 8, "deconv_width": 16},
     "centernet_hourglass": {"num_stacks": 2, "widths": (16, 16, 24), "blocks": (2, 1, 2), "head_width": 8},
     "centernet_resnet": {"width": 8, "deconv_width": 16, "head_width": 8},
+    "centernet_fpn": {"width": 8, "fpn_width": 16, "head_width": 8},
     "composed": {"backbone": {"name": "mobilenet_v3_small", "width": 0.5}, "neck": {"name": "fpn", "width": 16}},
 }
 """Arguments that make a small member of a generic family."""

@@ -36,7 +36,7 @@ def codecs(
     console.print(
         "Error of encoding and decoding, in input pixels at 192 x 256: median, 95th percentile and maximum; for points "
         "inside and on the border, with noise, in both half precisions, and flipped as in the flip test. Last column: "
-        "range of the scores. Codecs of several instances per view (centernet) are not measured.",
+        "range of the scores. Codecs of several instances per view (centernet, centernet_levels) are not measured.",
         highlight=False,
     )
 

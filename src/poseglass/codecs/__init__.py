@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from poseglass.codecs.centernet import CenterNetCodec
+from poseglass.codecs.centernet_levels import CenterNetLevelsCodec
 from poseglass.codecs.dark import DarkCodec
 from poseglass.codecs.heatmap import HeatmapCodec
 from poseglass.codecs.simcc import SimccCodec
@@ -56,4 +57,5 @@ CODECS: dict[str, type[Codec]] = {
     "soft_argmax": SoftArgmaxCodec,
     "simcc": SimccCodec,
     "centernet": CenterNetCodec,
+    "centernet_levels": CenterNetLevelsCodec,
 }

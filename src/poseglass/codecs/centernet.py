@@ -116,12 +116,7 @@ class CenterNetCodec:
         device, (batch, count) = targets.xy.device, targets.valid.shape
         width, height = size_wh[0] // self.stride, size_wh[1] // self.stride
         label = torch.where(targets.valid, targets.label, 0)
-        classes = 1 + int(label.max()) if num_classes is None and label.numel() else num_classes or 1
-        if label.numel() and int(label.max()) >= classes:
-            raise ValueError(
-                f"A target has label {int(label.max())}, but there are {classes} classes, numbered from 0. Set the "
-                "network's num_classes to the number of classes in the data."
-            )
+        classes = count_classes(targets, num_classes)
         corners = to_heatmap(
             targets.box_xyxy.float().nan_to_num(0.0).unflatten(-1, (2, 2)), self.stride, self.alignment
         )
@@ -265,6 +260,23 @@ class CenterNetCodec:
             turned["keypoints"] = _flipped(vectors, self.alignment)
             turned["heatmap"] = flip_heatmaps(prediction["heatmap"], skeleton, self.alignment)
         return turned
+
+
+def count_classes(targets: Targets, num_classes: int | None = None) -> int:
+    """Return the number of classes to draw: ``num_classes``, or the largest label and 1 if that is None.
+
+    Raises:
+        ValueError: A label is not below ``num_classes``.
+    """
+    label = torch.where(targets.valid, targets.label, 0)
+    largest = int(label.max()) if label.numel() else 0
+    classes = largest + 1 if num_classes is None else num_classes or 1
+    if largest >= classes:
+        raise ValueError(
+            f"A target has label {largest}, but there are {classes} classes, numbered from 0. Set the network's "
+            "num_classes to the number of classes in the data."
+        )
+    return classes
 
 
 def gaussian_radius(

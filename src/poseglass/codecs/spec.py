@@ -19,10 +19,12 @@ class Output:
         shape: Shape without the batch axis; numbers, and the letters K (keypoints), C (classes), h and w (the map's
             height and width), X and Y (bins along x and y).
         activation: What its values are.
+        stride: View pixels per pixel of this map; None takes ``CodecSpec.stride``.
     """
 
     shape: tuple[str | int, ...]
     activation: Activation = "none"
+    stride: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class CodecSpec:
 
     Args:
         outputs: What a network must output, by key.
-        stride: View pixels per map pixel; 1 if there are no maps.
+        stride: View pixels per map pixel, where an output states no other; 1 if there are no maps.
         alignment: How view and map pixels correspond.
         sigma: Standard deviation of the Gaussian targets, map pixels (or bins); None if there are none.
         bins_per_px: Bins per pixel, for codecs that classify coordinates.
@@ -55,11 +57,20 @@ class CodecSpec:
     def shapes(self, num_keypoints: int, size_wh: tuple[int, int], num_classes: int = 1) -> dict[str, tuple[int, ...]]:
         """Return the shape of every output for a view of ``size_wh``, without the batch axis."""
         width, height = size_wh
-        sides = {
-            "K": num_keypoints, "C": num_classes, "h": height // self.stride, "w": width // self.stride,
-            "X": width * self.bins_per_px, "Y": height * self.bins_per_px,
-        }  # fmt: skip
-        return {
-            key: tuple(side if isinstance(side, int) else sides[side] for side in output.shape)
-            for key, output in self.outputs.items()
-        }
+        shapes: dict[str, tuple[int, ...]] = {}
+        for key, output in self.outputs.items():
+            stride = self.stride_of(key)
+            sides = {
+                "K": num_keypoints, "C": num_classes, "h": height // stride, "w": width // stride,
+                "X": width * self.bins_per_px, "Y": height * self.bins_per_px,
+            }  # fmt: skip
+            shapes[key] = tuple(side if isinstance(side, int) else sides[side] for side in output.shape)
+        return shapes
+
+    def stride_of(self, key: str) -> int:
+        """Return the view pixels per map pixel of an output.
+
+        Raises:
+            LookupError: The codec decodes no output of that name.
+        """
+        return self.outputs[key].stride or self.stride

@@ -18,6 +18,7 @@ from poseglass.networks.centernet import (
     centernet_resnet50,
     centernet_resnet101,
 )
+from poseglass.networks.centernet_fpn import CenterNetFPN, centernet_fpn_resnet18
 from poseglass.networks.compose import ComposedNetwork
 from poseglass.networks.corner_hourglass import CornerHourglass, hourglass_52, hourglass_52_light, hourglass_104
 from poseglass.networks.cpm import ConvolutionalPoseMachine, cpm, cpm_light
@@ -49,6 +50,7 @@ FAMILIES: dict[str, Callable[..., nn.Module]] = {
     "simple_baseline": simple_baseline,
     "centernet_hourglass": CenterNetHourglass,
     "centernet_resnet": centernet_resnet,
+    "centernet_fpn": CenterNetFPN,
 }
 """Builders of a whole family: any member can be built from keyword arguments, which determine its cost."""
 
@@ -92,5 +94,6 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = FAMILIES | {
     "centernet_dla34": centernet_dla34,
     "centernet_hrnet_w32": centernet_hrnet_w32,
     "centernet_mobilenet_v3": centernet_mobilenet_v3,
+    "centernet_fpn_resnet18": centernet_fpn_resnet18,
 }
 """Every network that a recipe or a card can name. Each states its ``stride``, ``divisor`` and ``usual_size_wh``."""

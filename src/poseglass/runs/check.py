@@ -80,7 +80,7 @@ def check_shapes(
         _check_stages(len(stages), recipe)
         for key, shape in codec.spec.shapes(keypoints, (width, height), max(classes, 1)).items():
             for number, stage in enumerate(stages):
-                _check_key(key, stage, (2, *shape), number, height)
+                _check_key(key, stage, (2, *shape), number, height, codec.spec.outputs[key].stride)
         for number in range(len(stages)):
             if recipe.loss is not None:
                 _check_trained(recipe.loss, codec, number)
@@ -110,7 +110,9 @@ def _check_stages(stages: int, recipe: Recipe) -> None:
             )
 
 
-def _check_key(key: str, stage: Prediction, expected: tuple[int, ...], number: int, height: int) -> None:
+def _check_key(
+    key: str, stage: Prediction, expected: tuple[int, ...], number: int, height: int, own_stride: int | None
+) -> None:
     if key not in stage:
         raise RecipeError(
             f"The codec encodes {key!r}, but stage {number} of the network returns {', '.join(map(repr, stage))}. Use "
@@ -124,6 +126,12 @@ def _check_key(key: str, stage: Prediction, expected: tuple[int, ...], number: i
         raise RecipeError(
             f"Stage {number} of the network returns {key!r} of shape {got[1:]}, but the codec reads {expected[1:]} "
             "(without the batch). Give the network the codec's head, or use another codec."
+        )
+    if len(got) >= 4 and own_stride is not None:
+        raise RecipeError(
+            f"The network's maps {key!r} are {got[-2:]} (h, w) for an input of height {height}, but the codec's are "
+            f"{expected[-2:]}, of stride {own_stride}. Use inputs whose sides are divisible by {own_stride}, and give "
+            "the network levels of the codec's strides."
         )
     if len(got) >= 4:
         raise RecipeError(
@@ -216,7 +224,8 @@ def _check_numbers(where: str, part: LossPart, codec: Codec) -> None:
         raise RecipeError(f"{'; '.join(faults)}.")
     if not part.numbers or part.name not in LOSSES or loss.target is not None:
         return
-    shapes = codec.spec.shapes(2, (codec.spec.stride, codec.spec.stride))
+    coarsest = max(codec.spec.stride_of(key) for key in codec.spec.outputs)
+    shapes = codec.spec.shapes(2, (coarsest, coarsest))
     for key in _outputs(part, codec, where):
         zeros = torch.zeros(1, *shapes[key])
         try:
