@@ -1,7 +1,12 @@
-"""OneStageEstimator: a whole image in, everybody in it out, by one network (CenterNet)."""
+"""OneStageEstimator: a whole image in, everybody in it out, by one network (CenterNet), at one scale or several.
+
+Several test scales, whose boxes are joined by soft-NMS, are those of Zhou, Wang, Krähenbühl, "Objects as Points", 2019,
+section 6; its public code uses 0.5, 0.75, 1, 1.25 and 1.5. How this differs: the views are letterboxes of the scaled
+size, not padded images.
+"""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -15,7 +20,12 @@ from poseglass.core.view import View
 from poseglass.estimators.estimator import Boxes, Frame, image_and_boxes
 from poseglass.estimators.of_program import OfProgram
 from poseglass.estimators.topdown import check_boxes, check_one_image
+from poseglass.metrics.box_nms import soft_box_nms
 from poseglass.programs.program import Program
+from poseglass.programs.torch_program import TorchProgram
+
+_Waiting = tuple[list[View], tuple[int, int], np.ndarray | None]
+"""An image that was read: its views, one per scale, its size, and the given boxes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,16 +37,24 @@ class OneStageEstimator(OfProgram):
         min_box_score: Instances with a lower score are not returned.
         batch_size: Number of images per call of the program.
         card: Card of the weights, if they came from a file.
+        scales: Each image is shown once per scale, in a view whose sides are the program's times the scale, rounded to
+            multiples of the network's ``divisor``; at scale 1 they are the program's. The instances of several scales
+            are joined class by class by Gaussian soft-NMS, which lowers the scores of duplicates; keypoints stay with
+            their instance, and the codec's largest number of instances remains. Time grows with the sum of the squares.
 
     Raises:
-        ValueError: A score outside [0, 1] or a batch size below 1. When called: an image that is not uint8 RGB, or
-            boxes that are not valid.
+        ValueError: A score outside [0, 1] or a batch size below 1; scales that are not positive, or of which two give
+            the same view; several scales, and the program is not PyTorch's, which runs views of one size, or its
+            network does not state its ``divisor``. When called: an image that is not uint8 RGB, or boxes that are not
+            valid.
     """
 
     program: Program
     min_box_score: float = 0.3
     batch_size: int = 8
     card: WeightCard | None = None
+    scales: tuple[float, ...] = (1.0,)
+    _sizes_wh: tuple[tuple[int, int], ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_box_score <= 1 or self.batch_size < 1:
@@ -44,9 +62,14 @@ class OneStageEstimator(OfProgram):
                 "OneStageEstimator needs min_box_score in [0, 1] and a batch_size of at least 1, got "
                 f"{self.min_box_score} and {self.batch_size}."
             )
+        object.__setattr__(self, "scales", tuple(self.scales))
+        object.__setattr__(self, "_sizes_wh", _sizes_of(self.program, self.scales))
 
     def __repr__(self) -> str:
-        return self.described(self.input.size_wh)
+        described = self.described(self.input.size_wh)
+        if self.scales == (1.0,):
+            return described
+        return f"{described[:-1]}, scales {', '.join(f'{scale:g}' for scale in self.scales)})"
 
     @property
     def input(self) -> InputSpec:
@@ -76,31 +99,45 @@ class OneStageEstimator(OfProgram):
             frames: Images, or pairs of an image and its boxes.
             causal: Yield the result of each frame before the next one is requested.
         """
-        pixels: list[np.ndarray] = []
-        waiting: list[tuple[View, tuple[int, int], np.ndarray | None]] = []
+        pixels: list[list[np.ndarray]] = []
+        waiting: list[_Waiting] = []
         for frame in frames:
             image, boxes = image_and_boxes(frame)
             check_one_image(image)
             given = None if boxes is None else check_boxes(image, boxes)
             size_wh = (image.shape[1], image.shape[0])
-            view = View.letterbox(size_wh, self.input.size_wh)
-            pixels.append(view.read(image))
-            waiting.append((view, size_wh, given))
+            views = [View.letterbox(size_wh, side) for side in self._sizes_wh]
+            pixels.append([view.read(image) for view in views])
+            waiting.append((views, size_wh, given))
             if causal or len(pixels) == self.batch_size:
                 yield from self._run(pixels, waiting)
                 pixels, waiting = [], []
         if pixels:
             yield from self._run(pixels, waiting)
 
-    def _run(
-        self, pixels: list[np.ndarray], waiting: list[tuple[View, tuple[int, int], np.ndarray | None]]
-    ) -> Iterator[Instances]:
-        decoded = self.program(torch.from_numpy(np.stack(pixels))).cpu()
-        for row, (view, size_wh, given) in enumerate(waiting):
-            found = self._instances(decoded, row, view, size_wh)
+    def _run(self, pixels: list[list[np.ndarray]], waiting: list[_Waiting]) -> Iterator[Instances]:
+        by_scale = [self.program(torch.from_numpy(np.stack(views))).cpu() for views in zip(*pixels, strict=True)]
+        for row, (views, size_wh, given) in enumerate(waiting):
+            if len(views) == 1:
+                found = self._instances(by_scale[0], row, views[0], size_wh, self.min_box_score)
+            else:
+                found = self._joined([
+                    self._instances(decoded, row, view, size_wh, 0.0)
+                    for decoded, view in zip(by_scale, views, strict=True)
+                ])  # fmt: skip
             yield found if given is None else of_boxes(found, given)
 
-    def _instances(self, decoded: Decoded, row: int, view: View, size_wh: tuple[int, int]) -> Instances:
+    def _joined(self, found: list[Instances]) -> Instances:
+        """Return the instances of all scales by their scores after soft-NMS, best first, above ``min_box_score``."""
+        names = ("xy", "score", "box_xyxy", "box_score", "label")
+        xy, score, box, box_score, label = (np.concatenate([getattr(one, name) for one in found]) for name in names)
+        rows, lowered = soft_box_nms(box, box_score, label)
+        rows, lowered = rows[: self.program.spec.instances], lowered[: self.program.spec.instances]
+        keep = lowered >= self.min_box_score
+        together = Instances(self.skeleton, xy, score, box, box_score, label)[rows[keep]]
+        return replace(together, box_score=lowered[keep])
+
+    def _instances(self, decoded: Decoded, row: int, view: View, size_wh: tuple[int, int], lowest: float) -> Instances:
         """Return the instances of one view in image pixels: boxes clipped to the image, those outside it dropped.
 
         Raises:
@@ -115,12 +152,51 @@ class OneStageEstimator(OfProgram):
         limit = np.array([*size_wh, *size_wh], np.float64) - 0.5
         box = np.clip(box, -0.5, limit)
         score = decoded.box_score[row].numpy()
-        keep = decoded.valid[row].numpy() & (score >= self.min_box_score)
+        keep = decoded.valid[row].numpy() & (score >= lowest)
         keep &= (box[:, 2] > box[:, 0]) & (box[:, 3] > box[:, 1])
         return Instances(
             self.skeleton, view.home(decoded.xy[row].double().numpy()[keep]), decoded.score[row].numpy()[keep],
             box[keep], score[keep], decoded.label[row].numpy()[keep],
         )  # fmt: skip
+
+
+def _sizes_of(program: Program, scales: tuple[float, ...]) -> tuple[tuple[int, int], ...]:
+    """Return the size of the view of every scale.
+
+    Raises:
+        ValueError: See ``OneStageEstimator``.
+    """
+    full = program.input.size_wh
+    if scales == (1.0,):
+        return (full,)
+    if not scales or not all(0 < scale < float("inf") for scale in scales):
+        raise ValueError(
+            "OneStageEstimator.scales must be positive numbers, such as (0.5, 0.75, 1.0, 1.25, 1.5), got "
+            f"{scales}. (1.0,) shows an image once."
+        )
+    if not isinstance(program, TorchProgram):
+        raise ValueError(
+            f"A {type(program).__name__} runs views of one size, so it has no scales but (1.0,), got {scales}. Load "
+            "the weights file it was made from: poseglass.load_detector(FILE.safetensors)."
+        )
+    divisor = getattr(program.network, "divisor", None)
+    if not isinstance(divisor, int) or divisor < 1:
+        raise ValueError(
+            f"scales need to know by what the sides of a view must be divisible, but {type(program.network).__name__} "
+            f"states divisor={divisor!r}. Give the network an attribute divisor, such as 32, or use scales=(1.0,)."
+        )
+    sizes: dict[tuple[int, int], float] = {}
+    for scale in scales:
+        width, height = (max(int(side * scale / divisor + 0.5), 1) * divisor for side in full)
+        size = full if scale == 1 else (width, height)
+        if size in sizes:
+            raise ValueError(
+                f"Scales {sizes[size]:g} and {scale:g} both give a view of {size[0]} x {size[1]} pixels, since sides "
+                f"are multiples of {divisor} for {type(program.network).__name__}. Leave one of them out, or use a "
+                "larger input."
+            )
+        sizes[size] = scale
+    return tuple(sizes)
 
 
 def of_boxes(found: Instances, boxes_xyxy: np.ndarray) -> Instances:
