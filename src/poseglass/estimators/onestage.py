@@ -1,7 +1,7 @@
 """OneStageEstimator: a whole image in, everybody in it out, by one network (CenterNet), at one scale or several.
 
 Several test scales, whose boxes are joined by soft-NMS, are those of Zhou, Wang, Krähenbühl, "Objects as Points", 2019,
-section 6; its public code uses 0.5, 0.75, 1, 1.25 and 1.5. How this differs: the views are letterboxes of the scaled
+section 5; its public code uses 0.5, 0.75, 1, 1.25 and 1.5. How this differs: the views are letterboxes of the scaled
 size, not padded images.
 """
 
