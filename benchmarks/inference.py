@@ -159,7 +159,7 @@ def keypoints(arguments: argparse.Namespace) -> list[dict]:
     results: dict[str, Evaluation] = {}
     estimator: TopDownEstimator | None = None
     for precision in ("float32", "bfloat16"):
-        estimator = pg.load(
+        estimator = pg.load_top_down(
             arguments.weights, precision=precision, compiled=arguments.compile, flip_test=arguments.flip_test
         )
         results[precision] = evaluate(estimator, dataset, [Pck()])

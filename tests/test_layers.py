@@ -118,6 +118,7 @@ def test_front_door():
         "OneStageEstimator",
         "TwoStageEstimator",
         "load_detector",
+        "load_top_down",
         "WeightCard",
         "build",
         "draw",

@@ -24,6 +24,7 @@ from poseglass.core.table import build as build
 from poseglass.drawing.pose import draw as draw
 from poseglass.estimators.load import load as load
 from poseglass.estimators.load import load_detector as load_detector
+from poseglass.estimators.load import load_top_down as load_top_down
 from poseglass.estimators.onestage import OneStageEstimator as OneStageEstimator
 from poseglass.estimators.topdown import TopDownEstimator as TopDownEstimator
 from poseglass.estimators.twostage import TwoStageEstimator as TwoStageEstimator

@@ -14,8 +14,9 @@ from rich.console import Console
 import poseglass as pg
 from poseglass import cli
 from poseglass.cli import images as images_module
-from poseglass.cli.poses_file import coco_document, noun_of
+from poseglass.cli.poses_file import coco_chunks, noun_of
 from poseglass.cli.screen import in_commands
+from poseglass.cli.write_poses import write_poses
 from poseglass.core.card import WeightCard
 from poseglass.core.image import read_image, write_image
 from poseglass.core.input_spec import InputSpec
@@ -144,8 +145,8 @@ def test_flip_pairs_of_the_skeleton_are_written(tmp_path, pairs):
     skeleton = Skeleton("toy", ("a", "b", "tip"), flip_pairs=pairs)
     image = {"id": 1, "file_name": "a.png", "width": 9, "height": 9}
     record = {"image_id": 1, "category_id": 1, "bbox": [1, 1, 5, 5], "score": 1, "keypoints": [1, 2, 2] * 3}
-    document = coco_document(skeleton, [image], [record], tmp_path)
-    (tmp_path / "poses_coco.json").write_text(json.dumps(document))
+    chunks = coco_chunks(skeleton, lambda: [(image, [record])], tmp_path)
+    (tmp_path / "poses_coco.json").write_bytes(b"".join(chunks))
     assert coco(tmp_path / "poses_coco.json").skeleton.flip_pairs == pairs
 
 
@@ -234,19 +235,18 @@ def test_a_folder_is_read_by_content_and_the_rest_is_named(monkeypatch, tmp_path
     (tmp_path / "notes.txt").write_text("notes")
     out = tmp_path.parent / "folder_out"
     words = ("--weights", tiny_weights, "--out", out)
-    assert run(monkeypatch, "predict", tmp_path, *words) == 0
-    said = capsys.readouterr().out
+    assert run(monkeypatch, "predict", tmp_path, *words) == 1
+    said, error = capsys.readouterr()
     assert sorted(Path(p["file_name"]).name for p in poses(out)) == ["a.jpg", "b.jfif", "d.png", "no_suffix"]
     assert "c.heic is a HEIC image. Convert it to JPEG or PNG first" in said
     assert "1 file is not an image: notes.txt." in said
-    assert "Skipped 1 of 5 images:" in said
-    assert "cut.jpg is a damaged or truncated image" in said
-    # what was named must be done
-    assert run(monkeypatch, "predict", tmp_path / "a.jpg", tmp_path / "cut.jpg", *words) == 2
+    assert said.splitlines()[-1].startswith("Processed 4 of 5 images with 4 poses; 1 could not be processed")
+    assert "cut.jpg is a damaged or truncated image" in error
+    assert run(monkeypatch, "predict", tmp_path / "a.jpg", tmp_path / "cut.jpg", *words) == 1
     assert "cut.jpg is a damaged or truncated image" in capsys.readouterr().err
     assert run(monkeypatch, "predict", tmp_path / "c.heic", *words) == 2
     assert "it is a HEIC image. Convert it" in capsys.readouterr().err
-    assert run(monkeypatch, "predict", tmp_path, tmp_path / "cut.jpg", *words) == 2
+    assert run(monkeypatch, "predict", tmp_path, tmp_path / "cut.jpg", *words) == 1
     captured = capsys.readouterr()
     assert "Given twice, processed once: " in captured.out
     assert "cut.jpg is a damaged" in captured.err
@@ -359,7 +359,7 @@ def test_what_is_no_person_is_not_called_one(tmp_path, tiny_weights, capsys):
     save_weights(tmp_path / "h.safetensors", network.state_dict(), card)
     item = images_module.NamedImage("a", "", np.zeros((40, 40, 3), np.uint8), None, 0)
     console = Console(width=1000)
-    assert images_module.write_poses(pg.load(tmp_path / "h.safetensors"), [item], tmp_path / "out", console) == []
+    assert write_poses(pg.load(tmp_path / "h.safetensors"), [item], tmp_path / "out", console) == []
     said = capsys.readouterr().out
     assert "treated as one instance filling it" in said
     assert "person" not in said.replace(str(tmp_path), "")

@@ -31,7 +31,7 @@ def test_another_size_and_the_flip_test(tiny_weights, synthetic_person):
 def test_what_ships_by_default():
     path = shipped()[DEFAULT]
     assert path.stat().st_size <= 12e6
-    estimate = pg.load()
+    estimate = pg.load_top_down()
     assert sum(p.numel() for p in estimate.network.parameters()) <= 6_000_000
     assert len(estimate.skeleton) == 14
     assert estimate.card is not None

@@ -176,7 +176,7 @@ def test_invalid_arguments_are_named(tmp_path: Path) -> None:
         pg.load_detector("hg2-light-lspet")
 
 
-def test_weights_of_a_detector_are_opened_by_load_detector_only(tmp_path: Path) -> None:
+def test_weights_of_a_detector_are_opened_as_what_they_are(tmp_path: Path, tiny_weights: Path) -> None:
     numbers = {"num_keypoints": 0, "num_stacks": 1, "widths": [16, 16], "blocks": [1, 1], "head_width": 8}
     card = pg.WeightCard(
         "finder", {"name": "centernet_hourglass"} | numbers, {"name": "centernet", "poses": False}, NOTHING,
@@ -188,5 +188,51 @@ def test_weights_of_a_detector_are_opened_by_load_detector_only(tmp_path: Path) 
     found = pg.load_detector(tmp_path / "finder.safetensors", min_box_score=0.0)(image_with((16, 24)))
     assert 0 < len(found) <= 100
     assert "boxes only" in repr(pg.load_detector(tmp_path / "finder.safetensors"))
-    with pytest.raises(CheckpointError, match=r"take no boxes. Open them with poseglass.load_detector"):
-        pg.load(tmp_path / "finder.safetensors")
+    name = tmp_path / "finder.safetensors"
+    assert isinstance(pg.load(name), OneStageEstimator)
+    assert len(pg.load(name, min_box_score=0.0, precision="bfloat16")(image_with((16, 24))))
+    with pytest.raises(CheckpointError, match=r"'finder' find any number of instances .*load\(detector=...\)"):
+        pg.load_top_down(name)
+    with pytest.raises(CheckpointError, match=r"'finder' find everybody .* Omit the detector"):
+        pg.load(name, detector=name)
+    with pytest.raises(CheckpointError, match=r"find no boxes.*a detector is weights of a whole image"):
+        pg.load(tiny_weights, detector=tiny_weights)
+
+
+def test_a_default_detector_comes_before_the_default_poses(tmp_path: Path, tiny_weights: Path, monkeypatch) -> None:
+    numbers = {"num_keypoints": 0, "num_stacks": 1, "widths": [16, 16], "blocks": [1, 1], "head_width": 8}
+    card = pg.WeightCard(
+        "finder", {"name": "centernet_hourglass"} | numbers, {"name": "centernet", "poses": False}, NOTHING,
+        pg.InputSpec((64, 64)),
+    )  # fmt: skip
+    name = tmp_path / "finder.safetensors"
+    save_weights(name, build(NETWORKS, "centernet_hourglass", **numbers).state_dict(), card)
+    assert isinstance(pg.load(), TopDownEstimator)
+    two = pg.load(tiny_weights, detector=name, min_box_score=0.2)
+    assert isinstance(two, TwoStageEstimator)
+    assert isinstance(two.detector, OneStageEstimator)
+    assert two.detector.min_box_score == 0.2
+    monkeypatch.setattr("poseglass.estimators.load.DEFAULT_DETECTOR", str(name))
+    assert isinstance(pg.load(), TwoStageEstimator)
+    assert isinstance(pg.load(tiny_weights), TopDownEstimator)
+    assert isinstance(pg.load_top_down(), TopDownEstimator)
+
+
+def test_found_boxes_that_hold_no_pose_are_dropped() -> None:
+    """A detector may find a person of one pixel, in a corner too; what is an error in a given box is none there."""
+    box = np.array(
+        [[-0.5, -0.5, 0.5, 0.5], [9, 9, 9, 20], [np.nan, 0, 5, 5], [400, 10, 500, 90], [40, 40, 41, 41]], np.float32
+    )
+
+    class Fixed:
+        skeleton = NOTHING
+
+        def __call__(self, image: np.ndarray, boxes: object = None) -> pg.Instances:
+            return pg.Instances(NOTHING, np.zeros((5, 0, 2)), np.zeros((5, 0)), box, np.full(5, 0.5))
+
+        def stream(self, frames, *, causal: bool = False):
+            return (self(frame) for frame in frames)
+
+    poses = TopDownEstimator(TorchProgram(Corners(), HeatmapCodec(), PAIR, InputSpec((64, 64), 1.0)))
+    found = TwoStageEstimator(Fixed(), poses)(image_with())
+    assert found.box_xyxy.tolist() == [[40, 40, 41, 41]]

@@ -30,7 +30,7 @@ def people() -> LabelledImages:
 
 @pytest.fixture(scope="module")
 def estimator() -> TopDownEstimator:
-    return pg.load(flip_test=True)
+    return pg.load_top_down(flip_test=True)
 
 
 @pytest.fixture(scope="module")

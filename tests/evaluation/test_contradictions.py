@@ -8,7 +8,7 @@ import pytest
 
 from poseglass.core.image import write_image
 from poseglass.core.skeleton import Skeleton
-from poseglass.estimators.load import load
+from poseglass.estimators.load import load_top_down
 from poseglass.estimators.topdown import TopDownEstimator
 from poseglass.evaluation.coco import CocoProtocol
 from poseglass.evaluation.evaluate import evaluate
@@ -38,7 +38,7 @@ def people(tmp_path_factory) -> LabelledImages:
 
 @pytest.fixture(scope="module")
 def estimator() -> TopDownEstimator:
-    return load(size_wh=(96, 96))
+    return load_top_down(size_wh=(96, 96))
 
 
 def with_areas(people: LabelledImages, area: float) -> LabelledImages:

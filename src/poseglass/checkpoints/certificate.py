@@ -19,7 +19,7 @@ from poseglass.core.input_spec import InputSpec
 from poseglass.core.prediction import Prediction
 from poseglass.core.view import View
 from poseglass.estimators.fit import card_network
-from poseglass.estimators.load import load
+from poseglass.estimators.load import load_top_down
 from poseglass.estimators.weights_file import CheckpointError, read_weights
 from poseglass.programs.normalise import normalise
 from poseglass.programs.torch_program import torch_forward
@@ -85,7 +85,7 @@ def certify(
         return _certificate(
             f"{what} of this file with those of the original's tensors", importer, named_images, half
         ) | {"maps_relative": relative}
-    estimator = load(path)
+    estimator = load_top_down(path)
     run = torch_forward(estimator.network)
     differences, largest, moved, clear = [], [], [], []
     cell_px = 0.0

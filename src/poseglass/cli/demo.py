@@ -11,14 +11,15 @@ import typer
 from rich.console import Console
 
 from poseglass.cli.given_boxes import images_without_boxes
-from poseglass.cli.images import NamedImage, list_images, read_images, write_poses
+from poseglass.cli.images import NamedImage, list_images, read_images
 from poseglass.cli.screen import wide_console
 from poseglass.cli.train import train_with_bar
+from poseglass.cli.write_poses import write_poses
 from poseglass.core.image import read_image, white_levels, write_image
 from poseglass.core.table import build
 from poseglass.data import DATASETS
 from poseglass.drawing.sheet import contact_sheet
-from poseglass.estimators.load import DEFAULT, load
+from poseglass.estimators.load import DEFAULT, load_top_down
 from poseglass.runs.prepare import prepare
 from poseglass.runs.recipe import Recipe
 from poseglass.synthetic.body_pose import EVERYDAY
@@ -35,7 +36,7 @@ def demo(
 ) -> None:
     """Find poses in images with the built-in weights; then train a small network on synthetic people."""
     console, wide = Console(), wide_console()
-    estimator = load(weights, flip_test=True)
+    estimator = load_top_down(weights, flip_test=True)
     if image:
         found = list_images(image)
         given, notes = images_without_boxes(found.paths, None)
@@ -65,7 +66,7 @@ def demo(
     train_with_bar(run, console)
     shutil.copy(run.folder.report, out / "report.html")
     assert run.val is not None
-    estimate = load(run.folder.best)
+    estimate = load_top_down(run.folder.best)
     samples = [run.val[i] for i in range(min(len(run.val), 12))]
     found = [dataclasses.replace(s, instances=estimate(s.image, boxes=s.instances.box_xyxy)) for s in samples]
     write_image(out / "trained_for_a_minute.png", contact_sheet(found, columns=6, captions=[""] * len(found)))

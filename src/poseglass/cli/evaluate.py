@@ -15,7 +15,7 @@ from poseglass.cli.speed import BFLOAT16, COMPILED, say_compiling
 from poseglass.core.card import WeightCard
 from poseglass.core.files import write_bytes
 from poseglass.core.table import lookup
-from poseglass.estimators.load import DEFAULT, load
+from poseglass.estimators.load import DEFAULT, load_top_down
 from poseglass.evaluation.evaluate import Evaluation, evaluate
 from poseglass.metrics import METRICS, Pck
 from poseglass.metrics.metric import Metric
@@ -102,7 +102,7 @@ def evaluate_weights(
         )
     if protocol is not None:
         lookup(PROTOCOLS, protocol, kind="protocol")
-    estimator = load(
+    estimator = load_top_down(
         weights, device=choose_device(device), size_wh=(size, size) if size else None,
         precision="bfloat16" if bfloat16 else "float32", compiled=compiled,
     )  # fmt: skip

@@ -1,29 +1,19 @@
-"""Shared by ``predict`` and ``demo``: reads images and boxes, writes files and prints a table."""
+"""Shared by ``predict`` and ``demo``: lists and reads images with their boxes, and finds what looks wrong with them."""
 
-import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from rich import box
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from poseglass.cli.given_boxes import GivenImage
-from poseglass.cli.poses_file import coco_document, noun_of, result_records
 from poseglass.core.boxes import share_inside
-from poseglass.core.files import write_bytes
-from poseglass.core.image import count_frames, read_with_levels, write_image
+from poseglass.core.image import count_frames, read_with_levels
 from poseglass.core.image_folder import list_folder
 from poseglass.core.instances import Instances
 from poseglass.core.levels import Levels, WhiteLevels
 from poseglass.core.table import listed
-from poseglass.drawing.heatmap import heatmap_grid
-from poseglass.drawing.pose import draw, resized
-from poseglass.estimators.topdown import TopDownEstimator, check_boxes
+from poseglass.drawing.pose import resized
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,7 +24,7 @@ class NamedImage:
         name: Name for files and tables, without a suffix.
         file_name: Path of the original file, "" for a synthetic image.
         image: ``(H, W, 3)`` uint8 RGB.
-        boxes: ``(N, 4)`` x0 y0 x1 y1, or None: one instance fills the image.
+        boxes: ``(N, 4)`` x0 y0 x1 y1, or None: the estimator finds them, or one instance fills the image.
         image_id: Image id for the results file.
         category_id: Category id for the results file.
         levels: How values of more than 8 bits were scaled; None for an 8-bit image.
@@ -51,10 +41,6 @@ class NamedImage:
     frames: int = 1
 
 
-UNSURE = 0.3
-"""Mean score below which a hint is printed for an image treated as one person."""
-
-
 @dataclass(frozen=True, slots=True)
 class ImagePaths:
     """The images given to a command.
@@ -68,6 +54,34 @@ class ImagePaths:
     paths: tuple[Path, ...]
     from_folders: frozenset[Path]
     notes: tuple[str, ...]
+
+
+def read_list(file: Path) -> list[Path]:
+    """Return the paths in a text file, one on a line, relative to the file's folder; empty lines are skipped.
+
+    Raises:
+        FileNotFoundError: The file, or a path in it, does not exist; the message has the line.
+        ValueError: It is not text in UTF-8, or has no paths.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"No such list of images: {file}. --list takes a text file with one path on each line.")
+    try:
+        lines = file.read_text("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise ValueError(
+            f"{file} is not text in UTF-8. --list takes a text file with one path on each line; give images themselves "
+            "without --list."
+        ) from None
+    found = [(number, file.parent / line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
+    if not found:
+        raise ValueError(f"{file} has no paths; --list takes a text file with one path on each line.")
+    missing = [f"{path} (line {number})" for number, path in found if not path.exists()]
+    if missing:
+        raise FileNotFoundError(
+            f"{file}: {len(missing):,} of {len(found):,} paths do not exist: {listed(missing)}. Paths are relative to "
+            f"the list's folder, {file.parent.absolute()}."
+        )
+    return [path for _, path in found]
 
 
 def list_images(paths: Iterable[Path]) -> ImagePaths:
@@ -138,6 +152,7 @@ def read_images(
     *,
     from_folders: Collection[Path] = (),
     passed: list[str] | None = None,
+    done: Collection[Path] = (),
 ) -> Iterator[NamedImage | str]:
     """Read images one at a time, with their boxes; for an image that cannot be read, yield the error message.
 
@@ -146,9 +161,12 @@ def read_images(
         white: White level of images with more than 8 bits; see ``read_image``.
         from_folders: Images from folders, whose error messages are added to ``passed`` instead.
         passed: Receives these messages.
+        done: Images that are not read, because their poses are known.
     """
     names = unique_names([one.path for one in given])
     for one, name in zip(given, names, strict=True):
+        if one.path in done:
+            continue
         try:
             image, levels = read_with_levels(one.path, white=white)
             frames = count_frames(one.path)
@@ -255,28 +273,6 @@ def groups_of(items: Iterable[NamedImage | str], failed: list[str]) -> Iterator[
         yield group
 
 
-def _found(
-    estimator: TopDownEstimator, items: Iterable[NamedImage | str], out: Path, failed: list[str]
-) -> Iterator[tuple[NamedImage, Instances]]:
-    """Yield each image with its poses, with crops of several images in a batch; errors are added to ``failed``.
-
-    Raises:
-        ValueError: The annotated image would overwrite an input image.
-    """
-    for group in groups_of(items, failed):
-        usable: list[NamedImage] = []
-        for item in group:
-            target = out / f"{item.name}.png"
-            if item.file_name and target.resolve() == Path(item.file_name).resolve():
-                raise ValueError(f"The annotated image would overwrite the input image {target}. Choose another --out.")
-            try:
-                check_boxes(item.image, item.boxes)
-                usable.append(item)
-            except ValueError as error:
-                failed.append(f"{item.file_name or item.name}: {error}")
-        yield from zip(usable, estimator.stream((item.image, item.boxes) for item in usable), strict=True)
-
-
 def make_folder(out: Path) -> None:
     """Make the output folder.
 
@@ -290,127 +286,3 @@ def make_folder(out: Path) -> None:
     except OSError as error:
         why = error.strerror or error
         raise OSError(f"The folder of --out cannot be made, {out}: {why}. Give another folder.") from error
-
-
-def write_poses(
-    estimator: TopDownEstimator,
-    items: Iterable[NamedImage | str],
-    out: Path,
-    console: Console,
-    *,
-    min_score: float = 0.3,
-    names: bool = False,
-    heatmaps: bool = False,
-) -> list[str]:
-    """Find poses; write annotated images, both pose files and, on request, heatmaps; print a row for each pose.
-
-    ``cli.poses_file`` documents the files. An image that fails is skipped. If there is no image, nothing is written.
-
-    Returns:
-        An error message for each image that failed.
-
-    Raises:
-        ValueError: An annotated image would overwrite an input image.
-    """
-    failed: list[str] = []
-    noun = noun_of(estimator.skeleton)
-    # all keypoint names fit in 80 columns; only a long image name is folded
-    table = Table(
-        header_style="bold", title=f"poses by {estimator.card.name if estimator.card else 'the network'}",
-        box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0),
-    )  # fmt: skip
-    for column in ("image", noun, "found", "score", "surest", "least sure"):
-        table.add_column(column, no_wrap=column != "image", overflow="fold")
-    records: list[dict[str, Any]] = []
-    images: list[dict[str, Any]] = []
-    levels: list[tuple[str, Levels]] = []
-    whole: list[str] = []
-    larger: list[str] = []
-    outside: list[str] = []
-    unsure: list[str] = []
-    several: list[str] = []
-    for item, people in _found(estimator, items, out, failed):
-        target = out / f"{item.name}.png"
-        doubtful = item.boxes is None and bool(people.score.mean() < UNSURE)
-        if item.levels is not None:
-            levels.append((item.name, item.levels))
-        if item.frames > 1:
-            several.append(f"{item.name} ({item.frames})")
-        if item.boxes is None:
-            whole.append(item.name)
-        elif item.file_name:
-            outside += mostly_outside(item)
-        if doubtful:
-            unsure.append(item.name)
-        make_folder(out)
-        image, shown = enlarged(item.image, people, min_score) if names else (item.image, people)
-        if image is not item.image:
-            larger.append(f"{item.name} {image.shape[1] / item.image.shape[1]:.1f} times")
-        write_image(target, draw(image, shown, min_score=min_score, boxes=item.boxes is not None, names=names))
-        file_name = item.file_name or f"{item.name}.png"
-        height, width = item.image.shape[:2]
-        images.append({"id": item.image_id, "file_name": file_name, "width": width, "height": height})
-        records += result_records(
-            people, item.image_id, item.category_id, file_name, whole_image=item.boxes is None, doubtful=doubtful
-        )
-        if heatmaps and len(people):
-            crop, maps = estimator.heatmaps(item.image, None if item.boxes is None else item.boxes[0])
-            write_image(
-                out / f"{item.name}-heatmaps.png",
-                heatmap_grid(crop, maps, estimator.skeleton, scores=people.score[0]),
-            )
-        for row in range(len(people)):
-            score = people.score[row]
-            best, worst = int(score.argmax()), int(score.argmin())
-            keypoints = estimator.skeleton.keypoints
-            table.add_row(
-                escape(item.name),
-                str(row + 1) if item.boxes is not None else "whole?" if doubtful else "whole",
-                f"{int((score >= min_score).sum())} of {len(keypoints)}",
-                f"{score.mean():.2f}",
-                f"{keypoints[best]} {score[best]:.2f}",
-                f"{keypoints[worst]} {score[worst]:.2f}",
-            )
-    if not images:
-        return failed
-    make_folder(out)
-    write_bytes(out / "poses.json", json.dumps(records, indent=1).encode())
-    document = coco_document(estimator.skeleton, images, records, out)
-    write_bytes(out / "poses_coco.json", json.dumps(document, indent=1).encode())
-    console.print(table)
-    sides = " Orange is the left side, blue the right." if noun != "person" else (
-        " Orange is the person's own left, blue the right."
-    )  # fmt: skip
-    console.print(
-        f"found: keypoints with a score of at least {min_score:g}, which are drawn. score: mean of all, 0 to 1."
-        + (sides if any(name.startswith("left_") for name in estimator.skeleton.keypoints) else "")
-    )
-    if estimator.card is not None and estimator.card.certificate:
-        console.print("These weights are imported: their scores are peak heights, not probabilities.")
-    if whole:
-        console.print(
-            f"No boxes were given for {listed(whole)}: each such image was treated as one {noun} filling it. "
-            "Give boxes with --box x0,y0,x1,y1."
-            + (
-                f" Poses marked 'whole?' have a low score ({listed(unsure)}): the {noun} may be small, cut off or "
-                "absent."
-                if unsure
-                else ""
-            ),
-            markup=False,
-        )
-    if several:
-        outside.append(f"Only the first frame or page was read of images that have several: {listed(several)}.")
-    for line in [*outside, *level_notes(levels)]:
-        console.print(line, markup=False)
-    if larger:
-        console.print(
-            f"enlarged so that the names are readable: {listed(larger)}. poses.json is in original pixels.",
-            markup=False,
-        )
-    console.print(
-        f"written to {out}: annotated images, poses.json (COCO results), poses_coco.json (with the keypoints' names)"
-        + (", heatmaps" if heatmaps else ""),
-        markup=False,
-    )
-    return failed

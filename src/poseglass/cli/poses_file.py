@@ -2,12 +2,14 @@
 
 ``poses.json`` is a list in COCO's result format, which ``loadRes`` of ``pycocotools`` and ``poseglass evaluate
 --detections`` read. A record has ``image_id``, ``category_id``, ``bbox`` (x, y, width, height), ``score`` (the mean
-of its keypoint scores), and
+of its keypoint scores, times the score of its box if that was found), and
 
 - ``keypoints``: x, y, v of each keypoint in image pixels. v is COCO's visibility flag, not a score: 2 for a keypoint
   with coordinates, 0 without. If the network predicts visibility, 1 is occluded and 0 is not in the image.
 - ``keypoint_scores``: in [0, 1], in the same order.
+- ``number``: of the person in its image, from 1, as drawn in the annotated image.
 - ``file_name``: path of the image.
+- ``box_score``: in [0, 1], if the box was found by a detector or one-stage weights.
 - ``whole_image``: true if no box was given, so that the image was treated as one instance filling it.
 - ``doubtful``: true if such a pose has a low score: the instance may be small in the image, cut off, or absent.
 
@@ -16,7 +18,9 @@ labels: the category contains the keypoint names and the skeleton, and labelling
 open it. File names are relative to its folder.
 """
 
+import json
 import os
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +37,14 @@ def noun_of(skeleton: Skeleton) -> str:
 
 
 def result_records(
-    people: Instances, image_id: int | str, category_id: int, file_name: str, *, whole_image: bool, doubtful: bool
+    people: Instances,
+    image_id: int | str,
+    category_id: int,
+    file_name: str,
+    *,
+    whole_image: bool = False,
+    doubtful: bool = False,
+    found_boxes: bool = False,
 ) -> list[dict[str, Any]]:
     """Return the records of one image for ``poses.json``."""
     more: dict[str, Any] = {"file_name": file_name}
@@ -41,46 +52,77 @@ def result_records(
         more["whole_image"] = True
     if doubtful:
         more["doubtful"] = True
-    return [record | more for record in people.to_coco(image_id=image_id, category_id=category_id)]
+    records = [
+        record | {"number": row + 1} | more
+        for row, record in enumerate(people.to_coco(image_id=image_id, category_id=category_id))
+    ]
+    if found_boxes:
+        for record, score in zip(records, people.box_score.tolist(), strict=True):
+            record["box_score"] = round(score, 4)
+    return records
 
 
-def coco_document(
-    skeleton: Skeleton, images: list[dict[str, Any]], records: list[dict[str, Any]], out: Path
-) -> dict[str, Any]:
-    """Return all poses as an object with images, annotations and categories.
+Entry = tuple[dict[str, Any], list[dict[str, Any]]]
+"""An image, with ``id``, ``file_name``, ``width`` and ``height``, and its records."""
+
+
+def results_chunks(entries: Iterable[Entry]) -> Iterator[bytes]:
+    """Yield ``poses.json`` in pieces, a record on each line."""
+    before = b"["
+    for _, records in entries:
+        for record in records:
+            yield before + b"\n" + json.dumps(record).encode()
+            before = b","
+    yield b"[]\n" if before == b"[" else b"\n]\n"
+
+
+def coco_chunks(skeleton: Skeleton, entries: Callable[[], Iterable[Entry]], out: Path) -> Iterator[bytes]:
+    """Yield ``poses_coco.json`` in pieces, an image or annotation on each line.
 
     Args:
         skeleton: Skeleton of every pose.
-        images: ``id``, ``file_name``, ``width`` and ``height`` of each image.
-        records: Records of ``poses.json``.
+        entries: Returns the images with their records; called twice, so that they need not be in memory.
         out: The folder that file names are relative to.
     """
-    annotations = []
-    for number, record in enumerate(records):
-        x, y, width, height = record["bbox"]
-        annotation = {key: value for key, value in record.items() if key != "file_name"}
-        flags = record["keypoints"][2::3]
-        box_area = float(area([x, y, x + width, y + height]))  # type: ignore[arg-type]
-        annotation |= {
-            "id": number + 1, "iscrowd": 0, "num_keypoints": sum(v > 0 for v in flags), "area": round(box_area, 2),
-        }  # fmt: skip
-        annotations.append(annotation)
+    out = out.resolve()
+    before = b'{"images": ['
+    for image, _ in entries():
+        seen = image | {"file_name": _seen_from(out, image["file_name"])}
+        yield before + b"\n" + json.dumps(seen).encode()
+        before = b","
+    yield (before if before != b"," else b"") + b'],\n"annotations": ['
+    number = 0
+    used: set[int] = set()
+    for _, records in entries():
+        for record in records:
+            number += 1
+            used.add(record["category_id"])
+            yield (b",\n" if number > 1 else b"\n") + json.dumps(_annotation(record, number)).encode()
     bones = [[int(a) + 1, int(b) + 1] for a, b in skeleton.bone_indices]
     category: dict[str, Any] = {
         "name": noun_of(skeleton), "keypoints": list(skeleton.keypoints), "skeleton": bones,
     }  # fmt: skip
     if skeleton.flip_pairs is not None:
         category["flip_pairs"] = [list(pair) for pair in skeleton.flip_pairs]
-    categories = [{"id": key} | category for key in sorted({record["category_id"] for record in records} or {1})]
-    seen_from = [image | {"file_name": _seen_from(out, image["file_name"])} for image in images]
-    return {"images": seen_from, "annotations": annotations, "categories": categories}
+    categories = [{"id": key} | category for key in sorted(used or {1})]
+    yield b'],\n"categories": ' + json.dumps(categories).encode() + b"}\n"
+
+
+def _annotation(record: dict[str, Any], number: int) -> dict[str, Any]:
+    x, y, width, height = record["bbox"]
+    flags = record["keypoints"][2::3]
+    box_area = float(area([x, y, x + width, y + height]))  # type: ignore[arg-type]
+    return {key: value for key, value in record.items() if key != "file_name"} | {
+        "id": number, "iscrowd": 0, "num_keypoints": sum(v > 0 for v in flags), "area": round(box_area, 2),
+    }  # fmt: skip
 
 
 def _seen_from(out: Path, file_name: str) -> str:
+    """Return a path relative to the resolved folder ``out``."""
     path = Path(file_name)
     if not path.exists():
         return file_name
     try:
-        return Path(os.path.relpath(path.resolve(), out.resolve())).as_posix()
+        return Path(os.path.relpath(path.resolve(), out)).as_posix()
     except ValueError:  # another drive on Windows
         return path.resolve().as_posix()

@@ -1,25 +1,67 @@
 """``poseglass predict``: finds poses in images."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
+import torch
 import typer
+from rich.console import Console
 
-from poseglass.cli.given_boxes import boxes_of_images, images_without_boxes
-from poseglass.cli.images import list_images, parse_box, read_images, write_poses
+from poseglass.cli.given_boxes import GivenImage, boxes_of_images, images_without_boxes
+from poseglass.cli.images import list_images, parse_box, read_images, read_list, unique_names
+from poseglass.cli.journal import FILE_NAME, Journal, fingerprint
+from poseglass.cli.poses_file import noun_of
 from poseglass.cli.screen import wide_console
 from poseglass.cli.speed import BFLOAT16, COMPILED, say_compiling
+from poseglass.cli.write_poses import (
+    SHEET_IMAGES,
+    PoseEstimator,
+    check_not_overwritten,
+    write_files,
+    write_poses,
+    write_sheet,
+)
 from poseglass.core.image import white_levels
 from poseglass.core.levels import WhiteLevels, check_white
 from poseglass.core.table import listed
-from poseglass.estimators.load import DEFAULT, load
+from poseglass.estimators import load as loading
+from poseglass.estimators.load import DEFAULT, find_weights, load, load_detector
+from poseglass.estimators.onestage import OneStageEstimator
+from poseglass.estimators.topdown import TopDownEstimator
+from poseglass.estimators.twostage import TwoStageEstimator
+from poseglass.programs.fast import Precision
 from poseglass.runs.build import choose_device
+
+SHEET_UP_TO = 1000
+"""Largest number of images that get a contact sheet without --sheet: it shows the first only, which say little then."""
 
 
 def predict(
-    images: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
-    weights: Annotated[str, typer.Option(help="Name of weights, a .safetensors file, or a run folder.")] = DEFAULT,
+    images: Annotated[list[Path] | None, typer.Argument(help="Images, or folders of images.")] = None,
+    list_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--list", help="Text file with one path of an image on each line, relative to the folder of the file."
+        ),
+    ] = None,
+    weights: Annotated[
+        str,
+        typer.Option(
+            help="Name of weights, a .safetensors file, or a run folder: of a network that finds the keypoints in a "
+            "box, or everybody in an image."
+        ),
+    ] = DEFAULT,
+    detector: Annotated[
+        str | None,
+        typer.Option("--detector", help="Weights that find the boxes of people: a name, a file, or a run folder."),
+    ] = None,
+    detector_score: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Lowest score of found boxes. Default: 0.3.")
+    ] = None,
+    whole: Annotated[
+        bool, typer.Option("--whole-image", help="Treat each image as one person filling it; look for no boxes.")
+    ] = False,
     box: Annotated[
         list[str] | None,
         typer.Option("--box", help="Box of a person in a single image: x0,y0,x1,y1 in pixels. May be repeated."),
@@ -36,12 +78,32 @@ def predict(
         typer.Option(min=0, max=1, help="Lowest score of boxes from --boxes; others are excluded. Default: 0.5."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Output folder for annotated images and poses.")] = Path("poses"),
-    min_score: Annotated[float, typer.Option(min=0, max=1, help="Lowest score of the keypoints to draw.")] = 0.3,
-    flip_test: Annotated[bool, typer.Option("--flip-test", help="Average with the flipped crop.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Continue a run in --out with the same settings: skip the images that are done."),
+    ] = False,
+    min_score: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Lowest score of the keypoints to draw. The files contain all keypoints."),
+    ] = 0.3,
+    flip_test: Annotated[
+        bool, typer.Option("--flip-test", help="Average with the flipped crop. A detector does not.")
+    ] = False,
     names: Annotated[bool, typer.Option("--names", help="Draw the names of the keypoints.")] = False,
     heatmaps: Annotated[
         bool, typer.Option("--heatmaps", help="Also write the heatmaps of the first person in each image.")
     ] = False,
+    draw_images: Annotated[
+        bool, typer.Option("--images/--no-images", help="Write annotated images, which takes most of the time.")
+    ] = True,
+    sheet: Annotated[
+        bool | None,
+        typer.Option(
+            "--sheet/--no-sheet",
+            help=f"Write sheet.jpg, the first {SHEET_IMAGES} images on one. Default: for 2 to {SHEET_UP_TO:,} images, "
+            "unless --no-images.",
+        ),
+    ] = None,
     white: Annotated[
         float | None,
         typer.Option(
@@ -54,23 +116,19 @@ def predict(
     bfloat16: BFLOAT16 = False,
     compiled: COMPILED = False,
 ) -> None:
-    """Find the poses of people in images. Without boxes, an image is treated as one person filling it."""
-    found = list_images(images)
+    """Find the poses of people in images: in given boxes, in those of a detector, or with weights that find everybody.
+
+    Without any of these, an image is treated as one person filling it.
+    """
+    if not images and list_file is None:
+        raise ValueError("No images. Give images, folders of images, or --list FILE.txt.")
+    found = list_images([*(images or []), *(read_list(list_file) if list_file is not None else [])])
     paths = found.paths
-    if box and boxes_file is not None:
-        raise ValueError("--box and --boxes both give boxes; omit one of them.")
-    if min_box_score is not None and boxes_file is None:
-        raise ValueError("--min-box-score requires --boxes. Add it, or omit the score.")
-    if box and len(paths) > 1:
-        raise ValueError(
-            f"--box is for a single image, but {len(paths)} were given. Give one image, or boxes for each image with "
-            "--boxes FILE.json: a list of {file_name, image_id, category_id, bbox: [x, y, width, height], score}."
-        )
+    _check_options(
+        paths, box=box, boxes_file=boxes_file, min_box_score=min_box_score, whole=whole, detector=detector, out=out
+    )
     if white is not None:
         check_white(white)
-    for written in ("poses.json", "poses_coco.json"):
-        if boxes_file is not None and boxes_file.resolve() == (out / written).resolve():
-            raise ValueError(f"The output would overwrite --boxes {boxes_file}. Give another folder with --out.")
     console = wide_console()
     notes = list(found.notes)
     if boxes_file is not None:
@@ -90,19 +148,221 @@ def predict(
     levels = white_levels(paths) if white is None else white
     if isinstance(levels, WhiteLevels):
         notes += levels.notes("Set another with --white.")
+    has_boxes = bool(box) or boxes_file is not None
+    if has_boxes and detector is not None:
+        notes.append(f"--detector {detector} is not used, because boxes are given.")
     for note in notes:
         console.print(note, markup=False, highlight=False)
-    estimator = load(
-        weights, flip_test=flip_test, device=choose_device(device),
-        precision="bfloat16" if bfloat16 else "float32", compiled=compiled,
+    estimator, detector_name = _open(
+        weights, detector=None if has_boxes else detector, find=not has_boxes and not whole, whole=whole,
+        score=detector_score, flip_test=flip_test, device=choose_device(device),
+        precision="bfloat16" if bfloat16 else "float32", compiled=compiled, console=console,
     )  # fmt: skip
+    if heatmaps and isinstance(estimator, OneStageEstimator):
+        raise ValueError(
+            f"--heatmaps shows the maps of one person in a box, but {weights} finds everybody in an image. Omit it."
+        )
     say_compiling(compiled)
-    passed: list[str] = []
-    items = read_images(given, levels, from_folders=found.from_folders, passed=passed)
-    failed = write_poses(estimator, items, out, console, min_score=min_score, names=names, heatmaps=heatmaps)
-    done = len(paths) - len(failed) - len(passed)
-    if passed and done:
-        console.print(f"Skipped {len(passed)} of {len(paths)} images: {' '.join(passed)}", markup=False)
-    if failed or not done:
-        said = " ".join(failed if done else [*failed, *passed])
-        raise ValueError(said + (f" Processed {done} of {len(paths)} images." if len(paths) > 1 else ""))
+    settings: dict[str, Any] = {
+        "--weights": fingerprint(find_weights(weights)),
+        "--detector": None if detector_name is None else fingerprint(find_weights(detector_name)),
+        "--detector-score": 0.3 if detector_score is None else detector_score,
+        "--whole-image": whole,
+        "--box": box or None,
+        "--boxes": None if boxes_file is None else fingerprint(boxes_file),
+        "--min-box-score": min_box_score,
+        "--min-score": min_score,
+        "--flip-test": flip_test,
+        "--names": names,
+        "--heatmaps": heatmaps,
+        "--images": draw_images,
+        "--white": [list(pair) for pair in levels.whites] if isinstance(levels, WhiteLevels) else levels,
+        "--bfloat16": bfloat16,
+    }
+    journal = (Journal.resume if resume else Journal.start)(out, settings)
+    _predict(
+        estimator, given, journal, out, console, levels=levels, min_score=min_score, names=names, heatmaps=heatmaps,
+        draw_images=draw_images, resume=resume,
+        sheet=draw_images and 1 < len(paths) <= SHEET_UP_TO if sheet is None else sheet,
+    )  # fmt: skip
+
+
+def _check_options(
+    paths: tuple[Path, ...],
+    *,
+    box: list[str] | None,
+    boxes_file: Path | None,
+    min_box_score: float | None,
+    whole: bool,
+    detector: str | None,
+    out: Path,
+) -> None:
+    """Raise where options contradict each other.
+
+    Raises:
+        ValueError: They do.
+    """
+    if box and boxes_file is not None:
+        raise ValueError("--box and --boxes both give boxes; omit one of them.")
+    if min_box_score is not None and boxes_file is None:
+        raise ValueError(
+            "--min-box-score requires --boxes. Add it, or omit the score. The score of found boxes is --detector-score."
+        )
+    for option, used in (("--box", bool(box)), ("--boxes", boxes_file is not None), ("--detector", bool(detector))):
+        if whole and used:
+            raise ValueError(f"--whole-image looks for no boxes, and {option} gives them; omit one of them.")
+    if box and len(paths) > 1:
+        raise ValueError(
+            f"--box is for a single image, but {len(paths)} were given. Give one image, or boxes for each image with "
+            "--boxes FILE.json: a list of {file_name, image_id, category_id, bbox: [x, y, width, height], score}."
+        )
+    for written in ("poses.json", "poses_coco.json", FILE_NAME):
+        if boxes_file is not None and boxes_file.resolve() == (out / written).resolve():
+            raise ValueError(f"The output would overwrite --boxes {boxes_file}. Give another folder with --out.")
+
+
+def _open(
+    weights: str,
+    *,
+    detector: str | None,
+    find: bool,
+    whole: bool,
+    score: float | None,
+    flip_test: bool,
+    device: torch.device,
+    precision: Precision,
+    compiled: bool,
+    console: Console,
+) -> tuple[PoseEstimator, str | None]:
+    """Return the estimator that the options describe, and the name of its detector.
+
+    Raises:
+        ValueError: The weights and the options contradict each other.
+    """
+    least = 0.3 if score is None else score
+    estimator = load(
+        weights, min_box_score=least, flip_test=flip_test, device=device, precision=precision, compiled=compiled
+    )
+    if not isinstance(estimator, TopDownEstimator):
+        for option, used in (("--whole-image", whole), ("--detector", detector is not None)):
+            if used:
+                raise ValueError(
+                    f"{weights} finds everybody in an image itself. Omit {option}, or give --weights that find the "
+                    f"keypoints in a box, such as {DEFAULT}."
+                )
+        return estimator, None
+    if find and detector is None and loading.DEFAULT_DETECTOR is not None:
+        if noun_of(estimator.skeleton) == "person":
+            detector = loading.DEFAULT_DETECTOR
+        else:
+            console.print(
+                f"{loading.DEFAULT_DETECTOR} finds people, and {weights} has keypoints of something else, so it is not "
+                "used.", markup=False, highlight=False,
+            )  # fmt: skip
+    if detector is None:
+        if score is not None:
+            raise ValueError(
+                "--detector-score is for boxes that are found, but none are. Add --detector, or omit the score. The "
+                "score of given boxes is --min-box-score."
+            )
+        return estimator, None
+    return TwoStageEstimator(load_detector(detector, min_box_score=least, device=device), estimator), detector
+
+
+def _predict(
+    estimator: PoseEstimator,
+    given: list[GivenImage],
+    journal: Journal,
+    out: Path,
+    console: Console,
+    *,
+    levels: float | WhiteLevels,
+    min_score: float,
+    names: bool,
+    heatmaps: bool,
+    draw_images: bool,
+    resume: bool,
+    sheet: bool,
+) -> None:
+    """Find the poses in the images that are not done, and write the files of all.
+
+    Raises:
+        ValueError: No image could be processed, or an output would overwrite an image.
+        typer.Exit: With status 1 if some images could not be processed.
+    """
+    paths = [one.path for one in given]
+    outputs = unique_names(paths)
+    for path, name in zip(paths, outputs, strict=True):
+        if draw_images:
+            check_not_overwritten(out / f"{name}.png", str(path))
+        if sheet and path.name == "sheet.jpg":
+            check_not_overwritten(out / "sheet.jpg", str(path))
+    done = {path for path, name in zip(paths, outputs, strict=True) if journal.has(path, name)}
+    if resume:
+        _say_resumed(journal, paths, outputs, done, console)
+    items = read_images(given, levels, done=done)
+    try:
+        failed = write_poses(
+            estimator, items, out, console, journal=journal, total=len(paths), already=len(done), min_score=min_score,
+            names=names, heatmaps=heatmaps, images=draw_images,
+        )  # fmt: skip
+    except BaseException:  # Ctrl-C too
+        journal.close(finished=False)
+        kept = sum(journal.has(path, name) for path, name in zip(paths, outputs, strict=True))
+        if kept:
+            console.print(
+                f"Interrupted with {kept:,} of {len(paths):,} images done, which are kept in {journal.path}. The same "
+                "command with --resume continues, and writes poses.json at the end.", markup=False, highlight=False,
+            )  # fmt: skip
+        raise
+    order = [
+        (one.path, one.image_id, str(one.path))
+        for one, name in zip(given, outputs, strict=True)
+        if journal.has(one.path, name)
+    ]
+    if not order:
+        raise ValueError(" ".join(failed) + (f" Processed 0 of {len(paths)} images." if len(paths) > 1 else ""))
+    empty, people = write_files(estimator.skeleton, journal, order, out)
+    said = ["annotated images"] * draw_images + ["poses.json (COCO results)"]
+    said += ["poses_coco.json (with the keypoints' names)"] + ["heatmaps"] * heatmaps
+    if sheet:
+        shown = write_sheet(
+            estimator.skeleton, journal, [path for path, _, _ in order], out, white=levels, min_score=min_score
+        )
+        said += [f"sheet.jpg (the first {shown} of {len(order):,} images)"] * (shown > 0)
+    journal.close(finished=True, keep=len(paths) > 1)
+    if empty and given[0].boxes is None:
+        console.print(
+            f"Nobody was found in {len(empty):,} of {len(order):,} images: {listed(empty)}.", markup=False,
+            highlight=False,
+        )  # fmt: skip
+    console.print(f"written to {out}: {', '.join(said)}", markup=False)
+    if failed:
+        errors = Console(stderr=True)
+        for message in failed:
+            errors.print(message, markup=False, highlight=False, soft_wrap=True)
+    if failed or len(paths) > 1:
+        console.print(
+            f"Processed {len(order):,} of {len(paths):,} images with {people:,} poses"
+            + (f"; {len(failed):,} could not be processed, for the reasons above." if failed else "."),
+            markup=False, highlight=False,
+        )  # fmt: skip
+    if failed:
+        raise typer.Exit(1)
+
+
+def _say_resumed(journal: Journal, paths: list[Path], outputs: list[str], done: set[Path], console: Console) -> None:
+    """Print how many images are skipped, and which of the journal's are not used."""
+    if not len(journal):
+        console.print(
+            f"--resume: {journal.path.parent} holds no images that are done; all are processed.", markup=False
+        )
+        return
+    changed = [path.name for path, name in zip(paths, outputs, strict=True) if journal.has_other(path, name)]
+    others = len(journal) - len(done) - len(changed)
+    console.print(
+        f"--resume: skipped {len(done):,} of {len(paths):,} images, which are done."
+        + (f" Changed since, and processed again: {listed(changed)}." if changed else "")
+        + (f" {others:,} images that were done are not among those given, and left out." if others else ""),
+        markup=False, highlight=False,
+    )  # fmt: skip

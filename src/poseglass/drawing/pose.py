@@ -26,6 +26,7 @@ def draw(
     boxes: bool = False,
     names: bool = False,
     occluded: bool = False,
+    numbers: bool = False,
     thickness: float = 1.0,
 ) -> np.ndarray:
     """Return the image with poses drawn on it.
@@ -42,6 +43,7 @@ def draw(
         names: Write the keypoints' names beside them, without overlap. Names without space are counted in the lower
             left corner ("+3 names"); a larger image has space for more.
         occluded: Draw keypoints marked in ``keypoint_extra["occluded"]`` too, as rings; otherwise they are not drawn.
+        numbers: Write the number of each instance, from 1, at its box: its row plus 1.
         thickness: Factor on all widths.
 
     Raises:
@@ -63,6 +65,9 @@ def draw(
             _draw_box(out, people, i, radii[i])
     for i in order:
         _draw_person(out, people, i, shown[i], hidden[i], radii[i])
+    for i in order:
+        if boxes or numbers:
+            _write_label(out, people, i, radii[i], number=numbers, score=boxes)
     if names:
         taken: list[tuple[float, float, float, float]] = []
         without = sum(_draw_names(out, people, i, shown[i], radii[i], taken) for i in order)
@@ -258,15 +263,24 @@ def _draw_box(image: np.ndarray, people: Instances, row: int, radius: float) -> 
     for color, grow, opacity in ((OUTLINE_RGB, max(0.6, 0.5 * width), 0.7), ((255, 255, 255), 0.0, 0.95)):
         for a, b in itertools.pairwise(corners):
             _line(image, a, b, width + grow, color, opacity)
-    words = [] if people.track_id is None else [f"#{people.track_id[row]}"]
-    if people.box_score[row] < 1:
-        words.append(f"{people.box_score[row]:.2f}")
+
+
+def _write_label(image: np.ndarray, people: Instances, row: int, radius: float, *, number: bool, score: bool) -> None:
+    """Write a person's number, track and the score of a found box above its box, within the image."""
+    box = people.box_xyxy[row]
+    if not np.isfinite(box).all():
+        return
+    words = [str(row + 1)] if number else []
+    if score:
+        words += [] if people.track_id is None else [f"#{people.track_id[row]}"]
+        words += [f"{people.box_score[row]:.2f}"] if people.box_score[row] < 1 else []
     if not words:
         return
     size_px = int(np.clip(round(4 * radius), 9, 200))
-    height = text_size(" ".join(words), size_px)[1]
-    at = (max(x0 + size_px / 4, 0.0), max(y0 - height - size_px / 4, 0.0))
-    write_text(image, " ".join(words), at, size_px=size_px, ground=OUTLINE_RGB)
+    width, height = text_size(" ".join(words), size_px)
+    left = min(float(box[0]) + size_px / 4, image.shape[1] - width - size_px / 4)
+    top = min(float(box[1]) - height - size_px / 4, float(image.shape[0] - height))
+    write_text(image, " ".join(words), (max(left, 0.0), max(top, 0.0)), size_px=size_px, ground=OUTLINE_RGB)
 
 
 def _draw_names(

@@ -26,6 +26,8 @@ def contact_sheet(
     boxes: bool = False,
     names: bool = False,
     legend: bool = False,
+    numbers: bool = False,
+    min_score: float = 0.0,
 ) -> np.ndarray:
     """Return samples side by side with their keypoints, occluded ones as rings, and a caption under each.
 
@@ -37,6 +39,8 @@ def contact_sheet(
         boxes: Also draw the boxes.
         names: Also write the keypoints' names.
         legend: Explain the marks under the tiles: sides, hidden keypoints, boxes.
+        numbers: Also write the number of each instance, from 1.
+        min_score: Keypoints below it are not drawn.
 
     Raises:
         ValueError: No samples, another number of captions, a number below 1, or a sheet too large to be useful.
@@ -55,7 +59,7 @@ def contact_sheet(
         image, to_tile = resized(sample.image, tile_px)
         people = sample.instances.moved(to_tile)
         skeletons.append(people.skeleton)
-        tiles.append(draw(image, people, min_score=0.0, occluded=True, boxes=boxes, names=names))
+        tiles.append(draw(image, people, min_score=min_score, occluded=True, boxes=boxes, names=names, numbers=numbers))
         count = "" if len(people) == 1 else f"{len(people)} people" if len(people) else "nobody"
         texts.append((PurePath(sample.source).name or sample.source, count))
     if not tiles:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import overload
 
 import torch
 
@@ -13,6 +14,7 @@ from poseglass.estimators.fit import card_network, named_code
 from poseglass.estimators.manifest import read_manifest
 from poseglass.estimators.onestage import OneStageEstimator
 from poseglass.estimators.topdown import TopDownEstimator
+from poseglass.estimators.twostage import TwoStageEstimator
 from poseglass.estimators.weights_file import CheckpointError, read_weights
 from poseglass.programs.fast import Precision, fast_program
 from poseglass.programs.torch_program import TorchProgram
@@ -21,7 +23,10 @@ SHIPPED_FOLDER = Path(__file__).parents[1] / "weights"
 """Weights included in the package, one ``.safetensors`` each, named as in their cards."""
 
 DEFAULT = "hg2-light-lspet"
-"""The weights that ``load()`` opens by default."""
+"""The weights that find the keypoints of a person in a box, by default."""
+
+DEFAULT_DETECTOR: str | None = None
+"""The weights that find people by default, ahead of ``DEFAULT``; None if none ship."""
 
 
 PACKAGE_PREFIX = "package:"
@@ -118,7 +123,100 @@ def card_codec(card: WeightCard, *, trust_code: bool = False) -> Codec:
         raise CheckpointError(f"Weights {card.name!r}: their codec cannot be built. {error}") from error
 
 
+@overload
 def load(
+    weights: str | Path | None = None,
+    *,
+    detector: str | Path,
+    min_box_score: float = 0.3,
+    flip_test: bool = False,
+    size_wh: tuple[int, int] | None = None,
+    device: str | torch.device = "cpu",
+    precision: Precision = "float32",
+    compiled: bool = False,
+    trust_code: bool = False,
+) -> TwoStageEstimator: ...
+
+
+@overload
+def load(
+    weights: str | Path | None = None,
+    *,
+    detector: None = None,
+    min_box_score: float = 0.3,
+    flip_test: bool = False,
+    size_wh: tuple[int, int] | None = None,
+    device: str | torch.device = "cpu",
+    precision: Precision = "float32",
+    compiled: bool = False,
+    trust_code: bool = False,
+) -> TopDownEstimator | OneStageEstimator | TwoStageEstimator: ...
+
+
+def load(
+    weights: str | Path | None = None,
+    *,
+    detector: str | Path | None = None,
+    min_box_score: float = 0.3,
+    flip_test: bool = False,
+    size_wh: tuple[int, int] | None = None,
+    device: str | torch.device = "cpu",
+    precision: Precision = "float32",
+    compiled: bool = False,
+    trust_code: bool = False,
+) -> TopDownEstimator | OneStageEstimator | TwoStageEstimator:
+    """Open weights and return their estimator.
+
+    Args:
+        weights: Name of weights that ship or were downloaded, or the path of a ``.safetensors`` with a card, or of a
+            training run's folder. None is the pose network that ships, after the detector that ships, if one does.
+        detector: Weights that find everybody in an image, likewise: ``weights`` then find the keypoints in its boxes.
+        min_box_score: People whom a detector or one-stage weights find with a lower score are not returned.
+        flip_test: Average with the flipped image: twice the computation, slightly more accurate. A detector does not.
+        size_wh: Size of the crops or views other than the card's; both sides must be divisible by the network's
+            ``divisor``. A detector keeps its own.
+        device: The device to run on.
+        precision: "bfloat16" is faster on processors with native support, and moves keypoints by fractions of a pixel;
+            on others float32 is used, with a warning. See ``fast_forward``. A detector runs in float32.
+        compiled: Compile the network on the first batch, which takes 3 to 90 s and needs a C++ compiler; without one it
+            runs uncompiled, with a warning. See ``fast_forward``. A detector is not compiled.
+        trust_code: Allow the card to name code outside poseglass; see ``card_network``.
+
+    Returns:
+        An estimator, called as ``estimate(image)`` or ``estimate(image, boxes=...)``: a ``TwoStageEstimator`` if there
+        is a detector; else a ``TopDownEstimator`` for weights that find the keypoints in a box, or a
+        ``OneStageEstimator`` for weights that find everybody in a whole image. ``load_top_down`` and ``load_detector``
+        return one kind only.
+
+    Raises:
+        FileNotFoundError: No such name and no such file; the message suggests the nearest name, or the command that
+            downloads it.
+        CheckpointError: The file is not a weights file, or not one that this version can use; or ``weights`` find
+            everybody although there is a ``detector``, or the detector finds no boxes.
+        ValueError: An unavailable device, an unknown precision, or (if ``precision`` or ``compiled`` is set) a size
+            that the network does not accept.
+    """
+    if detector is None and weights is None:
+        detector = DEFAULT_DETECTOR
+    program, card = _program(DEFAULT if weights is None else weights, flip_test, size_wh, device, trust_code)
+    one_stage = program.spec.instances != 1
+    if detector is not None and one_stage:
+        raise CheckpointError(
+            f"Weights {card.name!r} find everybody in a whole image themselves, and take no boxes from a detector "
+            f"({detector}). Omit the detector, or give weights that find the keypoints in a box, such as {DEFAULT}."
+        )
+    if compiled or precision != "float32":
+        program = fast_program(program, precision=precision, compiled=compiled)
+    if one_stage:
+        return OneStageEstimator(program, min_box_score, card=card)
+    poses = TopDownEstimator(program, card=card)
+    if detector is None:
+        return poses
+    finds = load_detector(detector, min_box_score=min_box_score, device=device, trust_code=trust_code)
+    return TwoStageEstimator(finds, poses)
+
+
+def load_top_down(
     weights: str | Path = DEFAULT,
     *,
     flip_test: bool = False,
@@ -128,39 +226,24 @@ def load(
     compiled: bool = False,
     trust_code: bool = False,
 ) -> TopDownEstimator:
-    """Open weights and return their estimator.
-
-    Args:
-        weights: Name of weights that ship or were downloaded, or the path of a ``.safetensors`` with a card, or of a
-            training run's folder.
-        flip_test: Average with the flipped image: twice the computation, slightly more accurate.
-        size_wh: Crop size other than the card's; both sides must be divisible by the network's ``divisor``.
-        device: The device to run on.
-        precision: "bfloat16" is faster on processors with native support, and moves keypoints by fractions of a pixel;
-            on others float32 is used, with a warning. See ``fast_forward``.
-        compiled: Compile the network on the first batch, which takes 3 to 90 s and needs a C++ compiler; without one it
-            runs uncompiled, with a warning. See ``fast_forward``.
-        trust_code: Allow the card to name code outside poseglass; see ``card_network``.
-
-    Returns:
-        An estimator, called as ``estimate(image, boxes=...)``; it has ``.network``, ``.codec`` and ``.skeleton``.
+    """Open weights that find the keypoints in a given box and return their estimator, with arguments as in ``load``.
 
     Raises:
-        FileNotFoundError: No such name and no such file; the message suggests the nearest name, or the command that
-            downloads it.
-        CheckpointError: The file is not a weights file, or not one that this version can use.
-        ValueError: An unavailable device, an unknown precision, or (if ``precision`` or ``compiled`` is set) a size
-            that the network does not accept.
+        FileNotFoundError, ValueError: As ``load``.
+        CheckpointError: The file is not a weights file, or its network finds everybody in a whole image.
     """
-    program, card = _program(weights, flip_test, size_wh, device, trust_code)
-    if program.spec.instances != 1:
+    estimator = load(
+        weights, flip_test=flip_test, size_wh=size_wh, device=device, precision=precision, compiled=compiled,
+        trust_code=trust_code,
+    )  # fmt: skip
+    if not isinstance(estimator, TopDownEstimator):
+        name = estimator.card.name if isinstance(estimator, OneStageEstimator) and estimator.card else str(weights)
         raise CheckpointError(
-            f"Weights {card.name!r} find any number of instances in a whole image, and take no boxes. Open them with "
-            "poseglass.load_detector, alone or as the detector of a poseglass.TwoStageEstimator."
+            f"Weights {name!r} find any number of instances in a whole image, and take no boxes. Expected weights that "
+            f"find the keypoints in a box, such as {DEFAULT}. Open these with poseglass.load, or as the detector of "
+            "poseglass.load(detector=...)."
         )
-    if compiled or precision != "float32":
-        program = fast_program(program, precision=precision, compiled=compiled)
-    return TopDownEstimator(program, card=card)
+    return estimator
 
 
 def load_detector(
@@ -183,8 +266,8 @@ def load_detector(
         trust_code: Allow the card to name code outside poseglass; see ``card_network``.
 
     Returns:
-        An estimator, called as ``find(image)``. ``TwoStageEstimator(find, load())`` estimates the poses in its boxes
-        with another network.
+        An estimator, called as ``find(image)``. ``load(detector=...)`` estimates the poses in its boxes with another
+        network.
 
     Raises:
         FileNotFoundError: No such name and no such file.
@@ -195,7 +278,8 @@ def load_detector(
     if program.spec.instances == 1:
         raise CheckpointError(
             f"Weights {card.name!r} predict one instance in a given box and find no boxes. Open them with "
-            "poseglass.load, and call the estimator with boxes."
+            "poseglass.load, and call the estimator with boxes; a detector is weights of a whole image, such as those "
+            "of CenterNet."
         )
     return OneStageEstimator(program, min_box_score, card=card)
 

@@ -19,7 +19,8 @@ class TwoStageEstimator:
     """Finds everybody in an image: the detector's boxes, then the poses in them, over several images in one batch.
 
     Args:
-        detector: Finds boxes; its keypoints are not used.
+        detector: Finds boxes; its keypoints are not used. Boxes that a pose cannot be found in are dropped: without
+            area, outside the image, or of less than two pixels in its upper left corner.
         poses: Finds the keypoints in a box.
         nms_oks: Of two poses whose OKS with each other is above this, the one with the lower score is removed: it is
             the same person, found twice. None keeps all. It needs a skeleton with sigmas; without, all are kept.
@@ -84,7 +85,7 @@ class TwoStageEstimator:
 
     def _run(self, group: list[tuple[np.ndarray, Boxes]]) -> Iterator[Instances]:
         found = self.detector.stream(image for image, boxes in group if boxes is None)
-        people = [next(found) if boxes is None else None for _, boxes in group]
+        people = [_usable(next(found), image) if boxes is None else None for image, boxes in group]
         work = [
             (image, boxes if detected is None else detected.box_xyxy)
             for (image, boxes), detected in zip(group, people, strict=True)
@@ -102,3 +103,13 @@ class TwoStageEstimator:
             return poses[np.argsort(-score, kind="stable")]
         size = area(poses.box_xyxy)
         return poses[oks_nms(poses.xy, score, size, self.skeleton.sigmas, threshold=self.nms_oks)]
+
+
+def _usable(detected: Instances, image: np.ndarray) -> Instances:
+    """Return those whose boxes ``check_boxes`` accepts; what it says about given boxes is no error of found ones."""
+    box, (height, width) = detected.box_xyxy, image.shape[:2]
+    good = np.isfinite(box).all(1) & (box[:, 2] > box[:, 0]) & (box[:, 3] > box[:, 1])
+    good &= (box[:, 2] > -0.5) & (box[:, 3] > -0.5) & (box[:, 0] < width - 0.5) & (box[:, 1] < height - 0.5)
+    if max(width, height) > 2:
+        good &= np.abs(box).max(1, initial=0.0) > 1.5
+    return detected if good.all() else detected[good]

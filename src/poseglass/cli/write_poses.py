@@ -1,0 +1,436 @@
+"""Shared by ``predict`` and ``demo``: finds the poses in images, writes the files and prints a table."""
+
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from poseglass.cli.images import NamedImage, enlarged, groups_of, level_notes, make_folder, mostly_outside
+from poseglass.cli.journal import FILE_NAME, Journal
+from poseglass.cli.poses_file import coco_chunks, noun_of, result_records, results_chunks
+from poseglass.core.affine import Affine
+from poseglass.core.card import WeightCard
+from poseglass.core.files import write_chunks
+from poseglass.core.image import read_with_levels, write_image
+from poseglass.core.instances import Instances
+from poseglass.core.levels import Levels, WhiteLevels
+from poseglass.core.sample import PoseSample
+from poseglass.core.skeleton import Skeleton
+from poseglass.core.table import listed
+from poseglass.drawing.heatmap import heatmap_grid
+from poseglass.drawing.pose import draw
+from poseglass.drawing.sheet import contact_sheet
+from poseglass.estimators.onestage import OneStageEstimator
+from poseglass.estimators.topdown import TopDownEstimator, check_boxes
+from poseglass.estimators.twostage import TwoStageEstimator
+
+PoseEstimator = TopDownEstimator | OneStageEstimator | TwoStageEstimator
+"""What ``load`` returns."""
+
+UNSURE = 0.3
+"""Mean score below which a hint is printed for an image treated as one person."""
+
+MOST_ROWS = 60
+"""Largest number of poses in the table; ``poses.json`` has all."""
+
+MOST_SENTENCES = 5
+"""Largest number of boxes outside their images that get a sentence each."""
+
+SHEET_IMAGES = 24
+"""Number of images on the contact sheet."""
+
+TELL_SECONDS = 30.0
+"""Where there is no terminal for a bar, a line tells of the progress this often."""
+
+
+def write_poses(
+    estimator: PoseEstimator,
+    items: Iterable[NamedImage | str],
+    out: Path,
+    console: Console,
+    *,
+    journal: Journal | None = None,
+    total: int | None = None,
+    already: int = 0,
+    min_score: float = 0.3,
+    names: bool = False,
+    heatmaps: bool = False,
+    images: bool = True,
+) -> list[str]:
+    """Find poses; write annotated images and, on request, heatmaps; print a row for each of the first poses.
+
+    The poses of each image are added to the journal as soon as they are known. Without a journal of the caller, both
+    pose files are written at the end; see ``write_files``. An image that fails is skipped. If there is no image,
+    nothing is written.
+
+    Args:
+        estimator: Finds the poses.
+        items: Images, or error messages of those that could not be read.
+        out: Output folder.
+        console: Prints the table and the notes.
+        journal: Receives the poses, and may hold those of images done before.
+        total: Number of all images for the progress bar; None shows no bar.
+        already: Number of images done before, which are not among the items.
+        min_score: Keypoints with a lower score are not drawn.
+        names: Draw the names of the keypoints.
+        heatmaps: Also write the heatmaps of the first person in each image.
+        images: Write annotated images.
+
+    Returns:
+        An error message for each image that failed.
+
+    Raises:
+        ValueError: An annotated image would overwrite an input image.
+    """
+    alone = journal is None
+    journal = Journal(out / FILE_NAME, {}) if journal is None else journal
+    failed: list[str] = []
+    work = _Work(estimator, out, console, min_score)
+    order: list[tuple[Path, int | str, str]] = []
+    with _Bar(console, total, already) as bar:
+        for item, people in _found(estimator, _watched(items, bar), out, failed, images=images):
+            if images or heatmaps:
+                make_folder(out)
+            if images:
+                work.draw(item, people, names=names)
+            if heatmaps and len(people):
+                work.heatmaps(item, people)
+            records = work.records(item, people)
+            file = Path(item.file_name or f"{item.name}.png")
+            height, width = item.image.shape[:2]
+            entry = {"id": item.image_id, "file_name": str(file), "width": width, "height": height}
+            journal.add(file, item.name, entry, records)
+            order.append((file, item.image_id, str(file)))
+            work.row(item, people)
+            bar.done()
+    if work.images:
+        work.say(heatmaps=heatmaps, images=images)
+    if alone and order:
+        write_files(estimator.skeleton, journal, order, out)
+        journal.close(finished=True, keep=False)
+        said = ["annotated images"] * images + ["poses.json (COCO results)", "poses_coco.json (with keypoint names)"]
+        console.print(f"written to {out}: {', '.join(said + ['heatmaps'] * heatmaps)}", markup=False)
+    return failed
+
+
+def write_files(
+    skeleton: Skeleton, journal: Journal, order: list[tuple[Path, int | str, str]], out: Path
+) -> tuple[list[str], int]:
+    """Write ``poses.json`` and ``poses_coco.json`` from a journal, one image in memory at a time.
+
+    ``cli.poses_file`` documents the files.
+
+    Args:
+        skeleton: Skeleton of the poses.
+        journal: Holds the poses.
+        order: The images in the order of the results: path, id and file name, which replace those in the journal.
+        out: Output folder.
+
+    Returns:
+        Names of the images without poses, and the number of poses.
+    """
+    now = {str(file.absolute()): (image_id, file_name) for file, image_id, file_name in order}
+    empty: list[str] = []
+    people = 0
+
+    def entries() -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+        for file, image, records in journal.entries([file for file, _, _ in order]):
+            image_id, file_name = now[str(file.absolute())]
+            fresh = {"image_id": image_id, "file_name": file_name}
+            yield image | {"id": image_id, "file_name": file_name}, [record | fresh for record in records]
+
+    def counted() -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+        nonlocal people
+        for image, records in entries():
+            people += len(records)
+            if not records:
+                empty.append(Path(image["file_name"]).name)
+            yield image, records
+
+    make_folder(out)
+    write_chunks(out / "poses.json", results_chunks(counted()))
+    write_chunks(out / "poses_coco.json", coco_chunks(skeleton, entries, out))
+    return empty, people
+
+
+def write_sheet(
+    skeleton: Skeleton,
+    journal: Journal,
+    files: Iterable[Path],
+    out: Path,
+    *,
+    white: float | WhiteLevels | None,
+    min_score: float,
+) -> int:
+    """Write ``sheet.jpg``, the first images that are done with their poses, and return their number.
+
+    The images are read again, one at a time, so that a run that was resumed shows those done before too.
+    """
+    shown: list[str] = []
+
+    def samples() -> Iterator[PoseSample]:
+        for file, _, records in journal.entries(files):
+            if len(shown) == SHEET_IMAGES:
+                return
+            try:
+                image, _ = read_with_levels(file, white=white)
+            except (ValueError, OSError):  # removed since
+                continue
+            shown.append(file.name)
+            yield PoseSample(image, _people(skeleton, records), Affine.identity(), str(file))
+
+    try:
+        sheet = contact_sheet(samples(), tile_px=320, columns=4, boxes=True, numbers=True, min_score=min_score)
+    except ValueError:
+        if shown:
+            raise
+        return 0
+    write_image(out / "sheet.jpg", sheet)
+    return len(shown)
+
+
+def _people(skeleton: Skeleton, records: list[dict[str, Any]]) -> Instances:
+    """Return the instances of one image from its records; boxes of whole images are not drawn, so they have none."""
+    if not records:
+        return Instances.empty(skeleton)
+    flat = np.array([record["keypoints"] for record in records], np.float32).reshape(len(records), len(skeleton), 3)
+    score = np.array([record["keypoint_scores"] for record in records], np.float32).reshape(flat.shape[:2])
+    box_xywh = np.array([record["bbox"] for record in records], np.float32)
+    box_xyxy = np.concatenate([box_xywh[:, :2], box_xywh[:, :2] + box_xywh[:, 2:]], 1)
+    box_xyxy[[bool(record.get("whole_image")) for record in records]] = np.nan
+    xy = np.where((score > 0)[..., None], flat[..., :2], np.nan)
+    box_score = np.array([record.get("box_score", 1.0) for record in records], np.float32)
+    return Instances(skeleton, xy, score, box_xyxy, box_score)
+
+
+def _watched(items: Iterable[NamedImage | str], bar: "_Bar") -> Iterator[NamedImage | str]:
+    for item in items:
+        if isinstance(item, str):
+            bar.done()
+        yield item
+
+
+def _found(
+    estimator: PoseEstimator, items: Iterable[NamedImage | str], out: Path, failed: list[str], *, images: bool
+) -> Iterator[tuple[NamedImage, Instances]]:
+    """Yield each image with its poses, with several images in a batch; errors are added to ``failed``.
+
+    Raises:
+        ValueError: The annotated image would overwrite an input image.
+    """
+    for group in groups_of(items, failed):
+        usable: list[NamedImage] = []
+        for item in group:
+            if images:
+                check_not_overwritten(out / f"{item.name}.png", item.file_name)
+            try:
+                check_boxes(item.image, item.boxes)
+                usable.append(item)
+            except ValueError as error:
+                failed.append(f"{item.file_name or item.name}: {error}")
+        yield from zip(usable, estimator.stream((item.image, item.boxes) for item in usable), strict=True)
+
+
+def check_not_overwritten(target: Path, file_name: str) -> None:
+    """Raise if an output is an input image.
+
+    Raises:
+        ValueError: It is.
+    """
+    # a file that does not exist yet overwrites nothing, and this is quick for many images
+    if file_name and target.exists() and Path(file_name).exists() and target.samefile(file_name):
+        raise ValueError(f"The annotated image would overwrite the input image {target}. Choose another --out.")
+
+
+def card_of(estimator: PoseEstimator) -> WeightCard | None:
+    """Return the card of the weights that find the keypoints."""
+    return estimator.poses.card if isinstance(estimator, TwoStageEstimator) else estimator.card
+
+
+class _Bar:
+    """A progress bar with the time left on a terminal; elsewhere a line now and then."""
+
+    def __init__(self, console: Console, total: int | None, before: int) -> None:
+        self.console, self.total, self.count, self.before = console, total, before, before
+        self.progress = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(), console=console, disable=not console.is_terminal or (total or 0) < 2,
+            transient=True,
+        )  # fmt: skip
+
+    def __enter__(self) -> "_Bar":
+        self.progress.start()
+        self.task = self.progress.add_task("images", total=self.total, completed=self.before, rate="")
+        self.started = self.told_at = time.monotonic()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.progress.stop()
+
+    def done(self) -> None:
+        """Count an image, whether it failed or not."""
+        self.count += 1
+        now = time.monotonic()
+        rate = f"{(self.count - self.before) / max(now - self.started, 1e-9):.3g} images/s"
+        self.progress.update(self.task, completed=self.count, rate=rate)
+        if self.total is not None and not self.console.is_terminal and now - self.told_at > TELL_SECONDS:
+            self.told_at = now
+            self.console.print(f"{self.count:,} of {self.total:,} images, {rate}", highlight=False)
+            self.console.file.flush()
+
+
+class _Work:
+    """Draws and tells of the poses of one image after the other."""
+
+    def __init__(self, estimator: PoseEstimator, out: Path, console: Console, min_score: float) -> None:
+        self.estimator, self.out, self.console, self.min_score = estimator, out, console, min_score
+        self.noun = noun_of(estimator.skeleton)
+        card = card_of(estimator)
+        by = f"poses by {card.name if card else 'the network'}"
+        if isinstance(estimator, TwoStageEstimator):
+            finds = getattr(estimator.detector, "card", None)
+            by += f", boxes by {finds.name if finds else 'the detector'}"
+        # all keypoint names fit in 80 columns; only a long image name is folded
+        self.table = Table(header_style="bold", title=escape(by), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        for column in ("image", self.noun, "found", "score", "surest", "least sure"):
+            self.table.add_column(column, no_wrap=column != "image", overflow="fold")
+        self.images = self.poses = self.without = 0
+        self.levels: list[tuple[str, Levels]] = []
+        self.whole: list[str] = []
+        self.unsure: list[str] = []
+        self.larger: list[str] = []
+        self.outside: list[str] = []
+        self.several: list[str] = []
+
+    def is_whole(self, item: NamedImage) -> bool:
+        """Tell whether the image was treated as one instance filling it."""
+        return item.boxes is None and isinstance(self.estimator, TopDownEstimator)
+
+    def is_doubtful(self, item: NamedImage, people: Instances) -> bool:
+        """Tell whether the pose of a whole image has a low score."""
+        return self.is_whole(item) and bool(people.score.mean() < UNSURE)
+
+    def draw(self, item: NamedImage, people: Instances, *, names: bool) -> None:
+        """Write the annotated image."""
+        image, shown = enlarged(item.image, people, self.min_score) if names else (item.image, people)
+        if image is not item.image:
+            self.larger.append(f"{item.name} {image.shape[1] / item.image.shape[1]:.1f} times")
+        marked = not self.is_whole(item)
+        drawn = draw(image, shown, min_score=self.min_score, boxes=marked, numbers=marked, names=names)
+        write_image(self.out / f"{item.name}.png", drawn)
+
+    def heatmaps(self, item: NamedImage, people: Instances) -> None:
+        """Write the heatmaps of the first person.
+
+        Raises:
+            ValueError: The network sees whole images.
+        """
+        poses = self.estimator.poses if isinstance(self.estimator, TwoStageEstimator) else self.estimator
+        if isinstance(poses, OneStageEstimator):
+            raise ValueError("Heatmaps are of one person in a box, but these weights find everybody in an image.")
+        crop, maps = poses.heatmaps(item.image, people.box_xyxy[0])
+        grid = heatmap_grid(crop, maps, poses.skeleton, scores=people.score[0])
+        write_image(self.out / f"{item.name}-heatmaps.png", grid)
+
+    def records(self, item: NamedImage, people: Instances) -> list[dict[str, Any]]:
+        """Return the records of an image for ``poses.json``."""
+        return result_records(
+            people, item.image_id, item.category_id, item.file_name or f"{item.name}.png",
+            whole_image=self.is_whole(item), doubtful=self.is_doubtful(item, people),
+            found_boxes=item.boxes is None and not self.is_whole(item),
+        )  # fmt: skip
+
+    def row(self, item: NamedImage, people: Instances) -> None:
+        """Add the poses of an image to the table, and what is to be said about it to the notes."""
+        self.images += 1
+        if item.levels is not None:
+            self.levels.append((item.name, item.levels))
+        if item.frames > 1:
+            self.several.append(f"{item.name} ({item.frames})")
+        doubtful = self.is_doubtful(item, people)
+        if self.is_whole(item):
+            self.whole.append(item.name)
+        elif item.boxes is not None and item.file_name:
+            self.outside += mostly_outside(item)
+        if doubtful:
+            self.unsure.append(item.name)
+        keypoints = self.estimator.skeleton.keypoints
+        if item.boxes is not None and isinstance(self.estimator, OneStageEstimator):
+            self.without += int((people.box_score == 0).sum())
+        for row in range(len(people)):
+            self.poses += 1
+            if self.poses > MOST_ROWS:
+                continue
+            score = people.score[row]
+            person = str(row + 1) if not self.is_whole(item) else "whole?" if doubtful else "whole"
+            if not keypoints:
+                self.table.add_row(escape(item.name), person, "box", f"{people.box_score[row]:.2f}", "", "")
+                continue
+            best, worst = int(score.argmax()), int(score.argmin())
+            self.table.add_row(
+                escape(item.name),
+                person,
+                f"{int((score >= self.min_score).sum())} of {len(keypoints)}",
+                f"{score.mean():.2f}",
+                f"{keypoints[best]} {score[best]:.2f}",
+                f"{keypoints[worst]} {score[worst]:.2f}",
+            )
+
+    def say(self, *, heatmaps: bool, images: bool) -> None:
+        """Print the table and the notes."""
+        console, noun = self.console, self.noun
+        keypoints = self.estimator.skeleton.keypoints
+        if self.poses:
+            console.print(self.table)
+        if self.poses > MOST_ROWS:
+            console.print(
+                f"The table has the first {MOST_ROWS} of {self.poses:,} poses; poses.json has all.", highlight=False
+            )
+        if self.poses and keypoints:
+            sides = " Orange is the left side, blue the right." if noun != "person" else (
+                " Orange is the person's own left, blue the right."
+            )  # fmt: skip
+            console.print(
+                f"found: keypoints with a score of at least {self.min_score:g}, which are drawn. score: mean of all, "
+                "0 to 1." + (sides if any(name.startswith("left_") for name in keypoints) else "")
+            )
+        elif self.poses:
+            console.print("These weights find boxes without keypoints. score: that of the box, 0 to 1.")
+        card = card_of(self.estimator)
+        if card is not None and card.certificate and self.poses:
+            console.print("These weights are imported: their scores are peak heights, not probabilities.")
+        lines: list[str] = []
+        if self.whole:
+            lines.append(
+                f"No boxes were given for {listed(self.whole)}: each such image was treated as one {noun} filling it. "
+                "Give boxes with --box x0,y0,x1,y1, or weights that find boxes with --detector."
+                + (
+                    f" Poses marked 'whole?' have a low score ({listed(self.unsure)}): the {noun} may be small, cut "
+                    "off or absent."
+                    if self.unsure
+                    else ""
+                )
+            )
+        if self.without:
+            lines.append(
+                f"In {self.without:,} of the given boxes these weights found nobody; all their keypoints have score 0."
+            )
+        lines += self.outside[:MOST_SENTENCES]
+        if len(self.outside) > MOST_SENTENCES:
+            lines.append(f"{len(self.outside) - MOST_SENTENCES:,} more boxes lie mostly outside their images.")
+        if self.several:
+            lines.append(f"Only the first frame or page was read of images that have several: {listed(self.several)}.")
+        lines += level_notes(self.levels)
+        if self.larger:
+            lines.append(
+                f"enlarged so that the names are readable: {listed(self.larger)}. poses.json is in original pixels."
+            )
+        for line in lines:
+            console.print(line, markup=False)
