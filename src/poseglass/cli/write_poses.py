@@ -1,7 +1,9 @@
 """Shared by ``predict`` and ``demo``: finds the poses in images, writes the files and prints a table."""
 
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,9 @@ MOST_SENTENCES = 5
 
 SHEET_IMAGES = 24
 """Number of images on the contact sheet."""
+
+WRITERS = 4
+"""Number of threads that compress and write annotated images, which takes longer than a small network."""
 
 TELL_SECONDS = 30.0
 """Where there is no terminal for a bar, a line tells of the progress this often."""
@@ -94,22 +99,36 @@ def write_poses(
     failed: list[str] = []
     work = _Work(estimator, out, console, min_score)
     order: list[tuple[Path, int | str, str]] = []
-    with _Bar(console, total, already) as bar:
+    writing: deque[tuple[NamedImage, Instances, Future[None] | None]] = deque()
+
+    def finish() -> None:
+        """Add the first image whose files are being written to the journal, once they are."""
+        item, people, written = writing.popleft()
+        if written is not None:
+            written.result()
+        file = Path(item.file_name or f"{item.name}.png")
+        height, width = item.image.shape[:2]
+        entry = {"id": item.image_id, "file_name": str(file), "width": width, "height": height}
+        journal.add(file, item.name, entry, work.records(item, people))
+        order.append((file, item.image_id, str(file)))
+        work.row(item, people)
+        bar.done()
+
+    with _Bar(console, total, already) as bar, ThreadPoolExecutor(WRITERS) as pool:
         for item, people in _found(estimator, _watched(items, bar), out, failed, images=images):
             if images or heatmaps:
                 make_folder(out)
+            written = None
             if images:
-                work.draw(item, people, names=names)
+                drawn = work.draw(item, people, names=names)
+                written = pool.submit(write_image, out / f"{item.name}.png", drawn)
             if heatmaps and len(people):
                 work.heatmaps(item, people)
-            records = work.records(item, people)
-            file = Path(item.file_name or f"{item.name}.png")
-            height, width = item.image.shape[:2]
-            entry = {"id": item.image_id, "file_name": str(file), "width": width, "height": height}
-            journal.add(file, item.name, entry, records)
-            order.append((file, item.image_id, str(file)))
-            work.row(item, people)
-            bar.done()
+            writing.append((item, people, written))
+            if len(writing) > WRITERS:
+                finish()
+        while writing:
+            finish()
     if work.images:
         work.say(heatmaps=heatmaps, images=images)
     if alone and order:
@@ -317,14 +336,13 @@ class _Work:
         """Tell whether the pose of a whole image has a low score."""
         return self.is_whole(item) and bool(people.score.mean() < UNSURE)
 
-    def draw(self, item: NamedImage, people: Instances, *, names: bool) -> None:
-        """Write the annotated image."""
+    def draw(self, item: NamedImage, people: Instances, *, names: bool) -> np.ndarray:
+        """Return the annotated image."""
         image, shown = enlarged(item.image, people, self.min_score) if names else (item.image, people)
         if image is not item.image:
             self.larger.append(f"{item.name} {image.shape[1] / item.image.shape[1]:.1f} times")
         marked = not self.is_whole(item)
-        drawn = draw(image, shown, min_score=self.min_score, boxes=marked, numbers=marked, names=names)
-        write_image(self.out / f"{item.name}.png", drawn)
+        return draw(image, shown, min_score=self.min_score, boxes=marked, numbers=marked, names=names)
 
     def heatmaps(self, item: NamedImage, people: Instances) -> None:
         """Write the heatmaps of the first person.
