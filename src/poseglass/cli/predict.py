@@ -94,7 +94,8 @@ def predict(
         bool, typer.Option("--heatmaps", help="Also write the heatmaps of the first person in each image.")
     ] = False,
     draw_images: Annotated[
-        bool, typer.Option("--images/--no-images", help="Write annotated images, which takes most of the time.")
+        bool,
+        typer.Option("--images/--no-images", help="Write annotated images, which takes longer than a small network."),
     ] = True,
     sheet: Annotated[
         bool | None,

@@ -255,6 +255,8 @@ def _found(
             except ValueError as error:
                 failed.append(f"{item.file_name or item.name}: {error}")
         yield from zip(usable, estimator.stream((item.image, item.boxes) for item in usable), strict=True)
+        group.clear()  # or the next group would be read while this one is still in memory
+        usable.clear()
 
 
 def check_not_overwritten(target: Path, file_name: str) -> None:
