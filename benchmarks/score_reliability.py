@@ -30,7 +30,9 @@ def main() -> None:
     parser.add_argument("--no-flip-test", action="store_true")
     parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    result = evaluate(pg.load(arguments.weights, flip_test=not arguments.no_flip_test), coco(arguments.data), [])
+    result = evaluate(
+        pg.load_top_down(arguments.weights, flip_test=not arguments.no_flip_test), coco(arguments.data), []
+    )
     score, distance = [], []
     for found, truth in zip(result.predicted, result.truth, strict=True):
         score.append(found.score)

@@ -22,6 +22,8 @@ from poseglass.core.skeletons import COCO17
 from poseglass.estimators.weights_file import save_weights
 from poseglass.networks import NETWORKS
 from poseglass.readers import coco
+from poseglass.readers.coco_write import write_coco
+from poseglass.synthetic.people import synthetic_people
 
 PEOPLE = pg.Skeleton("people", ())
 
@@ -120,6 +122,14 @@ def test_weights_of_a_whole_image_find_everybody(monkeypatch, tmp_path, everybod
         assert f"finds everybody in an image itself. Omit {option[0]}" in capsys.readouterr().err
     assert run(monkeypatch, *words, "--heatmaps") == 2
     assert "--heatmaps shows the maps of one person in a box" in capsys.readouterr().err
+
+
+def test_commands_that_need_weights_of_poses_in_a_box_say_so(monkeypatch, tmp_path, everybody, capsys):
+    write_coco(synthetic_people(2, seed=3, size_wh=(64, 64)), tmp_path / "labels.json", write_images=True)
+    for words in (("evaluate", tmp_path / "labels.json"), ("demo", "--no-train", "--out", tmp_path / "demo")):
+        assert run(monkeypatch, *words, "--weights", everybody) == 2
+        said = " ".join(capsys.readouterr().err.split())
+        assert "'everybody' find any number of instances in a whole image, and take no boxes. Expected weights" in said
 
 
 def test_a_default_detector_is_used_for_people(monkeypatch, tmp_path, tiny_weights, detector, capsys):
