@@ -7,15 +7,16 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from poseglass.cli.evaluate_found import AVERAGE_PRECISION, bar_of, check_found, compare_found, in_words, load_one
 from poseglass.cli.read_data import FORMATS, read_data, say_notes
 from poseglass.cli.speed import BFLOAT16, COMPILED, say_compiling
 from poseglass.core.card import WeightCard
 from poseglass.core.files import write_bytes
 from poseglass.core.table import lookup
 from poseglass.estimators.load import DEFAULT, load_top_down
+from poseglass.estimators.topdown import TopDownEstimator
 from poseglass.evaluation.evaluate import Evaluation, evaluate
 from poseglass.metrics import METRICS, Pck
 from poseglass.metrics.metric import Metric
@@ -83,13 +84,26 @@ def evaluate_weights(
     size: Annotated[int, typer.Option(help="Side of the square crops in pixels; 0 uses the size in the card.")] = 0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all results to a JSON file.")] = None,
     report: Annotated[Path | None, typer.Option("--report", help="Write an .html report for offline reading.")] = None,
+    found: Annotated[
+        bool,
+        typer.Option("--found", help="Also evaluate with the boxes that are found in the whole images, side by side."),
+    ] = False,
+    detector: Annotated[
+        str | None,
+        typer.Option(
+            "--detector",
+            help="For --found: name of weights that find boxes, a .safetensors file, or a run folder. Default: the "
+            "detector that ships, for people.",
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda, ...")] = "auto",
     bfloat16: BFLOAT16 = False,
     compiled: COMPILED = False,
 ) -> None:
     """Evaluate weights on labelled people, in pixels of the original images.
 
-    Boxes are those of the annotations, unless a protocol says otherwise.
+    Boxes are those of the annotations, unless a protocol says otherwise. With --found, the boxes found in the whole
+    images are used too, and what is found is evaluated itself; weights that find everybody need it.
     """
     console = Console()
     for file in (json_file, report):
@@ -102,7 +116,8 @@ def evaluate_weights(
         )
     if protocol is not None:
         lookup(PROTOCOLS, protocol, kind="protocol")
-    estimator = load_top_down(
+    check_found(found, detector, protocol)
+    estimator = (load_one if found else load_top_down)(
         weights, device=choose_device(device), size_wh=(size, size) if size else None,
         precision="bfloat16" if bfloat16 else "float32", compiled=compiled,
     )  # fmt: skip
@@ -112,7 +127,7 @@ def evaluate_weights(
     if protocol is None and metric is None and normaliser is None and threshold is None and not strict:
         monitored = recipe_evaluation(estimator.card)
         parts = monitored.metrics
-        if monitored.protocol is not None and monitored.protocol["name"] == (format or "coco"):
+        if monitored.protocol is not None and monitored.protocol["name"] == (format or "coco") and not found:
             # the detections are those of that run's validation set, not of these data
             followed = {key: value for key, value in monitored.protocol.items() if key != "detections"}
             protocol = followed["name"]
@@ -129,6 +144,7 @@ def evaluate_weights(
     followed |= {"name": protocol, "flip_test": flip_test}
     if detections is not None:
         followed["detections"] = detections
+    parts = [part for part in parts if not found or part["name"] not in AVERAGE_PRECISION]
     if not parts and protocol is None:
         more: dict[str, Any] = {"comparator": "<" if strict else "<="}
         known = {
@@ -153,17 +169,19 @@ def evaluate_weights(
     dataset = read_data(data, format or (protocol if protocol in FORMATS else None) or "coco", images, tables["data"])
     say_notes(dataset, console, mirroring=False)
     say_compiling(compiled)
-    bar = Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console,
-        disable=not console.is_terminal, transient=True,
-    )  # fmt: skip
-    with bar:
-        task = bar.add_task("estimating", total=len(dataset))
+    if found:
+        compare_found(
+            estimator, weights, data, dataset, parts, console,
+            detector=detector, device=device, json_file=json_file, report=report,
+        )  # fmt: skip
+        return
+    assert isinstance(estimator, TopDownEstimator)
+    with bar_of(console, "estimating", len(dataset)) as advance:
         try:
             if published is None:
-                result = evaluate(estimator, dataset, metrics, on_image=lambda: bar.advance(task))
+                result = evaluate(estimator, dataset, metrics, on_image=advance)
             else:
-                result = published.evaluate(estimator, dataset, on_image=lambda: bar.advance(task))
+                result = published.evaluate(estimator, dataset, on_image=advance)
         except ValueError as error:
             raise ValueError(f"{error}{hint}") from error
     if published is None:
@@ -206,16 +224,6 @@ def evaluate_weights(
         notes = list(convention.values())
         write_report(report, report_of(pairs, dataset, title=f"{weights} on {data.name}", notes=notes))
         console.print(f"report: {report}")
-
-
-def in_words(part: dict[str, Any]) -> str:
-    """Return a metric with its options as text: "pck, normaliser torso, thresholds 0.2 0.1"."""
-    given = (
-        f"{key} {' '.join(map(str, value)) if isinstance(value, list | tuple) else value}"
-        for key, value in part.items()
-        if key != "name"
-    )
-    return ", ".join([part["name"], *given])
 
 
 def evaluate_part(card: WeightCard | None) -> EvaluatePart:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from poseglass.core.instances import Instances
-from poseglass.core.sample import Dataset, boxes_complete
+from poseglass.core.sample import Dataset, boxes_complete, classes_of
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import listed
 from poseglass.estimators.estimator import Estimator
@@ -30,6 +30,7 @@ def evaluate_found(
     on_image: Callable[[], None] | None = None,
     processes: Processes = ALONE,
     least_score: float = LEAST_SCORE,
+    classes: Sequence[str] = (),
 ) -> Evaluation:
     """Find the instances of every image and compare them with the labels.
 
@@ -45,6 +46,8 @@ def evaluate_found(
         on_image: As in ``evaluate``.
         processes: As in ``evaluate``.
         least_score: Lowest box score of instances that are compared with a person's labels.
+        classes: Names of the classes that the estimator's labels count through. If the dataset names its own, classes
+            are matched by name, and what is found of others does not count. Empty takes the numbers as they are.
 
     Returns:
         The evaluation; its predictions are the instances found at the labelled people, row by row.
@@ -76,6 +79,7 @@ def evaluate_found(
             f"In none of the {len(dataset)} images is everything labelled (boxes_complete is false), so what is found "
             "beside the labelled boxes cannot be judged. Leave out box_ap, or give completely labelled images."
         )
+    renumbered = _renumbered(classes, classes_of(dataset))
     part = processes.part_of([1 + len(people) for people in labels])
 
     def images() -> Iterator[np.ndarray]:
@@ -85,7 +89,7 @@ def evaluate_found(
     def judge() -> list[Instances]:
         predicted = []
         for i, found in zip(range(len(dataset))[part], estimator.stream(images()), strict=True):
-            everything = _in_labels(found, names, skeleton)
+            everything = _in_labels(found, names, skeleton, renumbered)
             likely = everything[everything.box_score >= least_score]
             pairs = of_boxes(likely, truth[i].box_xyxy)
             predicted.append(pairs)
@@ -113,8 +117,28 @@ def _labelled(instances: Instances, names: Skeleton) -> Instances:
     return instances[np.isfinite(box).all(1) & (box[:, 2] > box[:, 0]) & (box[:, 3] > box[:, 1])]
 
 
-def _in_labels(found: Instances, names: Skeleton, skeleton: Skeleton) -> Instances:
-    """Return what was found with the keypoints of the labels."""
+def _renumbered(found: Sequence[str], labelled: Sequence[str]) -> np.ndarray | None:
+    """Return the number of each of the estimator's classes in the labels, -1 for none; None if they are the same.
+
+    Raises:
+        ValueError: No class has the same name.
+    """
+    if not found or not labelled or tuple(found) == tuple(labelled):
+        return None
+    numbers = np.array([labelled.index(name) if name in labelled else -1 for name in found], np.int64)
+    if (numbers < 0).all():
+        raise ValueError(
+            f"The weights find {listed(found)}, but the labels are of {listed(labelled)}: no class has the same name. "
+            "Use weights that find these classes, or rename the categories of the labels."
+        )
+    return numbers
+
+
+def _in_labels(found: Instances, names: Skeleton, skeleton: Skeleton, renumbered: np.ndarray | None) -> Instances:
+    """Return what was found with the keypoints and the classes of the labels."""
+    if renumbered is not None:
+        found = dataclasses.replace(found, label=renumbered[found.label])
+        found = found[found.label >= 0]
     if not len(skeleton):
         return dataclasses.replace(
             found, skeleton=skeleton, xy=found.xy[:, :0], score=found.score[:, :0], visibility=None, probability=None,

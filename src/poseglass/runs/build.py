@@ -14,7 +14,7 @@ from poseglass.core.card import WeightCard
 from poseglass.core.sample import Dataset
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.skeletons import SKELETONS
-from poseglass.core.table import lookup
+from poseglass.core.table import listed, lookup
 from poseglass.data import DATASETS
 from poseglass.data.crops import Crops
 from poseglass.data.whole_images import WholeImages
@@ -102,13 +102,14 @@ def _make_dataset(table: dict[str, Any], where: str) -> Dataset:
         ) from None
 
 
-def make_network(recipe: Recipe, skeleton: Skeleton) -> tuple[nn.Module, dict[str, Any]]:
+def make_network(recipe: Recipe, skeleton: Skeleton, classes: tuple[str, ...] = ()) -> tuple[nn.Module, dict[str, Any]]:
     """Build the recipe's network for a skeleton; return it and its table for the weight card.
 
-    A head with a fixed input size gets the recipe's, unless its table states another.
+    A head with a fixed input size gets the recipe's, and a network or head that tells classes apart their number,
+    unless its table states another.
 
     Raises:
-        RecipeError: The recipe's number of keypoints differs from that of the data.
+        RecipeError: The recipe's number of keypoints differs from that of the data, or it states fewer classes.
     """
     table = {"num_keypoints": len(skeleton)} | recipe.network
     if table["num_keypoints"] != len(skeleton):
@@ -118,7 +119,19 @@ def make_network(recipe: Recipe, skeleton: Skeleton) -> tuple[nn.Module, dict[st
         )
     head = table.get("head")
     if isinstance(head, dict) and "size_wh" not in head and _takes(HEADS, head, "size_wh"):
-        table["head"] = head | {"size_wh": list(recipe.input.size_wh)}
+        table["head"] = head = head | {"size_wh": list(recipe.input.size_wh)}
+    if len(classes) > 1:
+        if _takes(NETWORKS, table, "num_classes"):
+            table = {"num_classes": len(classes)} | table
+        elif isinstance(head, dict) and _takes(HEADS, head, "num_classes"):
+            table["head"] = {"num_classes": len(classes)} | head
+        own = table.get("head")
+        stated = table.get("num_classes", own.get("num_classes") if isinstance(own, dict) else None)
+        if stated is not None and stated < len(classes):
+            raise RecipeError(
+                f"num_classes of the network is {stated}, but the data have {len(classes)} classes: {listed(classes)}. "
+                "Omit num_classes to take it from the data."
+            )
     return make(NETWORKS, table, "network"), table
 
 

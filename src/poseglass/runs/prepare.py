@@ -11,7 +11,7 @@ from poseglass.codecs import CODECS
 from poseglass.core.card import WeightCard
 from poseglass.core.environment import changed_circumstances
 from poseglass.core.precision import choose_precision, guarded_precision
-from poseglass.core.sample import Dataset
+from poseglass.core.sample import Dataset, classes_of
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import listed
 from poseglass.data.crops import Crops
@@ -114,7 +114,7 @@ def prepare(
     if different and not resume:  # a run that has begun keeps its data, so it only has a note
         raise RecipeError(different)
     monitor = check_evaluation(recipe, val, examples.skeleton)
-    network, table = make_network(recipe, examples.skeleton)
+    network, table = make_network(recipe, examples.skeleton, classes_of(examples.dataset))
     weights: dict[str, torch.Tensor] = {}
     start = None
     if part.init_from is not None and state is None:

@@ -18,7 +18,7 @@ import poseglass
 from poseglass.codecs import Codec
 from poseglass.core.card import WeightCard
 from poseglass.core.environment import made_with, source_commit
-from poseglass.core.sample import Dataset
+from poseglass.core.sample import Dataset, classes_of
 from poseglass.core.targets import RawBatch
 from poseglass.data.examples import Examples
 from poseglass.data.loader import PlaceSampler, load_batches
@@ -166,7 +166,8 @@ class Run:
         estimator, protocol = self.estimator(network), self.protocol
         if isinstance(estimator, OneStageEstimator):
             return evaluate_found(
-                estimator, dataset, self.metrics(), on_image=on_image, processes=self.processes
+                estimator, dataset, self.metrics(), on_image=on_image, processes=self.processes,
+                classes=classes_of(self.examples.dataset),
             )  # fmt: skip
         if protocol is not None:
             return protocol.evaluate(estimator, dataset, on_image=on_image, processes=self.processes)
@@ -185,6 +186,7 @@ class Run:
             commit=source_commit(),
             poseglass=poseglass.__version__,
             widths=self.widths,
+            classes=classes_of(self.examples.dataset) if self.finds else (),
         )
 
     def save(self) -> bool:
