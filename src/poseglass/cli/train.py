@@ -1,5 +1,6 @@
 """``poseglass train``: trains a network from a recipe."""
 
+import re
 import sys
 import tempfile
 import time
@@ -182,6 +183,10 @@ def train_with_bar(work: Run, console: Console) -> Evaluation | None:
     return evaluation
 
 
+_SIZES = re.compile(r"AR|_(small|medium|large)$")
+"""Results that a line per epoch leaves out if there are many: recalls, and those of objects of one size."""
+
+
 class Bar:
     """Shows the progress of a run: a progress bar on a terminal, else one line per epoch."""
 
@@ -231,6 +236,8 @@ class Bar:
             for k, v in row.items()
             if k.startswith("val/") and ("/" not in k[4:] or k == monitored)
         }
+        if len(val) > 6:  # average precision has many; the curve has all
+            val = {k: v for k, v in val.items() if not _SIZES.search(k) or f"val/{k}" == monitored}
         results = "".join(f"  {name} {value:.4f}" for name, value in val.items())
         rate = f"  {self.rate:.0f} img/s" if self.rate else ""
         self.console.print(
