@@ -217,7 +217,7 @@ def test_a_corrupt_file_among_many_is_named_and_the_rest_is_done(monkeypatch, tm
     assert [record["image_id"] for record in poses(out)] == [0, 1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("size_wh", [(1, 1), (1, 300), (2, 2), (64, 64)])
+@pytest.mark.parametrize("size_wh", [(1, 1), (2, 1), (1, 2), (1, 300), (2, 2), (64, 64)])
 @pytest.mark.parametrize("kind", ["whole", "found", "everybody"])
 def test_tiny_images_of_one_colour(monkeypatch, tmp_path, tiny_weights, detector, everybody, size_wh, kind):
     (tmp_path / "in").mkdir()
@@ -230,6 +230,9 @@ def test_tiny_images_of_one_colour(monkeypatch, tmp_path, tiny_weights, detector
     }[kind]
     assert run(monkeypatch, "predict", tmp_path / "in", *words, "--names", "--out", tmp_path / "out") == 0
     assert len(json.loads((tmp_path / "out/poses_coco.json").read_text())["images"]) == 2
+    assert all(min(record["bbox"][2:]) > 0.5 for record in poses(tmp_path / "out"))
+    read = coco(tmp_path / "out/poses_coco.json")  # raises for a box outside its image
+    assert (len(read.image_ids), read.num_instances) == (2, len(poses(tmp_path / "out")))
 
 
 class Fixed:

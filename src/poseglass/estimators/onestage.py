@@ -27,6 +27,10 @@ from poseglass.programs.torch_program import TorchProgram
 _Waiting = tuple[list[View], tuple[int, int], np.ndarray | None]
 """An image that was read: its views, one per scale, its size, and the given boxes."""
 
+LEAST_SIDE_PX = 0.51
+"""Found boxes with a shorter side in the image are dropped. The image begins at -0.5, but for readers of COCO files at 0:
+they would call a box in the first half pixel outside the image. The rest is for the two decimals of such files."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OneStageEstimator(OfProgram):
@@ -84,7 +88,7 @@ class OneStageEstimator(OfProgram):
             boxes: ``(N, 4)`` x0 y0 x1 y1 in image pixels, or None.
 
         Returns:
-            In image pixels, best first. If boxes are given, one instance per box, in their order: the one that was
+            In image pixels, best first, with boxes of at least half a pixel on each side. If boxes are given, one instance per box, in their order: the one that was
             found with the largest overlap, each at most once; where none overlaps by half (IoU), all keypoints are
             unknown (NaN, score 0).
         """
@@ -138,7 +142,7 @@ class OneStageEstimator(OfProgram):
         return replace(together, box_score=lowered[keep])
 
     def _instances(self, decoded: Decoded, row: int, view: View, size_wh: tuple[int, int], lowest: float) -> Instances:
-        """Return the instances of one view in image pixels: boxes clipped to the image, those outside it dropped.
+        """Return the instances of one view in image pixels: boxes clipped to the image, outside it or tiny ones dropped.
 
         Raises:
             ValueError: The program finds no boxes.
@@ -153,7 +157,7 @@ class OneStageEstimator(OfProgram):
         box = np.clip(box, -0.5, limit)
         score = decoded.box_score[row].numpy()
         keep = decoded.valid[row].numpy() & (score >= lowest)
-        keep &= (box[:, 2] > box[:, 0]) & (box[:, 3] > box[:, 1])
+        keep &= (box[:, 2:] - box[:, :2] >= LEAST_SIDE_PX).all(1)
         return Instances(
             self.skeleton, view.home(decoded.xy[row].double().numpy()[keep]), decoded.score[row].numpy()[keep],
             box[keep], score[keep], decoded.label[row].numpy()[keep],
