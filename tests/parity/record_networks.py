@@ -14,7 +14,7 @@ import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -114,6 +114,46 @@ def ucbdrive(sources: Path) -> tuple[nn.Module, Run]:
     return network, lambda x: network(x)[-1]
 
 
+def ml_illustrated(sources: Path) -> tuple[nn.Module, Run]:
+    sys.path.insert(0, str(sources / "EfficientNet-Lite-PyTorch"))
+    from efficientnet_lite_pytorch import EfficientNet
+
+    network = EfficientNet.from_name("efficientnet-lite0")
+    blocks = nn.Sequential(*network._blocks)
+    return network, lambda x: blocks(network._swish(network._bn0(network._conv_stem(x))))
+
+
+CENTERNET = ("hm", "wh", "reg", "hps", "hm_hp", "hp_offset")
+"""The public names of the outputs, in the order in which their channels are recorded, of the last stack."""
+
+
+def centernet(sources: Path, file: str) -> ModuleType:
+    sys.path.insert(0, str(sources / "CenterNet/src/lib/models/networks"))
+    return __import__(file)
+
+
+def centernet_hourglass(sources: Path) -> tuple[nn.Module, Run]:
+    public = centernet(sources, "large_hourglass")
+    heads = {"hm": 1, "wh": 2, "hps": 34, "reg": 2, "hm_hp": 17, "hp_offset": 2}
+    pre = nn.Sequential(public.convolution(7, 3, 32, stride=2), public.residual(3, 32, 64, stride=2))
+    network = public.exkp(
+        5, 2, [64, 64, 96, 96, 96, 128], [2, 2, 2, 2, 2, 4], heads, pre=pre, cnv_dim=64,
+        make_hg_layer=public.make_hg_layer,
+    )  # fmt: skip
+    return network, lambda x: joined(network(x)[-1])
+
+
+def centernet_resnet(sources: Path) -> tuple[nn.Module, Run]:
+    public = centernet(sources, "msra_resnet")
+    block, layers = public.resnet_spec[18]
+    network = public.PoseResNet(block, layers, {"hm": 80, "wh": 2, "reg": 2}, head_conv=64)
+    return network, lambda x: joined(network(x)[-1])
+
+
+def joined(maps: dict[str, Tensor]) -> Tensor:
+    return torch.cat([maps[name] for name in CENTERNET if name in maps], 1)
+
+
 NETWORKS: dict[str, Callable[[Path], tuple[nn.Module, Run]]] = {
     "princeton_hg2": princeton,
     "bearpaw_hg2": bearpaw,
@@ -130,6 +170,9 @@ NETWORKS: dict[str, Callable[[Path], tuple[nn.Module, Run]]] = {
     "torchvision_resnet50": lambda s: torchvision("resnet50"),
     "timm_hrnet_w18": lambda s: timm("hrnet_w18"),
     "ucbdrive_dla34": ucbdrive,
+    "ml_illustrated_efficientnet_lite0": ml_illustrated,
+    "centernet_hourglass": centernet_hourglass,
+    "centernet_resnet18": centernet_resnet,
 }
 
 
@@ -143,6 +186,8 @@ def record(name: str, sources: Path) -> None:
     with torch.no_grad():
         output = run(formula.image(*about.input_hw))
     maps = output if isinstance(output, Tensor) else torch.cat([level.flatten(1) for level in output], 1)
+    if hasattr(about, "every"):
+        maps = maps[..., :: about.every, :: about.every]
     text = np.frombuffer(json.dumps(shapes, separators=(",", ":")).encode(), np.uint8)
     path = HERE / "networks" / f"{name}.npz"
     np.savez_compressed(path, names_and_shapes=text, output=maps.numpy())
