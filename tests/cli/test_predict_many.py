@@ -124,6 +124,26 @@ def test_weights_of_a_whole_image_find_everybody(monkeypatch, tmp_path, everybod
     assert "--heatmaps shows the maps of one person in a box" in capsys.readouterr().err
 
 
+def test_whole_images_are_looked_at_at_several_scales(monkeypatch, tmp_path, tiny_weights, detector, everybody, capsys):
+    folder, out = photos(tmp_path / "in", 2), tmp_path / "out"
+    least = ("--detector-score", "0")
+    kinds = {"everybody": ("--weights", everybody), "found": ("--weights", tiny_weights, "--detector", detector)}
+    for kind, weights in kinds.items():
+        words = ("predict", folder, *weights, *least, "--out", out / kind)
+        assert run(monkeypatch, *words) == 0
+        boxes = {tuple(record["bbox"]) for record in poses(out / kind)}
+        assert run(monkeypatch, *words, "--scales", "1") == 0
+        assert {tuple(record["bbox"]) for record in poses(out / kind)} == boxes
+        assert run(monkeypatch, *words, "--scales", "0.5, 1,2") == 0
+        assert {tuple(record["bbox"]) for record in poses(out / kind)} != boxes
+        assert run(monkeypatch, *words, "--resume") == 2
+        assert "--scales was [0.5, 1.0, 2.0] and is not set" in " ".join(capsys.readouterr().err.split())
+    image = folder / "photo_00000.bmp"
+    found = pg.load_detector(everybody, min_box_score=0.0, scales=(0.5, 1.0, 2.0))(np.asarray(Image.open(image)))
+    first = [record["bbox"][:2] for record in poses(out / "everybody") if record["image_id"] == 0]
+    np.testing.assert_allclose(first, found.box_xyxy[:, :2], atol=0.006)
+
+
 def test_commands_that_need_weights_of_poses_in_a_box_say_so(monkeypatch, tmp_path, everybody, capsys):
     write_coco(synthetic_people(2, seed=3, size_wh=(64, 64)), tmp_path / "labels.json", write_images=True)
     for words in (("evaluate", tmp_path / "labels.json"), ("demo", "--no-train", "--out", tmp_path / "demo")):
@@ -160,6 +180,9 @@ def test_a_default_detector_is_used_for_people(monkeypatch, tmp_path, tiny_weigh
         (["--detector-score", "0.5"], "--detector-score is for boxes that are found, but none are. Add --detector"),
         (["--min-box-score", "0.5"], "The score of found boxes is --detector-score."),
         (["--detector", "hg2-light-lspet"], "find no boxes"),
+        (["--scales", "0.5,1"], "tiny.safetensors finds the keypoints in a box, and no boxes are looked for. Add"),
+        (["--scales", "0.5,big"], "--scales must be positive numbers with commas, e.g. --scales 0.5,1,1.5; got '0.5,b"),
+        (["--scales", "1,0"], "--scales must be positive numbers"),
         (["--detector", "nowhere"], "No weights 'nowhere'"),
     ],
 )

@@ -188,6 +188,7 @@ def test_weights_of_a_detector_are_opened_as_what_they_are(tmp_path: Path, tiny_
     found = pg.load_detector(tmp_path / "finder.safetensors", min_box_score=0.0)(image_with((16, 24)))
     assert 0 < len(found) <= 100
     assert "boxes only" in repr(pg.load_detector(tmp_path / "finder.safetensors"))
+    assert pg.load_detector(tmp_path / "finder.safetensors", scales=(0.5, 1.0)).scales == (0.5, 1.0)
     name = tmp_path / "finder.safetensors"
     assert isinstance(pg.load(name), OneStageEstimator)
     assert len(pg.load(name, min_box_score=0.0, precision="bfloat16")(image_with((16, 24))))

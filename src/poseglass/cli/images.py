@@ -132,6 +132,21 @@ def parse_box(text: str) -> list[float]:
     return numbers
 
 
+def parse_scales(text: str) -> tuple[float, ...]:
+    """Read ``0.5,1,1.5``.
+
+    Raises:
+        ValueError: Not positive numbers.
+    """
+    try:
+        scales = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        scales = ()
+    if not scales or not all(0 < scale < float("inf") for scale in scales):
+        raise ValueError(f"--scales must be positive numbers with commas, e.g. --scales 0.5,1,1.5; got {text!r}.")
+    return scales
+
+
 def unique_names(paths: Iterable[Path]) -> list[str]:
     """Return the file stems; a number is added to duplicates, so that no output overwrites another."""
     taken: set[str] = set()

@@ -1,5 +1,6 @@
 """``poseglass predict``: finds poses in images."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 from rich.console import Console
 
 from poseglass.cli.given_boxes import GivenImage, boxes_of_images, images_without_boxes
-from poseglass.cli.images import list_images, parse_box, read_images, read_list, unique_names
+from poseglass.cli.images import list_images, parse_box, parse_scales, read_images, read_list, unique_names
 from poseglass.cli.journal import FILE_NAME, Journal, fingerprint
 from poseglass.cli.poses_file import noun_of
 from poseglass.cli.screen import wide_console
@@ -58,6 +59,13 @@ def predict(
     ] = None,
     detector_score: Annotated[
         float | None, typer.Option(min=0, max=1, help="Lowest score of found boxes. Default: 0.3.")
+    ] = None,
+    scales: Annotated[
+        str | None,
+        typer.Option(
+            help="Scales at which the detector, or weights that find everybody, look at each image, such as 0.5,1,1.5: "
+            "slower, but finds smaller and larger people. Default: 1."
+        ),
     ] = None,
     whole: Annotated[
         bool, typer.Option("--whole-image", help="Treat each image as one person filling it; look for no boxes.")
@@ -130,6 +138,7 @@ def predict(
     )
     if white is not None:
         check_white(white)
+    shown_at = (1.0,) if scales is None else parse_scales(scales)
     console = wide_console()
     notes = list(found.notes)
     if boxes_file is not None:
@@ -156,7 +165,7 @@ def predict(
         console.print(note, markup=False, highlight=False)
     estimator, detector_name = _open(
         weights, detector=None if has_boxes else detector, find=not has_boxes and not whole, whole=whole,
-        score=detector_score, flip_test=flip_test, device=choose_device(device),
+        score=detector_score, scales=shown_at, flip_test=flip_test, device=choose_device(device),
         precision="bfloat16" if bfloat16 else "float32", compiled=compiled, console=console,
     )  # fmt: skip
     if heatmaps and isinstance(estimator, OneStageEstimator):
@@ -168,6 +177,7 @@ def predict(
         "--weights": fingerprint(find_weights(weights)),
         "--detector": None if detector_name is None else fingerprint(find_weights(detector_name)),
         "--detector-score": 0.3 if detector_score is None else detector_score,
+        "--scales": None if shown_at == (1.0,) else shown_at,
         "--whole-image": whole,
         "--box": box or None,
         "--boxes": None if boxes_file is None else fingerprint(boxes_file),
@@ -229,6 +239,7 @@ def _open(
     find: bool,
     whole: bool,
     score: float | None,
+    scales: tuple[float, ...],
     flip_test: bool,
     device: torch.device,
     precision: Precision,
@@ -251,7 +262,7 @@ def _open(
                     f"{weights} finds everybody in an image itself. Omit {option}, or give --weights that find the "
                     f"keypoints in a box, such as {DEFAULT}."
                 )
-        return estimator, None
+        return (replace(estimator, scales=scales) if isinstance(estimator, OneStageEstimator) else estimator), None
     if find and detector is None and loading.DEFAULT_DETECTOR is not None:
         if noun_of(estimator.skeleton) == "person":
             detector = loading.DEFAULT_DETECTOR
@@ -266,8 +277,14 @@ def _open(
                 "--detector-score is for boxes that are found, but none are. Add --detector, or omit the score. The "
                 "score of given boxes is --min-box-score."
             )
+        if scales != (1.0,):
+            raise ValueError(
+                f"--scales is for weights that look at whole images, but {weights} finds the keypoints in a box, and "
+                "no boxes are looked for. Add --detector, or omit the scales."
+            )
         return estimator, None
-    return TwoStageEstimator(load_detector(detector, min_box_score=least, device=device), estimator), detector
+    finds = load_detector(detector, min_box_score=least, scales=scales, device=device)
+    return TwoStageEstimator(finds, estimator), detector
 
 
 def _predict(

@@ -252,6 +252,7 @@ def load_detector(
     min_box_score: float = 0.3,
     flip_test: bool = False,
     size_wh: tuple[int, int] | None = None,
+    scales: tuple[float, ...] = (1.0,),
     device: str | torch.device = "cpu",
     trust_code: bool = False,
 ) -> OneStageEstimator:
@@ -262,6 +263,8 @@ def load_detector(
         min_box_score: Instances with a lower score are not returned.
         flip_test: Average with the flipped image: twice the computation, slightly more accurate.
         size_wh: View size other than the card's; both sides must be divisible by the network's ``divisor``.
+        scales: Each image is shown once per scale, and the results are joined by soft-NMS: (0.5, 1.0, 1.5) finds
+            smaller and larger instances in 3.5 times the time. See ``OneStageEstimator``.
         device: The device to run on.
         trust_code: Allow the card to name code outside poseglass; see ``card_network``.
 
@@ -272,7 +275,7 @@ def load_detector(
     Raises:
         FileNotFoundError: No such name and no such file.
         CheckpointError: The file is not a weights file, or its network predicts one instance in a given box.
-        ValueError: An unavailable device.
+        ValueError: An unavailable device, or scales that are not positive or of which two give the same view.
     """
     program, card = _program(weights, flip_test, size_wh, device, trust_code)
     if program.spec.instances == 1:
@@ -281,7 +284,7 @@ def load_detector(
             "poseglass.load, and call the estimator with boxes; a detector is weights of a whole image, such as those "
             "of CenterNet."
         )
-    return OneStageEstimator(program, min_box_score, card=card)
+    return OneStageEstimator(program, min_box_score, card=card, scales=scales)
 
 
 def _program(

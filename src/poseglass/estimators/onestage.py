@@ -28,8 +28,8 @@ _Waiting = tuple[list[View], tuple[int, int], np.ndarray | None]
 """An image that was read: its views, one per scale, its size, and the given boxes."""
 
 LEAST_SIDE_PX = 0.51
-"""Found boxes with a shorter side in the image are dropped. The image begins at -0.5, but for readers of COCO files at 0:
-they would call a box in the first half pixel outside the image. The rest is for the two decimals of such files."""
+"""Found boxes with a shorter side in the image are dropped. The image begins at -0.5, but at 0 for readers of COCO
+files, for whom a box in the first half pixel lies outside the image. The rest is for the two decimals of such files."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,9 +88,9 @@ class OneStageEstimator(OfProgram):
             boxes: ``(N, 4)`` x0 y0 x1 y1 in image pixels, or None.
 
         Returns:
-            In image pixels, best first, with boxes of at least half a pixel on each side. If boxes are given, one instance per box, in their order: the one that was
-            found with the largest overlap, each at most once; where none overlaps by half (IoU), all keypoints are
-            unknown (NaN, score 0).
+            In image pixels, best first, without boxes that are narrower than half a pixel in the image. If boxes are
+            given, one instance per box, in their order: the one that was found with the largest overlap, each at most
+            once; where none overlaps by half (IoU), all keypoints are unknown (NaN, score 0).
         """
         return next(self.stream([(image, boxes)]))
 
@@ -142,7 +142,7 @@ class OneStageEstimator(OfProgram):
         return replace(together, box_score=lowered[keep])
 
     def _instances(self, decoded: Decoded, row: int, view: View, size_wh: tuple[int, int], lowest: float) -> Instances:
-        """Return the instances of one view in image pixels: boxes clipped to the image, outside it or tiny ones dropped.
+        """Return the instances of one view in image pixels: boxes clipped to the image, none outside or tiny.
 
         Raises:
             ValueError: The program finds no boxes.
