@@ -62,6 +62,12 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.fixture
+def no_detector(monkeypatch):
+    """Commands as they are where no detector ships: an image without boxes is one person who fills it."""
+    monkeypatch.setattr("poseglass.estimators.load.DEFAULT_DETECTOR", None)
+
+
 @pytest.fixture(scope="module")
 def plain_reports():
     """Reports without figures, which take seconds; the whole page is tested in test_finish and test_report."""

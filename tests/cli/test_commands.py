@@ -34,6 +34,8 @@ from poseglass.readers.coco_write import write_coco
 from poseglass.runs.recipe import Recipe
 from poseglass.synthetic.people import synthetic_people
 
+pytestmark = pytest.mark.usefixtures("no_detector")
+
 
 def run(monkeypatch, *words: str) -> int:
     """Run ``poseglass WORDS`` in this process; return the exit status."""

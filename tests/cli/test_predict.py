@@ -27,6 +27,8 @@ from poseglass.networks import StackedHourglass
 from poseglass.readers import coco
 from poseglass.synthetic.people import synthetic_people
 
+pytestmark = pytest.mark.usefixtures("no_detector")
+
 
 def run(monkeypatch, *words) -> int:
     monkeypatch.setattr(sys, "argv", ["poseglass", *map(str, words)])

@@ -208,6 +208,7 @@ def test_a_default_detector_comes_before_the_default_poses(tmp_path: Path, tiny_
     )  # fmt: skip
     name = tmp_path / "finder.safetensors"
     save_weights(name, build(NETWORKS, "centernet_hourglass", **numbers).state_dict(), card)
+    monkeypatch.setattr("poseglass.estimators.load.DEFAULT_DETECTOR", None)
     assert isinstance(pg.load(), TopDownEstimator)
     two = pg.load(tiny_weights, detector=name, min_box_score=0.2)
     assert isinstance(two, TwoStageEstimator)

@@ -125,9 +125,10 @@ def predict(
     bfloat16: BFLOAT16 = False,
     compiled: COMPILED = False,
 ) -> None:
-    """Find the poses of people in images: in given boxes, in those of a detector, or with weights that find everybody.
+    """Find the poses of everybody in images: in given boxes, in those of a detector, or in one stage.
 
-    Without any of these, an image is treated as one person filling it.
+    Without boxes or a detector, the detector that ships finds people. For weights of anything else, an image is then
+    treated as one object that fills it.
     """
     if not images and list_file is None:
         raise ValueError("No images. Give images, folders of images, or --list FILE.txt.")

@@ -27,7 +27,7 @@ from poseglass.networks.widths import Widths, apply_widths
 from poseglass.readers.mixed import mixed
 from poseglass.runs.recipe import EvaluatePart, Recipe, RecipeError
 from poseglass.runs.signature import signature_faults
-from poseglass.training.centernet import CRITERIA
+from poseglass.training.criteria import CRITERIA
 from poseglass.training.criterion import Criterion, StageCriterion, terms_of
 from poseglass.training.distributed import ALONE, Processes
 from poseglass.transforms import TRANSFORMS, TransformError

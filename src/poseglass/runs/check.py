@@ -26,6 +26,7 @@ from poseglass.runs.build import crop_sizes, make, protocol_of
 from poseglass.runs.folder import RunFolder
 from poseglass.runs.recipe import Recipe, RecipeError, differences
 from poseglass.runs.signature import loss_faults
+from poseglass.training.criteria import CRITERIA
 from poseglass.training.criterion import LossPart, completed, loss_line, losses_for, outputs_of
 from poseglass.training.loop import Progress
 from poseglass.training.monitor import Monitor
@@ -154,9 +155,10 @@ def check_trainable(recipe: Recipe, codec: Codec) -> None:
         return
     name = recipe.codec["name"]
     if recipe.criterion is None:
+        criterion = name if name in CRITERIA else "centernet"
         raise RecipeError(
             f"The codec {name!r} decodes any number of instances from a whole image, which the losses of single "
-            'outputs do not train. Write criterion = { name = "centernet" }, and omit loss.'
+            f'outputs do not train. Write criterion = {{ name = "{criterion}" }}, and omit loss.'
         )
     if recipe.data.cache_gb > 0:
         raise RecipeError(

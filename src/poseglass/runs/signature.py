@@ -26,7 +26,7 @@ from poseglass.losses.loss import find_loss
 from poseglass.metrics import METRICS
 from poseglass.necks import NECKS
 from poseglass.networks import NETWORKS
-from poseglass.training.centernet import CRITERIA
+from poseglass.training.criteria import CRITERIA
 from poseglass.training.criterion import LossPart
 from poseglass.transforms import TRANSFORMS
 

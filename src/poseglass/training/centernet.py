@@ -4,9 +4,8 @@ Zhou, Wang, Krähenbühl, "Objects as Points", 2019, https://arxiv.org/abs/1904.
 terms for poses and the mean over stacks from xingyizhou/CenterNet.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from torch import Tensor
 from torch.nn import functional
@@ -56,10 +55,6 @@ class CenterNetCriterion:
                 part = value * (weights[name] / len(stages))
                 terms[name] = terms[name] + part if name in terms else part
         return terms
-
-
-CRITERIA: dict[str, Callable[..., Any]] = {"centernet": CenterNetCriterion}
-"""Criteria that a recipe can name; others are given as "package.module:name"."""
 
 
 def _terms(stage: Prediction, targets: Prediction) -> dict[str, Tensor]:
