@@ -18,6 +18,7 @@ from poseglass.cli import images as images_module
 from poseglass.cli import write_poses as writing
 from poseglass.cli.images import NamedImage
 from poseglass.cli.journal import Journal
+from poseglass.core.image import write_image
 from poseglass.core.skeletons import COCO17
 from poseglass.estimators.weights_file import save_weights
 from poseglass.networks import NETWORKS
@@ -432,3 +433,62 @@ def test_ten_thousand_images_in_bounded_memory(monkeypatch, tmp_path, capsys):
     assert len(poses(out)) == 9_999
     assert run(monkeypatch, *words, "--resume") == 1
     assert "--resume: skipped 9,999 of 10,000 images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("line", ["{}", '{"key": 1, "version": "x"}', "[]", '{"key": "a"}'])
+def test_a_damaged_line_of_a_journal_ends_it(tmp_path, line):
+    file = tmp_path / "0.png"
+    file.write_bytes(b"x")
+    journal = Journal.start(tmp_path, {"--weights": "a"})
+    journal.add(file, "0", {"id": 1}, [])
+    journal.close(finished=False)
+    with journal.path.open("a") as text:
+        text.write(line + "\n")
+    assert len(Journal.resume(tmp_path, {"--weights": "a"})) == 1
+
+
+def test_settings_that_are_none_are_no_journal(tmp_path):
+    (tmp_path / "poses_journal.jsonl").write_text('{"settings": []}\n')
+    with pytest.raises(ValueError, match="is not a journal of poseglass predict"):
+        Journal.resume(tmp_path, {"--weights": "a"})
+
+
+def test_no_output_replaces_another_input(monkeypatch, tmp_path, tiny_weights, capsys):
+    image = np.zeros((20, 20, 3), np.uint8)
+    for name in ("a.jpg", "a.png"):
+        write_image(tmp_path / name, image)
+    before = (tmp_path / "a.png").read_bytes()
+    words = ("predict", tmp_path, "--weights", tiny_weights, "--whole-image", "--out", tmp_path)
+    assert run(monkeypatch, *words) == 2
+    assert "would overwrite the input image" in capsys.readouterr().err
+    assert (tmp_path / "a.png").read_bytes() == before
+
+
+def test_classes_are_written_by_name(monkeypatch, tmp_path):
+    weights = one_stage(tmp_path / "everything.safetensors", PEOPLE)
+    state, card = pg.estimators.weights_file.read_weights(weights)
+    network = pg.build(
+        NETWORKS, "centernet_hourglass", **{k: v for k, v in (card.network | {"num_classes": 2}).items() if k != "name"}
+    )
+    more = network.state_dict() | {k: v for k, v in state.items() if v.shape == network.state_dict()[k].shape}
+    card = pg.WeightCard(
+        "two", card.network | {"num_classes": 2}, card.codec, PEOPLE, card.input, classes=("cat", "dog")
+    )
+    save_weights(tmp_path / "two.safetensors", more, card)
+    write_image(tmp_path / "a.png", np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8))
+    out = tmp_path / "out"
+    words = (
+        "predict",
+        tmp_path / "a.png",
+        "--weights",
+        tmp_path / "two.safetensors",
+        "--detector-score",
+        "0.01",
+        "--out",
+        out,
+    )
+    assert run(monkeypatch, *words) == 0
+    seen = {(record["category_id"], record["category"]) for record in poses(out)}
+    assert seen == {(1, "cat"), (2, "dog")}
+    categories = json.loads((out / "poses_coco.json").read_text())["categories"]
+    assert [(c["id"], c["name"]) for c in categories] == [(1, "cat"), (2, "dog")]

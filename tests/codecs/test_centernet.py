@@ -112,6 +112,18 @@ def test_crowds_are_left_out_but_not_the_people_in_them() -> None:
     assert target["center"].amax() == 1
 
 
+def test_keypoints_in_a_crowd_are_learnt_with_their_surroundings() -> None:
+    box = torch.tensor([[0.0, 0.0, 255.0, 191.0], [60.0, 60.0, 130.0, 150.0]])
+    xy = torch.tensor([[[0.0, 0.0]], [[95.0, 100.0]]])
+    target = CenterNetCodec().encode(
+        targets(box, xy=xy, known=torch.tensor([[0.0], [1.0]]), crowd=torch.tensor([True, False])), SIZE_WH
+    )
+    for name in ("center", "heatmap"):
+        taught, drawn = target[f"{name}_weight"][0, 0] > 0, target[name][0, 0] > 0
+        assert drawn.sum() > 9
+        assert taught.equal(drawn)
+
+
 def test_boxes_are_clipped_and_those_outside_are_skipped() -> None:
     box = torch.tensor([[-80.5, 20.0, 79.5, 60.0], [300.0, 10.0, 340.0, 50.0], [50.0, 50.0, 50.0, 90.0]])
     codec = CenterNetCodec(poses=False)

@@ -127,8 +127,7 @@ def test_it_says_what_it_made_and_what_it_excludes():
         "1 annotation without a usable box: boxes were made around the keypoints.",
         "1 annotation with neither a box nor a keypoint excluded.",
         "1 crowd: nothing is learnt inside them.",
-        "In 1 image of 2 not everybody is labelled (boxes_complete is false): there, nothing is learnt outside the "
-        "labelled boxes.",
+        "In 1 image of 2 not everybody is labelled (boxes_complete is false): there, nothing is learnt as background.",
     )
 
 

@@ -10,7 +10,7 @@ from poseglass.core.sample import PoseSample
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.skeletons import COCO17
 from poseglass.evaluation.evaluate import people_to_judge
-from poseglass.evaluation.found import evaluate_found
+from poseglass.evaluation.found import class_numbers, evaluate_found
 from poseglass.evaluation.summary import report_of
 from poseglass.metrics import BoxAp, OksAp, Pck
 
@@ -131,7 +131,7 @@ def test_boxes_are_compared_only_where_everything_is_labelled():
     found = [people((0, 0), score=0.5), people((0, 0), (300, 100))]
     assert evaluate_found(Finds(found), data, metrics()).results["box_AP"] == pytest.approx(1.0)
     assert evaluate_found(Finds(found), Labels(data.images), metrics()).results["box_AP"] < 1.0
-    with pytest.raises(ValueError, match=r"In none of the 2 images is everything labelled .* Leave out box_ap"):
+    with pytest.raises(ValueError, match=r"In none of the 2 images is everything labelled .* Leave out BoxAp"):
         evaluate_found(Finds(found), Labels(data.images, incomplete=(0, 1)), metrics())
 
 
@@ -161,3 +161,25 @@ def test_labels_that_cannot_be_compared_are_refused():
         )
     with pytest.raises(ValueError, match=r"None of the 2 images has a labelled instance with a box"):
         evaluate_found(Finds([people((0, 0))]), Labels([people(), people()]), metrics())
+
+
+def test_a_person_found_as_something_else_is_not_found():
+    truth = people((0, 0), (300, 100))
+    truth = dataclasses.replace(truth, label=np.array([0, 1]))
+    found = dataclasses.replace(people((0, 0), (300, 100)), label=np.array([1, 1]))
+    result = evaluate_found(Finds([found]), Labels([truth]), metrics())
+    assert result.results["pck@0.05"] == pytest.approx(0.5)
+    assert result.predicted[0].box_score.tolist() == [0.0, 1.0]
+    assert result.predicted[0].label.tolist() == [0, 1]
+
+
+def test_classes_are_numbered_by_name():
+    assert class_numbers(("a", "b"), ("b", "c", "a")).tolist() == [2, 0]
+    assert class_numbers(("a", "b"), ("b",)).tolist() == [-1, 0]
+    for found, labelled in ((("a",), ("b",)), ((), ("a",)), (("a", "b"), ("a", "b"))):
+        assert class_numbers(found, labelled) is None  # one class is the same class
+    found = dataclasses.replace(people((0, 0), (300, 100)), label=np.array([1, 2]))  # 2 has no name in the card
+    data = Labels([people((0, 0))])
+    data.classes = ("b",)
+    result = evaluate_found(Finds([found]), data, metrics(), classes=("a", "b"))
+    assert result.results["box_AP"] == pytest.approx(1.0)

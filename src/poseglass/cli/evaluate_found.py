@@ -105,6 +105,7 @@ def compare_found(
             raise ValueError("--found needs weights that find the boxes: add --detector NAME_OR_FILE.")
         first = loading.load_detector(name, min_box_score=LOWEST_SCORE, device=choose_device(device))
         finder = TwoStageEstimator(first, estimator)
+        classes = first.card.classes if first.card is not None else ()
         how = f"found by {name}, then {weights}"
         with bar_of(console, "in given boxes", len(dataset)) as advance:
             given = evaluate(estimator, dataset, _metrics(parts), on_image=advance)
@@ -118,9 +119,10 @@ def compare_found(
         f"A person counts as found where a box with a score of at least {LEAST_SCORE:g} overlaps theirs by half (IoU); "
         "all keypoints of others are missed.",
     ]
-    if partly and more:
+    if partly:
         lines.append(
-            f"box_ap leaves out {counted(partly, 'image')} of {len(dataset):,}, in which not everybody is labelled."
+            f"Average precision leaves out {counted(partly, 'image')} of {len(dataset):,}, in which not everybody is "
+            "labelled: people found there who have no label would count as wrong."
         )
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False, markup=False)
@@ -161,9 +163,9 @@ def _metrics(parts: Sequence[dict[str, Any]]) -> list[Any]:
 
 def _average_precision(dataset: Dataset) -> list[dict[str, Any]]:
     """Return the metrics of what is found that the labels allow, as tables."""
-    parts: list[dict[str, Any]] = []
-    if any(boxes_complete(dataset, i) for i in range(len(dataset))):
-        parts.append({"name": "box_ap"})
+    if not any(boxes_complete(dataset, i) for i in range(len(dataset))):
+        return []
+    parts: list[dict[str, Any]] = [{"name": "box_ap"}]
     if dataset.skeleton.sigmas:
         labelled = (dataset.instances(i) for i in range(len(dataset)))
         areas = all("area" in people.extra for people in labelled if len(people))

@@ -81,6 +81,8 @@ class Journal:
         with path.open("rb") as file:
             try:
                 head = json.loads(file.readline())
+                if not isinstance(head["settings"], dict):
+                    raise TypeError
                 journal = cls(path, head["settings"], finished=False)
             except (ValueError, LookupError, TypeError):
                 raise ValueError(
@@ -93,7 +95,9 @@ class Journal:
                     entry = json.loads(line) if line.endswith(b"\n") else None
                 except ValueError:
                     entry = None
-                if not isinstance(entry, dict):
+                if not isinstance(entry, dict) or not (
+                    "finished" in entry or (isinstance(entry.get("key"), str) and isinstance(entry.get("version"), str))
+                ):
                     break
                 journal.finished = "finished" in entry
                 if not journal.finished:
@@ -128,6 +132,7 @@ class Journal:
         entry = {"key": _key(file), "version": version, "image": image, "records": records}
         self._file.write(json.dumps(entry).encode() + b"\n")
         self._file.flush()
+        self._end = self._file.tell()
         self._places[_key(file)] = (place, version)
 
     def _opened(self) -> BinaryIO:

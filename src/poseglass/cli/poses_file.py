@@ -92,19 +92,20 @@ def coco_chunks(skeleton: Skeleton, entries: Callable[[], Iterable[Entry]], out:
         before = b","
     yield (before if before != b"," else b"") + b'],\n"annotations": ['
     number = 0
-    used: set[int] = set()
+    used: dict[int, str] = {}
     for _, records in entries():
         for record in records:
             number += 1
-            used.add(record["category_id"])
+            used[record["category_id"]] = record.get("category", noun_of(skeleton))
             yield (b",\n" if number > 1 else b"\n") + json.dumps(_annotation(record, number)).encode()
     bones = [[int(a) + 1, int(b) + 1] for a, b in skeleton.bone_indices]
     category: dict[str, Any] = {
-        "name": noun_of(skeleton), "keypoints": list(skeleton.keypoints), "skeleton": bones,
+        "keypoints": list(skeleton.keypoints), "skeleton": bones,
     }  # fmt: skip
     if skeleton.flip_pairs is not None:
         category["flip_pairs"] = [list(pair) for pair in skeleton.flip_pairs]
-    categories = [{"id": key} | category for key in sorted(used or {1})]
+    named = used or {1: noun_of(skeleton)}
+    categories = [{"id": key, "name": named[key]} | category for key in sorted(named)]
     yield b'],\n"categories": ' + json.dumps(categories).encode() + b"}\n"
 
 

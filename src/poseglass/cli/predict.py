@@ -311,11 +311,14 @@ def _predict(
     """
     paths = [one.path for one in given]
     outputs = unique_names(paths)
-    for path, name in zip(paths, outputs, strict=True):
-        if draw_images:
-            check_not_overwritten(out / f"{name}.png", str(path))
-        if sheet and path.name == "sheet.jpg":
-            check_not_overwritten(out / "sheet.jpg", str(path))
+    folder = out.resolve()
+    inside = [path for path in paths if path.parent.resolve() == folder]  # usually none
+    if inside:
+        written = [f"{name}.png" for name in outputs if draw_images] + ["sheet.jpg"] * sheet
+        written += [f"{name}-heatmaps.png" for name in outputs if heatmaps]
+        for path in inside:
+            for target in {path.name}.intersection(written):
+                check_not_overwritten(out / target, str(path))
     done = {path for path, name in zip(paths, outputs, strict=True) if journal.has(path, name)}
     if resume:
         _say_resumed(journal, paths, outputs, done, console)

@@ -267,7 +267,14 @@ def check_not_overwritten(target: Path, file_name: str) -> None:
     """
     # a file that does not exist yet overwrites nothing, and this is quick for many images
     if file_name and target.exists() and Path(file_name).exists() and target.samefile(file_name):
-        raise ValueError(f"The annotated image would overwrite the input image {target}. Choose another --out.")
+        raise ValueError(f"An output would overwrite the input image {target}. Choose another --out.")
+
+
+def classes_found(estimator: PoseEstimator) -> tuple[str, ...]:
+    """Return the names of the classes that an estimator finds in whole images, if its card states them."""
+    finder = estimator.detector if isinstance(estimator, TwoStageEstimator) else estimator
+    card = finder.card if isinstance(finder, OneStageEstimator) else None
+    return () if card is None else card.classes
 
 
 def card_of(estimator: PoseEstimator) -> WeightCard | None:
@@ -313,6 +320,7 @@ class _Work:
     def __init__(self, estimator: PoseEstimator, out: Path, console: Console, min_score: float) -> None:
         self.estimator, self.out, self.console, self.min_score = estimator, out, console, min_score
         self.noun = noun_of(estimator.skeleton)
+        self.classes = classes_found(estimator)
         card = card_of(estimator)
         by = f"poses by {card.name if card else 'the network'}"
         if isinstance(estimator, TwoStageEstimator):
@@ -361,11 +369,16 @@ class _Work:
 
     def records(self, item: NamedImage, people: Instances) -> list[dict[str, Any]]:
         """Return the records of an image for ``poses.json``."""
-        return result_records(
+        records = result_records(
             people, item.image_id, item.category_id, item.file_name or f"{item.name}.png",
             whole_image=self.is_whole(item), doubtful=self.is_doubtful(item, people),
             found_boxes=item.boxes is None and not self.is_whole(item),
         )  # fmt: skip
+        if len(self.classes) > 1 and item.boxes is None:
+            for record, label in zip(records, people.label.tolist(), strict=True):
+                record["category_id"] = label + 1
+                record["category"] = self.classes[label] if label < len(self.classes) else str(label)
+        return records
 
     def row(self, item: NamedImage, people: Instances) -> None:
         """Add the poses of an image to the table, and what is to be said about it to the notes."""

@@ -104,9 +104,9 @@ class CenterNetCodec:
             The keys of ``spec.outputs``, as a perfect network would give them but with heatmaps as values in [0, 1]
             instead of logits; and for the loss: ``"weight"`` ``(B, N)``, instances that count; ``"index"`` ``(B, N)``,
             their centre's pixel in row-major order; ``"center_weight"`` ``(B, 1, h, w)``, 0 in crowds outside the
-            Gaussians of instances; with poses,
-            ``"keypoint_weight"`` and ``"keypoint_index"`` ``(B, N, K)``, the keypoints inside the map, and
-            ``"heatmap_weight"`` ``(B, K, h, w)``, 0 around people where the keypoint is not labelled, and in crowds.
+            Gaussians of instances; with poses, ``"keypoint_weight"`` and ``"keypoint_index"`` ``(B, N, K)``, the
+            keypoints inside the map, and ``"heatmap_weight"`` ``(B, K, h, w)``, 0 around people where the keypoint is
+            not labelled, and in crowds, outside the Gaussians of keypoints.
 
         Raises:
             TypeError: A whole batch was passed instead of its targets.
@@ -177,7 +177,7 @@ class CenterNetCodec:
         return {
             "keypoints": _placed(vectors, index, known.any(-1), map_wh).unflatten(1, (num_keypoints, 2)),
             "heatmap": heatmap,
-            "heatmap_weight": torch.where(heatmap == 1, 1.0, weight),
+            "heatmap_weight": torch.where(heatmap > 0, 1.0, weight),
             "heatmap_offset": _placed((xy - at).flatten(1, 2), flat_index, flat_known, map_wh),
             "keypoint_index": keypoint_index,
             "keypoint_weight": known.float(),

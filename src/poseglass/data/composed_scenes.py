@@ -174,7 +174,10 @@ class ComposedScenes:
         hidden keypoints from visible ones, and is unlabelled where they do not. Keypoints outside the scene are
         unlabelled; boxes are clipped to the scene, "area" by the same share.
         """
-        return Instances.concatenate([self._labels(person) for person in self.plan(index)])
+        people = self.plan(index)
+        if not people:  # nobody found a place
+            return self.photos.instances(int(self.people[0, 0]))[:0]
+        return Instances.concatenate([self._labels(person) for person in people])
 
     def image(self, index: int, *, reduce: int = 1) -> np.ndarray:
         """Compose the image ``(H, W, 3)`` uint8 RGB, always at full size: there is no decoding to save.
@@ -248,7 +251,8 @@ class ComposedScenes:
         grown = np.concatenate([middle - half, middle + half])
         patch = Patch(photo, to_scene, grown, soft, inside, max(0.06 * float(size_wh.max()), 2.0))
         labels = replace(instances, box_xyxy=box_xyxy[None]).moved(to_scene)
-        return PastedPerson(patch, row, labels, np.zeros(len(self.skeleton), bool))
+        own = np.where(labels.known[0][:, None], labels.xy[0], middle)
+        return PastedPerson(patch, row, labels, patch.alpha(own[:, 0], own[:, 1]) < 0.5)  # faded out at its own edge
 
     def _covered(self, placed: list[PastedPerson], new: PastedPerson) -> list[np.ndarray] | None:
         """Return the covered keypoints of each placed person ``(K,)`` bool with a new one, None if it cannot be there.
@@ -258,7 +262,7 @@ class ComposedScenes:
         box = new.labels.box_xyxy[0]
         known = new.labels.known[0]
         xy = new.labels.xy[0]
-        if (known & _within(xy, self.canvas_wh)).sum() < max(SEEN * known.sum(), 1):
+        if (known & ~new.covered & _within(xy, self.canvas_wh)).sum() < max(SEEN * known.sum(), 1):
             return None
         found = []
         for other in placed:
@@ -493,7 +497,7 @@ def _who_can_be_pasted(photos: LabelledImages) -> tuple[np.ndarray, list[str]]:
             if not sides[row].max() >= SMALLEST_BOX_PX or not sides[row].min() >= 4:
                 small += 1
                 continue
-            grown = boxes[row] + np.array([-0.15, -0.15, 0.15, 0.15]) * np.tile(sides[row], 2)
+            grown = boxes[row] + np.array([-0.25, -0.25, 0.25, 0.25]) * np.tile(sides[row], 2)
             others = np.delete(boxes, row, axis=0)
             shared = np.maximum(np.minimum(others[:, 2:], grown[2:]) - np.maximum(others[:, :2], grown[:2]), 0).prod(-1)
             if (shared > 0.03 * sides[row].prod()).any():

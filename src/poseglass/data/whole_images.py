@@ -102,7 +102,7 @@ class WholeImages:
         if any(partly):
             notes.append(
                 f"In {counted(sum(partly), 'image')} of {len(images):,} not everybody is labelled (boxes_complete is "
-                "false): there, nothing is learnt outside the labelled boxes."
+                "false): there, nothing is learnt as background."
             )
         for name, value in (
             ("images", np.array(images, np.int64)), ("labels", labels), ("notes", tuple(notes)), ("_of_image", parts),

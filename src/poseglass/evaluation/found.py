@@ -12,7 +12,6 @@ from poseglass.core.table import listed
 from poseglass.estimators.estimator import Estimator
 from poseglass.estimators.onestage import of_boxes
 from poseglass.evaluation.evaluate import Evaluation, judged_together, only_predicted, people_to_judge
-from poseglass.metrics.box_ap import BoxAp
 from poseglass.metrics.metric import Metric
 from poseglass.metrics.oks import OksAp, check_areas
 from poseglass.readers.mixed import respelt
@@ -35,9 +34,10 @@ def evaluate_found(
     """Find the instances of every image and compare them with the labels.
 
     Average precision sees everything that was found, whatever its score; labelled instances without keypoints, and
-    crowds, neither count as found nor as missed where poses are compared. Boxes are only compared in images in which
-    everything is labelled (``Dataset.boxes_complete``). Other metrics compare each labelled person with the instance
-    found at their box (IoU of at least 0.5); all keypoints of a person who was not found are missed.
+    crowds, neither count as found nor as missed where poses are compared. It only sees images in which everything is
+    labelled (``core.sample.boxes_complete``), since in others who is found without a label may be right. Other metrics
+    compare each labelled person with the instance of the same class found at their box (IoU of at least 0.5); all
+    keypoints of a person who was not found are missed.
 
     Args:
         estimator: Finds instances in images; let it return low scores too, since average precision needs them.
@@ -53,8 +53,9 @@ def evaluate_found(
         The evaluation; its predictions are the instances found at the labelled people, row by row.
 
     Raises:
-        ValueError: The skeletons share no joint, nothing in the dataset is labelled, boxes are to be compared but no
-            image is completely labelled, or OKS is requested and the areas are implausible for the boxes.
+        ValueError: The skeletons share no joint, or estimator and labels no class; nothing in the dataset is labelled;
+            average precision is requested but no image is completely labelled; or OKS is requested and the areas are
+            implausible for the boxes.
     """
     skeleton = dataset.skeleton
     names = respelt(estimator.skeleton, skeleton.keypoints)
@@ -74,12 +75,8 @@ def evaluate_found(
     if any(isinstance(metric, OksAp) for metric in metrics):
         check_areas([people for people in truth if len(people)])
     complete = [boxes_complete(dataset, i) for i in range(len(dataset))]
-    if not any(complete) and any(isinstance(metric, BoxAp) for metric in metrics):
-        raise ValueError(
-            f"In none of the {len(dataset)} images is everything labelled (boxes_complete is false), so what is found "
-            "beside the labelled boxes cannot be judged. Leave out box_ap, or give completely labelled images."
-        )
-    renumbered = _renumbered(classes, classes_of(dataset))
+    check_complete(dataset, metrics)
+    renumbered = class_numbers(classes, classes_of(dataset))
     part = processes.part_of([1 + len(people) for people in labels])
 
     def images() -> Iterator[np.ndarray]:
@@ -91,12 +88,12 @@ def evaluate_found(
         for i, found in zip(range(len(dataset))[part], estimator.stream(images()), strict=True):
             everything = _in_labels(found, names, skeleton, renumbered)
             likely = everything[everything.box_score >= least_score]
-            pairs = of_boxes(likely, truth[i].box_xyxy)
+            pairs = _at_labels(likely, truth[i])
             predicted.append(pairs)
             for metric in metrics:
                 if getattr(metric, "rows_correspond", True):
                     metric.update(pairs, truth[i])
-                elif complete[i] or not isinstance(metric, BoxAp):
+                elif complete[i]:
                     metric.update(everything, labels[i])
             if on_image is not None:
                 on_image()
@@ -117,13 +114,30 @@ def _labelled(instances: Instances, names: Skeleton) -> Instances:
     return instances[np.isfinite(box).all(1) & (box[:, 2] > box[:, 0]) & (box[:, 3] > box[:, 1])]
 
 
-def _renumbered(found: Sequence[str], labelled: Sequence[str]) -> np.ndarray | None:
-    """Return the number of each of the estimator's classes in the labels, -1 for none; None if they are the same.
+def check_complete(dataset: Dataset, metrics: Sequence[Metric]) -> None:
+    """Raise if average precision is requested, but in no image everything is labelled.
+
+    Raises:
+        ValueError: It is.
+    """
+    precise = [metric for metric in metrics if not getattr(metric, "rows_correspond", True)]
+    if precise and not any(boxes_complete(dataset, i) for i in range(len(dataset))):
+        raise ValueError(
+            f"In none of the {len(dataset)} images is everything labelled (boxes_complete is false), so what is found "
+            f"beside the labelled boxes cannot be judged. Leave out {type(precise[0]).__name__}, or give completely "
+            "labelled images."
+        )
+
+
+def class_numbers(found: Sequence[str], labelled: Sequence[str]) -> np.ndarray | None:
+    """Return the number of each of the estimator's classes in the labels, -1 for none; None takes numbers as they are.
+
+    One class on each side is the same class, whatever its name: "person" and "human".
 
     Raises:
         ValueError: No class has the same name.
     """
-    if not found or not labelled or tuple(found) == tuple(labelled):
+    if not found or not labelled or tuple(found) == tuple(labelled) or len(found) == len(labelled) == 1:
         return None
     numbers = np.array([labelled.index(name) if name in labelled else -1 for name in found], np.int64)
     if (numbers < 0).all():
@@ -134,10 +148,24 @@ def _renumbered(found: Sequence[str], labelled: Sequence[str]) -> np.ndarray | N
     return numbers
 
 
+def _at_labels(found: Instances, truth: Instances) -> Instances:
+    """Return what was found of the same class at each labelled box, row by row; unknown keypoints where nothing was."""
+    pairs = of_boxes(found[:0], truth.box_xyxy)
+    parts = {c: of_boxes(found[found.label == c], truth.box_xyxy[truth.label == c]) for c in np.unique(truth.label)}
+    xy, score = pairs.xy.copy(), pairs.score.copy()
+    box_score, label = pairs.box_score.copy(), truth.label.copy()
+    for c, part in parts.items():
+        rows = truth.label == c
+        xy[rows], score[rows], box_score[rows] = part.xy, part.score, part.box_score
+    return dataclasses.replace(pairs, xy=xy, score=score, box_score=box_score, label=label)
+
+
 def _in_labels(found: Instances, names: Skeleton, skeleton: Skeleton, renumbered: np.ndarray | None) -> Instances:
     """Return what was found with the keypoints and the classes of the labels."""
     if renumbered is not None:
-        found = dataclasses.replace(found, label=renumbered[found.label])
+        most = max(int(found.label.max(initial=0)) + 1 - len(renumbered), 0)  # classes that the card does not name
+        numbers = np.concatenate([renumbered, np.full(most, -1, np.int64)])
+        found = dataclasses.replace(found, label=numbers[found.label])
         found = found[found.label >= 0]
     if not len(skeleton):
         return dataclasses.replace(

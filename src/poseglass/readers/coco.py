@@ -145,7 +145,13 @@ def coco(
         notes.append(
             f"Excluded {int((~keep).sum()):,} annotations as configured: crowds or without a labelled keypoint."
         )
-        people, image_of = people[keep], image_of[keep]
+        people, image_of, left_out = people[keep], image_of[keep], image_of[~keep]
+    else:
+        left_out = image_of[:0]
+    complete = _complete(table.boxes_complete, boxes_complete)
+    if len(left_out):  # who was dropped is still in the image, and must not be learnt as background
+        complete = np.ones(len(table.ids), bool) if complete is None else complete
+        complete[left_out] = False
     final = finish_skeleton(path, chosen, people, flip_pairs, sigmas, notes)
     labels = PackedLabels.by_image(replace(people, skeleton=final), image_of, len(table.ids))
     return LabelledImages(
@@ -156,7 +162,7 @@ def coco(
         image_ids=tuple(table.ids),
         sizes_wh=table.sizes_wh,
         classes=chosen.classes,
-        complete=_complete(table.boxes_complete, boxes_complete),
+        complete=complete,
         white=white,
         notes=tuple(notes + faults.notes()),
     )

@@ -88,8 +88,12 @@ class MixedDatasets:
         return part.size_wh(i)
 
     def boxes_complete(self, index: int) -> bool:
-        """Return whether everybody in an image has a box; see ``core.sample.boxes_complete``."""
-        return boxes_complete(*self.origin(index))
+        """Return whether everything of all classes in an image has a box; see ``core.sample.boxes_complete``.
+
+        An image of a part that does not label all classes may show unlabelled objects of the others.
+        """
+        part, i = self.origin(index)
+        return boxes_complete(part, i) and (not self.classes or set(classes_of(part)) >= set(self.classes))
 
 
 def files_of(dataset: Dataset) -> list[LabelledImages]:
@@ -172,7 +176,10 @@ def mixed(
     named = [classes_of(part) for part in parts]
     classes = tuple(dict.fromkeys(name for own in named for name in own)) if all(named) else ()
     if any(own != classes for own in named) and classes:
-        notes.append(f"The parts have different classes; labels count through all: {', '.join(classes)}.")
+        notes.append(
+            f"The parts have different classes; labels count through all: {', '.join(classes)}. "
+            "Nothing is learnt outside the labelled boxes in images of parts that do not label every class."
+        )
     indices = [_repeated(len(part), t) for part, t in zip(parts, times, strict=True)]
     return MixedDatasets(
         name=name or "+".join(_name(part) for part in parts),

@@ -11,11 +11,12 @@ from torch import nn
 from poseglass.codecs import Codec
 from poseglass.core.instances import Instances
 from poseglass.core.prediction import Prediction
-from poseglass.core.sample import Dataset
+from poseglass.core.sample import Dataset, classes_of
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import nearest
 from poseglass.estimators.weights_file import read_weights
 from poseglass.evaluation.evaluate import people_to_judge
+from poseglass.evaluation.found import check_complete, class_numbers
 from poseglass.losses import LOSSES
 from poseglass.losses.loss import find_loss
 from poseglass.metrics import METRICS
@@ -287,8 +288,17 @@ def check_occluded(recipe: Recipe, labels: Instances) -> None:
         )
 
 
-def check_evaluation(recipe: Recipe, val: Dataset | None, skeleton: Skeleton) -> Monitor:
+def check_evaluation(
+    recipe: Recipe, val: Dataset | None, skeleton: Skeleton, *, finds: bool = False, classes: Sequence[str] = ()
+) -> Monitor:
     """Evaluate the first labelled image against itself, so that a result that is not available is found early.
+
+    Args:
+        recipe: Names the metrics or the protocol.
+        val: The validation set, if there is one.
+        skeleton: Skeleton of the network.
+        finds: Whether the network finds instances in whole images.
+        classes: Classes of the training set, if it names them.
 
     Returns:
         What the run monitors: the result that ``evaluate.monitor`` names, or the first one; the training loss if
@@ -307,6 +317,9 @@ def check_evaluation(recipe: Recipe, val: Dataset | None, skeleton: Skeleton) ->
     if protocol is not None:
         protocol.check(val, skeleton)
         metrics = [protocol.metric()]
+    if finds:
+        check_complete(val, metrics)
+        class_numbers(classes, classes_of(val))
     labelled = (val.instances(i) if protocol is None else protocol.people(val, i) for i in range(len(val)))
     people = next((judged for each in labelled if len(judged := people_to_judge(each))), None)
     if people is None:

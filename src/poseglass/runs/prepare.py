@@ -113,7 +113,9 @@ def prepare(
     different = different_whites(examples.dataset, val)
     if different and not resume:  # a run that has begun keeps its data, so it only has a note
         raise RecipeError(different)
-    monitor = check_evaluation(recipe, val, examples.skeleton)
+    monitor = check_evaluation(
+        recipe, val, examples.skeleton, finds=codec.spec.instances != 1, classes=classes_of(examples.dataset)
+    )
     network, table = make_network(recipe, examples.skeleton, classes_of(examples.dataset))
     weights: dict[str, torch.Tensor] = {}
     start = None
