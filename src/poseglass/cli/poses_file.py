@@ -7,6 +7,8 @@ of its keypoint scores, times the score of its box if that was found), and
 - ``keypoints``: x, y, v of each keypoint in image pixels. v is COCO's visibility flag, not a score: 2 for a keypoint
   with coordinates, 0 without. If the network predicts visibility, 1 is occluded and 0 is not in the image.
 - ``keypoint_scores``: in [0, 1], in the same order.
+- ``visibility``: if the network predicts it, "visible", "occluded" or "absent" (not in the image) for each keypoint, in
+  the same order; null for a keypoint without coordinates. An absent keypoint keeps its coordinates and its score.
 - ``number``: of the person in its image, from 1, as drawn in the annotated image.
 - ``file_name``: path of the image.
 - ``box_score``: in [0, 1], if the box was found by a detector or one-stage weights.
@@ -56,6 +58,9 @@ def result_records(
         record | {"number": row + 1} | more
         for row, record in enumerate(people.to_coco(image_id=image_id, category_id=category_id))
     ]
+    if people.visibility is not None:
+        for record, words in zip(records, people.visibility_words, strict=True):
+            record["visibility"] = words
     if found_boxes:
         for record, score in zip(records, people.box_score.tolist(), strict=True):
             record["box_score"] = round(score, 4)

@@ -21,7 +21,7 @@ from poseglass.core.affine import Affine
 from poseglass.core.card import WeightCard
 from poseglass.core.files import write_chunks
 from poseglass.core.image import read_with_levels, write_image
-from poseglass.core.instances import Instances
+from poseglass.core.instances import VISIBILITY_WORDS, Instances
 from poseglass.core.levels import Levels, WhiteLevels
 from poseglass.core.sample import PoseSample
 from poseglass.core.skeleton import Skeleton
@@ -226,7 +226,12 @@ def _people(skeleton: Skeleton, records: list[dict[str, Any]]) -> Instances:
     box_xyxy[[bool(record.get("whole_image")) for record in records]] = np.nan
     xy = np.where((score > 0)[..., None], flat[..., :2], np.nan)
     box_score = np.array([record.get("box_score", 1.0) for record in records], np.float32)
-    return Instances(skeleton, xy, score, box_xyxy, box_score)
+    words = [record.get("visibility") for record in records]
+    visibility = None
+    if all(row is not None for row in words):
+        numbers: dict[str | None, int] = {word: number for number, word in enumerate(VISIBILITY_WORDS)}
+        visibility = np.array([[numbers.get(word, 0) for word in row or ()] for row in words], np.int64)
+    return Instances(skeleton, xy, score, box_xyxy, box_score, visibility=visibility)
 
 
 def _watched(items: Iterable[NamedImage | str], bar: "_Bar") -> Iterator[NamedImage | str]:

@@ -6,7 +6,8 @@ those of xingyizhou/CenterNet (MIT), read for facts.
 How this differs from the public code: boxes may be aligned by pixel centres (``alignment="center"``); crowds, and the
 keypoints that nobody labelled of a person, are left out of the loss instead of being trained as background; people
 without any labelled keypoint are detected like others (``unposed="ignore"`` restores the public rule); the flip test
-averages logits, not probabilities; and keypoints have scores.
+averages logits, not probabilities; keypoints have scores; and, if asked for (``visibility``), the network says of every
+keypoint whether it is visible, occluded or absent, which the paper's does not.
 """
 
 from dataclasses import dataclass
@@ -31,6 +32,12 @@ _SNAP_SHARE = 0.3
 _IGNORED = 0.9999
 """Target of a pixel that is neither centre nor background: its focal loss is practically 0 (public code)."""
 
+_ABSENT = 2
+"""Place of the state "absent" among visible, occluded and absent, the order of the output "visibility"."""
+
+_LARGEST_LOGIT = 1e4
+"""Logits of visibility are clipped to it, so that infinite ones give probabilities too."""
+
 
 @dataclass(frozen=True, slots=True)
 class CenterNetCodec:
@@ -46,9 +53,20 @@ class CenterNetCodec:
         alignment: How view and map pixels correspond; "corner" for the published weights. See ``HeatmapCodec``.
         unposed: People without a labelled keypoint, if ``poses``: "detect" trains their box, "ignore" neither trains
             nor forbids their centre.
+        visibility: Whether the network also tells visible, occluded and absent keypoints apart, in an output
+            "visibility" that is read at the centre. What labels say: a labelled keypoint in the view is visible or
+            occluded as marked; a labelled one that the view cuts off is absent. Without marks of occlusion
+            (``Targets.occluded`` is None) nothing is learnt, because a network that is shown absent keypoints only
+            calls all of them absent. A data set that marks nobody as occluded although some are must not be used.
+        unlabelled: Keypoints without a label, of a person with labelled ones, if ``visibility``: "unknown" leaves them
+            out of the loss; "absent" trains them as absent. COCO's v = 0 means "not labelled", which its annotators
+            used for keypoints outside the image and for those that they could not place, so "unknown" is right unless
+            a data set labels every keypoint that is in its images. People without any labelled keypoint are always
+            unknown. With "absent", every data set must have all keypoints of the skeleton.
 
     Raises:
-        ValueError: A number or option out of range.
+        ValueError: A number or option out of range, or ``visibility`` without ``poses``, or ``unlabelled`` without
+            ``visibility``.
     """
 
     stride: int = 4
@@ -58,6 +76,8 @@ class CenterNetCodec:
     min_overlap: float = 0.7
     alignment: Alignment = "center"
     unposed: Literal["detect", "ignore"] = "detect"
+    visibility: bool = False
+    unlabelled: Literal["unknown", "absent"] = "unknown"
 
     def __post_init__(self) -> None:
         if self.stride < 1 or self.most < 1 or not 0 < self.min_overlap < 1:
@@ -67,11 +87,22 @@ class CenterNetCodec:
             )
         for name, known in (
             ("radius", ("public", "exact")), ("alignment", ("center", "corner")), ("unposed", ("detect", "ignore")),
+            ("unlabelled", ("unknown", "absent")),
         ):  # fmt: skip
             if getattr(self, name) not in known:
                 raise ValueError(
                     f"CenterNetCodec.{name} must be {' or '.join(map(repr, known))}, got {getattr(self, name)!r}."
                 )
+        if self.visibility and not self.poses:
+            raise ValueError(
+                "CenterNetCodec.visibility is of keypoints, but poses is False, so there are none. Set poses to True, "
+                "or visibility to False."
+            )
+        if self.unlabelled != "unknown" and not self.visibility:
+            raise ValueError(
+                f"CenterNetCodec.unlabelled is {self.unlabelled!r}, which says what is learnt about visibility, but "
+                "visibility is False. Set visibility to True, or leave unlabelled out."
+            )
 
     @property
     def spec(self) -> CodecSpec:
@@ -89,6 +120,9 @@ class CenterNetCodec:
                 "heatmap_offset": Output((2, "h", "w")),
             }
             extra += ("heatmap_weight", "keypoint_index", "keypoint_weight")
+        if self.visibility:
+            outputs["visibility"] = Output(("K", 3, "h", "w"), "softmax")
+            extra += ("visibility_weight",)
         return CodecSpec(outputs, self.stride, self.alignment, loss_keys=extra, instances=self.most)
 
     def encode(self, targets: Targets, size_wh: tuple[int, int], *, num_classes: int | None = None) -> Prediction:
@@ -107,6 +141,9 @@ class CenterNetCodec:
             Gaussians of instances; with poses, ``"keypoint_weight"`` and ``"keypoint_index"`` ``(B, N, K)``, the
             keypoints inside the map, and ``"heatmap_weight"`` ``(B, K, h, w)``, 0 around people where the keypoint is
             not labelled, and in crowds, outside the Gaussians of keypoints.
+            With ``visibility``, ``"visibility"`` ``(B, K, 3, h, w)`` has at a centre 1 for the state that the labels
+            give (visible, occluded, absent) and all 0 elsewhere, and where it is unknown;
+            ``"visibility_weight"`` ``(B, N, K)`` is 0 where it is unknown.
 
         Raises:
             TypeError: A whole batch was passed instead of its targets.
@@ -149,6 +186,8 @@ class CenterNetCodec:
         }  # fmt: skip
         if self.poses:
             found |= self._encode_keypoints(targets, instance, crowd, low, high, pixel, radius, index, (width, height))
+        if self.visibility:
+            found |= self._encode_visibility(targets, instance, index, size_wh, (width, height))
         return found
 
     def _encode_keypoints(
@@ -183,6 +222,27 @@ class CenterNetCodec:
             "keypoint_weight": known.float(),
         }
 
+    def _encode_visibility(
+        self, targets: Targets, instance: Tensor, index: Tensor, size_wh: tuple[int, int], map_wh: tuple[int, int]
+    ) -> Prediction:
+        """Return the map of the states that labels give, and the weights of instances' keypoints."""
+        visible_occluded = targets.known.new_zeros(targets.known.shape, dtype=torch.int64)
+        labelled = counted = (targets.known > 0) & instance[..., None]
+        if targets.occluded is None:
+            counted = torch.zeros_like(labelled)
+        else:
+            visible_occluded = targets.occluded.long()
+        # of the view, not of the map, which at the border may be smaller: what is on the last pixels is in the view
+        limit = torch.tensor(size_wh, device=index.device) - 0.5
+        inside = ((targets.xy >= -0.5) & (targets.xy < limit)).all(-1)
+        state = torch.where(inside, visible_occluded, _ABSENT)
+        if self.unlabelled == "absent" and targets.occluded is not None:
+            missing = labelled.any(-1, keepdim=True) & ~labelled
+            state, counted = torch.where(missing, _ABSENT, state), counted | missing
+        one = functional.one_hot(state, 3) * counted[..., None]
+        maps = _placed(one.float().flatten(2), index, counted.any(-1), map_wh)
+        return {"visibility": maps.unflatten(1, (-1, 3)), "visibility_weight": counted.float()}
+
     def decode(self, prediction: Prediction) -> Decoded:
         """Decode the ``most`` highest peaks of a view, of all classes together, best first.
 
@@ -193,7 +253,9 @@ class CenterNetCodec:
             N = ``most`` instances (fewer if the map has fewer pixels), in view pixels. A regressed keypoint snaps to
             the nearest peak of its heatmap that scores above 0.1, lies in the box, and is closer than 0.3 times the
             box's longer side. A keypoint's score is that of the peak, else the heatmap's value where it lies. Places
-            of a view that are not peaks are not ``valid``.
+            of a view that are not peaks are not ``valid``. With ``visibility``, every keypoint has the probabilities of
+            its three states, and the most probable state; neither changes where a keypoint is or its score, so an
+            absent one keeps both. A prediction without that output gives None for them.
 
         Source:
             Zhou et al. 2019, sections 3.1 and 4.2; thresholds from the public code.
@@ -216,9 +278,20 @@ class CenterNetCodec:
         vectors = _gathered(prediction["keypoints"].flatten(1, 2), index, reach).unflatten(-1, (-1, 2))
         regressed = pixel[:, :, None] + vectors
         xy, keypoint_score = self._snapped(prediction, regressed, low, high)
+        states = self._states(prediction, index)
         return Decoded(
-            to_input(xy, self.stride, self.alignment), keypoint_score, score > 0, label, score, box
+            to_input(xy, self.stride, self.alignment), keypoint_score, score > 0, label, score, box,
+            # from the order of the states to that of COCO's flags: absent 0, occluded 1, visible 2
+            visibility=None if states is None else _ABSENT - states.argmax(-1),
+            visibility_probability=states,
         )  # fmt: skip
+
+    def _states(self, prediction: Prediction, index: Tensor) -> Tensor | None:
+        """Return the probabilities of visible, occluded and absent ``(B, N, K, 3)`` at pixels ``(B, N)``, or None."""
+        if not self.visibility or "visibility" not in prediction:
+            return None
+        logits = _gathered(prediction["visibility"].flatten(1, 2), index, _LARGEST_LOGIT)
+        return logits.unflatten(-1, (-1, 3)).softmax(-1)
 
     def _snapped(self, prediction: Prediction, regressed: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Return keypoints ``(B, N, K, 2)`` in map pixels after snapping, and their scores ``(B, N, K)``."""
@@ -259,6 +332,9 @@ class CenterNetCodec:
             vectors = torch.stack([-vectors[:, :, 0], vectors[:, :, 1]], 2)
             turned["keypoints"] = _flipped(vectors, self.alignment)
             turned["heatmap"] = flip_heatmaps(prediction["heatmap"], skeleton, self.alignment)
+            if self.visibility and "visibility" in prediction:
+                states = prediction["visibility"].index_select(1, order)
+                turned["visibility"] = _flipped(states, self.alignment)
         return turned
 
 

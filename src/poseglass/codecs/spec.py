@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Activation = Literal["none", "softmax", "sigmoid"]
-"""What a map holds: values as they are, logits of a softmax over its pixels (or bins), or of a sigmoid at each one."""
+"""What a map holds: values as they are, logits of a softmax over its pixels (bins, states), or of a sigmoid at each."""
 
 Grid = Literal["center", "corner", "udp"]
 """How view and map pixels correspond: ``(x + 0.5) / stride - 0.5``, ``x / stride``, ``x * (w - 1) / (W - 1)``."""

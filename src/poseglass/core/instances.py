@@ -23,6 +23,9 @@ _SHAPES: dict[str, tuple[type, tuple[str | int, ...]]] = {
 """Dtype and axes of the optional arrays."""
 _OPTIONAL = ("visibility", "probability", "mask", "track_id", "box_3d", "xyz_mm")
 
+VISIBILITY_WORDS = ("absent", "occluded", "visible")
+"""What 0, 1 and 2 in ``Instances.visibility`` are called in files."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Instances:
@@ -35,7 +38,9 @@ class Instances:
         box_xyxy: ``(N, 4)`` float32, image pixels, edge to edge.
         box_score: ``(N,)`` float32 in [0, 1].
         label: ``(N,)`` int64, the class; None is 0 for all.
-        visibility: ``(N, K)`` int64, predicted: 0 not in the image, 1 hidden, 2 visible; or None.
+        visibility: ``(N, K)`` int64, predicted: 0 absent (not in the image), 1 occluded, 2 visible; or None. It marks
+            keypoints and removes none: one that is absent keeps its coordinates and its score. Where ``known`` is
+            False, nothing was predicted, and the 0 there says nothing.
         probability: ``(N, K)`` float32 in [0, 1], calibrated: how often such a keypoint is right; or None.
         mask: ``(N, H, W)`` bool, image pixels, or None.
         track_id: ``(N,)`` int64, or None.
@@ -45,7 +50,8 @@ class Instances:
         extra: One row per instance, first axis N. Known keys: "area" (N,) square pixels, "head_px" (N,), "torso_px"
             (N,), "crowd" (N,) bool, "annotation_id" (N,) int64, "category_id" (N,) int64.
         keypoint_extra: One entry per keypoint, first axes ``(N, K)``; they follow the keypoints wherever these are
-            reordered. Known key: "occluded" (N, K) bool, labelled but hidden.
+            reordered. Known keys: "occluded" (N, K) bool, labelled but hidden; "visibility_probability" (N, K, 3)
+            float32, predicted: of visible, occluded and absent, in this order.
 
     Raises:
         ValueError: A shape does not match the others, or a labelled keypoint has no finite coordinates.
@@ -147,6 +153,16 @@ class Instances:
         """
         k = self.skeleton.index(name)
         return np.concatenate([self.xy[:, k], self.score[:, k, None]], axis=-1)
+
+    @property
+    def visibility_words(self) -> list[list[str | None]]:
+        """``visibility`` in words, per instance and keypoint; None where nothing is known or predicted."""
+        if self.visibility is None:
+            return [[None] * len(self.skeleton) for _ in range(len(self))]
+        return [
+            [VISIBILITY_WORDS[int(v)] if there else None for v, there in zip(row, known, strict=True)]
+            for row, known in zip(self.visibility, self.known, strict=True)
+        ]
 
     @property
     def known(self) -> np.ndarray:
@@ -286,8 +302,9 @@ class Instances:
         """Return COCO results: flat ``x, y, v`` per keypoint, ``bbox`` xywh, ``score`` of the instance.
 
         v is COCO's flag, not a score: ``visibility`` where that is predicted, else 2 for a keypoint with coordinates.
-        Unknown keypoints are 0, 0, 0. The keypoints' scores in [0, 1] are in "keypoint_scores". The instance's score is
-        the box score times the mean of the keypoints' scores.
+        A keypoint that is predicted to be absent has v = 0 and keeps its coordinates and its score. Unknown keypoints
+        are 0, 0, 0. The keypoints' scores in [0, 1] are in "keypoint_scores". The instance's score is the box score
+        times the mean of the keypoints' scores.
         """
         rows = []
         for i in range(len(self)):
@@ -310,13 +327,15 @@ class Instances:
         return rows
 
     def to_json(self) -> str:
-        """Return the instances as JSON, with keypoints by name."""
+        """Return the instances as JSON, with keypoints by name, and their visibility in words if it is predicted."""
+        words = self.visibility_words
         people = []
         for i in range(len(self)):
             points = {
                 name: {"x": round(float(x), 2), "y": round(float(y), 2), "score": round(float(s), 4)}
-                for name, (x, y), s, known in zip(
-                    self.skeleton.keypoints, self.xy[i], self.score[i], self.known[i], strict=True
+                | ({} if word is None else {"visibility": word})
+                for name, (x, y), s, known, word in zip(
+                    self.skeleton.keypoints, self.xy[i], self.score[i], self.known[i], words[i], strict=True
                 )
                 if known
             }

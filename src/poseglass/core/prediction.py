@@ -33,6 +33,8 @@ class Decoded:
         track_id: ``(B, N)`` int64, or None.
         box_3d: ``(B, N, 7)`` float32, as ``Instances.box_3d``; or None.
         xyz_mm: ``(B, N, K, 3)`` float32, camera frame; or None.
+        visibility_probability: ``(B, N, K, 3)`` float32 in [0, 1], of visible, occluded and absent (not in the view),
+            in this order; they sum to 1. Or None.
     """
 
     xy: Tensor
@@ -47,6 +49,7 @@ class Decoded:
     track_id: Tensor | None = None
     box_3d: Tensor | None = None
     xyz_mm: Tensor | None = None
+    visibility_probability: Tensor | None = None
 
     def __repr__(self) -> str:
         return shapes_of(self)

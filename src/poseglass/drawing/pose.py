@@ -32,8 +32,9 @@ def draw(
     """Return the image with poses drawn on it.
 
     Left limbs are orange, right ones blue (the person's own), the middle white; all have a dark outline. The lower
-    a keypoint's score, the fainter it is; unknown keypoints and the bones that end there are not drawn. A skeleton
-    without bones gives points only; one without sides (a hand) gets a colour per joint.
+    a keypoint's score, the fainter it is; unknown keypoints and the bones that end there are not drawn. Where
+    visibility is predicted, occluded keypoints are rings, and absent ones are not drawn. A skeleton without bones gives
+    points only; one without sides (a hand) gets a colour per joint.
 
     Args:
         image: ``(H, W, 3)`` uint8 RGB; it is not changed.
@@ -54,9 +55,11 @@ def draw(
         raise ValueError(f"thickness must be above 0 (1 is usual), got {thickness}.")
     out = image.copy()
     hidden = _occluded(people)
-    shown = people.known & (people.score >= min_score)
+    shown = _present(people) & (people.score >= min_score)
     if not occluded:
         shown &= ~hidden
+    if people.visibility is not None:
+        hidden = hidden | (people.visibility == 1)
     radii = [_radius(people, i, shown[i], image) * thickness for i in range(len(people))]
     # Large people first: small people in front of them stay visible.
     order = sorted(range(len(people)), key=lambda i: -radii[i])
@@ -110,7 +113,7 @@ def draw_pair(
     right = draw(tile, predicted, min_score=min_score)
     if len(truth) == len(predicted):
         there = truth.in_skeleton(predicted.skeleton)
-        both = there.known & predicted.known & (predicted.score >= min_score)
+        both = there.known & _present(predicted) & (predicted.score >= min_score)
         for i, k in np.argwhere(both):
             radius = max(0.8, max(tile.shape[:2]) / 350)
             _line(right, predicted.xy[i, k], there.xy[i, k], radius + 0.8, OUTLINE_RGB, 0.7)
@@ -140,6 +143,11 @@ def resized(image: np.ndarray, longest_px: int) -> tuple[np.ndarray, Affine]:
     method = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
     out = cv2.resize(image, size_wh, interpolation=method)
     return out, View.of_region(whole_image((width, height)), size_wh).to_view
+
+
+def _present(people: Instances) -> np.ndarray:
+    """Return which keypoints have a place, and are not predicted to be absent: ``(N, K)`` bool."""
+    return people.known if people.visibility is None else people.known & (people.visibility > 0)
 
 
 def _occluded(people: Instances) -> np.ndarray:

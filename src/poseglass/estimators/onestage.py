@@ -133,13 +133,11 @@ class OneStageEstimator(OfProgram):
 
     def _joined(self, found: list[Instances]) -> Instances:
         """Return the instances of all scales by their scores after soft-NMS, best first, above ``min_box_score``."""
-        names = ("xy", "score", "box_xyxy", "box_score", "label")
-        xy, score, box, box_score, label = (np.concatenate([getattr(one, name) for one in found]) for name in names)
-        rows, lowered = soft_box_nms(box, box_score, label)
+        together = Instances.concatenate(found)
+        rows, lowered = soft_box_nms(together.box_xyxy, together.box_score, together.label)
         rows, lowered = rows[: self.program.spec.instances], lowered[: self.program.spec.instances]
         keep = lowered >= self.min_box_score
-        together = Instances(self.skeleton, xy, score, box, box_score, label)[rows[keep]]
-        return replace(together, box_score=lowered[keep])
+        return replace(together[rows[keep]], box_score=lowered[keep])
 
     def _instances(self, decoded: Decoded, row: int, view: View, size_wh: tuple[int, int], lowest: float) -> Instances:
         """Return the instances of one view in image pixels: boxes clipped to the image, none outside or tiny.
@@ -158,9 +156,12 @@ class OneStageEstimator(OfProgram):
         score = decoded.box_score[row].numpy()
         keep = decoded.valid[row].numpy() & (score >= lowest)
         keep &= (box[:, 2:] - box[:, :2] >= LEAST_SIDE_PX).all(1)
+        seen, states = decoded.visibility, decoded.visibility_probability
         return Instances(
             self.skeleton, view.home(decoded.xy[row].double().numpy()[keep]), decoded.score[row].numpy()[keep],
             box[keep], score[keep], decoded.label[row].numpy()[keep],
+            visibility=None if seen is None else seen[row].numpy()[keep],
+            keypoint_extra={} if states is None else {"visibility_probability": states[row].float().numpy()[keep]},
         )  # fmt: skip
 
 
@@ -211,17 +212,28 @@ def of_boxes(found: Instances, boxes_xyxy: np.ndarray) -> Instances:
         boxes_xyxy: ``(N, 4)``, in the pixels of the instances.
 
     Returns:
-        N instances with the given boxes; without a match, unknown keypoints (NaN) and scores of 0.
+        N instances with the given boxes; without a match, unknown keypoints (NaN), and scores and visibility of 0.
     """
     keypoints = len(found.skeleton)
     xy = np.full((len(boxes_xyxy), keypoints, 2), np.nan, np.float32)
     score = np.zeros((len(boxes_xyxy), keypoints), np.float32)
     box_score, label = np.zeros(len(boxes_xyxy), np.float32), np.zeros(len(boxes_xyxy), np.int64)
+    visibility = None if found.visibility is None else np.zeros(score.shape, np.int64)
+    more = {
+        name: np.zeros((len(boxes_xyxy), *np.shape(values)[1:]), values.dtype)
+        for name, values in found.keypoint_extra.items()
+    }
     overlap = iou(boxes_xyxy, found.box_xyxy)
     while overlap.size and overlap.max() >= 0.5:
         box, row = np.unravel_index(int(overlap.argmax()), overlap.shape)
         xy[box], score[box], box_score[box], label[box] = (
             found.xy[row], found.score[row], found.box_score[row], found.label[row],
         )  # fmt: skip
+        if visibility is not None and found.visibility is not None:
+            visibility[box] = found.visibility[row]
+        for name, values in found.keypoint_extra.items():
+            more[name][box] = values[row]
         overlap[box], overlap[:, row] = -1.0, -1.0
-    return Instances(found.skeleton, xy, score, boxes_xyxy, box_score, label)
+    return Instances(
+        found.skeleton, xy, score, boxes_xyxy, box_score, label, visibility=visibility, keypoint_extra=more
+    )  # fmt: skip

@@ -1,7 +1,7 @@
 """The outputs of CenterNet: every object as a point, its box, and its keypoints.
 
 Zhou, Wang, Krähenbühl, "Objects as Points", 2019, https://arxiv.org/abs/1904.07850, sections 3 and 4.2. Layer details
-from xingyizhou/CenterNet (MIT). It does not differ from the paper.
+from xingyizhou/CenterNet (MIT). It does not differ from the paper, unless ``visibility`` adds an output.
 """
 
 from collections import OrderedDict
@@ -26,15 +26,20 @@ class CenterNetHead(nn.Module):
         num_keypoints: Number of keypoints per object, K. 0 for boxes only: then there are three outputs.
         num_classes: Number of classes, C.
         width: Channels between the two convolutions.
+        visibility: Also output whether each keypoint is visible, occluded or absent; for
+            ``CenterNetCodec(visibility=True)``.
 
     Raises:
-        ValueError: A negative number of keypoints, or fewer than one class or channel.
+        ValueError: A negative number of keypoints, or fewer than one class or channel; or ``visibility`` without
+            keypoints.
 
     Source:
         Zhou et al. 2019, sections 3, 4.2 and 5; the bias is from RetinaNet (Lin et al. 2017, section 4.1).
     """
 
-    def __init__(self, in_channels: int, num_keypoints: int, *, num_classes: int = 1, width: int = 64) -> None:
+    def __init__(
+        self, in_channels: int, num_keypoints: int, *, num_classes: int = 1, width: int = 64, visibility: bool = False
+    ) -> None:
         super().__init__()
         if num_keypoints < 0 or num_classes < 1 or width < 1:
             raise ValueError(
@@ -42,10 +47,17 @@ class CenterNetHead(nn.Module):
                 f"num_keypoints={num_keypoints}, num_classes={num_classes}, width={width}. For boxes without "
                 "keypoints, give num_keypoints=0."
             )
+        if visibility and not num_keypoints:
+            raise ValueError(
+                "CenterNetHead has visibility=True, which is of keypoints, but num_keypoints=0. Give the number of "
+                "keypoints, or leave visibility out."
+            )
         self.num_keypoints = num_keypoints
         channels = {"center": num_classes, "size": 2, "center_offset": 2}
         if num_keypoints:
             channels |= {"keypoints": 2 * num_keypoints, "heatmap": num_keypoints, "heatmap_offset": 2}
+        if visibility:
+            channels["visibility"] = 3 * num_keypoints
         self.outputs = nn.ModuleDict(
             {
                 name: _output(in_channels, width, count, name in ("center", "heatmap"))
@@ -61,11 +73,14 @@ class CenterNetHead(nn.Module):
             of the box; ``"center_offset"`` ``(B, 2, h, w)``, x and y from the whole pixel to the centre. With
             keypoints also ``"keypoints"`` ``(B, K, 2, h, w)``, x and y from the centre's whole pixel to each keypoint;
             ``"heatmap"`` ``(B, K, h, w)``, logits of a heatmap per keypoint; ``"heatmap_offset"`` ``(B, 2, h, w)``,
-            x and y from a keypoint's whole pixel to the keypoint.
+            x and y from a keypoint's whole pixel to the keypoint. With ``visibility`` also ``"visibility"``
+            ``(B, K, 3, h, w)``, at a centre the logits of visible, occluded and absent of each keypoint.
         """
         maps = {name: output(features) for name, output in self.outputs.items()}
         if self.num_keypoints:
             maps["keypoints"] = maps["keypoints"].unflatten(1, (self.num_keypoints, 2))
+        if "visibility" in maps:
+            maps["visibility"] = maps["visibility"].unflatten(1, (self.num_keypoints, 3))
         return maps
 
 

@@ -1,4 +1,4 @@
-"""The losses of CenterNet: a focal loss on heatmaps, and L1 at the pixels of instances.
+"""The losses of CenterNet: a focal loss on heatmaps, L1 and, for our visibility, cross-entropy at instances' pixels.
 
 Zhou, Wang, Krähenbühl, "Objects as Points", 2019, https://arxiv.org/abs/1904.07850, section 3.
 """
@@ -54,3 +54,28 @@ def l1_at_pixels(maps: Tensor, target: Tensor, index: Tensor, weight: Tensor) ->
     weight = weight if weight.ndim == 3 else weight[..., None].expand_as(found)
     distance = functional.l1_loss(found * weight, wanted * weight, reduction="sum")
     return distance / (weight.sum() + 1e-4)
+
+
+def cross_entropy_at_pixels(maps: Tensor, target: Tensor, index: Tensor, weight: Tensor) -> Tensor:
+    """Return the mean cross-entropy of states at the pixels of instances, over all keypoints that count.
+
+    Args:
+        maps: ``(B, K, S, h, w)``, logits of S states per keypoint.
+        target: ``(B, K, S, h, w)``, at those pixels 1 for the true state, all 0 where it is unknown.
+        index: ``(B, N)``, pixels in row-major order.
+        weight: ``(B, N, K)``; 0 leaves out.
+
+    Returns:
+        0 if nothing counts.
+    """
+    states = maps.shape[2]
+    at = index[:, None].expand(-1, maps.shape[1] * states, -1)
+    found, wanted = (
+        values.flatten(1, 2).flatten(2).gather(2, at).transpose(1, 2).float().unflatten(-1, (-1, states))
+        for values in (maps, target)
+    )
+    # of several instances at one pixel the last is the target, which may not know what another one does
+    weight = weight * wanted.sum(-1)
+    each = -(wanted * found.log_softmax(-1)).sum(-1)
+    # not a product alone, because 0 times the infinite loss of a pixel that does not count is NaN
+    return torch.where(weight > 0, each * weight, 0.0).sum() / weight.sum().clamp_min(1.0)

@@ -31,6 +31,7 @@ class CenterNetHourglass(nn.Module):
         widths: Channels of the features, then after each downsampling step; fewer make a shallower hourglass.
         blocks: Residuals per position on each level, as many as ``widths``.
         head_width: Channels between the two convolutions of every output.
+        visibility: Also output whether each keypoint is visible, occluded or absent, as ``CenterNetHead`` does.
 
     Attributes:
         stride: Stride of the maps, 4.
@@ -56,12 +57,15 @@ class CenterNetHourglass(nn.Module):
         widths: Sequence[int] = WIDTHS,
         blocks: Sequence[int] = BLOCKS,
         head_width: int = 256,
+        visibility: bool = False,
     ) -> None:
         super().__init__()
         self.num_keypoints = num_keypoints
         self.trunk = CornerHourglassTrunk(num_stacks=num_stacks, widths=widths, blocks=blocks)
         self.heads = nn.ModuleList(
-            CenterNetHead(self.trunk.out_channels, num_keypoints, num_classes=num_classes, width=head_width)
+            CenterNetHead(
+                self.trunk.out_channels, num_keypoints, num_classes=num_classes, width=head_width, visibility=visibility
+            )
             for _ in range(num_stacks)
         )
         self.divisor = self.trunk.divisor
@@ -114,6 +118,7 @@ def centernet_resnet(
     num_deconvs: int = 3,
     deconv_width: int = 256,
     head_width: int = 64,
+    visibility: bool = False,
 ) -> ComposedNetwork:
     """Any ResNet, transposed convolutions and a CenterNet head.
 
@@ -125,6 +130,7 @@ def centernet_resnet(
         num_deconvs: Number of transposed convolutions; each doubles the resolution, starting from stride 32.
         deconv_width: Channels of each transposed convolution.
         head_width: Channels between the two convolutions of every output.
+        visibility: Also output whether each keypoint is visible, occluded or absent, as ``CenterNetHead`` does.
 
     Raises:
         LookupError: There is no ResNet of that depth.
@@ -134,7 +140,7 @@ def centernet_resnet(
         num_keypoints,
         backbone={"name": f"resnet{depth}", "width": width},
         neck={"name": "deconv", "num_layers": num_deconvs, "width": deconv_width},
-        head={"name": "centernet", "num_classes": num_classes, "width": head_width},
+        head={"name": "centernet", "num_classes": num_classes, "width": head_width, "visibility": visibility},
     )
     network.usual_size_wh = (512, 512)
     return network

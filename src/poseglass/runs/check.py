@@ -115,6 +115,12 @@ def _check_stages(stages: int, recipe: Recipe) -> None:
 def _check_key(
     key: str, stage: Prediction, expected: tuple[int, ...], number: int, height: int, own_stride: int | None
 ) -> None:
+    if key not in stage and key == "visibility":
+        raise RecipeError(
+            f"The codec encodes 'visibility', but stage {number} of the network returns "
+            f"{', '.join(map(repr, stage))}. Set network.head.visibility = true (network.visibility for "
+            "centernet_hourglass and centernet_resnet), or omit codec.visibility."
+        )
     if key not in stage:
         raise RecipeError(
             f"The codec encodes {key!r}, but stage {number} of the network returns {', '.join(map(repr, stage))}. Use "
@@ -285,6 +291,20 @@ def check_occluded(recipe: Recipe, labels: Instances) -> None:
         raise RecipeError(
             f"stage_occluded is {list(recipe.stage_occluded)}, which excludes occluded keypoints from the loss, but no "
             "keypoint is marked as occluded, or not every training set has such marks. Omit stage_occluded."
+        )
+
+
+def check_visibility(codec: Codec, labels: Instances) -> None:
+    """Raise if a codec learns visibility, but the labels do not tell occluded keypoints from visible ones.
+
+    Raises:
+        RecipeError: They do not: every keypoint would be learnt as visible.
+    """
+    if "visibility" in codec.spec.outputs and not np.any(labels.keypoint_extra.get("occluded", False)):
+        raise RecipeError(
+            "codec.visibility is true, but no keypoint of the training data is marked as occluded (COCO: v = 1 beside "
+            "v = 2), or not every training set has such marks, so a network would learn to call every keypoint "
+            "visible. Omit codec.visibility, or train with labels that mark occlusion."
         )
 
 

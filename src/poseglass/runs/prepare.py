@@ -43,6 +43,7 @@ from poseglass.runs.check import (
     check_shapes,
     check_trainable,
     check_unchanged,
+    check_visibility,
 )
 from poseglass.runs.folder import RunFolder
 from poseglass.runs.recipe import Recipe, RecipeError
@@ -109,6 +110,7 @@ def prepare(
     if recipe.data.cache_gb > 0 and isinstance(examples, Crops):
         examples = examples.cached(int(recipe.data.cache_gb * 1e9))
     check_occluded(recipe, examples.labels)
+    check_visibility(codec, examples.labels)
     val = validation_data(recipe)
     different = different_whites(examples.dataset, val)
     if different and not resume:  # a run that has begun keeps its data, so it only has a note

@@ -1,7 +1,7 @@
 """The criterion that CenterNet is trained with.
 
 Zhou, Wang, Krähenbühl, "Objects as Points", 2019, https://arxiv.org/abs/1904.07850, sections 3 and 4.2; weights of the
-terms for poses and the mean over stacks from xingyizhou/CenterNet.
+terms for poses and the mean over stacks from xingyizhou/CenterNet. The term "visibility" is ours.
 """
 
 from collections.abc import Mapping
@@ -13,12 +13,13 @@ from torch.nn import functional
 from poseglass.core.prediction import Prediction, Stages
 from poseglass.core.table import nearest
 from poseglass.core.targets import ModelInput
-from poseglass.losses.centernet import l1_at_pixels, penalty_reduced_focal
+from poseglass.losses.centernet import cross_entropy_at_pixels, l1_at_pixels, penalty_reduced_focal
 
 WEIGHTS: dict[str, float] = {
     "center": 1.0, "size": 0.1, "center_offset": 1.0, "keypoints": 1.0, "heatmap": 1.0, "heatmap_offset": 1.0,
+    "visibility": 1.0,
 }  # fmt: skip
-"""Published weight of each term."""
+"""Published weight of each term; that of "visibility" is ours. Its term is ln 3 for a network that knows nothing."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class CenterNetCriterion:
         """Return one term per output, averaged over stages.
 
         Raises:
-            ValueError: The targets have more classes than the network.
+            ValueError: The targets have more classes than the network, or visibility, which the network lacks.
         """
         weights = WEIGHTS | dict(self.weights)
         terms: dict[str, Tensor] = {}
@@ -76,5 +77,14 @@ def _terms(stage: Prediction, targets: Prediction) -> dict[str, Tensor]:
         terms["heatmap"] = penalty_reduced_focal(stage["heatmap"], targets["heatmap"], targets["heatmap_weight"])
         terms["heatmap_offset"] = l1_at_pixels(
             stage["heatmap_offset"], targets["heatmap_offset"], targets["keypoint_index"].flatten(1), known.flatten(1)
+        )
+    if "visibility" in targets:
+        if "visibility" not in stage:
+            raise ValueError(
+                f"The codec encodes visibility, but the network returns only {', '.join(stage)}. Build its head with "
+                "visibility=True (a recipe: network.head.visibility = true), or set codec.visibility to false."
+            )
+        terms["visibility"] = cross_entropy_at_pixels(
+            stage["visibility"], targets["visibility"], index, targets["visibility_weight"]
         )
     return terms
