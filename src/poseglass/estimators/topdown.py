@@ -22,7 +22,7 @@ from poseglass.estimators.estimator import Boxes, Frame, image_and_boxes
 from poseglass.estimators.of_program import OfProgram
 from poseglass.programs.program import Program
 
-_TAKEN = ("xy", "score", "label", "visibility", "probability", "xyz_mm")
+_TAKEN = ("xy", "score", "label", "visibility", "probability", "xyz_mm", "visibility_probability")
 """Fields that a program predicts per instance and an estimator passes on; boxes are those that were given."""
 
 
@@ -131,6 +131,8 @@ class TopDownEstimator(OfProgram):
         if not mine:
             return Instances.empty(self.skeleton)
         columns: dict[str, Any] = {name: np.stack([row[name] for row in mine]) for name in mine[0]}
+        states = columns.pop("visibility_probability", None)
+        columns["keypoint_extra"] = {} if states is None else {"visibility_probability": states}
         return Instances(
             self.skeleton, box_xyxy=boxes_xyxy, box_score=np.ones(len(mine), np.float32), **columns
         )  # fmt: skip

@@ -19,6 +19,7 @@ from poseglass.data.examples import Examples
 from poseglass.estimators.load import PACKAGE_PREFIX, find_weights
 from poseglass.estimators.transfer import keypoint_channels, load_backbone, load_matching
 from poseglass.estimators.weights_file import read_weights, save_weights
+from poseglass.heads.centernet import CenterNetHead
 from poseglass.layers.synchronised_norm import synchronise_norms
 from poseglass.networks.widths import apply_widths, described, widths_of
 from poseglass.readers.notes import notes_of
@@ -238,6 +239,7 @@ def _start(
         left = f" {len(unused)} tensors of the weights are unused: {listed(unused)}." if unused else ""
         return f"Started from {source}: all of the backbone; the layers above it have initial values.{left}"
     theirs, ours = card.skeleton.keypoints, skeleton.keypoints
+    weights, added = _with_visibility(network, weights)
     load_matching(
         network,
         weights,
@@ -247,12 +249,30 @@ def _start(
         source=card.name,
     )
     if theirs == ours:
-        return f"Started from {source}: all of its weights."
+        return f"Started from {source}: all of its weights.{added}"
     new, unused = [name for name in ours if name not in theirs], [name for name in theirs if name not in ours]
     parts = [f"{len(ours) - len(new)} of {len(ours)} keypoints are in both and keep their weights, matched by name"]
     parts += [f"new, from initial values: {listed(new)}"] if new else []
     parts += [f"in the weights only: {listed(unused)}"] if unused else []
-    return f"Started from {source}; {'; '.join(parts)}."
+    return f"Started from {source}; {'; '.join(parts)}.{added}"
+
+
+def _with_visibility(network: nn.Module, weights: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], str]:
+    """Return weights with a network's initial values of the output "visibility" if they lack it; and a sentence then.
+
+    Weights of older CenterNets have no such output, and a network that is to learn it starts from them.
+    """
+    outputs = tuple(
+        f"{name}.outputs.visibility." if name else "outputs.visibility."
+        for name, module in network.named_modules()
+        if isinstance(module, CenterNetHead) and "visibility" in module.outputs
+    )
+    lacking = (
+        {name: value for name, value in network.state_dict().items() if name.startswith(outputs)} if outputs else {}
+    )
+    if not lacking or not weights.keys().isdisjoint(lacking):
+        return weights, ""
+    return weights | lacking, " The weights predict no visibility: this output has initial values."
 
 
 def _other_normalisation(card: WeightCard, recipe: Recipe) -> str:
