@@ -227,3 +227,23 @@ def test_one_keypoint_by_its_name() -> None:
         people.keypoint(f"{first}s")
     with pytest.raises(TypeError, match=rf"selected by index or mask, got '{first}'. .*instances.keypoint"):
         people[first]
+
+
+def test_an_absent_keypoint_is_marked_and_keeps_its_coordinates_and_its_score() -> None:
+    xy = np.array([[[4.0, 5.0], [6.0, 7.0], [8.0, 9.0]], [[1.0, 2.0], [NAN, NAN], [3.0, 4.0]]], np.float32)
+    score = np.array([[0.9, 0.02, 0.5], [0.8, 0.0, 0.7]])
+    people = dataclasses.replace(
+        Instances.from_keypoints(HANDS, xy, score=score), visibility=np.array([[2, 0, 1], [0, 0, 2]])
+    )
+    assert people.visibility_words == [["visible", "absent", "occluded"], ["absent", None, "visible"]]
+    first, second = people.to_coco()
+    assert first["keypoints"] == [4.0, 5.0, 2, 6.0, 7.0, 0, 8.0, 9.0, 1]
+    assert first["keypoint_scores"] == [0.9, 0.02, 0.5]
+    assert second["keypoints"] == [1.0, 2.0, 0, 0.0, 0.0, 0, 3.0, 4.0, 2]
+    assert set(first) == set(three().to_coco()[0])  # COCO's format has no more
+    read = json.loads(people.to_json())["instances"][0]["keypoints"]
+    assert read["right_hand"] == {"x": 6.0, "y": 7.0, "score": 0.02, "visibility": "absent"}
+    assert "visibility" not in three().to_json()
+    assert three().visibility_words == [[None] * 3] * 2
+    swapped = people.in_skeleton(Skeleton("two", ("nose", "left_hand")))
+    assert swapped.visibility_words == [["occluded", "visible"], ["visible", "absent"]]

@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,21 @@ def test_unknown_low_and_occluded_keypoints_are_not_drawn_nor_their_bones():
     shown = draw(grey(), cases["occluded"], occluded=True)
     assert not near(shown, (100, 50), SIDE_RGB["left"])  # a ring: dark inside
     assert shown[50, 100].max() < 100
+
+
+def test_predicted_occluded_keypoints_are_rings_and_absent_ones_are_not_drawn():
+    def seen(*flags: int) -> np.ndarray:
+        return draw(grey(), dataclasses.replace(toy(), visibility=np.array([flags])))
+
+    assert np.array_equal(seen(2, 2, 2, 2), draw(grey(), toy()))
+    ring = seen(2, 1, 2, 2)
+    assert near(ring, (20, 50), SIDE_RGB["left"])
+    assert ring[50, 100].max() < 100  # dark inside
+    assert (ring[50, 40:90] != 128).any(-1).all()  # with its bone
+    assert np.abs(ring[47:54, 97:104].astype(int) - SIDE_RGB["left"]).max(-1).min() < 100  # and coloured around
+    gone = seen(2, 0, 2, 2)
+    assert near(gone, (20, 50), SIDE_RGB["left"])
+    assert (gone[50, 40:110] == 128).all()
 
 
 def test_score_is_opacity():
@@ -147,6 +163,10 @@ def test_pair_shows_errors_as_lines():
     pink = (wrong[..., 0] > 200) & (wrong[..., 1] < 120) & (wrong[..., 2] > 120)
     assert pink[:, 122:].sum() > 20
     assert not pink[:, :120].any()
+    absent = dataclasses.replace(toy(((20, 50), (100, 50), (60, 20), (100, 95))), visibility=np.array([[2, 2, 2, 0]]))
+    without = draw_pair(grey(), truth, absent, titles=None)
+    pink_without = (without[..., 0] > 200) & (without[..., 1] < 120) & (without[..., 2] > 120)
+    assert pink_without.sum() < pink.sum() / 2  # no line to a keypoint that is not there
 
 
 def test_pair_takes_other_skeletons_and_other_numbers():

@@ -109,6 +109,7 @@ def test_what_a_program_says_besides_is_passed_on() -> None:
             count = torch.arange(len(views))
             decoded.label = count[:, None]
             decoded.visibility = torch.full((len(views), 1, 3), 2)
+            decoded.visibility_probability = torch.tensor([0.7, 0.2, 0.1]).expand(len(views), 1, 3, 3)
             decoded.probability = decoded.score / 2
             decoded.xyz_mm = count[:, None, None, None].float().expand(-1, 1, 3, 3)
             return decoded
@@ -118,12 +119,15 @@ def test_what_a_program_says_besides_is_passed_on() -> None:
     assert people.label.tolist() == [0, 1, 2]
     assert people.visibility is not None
     assert people.visibility.tolist() == [[2, 2, 2]] * 3
+    assert people.keypoint_extra["visibility_probability"].shape == (3, 3, 3)
+    assert people.keypoint_extra["visibility_probability"][2, 1].tolist() == pytest.approx([0.7, 0.2, 0.1])
     assert people.probability is not None
     np.testing.assert_array_equal(people.probability, people.score / 2)
     assert people.xyz_mm is not None
     assert people.xyz_mm[:, 0, 0].tolist() == [0.0, 1.0, 2.0]
     plain = TopDownEstimator(Counting())(image, boxes)
     assert plain.visibility is plain.probability is plain.xyz_mm is None
+    assert plain.keypoint_extra == {}
 
 
 class Many(Counting):
