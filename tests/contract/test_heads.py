@@ -54,6 +54,15 @@ def test_every_head_and_every_codec_stands_here() -> None:
     assert {codec for _, codecs in USED_BY.values() for codec in codecs} == set(CODECS) - theirs
 
 
+@pytest.mark.parametrize("visibility", [False, True])
+def test_the_head_of_centernet_gives_what_its_codec_encodes(visibility: bool) -> None:
+    codec = build(CODECS, "centernet", visibility=visibility)
+    [stage] = Alone("centernet", {"visibility": visibility})(batch().images)
+    expected = codec.spec.shapes(5, SIZE_WH)
+    assert {key: tuple(value.shape[1:]) for key, value in stage.items()} == expected
+    assert ("visibility" in expected) == visibility
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("head", "codec", "losses"), [(head, *pair) for head, (_, codecs) in USED_BY.items() for pair in codecs.items()]
