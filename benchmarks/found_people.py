@@ -8,6 +8,7 @@ draws of images with replacement, 95 %.
 """
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ def interval(metrics: list, name: str) -> str:
 
 
 def _fields(metric: object) -> list[str]:
-    return [name for name, field in metric.__dataclass_fields__.items() if field.init]  # type: ignore[attr-defined]
+    return [field.name for field in dataclasses.fields(metric) if field.init]  # type: ignore[arg-type]
 
 
 class PerImage:

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 import poseglass as pg
-from poseglass.estimators.load import DEFAULT, find_weights, shipped
+from poseglass.core.skeletons import COCO17
+from poseglass.estimators.load import DEFAULT, DEFAULT_DETECTOR, find_weights, shipped
 from poseglass.estimators.weights_file import CheckpointError, read_weights, save_weights
 
 
@@ -38,9 +39,27 @@ def test_what_ships_by_default():
     assert all((estimate.card.data, estimate.card.license, estimate.card.results, estimate.card.commit))
 
 
+def test_what_finds_people_by_default():
+    assert DEFAULT_DETECTOR is not None
+    path = shipped()[DEFAULT_DETECTOR]
+    assert path.stat().st_size <= 16e6
+    detector = pg.load("people")
+    assert isinstance(detector, pg.OneStageEstimator)
+    assert sum(p.numel() for p in detector.network.parameters()) <= 8_000_000
+    assert detector.skeleton.keypoints == COCO17.keypoints
+    assert detector.card is not None
+    assert detector.card.classes == ("person",)
+    assert all((detector.card.data, detector.card.license, detector.card.results, detector.card.commit))
+    both = pg.load()
+    assert isinstance(both, pg.TwoStageEstimator)
+    assert isinstance(both.detector, pg.OneStageEstimator)
+    assert both.skeleton.keypoints == pg.load_top_down().skeleton.keypoints
+
+
 def test_every_shipped_file_loads():
     for name in shipped():
         estimate = pg.load(name)
+        assert not isinstance(estimate, pg.TwoStageEstimator)
         assert estimate.card is not None
         assert estimate.card.name == name
 

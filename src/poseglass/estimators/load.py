@@ -25,7 +25,7 @@ SHIPPED_FOLDER = Path(__file__).parents[1] / "weights"
 DEFAULT = "hg2-light-lspet"
 """The weights that find the keypoints of a person in a box, by default."""
 
-DEFAULT_DETECTOR: str | None = None
+DEFAULT_DETECTOR: str | None = "people"
 """The weights that find people by default, ahead of ``DEFAULT``; None if none ship."""
 
 
