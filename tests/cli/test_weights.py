@@ -18,7 +18,7 @@ import poseglass as pg
 from poseglass import cli
 from poseglass.checkpoints import IMPORTERS
 from poseglass.estimators import fetch
-from poseglass.estimators.load import DEFAULT
+from poseglass.estimators.load import DEFAULT, DEFAULT_DETECTOR
 from poseglass.estimators.weights_file import read_card, read_weights
 
 ROOT = Path(__file__).parents[1]
@@ -132,7 +132,16 @@ def test_the_list_with_terms(run) -> None:
     ):
         assert text in out
     rows = {row["name"]: row for row in json.loads(run("list", "--json")[1])}
-    assert set(rows) == {DEFAULT, "bear", "bear-nc", "three", "bear-corrupt", "bear-typo", "bear-other"}
+    assert set(rows) == {
+        DEFAULT,
+        DEFAULT_DETECTOR,
+        "bear",
+        "bear-nc",
+        "three",
+        "bear-corrupt",
+        "bear-typo",
+        "bear-other",
+    }
     assert rows["bear"]["file"].endswith("bear.safetensors")
     assert rows["bear-nc"]["file"] is None
     chosen = [row["name"] for row in json.loads(run("list", "--json", "--commercial-ok")[1])]

@@ -387,7 +387,7 @@ def test_training_with_the_cache_ends_in_the_same_weights(tmp_path: Path, monkey
     weights = []
     for name, size in (("plain", 0.0), ("filling", 1.0), ("filled", 1.0)):
         run = prepare(Recipe.from_dict(recipe, overrides=[f"data.cache_gb={size}"]), tmp_path / name, device="cpu")
-        assert (run.crops.cache is None) == (size == 0)
+        assert (run.examples.cache is None) == (size == 0)
         run.train()
         weights.append(run.loop.network.state_dict())
     for other in weights[1:]:

@@ -87,6 +87,8 @@ def test_a_misspelt_key_in_any_table_is_told_when_a_recipe_is_read(name):
     assert measured | {"network", "codec", "criterion" if recipe.criterion else "loss.0", "input", "augment.0", "data",
                        "train", "train.optimizer", "train.schedule"} <= set(places)  # fmt: skip
     for place in places:
+        if place.endswith(".where"):  # its keys are the fields of other people's files
+            continue
         with pytest.raises(RecipeError) as caught:
             Recipe.read(FOLDER / name, [f"{place}.misspelt=1"])
         assert re.match(rf"{re.escape(str(FOLDER / name))}: .*{re.escape(place)}\.misspelt\b", str(caught.value)), place
@@ -164,13 +166,18 @@ def test_a_recipe_trains_two_steps(name, tmp_path):
             "train.sizes=[]", "data.cache_gb=0", "input.size_wh=[64, 64]", *figure,
         ],
     )  # fmt: skip
+    if (recipe.train.init_from or "").startswith("package:"):  # a download
+        recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"init_from": None})})
     run = prepare(recipe, tmp_path / "run")
     run.train()
     assert run.loop.progress.step == 2
     assert run.loop.progress.rows[0]["loss"] > 0
     assert run.folder.report.is_file()
-    supervised = len([k for k in run.loop.progress.rows[0] if k.startswith("heatmap/")])
-    assert supervised == stages_of(as_it_is)
+    columns = run.loop.progress.rows[0]
+    if as_it_is.criterion is None:
+        assert len([k for k in columns if k.startswith("heatmap/")]) == stages_of(as_it_is)
+    else:
+        assert {"center", "size", "keypoints", "heatmap"} <= set(columns)
 
 
 @pytest.mark.parametrize("name", ["coco/hrnet_w32", "coco/hrnet_w48_384", "coco/simple_baseline_r50", "mpii/hrnet_w32"])

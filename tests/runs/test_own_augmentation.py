@@ -108,7 +108,7 @@ def test_one_s_own_transform_trains(module: str, tmp_path: Path) -> None:
     )
     run.train()
     assert run.loop.progress.step == 1
-    tilt = next(a for a in run.crops.augment if type(a).__name__ == "Tilt")
+    tilt = next(a for a in run.examples.augment if type(a).__name__ == "Tilt")
     assert tilt.degrees == 25.0  # type: ignore[attr-defined]
 
 

