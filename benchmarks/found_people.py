@@ -1,8 +1,9 @@
 """How well people are found: boxes, poses in one stage and in two, and what found boxes cost against given ones.
 
 The test set is the images of COCO 2017 in ../shared/data/coco_more whose field "split" is val2017; nothing that ships
-was trained on them. (Those of ../shared/data/coco are left out: the pose network was trained on them.) Average precision is
-measured in the images in which everybody is labelled. Intervals are of 1,000 draws of images with replacement, 95 %.
+was trained on them. (Those of ../shared/data/coco are left out: the pose network was trained on them.) Average
+precision is measured in the images in which everybody is labelled. Intervals are of 1,000 draws of images with
+replacement, 95 %.
 
     python benchmarks/found_people.py [--data ../shared/data] [--detector people] [--poses hg2-light-lspet]
 """
