@@ -1,6 +1,7 @@
 """Several test scales: sizes of the views, instances that are joined by soft-NMS, and what cannot be scaled."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from poseglass.core.input_spec import InputSpec
 from poseglass.core.instances import Instances
 from poseglass.core.prediction import Decoded
 from poseglass.core.skeleton import Skeleton
-from poseglass.estimators.onestage import OneStageEstimator
+from poseglass.estimators.onestage import OneStageEstimator, _sizes_of
 from poseglass.metrics.box_nms import soft_box_nms
 from poseglass.programs.torch_program import TorchProgram
 
@@ -181,3 +182,8 @@ def test_what_cannot_be_scaled_is_named() -> None:
     program.network.divisor = None  # type: ignore[assignment]
     with pytest.raises(ValueError, match=r"but Disc states divisor=None\. Give the network an attribute divisor"):
         OneStageEstimator(program, scales=SCALES)
+
+
+def test_a_scale_that_would_fill_the_memory_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"Scale 100 of a view of .* more than 4,096 pixels\. Use smaller scales"):
+        _sizes_of(SimpleNamespace(input=InputSpec((320, 320))), (1.0, 100.0))  # type: ignore[arg-type]

@@ -60,7 +60,8 @@ def contact_sheet(
         people = sample.instances.moved(to_tile)
         skeletons.append(people.skeleton)
         tiles.append(draw(image, people, min_score=min_score, occluded=True, boxes=boxes, names=names, numbers=numbers))
-        count = "" if len(people) == 1 else f"{len(people)} people" if len(people) else "nobody"
+        kind = "people" if "left_shoulder" in people.skeleton.keypoints else "objects"
+        count = "" if len(people) == 1 else f"{len(people)} {kind}" if len(people) else "nobody"
         texts.append((PurePath(sample.source).name or sample.source, count))
     if not tiles:
         raise ValueError("A contact sheet needs at least one sample, got none; is the data set empty?")

@@ -27,6 +27,9 @@ from poseglass.programs.torch_program import TorchProgram
 _Waiting = tuple[list[View], tuple[int, int], np.ndarray | None]
 """An image that was read: its views, one per scale, its size, and the given boxes."""
 
+LARGEST_SIDE_PX = 4096
+"""Longest side of a view that a test scale may ask for; memory grows with its square."""
+
 LEAST_SIDE_PX = 0.51
 """Found boxes with a shorter side in the image are dropped. The image begins at -0.5, but at 0 for readers of COCO
 files, for whom a box in the first half pixel lies outside the image. The rest is for the two decimals of such files."""
@@ -178,6 +181,11 @@ def _sizes_of(program: Program, scales: tuple[float, ...]) -> tuple[tuple[int, i
         raise ValueError(
             "OneStageEstimator.scales must be positive numbers, such as (0.5, 0.75, 1.0, 1.25, 1.5), got "
             f"{scales}. (1.0,) shows an image once."
+        )
+    if max(scales) * max(full) > LARGEST_SIDE_PX:
+        raise ValueError(
+            f"Scale {max(scales):g} of a view of {full[0]} x {full[1]} pixels has a side of more than "
+            f"{LARGEST_SIDE_PX:,} pixels. Use smaller scales."
         )
     if not isinstance(program, TorchProgram):
         raise ValueError(
