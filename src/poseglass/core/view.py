@@ -105,6 +105,18 @@ class View:
         """Return the view with its pixels moved by a further map, as an augmentation does."""
         return View(self.size_wh, self.to_view.then(after))
 
+    def of_reduced(self, reduce: int, corner_xy: tuple[int, int] = (0, 0)) -> "View":
+        """Return the same view of a part of the image that was decoded at ``1/reduce`` of its size.
+
+        Args:
+            reduce: Factor by which the image was reduced: each pixel of the part is the mean of ``reduce ** 2``.
+            corner_xy: The part's first pixel, in pixels of the reduced image.
+        """
+        linear = self.to_view.matrix[:, :2]
+        first = np.array(corner_xy) * reduce + (reduce - 1) / 2  # its middle, in the file's pixels
+        offset = self.to_view.matrix[:, 2] + linear @ first
+        return View(self.size_wh, Affine(np.concatenate([linear * reduce, offset[:, None]], axis=1)))
+
     def read(self, image: np.ndarray, *, border_rgb: tuple[int, int, int] = (0, 0, 0)) -> np.ndarray:
         """Return the view of an image ``(h, w, 3)``: ``(H, W, 3)`` uint8 RGB, ``border_rgb`` outside the image."""
         return warp_image(image, self.to_view, self.size_wh, border_rgb=border_rgb)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from poseglass.core.affine import Affine, CropRule
+from poseglass.core.affine import CropRule
 from poseglass.core.input_spec import InputSpec
 from poseglass.core.instances import Instances
 from poseglass.core.sample import Dataset, PoseSample
@@ -235,8 +235,7 @@ class Crops:
     def _pixels(self, index: int, view: View, *, whole: bool) -> np.ndarray:
         """Warp a person's pixels; ``whole`` reads the whole image, for a map that the regions do not cover."""
         # A JPEG decoded at 1/2, 1/4 or 1/8 is enough where the crop shrinks at least that much.
-        to_crop, size_wh = view.to_view, view.size_wh
-        scale = to_crop.scale
+        scale, size_wh = view.to_view.scale, view.size_wh
         level = next((i for i in (3, 2, 1) if scale * REDUCTIONS[i] <= 1.0), 0)
         region = self.regions[index, level]
         if whole or size_wh not in self.sizes_wh or not region.any():
@@ -245,13 +244,7 @@ class Crops:
             part = self._decoded(index, level, region)
         else:
             part = self.cache.read(index, level) or self._stored(self.cache, index, level)
-        reduce = part.reduce
-        linear = to_crop.matrix[:, :2]
-        # the part's first pixel, in the file's pixels
-        corner = np.array([part.x0, part.y0]) * reduce + (reduce - 1) / 2
-        offset = to_crop.matrix[:, 2] + linear @ corner
-        to_target = Affine(np.concatenate([linear * reduce, offset[:, None]], axis=1))
-        return View(size_wh, to_target).read(part.pixels)
+        return view.of_reduced(part.reduce, (part.x0, part.y0)).read(part.pixels)
 
     def _stored(self, cache: CropCache, index: int, wanted: int) -> Part:
         """Decode a person's parts at every size that a draw can use, store them, and return one of them."""

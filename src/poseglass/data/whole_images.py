@@ -5,7 +5,6 @@ from dataclasses import KW_ONLY, dataclass, field
 
 import numpy as np
 
-from poseglass.core.affine import Affine
 from poseglass.core.boxes import area
 from poseglass.core.input_spec import InputSpec
 from poseglass.core.instances import Instances
@@ -162,11 +161,7 @@ class WholeImages:
         image = self.dataset.image(index, reduce=reduce)
         if reduce > 1 and image.shape[0] * image.shape[1] * reduce >= size_wh[0] * size_wh[1]:
             reduce = 1  # the dataset returned the whole image
-        matrix = view.to_view.matrix
-        linear = matrix[:, :2]
-        offset = matrix[:, 2] + linear @ np.full(2, (reduce - 1) / 2)
-        to_view = Affine(np.concatenate([linear * reduce, offset[:, None]], 1))
-        return View(view.size_wh, to_view).read(image)
+        return view.of_reduced(reduce).read(image)
 
 
 def _crowd(instances: Instances) -> np.ndarray:

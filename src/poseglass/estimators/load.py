@@ -171,7 +171,8 @@ def load(
         weights: Name of weights that ship or were downloaded, or the path of a ``.safetensors`` with a card, or of a
             training run's folder. None is the pose network that ships, after the detector that ships, if one does.
         detector: Weights that find everybody in an image, likewise: ``weights`` then find the keypoints in its boxes.
-        min_box_score: People whom a detector or one-stage weights find with a lower score are not returned.
+        min_box_score: People whom a detector or one-stage weights find with a lower score are not returned. Weights of
+            keypoints in a box, without a detector, find nobody, and it does not apply.
         flip_test: Average with the flipped image: twice the computation, slightly more accurate. A detector does not.
         size_wh: Size of the crops or views other than the card's; both sides must be divisible by the network's
             ``divisor``. A detector keeps its own.
