@@ -5,6 +5,8 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional
 
+from poseglass.layers.depthwise import DepthwiseConv2d
+
 Activation = Literal["relu", "relu6", "hardswish", "none"]
 
 
@@ -76,8 +78,12 @@ class ConvNorm(nn.Module):
             raise ValueError(f"ConvNorm: same=True is for convolutions without dilation, got dilation {dilation}.")
         self.pads_first = same and stride > 1
         padding = 0 if self.pads_first else dilation * (kernel_size // 2)
-        self.conv = nn.Conv2d(
-            in_channels, out_channels, kernel_size, stride, padding, dilation=dilation, groups=groups, bias=False
+        self.conv = (
+            DepthwiseConv2d(in_channels, kernel_size, stride=stride, padding=padding, dilation=dilation)
+            if groups == in_channels == out_channels > 1
+            else nn.Conv2d(
+                in_channels, out_channels, kernel_size, stride, padding, dilation=dilation, groups=groups, bias=False
+            )
         )
         self.norm = nn.BatchNorm2d(out_channels, eps=eps)
         self.activation: Activation = activation
