@@ -88,7 +88,7 @@ def spelt(name: str) -> str:
 
 def test_a_flip_test_of_keypoints_without_known_pairs_is_refused_or_left_out(people, estimator):
     plain = Skeleton("plain", tuple(f"p{i}" for i in range(len(estimator.skeleton))))
-    program = dataclasses.replace(estimator.torch_program, skeleton=plain)
+    program = dataclasses.replace(estimator.torch_program, network_skeleton=plain)
     unsided = dataclasses.replace(estimator, program=program)
     with pytest.raises(ValueError, match=r"There is no flip test for skeleton 'plain': no two of the names differ"):
         unsided.with_flip_test(True)

@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from poseglass.cli.calibrate import calibrate
 from poseglass.cli.check import check
 from poseglass.cli.codecs import codecs
 from poseglass.cli.demo import demo
@@ -34,6 +35,7 @@ COMMANDS = {
     "import": import_weights,
     "export": export_weights,
     "models": models,
+    "calibrate": calibrate,
     "pack": pack,
     "codecs": codecs,
     "doctor": doctor,

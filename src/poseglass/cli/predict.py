@@ -17,6 +17,7 @@ from poseglass.cli.screen import wide_console
 from poseglass.cli.speed import BFLOAT16, COMPILED, say_compiling
 from poseglass.cli.write_poses import (
     SHEET_IMAGES,
+    Least,
     PoseEstimator,
     check_not_overwritten,
     write_files,
@@ -91,12 +92,29 @@ def predict(
         typer.Option("--resume", help="Continue a run in --out with the same settings: skip the images that are done."),
     ] = False,
     min_score: Annotated[
-        float,
-        typer.Option(min=0, max=1, help="Lowest score of the keypoints to draw. The files contain all keypoints."),
-    ] = 0.3,
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Lowest score of the keypoints to draw. The files contain all keypoints. Default: 0.3."
+        ),
+    ] = None,
+    min_probability: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Lowest probability of the keypoints to draw, instead of a score: how often such a keypoint is right. "
+            "For weights that are calibrated, as those that ship.",
+        ),
+    ] = None,
     flip_test: Annotated[
         bool, typer.Option("--flip-test", help="Average with the flipped crop. A detector does not.")
     ] = False,
+    skeleton: Annotated[
+        str | None,
+        typer.Option(
+            help="Which keypoints to give out: coco17, lsp14, people19, ... Default: all that the weights predict."
+        ),
+    ] = None,
     names: Annotated[bool, typer.Option("--names", help="Draw the names of the keypoints.")] = False,
     heatmaps: Annotated[
         bool, typer.Option("--heatmaps", help="Also write the heatmaps of the first person in each image.")
@@ -166,7 +184,7 @@ def predict(
         console.print(note, markup=False, highlight=False)
     estimator, detector_name = _open(
         weights, detector=None if has_boxes else detector, find=not has_boxes and not whole, whole=whole,
-        score=detector_score, scales=shown_at, flip_test=flip_test, device=choose_device(device),
+        score=detector_score, scales=shown_at, flip_test=flip_test, skeleton=skeleton, device=choose_device(device),
         precision="bfloat16" if bfloat16 else "float32", compiled=compiled, console=console,
     )  # fmt: skip
     if heatmaps and isinstance(estimator, OneStageEstimator):
@@ -174,6 +192,7 @@ def predict(
             f"--heatmaps shows the maps of one person in a box, but {weights} finds everybody in an image. Omit it."
         )
     say_compiling(compiled)
+    least = _drawn(estimator, weights, min_score, min_probability)
     settings: dict[str, Any] = {
         "--weights": fingerprint(find_weights(weights)),
         "--detector": None if detector_name is None else fingerprint(find_weights(detector_name)),
@@ -183,8 +202,10 @@ def predict(
         "--box": box or None,
         "--boxes": None if boxes_file is None else fingerprint(boxes_file),
         "--min-box-score": min_box_score,
-        "--min-score": min_score,
+        "--min-score": least.score,
+        "--min-probability": least.probability,
         "--flip-test": flip_test,
+        "--skeleton": skeleton,
         "--names": names,
         "--heatmaps": heatmaps,
         "--images": draw_images,
@@ -193,7 +214,7 @@ def predict(
     }
     journal = (Journal.resume if resume else Journal.start)(out, settings)
     _predict(
-        estimator, given, journal, out, console, levels=levels, min_score=min_score, names=names, heatmaps=heatmaps,
+        estimator, given, journal, out, console, levels=levels, least=least, names=names, heatmaps=heatmaps,
         draw_images=draw_images, resume=resume,
         sheet=draw_images and 1 < len(paths) <= SHEET_UP_TO if sheet is None else sheet,
     )  # fmt: skip
@@ -242,6 +263,7 @@ def _open(
     score: float | None,
     scales: tuple[float, ...],
     flip_test: bool,
+    skeleton: str | None,
     device: torch.device,
     precision: Precision,
     compiled: bool,
@@ -254,7 +276,13 @@ def _open(
     """
     least = 0.3 if score is None else score
     estimator = load(
-        weights, min_box_score=least, flip_test=flip_test, device=device, precision=precision, compiled=compiled
+        weights,
+        min_box_score=least,
+        flip_test=flip_test,
+        skeleton=skeleton,
+        device=device,
+        precision=precision,
+        compiled=compiled,
     )
     if not isinstance(estimator, TopDownEstimator):
         for option, used in (("--whole-image", whole), ("--detector", detector is not None)):
@@ -288,6 +316,26 @@ def _open(
     return TwoStageEstimator(finds, estimator), detector
 
 
+def _drawn(estimator: PoseEstimator, weights: str, score: float | None, probability: float | None) -> Least:
+    """Return which keypoints are drawn.
+
+    Raises:
+        ValueError: Both are given, or a probability for weights that are not calibrated.
+    """
+    if probability is None:
+        return Least() if score is None else Least(score)
+    if score is not None:
+        raise ValueError("--min-score and --min-probability both say which keypoints are drawn. Omit one of them.")
+    poses = estimator.poses if isinstance(estimator, TwoStageEstimator) else estimator
+    if poses.torch_program.calibration is None:
+        flip = "with" if poses.flip_test else "without"
+        raise ValueError(
+            f"--min-probability needs weights whose scores are calibrated, and {weights} has no calibration {flip} "
+            "flip test. Use --min-score, or calibrate them: poseglass calibrate WEIGHTS LABELS --out FILE."
+        )
+    return Least(0.0, probability)
+
+
 def _predict(
     estimator: PoseEstimator,
     given: list[GivenImage],
@@ -296,7 +344,7 @@ def _predict(
     console: Console,
     *,
     levels: float | WhiteLevels,
-    min_score: float,
+    least: Least,
     names: bool,
     heatmaps: bool,
     draw_images: bool,
@@ -325,7 +373,7 @@ def _predict(
     items = read_images(given, levels, done=done)
     try:
         failed = write_poses(
-            estimator, items, out, console, journal=journal, total=len(paths), already=len(done), min_score=min_score,
+            estimator, items, out, console, journal=journal, total=len(paths), already=len(done), least=least,
             names=names, heatmaps=heatmaps, images=draw_images,
         )  # fmt: skip
     except BaseException:  # Ctrl-C too
@@ -348,9 +396,7 @@ def _predict(
     said = ["annotated images"] * draw_images + ["poses.json (COCO results)"]
     said += ["poses_coco.json (with the keypoints' names)"] + ["heatmaps"] * heatmaps
     if sheet:
-        shown = write_sheet(
-            estimator.skeleton, journal, [path for path, _, _ in order], out, white=levels, min_score=min_score
-        )
+        shown = write_sheet(estimator.skeleton, journal, [path for path, _, _ in order], out, white=levels, least=least)
         said += [f"sheet.jpg (the first {shown} of {len(order):,} images)"] * (shown > 0)
     journal.close(finished=True, keep=len(paths) > 1)
     if empty and given[0].boxes is None:

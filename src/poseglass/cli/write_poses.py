@@ -4,6 +4,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,28 @@ TELL_SECONDS = 30.0
 """Where there is no terminal for a bar, a line tells of the progress this often."""
 
 
+@dataclass(frozen=True, slots=True)
+class Least:
+    """Which keypoints are drawn and counted as found.
+
+    Args:
+        score: Lowest score.
+        probability: Lowest calibrated probability; None asks for none.
+    """
+
+    score: float = 0.3
+    probability: float | None = None
+
+    def __str__(self) -> str:
+        if self.probability is None:
+            return f"a score of at least {self.score:g}"
+        return f"a probability of at least {self.probability:g}"
+
+    def of(self, people: Instances) -> Instances:
+        """Return the people without keypoints of a lower probability."""
+        return people if self.probability is None or not len(people) else people.likely(self.probability)
+
+
 def write_poses(
     estimator: PoseEstimator,
     items: Iterable[NamedImage | str],
@@ -64,7 +87,7 @@ def write_poses(
     journal: Journal | None = None,
     total: int | None = None,
     already: int = 0,
-    min_score: float = 0.3,
+    least: Least = Least(),
     names: bool = False,
     heatmaps: bool = False,
     images: bool = True,
@@ -83,7 +106,7 @@ def write_poses(
         journal: Receives the poses, and may hold those of images done before.
         total: Number of all images for the progress bar; None shows no bar.
         already: Number of images done before, which are not among the items.
-        min_score: Keypoints with a lower score are not drawn.
+        least: Which keypoints are drawn.
         names: Draw the names of the keypoints.
         heatmaps: Also write the heatmaps of the first person in each image.
         images: Write annotated images.
@@ -97,7 +120,7 @@ def write_poses(
     alone = journal is None
     journal = Journal(out / FILE_NAME, {}) if journal is None else journal
     failed: list[str] = []
-    work = _Work(estimator, out, console, min_score)
+    work = _Work(estimator, out, console, least)
     order: list[tuple[Path, int | str, str]] = []
     writing: deque[tuple[NamedImage, Instances, Future[None] | None]] = deque()
 
@@ -186,7 +209,7 @@ def write_sheet(
     out: Path,
     *,
     white: float | WhiteLevels | None,
-    min_score: float,
+    least: Least,
 ) -> int:
     """Write ``sheet.jpg``, the first images that are done with their poses, and return their number.
 
@@ -203,10 +226,10 @@ def write_sheet(
             except (ValueError, OSError):  # removed since
                 continue
             shown.append(file.name)
-            yield PoseSample(image, _people(skeleton, records), Affine.identity(), str(file))
+            yield PoseSample(image, least.of(_people(skeleton, records)), Affine.identity(), str(file))
 
     try:
-        sheet = contact_sheet(samples(), tile_px=320, columns=4, boxes=True, numbers=True, min_score=min_score)
+        sheet = contact_sheet(samples(), tile_px=320, columns=4, boxes=True, numbers=True, min_score=least.score)
     except ValueError:
         if shown:
             raise
@@ -231,7 +254,11 @@ def _people(skeleton: Skeleton, records: list[dict[str, Any]]) -> Instances:
     if all(row is not None for row in words):
         numbers: dict[str | None, int] = {word: number for number, word in enumerate(VISIBILITY_WORDS)}
         visibility = np.array([[numbers.get(word, 0) for word in row or ()] for row in words], np.int64)
-    return Instances(skeleton, xy, score, box_xyxy, box_score, visibility=visibility)
+    chances = [record.get("keypoint_probabilities") for record in records]
+    probability = None if any(row is None for row in chances) else np.array(chances, np.float32)
+    return Instances(
+        skeleton, xy, score, box_xyxy, box_score, visibility=visibility, probability=probability
+    )  # fmt: skip
 
 
 def _watched(items: Iterable[NamedImage | str], bar: "_Bar") -> Iterator[NamedImage | str]:
@@ -322,8 +349,8 @@ class _Bar:
 class _Work:
     """Draws and tells of the poses of one image after the other."""
 
-    def __init__(self, estimator: PoseEstimator, out: Path, console: Console, min_score: float) -> None:
-        self.estimator, self.out, self.console, self.min_score = estimator, out, console, min_score
+    def __init__(self, estimator: PoseEstimator, out: Path, console: Console, least: Least) -> None:
+        self.estimator, self.out, self.console, self.least = estimator, out, console, least
         self.noun = noun_of(estimator.skeleton)
         self.classes = classes_found(estimator)
         card = card_of(estimator)
@@ -353,11 +380,12 @@ class _Work:
 
     def draw(self, item: NamedImage, people: Instances, *, names: bool) -> np.ndarray:
         """Return the annotated image."""
-        image, shown = enlarged(item.image, people, self.min_score) if names else (item.image, people)
+        people = self.least.of(people)
+        image, shown = enlarged(item.image, people, self.least.score) if names else (item.image, people)
         if image is not item.image:
             self.larger.append(f"{item.name} {image.shape[1] / item.image.shape[1]:.1f} times")
         marked = not self.is_whole(item)
-        return draw(image, shown, min_score=self.min_score, boxes=marked, numbers=marked, names=names)
+        return draw(image, shown, min_score=self.least.score, boxes=marked, numbers=marked, names=names)
 
     def heatmaps(self, item: NamedImage, people: Instances) -> None:
         """Write the heatmaps of the first person.
@@ -402,6 +430,7 @@ class _Work:
         keypoints = self.estimator.skeleton.keypoints
         if item.boxes is not None and isinstance(self.estimator, OneStageEstimator):
             self.without += int((people.box_score == 0).sum())
+        drawn = self.least.of(people)
         for row in range(len(people)):
             self.poses += 1
             if self.poses > MOST_ROWS:
@@ -415,7 +444,7 @@ class _Work:
             self.table.add_row(
                 escape(item.name),
                 person,
-                f"{int((score >= self.min_score).sum())} of {len(keypoints)}",
+                f"{int((drawn.known[row] & (drawn.score[row] >= self.least.score)).sum())} of {len(keypoints)}",
                 f"{score.mean():.2f}",
                 f"{keypoints[best]} {score[best]:.2f}",
                 f"{keypoints[worst]} {score[worst]:.2f}",
@@ -436,7 +465,7 @@ class _Work:
                 " Orange is the person's own left, blue the right."
             )  # fmt: skip
             console.print(
-                f"found: keypoints with a score of at least {self.min_score:g}, which are drawn. score: mean of all, "
+                f"found: keypoints with {self.least}, which are drawn. score: mean of all, "
                 "0 to 1." + (sides if any(name.startswith("left_") for name in keypoints) else "")
             )
         elif self.poses:

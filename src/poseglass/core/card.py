@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from poseglass.core.calibration import Calibration
 from poseglass.core.input_spec import InputSpec
 from poseglass.core.skeleton import Skeleton
 
@@ -35,10 +36,12 @@ class WeightCard:
         widths: For a pruned or searched network, the widths in which its modules differ from what ``network`` builds,
             ``{"stem.conv": {"out_channels": 24}, ...}``; see ``poseglass.networks.widths.card_widths``.
         classes: Names of the classes that a detector's labels count through, ("person",); empty if not stated.
+        calibrations: What scores mean, at most one with flip test and one without.
 
     Raises:
         ValueError: A whole network without a skeleton or a codec, a backbone with one, widths that are not a table
-            of whole numbers by module, or classes that are not different names.
+            of whole numbers by module, classes that are not different names, or calibrations of another number of
+            keypoints or of the same flip test.
     """
 
     name: str
@@ -59,6 +62,7 @@ class WeightCard:
     certificate: dict[str, Any] = field(default_factory=dict)
     widths: dict[str, dict[str, int]] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
+    calibrations: tuple[Calibration, ...] = ()
 
     def __post_init__(self) -> None:
         if self.part not in ("network", "backbone"):
@@ -75,6 +79,12 @@ class WeightCard:
             twice = next(n for n in names if list(names).count(n) > 1)
             raise ValueError(f"WeightCard.classes must be different names, {twice!r} is there twice.")
         object.__setattr__(self, "classes", tuple(names))
+        object.__setattr__(self, "calibrations", tuple(self.calibrations))
+        keypoints = 0 if self.skeleton is None else len(self.skeleton)
+        if any(len(one.probability) != keypoints for one in self.calibrations):
+            raise ValueError(f"WeightCard.calibrations must have {keypoints} keypoints, as the skeleton.")
+        if len({one.flip_test for one in self.calibrations}) != len(self.calibrations):
+            raise ValueError("WeightCard.calibrations: at most one with flip test and one without.")
 
     def __repr__(self) -> str:
         names = "a backbone" if self.skeleton is None else f"{len(self.skeleton)} keypoints of {self.skeleton.name!r}"
@@ -84,9 +94,12 @@ class WeightCard:
 
     def to_json(self) -> str:
         """Return the card as JSON."""
-        data = {name: getattr(self, name) for name in self.__slots__ if name not in ("skeleton", "input")}
+        data = {
+            name: getattr(self, name) for name in self.__slots__ if name not in ("skeleton", "input", "calibrations")
+        }
         skeleton = None if self.skeleton is None else self.skeleton.to_dict()
-        return json.dumps(data | {"skeleton": skeleton, "input": asdict(self.input)})
+        calibrations = [one.to_dict() for one in self.calibrations]
+        return json.dumps(data | {"skeleton": skeleton, "input": asdict(self.input), "calibrations": calibrations})
 
     @classmethod
     def from_json(cls, text: str) -> "WeightCard":
@@ -100,6 +113,7 @@ class WeightCard:
             known = {k: v for k, v in data.items() if k in cls.__slots__}
             known["skeleton"] = None if data["skeleton"] is None else Skeleton.from_dict(data["skeleton"])
             known["input"] = InputSpec(**data["input"])
+            known["calibrations"] = tuple(Calibration.from_dict(one) for one in data.get("calibrations", ()))
             if not isinstance(known["network"], dict) or not isinstance(known["codec"], dict):
                 raise ValueError("'network' and 'codec' must be tables with a name")
             return cls(**known)

@@ -41,17 +41,20 @@ class Instances:
         visibility: ``(N, K)`` int64, predicted: 0 absent (not in the image), 1 occluded, 2 visible; or None. It marks
             keypoints and removes none: one that is absent keeps its coordinates and its score. Where ``known`` is
             False, nothing was predicted, and the 0 there says nothing.
-        probability: ``(N, K)`` float32 in [0, 1], calibrated: how often such a keypoint is right; or None.
+        probability: ``(N, K)`` float32 in [0, 1], calibrated: how often such a keypoint is right (see
+            ``Calibration``); or None.
         mask: ``(N, H, W)`` bool, image pixels, or None.
         track_id: ``(N,)`` int64, or None.
         box_3d: ``(N, 7)`` float32, camera frame: centre x, y, z and length, height, width in millimetres, and the
             rotation about the y axis in radians; or None.
         xyz_mm: ``(N, K, 3)`` float32, millimetres, camera frame, or None.
         extra: One row per instance, first axis N. Known keys: "area" (N,) square pixels, "head_px" (N,), "torso_px"
-            (N,), "crowd" (N,) bool, "annotation_id" (N,) int64, "category_id" (N,) int64.
+            (N,), "crowd" (N,) bool, "annotation_id" (N,) int64, "category_id" (N,) int64, "box_probability"
+            (N,) float32, calibrated.
         keypoint_extra: One entry per keypoint, first axes ``(N, K)``; they follow the keypoints wherever these are
             reordered. Known keys: "occluded" (N, K) bool, labelled but hidden; "visibility_probability" (N, K, 3)
-            float32, predicted: of visible, occluded and absent, in this order.
+            float32, predicted: of visible, occluded and absent, in this order; "radius_px" (N, K) float32, image
+            pixels, predicted: the keypoint lies within it as often as the calibration says.
 
     Raises:
         ValueError: A shape does not match the others, or a labelled keypoint has no finite coordinates.
@@ -153,6 +156,23 @@ class Instances:
         """
         k = self.skeleton.index(name)
         return np.concatenate([self.xy[:, k], self.score[:, k, None]], axis=-1)
+
+    def likely(self, least: float) -> "Instances":
+        """Return the same instances without the keypoints of a lower probability: unknown (NaN), score 0.
+
+        Args:
+            least: Lowest calibrated probability of the keypoints that are kept.
+
+        Raises:
+            ValueError: No probability is known, because the weights are not calibrated.
+        """
+        if self.probability is None:
+            raise ValueError(
+                "These instances have no probabilities: the weights that predicted them are not calibrated. Use their "
+                "scores, or calibrate the weights: poseglass calibrate WEIGHTS LABELS --out FILE."
+            )
+        keep = self.probability >= least
+        return replace(self, xy=np.where(keep[..., None], self.xy, np.nan), score=np.where(keep, self.score, 0.0))
 
     @property
     def visibility_words(self) -> list[list[str | None]]:
@@ -327,7 +347,7 @@ class Instances:
         return rows
 
     def to_json(self) -> str:
-        """Return the instances as JSON, with keypoints by name, and their visibility in words if it is predicted."""
+        """Return the instances as JSON: keypoints by name, with visibility, probability and radius if predicted."""
         words = self.visibility_words
         people = []
         for i in range(len(self)):
@@ -339,8 +359,16 @@ class Instances:
                 )
                 if known
             }
+            for k, name in enumerate(self.skeleton.keypoints):
+                if name in points and self.probability is not None:
+                    points[name]["probability"] = round(float(self.probability[i, k]), 4)
+                if name in points and "radius_px" in self.keypoint_extra:
+                    points[name]["radius_px"] = round(float(self.keypoint_extra["radius_px"][i, k]), 2)
             box = [round(float(v), 2) for v in self.box_xyxy[i]]
-            people.append({"keypoints": points, "box_xyxy": box, "box_score": round(float(self.box_score[i]), 4)})
+            person = {"keypoints": points, "box_xyxy": box, "box_score": round(float(self.box_score[i]), 4)}
+            if "box_probability" in self.extra:
+                person["box_probability"] = round(float(self.extra["box_probability"][i]), 4)
+            people.append(person)
         return json.dumps({"skeleton": self.skeleton.name, "instances": people}, indent=1)
 
 

@@ -8,6 +8,7 @@ import torch
 
 from poseglass.codecs import CODECS, Codec
 from poseglass.core.card import WeightCard
+from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import build, nearest
 from poseglass.estimators.fetch import weights_folder
 from poseglass.estimators.fit import card_network, named_code
@@ -130,6 +131,7 @@ def load(
     detector: str | Path,
     min_box_score: float = 0.3,
     flip_test: bool = False,
+    skeleton: Skeleton | str | None = None,
     size_wh: tuple[int, int] | None = None,
     device: str | torch.device = "cpu",
     precision: Precision = "float32",
@@ -145,6 +147,7 @@ def load(
     detector: None = None,
     min_box_score: float = 0.3,
     flip_test: bool = False,
+    skeleton: Skeleton | str | None = None,
     size_wh: tuple[int, int] | None = None,
     device: str | torch.device = "cpu",
     precision: Precision = "float32",
@@ -159,6 +162,7 @@ def load(
     detector: str | Path | None = None,
     min_box_score: float = 0.3,
     flip_test: bool = False,
+    skeleton: Skeleton | str | None = None,
     size_wh: tuple[int, int] | None = None,
     device: str | torch.device = "cpu",
     precision: Precision = "float32",
@@ -174,6 +178,8 @@ def load(
         min_box_score: People whom a detector or one-stage weights find with a lower score are not returned. Weights of
             keypoints in a box, without a detector, find nobody, and it does not apply.
         flip_test: Average with the flipped image: twice the computation, slightly more accurate. A detector does not.
+        skeleton: Which keypoints to give out, by name: "coco17", "lsp14", "people19" or a skeleton of your own; the
+            weights must predict all of them. None gives out all that they predict.
         size_wh: Size of the crops or views other than the card's; both sides must be divisible by the network's
             ``divisor``. A detector keeps its own.
         device: The device to run on.
@@ -194,8 +200,9 @@ def load(
             downloads it.
         CheckpointError: The file is not a weights file, or not one that this version can use; or ``weights`` find
             everybody although there is a ``detector``, or the detector finds no boxes.
-        ValueError: An unavailable device, an unknown precision, or (if ``precision`` or ``compiled`` is set) a size
-            that the network does not accept.
+        LookupError: No skeleton of that name.
+        ValueError: An unavailable device, an unknown precision, keypoints that the weights do not predict, or (if
+            ``precision`` or ``compiled`` is set) a size that the network does not accept.
     """
     if detector is None and weights is None:
         detector = DEFAULT_DETECTOR
@@ -209,8 +216,11 @@ def load(
     if compiled or precision != "float32":
         program = fast_program(program, precision=precision, compiled=compiled)
     if one_stage:
-        return OneStageEstimator(program, min_box_score, card=card)
+        finder = OneStageEstimator(program, min_box_score, card=card)
+        return finder if skeleton is None else finder.in_skeleton(skeleton)
     poses = TopDownEstimator(program, card=card)
+    if skeleton is not None:
+        poses = poses.in_skeleton(skeleton)
     if detector is None:
         return poses
     finds = load_detector(detector, min_box_score=min_box_score, device=device, trust_code=trust_code)
@@ -221,6 +231,7 @@ def load_top_down(
     weights: str | Path = DEFAULT,
     *,
     flip_test: bool = False,
+    skeleton: Skeleton | str | None = None,
     size_wh: tuple[int, int] | None = None,
     device: str | torch.device = "cpu",
     precision: Precision = "float32",
@@ -307,5 +318,7 @@ def _program(
     codec = card_codec(card, trust_code=trust_code)
     spec = card.input if size_wh is None else dataclasses.replace(card.input, size_wh=size_wh)
     network = network.to(usable_device(device), memory_format=torch.channels_last)  # type: ignore[call-overload]
-    program = TorchProgram(network, codec, card.skeleton, spec, flip_test=flip_test)
+    # scores of another input size are others, and nobody measured what they mean
+    known = card.calibrations if spec.size_wh == card.input.size_wh else ()
+    program = TorchProgram(network, codec, card.skeleton, spec, flip_test=flip_test, calibrations=known)
     return program, card

@@ -8,6 +8,8 @@ from torch import nn
 from poseglass.codecs import Codec
 from poseglass.core.card import WeightCard
 from poseglass.core.skeleton import Skeleton
+from poseglass.core.skeletons import SKELETONS
+from poseglass.core.table import lookup
 from poseglass.programs.program import Program
 from poseglass.programs.torch_program import TorchProgram
 
@@ -63,6 +65,20 @@ class OfProgram:
         if flip_test == self.flip_test:
             return self
         changed: Any = replace(self, program=replace(self.torch_program, flip_test=flip_test))  # type: ignore[type-var]
+        return changed
+
+    def in_skeleton(self, skeleton: Skeleton | str) -> Self:
+        """Return the same estimator that gives out the keypoints of another skeleton, by name.
+
+        Args:
+            skeleton: A skeleton, or the name of one of ``core.skeletons.SKELETONS``, such as "coco17".
+
+        Raises:
+            LookupError: No skeleton of that name.
+            ValueError: The weights do not predict all of its keypoints.
+        """
+        chosen = lookup(SKELETONS, skeleton, kind="skeleton") if isinstance(skeleton, str) else skeleton
+        changed: Any = replace(self, program=replace(self.torch_program, given_out=chosen))  # type: ignore[type-var]
         return changed
 
     def described(self, size_wh: tuple[int, int]) -> str:

@@ -159,12 +159,20 @@ class OneStageEstimator(OfProgram):
         score = decoded.box_score[row].numpy()
         keep = decoded.valid[row].numpy() & (score >= lowest)
         keep &= (box[:, 2:] - box[:, :2] >= LEAST_SIDE_PX).all(1)
-        seen, states = decoded.visibility, decoded.visibility_probability
+        seen, sure = decoded.visibility, decoded.probability
+        by_keypoint = {"visibility_probability": decoded.visibility_probability, "radius_px": decoded.radius}
+        by_box = {"box_probability": decoded.box_probability}
         return Instances(
             self.skeleton, view.home(decoded.xy[row].double().numpy()[keep]), decoded.score[row].numpy()[keep],
             box[keep], score[keep], decoded.label[row].numpy()[keep],
             visibility=None if seen is None else seen[row].numpy()[keep],
-            keypoint_extra={} if states is None else {"visibility_probability": states[row].float().numpy()[keep]},
+            probability=None if sure is None else sure[row].numpy()[keep],
+            extra={name: values[row].numpy()[keep] for name, values in by_box.items() if values is not None},
+            keypoint_extra={
+                name: values[row].float().numpy()[keep] * (view.home.scale if name == "radius_px" else 1)
+                for name, values in by_keypoint.items()
+                if values is not None
+            },
         )  # fmt: skip
 
 
@@ -227,6 +235,7 @@ def of_boxes(found: Instances, boxes_xyxy: np.ndarray) -> Instances:
     score = np.zeros((len(boxes_xyxy), keypoints), np.float32)
     box_score, label = np.zeros(len(boxes_xyxy), np.float32), np.zeros(len(boxes_xyxy), np.int64)
     visibility = None if found.visibility is None else np.zeros(score.shape, np.int64)
+    probability = None if found.probability is None else np.zeros_like(score)
     more = {
         name: np.zeros((len(boxes_xyxy), *np.shape(values)[1:]), values.dtype)
         for name, values in found.keypoint_extra.items()
@@ -239,9 +248,12 @@ def of_boxes(found: Instances, boxes_xyxy: np.ndarray) -> Instances:
         )  # fmt: skip
         if visibility is not None and found.visibility is not None:
             visibility[box] = found.visibility[row]
+        if probability is not None and found.probability is not None:
+            probability[box] = found.probability[row]
         for name, values in found.keypoint_extra.items():
             more[name][box] = values[row]
         overlap[box], overlap[:, row] = -1.0, -1.0
     return Instances(
-        found.skeleton, xy, score, boxes_xyxy, box_score, label, visibility=visibility, keypoint_extra=more
+        found.skeleton, xy, score, boxes_xyxy, box_score, label, visibility=visibility, probability=probability,
+        keypoint_extra=more,
     )  # fmt: skip

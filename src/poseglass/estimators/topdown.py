@@ -22,7 +22,7 @@ from poseglass.estimators.estimator import Boxes, Frame, image_and_boxes
 from poseglass.estimators.of_program import OfProgram
 from poseglass.programs.program import Program
 
-_TAKEN = ("xy", "score", "label", "visibility", "probability", "xyz_mm", "visibility_probability")
+_TAKEN = ("xy", "score", "label", "visibility", "probability", "xyz_mm", "visibility_probability", "radius")
 """Fields that a program predicts per instance and an estimator passes on; boxes are those that were given."""
 
 
@@ -124,15 +124,19 @@ class TopDownEstimator(OfProgram):
         given = {name: getattr(decoded, name) for name in _TAKEN}
         arrays = {name: value[:, 0].cpu().numpy() for name, value in given.items() if value is not None}
         rows = [{name: values[i] for name, values in arrays.items()} for i in range(len(views))]
-        return [row | {"xy": view.home(row["xy"])} for row, view in zip(rows, views, strict=True)]
+        for row, view in zip(rows, views, strict=True):
+            row["xy"] = view.home(row["xy"])
+            if "radius" in row:
+                row["radius"] = (row["radius"] * view.home.scale).astype(np.float32)
+        return rows
 
     def _gather(self, boxes_xyxy: np.ndarray, found: deque[dict[str, np.ndarray]]) -> Instances:
         mine = [found.popleft() for _ in range(len(boxes_xyxy))]
         if not mine:
             return Instances.empty(self.skeleton)
         columns: dict[str, Any] = {name: np.stack([row[name] for row in mine]) for name in mine[0]}
-        states = columns.pop("visibility_probability", None)
-        columns["keypoint_extra"] = {} if states is None else {"visibility_probability": states}
+        named = {"visibility_probability": "visibility_probability", "radius": "radius_px"}
+        columns["keypoint_extra"] = {new: columns.pop(name) for name, new in named.items() if name in columns}
         return Instances(
             self.skeleton, box_xyxy=boxes_xyxy, box_score=np.ones(len(mine), np.float32), **columns
         )  # fmt: skip
@@ -153,8 +157,9 @@ class TopDownEstimator(OfProgram):
         program = replace(self.torch_program, flip_test=False)
         prediction = program.predict(torch.from_numpy(crop[None]))
         spec = program.codec.spec
+        order = program.network_skeleton.indices_of(self.skeleton.keypoints)
         if prediction.keys() >= {"x", "y"}:
-            return crop, _product_of_axes(prediction, self.input.size_wh)
+            return crop, _product_of_axes(prediction, self.input.size_wh)[order]
         if "heatmap" not in prediction:
             raise ValueError(
                 f"heatmaps() shows 'heatmap', or 'x' and 'y', but this network outputs {', '.join(prediction)}; "
@@ -163,7 +168,7 @@ class TopDownEstimator(OfProgram):
         activation = spec.outputs["heatmap"].activation
         peak = 2 * math.pi * (spec.sigma or 1.0) ** 2 if activation == "softmax" else 1.0
         shown = activate(prediction["heatmap"], activation) * peak
-        return crop, shown.clamp(0.0, 1.0)[0].cpu().numpy()
+        return crop, shown.clamp(0.0, 1.0)[0].cpu().numpy()[order]
 
 
 def _product_of_axes(prediction: Prediction, size_wh: tuple[int, int]) -> np.ndarray:

@@ -95,7 +95,8 @@ class TwoStageEstimator:
 
     def _together(self, poses: Instances, detected: Instances) -> Instances:
         """Return the poses of found boxes with their scores, without duplicates, best first."""
-        poses = replace(poses, box_score=detected.box_score, label=detected.label)
+        chance = {name: detected.extra[name] for name in ("box_probability",) if name in detected.extra}
+        poses = replace(poses, box_score=detected.box_score, label=detected.label, extra=poses.extra | chance)
         if not len(poses):
             return poses
         score = poses.box_score * (poses.score.mean(1) if len(self.skeleton) else 1.0)

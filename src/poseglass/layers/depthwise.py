@@ -44,11 +44,11 @@ class DepthwiseConv2d(nn.Conv2d):
             channels, channels, kernel_size, stride, padding, dilation=dilation, groups=channels, bias=False
         )
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """Map ``(B, C, h, w)`` to ``(B, C, h', w')``."""
-        if not self.training or not self._has_slow_gradient() or not _trains_in_bfloat16(features):
-            return super().forward(features)
-        taken = features.to(torch.bfloat16), self.weight.to(torch.bfloat16)
+        if not self.training or not self._has_slow_gradient() or not _trains_in_bfloat16(input):
+            return super().forward(input)
+        taken = input.to(torch.bfloat16), self.weight.to(torch.bfloat16)
         return cast(Tensor, _Depthwise.apply(*taken, self.stride[0], cast(Pair, self.padding)))
 
     def _has_slow_gradient(self) -> bool:
@@ -58,7 +58,7 @@ class DepthwiseConv2d(nn.Conv2d):
 
 
 def _trains_in_bfloat16(features: Tensor) -> bool:
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or not torch.is_grad_enabled():
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
         return False
     if features.device.type != "cpu":
         return False
@@ -78,9 +78,9 @@ class _Depthwise(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         features, kernel = ctx.saved_tensors
-        gradient = gradient.contiguous(memory_format=torch.channels_last)
+        gradient = grad_outputs[0].contiguous(memory_format=torch.channels_last)
         of_input, of_kernel = None, None
         with torch.autocast("cpu", enabled=False):
             if ctx.needs_input_grad[0]:

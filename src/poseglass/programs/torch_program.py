@@ -1,14 +1,16 @@
 """TorchProgram: a network run by PyTorch, and its conversion to one module for ``torch.export``."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
 from poseglass.codecs import Codec, CodecSpec
+from poseglass.core.calibration import Calibration, along
 from poseglass.core.input_spec import InputSpec
 from poseglass.core.prediction import Decoded, Prediction
 from poseglass.core.skeleton import Skeleton
+from poseglass.core.table import listed
 from poseglass.programs.normalise import normalise
 from poseglass.programs.program import Forward, with_flip_test
 
@@ -33,36 +35,54 @@ class TorchProgram:
     Args:
         network: Images to stages.
         codec: Decodes instances from the last stage.
-        skeleton: Names the keypoints.
+        network_skeleton: Names the keypoints that the network predicts.
         input: Size, padding, crop rule, normalisation.
         flip_test: Average with the flipped view: twice the computation, slightly more accurate.
         forward: Function that runs the network; ``torch_forward(network)`` by default. ``fast.fast_forward`` makes
             faster ones. It belongs to this network: if you replace the network, replace it too.
+        calibrations: What scores mean with and without flip test; the one that fits ``flip_test`` fills probability and
+            radius. Without one they are None.
+        given_out: Skeleton of the result, with some or all of the network's keypoints, by name. None gives out all.
 
     Raises:
-        ValueError: A flip test for keypoints whose left and right counterparts are not known; see
-            ``Skeleton.mirroring_unknown``.
+        ValueError: A flip test for keypoints whose left and right counterparts are not known, see
+            ``Skeleton.mirroring_unknown``; or keypoints to give out that the network does not predict.
     """
 
     network: nn.Module
     codec: Codec
-    skeleton: Skeleton
+    network_skeleton: Skeleton
     input: InputSpec
     flip_test: bool = field(default=False, kw_only=True)
     forward: Forward | None = field(default=None, kw_only=True)
+    calibrations: tuple[Calibration, ...] = field(default=(), kw_only=True)
+    given_out: Skeleton | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         self.network.eval()
-        if self.flip_test and not self.skeleton.mirrors:
+        skeleton = self.network_skeleton
+        if self.flip_test and not skeleton.mirrors:
             raise ValueError(
-                f"There is no flip test for skeleton {self.skeleton.name!r}: {self.skeleton.mirroring_unknown}. "
+                f"There is no flip test for skeleton {skeleton.name!r}: {skeleton.mirroring_unknown}. "
                 "Disable the flip test, or train with flip_pairs given for the data set; the weights' card stores them."
             )
+        if self.given_out is not None:
+            missing = [name for name in self.given_out.keypoints if name not in skeleton.keypoints]
+            if missing:
+                raise ValueError(
+                    f"Skeleton {self.given_out.name!r} needs {listed(missing)}, which these weights do not predict. "
+                    f"They predict {skeleton.name!r}: {', '.join(skeleton.keypoints)}."
+                )
 
     def __repr__(self) -> str:
         width, height = self.input.size_wh
         flip = ", flip test" if self.flip_test else ""
         return f"TorchProgram({type(self.network).__name__}, {type(self.codec).__name__}, {width} x {height} px{flip})"
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """Names the keypoints of the result."""
+        return self.network_skeleton if self.given_out is None else self.given_out
 
     @property
     def spec(self) -> CodecSpec:
@@ -75,14 +95,19 @@ class TorchProgram:
         Raises:
             TypeError: Views that are not uint8 ``(B, H, W, 3)``.
         """
-        return self.codec.decode(self.predict(views))
+        return finished(self, self.codec.decode(self.predict(views)))
 
     def predict(self, views: Tensor) -> Prediction:
         """Return what the codec decodes: the last stage, averaged by the flip test if it is enabled."""
         forward = self.forward or torch_forward(self.network)
         if self.flip_test:
-            forward = with_flip_test(forward, self.codec, self.skeleton)
+            forward = with_flip_test(forward, self.codec, self.network_skeleton)
         return forward(normalise(views, self.input))
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """The calibration of scores as this program makes them, if there is one."""
+        return next((one for one in self.calibrations if one.flip_test == self.flip_test), None)
 
     def module(self) -> nn.Module:
         """Return the whole program as one module in evaluation mode, for ``torch.export``, without a faster forward.
@@ -92,18 +117,47 @@ class TorchProgram:
         return _ProgramModule(self).eval()
 
 
+def finished(program: TorchProgram, decoded: Decoded) -> Decoded:
+    """Return what a program's codec decoded, with the calibration and in the skeleton that it gives out."""
+    if program.calibration is not None:
+        decoded = calibrated(decoded, program.calibration, program.input.size_wh)
+    if program.given_out is None:
+        return decoded
+    order = torch.as_tensor(
+        [program.network_skeleton.index(name) for name in program.given_out.keypoints], device=decoded.xy.device
+    )
+    by_keypoint = ("xy", "score", "visibility", "probability", "xyz_mm", "visibility_probability", "radius")
+    given = {name: getattr(decoded, name) for name in by_keypoint}
+    return replace(decoded, **{name: one.index_select(2, order) for name, one in given.items() if one is not None})
+
+
+def calibrated(decoded: Decoded, calibration: Calibration, size_wh: tuple[int, int]) -> Decoded:
+    """Return decoded instances with probabilities, and with radii in pixels of views of ``size_wh``."""
+    more: dict[str, Tensor] = {}
+    if len(calibration.probability):
+        more["probability"] = along(calibration.probability, decoded.score)
+    if calibration.radius is not None:
+        side: Tensor | float = max(size_wh)
+        if decoded.box_xyxy is not None:
+            side = (decoded.box_xyxy[..., 2:] - decoded.box_xyxy[..., :2]).amax(-1)[..., None]
+        more["radius"] = along(calibration.radius, decoded.score) * side
+    if calibration.box_probability is not None:
+        more["box_probability"] = along(calibration.box_probability, decoded.box_score)
+    return replace(decoded, **more)
+
+
 class _ProgramModule(nn.Module):
     """A program as one module that can be traced."""
 
     def __init__(self, program: TorchProgram) -> None:
         super().__init__()
-        self.network = program.network
-        self.codec, self.skeleton, self.input = program.codec, program.skeleton, program.input
-        self.flip_test = program.flip_test
+        self.network, self.program = program.network, program
 
     def forward(self, views: Tensor) -> Decoded:
+        program = self.program
+
         def last_stage(images: Tensor) -> Prediction:
             return self.network(images)[-1]
 
-        run = with_flip_test(last_stage, self.codec, self.skeleton) if self.flip_test else last_stage
-        return self.codec.decode(run(normalise(views, self.input)))
+        run = with_flip_test(last_stage, program.codec, program.network_skeleton) if program.flip_test else last_stage
+        return finished(program, program.codec.decode(run(normalise(views, program.input))))

@@ -1,0 +1,71 @@
+"""``poseglass calibrate``: measures what the scores of weights mean, and stores it in their card."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from poseglass.cli.evaluate_found import bar_of, load_one
+from poseglass.cli.read_data import OVERRIDES, data_options, read_data, say_notes
+from poseglass.estimators.load import find_weights
+from poseglass.estimators.weights_file import read_weights, save_weights
+from poseglass.evaluation.calibrate import fit_calibration, joined, observe
+from poseglass.runs.build import choose_device
+
+
+def calibrate(
+    weights: Annotated[
+        str, typer.Argument(help="A .safetensors file with a card, a run folder, or the name of weights.")
+    ],
+    data: Annotated[
+        list[Path], typer.Argument(help="Labelled people that the weights were not trained on: one or more files.")
+    ],
+    out: Annotated[Path, typer.Option(help="Output file, .safetensors: the same weights with calibrated scores.")],
+    format: Annotated[str, typer.Option(help="Format of the labels; see `poseglass evaluate --help`.")] = "coco",
+    overrides: OVERRIDES = None,
+    within: Annotated[
+        float, typer.Option(min=0.01, max=2, help="A keypoint is right within this distance of its label, in torsos.")
+    ] = 0.2,
+    coverage: Annotated[
+        float, typer.Option(min=0.5, max=0.99, help="Share of keypoints that lie within their radius.")
+    ] = 0.9,
+    device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda, ...")] = "auto",
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+) -> None:
+    """Fit how often a keypoint of a given score is right, so that predictions state a probability and a radius.
+
+    It is measured on people whose shoulders and hips are labelled, in the boxes of the annotations, with and without
+    flip test. Use people that were neither trained on nor used to select the weights, and some hundred of them.
+    """
+    console = Console()
+    if out.suffix != ".safetensors":
+        raise ValueError(f"--out must name a .safetensors file, got {out.name!r}.")
+    if out.exists() and not force:
+        raise FileExistsError(f"{out} exists. Choose another name, or overwrite it with --force.")
+    sets = [read_data(path, format, None, data_options(overrides)) for path in data]
+    for dataset in sets:
+        say_notes(dataset, console, mirroring=False)
+    path = find_weights(weights)
+    state, card = read_weights(path)
+    estimator = load_one(weights, device=choose_device(device))
+    fitted = []
+    words = " and ".join(f"{len(dataset):,} images of {dataset.name}" for dataset in sets)
+    for flip_test in (False, True) if estimator.skeleton.mirrors else (False,):
+        here = estimator.with_flip_test(flip_test)
+        flip = "with flip test" if flip_test else "without flip test"
+        with bar_of(console, flip, sum(len(dataset) for dataset in sets)) as advance:
+            seen = joined([observe(here, dataset, on_image=advance) for dataset in sets])
+        one = fit_calibration(seen, within=within, coverage=coverage, flip_test=flip_test, data=words)
+        assert one.measured is not None
+        console.print(
+            f"{flip}: {one.people:,} people; by cross-validation, expected calibration error "
+            f"{one.measured['ece']:.3f}, Brier score {one.measured['brier']:.3f} (of the raw scores "
+            f"{one.measured['raw brier']:.3f}, of a constant {one.measured['constant brier']:.3f}).",
+            soft_wrap=True, highlight=False,
+        )  # fmt: skip
+        fitted.append(one)
+    half = path.stat().st_size < 3 * sum(tensor.numel() for tensor in state.values())  # as it was
+    save_weights(out, state, dataclasses.replace(card, calibrations=tuple(fitted)), half=half)
+    console.print(f"written to {out}", soft_wrap=True, highlight=False, markup=False)
