@@ -62,7 +62,7 @@ def calibrate(
         console.print(
             f"{flip}: {one.people:,} people; by cross-validation, expected calibration error "
             f"{one.measured['ece']:.3f}, Brier score {one.measured['brier']:.3f} (of the raw scores "
-            f"{one.measured['raw brier']:.3f}, of a constant {one.measured['constant brier']:.3f}).",
+            f"{one.measured['brier of score']:.3f}, of a constant {one.measured['brier of constant']:.3f}).",
             soft_wrap=True, highlight=False,
         )  # fmt: skip
         fitted.append(one)

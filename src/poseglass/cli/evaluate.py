@@ -18,6 +18,7 @@ from poseglass.core.table import lookup
 from poseglass.estimators.load import DEFAULT, load_top_down
 from poseglass.estimators.topdown import TopDownEstimator
 from poseglass.evaluation.evaluate import Evaluation, evaluate
+from poseglass.evaluation.reliability import Reliability, reliability_of
 from poseglass.metrics import METRICS, Pck
 from poseglass.metrics.metric import Metric
 from poseglass.readers.mixed import respelt
@@ -196,6 +197,9 @@ def evaluate_weights(
     for each in metrics:
         if isinstance(each, Pck):
             say_uncounted(each, sum(len(t) for t in result.truth), console)
+    reliable = reliability_for(estimator, result)
+    if reliable is not None:
+        console.print(reliable.in_words(), soft_wrap=True, highlight=False)
     names = respelt(estimator.skeleton, dataset.skeleton.keypoints)
     respelled = [
         f"{old} as {new}"
@@ -214,16 +218,29 @@ def evaluate_weights(
         console.print(f"not evaluated, because these weights do not predict them: {', '.join(excluded)}")
     if json_file is not None:
         write_bytes(
-            json_file, json.dumps({**convention, "results": result.results, "table": result.table}, indent=1).encode()
-        )
+            json_file, json.dumps(
+                {**convention, "results": result.results, "table": result.table}
+                | ({} if reliable is None else {"calibration": reliable.results()}), indent=1,
+            ).encode(),
+        )  # fmt: skip
     if report is not None:
         from poseglass.evaluation.report import write_report
         from poseglass.evaluation.summary import report_of, with_pairs
 
         pairs = with_pairs(result, estimator if published is None else published.adjusted(estimator), dataset)
         notes = list(convention.values())
-        write_report(report, report_of(pairs, dataset, title=f"{weights} on {data.name}", notes=notes))
+        write_report(
+            report, report_of(pairs, dataset, title=f"{weights} on {data.name}", notes=notes, reliability=reliable)
+        )
         console.print(f"report: {report}")
+
+
+def reliability_for(estimator: TopDownEstimator, result: Evaluation) -> Reliability | None:
+    """Return how well an estimator's probabilities held, or None where it states none."""
+    calibration = estimator.torch_program.calibration
+    if calibration is None or not result.paired:
+        return None
+    return reliability_of(result.predicted, result.truth, calibration)
 
 
 def evaluate_part(card: WeightCard | None) -> EvaluatePart:

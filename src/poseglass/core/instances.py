@@ -255,7 +255,10 @@ class Instances:
             visibility=None if self.visibility is None else self.visibility[:, order],
             probability=None if self.probability is None else self.probability[:, order],
             mask=self.mask, track_id=self.track_id, box_3d=self.box_3d, xyz_mm=xyz_mm, extra=extra,
-            keypoint_extra={name: np.asarray(a)[:, order] for name, a in self.keypoint_extra.items()},
+            keypoint_extra={
+                name: np.asarray(a)[:, order] * affine.scale if name.endswith("_px") else np.asarray(a)[:, order]
+                for name, a in self.keypoint_extra.items()
+            },
         )  # fmt: skip
 
     def in_skeleton(self, skeleton: Skeleton) -> "Instances":

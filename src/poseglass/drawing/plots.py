@@ -171,6 +171,29 @@ def pck_curve(
     return figure
 
 
+def reliability(stated: np.ndarray, right: np.ndarray, *, theme: Theme = "light") -> "Figure":
+    """Return a reliability diagram: the share that is right over the stated probability, beside the diagonal.
+
+    Args:
+        stated: ``(B,)`` mean probability of each bin.
+        right: ``(B,)`` share that is right in each bin.
+        theme: Colours for a light or dark background.
+
+    Source:
+        Guo et al. 2017, figure 1, https://arxiv.org/abs/1706.04599.
+    """
+    figure = _figure((3.8, 3.6), theme)
+    axes = figure.add_subplot()
+    text = _THEMES[theme]["text"]
+    axes.plot([0, 1], [0, 1], color=text, linewidth=0.9, linestyle=":", label="perfect")
+    axes.plot(stated, right, color=text, linewidth=1.6, marker="o", markersize=4, label="measured")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1.01)
+    _style(axes, theme, xlabel="stated probability", ylabel="share of keypoints that are right")
+    _legend(axes, theme)
+    return figure
+
+
 def joint_bars(values: Mapping[str, float], *, xlabel: str = "PCK", theme: Theme = "light") -> "Figure":
     """Return a figure with a bar per joint, coloured by side.
 

@@ -169,7 +169,7 @@ class OneStageEstimator(OfProgram):
             probability=None if sure is None else sure[row].numpy()[keep],
             extra={name: values[row].numpy()[keep] for name, values in by_box.items() if values is not None},
             keypoint_extra={
-                name: values[row].float().numpy()[keep] * (view.home.scale if name == "radius_px" else 1)
+                name: values[row].float().numpy()[keep] * (view.home.scale if name == "radius_px" else 1.0)
                 for name, values in by_keypoint.items()
                 if values is not None
             },

@@ -25,6 +25,7 @@ from poseglass.estimators.onestage import OneStageEstimator
 from poseglass.estimators.topdown import TopDownEstimator
 from poseglass.evaluation.evaluate import evaluate
 from poseglass.evaluation.found import evaluate_found
+from poseglass.evaluation.reliability import expected_error
 from poseglass.metrics.metric import Better
 from poseglass.metrics.pck import length_px, normalised_distance
 from poseglass.readers.mixed import respelt
@@ -203,8 +204,8 @@ def fit_calibration(
     boxes = None
     if len(seen.box_score) >= FEWEST:
         boxes = fit_shared(seen.box_score, seen.box_right)
-    measured = reliability(probability[known], right[known])
-    measured["raw brier"] = float(np.mean((seen.score[known] - right[known]) ** 2))
+    measured = expected_error(probability[known], right[known])
+    measured["brier of score"] = float(np.mean((seen.score[known] - right[known]) ** 2))
     return Calibration(
         fit_probability(seen.score, right, known), curve.astype(np.float32), within, coverage, flip_test, boxes,
         len(seen.score), data, measured,
@@ -283,34 +284,6 @@ def isotonic(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 def read(curves: np.ndarray, score: np.ndarray) -> np.ndarray:
     """Return curves ``(K, M)`` read at scores ``(N, K)``."""
     return np.stack([_read_one(curve, score[:, k]) for k, curve in enumerate(curves)], 1)
-
-
-def reliability(probability: np.ndarray, right: np.ndarray, bins: int = 15) -> dict[str, float]:
-    """Return the expected calibration error and the Brier score of probabilities.
-
-    Args:
-        probability: ``(M,)`` in [0, 1].
-        right: ``(M,)`` bool.
-        bins: Number of bins with equally many probabilities.
-
-    Returns:
-        "ece", the mean over bins of the distance between mean probability and share that is right (Guo et al. 2017,
-        section 2, https://arxiv.org/abs/1706.04599); "brier", the mean squared distance; "constant brier", that of
-        stating the overall share each time.
-
-    Example:
-        >>> reliability(np.array([0.0, 0.5, 0.5, 1.0]), np.array([False, False, True, True]), bins=2)
-        {'ece': 0.25, 'brier': 0.125, 'constant brier': 0.25}
-    """
-    order = np.argsort(probability, kind="stable")
-    parts = np.array_split(order, min(bins, max(len(order), 1)))
-    gaps = [abs(probability[rows].mean() - right[rows].mean()) * len(rows) for rows in parts if len(rows)]
-    share = right.mean()
-    return {
-        "ece": float(sum(gaps) / len(order)),
-        "brier": float(np.mean((probability - right) ** 2)),
-        "constant brier": float(share * (1 - share)),
-    }
 
 
 def _platt(at: np.ndarray, right: np.ndarray) -> tuple[float, float]:

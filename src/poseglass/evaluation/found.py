@@ -154,10 +154,19 @@ def _at_labels(found: Instances, truth: Instances) -> Instances:
     parts = {c: of_boxes(found[found.label == c], truth.box_xyxy[truth.label == c]) for c in np.unique(truth.label)}
     xy, score = pairs.xy.copy(), pairs.score.copy()
     box_score, label = pairs.box_score.copy(), truth.label.copy()
+    probability = None if pairs.probability is None else pairs.probability.copy()
     for c, part in parts.items():
         rows = truth.label == c
         xy[rows], score[rows], box_score[rows] = part.xy, part.score, part.box_score
-    return dataclasses.replace(pairs, xy=xy, score=score, box_score=box_score, label=label)
+        if probability is not None and part.probability is not None:
+            probability[rows] = part.probability
+    more = {name: np.zeros_like(values) for name, values in pairs.keypoint_extra.items()}
+    for name, values in more.items():
+        for c, part in parts.items():
+            values[truth.label == c] = part.keypoint_extra[name]
+    return dataclasses.replace(
+        pairs, xy=xy, score=score, box_score=box_score, label=label, probability=probability, keypoint_extra=more
+    )  # fmt: skip
 
 
 def _in_labels(found: Instances, names: Skeleton, skeleton: Skeleton, renumbered: np.ndarray | None) -> Instances:

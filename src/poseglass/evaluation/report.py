@@ -22,6 +22,7 @@ from poseglass.core.skeleton import Skeleton
 from poseglass.drawing import plots
 from poseglass.drawing.pose import draw_pair
 from poseglass.drawing.text import printable
+from poseglass.evaluation.reliability import Reliability
 
 MAX_EXAMPLES = 24
 """Largest number of images in a report, best and worst together, to keep it under 3 MB."""
@@ -83,6 +84,7 @@ class Report:
         result_name: Name of the examples' results.
         errors: Maps each keypoint to the fractions of its predictions by ``drawing.plots.ERROR_KINDS``, with or without
             their count: ``KeypointErrors.table()``.
+        reliability: Probabilities of the predicted keypoints and what came of them, for a reliability diagram; or None.
         recipe: TOML text.
         environment: Machine and versions: ``{"torch": "2.13.0", "processor": "..."}``.
         notes: Sentences that a reader should know: what was excluded, which boxes were used.
@@ -103,6 +105,7 @@ class Report:
     examples: Sequence[Example | tuple[str, np.ndarray, Instances, Instances, float]] = ()
     result_name: str = "PCK"
     errors: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    reliability: Reliability | None = None
     recipe: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
@@ -143,6 +146,7 @@ def render_report(report: Report) -> str:
         _joints(report),
         _nearness(report),
         _errors(report),
+        _reliability(report),
         _examples(report),
         _recipe(report),
         _environment(report),
@@ -248,6 +252,20 @@ def _errors(report: Report) -> Part | None:
     themes = {theme: plots.error_breakdown(rows, theme=theme) for theme in ("light", "dark")}
     table = _table("Errors per keypoint", "keypoint", columns, rows)
     return {**_measured("Kinds of error", table, _plot(themes, words)), "meanings": meanings}
+
+
+def _reliability(report: Report) -> Part | None:
+    if report.reliability is None:
+        return None
+    stated, right = report.reliability.diagram()
+    themes = {theme: plots.reliability(stated, right, theme=theme) for theme in ("light", "dark")}
+    table = _table(
+        "Calibration of the scores", "result", ["value"],
+        {name: {"value": value} for name, value in report.reliability.results().items()},
+    )  # fmt: skip
+    pairs = ", ".join(f"{_number(float(a))}: {_number(float(b))}" for a, b in zip(stated, right, strict=True))
+    words = f"Share of keypoints that are right, by their stated probability: {pairs}."
+    return {**_measured("Reliability of the probabilities", table, _plot(themes, words)), "plot_first": True}
 
 
 def _measured(name: str, table: Part | None = None, plot: Part | None = None) -> Part:

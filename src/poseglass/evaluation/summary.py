@@ -14,6 +14,7 @@ from poseglass.core.skeleton import Skeleton
 from poseglass.core.view import View
 from poseglass.estimators.topdown import TopDownEstimator
 from poseglass.evaluation.evaluate import Evaluation, evaluate
+from poseglass.evaluation.reliability import Reliability
 from poseglass.evaluation.report import TILE_PX, Example, Report
 from poseglass.metrics.errors import KeypointErrors
 from poseglass.metrics.pck import Pck, pckh
@@ -63,6 +64,7 @@ def report_of(
     environment: Mapping[str, str] | None = None,
     notes: Sequence[str] = (),
     examples: int = EXAMPLES,
+    reliability: Reliability | None = None,
 ) -> Report:
     """Gather the content of an evaluation's report.
 
@@ -79,6 +81,7 @@ def report_of(
         environment: Machine and versions; None uses those of this process.
         notes: Sentences for the top of the page.
         examples: Number of best images, and of worst ones.
+        reliability: As in ``Report``.
 
     Raises:
         ValueError: Poses and labels are not paired.
@@ -117,6 +120,7 @@ def report_of(
         examples=_examples(evaluation, dataset, metric, threshold, examples),
         result_name=f"{metric.name}@{threshold:g}",
         errors=errors.table(),
+        reliability=reliability,
         recipe=recipe,
         environment=this_environment() if environment is None else environment,
         notes=notes,

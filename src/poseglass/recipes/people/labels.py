@@ -11,7 +11,8 @@ format, with the keypoints of people19. What it changes:
   image numbers, since neighbours often show the same person. Only "train" is changed by what follows.
 - lspet has no nose, eyes and ears: the teacher's are added where it is sure (--face, its score).
 - In a part of lspet's people, left and right are exchanged, for arms, legs or both. They are exchanged back where the
-  teacher is sure of most of those joints, and its points fit the exchanged labels several times as well.
+  teacher is sure of most of those joints, its points fit the exchanged labels several times as well, and the trunk is
+  not twisted afterwards.
 - A label that is further than half a torso from a point of which the teacher is sure (--sure) is removed: then nothing
   is learnt there.
 """
@@ -105,6 +106,8 @@ def second_opinion(points: np.ndarray, answer: np.ndarray, *, sure: float, face:
         return done
     teacher = np.zeros((len(PEOPLE19), 3))
     teacher[:17] = answer
+    before = points.copy()
+    exchanges = Counter[str]()
     for group in GROUPS:
         left, right = ([NUMBER[f"{side}_{joint}"] for joint in group] for side in ("left", "right"))
         both, other = left + right, right + left
@@ -115,7 +118,11 @@ def second_opinion(points: np.ndarray, answer: np.ndarray, *, sure: float, face:
         exchanged = np.linalg.norm(points[other, :2] - teacher[both, :2], axis=1)[usable].mean()
         if exchanged < 0.15 * scale and as_is > 3 * exchanged and as_is > 0.2 * scale:
             points[both] = points[other]
-            done[f"times {group[0]}s to {group[2]}s exchanged"] += 1
+            exchanges[f"times {group[0]}s to {group[2]}s exchanged"] += 1
+    if exchanges and not untwisted(points):
+        points[:] = before
+    else:
+        done += exchanges
     limbs = [NUMBER[f"{side}_{joint}"] for group in GROUPS for joint in group for side in ("left", "right")]
     far = np.linalg.norm(points[limbs, :2] - teacher[limbs, :2], axis=1) > 0.5 * scale
     for limb in np.array(limbs)[far & (teacher[limbs, 2] >= sure) & (points[limbs, 2] > 0)]:
@@ -127,6 +134,15 @@ def second_opinion(points: np.ndarray, answer: np.ndarray, *, sure: float, face:
                 points[NUMBER[name]] = *teacher[NUMBER[name], :2], 2
                 done["points of faces added"] += 1
     return done
+
+
+def untwisted(points: np.ndarray) -> bool:
+    """Return whether left lies on the same side for the shoulders as for the hips."""
+    ends = [[NUMBER[f"{side}_{joint}"] for side in ("left", "right")] for joint in ("shoulder", "hip")]
+    if (points[ends[0] + ends[1], 2] == 0).any():
+        return True
+    across = [points[left, :2] - points[right, :2] for left, right in ends]
+    return float(across[0] @ across[1]) > 0
 
 
 def torso_px(points: np.ndarray) -> float | None:
