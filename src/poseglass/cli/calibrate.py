@@ -49,7 +49,9 @@ def calibrate(
         say_notes(dataset, console, mirroring=False)
     path = find_weights(weights)
     state, card = read_weights(path)
-    estimator = load_one(weights, device=choose_device(device))
+    estimator = load_one(
+        weights, device=choose_device(device), size_wh=None, precision="float32", compiled=False
+    )  # fmt: skip
     fitted = []
     words = " and ".join(f"{len(dataset):,} images of {dataset.name}" for dataset in sets)
     for flip_test in (False, True) if estimator.skeleton.mirrors else (False,):

@@ -68,8 +68,8 @@ class Reliability:
         )
         if "coverage" in got:
             text += (
-                f" Radii: {got['coverage']:.1%} of keypoints lie within theirs, {self.coverage:.0%} were to; the median "
-                f"radius is {got['median radius px']:.1f} px."
+                f" Radii: {got['coverage']:.1%} of keypoints lie within theirs, {self.coverage:.0%} were to; their "
+                f"median is {got['median radius px']:.1f} px."
             )
         return text
 
