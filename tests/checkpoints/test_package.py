@@ -144,6 +144,32 @@ def test_a_recipe_starts_from_a_package(index: Path, tmp_path: Path) -> None:
     assert "unlike this recipe" not in prepare(Recipe.from_dict(whole), tmp_path / "same").note
 
 
+def test_a_recipe_starts_from_a_file_of_another_project(tmp_path: Path) -> None:
+    """What `poseglass import` knows needs no import first."""
+    torch.save(layouts.lite0(), tmp_path / "lite0.pth")
+    write_coco(synthetic_people(4, seed=1, size_wh=(48, 48)), tmp_path / "data.json", write_images=True)
+    table = {"name": "coco", "annotations": str(tmp_path / "data.json")}
+    recipe = Recipe.from_dict(
+        {
+            "name": "tiny",
+            "network": {
+                "name": "composed", "backbone": {"name": "efficientnet_lite0"}, "neck": {"name": "unet", "width": 8},
+            },
+            "codec": {"name": "heatmap"},
+            "input": {"size_wh": [64, 64]},
+            "data": {"train": table, "val": table},
+            "train": {"epochs": 1, "batch_size": 4, "workers": 0, "init_from": str(tmp_path / "lite0.pth")},
+        }
+    )  # fmt: skip
+    run = prepare(recipe, tmp_path / "run")
+    assert "all of the backbone" in run.note
+    kernel = run.loop.network.state_dict()["backbone.blocks.3.project.conv.weight"]
+    np.testing.assert_array_equal(kernel, layouts.lite0()["_blocks.3._project_conv.weight"])
+    (tmp_path / "lite0.pth").write_bytes(b"nothing")
+    with pytest.raises(CheckpointError, match=r"lite0\.pth"):
+        prepare(recipe, tmp_path / "other")
+
+
 def test_a_short_run_with_the_backbone_as_it_came(index: Path, tmp_path: Path) -> None:
     """Its norms keep their statistics, also in the weights that are written; another network is told so."""
     write_coco(synthetic_people(4, seed=1, size_wh=(48, 48)), tmp_path / "data.json", write_images=True)

@@ -13,7 +13,7 @@ from poseglass.losses.heatmap import mean_squared_error
 from poseglass.training.criterion import StageCriterion, Term, supervised
 from poseglass.training.ema import MovingAverage
 from poseglass.training.loop import Interrupted, Loop, Progress, TrainingStopped, fit
-from poseglass.training.optimizer import OptimizerPart, make_optimizer
+from poseglass.training.optimizer import OptimizerPart, freeze, make_optimizer
 from poseglass.training.schedule import Schedule, SchedulePart
 
 
@@ -281,6 +281,22 @@ def test_norms_of_a_backbone_may_keep_their_statistics():
     assert not {name for name in same if name.startswith("stages.2.")}
     with pytest.raises(ValueError, match=r"freeze_norms is for networks with a backbone, which Toy has not"):
         run(loop(), Diary(), freeze_norms=True)
+
+
+def test_frozen_modules_keep_everything():
+    network = WithBackbone()
+    network.stages.append(nn.Sequential(nn.Conv2d(3, 2, 4, stride=4), nn.BatchNorm2d(2)))
+    modules = freeze(network, ["backbone"])
+    optimizer = make_optimizer(network, OptimizerPart(weight_decay=0.1))
+    trained = Loop(network, optimizer, Schedule(SchedulePart(name="constant"), 8, 4), None, Progress())
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    run(trained, Diary(), steps=8, frozen=modules)  # over the end of an epoch
+    same = {name for name, tensor in network.state_dict().items() if torch.equal(before[name], tensor)}
+    assert same == {name for name in before if name.startswith("backbone.")}
+    with pytest.raises(ValueError, match=r"train.frozen: WithBackbone has no module 'bakcbone'.*backbone"):
+        freeze(network, ["bakcbone"])
+    with pytest.raises(ValueError, match=r"all of the network is frozen"):
+        freeze(Toy(), [name for name, _ in Toy().named_children()])
 
 
 def test_precision_by_device():

@@ -125,6 +125,19 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], WeightCard]:
     return state, card
 
 
+def has_card(path: Path) -> bool:
+    """Return whether a file is weights of ours, and not those of another project; a broken file counts as ours.
+
+    Checkpoints of other projects are pickles, archives, or safetensors without our card.
+    """
+    if path.suffix != ".safetensors":
+        return False
+    try:
+        return CARD_KEY in _read_header(path)[0]
+    except CheckpointError:
+        return True
+
+
 def read_card(path: str | Path) -> WeightCard:
     """Read only the card; only the header of the file is read.
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from poseglass.checkpoints import import_checkpoint
 from poseglass.checkpoints.package import package_weights
 from poseglass.codecs import CODECS
 from poseglass.core.card import WeightCard
@@ -18,7 +19,7 @@ from poseglass.data.crops import Crops
 from poseglass.data.examples import Examples
 from poseglass.estimators.load import PACKAGE_PREFIX, find_weights
 from poseglass.estimators.transfer import keypoint_channels, load_backbone, load_matching
-from poseglass.estimators.weights_file import read_weights, save_weights
+from poseglass.estimators.weights_file import has_card, read_weights, save_weights
 from poseglass.heads.centernet import CenterNetHead
 from poseglass.layers.synchronised_norm import synchronise_norms
 from poseglass.networks.widths import apply_widths, described, widths_of
@@ -55,7 +56,7 @@ from poseglass.training.distributed import Processes, from_environment, join
 from poseglass.training.ema import MovingAverage
 from poseglass.training.loop import Loop, Progress
 from poseglass.training.monitor import Monitor
-from poseglass.training.optimizer import backbone_of, make_optimizer
+from poseglass.training.optimizer import backbone_of, freeze, make_optimizer
 from poseglass.training.schedule import Schedule
 from poseglass.training.tensorboard import check_installed
 
@@ -123,8 +124,7 @@ def prepare(
     weights: dict[str, torch.Tensor] = {}
     start = None
     if part.init_from is not None and state is None:
-        packaged = part.init_from.startswith(PACKAGE_PREFIX)
-        weights, start = read_weights((package_weights if packaged else find_weights)(part.init_from))
+        weights, start = initial_weights(part.init_from)
     if state is None:
         widths = set_widths(network, recipe, start)
     else:  # the initial weights may no longer exist
@@ -150,6 +150,7 @@ def prepare(
     network = network.to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if part.freeze_norms:
         backbone_of(network, "train.freeze_norms")
+    freeze(network, part.frozen)
     loop = Loop(
         network,
         make_optimizer(network, part.optimizer),
@@ -175,6 +176,23 @@ def prepare(
         run.note = " ".join(words for words in (moved, changed, doubt) if words)
         run._write("curve", lambda: run_folder.write_curve(loop.progress.rows))
     return run
+
+
+def initial_weights(source: str) -> tuple[dict[str, torch.Tensor], WeightCard]:
+    """Read the weights that a run starts from.
+
+    Args:
+        source: "package:NAME"; or the name of weights, a file of ours or a run's folder; or a checkpoint of another
+            project, of a layout that ``poseglass import`` knows.
+
+    Raises:
+        FileNotFoundError: None of them.
+        CheckpointError: The file cannot be read safely, or no importer knows its layout.
+    """
+    if source.startswith(PACKAGE_PREFIX):
+        return read_weights(package_weights(source))
+    path = find_weights(source)
+    return read_weights(path) if has_card(path) else import_checkpoint(path)
 
 
 def _notes(examples: Examples, val: Dataset | None) -> tuple[str, ...]:

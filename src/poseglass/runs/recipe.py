@@ -81,6 +81,7 @@ class TrainPart(Part):
     sizes: tuple[SizeFrom, ...] = ()
     init_from: str | None = None
     freeze_norms: bool = Field(default=False, description="Keep the statistics of the backbone's batch norms.")
+    frozen: tuple[str, ...] = Field(default=(), description="Modules of the network that keep their initial weights.")
     checkpoint_seconds: float = Field(default=120.0, gt=0.0)
     flat_after_steps: int = Field(default=500, ge=0, description="0 disables the flat-loss stop.")
     stop_after: int = Field(
@@ -91,6 +92,8 @@ class TrainPart(Part):
     def _norms_with_statistics(self) -> "TrainPart":
         if self.freeze_norms and self.init_from is None:
             raise ValueError("freeze_norms keeps statistics, which come with initial weights: set train.init_from")
+        if self.frozen and self.init_from is None:
+            raise ValueError("frozen modules keep their initial weights, which would be random: set train.init_from")
         return self
 
 

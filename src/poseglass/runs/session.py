@@ -311,6 +311,7 @@ class Run:
                 # with initial weights the loss is low already and decreases little
                 flat_after_steps=0 if part.init_from else part.flat_after_steps,
                 freeze_norms=part.freeze_norms,
+                frozen=[self.loop.network.get_submodule(name) for name in part.frozen],
                 processes=processes,
             )
         except Interrupted:

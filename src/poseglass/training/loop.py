@@ -3,7 +3,7 @@
 import math
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -163,6 +163,7 @@ def fit(
     clip_norm: float = 0.0,
     flat_after_steps: int = 500,
     freeze_norms: bool = False,
+    frozen: Sequence[nn.Module] = (),
     processes: Processes = ALONE,
 ) -> None:
     """Train from ``loop.progress`` until ``total_steps``, or until the listener ends training.
@@ -184,6 +185,7 @@ def fit(
         flat_after_steps: Stop if the loss has not decreased by 1 % after this many steps, 0 for never.
         freeze_norms: Whether the batch norms of the network's ``backbone`` use their stored statistics and keep them;
             their scales and offsets are trained all the same.
+        frozen: Modules that stay in evaluation mode; see ``optimizer.freeze``.
         processes: Processes of the run.
 
     Raises:
@@ -195,13 +197,13 @@ def fit(
     device = next(loop.network.parameters()).device
     network = parallel(loop.network, device, processes)
     kept = backbone_of(loop.network, "train.freeze_norms") if freeze_norms else None
-    _train_mode(network, kept)
+    _train_mode(network, kept, frozen)
     names: list[str] | None = None
     zeros = 0
     while True:
         if progress.epoch_due(steps_per_epoch):
             _end_epoch(loop, listener, steps_per_epoch, base_lr)
-            _train_mode(network, kept)
+            _train_mode(network, kept, frozen)
             if listener.enough(progress):
                 return
         if progress.step >= total_steps:
@@ -263,9 +265,11 @@ def fit(
             listener.on_step(progress, values, lr)
 
 
-def _train_mode(network: nn.Module, kept: nn.Module | None) -> None:
-    """Set a network to training mode, except for the batch norms in ``kept``."""
+def _train_mode(network: nn.Module, kept: nn.Module | None, frozen: Sequence[nn.Module]) -> None:
+    """Set a network to training mode, except for the batch norms in ``kept``, and for frozen modules."""
     network.train()
+    for module in frozen:
+        module.eval()
     for module in () if kept is None else kept.modules():
         if isinstance(module, BATCH_NORMS):
             module.eval()
