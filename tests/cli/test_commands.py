@@ -392,7 +392,7 @@ def test_demo_without_training(monkeypatch, tmp_path, tiny_weights, capsys):
     words = ("demo", "--weights", tiny_weights, "--out", tmp_path / "demo", "--no-train")
     assert run(monkeypatch, *words) == 0
     written = {p.name for p in (tmp_path / "demo").iterdir()}
-    assert {"poses.json", "grace_hopper.png", "synthetic_scene.png", "grace_hopper-heatmaps.png"} <= written
+    assert {"poses.json", "grace_hopper.png", "surfers.png", "surfers-heatmaps.png"} <= written
     assert run(monkeypatch, *words) == 0  # again at once
 
 

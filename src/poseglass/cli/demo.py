@@ -1,4 +1,4 @@
-"""``poseglass demo``: predicts with the built-in weights, then trains a network in about a minute."""
+"""``poseglass demo``: finds everybody with the built-in weights, then trains a network in about a minute."""
 
 import dataclasses
 import shutil
@@ -6,7 +6,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 from rich.console import Console
 
@@ -16,13 +15,13 @@ from poseglass.cli.screen import wide_console
 from poseglass.cli.train import train_with_bar
 from poseglass.cli.write_poses import write_poses
 from poseglass.core.image import read_image, white_levels, write_image
-from poseglass.core.table import build
-from poseglass.data import DATASETS
 from poseglass.drawing.sheet import contact_sheet
-from poseglass.estimators.load import DEFAULT, load_top_down
+from poseglass.estimators import load as loading
+from poseglass.estimators.load import DEFAULT, load, load_detector, load_top_down
+from poseglass.estimators.topdown import TopDownEstimator
+from poseglass.estimators.twostage import TwoStageEstimator
 from poseglass.runs.prepare import prepare
 from poseglass.runs.recipe import Recipe
-from poseglass.synthetic.body_pose import EVERYDAY
 
 
 def demo(
@@ -34,9 +33,11 @@ def demo(
     weights: Annotated[str, typer.Option(help="Name of weights, or a .safetensors file.")] = DEFAULT,
     train: Annotated[bool, typer.Option("--train/--no-train", help="Also train the one-minute network.")] = True,
 ) -> None:
-    """Find poses in images with the built-in weights; then train a small network on synthetic people."""
+    """Find everybody's pose in images with the built-in weights; then train a small network on synthetic people."""
     console, wide = Console(), wide_console()
-    estimator = load_top_down(weights, flip_test=True)
+    estimator = load(weights, flip_test=True)
+    if isinstance(estimator, TopDownEstimator) and loading.DEFAULT_DETECTOR is not None:
+        estimator = TwoStageEstimator(load_detector(loading.DEFAULT_DETECTOR), estimator)
     if image:
         found = list_images(image)
         given, notes = images_without_boxes(found.paths, None)
@@ -78,18 +79,15 @@ def demo(
 
 
 def our_images() -> list[NamedImage]:
-    """Return a photograph from matplotlib's sample data, and a synthetic scene of several people with their boxes."""
+    """Return a photograph of a group of people, and one of a single person from matplotlib's sample data."""
     import matplotlib  # imported here because it takes a third of a second, and other commands do not need it
 
-    hopper = read_image(Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg")
-    scene = build(
-        DATASETS, "synthetic", count=1, seed=7, size_wh=(640, 400), people=3, occluders=0.0, fill=(0.9, 1.0),
-        activities=EVERYDAY,
-    )[0]  # fmt: skip
+    group = Path(str(resources.files("poseglass") / "photographs" / "surfers.jpg"))
+    hopper = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
     return [
-        NamedImage("grace_hopper", "grace_hopper.jpg", hopper, None, 0),
-        NamedImage("synthetic_scene", "", scene.image, np.asarray(scene.instances.box_xyxy), 1),
-    ]
+        NamedImage(path.stem, path.name, read_image(path), None, number)
+        for number, path in enumerate((group, hopper))
+    ]  # fmt: skip
 
 
 def one_minute_recipe() -> Path:
