@@ -3,11 +3,13 @@
 import warnings
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from poseglass.codecs import CODECS, Codec
+from poseglass.core.calibration import Calibration, along
 from poseglass.core.input_spec import InputSpec
 from poseglass.core.prediction import Decoded
 from poseglass.core.skeleton import Skeleton
@@ -142,3 +144,55 @@ def test_an_exported_program_is_of_one_size_and_can_be_measured() -> None:
     assert work.input.padding == 1.5
     assert flip_in_words(True, work) == "flip test, flipped maps not moved"
     assert len(work(views(1)[0].numpy())) == 1
+
+
+PART = Skeleton("part", ("chin", "right_eye"))
+
+
+def calibrated_program(name: str, *, flip_test: bool) -> TorchProgram:
+    steps = np.linspace(0, 1, 5)
+    curves = np.stack([steps**power for power in (1, 2, 3, 4)])
+    known = tuple(
+        Calibration(curves / (1 + flip), 2 - curves, flip_test=bool(flip), box_probability=steps**2) for flip in (0, 1)
+    )
+    return replace(program(name, flip_test=flip_test), calibrations=known)
+
+
+@pytest.mark.parametrize("flip_test", [False, True], ids=["straight", "flip test"])
+@pytest.mark.parametrize("name", CODECS)
+def test_every_codecs_program_states_probabilities_of_its_flip_test(name: str, flip_test: bool) -> None:
+    plain, known = program(name, flip_test=flip_test)(views(2)), calibrated_program(name, flip_test=flip_test)
+    got = known(views(2))
+    assert torch.equal(got.score, plain.score)
+    assert known.calibration is not None
+    assert known.calibration.flip_test == flip_test
+    torch.testing.assert_close(got.probability, along(known.calibration.probability, plain.score))
+    side = 64.0 if plain.box_xyxy is None else (plain.box_xyxy[..., 2:] - plain.box_xyxy[..., :2]).amax(-1)[..., None]
+    torch.testing.assert_close(got.radius, along(known.calibration.radius, plain.score) * side)
+    assert plain.probability is None
+    assert plain.radius is None
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_every_codecs_program_gives_out_a_part_of_its_keypoints(name: str) -> None:
+    whole = calibrated_program(name, flip_test=True)
+    part = replace(whole, given_out=PART)
+    assert part.skeleton == PART
+    everything, some = whole(views(3)), part(views(3))
+    for field in ("xy", "score", "probability", "radius"):
+        torch.testing.assert_close(getattr(some, field), getattr(everything, field)[:, :, [3, 2]])
+    torch.testing.assert_close(some.box_score, everything.box_score)
+    with pytest.raises(ValueError, match=r"needs tail, which these weights do not predict\. They predict 'toy4': nose"):
+        replace(whole, given_out=Skeleton("other", ("chin", "tail")))
+
+
+@pytest.mark.parametrize("name", ["dark", "centernet"])
+def test_the_exported_graph_has_calibration_and_part(name: str) -> None:
+    plain = replace(calibrated_program(name, flip_test=True), given_out=PART)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch.export about itself
+        graph = exported(plain)
+    assert graph.skeleton == PART
+    one, other = plain(views(3)), graph(views(3))
+    for field in ("xy", "score", "probability", "radius"):
+        torch.testing.assert_close(getattr(other, field), getattr(one, field), atol=2e-3, rtol=1e-4)
