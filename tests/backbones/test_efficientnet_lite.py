@@ -100,3 +100,21 @@ def test_what_makes_no_network_is_refused() -> None:
         EfficientNetLite(width=0)
     with pytest.raises(ValueError, match=r"depth must be a number above 0, .* got -1"):
         EfficientNetLite(depth=-1)
+
+
+@pytest.mark.parametrize(("coarsest", "levels"), [(4, 2), (8, 3), (16, 4), (32, 5)])
+def test_a_backbone_may_end_at_a_finer_level(coarsest: int, levels: int) -> None:
+    torch.manual_seed(0)
+    whole, part = (build(BACKBONES, "efficientnet_lite2", coarsest=stride).eval() for stride in (32, coarsest))
+    part.load_state_dict({name: value for name, value in whole.state_dict().items() if name in part.state_dict()})
+    assert part.divisor == part.strides[-1] == coarsest
+    assert part.channels == whole.channels[:levels]
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        for ours, theirs in zip(part(images), whole(images)[:levels], strict=True):
+            assert torch.equal(ours, theirs)
+
+
+def test_a_level_that_there_is_not() -> None:
+    with pytest.raises(ValueError, match=r"coarsest must be a level's stride \(4, 8, 16 or 32\), got 12"):
+        EfficientNetLite(coarsest=12)

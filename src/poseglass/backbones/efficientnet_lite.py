@@ -86,26 +86,30 @@ def stages_at(width: float, depth: float) -> tuple[Stage, ...]:
 
 
 class EfficientNetLite(nn.Module):
-    """Images to five levels, one at each of the strides 2, 4, 8, 16 and 32.
+    """Images to up to five levels, one at each of the strides 2, 4, 8, 16 and 32.
 
     Args:
         width: Multiplier of the channels of every stage.
         depth: Multiplier of the number of blocks of every stage but the first and the last.
+        coarsest: Stride of the last level, 4 to 32. With 16, the last two stages are left out, which have three quarters
+            of the parameters, and a light network still starts from ImageNet.
 
     Attributes:
         channels: Channels of the levels, finest first; (16, 24, 40, 112, 320) at width 1.
         strides: Strides of the levels, (2, 4, 8, 16, 32).
-        divisor: Both sides of an input must be divisible by it, 32.
+        divisor: Both sides of an input must be divisible by it: the last stride.
 
     Raises:
-        ValueError: A width or depth that is not positive.
+        ValueError: A width or depth that is not positive, or a stride that is not one of a level.
 
     Source:
         Tan and Le 2019, table 1 and section 3.3.
     """
 
-    def __init__(self, *, width: float = 1.0, depth: float = 1.0) -> None:
+    def __init__(self, *, width: float = 1.0, depth: float = 1.0, coarsest: int = 32) -> None:
         super().__init__()
+        if coarsest not in (4, 8, 16, 32):
+            raise ValueError(f"EfficientNetLite: coarsest must be a level's stride (4, 8, 16 or 32), got {coarsest!r}.")
         for name, value in (("width", width), ("depth", depth)):
             if not value > 0:
                 raise ValueError(
@@ -117,6 +121,8 @@ class EfficientNetLite(nn.Module):
         self._shrinks: list[bool] = []
         now = STEM_CHANNELS
         for stage in stages_at(width, depth):
+            if stage.stride == 2 and 2 ** (len(channels) + 1) == coarsest:
+                break
             for i in range(stage.repeats):
                 stride = stage.stride if i == 0 else 1
                 if stride == 2:  # the features before a strided block are the last of their level
@@ -153,26 +159,26 @@ SCALES = {0: (1.0, 1.0), 1: (1.0, 1.1), 2: (1.1, 1.2), 3: (1.2, 1.4), 4: (1.4, 1
 """Width and depth of Lite0 to Lite4."""
 
 
-def efficientnet_lite0() -> EfficientNetLite:
+def efficientnet_lite0(*, coarsest: int = 32) -> EfficientNetLite:
     """EfficientNet-Lite0, published for 224 px: 2,958,848 parameters without the classification tail."""
-    return EfficientNetLite(width=1.0, depth=1.0)
+    return EfficientNetLite(width=1.0, depth=1.0, coarsest=coarsest)
 
 
-def efficientnet_lite1() -> EfficientNetLite:
+def efficientnet_lite1(*, coarsest: int = 32) -> EfficientNetLite:
     """EfficientNet-Lite1, published for 240 px: 3,723,520 parameters without the classification tail."""
-    return EfficientNetLite(width=1.0, depth=1.1)
+    return EfficientNetLite(width=1.0, depth=1.1, coarsest=coarsest)
 
 
-def efficientnet_lite2() -> EfficientNetLite:
+def efficientnet_lite2(*, coarsest: int = 32) -> EfficientNetLite:
     """EfficientNet-Lite2, published for 260 px: 4,357,952 parameters without the classification tail."""
-    return EfficientNetLite(width=1.1, depth=1.2)
+    return EfficientNetLite(width=1.1, depth=1.2, coarsest=coarsest)
 
 
-def efficientnet_lite3() -> EfficientNetLite:
+def efficientnet_lite3(*, coarsest: int = 32) -> EfficientNetLite:
     """EfficientNet-Lite3, published for 280 px: 6,422,016 parameters without the classification tail."""
-    return EfficientNetLite(width=1.2, depth=1.4)
+    return EfficientNetLite(width=1.2, depth=1.4, coarsest=coarsest)
 
 
-def efficientnet_lite4() -> EfficientNetLite:
+def efficientnet_lite4(*, coarsest: int = 32) -> EfficientNetLite:
     """EfficientNet-Lite4, published for 300 px: 11,149,568 parameters without the classification tail."""
-    return EfficientNetLite(width=1.4, depth=1.8)
+    return EfficientNetLite(width=1.4, depth=1.8, coarsest=coarsest)
