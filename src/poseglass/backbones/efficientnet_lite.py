@@ -91,8 +91,8 @@ class EfficientNetLite(nn.Module):
     Args:
         width: Multiplier of the channels of every stage.
         depth: Multiplier of the number of blocks of every stage but the first and the last.
-        coarsest: Stride of the last level, 4 to 32. With 16, the last two stages are left out, which have three quarters
-            of the parameters, and a light network still starts from ImageNet.
+        coarsest: Stride of the last level, 4 to 32. With 16, the last two stages are left out, three quarters of the
+            parameters, and a light network still starts from ImageNet.
 
     Attributes:
         channels: Channels of the levels, finest first; (16, 24, 40, 112, 320) at width 1.

@@ -106,7 +106,7 @@ def load_matching(
         findings.append(f"of another shape, in more than the number of keypoints: {listed(shapes)}")
     if findings:
         raise CheckpointError(
-            f"Weights {source!r} cannot start this network: {'; '.join(findings)}.{_only_the_backbone(own, state)}"
+            f"Weights {source!r} cannot start this network: {'; '.join(findings)}."
             f"{_OTHER_WIDTHS if other_widths else ''}"
         )
     named = bool(from_keypoints) and bool(to_keypoints)
@@ -209,13 +209,27 @@ def load_backbone(network: nn.Module, state: Mapping[str, Tensor], *, source: st
     return unused
 
 
-def _only_the_backbone(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
-    """Return a sentence if the weights are of a network with the same backbone but another neck or head, or nothing."""
-    ours, theirs = ({k: v.shape for k, v in s.items() if k.startswith("backbone.")} for s in (own, state))
-    if not ours or ours != theirs:
-        return ""
-    return (
-        " The backbones are the same but the neck or head differs: a network's weights can only initialise a network "
-        "with the same neck and head; only the keypoints may differ. Use that neck and head, or start from weights of "
-        "the backbone alone."
-    )
+def load_trunk(network: nn.Module, state: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Copy the backbone of a network with another head into a network, and the neck if that is the same too.
+
+    Args:
+        network: The rest of it keeps its initial values. It is not changed if nothing is copied.
+        state: State of a network, such as a pose network that a detector is to start from.
+
+    Returns:
+        What was copied, ("backbone", "neck") or ("backbone",); empty if the backbones differ, or nothing else does.
+    """
+    own = network.state_dict()
+    if not names_that_differ(own, state):
+        return ()
+    parts: list[str] = []
+    for part in ("backbone", "neck"):
+        ours, theirs = ({k: v.shape for k, v in s.items() if k.startswith(f"{part}.")} for s in (own, state))
+        if ours and ours == theirs:
+            parts.append(part)
+        elif part == "backbone":
+            return ()
+    for part in parts:
+        inside = {k.removeprefix(f"{part}."): v for k, v in state.items() if k.startswith(f"{part}.")}
+        network.get_submodule(part).load_state_dict(inside, strict=True)
+    return tuple(parts)

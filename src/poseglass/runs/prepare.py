@@ -18,7 +18,7 @@ from poseglass.core.table import listed
 from poseglass.data.crops import Crops
 from poseglass.data.examples import Examples
 from poseglass.estimators.load import PACKAGE_PREFIX, find_weights
-from poseglass.estimators.transfer import keypoint_channels, load_backbone, load_matching
+from poseglass.estimators.transfer import keypoint_channels, load_backbone, load_matching, load_trunk
 from poseglass.estimators.weights_file import has_card, read_weights, save_weights
 from poseglass.heads.centernet import CenterNetHead
 from poseglass.layers.synchronised_norm import synchronise_norms
@@ -258,6 +258,9 @@ def _start(
         return f"Started from {source}: all of the backbone; the layers above it have initial values.{left}"
     theirs, ours = card.skeleton.keypoints, skeleton.keypoints
     weights, added = _with_visibility(network, weights)
+    parts = load_trunk(network, weights)
+    if parts:
+        return f"Started from {source}: its {' and '.join(parts)}; all other layers differ, and have initial values."
     load_matching(
         network,
         weights,
