@@ -51,6 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("weights", nargs="*")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--trained-on-coco", nargs="*", default=["hg2-light-lspet"])
     parser.add_argument("--teacher", type=Path)
     parser.add_argument("--no-flip-test", action="store_true")
     parser.add_argument("--output", type=Path, default=RESULTS / "people-poses.csv")
@@ -61,9 +62,8 @@ def main() -> None:
         estimator = pg.load_top_down(name, flip_test=not given.no_flip_test)
         card = estimator.card
         assert card is not None
-        trained_on_coco = "lspet" in card.name and "people" not in card.name
         for where, sets in test_sets(given.data).items():
-            if where == "everyday" and trained_on_coco:
+            if where == "everyday" and name in given.trained_on_coco:
                 continue
             pairs, seconds = people_of(sets, estimator)
             rows += measured(card.name, where, pairs, seconds)

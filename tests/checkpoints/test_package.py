@@ -165,6 +165,10 @@ def test_a_recipe_starts_from_a_file_of_another_project(tmp_path: Path) -> None:
     assert "all of the backbone" in run.note
     kernel = run.loop.network.state_dict()["backbone.blocks.3.project.conv.weight"]
     np.testing.assert_array_equal(kernel, layouts.lite0()["_blocks.3._project_conv.weight"])
+    frozen = recipe.model_copy(update={"train": recipe.train.model_copy(update={"frozen": ("backbone.stem", "head")})})
+    with pytest.raises(RecipeError, match=r"train\.frozen: head.* would stay random"):
+        prepare(frozen, tmp_path / "frozen")
+    assert not (tmp_path / "frozen").exists()
     (tmp_path / "lite0.pth").write_bytes(b"nothing")
     with pytest.raises(CheckpointError, match=r"lite0\.pth"):
         prepare(recipe, tmp_path / "other")

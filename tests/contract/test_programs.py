@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from poseglass.codecs import CODECS, Codec
-from poseglass.core.calibration import Calibration, along
+from poseglass.core.calibration import Calibration, read_curves
 from poseglass.core.input_spec import InputSpec
 from poseglass.core.prediction import Decoded
 from poseglass.core.skeleton import Skeleton
@@ -166,11 +166,11 @@ def test_every_codecs_program_states_probabilities_of_its_flip_test(name: str, f
     assert torch.equal(got.score, plain.score)
     assert known.calibration is not None
     assert known.calibration.flip_test == flip_test
-    torch.testing.assert_close(got.probability, along(known.calibration.probability, plain.score))
+    torch.testing.assert_close(got.probability, read_curves(known.calibration.probability, plain.score))
     side = 64.0 if plain.box_xyxy is None else (plain.box_xyxy[..., 2:] - plain.box_xyxy[..., :2]).amax(-1)[..., None]
-    torch.testing.assert_close(got.radius, along(known.calibration.radius, plain.score) * side)
+    torch.testing.assert_close(got.radius_px, read_curves(known.calibration.radius_share, plain.score) * side)
     assert plain.probability is None
-    assert plain.radius is None
+    assert plain.radius_px is None
 
 
 @pytest.mark.parametrize("name", CODECS)
@@ -179,7 +179,7 @@ def test_every_codecs_program_gives_out_a_part_of_its_keypoints(name: str) -> No
     part = replace(whole, given_out=PART)
     assert part.skeleton == PART
     everything, some = whole(views(3)), part(views(3))
-    for field in ("xy", "score", "probability", "radius"):
+    for field in ("xy", "score", "probability", "radius_px"):
         torch.testing.assert_close(getattr(some, field), getattr(everything, field)[:, :, [3, 2]])
     torch.testing.assert_close(some.box_score, everything.box_score)
     with pytest.raises(ValueError, match=r"needs tail, which these weights do not predict\. They predict 'toy4': nose"):
@@ -194,5 +194,5 @@ def test_the_exported_graph_has_calibration_and_part(name: str) -> None:
         graph = exported(plain)
     assert graph.skeleton == PART
     one, other = plain(views(3)), graph(views(3))
-    for field in ("xy", "score", "probability", "radius"):
+    for field in ("xy", "score", "probability", "radius_px"):
         torch.testing.assert_close(getattr(other, field), getattr(one, field), atol=2e-3, rtol=1e-4)

@@ -30,17 +30,17 @@ def test_probabilities_come_true_and_radii_cover() -> None:
     seen, _ = people(500, 0)
     fitted = fit_calibration(seen)
     new, true = people(1000, 1)
-    known = ~np.isnan(new.torsos)
-    stated, right = read(fitted.probability, new.score), new.torsos <= 0.2
+    known = ~np.isnan(new.error_torsos)
+    stated, right = read(fitted.probability, new.score), new.error_torsos <= 0.2
     got = expected_error(stated[known], right[known])
     assert got["ece"] < 0.03
     assert got["brier"] < got["brier of constant"]
     assert got["brier"] < np.mean((new.score - right)[known] ** 2)
     assert np.abs(stated - true).mean() < 0.05
-    covered = (new.views <= read(fitted.radius, new.score))[known].mean()
+    covered = (new.error_share <= read(fitted.radius_share, new.score))[known].mean()
     assert covered == pytest.approx(0.9, abs=0.02)
     assert (np.diff(fitted.probability, axis=1) >= -1e-6).all()
-    assert (np.diff(fitted.radius, axis=1) <= 1e-6).all()
+    assert (np.diff(fitted.radius_share, axis=1) <= 1e-6).all()
     assert fitted.measured["ece"] < 0.03
 
 
@@ -58,7 +58,7 @@ def test_boxes_get_a_curve_of_their_own() -> None:
     score = rng.random(3000)
     seen, _ = people(100, 4)
     fitted = fit_calibration(
-        Observed(seen.score, seen.torsos, seen.views, score, rng.random(3000) < score**2), flip_test=True
+        Observed(seen.score, seen.error_torsos, seen.error_share, score, rng.random(3000) < score**2), flip_test=True
     )
     assert fitted.flip_test
     np.testing.assert_allclose(fitted.box_probability, np.linspace(0, 1, 33) ** 2, atol=0.12)
@@ -87,3 +87,24 @@ def test_conformal_quantile_counts_the_next_value(rng) -> None:
     assert conformal_quantile(np.arange(1.0, 20.0), 0.9) == 18.0
     hits = [rng.random() <= conformal_quantile(rng.random(19), 0.9) for _ in range(4000)]
     assert np.mean(hits) == pytest.approx(0.9, abs=0.02)
+
+
+def test_a_keypoint_much_worse_than_the_others_gets_its_own_share() -> None:
+    rng = np.random.default_rng(6)
+    score = rng.beta(8, 1, (500, 6))
+    share = np.array([0.95, 0.9, 0.9, 0.9, 0.05, 0.4])
+    errors = np.where(rng.random(score.shape) < share, 0.1, 0.9)
+    none = np.zeros(0)
+    fitted = fit_calibration(Observed(score, errors, errors, none, none.astype(bool)))
+    stated = read(fitted.probability, score).mean(0)
+    np.testing.assert_allclose(stated, (errors < 0.2).mean(0), atol=0.08)
+
+
+def test_what_finds_boxes_only() -> None:
+    rng = np.random.default_rng(7)
+    score = rng.random(3000)
+    empty = np.zeros((0, 0))
+    fitted = fit_calibration(Observed(empty, empty, empty, score, rng.random(3000) < score))
+    assert fitted.probability.shape[0] == 0
+    assert fitted.measured is None
+    np.testing.assert_allclose(fitted.box_probability, np.linspace(0, 1, 33), atol=0.12)

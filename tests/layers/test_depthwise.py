@@ -8,7 +8,7 @@ from poseglass.layers import depthwise
 from poseglass.layers.depthwise import DepthwiseConv2d
 
 CASES = [(3, 2, 0, (81, 40)), (3, 2, 1, (16, 15)), (5, 2, 0, (13, 14)), (5, 2, 2, (12, 9)), (5, 1, 2, (7, 10)),
-         (5, 1, 0, (9, 6)), (3, 1, 1, (6, 6))]  # fmt: skip
+         (5, 1, 0, (9, 6)), (3, 1, 1, (6, 6)), (3, 2, 1, (1, 2)), (5, 2, 2, (2, 1))]  # fmt: skip
 
 
 @pytest.mark.parametrize(("side", "stride", "padding", "size_hw"), CASES)

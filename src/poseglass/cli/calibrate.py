@@ -4,15 +4,22 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 from rich.console import Console
+from safetensors import safe_open
 
 from poseglass.cli.evaluate_found import bar_of, load_one
 from poseglass.cli.read_data import OVERRIDES, data_options, read_data, say_notes
+from poseglass.core.table import listed
 from poseglass.estimators.load import find_weights
 from poseglass.estimators.weights_file import read_weights, save_weights
-from poseglass.evaluation.calibrate import fit_calibration, joined, observe
+from poseglass.evaluation.calibrate import fit_calibration, joined
+from poseglass.evaluation.observe import observe
 from poseglass.runs.build import choose_device
+
+FEW = 30
+"""Labels below which a keypoint has hardly a curve of its own."""
 
 
 def calibrate(
@@ -37,7 +44,7 @@ def calibrate(
     """Fit how often a keypoint of a given score is right, so that predictions state a probability and a radius.
 
     It is measured on people whose shoulders and hips are labelled, in the boxes of the annotations, with and without
-    flip test. Use people that were neither trained on nor used to select the weights, and some hundred of them.
+    flip test. Use people that were neither trained on nor used to select the weights, and a few hundred of them.
     """
     console = Console()
     if out.suffix != ".safetensors":
@@ -60,14 +67,25 @@ def calibrate(
         with bar_of(console, flip, sum(len(dataset) for dataset in sets)) as advance:
             seen = joined([observe(here, dataset, on_image=advance) for dataset in sets])
         one = fit_calibration(seen, within=within, coverage=coverage, flip_test=flip_test, data=words)
-        assert one.measured is not None
-        console.print(
-            f"{flip}: {one.people:,} people; by cross-validation, expected calibration error "
-            f"{one.measured['ece']:.3f}, Brier score {one.measured['brier']:.3f} (of the raw scores "
-            f"{one.measured['brier of score']:.3f}, of a constant {one.measured['brier of constant']:.3f}).",
-            soft_wrap=True, highlight=False,
-        )  # fmt: skip
+        if one.measured is None:
+            console.print(f"{len(seen.box_score):,} boxes, of which {seen.box_right.mean():.0%} are right.")
+        else:
+            console.print(
+                f"{flip}: {one.people:,} people. By cross-validation: expected calibration error "
+                f"{one.measured['ece']:.3f}; Brier score {one.measured['brier']:.3f} (raw scores "
+                f"{one.measured['brier of score']:.3f}, a constant {one.measured['brier of constant']:.3f}); "
+                f"{one.measured['coverage']:.1%} of keypoints within their radius (target {coverage:.0%}).",
+                soft_wrap=True, highlight=False,
+            )  # fmt: skip
+        counts = (~np.isnan(seen.error_torsos)).sum(0)
+        few = [name for name, count in zip(estimator.skeleton.keypoints, counts, strict=True) if count < FEW]
+        if few and not flip_test:
+            console.print(
+                f"note: fewer than {FEW} labels of {listed(few)}: they get the curve of all keypoints together.",
+                soft_wrap=True, highlight=False, markup=False,
+            )  # fmt: skip
         fitted.append(one)
-    half = path.stat().st_size < 3 * sum(tensor.numel() for tensor in state.values())  # as it was
+    with safe_open(path, "pt") as stored:
+        half = any(stored.get_slice(name).get_dtype() == "F16" for name in stored.keys())  # noqa: SIM118 (no mapping)
     save_weights(out, state, dataclasses.replace(card, calibrations=tuple(fitted)), half=half)
     console.print(f"written to {out}", soft_wrap=True, highlight=False, markup=False)

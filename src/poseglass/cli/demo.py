@@ -11,6 +11,7 @@ from rich.console import Console
 
 from poseglass.cli.given_boxes import images_without_boxes
 from poseglass.cli.images import NamedImage, list_images, read_images
+from poseglass.cli.poses_file import noun_of
 from poseglass.cli.screen import wide_console
 from poseglass.cli.train import train_with_bar
 from poseglass.cli.write_poses import write_poses
@@ -18,6 +19,7 @@ from poseglass.core.image import read_image, white_levels, write_image
 from poseglass.drawing.sheet import contact_sheet
 from poseglass.estimators import load as loading
 from poseglass.estimators.load import DEFAULT, load, load_detector, load_top_down
+from poseglass.estimators.onestage import OneStageEstimator
 from poseglass.estimators.topdown import TopDownEstimator
 from poseglass.estimators.twostage import TwoStageEstimator
 from poseglass.runs.prepare import prepare
@@ -36,8 +38,10 @@ def demo(
     """Find everybody's pose in images with the built-in weights; then train a small network on synthetic people."""
     console, wide = Console(), wide_console()
     estimator = load(weights, flip_test=True)
-    if isinstance(estimator, TopDownEstimator) and loading.DEFAULT_DETECTOR is not None:
+    person = noun_of(estimator.skeleton) == "person"
+    if isinstance(estimator, TopDownEstimator) and person and loading.DEFAULT_DETECTOR is not None:
         estimator = TwoStageEstimator(load_detector(loading.DEFAULT_DETECTOR), estimator)
+    maps = not isinstance(estimator, OneStageEstimator)
     if image:
         found = list_images(image)
         given, notes = images_without_boxes(found.paths, None)
@@ -46,14 +50,14 @@ def demo(
             wide.print(note, markup=False, highlight=False)
         passed: list[str] = []
         items = read_images(given, white, from_folders=found.from_folders, passed=passed)
-        failed = write_poses(estimator, items, out, wide, heatmaps=True)
+        failed = write_poses(estimator, items, out, wide, heatmaps=maps)
         done = len(given) - len(failed) - len(passed)
         if failed or not done:
             raise ValueError(" ".join([*failed, *passed]))
         if passed:
             wide.print(f"Skipped {len(passed)} of {len(given)} images: {' '.join(passed)}", markup=False)
     else:
-        write_poses(estimator, our_images(), out, wide, heatmaps=True)
+        write_poses(estimator, our_images(), out, wide, heatmaps=maps)
     if not train:
         return
     recipe = Recipe.read(one_minute_recipe())

@@ -22,6 +22,7 @@ from poseglass.estimators.topdown import TopDownEstimator
 from poseglass.estimators.twostage import TwoStageEstimator
 from poseglass.evaluation.evaluate import Evaluation, evaluate
 from poseglass.evaluation.found import LEAST_SCORE, evaluate_found
+from poseglass.evaluation.reliability import reliability_of
 from poseglass.metrics import METRICS
 from poseglass.programs.fast import Precision
 from poseglass.runs.build import choose_device, make
@@ -134,16 +135,25 @@ def compare_found(
         f"image{'s' * (len(found.truth) != 1)}; {seen:,} found ({share})"
     )
     console.print(_side_by_side(None if given is None else given.results, found.results))
+    program = estimator.torch_program
+    reliable = (
+        None if program.calibration is None else reliability_of(found.predicted, found.truth, program.calibration)
+    )
+    if reliable is not None:
+        console.print(f"Of those found: {reliable.in_words()}", soft_wrap=True, highlight=False)
     if json_file is not None:
         results: dict[str, Any] = {"measured": lines[0], "found": found.results, "people": people, "people_found": seen}
         if given is not None:
             results["given"] = given.results
+        if reliable is not None:
+            results["calibration"] = reliable.results()
         write_bytes(json_file, json.dumps(results, indent=1).encode())
     if report is not None:
         from poseglass.evaluation.report import write_report
         from poseglass.evaluation.summary import report_of
 
-        write_report(report, report_of(found, dataset, title=f"{weights} on {data.name}, found", notes=lines))
+        title = f"{weights} on {data.name}, found"
+        write_report(report, report_of(found, dataset, title=title, notes=lines, reliability=reliable))
         console.print(f"report: {report}")
 
 

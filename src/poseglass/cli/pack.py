@@ -49,7 +49,12 @@ def pack(
         table = json.loads(card.to_json())
         for override in overrides:
             apply_override(table, override)
-        card = WeightCard.from_json(json.dumps(table))
+        changed = WeightCard.from_json(json.dumps(table))
+        kept = (changed.codec, changed.input, changed.network) == (card.codec, card.input, card.network)
+        if card.calibrations and not kept:
+            changed = dataclasses.replace(changed, calibrations=())
+            Console().print("The calibration is dropped, because scores are others now: poseglass calibrate fits one.")
+        card = changed
     card_codec(card)  # an unusable card fails here, not when the file is loaded
     save_weights(out, state, card, half=half)
     size_mb = out.stat().st_size / 1e6

@@ -10,8 +10,8 @@ of its keypoint scores, times the score of its box if that was found), and
 - ``visibility``: if the network predicts it, "visible", "occluded" or "absent" (not in the image) for each keypoint, in
   the same order; null for a keypoint without coordinates. An absent keypoint keeps its coordinates and its score.
 - ``keypoint_probabilities``: if the weights are calibrated, how often such a keypoint is right, in the same order.
-- ``keypoint_radii_px``: if they are, the radius in image pixels that the keypoint lies within, in nine of ten cases
-  unless the weights were calibrated for another share; in the same order.
+- ``keypoint_radii_px``: if the weights are calibrated, the radius in image pixels that covers 90 % of such keypoints,
+  or the share that was asked for when they were calibrated; in the same order.
 - ``number``: of the person in its image, from 1, as drawn in the annotated image.
 - ``file_name``: path of the image.
 - ``box_score``: in [0, 1], if the box was found by a detector or one-stage weights.

@@ -75,7 +75,7 @@ class Least:
 
     def of(self, people: Instances) -> Instances:
         """Return the people without keypoints of a lower probability."""
-        return people if self.probability is None or not len(people) else people.likely(self.probability)
+        return people if self.probability is None else people.likely(self.probability)
 
 
 def write_poses(

@@ -19,8 +19,8 @@ class Calibration:
     Args:
         probability: ``(K, M)`` float32 in [0, 1]: the share of labelled keypoints of that score that lie within
             ``within`` of the label.
-        radius: ``(K, M)`` float32: the share ``coverage`` of keypoints of that score lies within this distance of the
-            label, as a share of the longer side of the view, or of the box where the network finds boxes; or None.
+        radius_share: ``(K, M)`` float32: the share ``coverage`` of keypoints of that score lies within this distance of
+            the label, in units of the longer side of the view, or of the box where the network finds boxes; or None.
         within: Distance within which a keypoint is right, in torsos (the mean of the two hip-to-opposite-shoulder
             distances).
         coverage: What share of keypoints the radius covers.
@@ -36,7 +36,7 @@ class Calibration:
     """
 
     probability: np.ndarray
-    radius: np.ndarray | None = None
+    radius_share: np.ndarray | None = None
     within: float = 0.2
     coverage: float = 0.9
     flip_test: bool = False
@@ -46,20 +46,25 @@ class Calibration:
     measured: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
-        for name, axes in (("probability", 2), ("radius", 2), ("box_probability", 1)):
+        for name, axes in (("probability", 2), ("radius_share", 2), ("box_probability", 1)):
             value = getattr(self, name)
             if value is None and name != "probability":
                 continue
             curves = np.asarray(value, np.float32)
             if curves.ndim != axes or curves.shape[-1] < 2:
-                raise ValueError(f"Calibration.{name} must have {axes} axes and at least 2 values, got {curves.shape}.")
-            if not np.isfinite(curves).all() or (curves < 0).any() or (name != "radius" and (curves > 1).any()):
-                raise ValueError(f"Calibration.{name} must be finite and not negative, and probabilities at most 1.")
+                raise ValueError(
+                    f"Calibration.{name} must have {axes} {'axes' if axes > 1 else 'axis'}, at least 2 values long, "
+                    f"got {curves.shape}."
+                )
+            most = np.inf if name == "radius_share" else 1.0
+            if not np.isfinite(curves).all() or (curves < 0).any() or (curves > most).any():
+                wrong = curves[~(np.isfinite(curves) & (curves >= 0) & (curves <= most))][0]
+                raise ValueError(f"Calibration.{name} must be finite, from 0 to {most:g}, got {wrong:g}. Fit it again.")
             object.__setattr__(self, name, curves)
-        if self.radius is not None and self.radius.shape != self.probability.shape:
+        if self.radius_share is not None and self.radius_share.shape != self.probability.shape:
             raise ValueError(
-                f"Calibration.radius must have the shape of probability {self.probability.shape}, got "
-                f"{self.radius.shape}."
+                f"Calibration.radius_share must have the shape of probability {self.probability.shape}, got "
+                f"{self.radius_share.shape}."
             )
 
     def __repr__(self) -> str:
@@ -72,7 +77,7 @@ class Calibration:
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain lists and numbers, four digits each."""
         data = asdict(self)
-        for name in ("probability", "radius", "box_probability"):
+        for name in ("probability", "radius_share", "box_probability"):
             data[name] = None if data[name] is None else np.round(data[name].astype(np.float64), 4).tolist()
         return data | {"measured": None if self.measured is None else dict(self.measured)}
 
@@ -87,7 +92,7 @@ class Calibration:
         return cls(**{name: value for name, value in data.items() if name in known})
 
 
-def along(curves: np.ndarray, score: Tensor) -> Tensor:
+def read_curves(curves: np.ndarray, score: Tensor) -> Tensor:
     """Return curves read at scores.
 
     Args:
@@ -98,7 +103,7 @@ def along(curves: np.ndarray, score: Tensor) -> Tensor:
         float32, the shape of ``score``.
 
     Example:
-        >>> along(np.array([[0.0, 0.5, 1.0]]), torch.tensor([[0.25], [1.0]])).tolist()
+        >>> read_curves(np.array([[0.0, 0.5, 1.0]]), torch.tensor([[0.25], [1.0]])).tolist()
         [[0.25], [1.0]]
     """
     table = torch.as_tensor(np.ascontiguousarray(curves), dtype=torch.float32, device=score.device)

@@ -81,10 +81,17 @@ class WeightCard:
         object.__setattr__(self, "classes", tuple(names))
         object.__setattr__(self, "calibrations", tuple(self.calibrations))
         keypoints = 0 if self.skeleton is None else len(self.skeleton)
-        if any(len(one.probability) != keypoints for one in self.calibrations):
-            raise ValueError(f"WeightCard.calibrations must have {keypoints} keypoints, as the skeleton.")
+        for one in self.calibrations:
+            if len(one.probability) != keypoints:
+                raise ValueError(
+                    f"WeightCard.calibrations must have {keypoints} keypoints, as the skeleton, got "
+                    f"{len(one.probability)}. Calibrate these weights again."
+                )
         if len({one.flip_test for one in self.calibrations}) != len(self.calibrations):
-            raise ValueError("WeightCard.calibrations: at most one with flip test and one without.")
+            raise ValueError(
+                f"WeightCard.calibrations may hold one with flip test and one without, got {len(self.calibrations)} of "
+                "which two are alike. Keep one of them."
+            )
 
     def __repr__(self) -> str:
         names = "a backbone" if self.skeleton is None else f"{len(self.skeleton)} keypoints of {self.skeleton.name!r}"

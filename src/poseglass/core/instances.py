@@ -166,6 +166,8 @@ class Instances:
         Raises:
             ValueError: No probability is known, because the weights are not calibrated.
         """
+        if not len(self):
+            return self
         if self.probability is None:
             raise ValueError(
                 "These instances have no probabilities: the weights that predicted them are not calibrated. Use their "

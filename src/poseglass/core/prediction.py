@@ -35,7 +35,7 @@ class Decoded:
         xyz_mm: ``(B, N, K, 3)`` float32, camera frame; or None.
         visibility_probability: ``(B, N, K, 3)`` float32 in [0, 1], of visible, occluded and absent (not in the view),
             in this order; they sum to 1. Or None.
-        radius: ``(B, N, K)`` float32, view pixels: the keypoint lies within it as often as the calibration says; or
+        radius_px: ``(B, N, K)`` float32, view pixels: the keypoint lies within it as often as the calibration says; or
             None.
         box_probability: ``(B, N)`` float32, calibrated: how often such a box is a person's; or None.
     """
@@ -53,7 +53,7 @@ class Decoded:
     box_3d: Tensor | None = None
     xyz_mm: Tensor | None = None
     visibility_probability: Tensor | None = None
-    radius: Tensor | None = None
+    radius_px: Tensor | None = None
     box_probability: Tensor | None = None
 
     def __repr__(self) -> str:
@@ -89,5 +89,8 @@ def shapes_of(batch: Any) -> str:
     ]
     return f"{type(batch).__name__}({', '.join(words)})"
 
+
+BY_KEYPOINT = ("xy", "score", "visibility", "probability", "xyz_mm", "visibility_probability", "radius_px")
+"""Fields of ``Decoded`` with an axis K, the third."""
 
 torch.export.register_dataclass(Decoded, serialized_type_name="poseglass.Decoded")

@@ -245,8 +245,8 @@ def load_top_down(
         CheckpointError: The file is not a weights file, or its network finds everybody in a whole image.
     """
     estimator = load(
-        weights, flip_test=flip_test, size_wh=size_wh, device=device, precision=precision, compiled=compiled,
-        trust_code=trust_code,
+        weights, flip_test=flip_test, skeleton=skeleton, size_wh=size_wh, device=device, precision=precision,
+        compiled=compiled, trust_code=trust_code,
     )  # fmt: skip
     if not isinstance(estimator, TopDownEstimator):
         name = estimator.card.name if isinstance(estimator, OneStageEstimator) and estimator.card else str(weights)

@@ -140,7 +140,11 @@ class OneStageEstimator(OfProgram):
         rows, lowered = soft_box_nms(together.box_xyxy, together.box_score, together.label)
         rows, lowered = rows[: self.program.spec.instances], lowered[: self.program.spec.instances]
         keep = lowered >= self.min_box_score
-        return replace(together[rows[keep]], box_score=lowered[keep])
+        extra = {name: values for name, values in together.extra.items() if name != "box_probability"}
+        # calibrations were measured at one scale, and without soft-NMS
+        of_points = {name: values for name, values in together.keypoint_extra.items() if name != "radius_px"}
+        plain = replace(together, probability=None, extra=extra, keypoint_extra=of_points)
+        return replace(plain[rows[keep]], box_score=lowered[keep])
 
     def _instances(self, decoded: Decoded, row: int, view: View, size_wh: tuple[int, int], lowest: float) -> Instances:
         """Return the instances of one view in image pixels: boxes clipped to the image, none outside or tiny.
@@ -160,7 +164,7 @@ class OneStageEstimator(OfProgram):
         keep = decoded.valid[row].numpy() & (score >= lowest)
         keep &= (box[:, 2:] - box[:, :2] >= LEAST_SIDE_PX).all(1)
         seen, sure = decoded.visibility, decoded.probability
-        by_keypoint = {"visibility_probability": decoded.visibility_probability, "radius_px": decoded.radius}
+        by_keypoint = {"visibility_probability": decoded.visibility_probability, "radius_px": decoded.radius_px}
         by_box = {"box_probability": decoded.box_probability}
         return Instances(
             self.skeleton, view.home(decoded.xy[row].double().numpy()[keep]), decoded.score[row].numpy()[keep],

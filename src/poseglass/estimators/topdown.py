@@ -22,7 +22,7 @@ from poseglass.estimators.estimator import Boxes, Frame, image_and_boxes
 from poseglass.estimators.of_program import OfProgram
 from poseglass.programs.program import Program
 
-_TAKEN = ("xy", "score", "label", "visibility", "probability", "xyz_mm", "visibility_probability", "radius")
+_TAKEN = ("xy", "score", "label", "visibility", "probability", "xyz_mm", "visibility_probability", "radius_px")
 """Fields that a program predicts per instance and an estimator passes on; boxes are those that were given."""
 
 
@@ -126,20 +126,27 @@ class TopDownEstimator(OfProgram):
         rows = [{name: values[i] for name, values in arrays.items()} for i in range(len(views))]
         for row, view in zip(rows, views, strict=True):
             row["xy"] = view.home(row["xy"])
-            if "radius" in row:
-                row["radius"] = (row["radius"] * view.home.scale).astype(np.float32)
+            if "radius_px" in row:
+                row["radius_px"] = (row["radius_px"] * view.home.scale).astype(np.float32)
         return rows
 
     def _gather(self, boxes_xyxy: np.ndarray, found: deque[dict[str, np.ndarray]]) -> Instances:
         mine = [found.popleft() for _ in range(len(boxes_xyxy))]
         if not mine:
-            return Instances.empty(self.skeleton)
+            return self._nobody()
         columns: dict[str, Any] = {name: np.stack([row[name] for row in mine]) for name in mine[0]}
-        named = {"visibility_probability": "visibility_probability", "radius": "radius_px"}
-        columns["keypoint_extra"] = {new: columns.pop(name) for name, new in named.items() if name in columns}
+        named = ("visibility_probability", "radius_px")
+        columns["keypoint_extra"] = {name: columns.pop(name) for name in named if name in columns}
         return Instances(
             self.skeleton, box_xyxy=boxes_xyxy, box_score=np.ones(len(mine), np.float32), **columns
         )  # fmt: skip
+
+    def _nobody(self) -> Instances:
+        """Return no instances, with the fields that a calibration adds, so that they can be read without a check."""
+        nobody = Instances.empty(self.skeleton)
+        if getattr(self.program, "calibration", None) is None:
+            return nobody
+        return replace(nobody, probability=nobody.score, keypoint_extra={"radius_px": nobody.score})
 
     def heatmaps(self, image: np.ndarray, box_xyxy: np.ndarray | list | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return one crop as the network sees it, and its heatmaps, for display.

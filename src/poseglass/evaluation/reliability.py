@@ -1,13 +1,16 @@
 """How well calibrated predictions are: whether keypoints stated as right with 0.8 are right in 8 of 10 cases."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from poseglass.core.calibration import Calibration
 from poseglass.core.instances import Instances
 from poseglass.metrics.pck import length_px, normalised_distance
+from poseglass.readers.mixed import respelt
+
+TORSO = ("left_hip", "right_hip", "left_shoulder", "right_shoulder")
 
 BINS = 15
 """Number of bins of the diagram and of the expected calibration error; each has equally many keypoints."""
@@ -68,8 +71,8 @@ class Reliability:
         )
         if "coverage" in got:
             text += (
-                f" Radii: {got['coverage']:.1%} of keypoints lie within theirs, {self.coverage:.0%} were to; their "
-                f"median is {got['median radius px']:.1f} px."
+                f" Radii: {got['coverage']:.1%} of keypoints lie within their radius (target {self.coverage:.0%}); the "
+                f"median radius is {got['median radius px']:.1f} px."
             )
         return text
 
@@ -91,7 +94,7 @@ def reliability_of(
         if found.probability is None or not len(found):
             continue
         labels = np.where((people.known & found.known)[..., None], people.xy, np.nan)
-        torsos = normalised_distance(found.xy, labels, length_px(people, "torso"))
+        torsos = torsos_of(found, people)
         known = ~np.isnan(torsos)
         chance.append(found.probability[known])
         right.append(torsos[known] <= calibration.within)
@@ -108,6 +111,20 @@ def reliability_of(
         np.concatenate(chance), np.concatenate(right), np.concatenate(score), np.concatenate([none, *radius]),
         np.concatenate([none, *error]), calibration.within, calibration.coverage,
     )  # fmt: skip
+
+
+def torsos_of(found: Instances, people: Instances) -> np.ndarray:
+    """Return the errors of N people in torsos, ``(N, K)``, NaN where nothing counts.
+
+    Args:
+        found: The predictions.
+        people: The labels, row by row, of the same skeleton. One without shoulders and hips has no torso.
+    """
+    xy = np.where((people.known & found.known)[..., None], people.xy, np.nan)
+    spelt = respelt(people.skeleton, TORSO)
+    if not set(TORSO) <= set(spelt.keypoints):
+        return np.full(found.score.shape, np.nan)
+    return normalised_distance(found.xy, xy, length_px(replace(people, skeleton=spelt), "torso"))
 
 
 def expected_error(probability: np.ndarray, right: np.ndarray, bins: int = BINS) -> dict[str, float]:

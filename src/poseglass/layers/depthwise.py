@@ -108,6 +108,8 @@ def gradient_of_input(gradient: Tensor, kernel: Tensor, shape: torch.Size, strid
         for column in range(stride):
             # Input row i meets kernel row t in output row o when i + padding = stride * o + t: t is congruent to `row`.
             part = kernel[:, :, row::stride, column::stride]
+            if (row - padding[0]) % stride >= shape[2] or (column - padding[1]) % stride >= shape[3]:
+                continue  # no input pixel is of this kind
             starts, pads = [], []
             for first, extent, of_output, pad, taps in zip(
                 (row, column), shape[2:], gradient.shape[2:], padding, part.shape[2:], strict=True

@@ -23,6 +23,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from poseglass.core.precision import guarded_precision, has_bfloat16
 from poseglass.core.prediction import Prediction
+from poseglass.layers.depthwise import DepthwiseConv2d
 from poseglass.programs.inductor import compile_settings, version
 from poseglass.programs.program import Forward
 from poseglass.programs.torch_program import TorchProgram, torch_forward
@@ -157,7 +158,7 @@ def _convolutions_before_norms(
     hooks = []
     for module in network.modules():
         # exact types: a parametrised convolution recomputes its weight
-        if type(module) is nn.Conv2d or (type(module) is nn.ConvTranspose2d and module.groups == 1):
+        if type(module) in (nn.Conv2d, DepthwiseConv2d) or (type(module) is nn.ConvTranspose2d and module.groups == 1):
             hooks.append(module.register_forward_hook(made))
         elif isinstance(module, nn.BatchNorm2d) and module.running_mean is not None:
             hooks.append(module.register_forward_pre_hook(taken))
@@ -188,7 +189,9 @@ def lowered(network: nn.Module, images: Tensor) -> nn.Module:
     def made(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         outputs.append((module, output))
 
-    hooks = [m.register_forward_hook(made) for m in lower.modules() if type(m) in (nn.Conv2d, nn.Linear)]
+    hooks = [
+        m.register_forward_hook(made) for m in lower.modules() if type(m) in (nn.Conv2d, DepthwiseConv2d, nn.Linear)
+    ]
     try:
         with torch.inference_mode():
             answers = lower(images)[-1].values()

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from poseglass.codecs import Codec, CodecSpec
-from poseglass.core.calibration import Calibration, along
+from poseglass.core.calibration import Calibration, read_curves
 from poseglass.core.input_spec import InputSpec
-from poseglass.core.prediction import Decoded, Prediction
+from poseglass.core.prediction import BY_KEYPOINT, Decoded, Prediction
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import listed
 from poseglass.programs.normalise import normalise
@@ -95,7 +95,7 @@ class TorchProgram:
         Raises:
             TypeError: Views that are not uint8 ``(B, H, W, 3)``.
         """
-        return finished(self, self.codec.decode(self.predict(views)))
+        return finish(self, self.codec.decode(self.predict(views)))
 
     def predict(self, views: Tensor) -> Prediction:
         """Return what the codec decodes: the last stage, averaged by the flip test if it is enabled."""
@@ -117,7 +117,7 @@ class TorchProgram:
         return _ProgramModule(self).eval()
 
 
-def finished(program: TorchProgram, decoded: Decoded) -> Decoded:
+def finish(program: TorchProgram, decoded: Decoded) -> Decoded:
     """Return what a program's codec decoded, with the calibration and in the skeleton that it gives out."""
     if program.calibration is not None:
         decoded = calibrated(decoded, program.calibration, program.input.size_wh)
@@ -126,8 +126,7 @@ def finished(program: TorchProgram, decoded: Decoded) -> Decoded:
     order = torch.as_tensor(
         [program.network_skeleton.index(name) for name in program.given_out.keypoints], device=decoded.xy.device
     )
-    by_keypoint = ("xy", "score", "visibility", "probability", "xyz_mm", "visibility_probability", "radius")
-    given = {name: getattr(decoded, name) for name in by_keypoint}
+    given = {name: getattr(decoded, name) for name in BY_KEYPOINT}
     return replace(decoded, **{name: one.index_select(2, order) for name, one in given.items() if one is not None})
 
 
@@ -135,14 +134,14 @@ def calibrated(decoded: Decoded, calibration: Calibration, size_wh: tuple[int, i
     """Return decoded instances with probabilities, and with radii in pixels of views of ``size_wh``."""
     more: dict[str, Tensor] = {}
     if len(calibration.probability):
-        more["probability"] = along(calibration.probability, decoded.score)
-    if calibration.radius is not None:
+        more["probability"] = read_curves(calibration.probability, decoded.score)
+    if calibration.radius_share is not None:
         side: Tensor | float = max(size_wh)
         if decoded.box_xyxy is not None:
             side = (decoded.box_xyxy[..., 2:] - decoded.box_xyxy[..., :2]).amax(-1)[..., None]
-        more["radius"] = along(calibration.radius, decoded.score) * side
+        more["radius_px"] = read_curves(calibration.radius_share, decoded.score) * side
     if calibration.box_probability is not None:
-        more["box_probability"] = along(calibration.box_probability, decoded.box_score)
+        more["box_probability"] = read_curves(calibration.box_probability, decoded.box_score)
     return replace(decoded, **more)
 
 
@@ -160,4 +159,4 @@ class _ProgramModule(nn.Module):
             return self.network(images)[-1]
 
         run = with_flip_test(last_stage, program.codec, program.network_skeleton) if program.flip_test else last_stage
-        return finished(program, program.codec.decode(run(normalise(views, program.input))))
+        return finish(program, program.codec.decode(run(normalise(views, program.input))))

@@ -1,6 +1,7 @@
 """Prepares a run from a recipe: reads the data, builds the network, checks both, and opens the run folder."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -19,7 +20,7 @@ from poseglass.data.crops import Crops
 from poseglass.data.examples import Examples
 from poseglass.estimators.load import PACKAGE_PREFIX, find_weights
 from poseglass.estimators.transfer import keypoint_channels, load_backbone, load_matching, load_trunk
-from poseglass.estimators.weights_file import has_card, read_weights, save_weights
+from poseglass.estimators.weights_file import CheckpointError, has_card, read_weights, save_weights
 from poseglass.heads.centernet import CenterNetHead
 from poseglass.layers.synchronised_norm import synchronise_norms
 from poseglass.networks.widths import apply_widths, described, widths_of
@@ -143,8 +144,10 @@ def prepare(
     moved = processes.once(lambda: _move_end(run_folder, recipe, progress, steps_per_epoch, monitor)) if resume else ""
     started = ""
     if start is not None:
+        initial = {name: value.clone() for name, value in network.named_parameters() if value.ndim > 1}
         started = _start(network, weights, start, examples.skeleton, f"{start.name} ({part.init_from})")
         started += _other_normalisation(start, recipe)
+        _check_frozen(network, part.frozen, initial)
     if processes.world > 1:
         network = synchronise_norms(network, target)
     network = network.to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -178,6 +181,25 @@ def prepare(
     return run
 
 
+def _check_frozen(network: nn.Module, frozen: Sequence[str], initial: Mapping[str, torch.Tensor]) -> None:
+    """Raise if frozen modules have weights that the start did not set.
+
+    Raises:
+        RecipeError: They do; the message names the tensors.
+    """
+    now = dict(network.named_parameters())
+    random = [
+        name
+        for name, value in initial.items()
+        if any(name.startswith(f"{module}.") for module in frozen) and torch.equal(now[name], value)
+    ]
+    if random:
+        raise RecipeError(
+            f"train.frozen: {listed(random)} would stay random, because the weights of train.init_from do not contain "
+            "them. Freeze only what they initialise."
+        )
+
+
 def initial_weights(source: str) -> tuple[dict[str, torch.Tensor], WeightCard]:
     """Read the weights that a run starts from.
 
@@ -192,7 +214,15 @@ def initial_weights(source: str) -> tuple[dict[str, torch.Tensor], WeightCard]:
     if source.startswith(PACKAGE_PREFIX):
         return read_weights(package_weights(source))
     path = find_weights(source)
-    return read_weights(path) if has_card(path) else import_checkpoint(path)
+    if has_card(path):
+        return read_weights(path)
+    try:
+        return import_checkpoint(path)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"train.init_from: {error} If its keypoints or its layout have to be told, import it first, with "
+            "`poseglass import CHECKPOINT --out FILE.safetensors`, and start from that file."
+        ) from error
 
 
 def _notes(examples: Examples, val: Dataset | None) -> tuple[str, ...]:

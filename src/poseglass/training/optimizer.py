@@ -60,7 +60,7 @@ def freeze(network: nn.Module, names: Sequence[str]) -> list[nn.Module]:
             )
         chosen.append(inside[name].requires_grad_(False))
     if not any(parameter.requires_grad for parameter in network.parameters()):
-        raise ValueError("train.frozen: all of the network is frozen, so nothing can be learnt. Leave modules out.")
+        raise ValueError("train.frozen: all of the network is frozen, so nothing can be learnt. Freeze fewer modules.")
     return chosen
 
 

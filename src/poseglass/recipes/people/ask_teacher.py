@@ -1,8 +1,9 @@
 """Ask MoveNet SinglePose Thunder for the keypoints of the people in COCO keypoint files.
 
-The answers go into one file in the format of COCO results, which labels.py reads; any other network can write such a
-file in its place. Every person is shown twice, the second time mirrored. A keypoint is the mean of both answers, and
-its score is the lower of the two, or 0 where the answers lie further apart than 3 % of the crop.
+Every person is shown twice, the second time mirrored. A keypoint is the mean of both answers, and its score is the
+lower of the two, or 0 where the answers lie further apart than 3 % of the crop. The answers go into one file, which
+labels.py reads: a list of {"file": the folder of the labels, "id": the id of the annotation, "keypoints": 17 times x, y
+and score}. Any other network can write such a file in its place.
 
     python recipes/people/ask_teacher.py FOLDER ANNOTATIONS... --padding 1.1 --out answers.json
 
