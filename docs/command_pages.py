@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import typer
 
-from poseglass.cli import app
+from poseglass.cli import whole_app
 
 FOLDER = Path(__file__).parent / "reference" / "commands"
 MARKER = "<!-- What follows is written by docs/command_pages.py. -->"
@@ -17,7 +17,7 @@ MARKER = "<!-- What follows is written by docs/command_pages.py. -->"
 
 def pages() -> dict[str, str]:
     """Return the generated part of each command's page, by the command's name."""
-    return {name: "\n".join(_command(f"poseglass {name}", command)) for name, command in _commands(app).items()}
+    return {name: "\n".join(_command(f"poseglass {name}", command)) for name, command in _commands(whole_app()).items()}
 
 
 def with_generated(page: str, generated: str) -> str:

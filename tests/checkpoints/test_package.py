@@ -22,7 +22,7 @@ import torch
 
 from poseglass.checkpoints import package
 from poseglass.checkpoints.package import package_weights, read_packages
-from poseglass.cli import app
+from poseglass.cli import whole_app
 from poseglass.estimators.fetch import FetchError
 from poseglass.estimators.load import find_weights
 from poseglass.estimators.weights_file import CheckpointError, read_weights
@@ -209,7 +209,7 @@ def test_a_short_run_with_the_backbone_as_it_came(index: Path, tmp_path: Path) -
 
 def command(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
     monkeypatch.setattr(sys, "argv", ["poseglass", "weights", *words])
-    app(list(("weights", *words)), standalone_mode=False)
+    whole_app()(list(("weights", *words)), standalone_mode=False)
 
 
 def test_the_command(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import inspect
 import json
 import subprocess
 import sys
@@ -434,8 +435,8 @@ def test_pack_takes_a_run_and_says_what_a_file_is(monkeypatch, tmp_path, tiny_we
 def test_to_names_a_format_and_out_a_destination_everywhere():
     found = {"--to": set(), "--out": set()}
     functions = {
-        **cli.COMMANDS,
-        **{c.name: c.callback for group in cli.GROUPS.values() for c in group.registered_commands},
+        **{name: command.load() for name, command in cli.COMMANDS.items()},
+        **{c.name: c.callback for group in cli.GROUPS.values() for c in group.load().registered_commands},
     }
     for command, function in functions.items():
         for name, (kind, option) in options_of(function).items():
@@ -480,7 +481,7 @@ def test_ctrl_c_while_torch_is_imported_is_quiet(tmp_path):
     (tmp_path / "torch.py").write_text("raise KeyboardInterrupt")
     paths = [str(tmp_path), str(Path(pg.__file__).parents[1])]
     code = f"import sys; sys.path[:0] = {paths}; from poseglass_command import main; main()"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code, "doctor"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "poseglass: stopped.\n")
 
 
@@ -586,8 +587,24 @@ def test_people_whom_a_pck_does_not_count_are_said(monkeypatch, tmp_path, tiny_w
 )
 def test_help_shows_flags_without_a_value(monkeypatch, command, columns):
     monkeypatch.setenv("COLUMNS", str(columns))
-    result = CliRunner().invoke(cli.app, [*command, "--help"])
+    result = CliRunner().invoke(cli.whole_app(), [*command, "--help"])
     assert result.exit_code == 0, result.output
     assert "bool" not in result.output
     assert "--help" in result.output
     assert max(map(len, result.output.splitlines())) <= columns
+
+
+@pytest.mark.parametrize("name", [*cli.COMMANDS, *cli.GROUPS])
+def test_the_table_of_commands_says_what_their_help_says(name):
+    command = (cli.COMMANDS | cli.GROUPS)[name]
+    loaded = command.load()
+    text = loaded.info.help if name in cli.GROUPS else inspect.getdoc(loaded)
+    assert command.about == " ".join(text.split("\n\n")[0].split())
+
+
+@pytest.mark.parametrize("words", [["--help"], ["no-such-command"], []])
+def test_help_imports_no_pytorch(words):
+    code = "import sys; from poseglass.cli import main\ntry: main()\nfinally: print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1] == "False", done.stderr
+    assert ("predict" in done.stdout) == (words != ["no-such-command"])

@@ -1,68 +1,141 @@
-"""Layer 10: the command line. It parses arguments, prints results and errors, and sets the exit status."""
+"""Layer 10: the command line. It parses arguments, prints results and errors, and sets the exit status.
+
+Only the command that is called is imported, so that `poseglass --help` need not wait for PyTorch.
+"""
 
 import os
 import sys
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from poseglass.cli.calibrate import calibrate
-from poseglass.cli.check import check
-from poseglass.cli.codecs import codecs
-from poseglass.cli.demo import demo
-from poseglass.cli.doctor import doctor
-from poseglass.cli.evaluate import evaluate_weights
-from poseglass.cli.export_weights import export_weights
 from poseglass.cli.help import HelpCommand, HelpGroup
-from poseglass.cli.import_weights import import_weights
-from poseglass.cli.look import look
-from poseglass.cli.models import models
-from poseglass.cli.pack import pack
-from poseglass.cli.predict import predict
 from poseglass.cli.screen import in_commands
-from poseglass.cli.train import train
-from poseglass.cli.weights import weights
-from poseglass.core.allocator import keep_freed_memory
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Where a command, or a group of them, is written, and what it does.
+
+    Args:
+        module: Module in ``poseglass.cli``.
+        attribute: The function, or the ``typer.Typer`` of a group.
+        about: The first paragraph of its help.
+    """
+
+    module: str
+    attribute: str
+    about: str
+
+    def load(self) -> Any:
+        """Import it."""
+        return getattr(import_module(f"poseglass.cli.{self.module}"), self.attribute)
+
 
 COMMANDS = {
-    "demo": demo,
-    "predict": predict,
-    "train": train,
-    "evaluate": evaluate_weights,
-    "look": look,
-    "check": check,
-    "import": import_weights,
-    "export": export_weights,
-    "models": models,
-    "calibrate": calibrate,
-    "pack": pack,
-    "codecs": codecs,
-    "doctor": doctor,
-}
+    "demo": Command(
+        "demo", "demo",
+        "Find everybody's pose in images with the built-in weights; then train a small network on synthetic people.",
+    ),
+    "predict": Command(
+        "predict", "predict",
+        "Find the poses of everybody in images: in given boxes, in those of a detector, or in one stage.",
+    ),
+    "train": Command(
+        "train", "train", "Train a network from a recipe. Stop it with Ctrl-C, and continue with --resume."
+    ),
+    "evaluate": Command(
+        "evaluate", "evaluate_weights", "Evaluate weights on labelled people, in pixels of the original images."
+    ),
+    "look": Command(
+        "look", "look",
+        "Draw people of a dataset on one sheet, augmented as in a recipe or, without one, in a common way.",
+    ),
+    "check": Command(
+        "check", "check",
+        "Audit labels: swapped sides, wrong flip pairs, visibility, positions, boxes, bones, duplicates, images.",
+    ),
+    "import": Command(
+        "import_weights", "import_weights",
+        "Convert a checkpoint of a public implementation to a weights file. Code in a checkpoint is never run.",
+    ),
+    "export": Command(
+        "export_weights", "export_weights",
+        "Write weights with the tensor names of a public implementation, so that it can load them.",
+    ),
+    "models": Command(
+        "models", "models",
+        "List the networks with parameters, multiply-adds and stride, and the built-in weights with their terms.",
+    ),
+    "calibrate": Command(
+        "calibrate", "calibrate",
+        "Fit how often a keypoint of a given score is right, so that predictions state a probability and a radius.",
+    ),
+    "pack": Command(
+        "pack", "pack",
+        "Write weights in half precision, with data, terms and notes in the card; --set can change the decoding.",
+    ),
+    "codecs": Command(
+        "codecs", "codecs", "Measure the error of each codec when points are encoded and decoded."
+    ),
+    "doctor": Command("doctor", "doctor", "Print versions, devices, precision, extras and the built-in weights."),
+}  # fmt: skip
 """Commands of ``poseglass`` by name, except the groups."""
 
-GROUPS = {"weights": weights}
+GROUPS = {"weights": Command("weights", "weights", "Find, fetch and remove weights by name, with their terms.")}
 """Groups of commands by name, as in ``poseglass weights list``."""
 
-app = typer.Typer(
-    name="poseglass",
-    help="A toolkit to train, evaluate and deploy keypoint models.",
-    cls=HelpGroup,
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-for _name, _function in COMMANDS.items():
-    app.command(_name, cls=HelpCommand)(_function)
-for _name, _group in GROUPS.items():
-    app.add_typer(_group, name=_name)
+
+def app_of(names: Collection[str]) -> typer.Typer:
+    """Return the command line with the commands and groups of these names; of the others it has the help's line only.
+
+    Args:
+        names: Names of ``COMMANDS`` and ``GROUPS`` to import; others are ignored.
+    """
+    app = typer.Typer(
+        name="poseglass",
+        help="A toolkit to train, evaluate and deploy keypoint models.",
+        cls=HelpGroup,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    for name, command in COMMANDS.items():
+        app.command(name, cls=HelpCommand)(command.load() if name in names else _stub(command))
+    for name, group in GROUPS.items():
+        if name in names:
+            app.add_typer(group.load(), name=name)
+        else:
+            app.command(name)(_stub(group))
+    return app
+
+
+def whole_app() -> typer.Typer:
+    """Return the command line with every command imported."""
+    return app_of([*COMMANDS, *GROUPS])
+
+
+def _stub(command: Command) -> Callable[[], None]:
+    def stub() -> None:
+        raise AssertionError("a command that was not imported is only listed")
+
+    stub.__doc__ = command.about
+    return stub
 
 
 def main() -> None:
     """Run a command. An error that the user can fix is one message on stderr and exit status 2; Ctrl-C gives 130."""
-    keep_freed_memory()
     try:
+        app = app_of([word for word in sys.argv[1:2] if word in COMMANDS or word in GROUPS])
+        if len(sys.argv) > 1 and sys.argv[1] in COMMANDS:
+            from poseglass.core.allocator import keep_freed_memory
+
+            keep_freed_memory()
         app()
     except (ValueError, LookupError, OSError, RuntimeError) as error:
         if os.environ.get("POSEGLASS_DEBUG"):
