@@ -103,7 +103,7 @@ def predict(
             min=0,
             max=1,
             help="Lowest probability of the keypoints to draw, instead of a score: how often such a keypoint is right. "
-            "For weights that are calibrated, as those that ship.",
+            "For weights that are calibrated, such as people-pose.",
         ),
     ] = None,
     flip_test: Annotated[

@@ -80,7 +80,6 @@ PEOPLE19 = Skeleton(
     (*COCO17.bones, ("left_shoulder", "neck"), ("right_shoulder", "neck"), ("neck", "head_top")),
     (*COCO17.sigmas, 0.079, 0.079),
 )
-"""COCO's 17 keypoints, then neck and head top as in LSP: what the networks that ship predict. ``COCO17`` and ``LSP14``
-are parts of it. Sigmas: as there."""
+"""COCO's 17 keypoints, then neck and head top as in LSP. ``COCO17`` and ``LSP14`` are parts of it. Sigmas: as there."""
 
 SKELETONS: dict[str, Skeleton] = {s.name: s for s in (COCO17, MPII16, LSP14, FLIC11, PEOPLE19)}

@@ -1,9 +1,10 @@
 """Fit a calibration: from the scores and errors of predictions on people that the network was not trained on.
 
-The probability of a keypoint is a logistic function of a curve that all keypoints share. That curve is isotonic
-regression (Zadrozny and Elkan, "Transforming classifier scores into accurate multiclass probability estimates", KDD
-2002, section 3); the logistic function, two numbers per keypoint, is Platt's ("Probabilistic outputs for support vector
-machines", 1999, section 2), held near the identity, so that a keypoint with few labels follows the others.
+The probability of a keypoint is a logistic function of its score and the score's logit (Platt, "Probabilistic outputs
+for support vector machines", 1999, section 2): one for all keypoints, then one of that for each, two numbers that are
+held near the identity, so that a keypoint with few labels follows the others. Isotonic regression (Zadrozny and Elkan,
+"Transforming classifier scores into accurate multiclass probability estimates", KDD 2002, section 3) in place of the
+first gave a higher Brier score on a few thousand labels; it is used for boxes, whose scores are far from probabilities.
 
 The radius is split conformal prediction (Vovk, Gammerman, Shafer, "Algorithmic Learning in a Random World", 2005,
 chapter 2; Lei et al. 2018, section 2.2, https://arxiv.org/abs/1604.04173): a curve of the errors' quantile at a score,
@@ -130,13 +131,14 @@ def fit_calibration(
 
 def fit_probability(score: np.ndarray, right: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Return curves ``(K, KNOTS)`` float32 of the share that is right, from ``(N, K)`` each."""
-    shared = fit_shared(score[known], right[known])
-    logit = _logit(shared)
+    numbers = _logistic(_features(score[known]), right[known], np.array([1.0, 0.0, 0.0]), 1.0)
+    logit = isotonic(_features(np.linspace(0, 1, KNOTS)) @ numbers, np.ones(KNOTS))
     curves = np.empty((score.shape[1], KNOTS), np.float32)
     for k in range(score.shape[1]):
         own = known[:, k]
-        at = _logit(read(shared, score[own, k]))
-        slope, shift = _platt(at, right[own, k])
+        at = np.interp(score[own, k], np.linspace(0, 1, KNOTS), logit)
+        design = np.stack([at, np.ones_like(at)], 1)
+        slope, shift = _logistic(design, right[own, k], np.array([1.0, 0.0]), PRIOR / 4, least=LEAST_SLOPE)
         curves[k] = 1 / (1 + np.exp(-(slope * logit + shift)))
     return curves
 
@@ -202,32 +204,44 @@ def read(curves: np.ndarray, score: np.ndarray) -> np.ndarray:
     return read_curves(curves, torch.from_numpy(np.asarray(score, np.float32))).numpy()
 
 
-def _platt(at: np.ndarray, right: np.ndarray) -> tuple[float, float]:
-    """Return slope (at least 0.2) and shift of a logistic regression of ``right``, held near 1 and 0 by a prior."""
-    strength = np.array([PRIOR, PRIOR]) / 4  # a label at probability 0.5 weighs 1/4
-    design = np.stack([at, np.ones_like(at)], 1)
-    start = np.array([1.0, 0.0])
+def _features(score: np.ndarray) -> np.ndarray:
+    """Return what the logistic function of all keypoints sees of scores ``(M,)``: logit, score and 1, ``(M, 3)``."""
+    return np.stack([_logit(score), score, np.ones_like(score)], 1)
+
+
+def _logistic(
+    design: np.ndarray, right: np.ndarray, start: np.ndarray, strength: float, *, least: float = -np.inf
+) -> np.ndarray:
+    """Return the numbers of a logistic regression, by Newton's method.
+
+    Args:
+        design: ``(M, F)``.
+        right: ``(M,)`` bool.
+        start: ``(F,)`` numbers that a quadratic penalty holds them near.
+        strength: Weight of the penalty; a label at probability 0.5 weighs 1/4.
+        least: Least value of the first number. From there on the others move alone.
+    """
 
     def cost(numbers: np.ndarray) -> float:
         z = design @ numbers
-        return float(np.sum(np.logaddexp(0, z) - right * z) + 0.5 * np.sum(strength * (numbers - start) ** 2))
+        return float(np.sum(np.logaddexp(0, z) - right * z) + 0.5 * strength * np.sum((numbers - start) ** 2))
 
     now = start.copy()
     for _ in range(50):
         chance = 1 / (1 + np.exp(-(design @ now)))
         gradient = design.T @ (chance - right) + strength * (now - start)
-        curvature = (design * (chance * (1 - chance))[:, None]).T @ design + np.diag(strength)
+        curvature = (design * (chance * (1 - chance))[:, None]).T @ design + strength * np.eye(len(now))
         step = np.linalg.solve(curvature, gradient)
-        if now[0] - step[0] < LEAST_SLOPE:  # go to the edge, and from there on along it
-            step[0] = now[0] - LEAST_SLOPE
-            step[1] = (gradient[1] - curvature[1, 0] * step[0]) / curvature[1, 1]
+        if now[0] - step[0] < least:
+            step[0] = now[0] - least
+            step[1:] = np.linalg.solve(curvature[1:, 1:], gradient[1:] - curvature[1:, 0] * step[0])
         size = 1.0
         while size > 1e-4 and cost(now - size * step) > cost(now):
             size /= 2
         now = now - size * step
         if np.abs(size * step).max() < 1e-6:
             break
-    return float(now[0]), float(now[1])
+    return now
 
 
 def _logit(probability: np.ndarray) -> np.ndarray:
