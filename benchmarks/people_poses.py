@@ -13,7 +13,6 @@ enlarged by 1.1 for lspet and by 1.25 for COCO, as it does best. It has no neck 
 import argparse
 import importlib
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -65,8 +64,8 @@ def main() -> None:
         for where, sets in test_sets(given.data).items():
             if where == "everyday" and name in given.trained_on_coco:
                 continue
-            pairs, seconds = people_of(sets, estimator)
-            rows += measured(card.name, where, pairs, seconds)
+            pairs = people_of(sets, estimator)
+            rows += measured(card.name, where, pairs)
             calibration = estimator.torch_program.calibration
             if calibration is not None:
                 held = reliability_of([p for p, _ in pairs], [t for _, t in pairs], calibration)
@@ -76,31 +75,25 @@ def main() -> None:
                     rows.append({"network": card.name, "people": where, "measure": what, "value": f"{value:.4f}"})
     if given.teacher is not None:
         for where, sets in test_sets(given.data).items():
-            pairs, seconds = people_of(sets, movenet(given.teacher, 1.1 if where.startswith("lspet") else 1.25))
-            rows += measured("MoveNet Thunder", where, pairs, seconds)
+            pairs = people_of(sets, movenet(given.teacher, 1.1 if where.startswith("lspet") else 1.25))
+            rows += measured("MoveNet Thunder", where, pairs)
     write_rows(given.output, rows)
 
 
-def people_of(sets: Sequence[LabelledImages], estimate: Found) -> tuple[list[tuple[Instances, Instances]], float]:
-    """Return predictions and labels of every image, and the seconds that a person took."""
-    pairs, spent, count = [], 0.0, 0
+def people_of(sets: Sequence[LabelledImages], estimate: Found) -> list[tuple[Instances, Instances]]:
+    """Return predictions and labels of every image."""
+    pairs = []
     for data in sets:
         for i in range(len(data)):
             truth = people_to_judge(data.instances(i))
             if not len(truth):
                 continue
-            image = data.image(i)
-            start = time.perf_counter()
-            found = estimate(image, truth.box_xyxy)
-            spent += time.perf_counter() - start
-            count += len(truth)
+            found = estimate(data.image(i), truth.box_xyxy)
             pairs.append((found.in_skeleton(PEOPLE19), truth.in_skeleton(PEOPLE19)))
-    return pairs, spent / max(count, 1)
+    return pairs
 
 
-def measured(
-    network: str, where: str, pairs: Sequence[tuple[Instances, Instances]], seconds: float
-) -> list[dict[str, object]]:
+def measured(network: str, where: str, pairs: Sequence[tuple[Instances, Instances]]) -> list[dict[str, object]]:
     """Return rows with PCK@0.2 and mean OKS, and print them."""
     distance = np.concatenate(
         [
@@ -119,7 +112,6 @@ def measured(
             {
                 "network": network, "people": where, "measure": f"PCK@0.2, {words}", "value": f"{value:.4f}",
                 "low": f"{low:.4f}", "high": f"{high:.4f}", "counted": len(chosen),
-                "ms a person": f"{1000 * seconds:.1f}",
             }
         )  # fmt: skip
         print(
