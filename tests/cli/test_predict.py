@@ -321,7 +321,7 @@ def test_what_is_no_brightness_is_said(monkeypatch, tmp_path, tiny_weights, caps
 )  # fmt: skip
 def test_arguments_are_called_by_their_options_in_commands(monkeypatch, capsys, said, shown):
     assert in_commands(said) == shown
-    monkeypatch.setattr(cli, "app", lambda: (_ for _ in ()).throw(ValueError(said)))
+    monkeypatch.setattr(cli, "app_of", lambda names: (_ for _ in ()).throw(ValueError(said)))
     assert run(monkeypatch) == 2
     assert shown in " ".join(capsys.readouterr().err.split())
 

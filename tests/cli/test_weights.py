@@ -135,6 +135,7 @@ def test_the_list_with_terms(run) -> None:
     assert set(rows) == {
         DEFAULT,
         DEFAULT_DETECTOR,
+        "people-pose",
         "bear",
         "bear-nc",
         "three",

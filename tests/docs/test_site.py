@@ -43,7 +43,7 @@ def test_the_reference_describes_the_public_api(site):
     found = set()
     for page in (site / "reference" / "python").glob("*.html"):
         found |= set(re.findall(r'id="(poseglass\.[\w.]+)"', page.read_text()))
-    public = {name for name in vars(pg) if not name.startswith("_") and callable(getattr(pg, name))}
+    public = {name for name in dir(pg) if not name.startswith("_") and callable(getattr(pg, name))}
     missing = {name for name in public if f"poseglass.{name}" not in found}
     assert public
     assert not missing
