@@ -60,7 +60,9 @@ def calibrate(
         weights, device=choose_device(device), size_wh=None, precision="float32", compiled=False
     )  # fmt: skip
     fitted = []
-    words = " and ".join(f"{len(dataset):,} images of {dataset.name}" for dataset in sets)
+    words = " and ".join(
+        f"{len(dataset):,} images of {path.parent.name}/{path.stem}" for dataset, path in zip(sets, data, strict=True)
+    )
     for flip_test in (False, True) if estimator.skeleton.mirrors else (False,):
         here = estimator.with_flip_test(flip_test)
         flip = "with flip test" if flip_test else "without flip test"

@@ -78,7 +78,9 @@ class _Depthwise(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(  # type: ignore[override]  # autograd passes both by position
+        ctx: Any, *grad_outputs: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, None, None]:
         features, kernel = ctx.saved_tensors
         gradient = grad_outputs[0].contiguous(memory_format=torch.channels_last)
         of_input, of_kernel = None, None
