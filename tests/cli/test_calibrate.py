@@ -94,7 +94,7 @@ def test_predict_refuses_what_cannot_be(calibrated, tiny_weights, tmp_path, monk
     image = next((labels.parent / "images").iterdir())
     out = ("--out", tmp_path / "out")
     assert run(monkeypatch, "predict", image, "--weights", tiny_weights, *out, "--min-probability", "0.5") == 2
-    assert "has no calibration without flip test" in " ".join(capsys.readouterr().err.split())
+    assert "are not. Use --min-score" in " ".join(capsys.readouterr().err.split())
     assert (
         run(monkeypatch, "predict", image, "--weights", weights, *out, "--min-probability", ".5", "--min-score", ".1")
         == 2

@@ -11,7 +11,6 @@ from safetensors import safe_open
 
 from poseglass.cli.evaluate_found import bar_of, load_one
 from poseglass.cli.read_data import OVERRIDES, data_options, read_data, say_notes
-from poseglass.core.table import listed
 from poseglass.estimators.load import find_weights
 from poseglass.estimators.weights_file import read_weights, save_weights
 from poseglass.evaluation.calibrate import fit_calibration, joined
@@ -20,6 +19,9 @@ from poseglass.runs.build import choose_device
 
 FEW = 30
 """Labels below which a keypoint has hardly a curve of its own."""
+
+FEW_PEOPLE = 200
+"""People below which a note is printed."""
 
 
 def calibrate(
@@ -72,20 +74,30 @@ def calibrate(
         if one.measured is None:
             console.print(f"{len(seen.box_score):,} boxes, of which {seen.box_right.mean():.0%} are right.")
         else:
+            with_torso = int((~np.isnan(seen.error_torsos)).any(1).sum())
             console.print(
-                f"{flip}: {one.people:,} people. By cross-validation: expected calibration error "
-                f"{one.measured['ece']:.3f}; Brier score {one.measured['brier']:.3f} (raw scores "
-                f"{one.measured['brier of score']:.3f}, a constant {one.measured['brier of constant']:.3f}); "
+                f"{flip}: {one.people:,} people, {with_torso:,} of them with a labelled torso. By cross-validation: "
+                f"expected calibration error {one.measured['ece']:.3f}; Brier score {one.measured['brier']:.3f} (raw "
+                f"scores {one.measured['brier of score']:.3f}, a constant {one.measured['brier of constant']:.3f}); "
                 f"{one.measured['coverage']:.1%} of keypoints within their radius (target {coverage:.0%}).",
                 soft_wrap=True, highlight=False,
             )  # fmt: skip
+            if with_torso < FEW_PEOPLE and not flip_test:
+                console.print(
+                    f"note: {with_torso:,} people with a labelled torso are few, so the curves may be worse than the "
+                    f"raw scores. Give at least {FEW_PEOPLE}.",
+                    soft_wrap=True, highlight=False,
+                )  # fmt: skip
         counts = (~np.isnan(seen.error_torsos)).sum(0)
-        few = [name for name, count in zip(estimator.skeleton.keypoints, counts, strict=True) if count < FEW]
-        if few and not flip_test:
-            console.print(
-                f"note: fewer than {FEW} labels of {listed(few)}: they get the curve of all keypoints together.",
-                soft_wrap=True, highlight=False, markup=False,
-            )  # fmt: skip
+        names = estimator.skeleton.keypoints
+        never = [name for name, count in zip(names, counts, strict=True) if not count]
+        few = [name for name, count in zip(names, counts, strict=True) if 0 < count < FEW]
+        for what, which in ((f"have fewer than {FEW} labels", few), ("have no label at all", never)):
+            if which and not flip_test:
+                console.print(
+                    f"note: {', '.join(which)} {what}: their probability is that of all keypoints together.",
+                    soft_wrap=True, highlight=False, markup=False,
+                )  # fmt: skip
         fitted.append(one)
     with safe_open(path, "pt") as stored:
         half = any(stored.get_slice(name).get_dtype() == "F16" for name in stored.keys())  # noqa: SIM118 (no mapping)

@@ -328,10 +328,9 @@ def _drawn(estimator: PoseEstimator, weights: str, score: float | None, probabil
         raise ValueError("--min-score and --min-probability both say which keypoints are drawn. Omit one of them.")
     poses = estimator.poses if isinstance(estimator, TwoStageEstimator) else estimator
     if poses.torch_program.calibration is None:
-        flip = "with" if poses.flip_test else "without"
         raise ValueError(
-            f"--min-probability needs weights whose scores are calibrated, and {weights} has no calibration {flip} "
-            "flip test. Use --min-score, or calibrate them: poseglass calibrate WEIGHTS LABELS --out FILE."
+            f"--min-probability needs weights whose scores are calibrated, and {weights} are not. Use --min-score, or "
+            "--weights people-pose, or calibrate them: poseglass calibrate WEIGHTS LABELS --out FILE."
         )
     return Least(0.0, probability)
 

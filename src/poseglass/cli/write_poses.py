@@ -360,7 +360,8 @@ class _Work:
             by += f", boxes by {finds.name if finds else 'the detector'}"
         # all keypoint names fit in 80 columns; only a long image name is folded
         self.table = Table(header_style="bold", title=escape(by), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        for column in ("image", self.noun, "found", "score", "surest", "least sure"):
+        told = "score" if least.probability is None else "probability"
+        for column in ("image", self.noun, "found", told, "surest", "least sure"):
             self.table.add_column(column, no_wrap=column != "image", overflow="fold")
         self.images = self.poses = self.without = 0
         self.levels: list[tuple[str, Levels]] = []
@@ -435,7 +436,7 @@ class _Work:
             self.poses += 1
             if self.poses > MOST_ROWS:
                 continue
-            score = people.score[row]
+            score = self._told(people)[row]
             person = str(row + 1) if not self.is_whole(item) else "whole?" if doubtful else "whole"
             if not keypoints:
                 self.table.add_row(escape(item.name), person, "box", f"{people.box_score[row]:.2f}", "", "")
@@ -449,6 +450,12 @@ class _Work:
                 f"{keypoints[best]} {score[best]:.2f}",
                 f"{keypoints[worst]} {score[worst]:.2f}",
             )
+
+    def _told(self, people: Instances) -> np.ndarray:
+        """Return what the table tells of each keypoint: its probability where these are asked for, else its score."""
+        if self.least.probability is None or people.probability is None:
+            return people.score
+        return people.probability
 
     def say(self, *, heatmaps: bool, images: bool) -> None:
         """Print the table and the notes."""
@@ -465,8 +472,9 @@ class _Work:
                 " Orange is the person's own left, blue the right."
             )  # fmt: skip
             console.print(
-                f"found: keypoints with {self.least}, which are drawn. score: mean of all, "
-                "0 to 1." + (sides if any(name.startswith("left_") for name in keypoints) else "")
+                f"found: keypoints with {self.least}, which are drawn. "
+                f"{'score' if self.least.probability is None else 'probability'}: mean of all, 0 to 1."
+                + (sides if any(name.startswith("left_") for name in keypoints) else "")
             )
         elif self.poses:
             console.print("These weights find boxes without keypoints. score: that of the box, 0 to 1.")

@@ -160,6 +160,16 @@ def render_report(report: Report) -> str:
     return render_page("report.html", values)
 
 
+RELIABILITY_NAMES = {
+    "ece": "expected calibration error",
+    "brier": "Brier score of the probabilities",
+    "brier of score": "Brier score of the raw scores",
+    "brier of constant": "Brier score of the overall share",
+    "coverage": "share of keypoints within their radius",
+    "median radius px": "median radius, pixels",
+}
+"""What the results of ``Reliability`` are called on the page."""
+
 Part = dict[str, object]
 """A section of the page: its "name", the "kind" of its template, and the values for it."""
 
@@ -261,7 +271,7 @@ def _reliability(report: Report) -> Part | None:
     themes = {theme: plots.reliability(stated, right, theme=theme) for theme in ("light", "dark")}
     table = _table(
         "Calibration of the scores", "result", ["value"],
-        {name: {"value": value} for name, value in report.reliability.results().items()},
+        {RELIABILITY_NAMES.get(name, name): {"value": value} for name, value in report.reliability.results().items()},
     )  # fmt: skip
     pairs = ", ".join(f"{_number(float(a))}: {_number(float(b))}" for a, b in zip(stated, right, strict=True))
     words = f"Share of keypoints that are right, by their stated probability: {pairs}."
