@@ -112,7 +112,7 @@ def predict(
     skeleton: Annotated[
         str | None,
         typer.Option(
-            help="Which keypoints to give out: coco17, lsp14, people19, ... Default: all that the weights predict."
+            help="Which keypoints to return: coco17, lsp14, people19, ... Default: all that the weights predict."
         ),
     ] = None,
     names: Annotated[bool, typer.Option("--names", help="Draw the names of the keypoints.")] = False,

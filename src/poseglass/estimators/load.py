@@ -178,8 +178,8 @@ def load(
         min_box_score: People whom a detector or one-stage weights find with a lower score are not returned. Weights of
             keypoints in a box, without a detector, find nobody, and it does not apply.
         flip_test: Average with the flipped image: twice the computation, slightly more accurate. A detector does not.
-        skeleton: Which keypoints to give out, by name: "coco17", "lsp14", "people19" or a skeleton of your own; the
-            weights must predict all of them. None gives out all that they predict.
+        skeleton: Which keypoints to return, by name: "coco17", "lsp14", "people19" or a skeleton of your own; the
+            weights must predict all of them. None returns all that they predict.
         size_wh: Size of the crops or views other than the card's; both sides must be divisible by the network's
             ``divisor``. A detector keeps its own.
         device: The device to run on.

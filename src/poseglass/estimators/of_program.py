@@ -68,7 +68,7 @@ class OfProgram:
         return changed
 
     def in_skeleton(self, skeleton: Skeleton | str) -> Self:
-        """Return the same estimator that gives out the keypoints of another skeleton, by name.
+        """Return the same estimator that returns the keypoints of another skeleton, by name.
 
         Args:
             skeleton: A skeleton, or the name of one of ``core.skeletons.SKELETONS``, such as "coco17".

@@ -95,8 +95,10 @@ class TwoStageEstimator:
 
     def _together(self, poses: Instances, detected: Instances) -> Instances:
         """Return the poses of found boxes with their scores, without duplicates, best first."""
-        chance = {name: detected.extra[name] for name in ("box_probability",) if name in detected.extra}
-        poses = replace(poses, box_score=detected.box_score, label=detected.label, extra=poses.extra | chance)
+        extra = dict(poses.extra)
+        if "box_probability" in detected.extra:
+            extra["box_probability"] = detected.extra["box_probability"]
+        poses = replace(poses, box_score=detected.box_score, label=detected.label, extra=extra)
         if not len(poses):
             return poses
         score = poses.box_score * (poses.score.mean(1) if len(self.skeleton) else 1.0)

@@ -42,11 +42,11 @@ class TorchProgram:
             faster ones. It belongs to this network: if you replace the network, replace it too.
         calibrations: What scores mean with and without flip test; the one that fits ``flip_test`` fills probability and
             radius. Without one they are None.
-        given_out: Skeleton of the result, with some or all of the network's keypoints, by name. None gives out all.
+        given_out: Skeleton of the result, with some or all of the network's keypoints, by name. None keeps all.
 
     Raises:
         ValueError: A flip test for keypoints whose left and right counterparts are not known, see
-            ``Skeleton.mirroring_unknown``; or keypoints to give out that the network does not predict.
+            ``Skeleton.mirroring_unknown``; or keypoints to return that the network does not predict.
     """
 
     network: nn.Module
