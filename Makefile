@@ -35,7 +35,7 @@ $(VENV)/.runs: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.tests: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "setting up $(VENV) with the packages for the tests ..."
-	$(PIP) -e '.[dev,tensorboard]'
+	$(PIP) -e '.[dev,tensorboard,onnx,openvino]'
 	@touch $@ $(VENV)/.runs
 
 $(VENV)/.docs: pyproject.toml constraints.txt | $(BIN)/python

@@ -17,7 +17,7 @@ LAYERS = (
     ("data",),
     ("training",),
     ("evaluation", "audit", "checkpoints"),
-    ("runs",),
+    ("runs", "export"),
     ("cli",),
 )
 LAYER = {package: number for number, packages in enumerate(LAYERS) for package in packages}

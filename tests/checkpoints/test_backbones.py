@@ -10,7 +10,7 @@ from poseglass.backbones import BACKBONES
 from poseglass.checkpoints import IMPORTERS, import_state
 from poseglass.checkpoints.checkpoint import open_checkpoint
 from poseglass.checkpoints.importer import Importer, Source
-from poseglass.cli.export_weights import export_weights
+from poseglass.cli.export import export
 from poseglass.cli.import_weights import import_weights
 from poseglass.core.input_spec import InputSpec
 from poseglass.core.skeletons import LSP14
@@ -66,7 +66,7 @@ def test_there_and_back(original: dict[str, Tensor], tmp_path: Path, capsys: pyt
     assert card.input == InputSpec((4, 32), color="bgr")
     assert "Excluded: 1 tensors of the original that are not needed here." in card.notes
     Squeeze(4).load_state_dict(state, strict=True)
-    export_weights(str(to), "toy_layout", public)
+    export(str(to), "toy_layout", public)
     assert "not written names starting with classifier." in capsys.readouterr().out
     back = open_checkpoint(public).all()
     assert back.keys() == original.keys() - {"classifier.weight"}

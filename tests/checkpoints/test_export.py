@@ -20,7 +20,7 @@ from poseglass.checkpoints.certificate import certify
 from poseglass.checkpoints.checkpoint import open_checkpoint
 from poseglass.checkpoints.export import export_state, fits, write_checkpoint
 from poseglass.checkpoints.importer import Importer
-from poseglass.cli.export_weights import export_weights
+from poseglass.cli.export import export
 from poseglass.cli.import_weights import import_weights
 from poseglass.core.card import WeightCard
 from poseglass.core.image import write_image
@@ -72,7 +72,7 @@ def test_import_export_import_changes_no_bit(
     ours, card = import_state(original, importer)
     path, public = tmp_path / "ours.safetensors", tmp_path / f"public{suffix}"
     save_weights(path, ours, card)
-    export_weights(str(path), layout, public)
+    export(str(path), layout, public)
     written = open_checkpoint(public).all()
     unused = importer.never_run(card.network)
     kept = {name: tensor for name, tensor in original.items() if not name.startswith(importer.excluded)}
@@ -152,11 +152,11 @@ def test_the_usual_size_is_no_part_of_what_a_network_computes() -> None:
 def test_colours_that_the_other_code_does_not_give_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "ours.safetensors"
     save_weights(path, *import_state(resnets.simple_baseline(), IMPORTERS["simple_baseline_microsoft"]))
-    export_weights(str(path), "simple_baseline_msra", tmp_path / "public.pth")
+    export(str(path), "simple_baseline_msra", tmp_path / "public.pth")
     output = capsys.readouterr().out
     assert "these weights need color bgr (there rgb). Change it there." in output
     assert "--to simple_baseline_microsoft" in output
-    export_weights(str(path), "simple_baseline_microsoft", tmp_path / "microsoft.pth")
+    export(str(path), "simple_baseline_microsoft", tmp_path / "microsoft.pth")
     assert "differs from that code's" not in capsys.readouterr().out
 
 
@@ -164,7 +164,7 @@ def test_as_a_command(tmp_path: Path) -> None:
     path, public = tmp_path / "ours.safetensors", tmp_path / "public.pth"
     save_weights(path, *import_state(layouts.bearpaw(), IMPORTERS["hourglass_bearpaw"]))
     app = typer.Typer()
-    app.command("export")(export_weights)
+    app.command("export")(export)
     result = CliRunner().invoke(app, [str(path), "--to", "hourglass_bearpaw", "--out", str(public)])
     assert result.exit_code == 0, result.output
     assert open_checkpoint(public).all().keys() == layouts.bearpaw().keys()
@@ -176,7 +176,7 @@ def test_a_name_that_was_fetched_is_written_too(tmp_path: Path, monkeypatch: pyt
     save_weights(
         tmp_path / "weights" / "bear.safetensors", *import_state(layouts.bearpaw(), IMPORTERS["hourglass_bearpaw"])
     )
-    export_weights("bear", "hourglass_bearpaw", tmp_path / "public.pth")
+    export("bear", "hourglass_bearpaw", tmp_path / "public.pth")
     assert (tmp_path / "public.pth").exists()
 
 
@@ -202,23 +202,23 @@ def test_what_cannot_be_written_names_what_can(tmp_path: Path) -> None:
         ("princeton", r"no layout of that name\. Did you mean 'hourglass_princeton'\? They fit hourglass_bearpaw\."),
     ):
         with pytest.raises(CheckpointError, match=says):
-            export_weights(str(path), layout, tmp_path / "public.pth")
+            export(str(path), layout, tmp_path / "public.pth")
     with pytest.raises(
         CheckpointError,
         match=r"They fit no known layout\. Layouts: hourglass_princeton \(a stacked",
     ):
-        export_weights("hg2-light-lspet", "hourglass_bearpaw", tmp_path / "public.pth")
+        export("hg2-light-lspet", "hourglass_bearpaw", tmp_path / "public.pth")
     with pytest.raises(ValueError, match=r"--out must name a \.pth, \.pt or \.safetensors file, got 'public\.onnx'"):
-        export_weights(str(path), "hourglass_bearpaw", tmp_path / "public.onnx")
+        export(str(path), "hourglass_bearpaw", tmp_path / "public.onnx")
     for force in (False, True):
         with pytest.raises(ValueError, match=r"--out is the weights file itself: .*ours\.safetensors"):
-            export_weights(str(path), "hourglass_bearpaw", path, force=force)
+            export(str(path), "hourglass_bearpaw", path, force=force)
     (tmp_path / "there.pth").touch()
     with pytest.raises(FileExistsError, match=r"there\.pth exists.*--force"):
-        export_weights(str(path), "hourglass_bearpaw", tmp_path / "there.pth")
+        export(str(path), "hourglass_bearpaw", tmp_path / "there.pth")
     (tmp_path / "there.pth").unlink()
     with pytest.raises(FileNotFoundError, match="no folder"):
-        export_weights(str(path), "hourglass_bearpaw", tmp_path / "none" / "public.pth")
+        export(str(path), "hourglass_bearpaw", tmp_path / "none" / "public.pth")
     assert [p.name for p in tmp_path.iterdir()] == ["ours.safetensors"]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import poseglass as pg
 from poseglass.core.image import read_image
 from poseglass.estimators.load import shipped
 from poseglass.readers import coco
@@ -28,6 +29,21 @@ def test_find_poses(tmp_path, synthetic_person):
     printed = run(ROOT / "examples" / "find_poses.py", synthetic_person, tmp_path / "out.png", 5, 5, 90, 110)
     assert len(printed.splitlines()) == 14
     assert read_image(tmp_path / "out.png").shape == read_image(synthetic_person).shape
+
+
+@pytest.mark.slow
+def test_run_onnx(tmp_path, tiny_weights, synthetic_person, monkeypatch):
+    """It needs neither poseglass nor PyTorch, and prints the estimator's points."""
+    pytest.importorskip("onnxruntime", reason="needs the extra onnx")
+    out = tmp_path / "tiny.onnx"
+    run("-m", "poseglass", "export", tiny_weights, "--to", "onnx", "--whole-image", "--out", out)
+    example = ROOT / "examples" / "run_onnx.py"
+    imported = {line.split()[1] for line in example.read_text().splitlines() if line.startswith(("import", "from"))}
+    assert imported == {"json", "sys", "numpy", "onnxruntime", "PIL"}
+    printed = run(example, out, synthetic_person).splitlines()
+    points = np.array([[float(word) for word in line.split()[1:3]] for line in printed[1:]])
+    away = np.abs(points - pg.load(tiny_weights)(read_image(synthetic_person)).xy[0])
+    assert np.median(away) < 0.1  # crops differ by rounding, which moves a few keypoints of an untrained network
 
 
 @pytest.mark.slow

@@ -35,7 +35,7 @@ class Counting:
     def __init__(self) -> None:
         self.inner = TorchProgram(Spots(), HeatmapCodec(), TOY, InputSpec((32, 32), 1.0))
         self.skeleton, self.input, self.spec = self.inner.skeleton, self.inner.input, self.inner.spec
-        self.flip_test = False
+        self.flip_test, self.calibrated = False, False
         self.batches: list[int] = []
 
     def __call__(self, views: torch.Tensor) -> Decoded:

@@ -65,8 +65,8 @@ COMMANDS = {
         "Convert a checkpoint of a public implementation to a weights file. Code in a checkpoint is never run.",
     ),
     "export": Command(
-        "export_weights", "export_weights",
-        "Write weights with the tensor names of a public implementation, so that it can load them.",
+        "export", "export",
+        "Write a file that takes an image and gives keypoints, for a runtime; or weights in a public layout.",
     ),
     "models": Command(
         "models", "models",

@@ -14,7 +14,7 @@ from poseglass.core.environment import environment
 from poseglass.core.precision import choose_precision, narrow_convolution_fault
 from poseglass.estimators.load import SHIPPED_FOLDER, shipped
 
-EXTRAS = {"tensorboard": "tensorboard"}
+EXTRAS = {"tensorboard": "tensorboard", "onnx": "onnxruntime", "openvino": "openvino"}
 """Maps each extra of the package to the module that it installs."""
 
 

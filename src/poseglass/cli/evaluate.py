@@ -21,6 +21,7 @@ from poseglass.evaluation.evaluate import Evaluation, evaluate
 from poseglass.evaluation.reliability import Reliability, reliability_of
 from poseglass.metrics import METRICS, Pck
 from poseglass.metrics.metric import Metric
+from poseglass.programs.graph_program import GraphProgram
 from poseglass.readers.mixed import respelt
 from poseglass.runs.build import PROTOCOLS, choose_device, make
 from poseglass.runs.recipe import EvaluatePart, Recipe, apply_override
@@ -122,6 +123,8 @@ def evaluate_weights(
         weights, device=choose_device(device), size_wh=(size, size) if size else None,
         precision="bfloat16" if bfloat16 else "float32", compiled=compiled,
     )  # fmt: skip
+    if flip_test is None and isinstance(estimator.program, GraphProgram):
+        flip_test = estimator.flip_test  # fixed in an exported file
     parts: list[dict[str, Any]] = []
     followed: dict[str, Any] = {}
     hint = ""
@@ -237,7 +240,7 @@ def evaluate_weights(
 
 def reliability_for(estimator: TopDownEstimator, result: Evaluation) -> Reliability | None:
     """Return how well an estimator's probabilities held, or None where it states none."""
-    calibration = estimator.torch_program.calibration
+    calibration = estimator.calibration
     if calibration is None or not result.paired:
         return None
     return reliability_of(result.predicted, result.truth, calibration)

@@ -20,6 +20,7 @@ from poseglass.estimators.estimator import Estimator
 from poseglass.estimators.onestage import OneStageEstimator
 from poseglass.estimators.topdown import TopDownEstimator
 from poseglass.estimators.twostage import TwoStageEstimator
+from poseglass.estimators.whole_image import WholeImageEstimator
 from poseglass.evaluation.evaluate import Evaluation, evaluate
 from poseglass.evaluation.found import LEAST_SCORE, evaluate_found
 from poseglass.evaluation.reliability import reliability_of
@@ -51,8 +52,17 @@ def check_found(found: bool, detector: str | None, protocol: str | None) -> None
 def load_one(
     weights: str, *, device: torch.device, size_wh: tuple[int, int] | None, precision: Precision, compiled: bool
 ) -> TopDownEstimator | OneStageEstimator:
-    """Open weights of either kind, without a detector before them."""
+    """Open weights of either kind, without a detector before them.
+
+    Raises:
+        ValueError: An exported file of whole images, whose least score is fixed.
+    """
     estimator = loading.load(weights, device=device, size_wh=size_wh, precision=precision, compiled=compiled)
+    if isinstance(estimator, WholeImageEstimator):
+        raise ValueError(
+            f"{weights} takes whole images and returns nobody with a low score, which average precision needs. Export "
+            "the weights without --whole-image, or evaluate the weights themselves."
+        )
     assert not isinstance(estimator, TwoStageEstimator)  # only load() without a name has a detector
     return estimator
 
@@ -135,10 +145,8 @@ def compare_found(
         f"image{'s' * (len(found.truth) != 1)}; {seen:,} found ({share})"
     )
     console.print(_side_by_side(None if given is None else given.results, found.results))
-    program = estimator.torch_program
-    reliable = (
-        None if program.calibration is None else reliability_of(found.predicted, found.truth, program.calibration)
-    )
+    known = estimator.calibration
+    reliable = None if known is None else reliability_of(found.predicted, found.truth, known)
     if reliable is not None:
         console.print(f"Of those found: {reliable.in_words()}", soft_wrap=True, highlight=False)
     if json_file is not None:

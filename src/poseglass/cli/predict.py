@@ -30,7 +30,6 @@ from poseglass.core.table import listed
 from poseglass.estimators import load as loading
 from poseglass.estimators.load import DEFAULT, find_weights, load, load_detector
 from poseglass.estimators.onestage import OneStageEstimator
-from poseglass.estimators.topdown import TopDownEstimator
 from poseglass.estimators.twostage import TwoStageEstimator
 from poseglass.programs.fast import Precision
 from poseglass.runs.build import choose_device
@@ -274,17 +273,16 @@ def _open(
     Raises:
         ValueError: The weights and the options contradict each other.
     """
-    least = 0.3 if score is None else score
     estimator = load(
         weights,
-        min_box_score=least,
+        min_box_score=score,
         flip_test=flip_test,
         skeleton=skeleton,
         device=device,
         precision=precision,
         compiled=compiled,
     )
-    if not isinstance(estimator, TopDownEstimator):
+    if estimator.finds_boxes or isinstance(estimator, OneStageEstimator | TwoStageEstimator):
         for option, used in (("--whole-image", whole), ("--detector", detector is not None)):
             if used:
                 raise ValueError(
@@ -312,7 +310,7 @@ def _open(
                 "no boxes are looked for. Add --detector, or omit the scales."
             )
         return estimator, None
-    finds = load_detector(detector, min_box_score=least, scales=scales, device=device)
+    finds = load_detector(detector, min_box_score=score, scales=scales, device=device)
     return TwoStageEstimator(finds, estimator), detector
 
 
@@ -327,7 +325,7 @@ def _drawn(estimator: PoseEstimator, weights: str, score: float | None, probabil
     if score is not None:
         raise ValueError("--min-score and --min-probability both say which keypoints are drawn. Omit one of them.")
     poses = estimator.poses if isinstance(estimator, TwoStageEstimator) else estimator
-    if poses.torch_program.calibration is None:
+    if not poses.calibrated:
         raise ValueError(
             f"--min-probability needs weights whose scores are calibrated, and {weights} are not. Use --min-score, or "
             "--weights people-pose, or calibrate them: poseglass calibrate WEIGHTS LABELS --out FILE."

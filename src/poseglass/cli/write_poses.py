@@ -33,8 +33,9 @@ from poseglass.drawing.sheet import contact_sheet
 from poseglass.estimators.onestage import OneStageEstimator
 from poseglass.estimators.topdown import TopDownEstimator, check_boxes
 from poseglass.estimators.twostage import TwoStageEstimator
+from poseglass.estimators.whole_image import WholeImageEstimator
 
-PoseEstimator = TopDownEstimator | OneStageEstimator | TwoStageEstimator
+PoseEstimator = TopDownEstimator | OneStageEstimator | TwoStageEstimator | WholeImageEstimator
 """What ``load`` returns."""
 
 UNSURE = 0.3
@@ -373,7 +374,7 @@ class _Work:
 
     def is_whole(self, item: NamedImage) -> bool:
         """Tell whether the image was treated as one instance filling it."""
-        return item.boxes is None and isinstance(self.estimator, TopDownEstimator)
+        return item.boxes is None and not self.estimator.finds_boxes
 
     def is_doubtful(self, item: NamedImage, people: Instances) -> bool:
         """Tell whether the pose of a whole image has a low score."""
@@ -395,6 +396,8 @@ class _Work:
             ValueError: The network sees whole images.
         """
         poses = self.estimator.poses if isinstance(self.estimator, TwoStageEstimator) else self.estimator
+        if isinstance(poses, WholeImageEstimator):
+            raise ValueError("An exported file of whole images returns no heatmaps. Use the weights themselves.")
         if isinstance(poses, OneStageEstimator):
             raise ValueError("Heatmaps are of one person in a box, but these weights find everybody in an image.")
         crop, maps = poses.heatmaps(item.image, people.box_xyxy[0])

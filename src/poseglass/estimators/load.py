@@ -17,8 +17,13 @@ from poseglass.estimators.onestage import OneStageEstimator
 from poseglass.estimators.topdown import TopDownEstimator
 from poseglass.estimators.twostage import TwoStageEstimator
 from poseglass.estimators.weights_file import CheckpointError, read_weights
+from poseglass.estimators.whole_image import WholeImageEstimator, is_graph_file, open_graph
 from poseglass.programs.fast import Precision, fast_program
+from poseglass.programs.graph_program import GraphFile, GraphProgram
 from poseglass.programs.torch_program import TorchProgram
+
+AnyEstimator = TopDownEstimator | OneStageEstimator | TwoStageEstimator | WholeImageEstimator
+"""What ``load`` returns."""
 
 SHIPPED_FOLDER = Path(__file__).parents[1] / "weights"
 """Weights included in the package, one ``.safetensors`` each, named as in their cards."""
@@ -29,6 +34,8 @@ DEFAULT = "hg2-light-lspet"
 DEFAULT_DETECTOR: str | None = "people"
 """The weights that find people by default, ahead of ``DEFAULT``; None if none ship."""
 
+MIN_BOX_SCORE = 0.3
+"""People whom a detector finds with a lower score are not returned, by default."""
 
 PACKAGE_PREFIX = "package:"
 """What comes before a package's name in ``train.init_from`` and in ``poseglass weights fetch``."""
@@ -129,7 +136,7 @@ def load(
     weights: str | Path | None = None,
     *,
     detector: str | Path,
-    min_box_score: float = 0.3,
+    min_box_score: float | None = None,
     flip_test: bool = False,
     skeleton: Skeleton | str | None = None,
     size_wh: tuple[int, int] | None = None,
@@ -145,7 +152,7 @@ def load(
     weights: str | Path | None = None,
     *,
     detector: None = None,
-    min_box_score: float = 0.3,
+    min_box_score: float | None = None,
     flip_test: bool = False,
     skeleton: Skeleton | str | None = None,
     size_wh: tuple[int, int] | None = None,
@@ -153,14 +160,14 @@ def load(
     precision: Precision = "float32",
     compiled: bool = False,
     trust_code: bool = False,
-) -> TopDownEstimator | OneStageEstimator | TwoStageEstimator: ...
+) -> AnyEstimator: ...
 
 
 def load(
     weights: str | Path | None = None,
     *,
     detector: str | Path | None = None,
-    min_box_score: float = 0.3,
+    min_box_score: float | None = None,
     flip_test: bool = False,
     skeleton: Skeleton | str | None = None,
     size_wh: tuple[int, int] | None = None,
@@ -168,14 +175,17 @@ def load(
     precision: Precision = "float32",
     compiled: bool = False,
     trust_code: bool = False,
-) -> TopDownEstimator | OneStageEstimator | TwoStageEstimator:
+) -> AnyEstimator:
     """Open weights and return their estimator.
 
     Args:
         weights: Name of weights that ship or were downloaded, or the path of a ``.safetensors`` with a card, or of a
-            training run's folder. None is the pose network that ships, after the detector that ships, if one does.
+            training run's folder, or of a file that ``poseglass export`` wrote (.onnx, .xml, .pt2), in which flip test,
+            size, keypoints and precision are fixed. None is the pose network that ships, after the detector that ships,
+            if one does.
         detector: Weights that find everybody in an image, likewise: ``weights`` then find the keypoints in its boxes.
-        min_box_score: People whom a detector or one-stage weights find with a lower score are not returned. Weights of
+        min_box_score: People whom a detector or one-stage weights find with a lower score are not returned; None is
+            ``MIN_BOX_SCORE``, or what an exported file was made with. Weights of
             keypoints in a box, without a detector, find nobody, and it does not apply.
         flip_test: Average with the flipped image: twice the computation, slightly more accurate. A detector does not.
         skeleton: Which keypoints to return, by name: "coco17", "lsp14", "people19" or a skeleton of your own; the
@@ -192,7 +202,8 @@ def load(
     Returns:
         An estimator, called as ``estimate(image)`` or ``estimate(image, boxes=...)``: a ``TwoStageEstimator`` if there
         is a detector; else a ``TopDownEstimator`` for weights that find the keypoints in a box, or a
-        ``OneStageEstimator`` for weights that find everybody in a whole image. ``load_top_down`` and ``load_detector``
+        ``OneStageEstimator`` for weights that find everybody in a whole image, or a ``WholeImageEstimator`` for a file
+        exported with --whole-image. ``load_top_down`` and ``load_detector``
         return one kind only.
 
     Raises:
@@ -206,6 +217,9 @@ def load(
     """
     if detector is None and weights is None:
         detector = DEFAULT_DETECTOR
+    if weights is not None and is_graph_file(weights):
+        opened = _open_file(weights, flip_test, skeleton, size_wh, device, precision, compiled, trust_code)
+        return _of_file(opened, weights, detector, min_box_score, device, trust_code)
     program, card = _program(DEFAULT if weights is None else weights, flip_test, size_wh, device, trust_code)
     one_stage = program.spec.instances != 1
     if detector is not None and one_stage:
@@ -216,7 +230,7 @@ def load(
     if compiled or precision != "float32":
         program = fast_program(program, precision=precision, compiled=compiled)
     if one_stage:
-        finder = OneStageEstimator(program, min_box_score, card=card)
+        finder = OneStageEstimator(program, _least(min_box_score), card=card)
         return finder if skeleton is None else finder.in_skeleton(skeleton)
     poses = TopDownEstimator(program, card=card)
     if skeleton is not None:
@@ -248,6 +262,11 @@ def load_top_down(
         weights, flip_test=flip_test, skeleton=skeleton, size_wh=size_wh, device=device, precision=precision,
         compiled=compiled, trust_code=trust_code,
     )  # fmt: skip
+    if isinstance(estimator, WholeImageEstimator):
+        raise CheckpointError(
+            f"{weights} takes whole images, and crops are needed here. Export the weights without --whole-image, or "
+            "load the weights themselves."
+        )
     if not isinstance(estimator, TopDownEstimator):
         name = estimator.card.name if isinstance(estimator, OneStageEstimator) and estimator.card else str(weights)
         raise CheckpointError(
@@ -261,7 +280,7 @@ def load_top_down(
 def load_detector(
     weights: str | Path,
     *,
-    min_box_score: float = 0.3,
+    min_box_score: float | None = None,
     flip_test: bool = False,
     size_wh: tuple[int, int] | None = None,
     scales: tuple[float, ...] = (1.0,),
@@ -272,7 +291,7 @@ def load_detector(
 
     Args:
         weights: Name of weights, or the path of a ``.safetensors`` with a card, or of a training run's folder.
-        min_box_score: Instances with a lower score are not returned.
+        min_box_score: Instances with a lower score are not returned; None is ``MIN_BOX_SCORE``.
         flip_test: Average with the flipped image: twice the computation, slightly more accurate.
         size_wh: View size other than the card's; both sides must be divisible by the network's ``divisor``.
         scales: Each image is shown once per scale, and the results are joined by soft-NMS: (0.5, 1.0, 1.5) finds
@@ -289,6 +308,14 @@ def load_detector(
         CheckpointError: The file is not a weights file, or its network predicts one instance in a given box.
         ValueError: An unavailable device, or scales that are not positive or of which two give the same view.
     """
+    if is_graph_file(weights):
+        opened = _open_file(weights, flip_test, None, size_wh, device, "float32", False, trust_code)
+        if opened.card.kind != "views" or opened.card.spec.instances == 1:
+            raise CheckpointError(
+                f"{weights} cannot be used as a detector: expected a file exported from the weights of a detector, "
+                "without --whole-image. Open this one with poseglass.load."
+            )
+        return OneStageEstimator(GraphProgram(opened), _least(min_box_score), card=opened.card.card, scales=scales)
     program, card = _program(weights, flip_test, size_wh, device, trust_code)
     if program.spec.instances == 1:
         raise CheckpointError(
@@ -296,7 +323,84 @@ def load_detector(
             "poseglass.load, and call the estimator with boxes; a detector is weights of a whole image, such as those "
             "of CenterNet."
         )
-    return OneStageEstimator(program, min_box_score, card=card, scales=scales)
+    return OneStageEstimator(program, _least(min_box_score), card=card, scales=scales)
+
+
+def _least(min_box_score: float | None) -> float:
+    return MIN_BOX_SCORE if min_box_score is None else min_box_score
+
+
+def _open_file(
+    path: str | Path,
+    flip_test: bool,
+    skeleton: Skeleton | str | None,
+    size_wh: tuple[int, int] | None,
+    device: str | torch.device,
+    precision: Precision,
+    compiled: bool,
+    trust_code: bool,
+) -> GraphFile:
+    """Open an exported file.
+
+    Raises:
+        CheckpointError: It cannot be opened, or an option differs from what it was exported with.
+    """
+    try:
+        opened = open_graph(path, device=str(device), trust_code=trust_code)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
+    card = opened.card
+    name = skeleton if skeleton is None or isinstance(skeleton, str) else skeleton.name
+    asked = {
+        "--flip-test": flip_test and not card.flip_test,
+        f"--skeleton {name}": name is not None and name != card.skeleton.name,
+        f"size {size_wh}": size_wh is not None and tuple(size_wh) != card.input.size_wh,
+        f"--precision {precision}": precision not in ("float32", card.precision),
+    }
+    wrong = [option for option, differs in asked.items() if differs]
+    if wrong:
+        raise CheckpointError(
+            f"{path} was exported without {' and '.join(wrong)}, which cannot be changed in it. Export the weights "
+            "again with it, or load the weights themselves."
+        )
+    if compiled:
+        raise CheckpointError(f"{path} is run by {opened.runtime}, which compiles it by itself. Omit compiled.")
+    return opened
+
+
+def _of_file(
+    opened: GraphFile,
+    path: str | Path,
+    detector: str | Path | None,
+    min_box_score: float | None,
+    device: str | torch.device,
+    trust_code: bool,
+) -> AnyEstimator:
+    """Return the estimator of an opened file.
+
+    Raises:
+        CheckpointError: There is a detector, and the file takes no boxes from one.
+    """
+    card = opened.card
+    takes_boxes = card.kind == "boxes" or (card.kind == "views" and card.spec.instances == 1)
+    if detector is not None and not takes_boxes:
+        raise CheckpointError(
+            f"{path} finds everybody in a whole image itself, and takes no boxes from a detector ({detector}). Omit "
+            "the detector, or give weights that find the keypoints in a box."
+        )
+    if not takes_boxes and card.kind == "views":
+        return OneStageEstimator(GraphProgram(opened), _least(min_box_score), card=card.card)
+    if not takes_boxes:
+        return WholeImageEstimator(opened, min_box_score)
+    poses: TopDownEstimator | WholeImageEstimator
+    if card.kind == "boxes":
+        poses = WholeImageEstimator(opened)
+    else:
+        poses = TopDownEstimator(GraphProgram(opened), card=card.card)
+    if detector is None:
+        return poses
+    finds = load_detector(detector, min_box_score=min_box_score, device=device, trust_code=trust_code)
+    return TwoStageEstimator(finds, poses)
 
 
 def _program(

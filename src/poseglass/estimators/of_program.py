@@ -6,6 +6,7 @@ from typing import Any, Self
 from torch import nn
 
 from poseglass.codecs import Codec
+from poseglass.core.calibration import Calibration
 from poseglass.core.card import WeightCard
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.skeletons import SKELETONS
@@ -41,6 +42,19 @@ class OfProgram:
     def flip_test(self) -> bool:
         """Whether each view's prediction is averaged with that of its flipped image."""
         return self.program.flip_test
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether results have probabilities and radii."""
+        return self.program.calibrated
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """The calibration of scores as this estimator makes them, if there is one."""
+        if isinstance(self.program, TorchProgram):
+            return self.program.calibration
+        given = self.card.calibrations if self.calibrated and self.card is not None else ()
+        return next((one for one in given if one.flip_test == self.flip_test), None)
 
     @property
     def torch_program(self) -> TorchProgram:

@@ -83,6 +83,11 @@ class OneStageEstimator(OfProgram):
         """Size of the views, and normalisation."""
         return self.program.input
 
+    @property
+    def finds_boxes(self) -> bool:
+        """True: it finds the instances of an image itself."""
+        return True
+
     def __call__(self, image: np.ndarray, boxes: Boxes = None) -> Instances:
         """Find the instances of one image.
 

@@ -58,6 +58,11 @@ class TopDownEstimator(OfProgram):
     def __repr__(self) -> str:
         return self.described(self.input.size_wh)
 
+    @property
+    def finds_boxes(self) -> bool:
+        """False: boxes are given; without them, the whole image is the box of one person."""
+        return False
+
     def with_padding(self, padding: float) -> "TopDownEstimator":
         """Return the same estimator with boxes enlarged by another factor.
 
@@ -144,7 +149,7 @@ class TopDownEstimator(OfProgram):
     def _nobody(self) -> Instances:
         """Return no instances, with the fields that a calibration adds, so that they can be read without a check."""
         nobody = Instances.empty(self.skeleton)
-        if getattr(self.program, "calibration", None) is None:
+        if not self.program.calibrated:
             return nobody
         return replace(nobody, probability=nobody.score, keypoint_extra={"radius_px": nobody.score})
 

@@ -11,6 +11,7 @@ from poseglass.core.instances import Instances
 from poseglass.core.skeleton import Skeleton
 from poseglass.estimators.estimator import Boxes, Estimator, Frame, image_and_boxes
 from poseglass.estimators.topdown import TopDownEstimator, check_boxes
+from poseglass.estimators.whole_image import WholeImageEstimator
 from poseglass.metrics.oks_nms import oks_nms
 
 
@@ -28,11 +29,11 @@ class TwoStageEstimator:
             memory at that time.
 
     Raises:
-        ValueError: ``nms_oks`` outside (0, 1], or fewer than one image per batch.
+        ValueError: ``nms_oks`` outside (0, 1], fewer than one image per batch, or ``poses`` that find boxes themselves.
     """
 
     detector: Estimator
-    poses: TopDownEstimator
+    poses: TopDownEstimator | WholeImageEstimator
     nms_oks: float | None = 0.9
     images_per_batch: int = 8
 
@@ -43,6 +44,9 @@ class TwoStageEstimator:
                 f"{self.nms_oks} and {self.images_per_batch}."
             )
 
+        if self.poses.finds_boxes:
+            raise ValueError(f"TwoStageEstimator.poses must take boxes, but {self.poses!r} finds them itself.")
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.detector!r}, {self.poses!r})"
 
@@ -50,6 +54,11 @@ class TwoStageEstimator:
     def skeleton(self) -> Skeleton:
         """Names the keypoints."""
         return self.poses.skeleton
+
+    @property
+    def finds_boxes(self) -> bool:
+        """True: its detector finds the boxes."""
+        return True
 
     def __call__(self, image: np.ndarray, boxes: Boxes = None) -> Instances:
         """Find the poses of one image.

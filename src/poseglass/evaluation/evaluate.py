@@ -10,7 +10,7 @@ from poseglass.core.instances import Instances
 from poseglass.core.sample import Dataset
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import listed
-from poseglass.estimators.topdown import TopDownEstimator
+from poseglass.estimators.estimator import Estimator
 from poseglass.metrics.metric import Metric
 from poseglass.metrics.oks import OksAp, check_areas
 from poseglass.readers.mixed import respelt
@@ -115,7 +115,7 @@ def judged_together(
 
 
 def evaluate(
-    estimator: TopDownEstimator,
+    estimator: Estimator,
     dataset: Dataset,
     metrics: Sequence[Metric],
     *,

@@ -173,8 +173,8 @@ def _convolutions_before_norms(
     return [(conv, norm) for conv, norm in found if calls[conv] == calls[norm] == uses[conv] == 1]
 
 
-def lowered(network: nn.Module, images: Tensor) -> nn.Module:
-    """Return a copy in bfloat16; batch norm and the layers that output the last stage stay float32.
+def lowered(network: nn.Module, images: Tensor, dtype: torch.dtype = torch.bfloat16) -> nn.Module:
+    """Return a copy in half precision; batch norm and the layers that output the last stage stay float32.
 
     bfloat16 has eight bits of precision: maps rounded to it have many equal values around a peak, and their argmax is
     whichever comes first. In float32 the last layer costs little and resolves them.
@@ -182,6 +182,7 @@ def lowered(network: nn.Module, images: Tensor) -> nn.Module:
     Args:
         network: In evaluation mode.
         images: ``(B, 3, H, W)`` that the network accepts.
+        dtype: ``torch.bfloat16`` or ``torch.float16``; the copy takes images of it.
     """
     lower = copy.deepcopy(network)
     outputs: list[tuple[nn.Module, Tensor]] = []
@@ -204,7 +205,7 @@ def lowered(network: nn.Module, images: Tensor) -> nn.Module:
             continue
         for tensor in [*module.parameters(recurse=False), *module.buffers(recurse=False)]:
             if tensor.is_floating_point():
-                tensor.data = tensor.data.to(torch.bfloat16)
+                tensor.data = tensor.data.to(dtype)
     for name, module in list(lower.named_modules(remove_duplicate=False)):
         if module in kept:
             _replace(lower, name, _InFloat32(module))

@@ -40,6 +40,11 @@ class Program(Protocol):
         """Whether each view's prediction is averaged with that of its flipped image."""
         ...
 
+    @property
+    def calibrated(self) -> bool:
+        """Whether results have probabilities and radii, as weights with a calibration give."""
+        ...
+
     def __call__(self, views: Tensor) -> Decoded:
         """Run views ``(B, H, W, 3)`` uint8 RGB."""
         ...

@@ -109,12 +109,17 @@ class TorchProgram:
         """The calibration of scores as this program makes them, if there is one."""
         return next((one for one in self.calibrations if one.flip_test == self.flip_test), None)
 
-    def module(self) -> nn.Module:
+    @property
+    def calibrated(self) -> bool:
+        """Whether results have probabilities and radii."""
+        return self.calibration is not None
+
+    def module(self) -> "ProgramModule":
         """Return the whole program as one module in evaluation mode, for ``torch.export``, without a faster forward.
 
         Its ``forward`` takes views ``(B, H, W, 3)`` uint8 on the network's device and returns ``Decoded``.
         """
-        return _ProgramModule(self).eval()
+        return ProgramModule(self).eval()
 
 
 def finish(program: TorchProgram, decoded: Decoded) -> Decoded:
@@ -145,18 +150,27 @@ def calibrated(decoded: Decoded, calibration: Calibration, size_wh: tuple[int, i
     return replace(decoded, **more)
 
 
-class _ProgramModule(nn.Module):
-    """A program as one module that can be traced."""
+class ProgramModule(nn.Module):
+    """A program as one module that can be traced; see ``TorchProgram.module``."""
 
     def __init__(self, program: TorchProgram) -> None:
         super().__init__()
         self.network, self.program = program.network, program
 
     def forward(self, views: Tensor) -> Decoded:
+        """Run views ``(B, H, W, 3)`` uint8 RGB."""
+        return self.decoded(self.prediction(views))
+
+    def prediction(self, views: Tensor) -> Prediction:
+        """Return what the codec decodes, as ``TorchProgram.predict``."""
         program = self.program
 
         def last_stage(images: Tensor) -> Prediction:
             return self.network(images)[-1]
 
         run = with_flip_test(last_stage, program.codec, program.network_skeleton) if program.flip_test else last_stage
-        return finish(program, program.codec.decode(run(normalise(views, program.input))))
+        return run(normalise(views, program.input))
+
+    def decoded(self, prediction: Prediction) -> Decoded:
+        """Return the decoded instances, calibrated and in the skeleton that the program gives out."""
+        return finish(self.program, self.program.codec.decode(prediction))

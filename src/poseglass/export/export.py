@@ -1,0 +1,101 @@
+"""``export_file``: converts a graph, checks it against PyTorch, and writes it with what the check found."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+import poseglass
+from poseglass.core.boxes import whole_image
+from poseglass.core.files import write_bytes
+from poseglass.core.image import read_image
+from poseglass.estimators.load import AnyEstimator, load
+from poseglass.export.exportable import Exportable
+from poseglass.export.onnx import OnnxTarget
+from poseglass.export.openvino import OpenVinoTarget
+from poseglass.export.parity import Drift, DriftError, Sample, drift_of
+from poseglass.export.target import Target
+from poseglass.export.torch_export import TorchTarget
+
+TARGETS: dict[str, Target] = {"onnx": OnnxTarget(), "openvino": OpenVinoTarget(), "torch": TorchTarget()}
+"""Kinds of files by name, for ``poseglass export --to NAME``."""
+
+PHOTOGRAPH = Path(poseglass.__file__).parent / "photographs" / "surfers.jpg"
+"""The photograph that ships, on which an export is checked if there is no dataset."""
+
+_PEOPLE_XYXY = ((285, 73, 498, 400), (190, 290, 242, 392), (58, 281, 165, 398), (458, 296, 579, 403))
+"""The people in it, as the built-in detector finds them."""
+
+Measure = Callable[[AnyEstimator], dict[str, float]]
+"""Evaluates an estimator on a dataset: results by name."""
+
+
+def photograph_samples() -> list[Sample]:
+    """Return the photograph that ships, whole and in part, with boxes of all its people and of the whole image."""
+    image = read_image(PHOTOGRAPH)
+    height, width = image.shape[:2]
+    people = np.array(_PEOPLE_XYXY, np.float32)
+    part = image[50:410, 250:].copy()
+    return [
+        (image, np.concatenate([whole_image((width, height))[None], people])),
+        (part, people[[0, 3]] - np.array([250, 50, 250, 50], np.float32)),
+    ]
+
+
+def export_file(
+    work: Exportable,
+    target: Target,
+    out: Path,
+    samples: Sequence[Sample],
+    inputs: str,
+    *,
+    max_drift_px: float | None = None,
+    measure: Measure | None = None,
+) -> tuple[Drift, list[Path]]:
+    """Convert a graph, check it, and write it.
+
+    Args:
+        work: The graph.
+        target: The kind of file.
+        out: The file to write; its name ends with the target's suffix.
+        samples: What to compare on.
+        inputs: What they are, in words.
+        max_drift_px: Limit for how far keypoints may move, view pixels; None takes that of the precision.
+        measure: Evaluates PyTorch's estimator and the exported file's on a dataset.
+
+    Returns:
+        How far keypoints moved, and the files written.
+
+    Raises:
+        DriftError: Keypoints moved too far. What was made is then in a folder beside ``out``, ending with ".refused".
+        ValueError: The graph cannot be converted, or there is nothing to compare.
+        OSError: The folder is missing, full or not writable.
+    """
+    model = target.convert(work)
+    with tempfile.TemporaryDirectory(prefix="poseglass-export-") as name:
+        folder = Path(name)
+        drift = drift_of(work, target.run(model, work, folder), samples, inputs)
+        if measure is not None:
+            made = target.write(folder / f"measured{target.suffix}", model, work, work.card)
+            before, after = measure(work.estimator), measure(_opened(made[0]))
+            drift = replace(drift, results={key: (before[key], after[key]) for key in before})
+    card = replace(work.card, drift=drift.to_dict())
+    try:
+        drift.check(card.precision, max_drift_px)
+    except DriftError as error:
+        beside = out.with_name(out.name + ".refused")
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir()
+        target.write(beside / out.name, model, work, card)
+        write_bytes(beside / "drift.json", json.dumps(drift.to_dict(), indent=1).encode())
+        raise DriftError(f"{error} The file and its figures are in {beside}, to look at.") from error
+    return drift, target.write(out, model, work, card)
+
+
+def _opened(path: Path) -> AnyEstimator:
+    """Return the estimator of a file that was just made, which is therefore trusted."""
+    return load(path, trust_code=True)
