@@ -20,8 +20,12 @@ from poseglass.estimators.weights_file import CheckpointError
 from poseglass.estimators.whole_image import WholeImageEstimator
 from poseglass.export.export import PHOTOGRAPH, TARGETS, export_file, photograph_samples
 from poseglass.export.exportable import exportable
+from poseglass.export.int8 import Rounding, check_images
+from poseglass.export.parity import one_by_one
 from poseglass.metrics.oks_nms import oks_nms
+from poseglass.networks.cost import multiply_adds
 from poseglass.programs.graph_card import DIGEST_KEY, GRAPH_KEY, GraphCard
+from poseglass.programs.graph_program import GraphProgram
 from poseglass.programs.graphs import TwoStageGraph
 from poseglass.programs.onnx_file import open_onnx, session_run
 from poseglass.readers.coco_write import write_coco
@@ -403,3 +407,78 @@ def test_duplicates_are_those_of_greedy_suppression() -> None:
         kept = graph._first_of_duplicates(poses, torch.ones(16).bool()).nonzero()[:, 0].tolist()
         expected = oks_nms(xy, np.arange(16, 0, -1.0), area, graph.sigmas, threshold=0.6)
         assert kept == sorted(expected.tolist())
+
+
+@pytest.fixture(scope="module")
+def labels(tmp_path_factory) -> Path:
+    """Labelled images to quantise on."""
+    folder = tmp_path_factory.mktemp("calibration")
+    write_coco(synthetic_people(20, seed=3, size_wh=(64, 80)), folder / "labels.json", write_images=True)
+    return folder / "labels.json"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["onnx", "openvino"])
+def test_int8_keeps_the_poses(target, labels, tmp_path, monkeypatch, capsys) -> None:
+    pytest.importorskip("nncf" if target == "openvino" else "onnxruntime", reason=f"needs the extra {target}")
+    out = tmp_path / f"pose{TARGETS[target].suffix}"
+    words = ("export", "hg2-light-lspet", "--to", target, "--precision", "int8", "--data", labels, "--out", out)
+    assert not run(monkeypatch, *words)
+    said = capsys.readouterr().out
+    assert "of the multiply-adds; in float:" in said
+    got = pg.load(out)
+    assert isinstance(got, TopDownEstimator)
+    assert isinstance(got.program, GraphProgram)
+    card = got.program.file.card
+    assert card.precision == "int8"
+    assert card.drift["median_px"] <= 0.3
+    assert card.quantised["int8_share"] >= 0.9
+    assert card.quantised["images"] == 10
+    one, other = pg.load_top_down("hg2-light-lspet")(read_image(PHOTOGRAPH)), got(read_image(PHOTOGRAPH))
+    assert 0 < np.median(np.linalg.norm(one.xy - other.xy, axis=-1)) < 4  # image pixels: a crop pixel has four
+
+
+def test_rounding_layer_by_layer(tiny_weights) -> None:
+    """Floats are left as they were; no rounding moves nothing; corrected means stay."""
+    work = exportable(tiny_weights)
+    samples = photograph_samples()
+    rounding = Rounding(work, one_by_one(work, samples))
+    names = [call.name for call in rounding.calls]
+    assert len(names) == len(set(names)) == len([m for m in work.reference.modules() if isinstance(m, torch.nn.Conv2d)])
+    before = {name: value.clone() for name, value in rounding.network.state_dict().items()}
+    found = rounding.sensitivity()
+    shifts = rounding.bias_shifts(())
+    assert all(torch.equal(value, before[name]) for name, value in rounding.network.state_dict().items())
+    assert len(found.moved_px) == len(shifts) == len(names)
+    assert max(found.moved_px) > 0
+    assert all(len(shift) == call.weight_shape[0] for shift, call in zip(shifts, rounding.calls, strict=True))
+    assert max(float(np.abs(shift).max()) for shift in shifts) > 0
+    kept = found.in_float(0.1)
+    assert 0.9 <= found.int8_share(kept) < 1
+    assert found.in_float(0.0) == ()
+    assert all(not np.any(rounding.bias_shifts(kept)[i]) for i in kept)
+
+
+def test_macs_of_calls_are_those_of_the_network(tiny_weights) -> None:
+    work = exportable(tiny_weights)
+    rounding = Rounding(work, one_by_one(work, photograph_samples()[1:]))
+    network = load_top_down(tiny_weights).network
+    assert sum(call.macs for call in rounding.calls) == multiply_adds(network, (64, 64))
+
+
+def test_what_int8_refuses(tiny_weights, tmp_path, monkeypatch, capsys) -> None:
+    out = tmp_path / "tiny.onnx"
+    words = ("export", tiny_weights, "--to", "onnx", "--precision", "int8", "--out", out)
+    assert run(monkeypatch, *words) == 2
+    assert "Give a dataset with --data" in " ".join(capsys.readouterr().err.split())
+    write_coco(synthetic_people(2, seed=3, size_wh=(64, 80)), tmp_path / "two.json", write_images=True)
+    assert run(monkeypatch, *words, "--data", tmp_path / "two.json") == 2
+    assert "int8 needs at least 8 images" in " ".join(capsys.readouterr().err.split())
+    with pytest.raises(ValueError, match="each of these 9 is of one colour"):
+        check_images([np.zeros((5, 5, 3), np.uint8)] * 9)
+    assert (
+        run(monkeypatch, "export", tiny_weights, "--to", "torch", "--precision", "int8", "--out", tmp_path / "a.pt2")
+        == 2
+    )
+    assert "--to torch writes float32, bfloat16, float16" in " ".join(capsys.readouterr().err.split())
+    assert not out.exists()

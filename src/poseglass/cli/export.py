@@ -12,7 +12,7 @@ from poseglass.checkpoints.export import export_state, fits, other_input, write_
 from poseglass.cli.read_data import FORMATS, read_data, say_notes
 from poseglass.core.sample import Dataset
 from poseglass.core.skeletons import SKELETONS
-from poseglass.core.table import lookup, nearest
+from poseglass.core.table import listed, lookup, nearest
 from poseglass.estimators.load import MIN_BOX_SCORE, AnyEstimator, find_weights
 from poseglass.estimators.weights_file import read_weights
 from poseglass.evaluation.evaluate import evaluate
@@ -22,6 +22,9 @@ from poseglass.export.exportable import exportable
 from poseglass.export.parity import MAX_DRIFT, Drift, Sample
 from poseglass.metrics import METRICS
 from poseglass.programs.graph_card import GraphCard, Precision
+
+CALIBRATION_IMAGES = 200
+"""Number of images of a dataset on which ranges of activations are measured for int8."""
 
 MOST_IMAGES = 64
 """Number of images of a dataset on which keypoints are compared one by one."""
@@ -40,7 +43,7 @@ def export(
         typer.Option(help="Output file: .onnx, .xml (openvino), .pt2 (torch); .pth or .safetensors for a layout."),
     ],
     precision: Annotated[
-        str, typer.Option(help=f"What the network computes in: {', '.join(get_args(Precision)[:3])}.")
+        str, typer.Option(help=f"What the network computes in: {', '.join(get_args(Precision))}.")
     ] = "float32",
     whole_image: Annotated[
         bool,
@@ -76,7 +79,7 @@ def export(
         typer.Option(
             help="Refuse to write if a keypoint moves farther, in pixels of a crop. Default: "
             f"{MAX_DRIFT['float32'][1]:g} (the largest distance) in float32, {MAX_DRIFT['float16'][1]:g} in float16 "
-            f"and {MAX_DRIFT['bfloat16'][1]:g} in bfloat16 (the median).",
+            f"and {MAX_DRIFT['bfloat16'][1]:g} in bfloat16 and int8 (the median).",
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
@@ -118,6 +121,11 @@ def export(
     if precision not in target.precisions:
         raise ValueError(f"--to {to} writes {', '.join(target.precisions)}; got --precision {precision}.")
     target.check()
+    if precision == "int8" and data is None:
+        raise ValueError(
+            "--precision int8 measures the ranges of activations on images like those the network will see. Give a "
+            "dataset with --data, best a part of the training data."
+        )
     work = exportable(
         weights, detector=detector, whole_image=whole_image, flip_test=flip_test, skeleton=skeleton,
         size_wh=(size, size) if size else None, min_box_score=min_box_score,
@@ -128,28 +136,38 @@ def export(
     samples, inputs = photograph_samples(), "the photograph that ships with poseglass"
     if dataset is not None:
         say_notes(dataset, console, mirroring=False)
-        samples = samples_of(dataset)
+        samples = samples_of(dataset, half=0 if precision == "int8" else None)
         inputs = f"{len(samples)} images of {data.name if data else ''}"
-    console.print(f"converting to {to}, which takes up to a minute ...", highlight=False)
-    drift, files = export_file(
-        work, target, out, samples, inputs, max_drift_px=max_drift,
+    calibration = samples_of(dataset, CALIBRATION_IMAGES, 1) if dataset is not None and precision == "int8" else []
+    takes = "some minutes" if precision == "int8" else "up to a minute"
+    console.print(f"converting to {to}, which takes {takes} ...", highlight=False)
+    card, drift, files = export_file(
+        work, target, out, samples, inputs, calibration=calibration, max_drift_px=max_drift,
         measure=None if dataset is None else lambda estimator: measured(estimator, dataset),
+        on_call=lambda number, total: console.print(f"measured {number} of {total} convolutions", highlight=False)
+        if number % 50 == 0 or number == total
+        else None,
     )  # fmt: skip
-    for line in in_words(work.card, drift):
+    for line in in_words(card, drift):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
     for file in files:
         console.print(f"wrote     {file} ({file.stat().st_size / 1e6:.1f} MB)", highlight=False, markup=False)
 
 
-def samples_of(dataset: Dataset) -> list[Sample]:
+def samples_of(dataset: Dataset, most: int = MOST_IMAGES, half: int | None = None) -> list[Sample]:
     """Return images of a dataset with the boxes of their people, spread evenly over it.
+
+    Args:
+        dataset: The dataset.
+        most: Largest number of images.
+        half: 0 takes images of even numbers only, 1 of odd ones: a network is quantised on some, checked on others.
 
     Raises:
         ValueError: No image has a box.
     """
-    step = max(len(dataset) // MOST_IMAGES, 1)
+    numbers = range(len(dataset)) if half is None else range(half, len(dataset), 2)
     samples = []
-    for i in range(0, len(dataset), step)[:MOST_IMAGES]:
+    for i in numbers[:: max(len(numbers) // most, 1)][:most]:
         boxes = dataset.instances(i).box_xyxy
         size = boxes[:, 2:] - boxes[:, :2]
         boxes = boxes[(size > 1).all(1)]
@@ -179,6 +197,12 @@ def in_words(card: GraphCard, drift: Drift) -> Sequence[str]:
     if drift.undecided:
         lines.append(
             f"undecided {drift.undecided:,} more keypoints: rounding decides between equally high places of their maps"
+        )
+    if card.quantised:
+        kept = card.quantised["in_float"]
+        lines.append(
+            f"int8      {card.quantised['int8_share']:.1%} of the multiply-adds; in float: {listed(kept) or 'none'}; "
+            f"ranges from {card.quantised['images']} images"
         )
     if maps:
         lines.append(f"maps      largest difference, relative to the largest value: {maps}")

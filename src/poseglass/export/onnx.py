@@ -1,14 +1,17 @@
 """OnnxTarget: a graph as an ONNX file, one file with the weights inside and the card in its metadata."""
 
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from poseglass.core.files import write_bytes
 from poseglass.core.table import listed
 from poseglass.export.exportable import Exportable
+from poseglass.export.int8 import ConvCall, Int8Plan
 from poseglass.programs.exported import quiet, traced
 from poseglass.programs.graph_card import GraphCard, Precision
 from poseglass.programs.graph_program import Run
@@ -23,7 +26,7 @@ class OnnxTarget:
     """Files for ONNX Runtime, and for everything else that reads ONNX; see ``Target``."""
 
     suffix = ".onnx"
-    precisions: tuple[Precision, ...] = ("float32", "float16")
+    precisions: tuple[Precision, ...] = ("float32", "float16", "int8")
     lowers = True
 
     def check(self) -> None:
@@ -33,6 +36,44 @@ class OnnxTarget:
     def convert(self, work: Exportable) -> Any:
         """Return an ``onnx.ModelProto``."""
         return onnx_model(work)
+
+    def quantise(self, model: Any, work: Exportable, plan: Int8Plan, folder: Path) -> Any:
+        """Return a model with pairs of QuantizeLinear and DequantizeLinear, which ONNX Runtime fuses.
+
+        By default ONNX Runtime's quantiser also rounds what each convolution returns, between the least and largest
+        value on any image. On ``people-pose``, keypoints then move by 1.3 px in the median; with the options used here,
+        by 0.24 px, at 1.1 times the time.
+        """
+        import onnx
+        from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+        class Reader(CalibrationDataReader):
+            """Gives the inputs one after the other."""
+
+            def __init__(self) -> None:
+                self.left = iter(plan.inputs)
+
+            def get_next(self) -> Any:
+                return next(self.left, None)
+
+        check_convolutions(model, plan.calls)
+        nodes = convolution_nodes(model)
+        chosen = [node.name for number, node in enumerate(nodes) if number not in set(plan.in_float)]
+        before, after = folder / "float.onnx", folder / "int8.onnx"
+        before.write_bytes(with_shifts(model, plan).SerializeToString())
+        with quiet():
+            quantize_static(
+                before, after, Reader(), quant_format=QuantFormat.QDQ, per_channel=True, nodes_to_quantize=chosen,
+                op_types_to_quantize=["Conv", "ConvTranspose"], activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8, extra_options={
+                    "WeightSymmetric": True, "ActivationSymmetric": False,
+                    # ranges are means over the images of their least and largest values: single outliers cost precision
+                    "CalibMovingAverage": True,
+                    # what a convolution returns is not rounded before it is added to something or normalised
+                    "OpTypesToExcludeOutputQuantization": ["Conv", "ConvTranspose"],
+                },
+            )  # fmt: skip
+        return onnx.load(after)
 
     def run(self, model: Any, work: Exportable, folder: Path) -> Run:
         """Return a function that runs a model in ONNX Runtime."""
@@ -55,6 +96,55 @@ class OnnxTarget:
         onnx.checker.check_model(small)
         write_bytes(path, small.SerializeToString())
         return [path]
+
+
+def convolution_nodes(model: Any) -> list[Any]:
+    """Return the nodes of convolutions that maps depend on, in the order of the computation."""
+    made_by = {name: node for node in model.graph.node for name in node.output}
+    waiting = [output.name for output in model.graph.output if output.name.startswith(MAPS)]
+    needed: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name in made_by and name not in needed:
+            needed.update(made_by[name].output)
+            waiting += made_by[name].input
+    return [
+        node for node in model.graph.node if node.op_type in ("Conv", "ConvTranspose") and needed & set(node.output)
+    ]
+
+
+def check_convolutions(model: Any, calls: Sequence[ConvCall]) -> None:
+    """Raise unless a model's convolutions are those that PyTorch called, in the same order.
+
+    Raises:
+        ValueError: They are not.
+    """
+    shapes = {one.name: tuple(one.dims) for one in model.graph.initializer}
+    got = [shapes.get(node.input[1]) for node in convolution_nodes(model)]
+    expected = [call.weight_shape for call in calls]
+    if got != expected:
+        raise ValueError(
+            f"The converted graph has {len(got)} convolutions and PyTorch called {len(expected)}, or they are in "
+            "another order, so it is not known which layer is which. Use --precision float32 or float16."
+        )
+
+
+def with_shifts(model: Any, plan: Int8Plan) -> Any:
+    """Return a copy of a model with the plan's shifts added to the biases of its convolutions."""
+    import onnx
+
+    shifted = onnx.ModelProto()
+    shifted.CopyFrom(model)
+    values = {one.name: one for one in shifted.graph.initializer}
+    for number, node in enumerate(convolution_nodes(shifted)):
+        bias = plan.bias_shifts[number].astype(np.float32)
+        if len(node.input) > 2 and node.input[2]:
+            bias = bias + onnx.numpy_helper.to_array(values[node.input[2]])
+            del node.input[2:]
+        name = f"{node.name}_shifted_bias"
+        shifted.graph.initializer.append(onnx.numpy_helper.from_array(bias, name))
+        node.input.append(name)
+    return shifted
 
 
 def onnx_model(work: Exportable) -> Any:

@@ -79,6 +79,14 @@ class Drift:
             "results": {name: list(values) for name, values in self.results.items()},
         }
 
+    def within(self, precision: Precision, max_drift_px: float | None = None) -> bool:
+        """Return whether ``check`` accepts it."""
+        try:
+            self.check(precision, max_drift_px)
+        except DriftError:
+            return False
+        return True
+
     def check(self, precision: Precision, max_drift_px: float | None = None) -> None:
         """Raise if keypoints moved too far.
 
@@ -194,6 +202,20 @@ def _inputs(work: Exportable, samples: Sequence[Sample]) -> Iterable[dict[str, n
             sizes = sizes[1:]
             home = np.broadcast_to(np.eye(2, 3, dtype=np.float32), (len(some), 2, 3)).copy()
             yield {"views": np.stack([view.read(image) for image, view in some]), "home": home}
+
+
+def one_by_one(work: Exportable, samples: Sequence[Sample]) -> list[dict[str, np.ndarray]]:
+    """Return the inputs of a graph with one view each, as calibration takes them; of an image with boxes, one box."""
+    if work.card.kind == "boxes":
+        return [{"image": image, "boxes_xyxy": boxes[:1].astype(np.float32)} for image, boxes in samples]
+    found = []
+    for given in _inputs(work, samples):
+        if "views" not in given:
+            found.append(given)
+            continue
+        for row in range(len(given["views"])):
+            found.append({name: values[row : row + 1] for name, values in given.items()})
+    return found
 
 
 def _paired(

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from poseglass.export.exportable import Exportable
+from poseglass.export.int8 import Int8Plan
 from poseglass.programs.graph_card import GraphCard, Precision
 from poseglass.programs.graph_program import Run
 
@@ -33,6 +34,21 @@ class Target(Protocol):
 
         Raises:
             ValueError: The network or the codec does something that cannot be converted.
+        """
+        ...
+
+    def quantise(self, model: Any, work: Exportable, plan: Int8Plan, folder: Path) -> Any:
+        """Return a model whose convolutions compute in int8, except for some of their calls.
+
+        Args:
+            model: What ``convert`` returned.
+            work: The graph.
+            plan: Inputs to measure the ranges of activations on, and which convolutions stay in float.
+            folder: For temporary files.
+
+        Raises:
+            RuntimeError: What quantises is not installed.
+            ValueError: The model's convolutions are not those of the network.
         """
         ...
 

@@ -8,6 +8,7 @@ import torch
 
 from poseglass.core.files import write_bytes
 from poseglass.export.exportable import Exportable
+from poseglass.export.int8 import Int8Plan
 from poseglass.export.onnx import cannot_convert
 from poseglass.programs.exported import quiet, torch_run, traced
 from poseglass.programs.graph_card import GraphCard, Precision
@@ -31,6 +32,10 @@ class TorchTarget:
             return traced(work.graph)
         except Exception as error:  # a custom network may raise anything when it is traced
             raise ValueError(cannot_convert(work, "a graph of torch.export", error)) from error
+
+    def quantise(self, model: Any, work: Exportable, plan: Int8Plan, folder: Path) -> Any:
+        """Raise: it is not among its precisions."""
+        raise ValueError("PyTorch's graphs are not quantised here. Use --to onnx or --to openvino.")
 
     def run(self, model: Any, work: Exportable, folder: Path) -> Run:
         """Return a function that runs a traced graph."""

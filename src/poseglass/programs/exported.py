@@ -62,7 +62,7 @@ def traced(graph: nn.Module) -> torch.export.ExportedProgram:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Leave out what ``torch.export`` and the exporter to ONNX say about themselves and about libraries not needed."""
-    loggers = [logging.getLogger(name) for name in ("torch", "onnxscript")]
+    loggers = [logging.getLogger(name) for name in ("torch", "onnxscript", "root")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)

@@ -50,6 +50,7 @@ class GraphCard:
         precision: What the network computes in.
         min_box_score: People found with a lower score are not returned; None if it finds none.
         detector_card: Card of the detector's weights, if there is one.
+        quantised: In int8, the share of the multiply-adds, the layers that stay in float, and the calibration images.
         drift: How far its results are from PyTorch's in float32, as ``export.parity`` measured it, with the inputs.
         made_with: Versions of what made it.
 
@@ -67,6 +68,7 @@ class GraphCard:
     precision: Precision = "float32"
     min_box_score: float | None = None
     detector_card: WeightCard | None = None
+    quantised: dict[str, Any] = field(default_factory=dict)
     drift: dict[str, Any] = field(default_factory=dict)
     made_with: dict[str, str] = field(default_factory=dict)
 
@@ -106,6 +108,7 @@ class GraphCard:
             "flip_test": self.flip_test,
             "precision": self.precision,
             "min_box_score": self.min_box_score,
+            "quantised": self.quantised,
             "drift": self.drift,
             "made_with": self.made_with,
         }
@@ -159,6 +162,7 @@ class GraphCard:
                 precision=graph["precision"],
                 min_box_score=graph["min_box_score"],
                 detector_card=WeightCard.from_json(texts[DETECTOR_KEY]) if DETECTOR_KEY in texts else None,
+                quantised=graph["quantised"],
                 drift=graph["drift"],
                 made_with=graph["made_with"],
             )
