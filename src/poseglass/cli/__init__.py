@@ -68,6 +68,10 @@ COMMANDS = {
         "export", "export",
         "Write a file that takes an image and gives keypoints, for a runtime; or weights in a public layout.",
     ),
+    "bench": Command(
+        "bench", "bench",
+        "Measure every installed runtime and precision on this machine, and choose the fastest within a bound.",
+    ),
     "models": Command(
         "models", "models",
         "List the networks with parameters, multiply-adds and stride, and the built-in weights with their terms.",

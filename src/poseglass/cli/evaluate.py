@@ -11,11 +11,13 @@ from rich.table import Table
 
 from poseglass.cli.evaluate_found import AVERAGE_PRECISION, bar_of, check_found, compare_found, in_words, load_one
 from poseglass.cli.read_data import FORMATS, read_data, say_notes
-from poseglass.cli.speed import BFLOAT16, COMPILED, say_compiling
+from poseglass.cli.speed import BFLOAT16, COMPILED, benched, say_compiling
 from poseglass.core.card import WeightCard
 from poseglass.core.files import write_bytes
 from poseglass.core.table import lookup
+from poseglass.estimators.choice import load_chosen
 from poseglass.estimators.load import DEFAULT, load_top_down
+from poseglass.estimators.onestage import OneStageEstimator
 from poseglass.estimators.topdown import TopDownEstimator
 from poseglass.evaluation.evaluate import Evaluation, evaluate
 from poseglass.evaluation.reliability import Reliability, reliability_of
@@ -145,6 +147,14 @@ def evaluate_weights(
     if flip_test is None:
         flip_test = estimator.skeleton.mirrors  # if it is off, the printed convention says why
     estimator = estimator.with_flip_test(flip_test)
+    choice = benched(
+        weights, flip_test=flip_test, device=choose_device(device), faster=bfloat16 or compiled or found,
+        console=console, size=size,
+    )  # fmt: skip
+    if choice is not None:
+        other = load_chosen(choice, weights)
+        assert isinstance(other, TopDownEstimator | OneStageEstimator)
+        estimator = other
     followed |= {"name": protocol, "flip_test": flip_test}
     if detections is not None:
         followed["detections"] = detections

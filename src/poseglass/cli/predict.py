@@ -14,7 +14,7 @@ from poseglass.cli.images import list_images, parse_box, parse_scales, read_imag
 from poseglass.cli.journal import FILE_NAME, Journal, fingerprint
 from poseglass.cli.poses_file import noun_of
 from poseglass.cli.screen import wide_console
-from poseglass.cli.speed import BFLOAT16, COMPILED, say_compiling
+from poseglass.cli.speed import BFLOAT16, COMPILED, benched, say_compiling
 from poseglass.cli.write_poses import (
     SHEET_IMAGES,
     Least,
@@ -273,8 +273,13 @@ def _open(
     Raises:
         ValueError: The weights and the options contradict each other.
     """
+    choice = benched(
+        weights, flip_test=flip_test, device=device, faster=compiled or precision != "float32", console=console
+    )
+    if choice is not None:
+        compiled, precision = choice.compiled, "bfloat16" if choice.precision == "bfloat16" else "float32"
     estimator = load(
-        weights,
+        choice.file if choice is not None and choice.file else weights,
         min_box_score=score,
         flip_test=flip_test,
         skeleton=skeleton,

@@ -2,8 +2,12 @@
 
 from typing import Annotated
 
+import torch
 import typer
 from rich.console import Console
+
+from poseglass.estimators.choice import Choice, read_choices
+from poseglass.estimators.whole_image import is_graph_file
 
 BFLOAT16 = Annotated[
     bool,
@@ -22,6 +26,28 @@ COMPILED = Annotated[
         "compiled before, so it pays off for many images. Without a C++ compiler, the network is not compiled.",
     ),
 ]
+
+
+def benched(
+    weights: str, *, flip_test: bool, device: torch.device, faster: bool, console: Console, size: int = 0
+) -> Choice | None:
+    """Return what ``poseglass bench`` chose for weights, and print it; None if it does not apply.
+
+    Args:
+        weights: The weights.
+        flip_test: Whether the flip test is used: it was measured by itself.
+        device: The device; a choice is of the CPU.
+        faster: Whether the options say how to run the weights.
+        console: Where to print.
+        size: Another size than the card's, of which nothing was measured; 0 is the card's.
+    """
+    if faster or size or device.type != "cpu" or is_graph_file(weights):
+        return None
+    choice = next((one for one in read_choices(weights) if one.flip_test == flip_test), None)
+    if choice is None or (choice.runtime, choice.precision, choice.compiled) == ("torch", "float32", False):
+        return None
+    console.print(choice.in_words(), soft_wrap=True, highlight=False, markup=False)
+    return choice
 
 
 def say_compiling(compiled: bool) -> None:

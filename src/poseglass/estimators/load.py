@@ -9,7 +9,8 @@ import torch
 from poseglass.codecs import CODECS, Codec
 from poseglass.core.card import WeightCard
 from poseglass.core.skeleton import Skeleton
-from poseglass.core.table import build, nearest
+from poseglass.core.skeletons import SKELETONS
+from poseglass.core.table import build, lookup, nearest
 from poseglass.estimators.fetch import weights_folder
 from poseglass.estimators.fit import card_network, named_code
 from poseglass.estimators.manifest import read_manifest
@@ -219,7 +220,9 @@ def load(
         detector = DEFAULT_DETECTOR
     if weights is not None and is_graph_file(weights):
         opened = _open_file(weights, flip_test, skeleton, size_wh, device, precision, compiled, trust_code)
-        return _of_file(opened, weights, detector, min_box_score, device, trust_code)
+        part = lookup(SKELETONS, skeleton, kind="skeleton") if isinstance(skeleton, str) else skeleton
+        graph = GraphProgram(opened, part) if opened.card.kind == "views" else None
+        return _of_file(opened, graph, weights, detector, min_box_score, device, trust_code)
     program, card = _program(DEFAULT if weights is None else weights, flip_test, size_wh, device, trust_code)
     one_stage = program.spec.instances != 1
     if detector is not None and one_stage:
@@ -353,7 +356,7 @@ def _open_file(
     name = skeleton if skeleton is None or isinstance(skeleton, str) else skeleton.name
     asked = {
         "--flip-test": flip_test and not card.flip_test,
-        f"--skeleton {name}": name is not None and name != card.skeleton.name,
+        f"--skeleton {name}": name is not None and name != card.skeleton.name and card.kind != "views",
         f"size {size_wh}": size_wh is not None and tuple(size_wh) != card.input.size_wh,
         f"--precision {precision}": precision not in ("float32", card.precision),
     }
@@ -370,6 +373,7 @@ def _open_file(
 
 def _of_file(
     opened: GraphFile,
+    graph: GraphProgram | None,
     path: str | Path,
     detector: str | Path | None,
     min_box_score: float | None,
@@ -388,15 +392,12 @@ def _of_file(
             f"{path} finds everybody in a whole image itself, and takes no boxes from a detector ({detector}). Omit "
             "the detector, or give weights that find the keypoints in a box."
         )
-    if not takes_boxes and card.kind == "views":
-        return OneStageEstimator(GraphProgram(opened), _least(min_box_score), card=card.card)
     if not takes_boxes:
+        if graph is not None:
+            return OneStageEstimator(graph, _least(min_box_score), card=card.card)
         return WholeImageEstimator(opened, min_box_score)
     poses: TopDownEstimator | WholeImageEstimator
-    if card.kind == "boxes":
-        poses = WholeImageEstimator(opened)
-    else:
-        poses = TopDownEstimator(GraphProgram(opened), card=card.card)
+    poses = WholeImageEstimator(opened) if graph is None else TopDownEstimator(graph, card=card.card)
     if detector is None:
         return poses
     finds = load_detector(detector, min_box_score=min_box_score, device=device, trust_code=trust_code)

@@ -92,7 +92,8 @@ class OfProgram:
             ValueError: The weights do not predict all of its keypoints.
         """
         chosen = lookup(SKELETONS, skeleton, kind="skeleton") if isinstance(skeleton, str) else skeleton
-        changed: Any = replace(self, program=replace(self.torch_program, given_out=chosen))  # type: ignore[type-var]
+        program: Any = self.program  # TorchProgram and GraphProgram have the field; Program need not
+        changed: Any = replace(self, program=replace(program, given_out=chosen))  # type: ignore[type-var]
         return changed
 
     def described(self, size_wh: tuple[int, int]) -> str:

@@ -12,6 +12,7 @@ from poseglass.core.input_spec import InputSpec
 from poseglass.core.prediction import Decoded
 from poseglass.core.skeleton import Skeleton
 from poseglass.programs.graph_card import GraphCard
+from poseglass.programs.part import check_part, in_part
 
 Run = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
 """Runs a graph: inputs by name to outputs by name."""
@@ -42,12 +43,14 @@ class GraphProgram:
 
     Args:
         file: A graph of kind "views".
+        given_out: Skeleton of the result, with some or all of the file's keypoints, by name. None keeps all.
 
     Raises:
-        ValueError: A graph of another kind.
+        ValueError: A graph of another kind, or keypoints to return that the file does not.
     """
 
     file: GraphFile
+    given_out: Skeleton | None = None
 
     def __post_init__(self) -> None:
         if self.file.card.kind != "views":
@@ -55,6 +58,9 @@ class GraphProgram:
                 f"A GraphProgram runs a graph of views, this one is of kind {self.file.card.kind!r}, which reads its "
                 "views itself. Open it with poseglass.load."
             )
+
+        if self.given_out is not None:
+            check_part(self.given_out, self.file.card.skeleton)
 
     def __repr__(self) -> str:
         width, height = self.input.size_wh
@@ -65,7 +71,7 @@ class GraphProgram:
     @property
     def skeleton(self) -> Skeleton:
         """Names the keypoints of the result."""
-        return self.file.card.skeleton
+        return self.file.card.skeleton if self.given_out is None else self.given_out
 
     @property
     def input(self) -> InputSpec:
@@ -101,4 +107,5 @@ class GraphProgram:
             )
         home = np.broadcast_to(np.eye(2, 3, dtype=np.float32), (len(views), 2, 3)).copy()
         found = self.file.run({"views": views.cpu().numpy(), "home": home})
-        return Decoded(**{name: torch.from_numpy(value) for name, value in found.items()})
+        decoded = Decoded(**{name: torch.from_numpy(value) for name, value in found.items()})
+        return in_part(decoded, self.file.card.skeleton, self.given_out)

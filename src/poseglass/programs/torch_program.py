@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from poseglass.codecs import Codec, CodecSpec
 from poseglass.core.calibration import Calibration, read_curves
 from poseglass.core.input_spec import InputSpec
-from poseglass.core.prediction import BY_KEYPOINT, Decoded, Prediction
+from poseglass.core.prediction import Decoded, Prediction
 from poseglass.core.skeleton import Skeleton
-from poseglass.core.table import listed
 from poseglass.programs.normalise import normalise
+from poseglass.programs.part import check_part, in_part
 from poseglass.programs.program import Forward, with_flip_test
 
 
@@ -67,12 +67,7 @@ class TorchProgram:
                 "Disable the flip test, or train with flip_pairs given for the data set; the weights' card stores them."
             )
         if self.given_out is not None:
-            missing = [name for name in self.given_out.keypoints if name not in skeleton.keypoints]
-            if missing:
-                raise ValueError(
-                    f"Skeleton {self.given_out.name!r} needs {listed(missing)}, which these weights do not predict. "
-                    f"They predict {skeleton.name!r}: {', '.join(skeleton.keypoints)}."
-                )
+            check_part(self.given_out, skeleton)
 
     def __repr__(self) -> str:
         width, height = self.input.size_wh
@@ -126,13 +121,7 @@ def finish(program: TorchProgram, decoded: Decoded) -> Decoded:
     """Return what a program's codec decoded, with the calibration and in the skeleton that it gives out."""
     if program.calibration is not None:
         decoded = calibrated(decoded, program.calibration, program.input.size_wh)
-    if program.given_out is None:
-        return decoded
-    order = torch.as_tensor(
-        [program.network_skeleton.index(name) for name in program.given_out.keypoints], device=decoded.xy.device
-    )
-    given = {name: getattr(decoded, name) for name in BY_KEYPOINT}
-    return replace(decoded, **{name: one.index_select(2, order) for name, one in given.items() if one is not None})
+    return in_part(decoded, program.network_skeleton, program.given_out)
 
 
 def calibrated(decoded: Decoded, calibration: Calibration, size_wh: tuple[int, int]) -> Decoded:
