@@ -12,7 +12,14 @@ import pytest
 import poseglass as pg
 from poseglass import cli
 from poseglass.core.image import read_image
-from poseglass.estimators.choice import choice_file, load_chosen, read_choices, write_choices
+from poseglass.estimators.choice import (
+    choice_file,
+    file_hash,
+    load_chosen,
+    read_choices,
+    version_of,
+    write_choices,
+)
 from poseglass.export.bench import Row, Way, fastest, gain
 from poseglass.export.parity import Drift
 
@@ -50,7 +57,7 @@ def test_the_choice_is_the_fastest_within_the_bound(benched) -> None:
     assert ".onnx" in files
 
     def row(ms: float, median_px: float) -> Row:
-        drift = Drift(1, 0, median_px, median_px, median_px, 0.0, {}, (1, 1), "", {})
+        drift = Drift(1, 0, median_px, median_px, median_px, 0.0, {}, (1, 1), 0, "", {})
         return Row(Way("torch", "float32", False, None), {1: ms, 8: 2 * ms}, drift)  # type: ignore[arg-type]
 
     rows = [row(10, 0), row(5, 0.2), row(2, 0.6), row(7, 0.0)]
@@ -61,9 +68,10 @@ def test_the_choice_is_the_fastest_within_the_bound(benched) -> None:
 
 
 def test_predict_and_evaluate_say_what_runs(benched, synthetic_person, tmp_path, monkeypatch, capsys) -> None:
+    file = next((benched.parent / "cache" / "programs").glob("*.onnx"))
     choice = dataclasses.replace(
-        read_choices(benched)[0], runtime="onnx", precision="float32", compiled=False,
-        file=str(next((benched.parent / "cache" / "programs").glob("*.onnx"))),
+        read_choices(benched)[0], runtime="onnx", precision="float32", compiled=False, file=str(file),
+        version=version_of("onnx"), file_sha256=file_hash(file),
     )  # fmt: skip
     write_choices(benched, [choice])
     one, other = pg.load(benched), load_chosen(choice, benched)
@@ -72,14 +80,18 @@ def test_predict_and_evaluate_say_what_runs(benched, synthetic_person, tmp_path,
     words = ("predict", synthetic_person, "--weights", benched, "--whole-image", "--out")
     assert not run(monkeypatch, *words, tmp_path / "a")
     assert "Run by ONNX Runtime in float32, as `poseglass bench` chose" in capsys.readouterr().out
-    assert not run(monkeypatch, *words, tmp_path / "b", "--flip-test")  # of which nothing was measured
-    assert "poseglass bench" not in capsys.readouterr().out
+    for number, option in enumerate(("--flip-test", "--heatmaps", "--bfloat16")):  # of which nothing was measured
+        assert not run(monkeypatch, *words, tmp_path / f"b{number}", option)
+        assert "poseglass bench" not in capsys.readouterr().out
 
 
 def test_a_choice_of_other_weights_or_another_machine_does_not_count(benched) -> None:
     kept = choice_file(benched).read_text()
     data = json.loads(kept)
-    for key, value in (("weights_sha256", "0"), ("machine", "an abacus"), ("file", "/nowhere.onnx")):
+    for key, value in (
+        ("weights_sha256", "0"), ("machine", "an abacus"), ("version", "0.1"), ("file_sha256", "0"), ("file", 5),
+        ("runtime", "tensorrt"), ("times_as_fast", "2"), ("precision", "fp4"), ("file", "/nowhere.pt2"),
+    ):  # fmt: skip
         changed = json.loads(kept)
         changed["choices"][0][key] = value
         choice_file(benched).write_text(json.dumps(changed))
@@ -99,7 +111,8 @@ def test_what_bench_refuses(benched, tmp_path, monkeypatch, capsys) -> None:
     for words, said in (
         (("--batch", 0), "must be at least 1"),
         (("--max-drift", -1), "must be a number of pixels from 0 on"),
-        (("--also", file, "--flip-test"), "without the flip test, and 'tiny' is measured"),
+        (("--also", file, "--flip-test"), "without the flip test, with keypoints 'lsp14'; what is measured differs"),
+        (("--also", benched), "--also takes an exported file, .onnx or .xml"),
     ):
         assert run(monkeypatch, "bench", benched, "--no-compile", "--repeats", 1, *words) == 2
         assert said in " ".join(capsys.readouterr().err.split())

@@ -1,5 +1,6 @@
 """``poseglass export --to onnx | openvino | torch``: what such a file gives, and what is refused."""
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -10,23 +11,29 @@ import torch
 
 import poseglass as pg
 from poseglass import cli
+from poseglass.core.card import WeightCard
 from poseglass.core.image import read_image
+from poseglass.core.input_spec import InputSpec
+from poseglass.core.precision import has_int8
 from poseglass.core.prediction import Decoded
+from poseglass.core.skeleton import Skeleton
+from poseglass.estimators.fit import card_network
 from poseglass.estimators.load import load_detector, load_top_down
 from poseglass.estimators.onestage import OneStageEstimator
 from poseglass.estimators.topdown import TopDownEstimator
 from poseglass.estimators.twostage import TwoStageEstimator
-from poseglass.estimators.weights_file import CheckpointError
-from poseglass.estimators.whole_image import WholeImageEstimator
+from poseglass.estimators.weights_file import CheckpointError, save_weights
+from poseglass.estimators.whole_image import _BY_INSTANCE, _BY_KEYPOINT, _FIELDS, WholeImageEstimator
 from poseglass.export.export import PHOTOGRAPH, TARGETS, export_file, photograph_samples
 from poseglass.export.exportable import exportable
-from poseglass.export.int8 import Rounding, check_images
-from poseglass.export.parity import one_by_one
+from poseglass.export.int8 import Int8Plan, Rounding, check_images
+from poseglass.export.onnx import OnnxTarget
+from poseglass.export.parity import Drift, DriftError, _same, one_by_one
 from poseglass.metrics.oks_nms import oks_nms
 from poseglass.networks.cost import multiply_adds
 from poseglass.programs.graph_card import DIGEST_KEY, GRAPH_KEY, GraphCard
 from poseglass.programs.graph_program import GraphProgram
-from poseglass.programs.graphs import TwoStageGraph
+from poseglass.programs.graphs import BY_INSTANCE, TwoStageGraph
 from poseglass.programs.onnx_file import open_onnx, session_run
 from poseglass.readers.coco_write import write_coco
 from poseglass.synthetic.people import synthetic_people
@@ -352,11 +359,15 @@ def test_files_that_cannot_be_opened(views_file, tmp_path, tiny_weights, monkeyp
 
 def test_what_a_file_cannot_change(views_file, boxes_file) -> None:
     for options, said in (
-        ({"flip_test": True}, "--flip-test"), ({"skeleton": "coco17"}, "--skeleton coco17"),
+        ({"flip_test": True}, "--flip-test"),
         ({"size_wh": (96, 96)}, r"size \(96, 96\)"),
     ):  # fmt: skip
         with pytest.raises(CheckpointError, match=f"was exported without {said}"):
             pg.load(views_file, **options)
+    with pytest.raises(ValueError, match=r"needs nose, left_eye, .*which these weights do not predict"):
+        pg.load(views_file, skeleton="coco17")
+    with pytest.raises(CheckpointError, match="was exported without --skeleton coco17"):
+        pg.load(boxes_file, skeleton="coco17")
     with pytest.raises(CheckpointError, match="compiles it by itself"):
         pg.load(views_file, compiled=True)
     with pytest.raises(CheckpointError, match="takes whole images, and crops are needed here"):
@@ -482,3 +493,60 @@ def test_what_int8_refuses(tiny_weights, tmp_path, monkeypatch, capsys) -> None:
     )
     assert "--to torch writes float32, bfloat16, float16" in " ".join(capsys.readouterr().err.split())
     assert not out.exists()
+
+
+def test_what_only_one_of_them_finds_counts(tmp_path) -> None:
+    """A file that loses people is refused in every precision, though those it finds are right."""
+    box = np.array([[0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10.0]])
+    assert _same(box, box[[2, 0]] + 0.5) == ([0, 2], [1, 0]) or _same(box, box[[2, 0]] + 0.5) == ([2, 0], [0, 1])
+    assert _same(box, np.zeros((0, 4))) == ([], [])
+    drift = Drift(30, 0, 0.01, 0.0, 0.01, 0.0, {}, (20, 19), 1, "a photograph", {})
+    drift.check("int8")
+    with pytest.raises(DriftError, match="PyTorch finds 20 instances and the exported graph 19 in a photograph"):
+        drift.check("float32")
+    assert not dataclasses.replace(drift, unmatched=2).within("int8")
+
+
+@pytest.mark.slow
+def test_a_detector_of_boxes_alone(tmp_path, monkeypatch, capsys) -> None:
+    """It has no keypoints: its boxes are compared."""
+    torch.manual_seed(0)
+    network = {"name": "centernet_light", "num_keypoints": 0}
+    skeleton = Skeleton("person", ())
+    codec = {"name": "centernet", "poses": False}
+    card = WeightCard("finder", network, codec, skeleton, InputSpec((64, 64)), classes=("person",))
+    state = card_network(card).state_dict()
+    sizes = [name for name in state if "size" in name and name.endswith("bias")]
+    assert sizes
+    state[sizes[-1]] += 5.0  # boxes that are not dropped as tiny
+    save_weights(tmp_path / "finder.safetensors", state, card)
+    out = tmp_path / "finder.onnx"
+    words = ("export", tmp_path / "finder.safetensors", "--to", "onnx", "--whole-image", "--out", out)
+    assert not run(monkeypatch, *words, "--min-box-score", 0.001)
+    assert "gives     xy, score, box_xyxy, box_score, label" in capsys.readouterr().out
+    got = pg.load(out)
+    plain = load_detector(tmp_path / "finder.safetensors", min_box_score=0.001)
+    image = read_image(PHOTOGRAPH)
+    assert len(got(image)) == len(plain(image)) > 0
+    assert isinstance(got, WholeImageEstimator)
+    assert set(BY_INSTANCE) == {*_FIELDS, *_BY_KEYPOINT, *_BY_INSTANCE}
+
+
+def test_int8_needs_a_processor_that_has_it(monkeypatch, tiny_weights, tmp_path) -> None:
+    flags = "flags : fpu sse avx2 avx512f"
+    monkeypatch.setattr("poseglass.core.precision.platform.machine", lambda: "x86_64")
+    monkeypatch.setattr("poseglass.core.precision.Path.read_text", lambda self: flags)
+    assert not has_int8()
+    work = exportable(tiny_weights, precision="int8")
+    with pytest.raises(ValueError, match="no instructions for int8"):
+        OnnxTarget().quantise(None, work, Int8Plan([], [], [], []), tmp_path)
+    monkeypatch.setattr("poseglass.core.precision.Path.read_text", lambda self: flags + " avx512_vnni")
+    assert has_int8()
+
+
+def test_two_files_of_openvino_are_not_overwritten(tiny_weights, tmp_path, monkeypatch, capsys) -> None:
+    (tmp_path / "tiny.bin").write_text("of something else")
+    words = ("export", tiny_weights, "--to", "openvino", "--out", tmp_path / "tiny.xml")
+    assert run(monkeypatch, *words) == 2
+    assert "tiny.bin exists" in " ".join(capsys.readouterr().err.split())
+    assert (tmp_path / "tiny.bin").read_text() == "of something else"

@@ -7,9 +7,12 @@ import typer
 from rich import box
 from rich.table import Table
 
+from poseglass.cli.export import samples_of
+from poseglass.cli.read_data import FORMATS, read_data
 from poseglass.cli.screen import wide_console
 from poseglass.estimators.choice import read_choices, this_machine, write_choices
 from poseglass.export.bench import choice_of, exported_way, fastest, gain, measure, ways
+from poseglass.export.export import photograph_samples
 
 
 def bench(
@@ -24,6 +27,14 @@ def bench(
     also: Annotated[
         list[Path] | None,
         typer.Option(help="An exported file of views of these weights to measure as well, such as one in int8."),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="A dataset to compare keypoints on. Default: a photograph of people."),
+    ] = None,
+    format: Annotated[str, typer.Option(help=f"Format of --data: {', '.join(sorted(FORMATS))}.")] = "coco",
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the images of --data. Default: next to the labels.")
     ] = None,
     flip_test: Annotated[bool, typer.Option("--flip-test", help="Measure with the flip test.")] = False,
     compiled: Annotated[
@@ -52,7 +63,10 @@ def bench(
         on_note=lambda note: console.print(note, highlight=False, markup=False, soft_wrap=True),
     )  # fmt: skip
     found += [exported_way(file, work) for file in also or ()]
-    rows = measure(work, found, sizes, repeats=repeats)
+    samples, inputs = photograph_samples(), "the photograph that ships with poseglass"
+    if data is not None:
+        samples, inputs = samples_of(read_data(data, format, images)), data.name
+    rows = measure(work, found, sizes, samples, inputs, repeats=repeats)
     chosen_row = fastest(rows, max_drift)
     table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("runtime")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
+import numpy as np
 import typer
 from rich.console import Console
 
@@ -101,6 +102,7 @@ def export(
             "--precision": precision != "float32", "--whole-image": whole_image, "--detector": detector is not None,
             "--flip-test": flip_test, "--skeleton": skeleton is not None, "--size": bool(size),
             "--data": data is not None, "--max-drift": max_drift is not None,
+            "--min-box-score": min_box_score != MIN_BOX_SCORE,
         }  # fmt: skip
         wrong = [option for option, given in unused.items() if given]
         if wrong:
@@ -115,11 +117,18 @@ def export(
         write_layout(source, to, out)
         return
     check_out(out, force)
+    if to == "openvino":
+        check_out(out.with_suffix(".bin"), force)
     target = TARGETS[to]
     if out.suffix != target.suffix:
         raise ValueError(f"A file for --to {to} ends with {target.suffix}; got --out {out}.")
     if precision not in target.precisions:
         raise ValueError(f"--to {to} writes {', '.join(target.precisions)}; got --precision {precision}.")
+    if min_box_score != MIN_BOX_SCORE and not whole_image:
+        raise ValueError(
+            "--min-box-score is for files that take whole images: who calls a file of crops or letterboxes decides by "
+            "the scores. Add --whole-image, or omit it."
+        )
     target.check()
     if precision == "int8" and data is None:
         raise ValueError(
@@ -137,6 +146,8 @@ def export(
     if dataset is not None:
         say_notes(dataset, console, mirroring=False)
         samples = samples_of(dataset, half=0 if precision == "int8" else None)
+        if not samples:
+            raise ValueError(f"No image of {data} has a box, so there is nothing to compare on. Check --data.")
         inputs = f"{len(samples)} images of {data.name if data else ''}"
     calibration = samples_of(dataset, CALIBRATION_IMAGES, 1) if dataset is not None and precision == "int8" else []
     takes = "some minutes" if precision == "int8" else "up to a minute"
@@ -161,21 +172,17 @@ def samples_of(dataset: Dataset, most: int = MOST_IMAGES, half: int | None = Non
         dataset: The dataset.
         most: Largest number of images.
         half: 0 takes images of even numbers only, 1 of odd ones: a network is quantised on some, checked on others.
-
-    Raises:
-        ValueError: No image has a box.
     """
     numbers = range(len(dataset)) if half is None else range(half, len(dataset), 2)
-    samples = []
-    for i in numbers[:: max(len(numbers) // most, 1)][:most]:
-        boxes = dataset.instances(i).box_xyxy
-        size = boxes[:, 2:] - boxes[:, :2]
-        boxes = boxes[(size > 1).all(1)]
-        if len(boxes):
-            samples.append((dataset.image(i), boxes))
-    if not samples:
-        raise ValueError("No image of the dataset has a box, so there is nothing to compare on. Check --data.")
-    return samples
+    with_boxes = [i for i in numbers if len(_boxes(dataset, i))]
+    spread = np.linspace(0, len(with_boxes) - 1, min(most, len(with_boxes))).round().astype(int)
+    return [(dataset.image(i), _boxes(dataset, i)) for i in (with_boxes[n] for n in spread)]
+
+
+def _boxes(dataset: Dataset, number: int) -> np.ndarray:
+    """Return the boxes ``(N, 4)`` of an image that are larger than a pixel."""
+    boxes = dataset.instances(number).box_xyxy
+    return boxes[(boxes[:, 2:] - boxes[:, :2] > 1).all(1)]
 
 
 def measured(estimator: AnyEstimator, dataset: Dataset) -> dict[str, float]:

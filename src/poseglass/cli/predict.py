@@ -28,6 +28,7 @@ from poseglass.core.image import white_levels
 from poseglass.core.levels import WhiteLevels, check_white
 from poseglass.core.table import listed
 from poseglass.estimators import load as loading
+from poseglass.estimators.choice import Choice
 from poseglass.estimators.load import DEFAULT, find_weights, load, load_detector
 from poseglass.estimators.onestage import OneStageEstimator
 from poseglass.estimators.twostage import TwoStageEstimator
@@ -181,9 +182,12 @@ def predict(
         notes.append(f"--detector {detector} is not used, because boxes are given.")
     for note in notes:
         console.print(note, markup=False, highlight=False)
+    run_on = choose_device(device)
+    faster = bfloat16 or compiled or heatmaps or shown_at != (1.0,)
+    choice = benched(weights, flip_test=flip_test, device=run_on, faster=faster, console=console)
     estimator, detector_name = _open(
-        weights, detector=None if has_boxes else detector, find=not has_boxes and not whole, whole=whole,
-        score=detector_score, scales=shown_at, flip_test=flip_test, skeleton=skeleton, device=choose_device(device),
+        weights, choice, detector=None if has_boxes else detector, find=not has_boxes and not whole, whole=whole,
+        score=detector_score, scales=shown_at, flip_test=flip_test, skeleton=skeleton, device=run_on,
         precision="bfloat16" if bfloat16 else "float32", compiled=compiled, console=console,
     )  # fmt: skip
     if heatmaps and isinstance(estimator, OneStageEstimator):
@@ -194,6 +198,7 @@ def predict(
     least = _drawn(estimator, weights, min_score, min_probability)
     settings: dict[str, Any] = {
         "--weights": fingerprint(find_weights(weights)),
+        "the choice of `poseglass bench`": None if choice is None else choice.in_words(),
         "--detector": None if detector_name is None else fingerprint(find_weights(detector_name)),
         "--detector-score": 0.3 if detector_score is None else detector_score,
         "--scales": None if shown_at == (1.0,) else shown_at,
@@ -255,6 +260,7 @@ def _check_options(
 
 def _open(
     weights: str,
+    choice: Choice | None,
     *,
     detector: str | None,
     find: bool,
@@ -273,9 +279,6 @@ def _open(
     Raises:
         ValueError: The weights and the options contradict each other.
     """
-    choice = benched(
-        weights, flip_test=flip_test, device=device, faster=compiled or precision != "float32", console=console
-    )
     if choice is not None:
         compiled, precision = choice.compiled, "bfloat16" if choice.precision == "bfloat16" else "float32"
     estimator = load(

@@ -2,7 +2,9 @@
 
 import copy
 import os
+import platform
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,6 +27,28 @@ def has_bfloat16(device: torch.device) -> bool:
         return False
     asked = [_answer(torch.cpu, name) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
     return any(asked) if any(answer is not None for answer in asked) else runs is True
+
+
+NO_INT8 = (
+    "This processor has no instructions for int8 (VNNI on x86): it would be no faster, and sums of products could "
+    "overflow. Use float32 here, and int8 on a processor that has them."
+)
+"""What to say where int8 is requested and ``has_int8`` is False."""
+
+
+def has_int8() -> bool:
+    """Return whether the processor multiplies int8 natively; of a processor that does not tell, it is assumed.
+
+    Without VNNI, x86 processors add pairs of products in 16 bits, which overflows.
+    """
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return True
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return True
+    flags = next((line.split() for line in text.splitlines() if line.startswith("flags")), None)
+    return flags is None or bool({"avx512_vnni", "avx_vnni", "amx_int8"} & set(flags))
 
 
 def narrow_convolution_fault(device: torch.device) -> bool:

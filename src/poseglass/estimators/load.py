@@ -353,10 +353,10 @@ def _open_file(
     except ValueError as error:
         raise CheckpointError(str(error)) from error
     card = opened.card
-    name = skeleton if skeleton is None or isinstance(skeleton, str) else skeleton.name
+    part = lookup(SKELETONS, skeleton, kind="skeleton") if isinstance(skeleton, str) else skeleton
     asked = {
         "--flip-test": flip_test and not card.flip_test,
-        f"--skeleton {name}": name is not None and name != card.skeleton.name and card.kind != "views",
+        f"--skeleton {'' if part is None else part.name}": part not in (None, card.skeleton) and card.kind != "views",
         f"size {size_wh}": size_wh is not None and tuple(size_wh) != card.input.size_wh,
         f"--precision {precision}": precision not in ("float32", card.precision),
     }

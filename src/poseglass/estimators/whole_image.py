@@ -16,7 +16,10 @@ from poseglass.estimators.onestage import of_boxes
 from poseglass.estimators.topdown import check_boxes, check_one_image
 from poseglass.programs.graph_program import GraphFile
 
-_FIELDS = ("xy", "score", "box_xyxy", "box_score", "label", "visibility", "probability")
+_FIELDS = ("xy", "score", "box_xyxy", "box_score", "label", "visibility", "probability", "xyz_mm")
+_MOST_BOXES = 32
+"""Boxes per call, so that memory stays bounded."""
+
 _BY_KEYPOINT = ("visibility_probability", "radius_px")
 _BY_INSTANCE = ("box_probability",)
 
@@ -111,7 +114,12 @@ class WholeImageEstimator:
             box = check_boxes(image, boxes)
             if not len(box):
                 return self._instances({})
-            return self._instances(self.file.run({"image": np.ascontiguousarray(image), "boxes_xyxy": box}))
+            pixels = np.ascontiguousarray(image)
+            parts = [
+                self._instances(self.file.run({"image": pixels, "boxes_xyxy": box[i : i + _MOST_BOXES]}))
+                for i in range(0, len(box), _MOST_BOXES)
+            ]
+            return parts[0] if len(parts) == 1 else Instances.concatenate(parts)
         check_one_image(image)
         given = None if boxes is None else check_boxes(image, boxes)
         if given is not None and kind == "two_stage":
@@ -173,6 +181,8 @@ def open_graph(path: str | Path, *, device: str = "cpu", trust_code: bool = Fals
     if path.suffix == ".xml":
         from poseglass.programs.openvino_file import open_openvino
 
+        if not str(device).startswith("cpu"):
+            raise ValueError(f"{path} is run by OpenVINO on the CPU, got device {device!r}. Omit the device.")
         return open_openvino(path)
     from poseglass.programs.torch_file import open_torch
 

@@ -1,7 +1,8 @@
 """Measures every installed way to run weights on this machine: speed, and how far keypoints move."""
 
-import importlib.metadata
+import hashlib
 import importlib.util
+import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -14,14 +15,14 @@ import torch
 
 from poseglass.core.folders import cache_folder
 from poseglass.core.precision import has_bfloat16
-from poseglass.estimators.choice import Choice, this_machine
+from poseglass.estimators.choice import PACKAGES, Choice, file_hash, this_machine, version_of
 from poseglass.estimators.load import find_weights, load
 from poseglass.estimators.onestage import OneStageEstimator
 from poseglass.estimators.topdown import TopDownEstimator
 from poseglass.estimators.weights_file import sha256_of
-from poseglass.export.export import TARGETS, photograph_samples
+from poseglass.export.export import TARGETS
 from poseglass.export.exportable import Exportable, exportable
-from poseglass.export.parity import Drift, drift_of
+from poseglass.export.parity import Drift, Sample, drift_of
 from poseglass.programs.fast import Precision as TorchPrecision
 from poseglass.programs.fast import fast_program
 from poseglass.programs.graph_card import Precision
@@ -32,7 +33,7 @@ from poseglass.programs.torch_program import TorchProgram
 NAMES = {"torch": "PyTorch", "onnx": "ONNX Runtime", "openvino": "OpenVINO"}
 """Names of the runtimes."""
 
-_PACKAGES = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
+_SUFFIXES = {".onnx": "onnx", ".xml": "openvino"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,12 +125,14 @@ def _exported(weights: str | Path, work: Exportable, bfloat16: bool, on_note: Ca
     if bfloat16:
         wanted.append(("openvino", "bfloat16"))
     folder = cache_folder("programs")
-    stem = f"{sha256_of(find_weights(weights))[:16]}{'-flip' if work.card.flip_test else ''}"
+    versions = json.dumps(work.card.to_metadata(), sort_keys=True)  # other code or options, another file
+    about = hashlib.sha256(versions.encode()).hexdigest()[:8]
+    stem = f"{sha256_of(find_weights(weights))[:16]}-{about}"
     found: list[Way] = []
     model: Any = None
     for runtime, precision in wanted:
         target = TARGETS[runtime]
-        if importlib.util.find_spec(_PACKAGES[runtime]) is None:
+        if importlib.util.find_spec(PACKAGES[runtime]) is None:
             if precision == "float32":
                 on_note(f"{NAMES[runtime]} is left out: it is not installed (pip install 'poseglass[{runtime}]').")
             continue
@@ -151,17 +154,26 @@ def _exported(weights: str | Path, work: Exportable, bfloat16: bool, on_note: Ca
     return found
 
 
-def measure(work: Exportable, found: Sequence[Way], batches: Sequence[int], *, repeats: int = 11) -> list[Row]:
+def measure(
+    work: Exportable,
+    found: Sequence[Way],
+    batches: Sequence[int],
+    samples: Sequence[Sample],
+    inputs: str,
+    *,
+    repeats: int = 11,
+) -> list[Row]:
     """Time ways interleaved, and compare their keypoints with PyTorch's in float32.
 
     Args:
         work: The graph of the weights.
         found: The ways, the plain one first.
         batches: Numbers of views per call.
+        samples: Images to compare keypoints on.
+        inputs: What they are, in words.
         repeats: Number of runs of each, after one that is not counted; times are medians.
     """
-    samples = photograph_samples()
-    drifts = [drift_of(work, _run_of(way.program), samples, "the photograph that ships") for way in found]
+    drifts = [drift_of(work, _run_of(way.program), samples, inputs) for way in found]
     width, height = work.card.input.size_wh
     seconds: list[dict[int, list[float]]] = [{batch: [] for batch in batches} for _ in found]
     for batch in batches:
@@ -197,7 +209,7 @@ def choice_of(best: Row, plain: Row, weights: str | Path, flip_test: bool, max_d
     return Choice(
         best.way.runtime, best.way.precision, best.way.compiled, best.way.file, best.drift.median_px, max_drift_px,
         gain(best, plain), flip_test, sha256_of(find_weights(weights)), this_machine(),
-        {name: importlib.metadata.version(name) for name in {"torch", _PACKAGES[best.way.runtime]}},
+        version_of(best.way.runtime), file_hash(best.way.file),
     )  # fmt: skip
 
 
@@ -207,23 +219,25 @@ def exported_way(file: Path, work: Exportable) -> Way:
     Raises:
         ValueError: It is of other weights, or with another flip test or size, or reads its views itself.
     """
+    if file.suffix not in _SUFFIXES:
+        raise ValueError(f"--also takes an exported file, {' or '.join(_SUFFIXES)}; got {file}.")
     estimator = load(file)
-    if not isinstance(estimator, TopDownEstimator | OneStageEstimator) or not isinstance(
-        estimator.program, GraphProgram
-    ):
+    if not isinstance(estimator, TopDownEstimator | OneStageEstimator):
         raise ValueError(f"{file} reads its views itself. Give a file exported without --whole-image.")
     assert isinstance(estimator.program, GraphProgram)
     card, own = estimator.program.file.card, work.card
-    one, other = card.card, own.card
-    assert one is not None
-    assert other is not None
-    if (one.name, one.network, card.input, card.flip_test) != (other.name, other.network, own.input, own.flip_test):
+    assert card.card is not None
+    assert own.card is not None
+    same = (card.card.to_json(), card.input, card.flip_test, card.skeleton)
+    if same != (own.card.to_json(), own.input, own.flip_test, own.skeleton):
         flip = "with" if card.flip_test else "without"
+        width, height = card.input.size_wh
         raise ValueError(
-            f"{file} was exported from {one.name!r} at {card.input.size_wh[0]} x {card.input.size_wh[1]} px {flip} the "
-            f"flip test, and {other.name!r} is measured. Export these weights, with the same options."
+            f"{file} was exported from {card.card.name!r} at {width} x {height} px {flip} the flip test, with "
+            f"keypoints {card.skeleton.name!r}; what is measured differs in that or in its weights. Export these "
+            "weights again, with the same options."
         )
-    runtime = {".onnx": "onnx", ".xml": "openvino"}[file.suffix]
+    runtime = _SUFFIXES[file.suffix]
     return Way(runtime, card.precision, False, estimator.program, str(file.resolve()))
 
 

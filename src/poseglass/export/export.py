@@ -103,7 +103,8 @@ def export_file(
         drift.check(card.precision, max_drift_px)
     except DriftError as error:
         beside = out.with_name(out.name + ".refused")
-        shutil.rmtree(beside, ignore_errors=True)
+        if beside.is_dir() and (beside / "drift.json").is_file():  # of an earlier try
+            shutil.rmtree(beside)
         beside.mkdir()
         target.write(beside / out.name, model, work, card)
         write_bytes(beside / "drift.json", json.dumps(drift.to_dict(), indent=1).encode())
@@ -137,7 +138,12 @@ def _in_int8(
         made = target.quantise(
             model, work, Int8Plan(given, found.calls, in_float, rounding.bias_shifts(in_float)), folder
         )
-        drift = drift_of(work, target.run(made, work, folder), samples, inputs)
+        try:
+            drift = drift_of(work, target.run(made, work, folder), samples, inputs)
+        except DriftError:  # nothing is found any more
+            if share == FLOAT_SHARES[-1] and best is None:
+                raise
+            continue
         if best is None or drift.median_px < best[0]:
             best = (drift.median_px, made, drift, in_float)
         if drift.within(work.card.precision, max_drift_px):

@@ -152,7 +152,8 @@ class Rounding:
         self.core = ProgramModule(replace(graph.core.program, network=network)).eval()
         self.network = network
         with torch.inference_mode():
-            some = inputs[:_MOST_VIEWS]
+            spread = np.linspace(0, len(inputs) - 1, min(_MOST_VIEWS, len(inputs))).round().astype(int)
+            some = [inputs[i] for i in spread]
             self.views = torch.cat(
                 [graph.pixels(*(torch.from_numpy(one[n]) for n in work.card.inputs)) for one in some]
             )

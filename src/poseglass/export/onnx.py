@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from poseglass.core.files import write_bytes
+from poseglass.core.precision import NO_INT8, has_int8
 from poseglass.core.table import listed
 from poseglass.export.exportable import Exportable
 from poseglass.export.int8 import ConvCall, Int8Plan
@@ -56,6 +57,8 @@ class OnnxTarget:
             def get_next(self) -> Any:
                 return next(self.left, None)
 
+        if not has_int8():
+            raise ValueError(NO_INT8)
         check_convolutions(model, plan.calls)
         nodes = convolution_nodes(model)
         chosen = [node.name for number, node in enumerate(nodes) if number not in set(plan.in_float)]

@@ -9,6 +9,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from poseglass.core.precision import NO_INT8, has_int8
 from poseglass.export.exportable import Exportable
 from poseglass.export.int8 import Int8Plan
 from poseglass.export.onnx import (
@@ -24,7 +25,7 @@ from poseglass.programs.exported import quiet
 from poseglass.programs.graph_card import GraphCard, Precision
 from poseglass.programs.graph_program import Run
 from poseglass.programs.graphs import MAPS
-from poseglass.programs.openvino_file import EXTRA, compiled_run
+from poseglass.programs.openvino_file import EXTRA, compiled_run, computes_bfloat16
 
 _IN_FLOAT = ("BatchNormInference", "Add", "Multiply", "Concat", "Interpolate", "MaxPool")
 """OpenVINO's types of operations between convolutions that stay in float."""
@@ -46,7 +47,13 @@ class OpenVinoTarget:
         check_installed("OpenVINO", ("openvino", "nncf", "onnx", "onnxscript"), EXTRA)
 
     def convert(self, work: Exportable) -> Any:
-        """Return an ``onnx.ModelProto``, which OpenVINO reads."""
+        """Return an ``onnx.ModelProto``, which OpenVINO reads.
+
+        Raises:
+            ValueError: Also if the processor lacks bfloat16, so that it could not be checked.
+        """
+        if work.card.precision == "bfloat16" and not computes_bfloat16():
+            raise ValueError("This processor does not compute in bfloat16, so the file could not be checked here.")
         return onnx_model(work)
 
     def quantise(self, model: Any, work: Exportable, plan: Int8Plan, folder: Path) -> Any:
@@ -57,6 +64,8 @@ class OpenVinoTarget:
         0.16 (one thread of an AMD EPYC, batch 1). Batch norm that is not part of a convolution it quantises wrongly
         (NNCF 3.4): keypoints then move by 54 px.
         """
+        if not has_int8():
+            raise ValueError(NO_INT8)
         os.environ.setdefault("NNCF_CI", "1")  # without it, NNCF reports its use to a server
         import nncf
 
@@ -75,10 +84,16 @@ class OpenVinoTarget:
 
     def run(self, model: Any, work: Exportable, folder: Path) -> Run:
         """Return a function that runs a model in OpenVINO, in the card's precision."""
-        return compiled_run(self._read(model, work, folder), work.outputs, work.card.precision)
+        import openvino
+
+        read = self._read(model, work, folder)
+        if work.card.precision == "float16":  # what is checked is what is written
+            openvino.save_model(read, folder / "half.xml", compress_to_fp16=True)
+            read = openvino.Core().read_model(folder / "half.xml")
+        return compiled_run(read, work.outputs, work.card.precision)
 
     def write(self, path: Path, model: Any, work: Exportable, card: GraphCard) -> list[Path]:
-        """Write two files: the ``.bin`` first, so that an ``.xml`` never lacks it."""
+        """Write two files: the ``.bin`` first, so that an ``.xml`` never lacks it, or has another one's."""
         import openvino
 
         binary = path.with_suffix(".bin")
@@ -94,6 +109,7 @@ class OpenVinoTarget:
                 openvino.save_model(small, folder / path.name, compress_to_fp16=card.precision == "float16")
             except RuntimeError as error:
                 raise OSError(f"Cannot write {path}: {str(error).strip().splitlines()[-1]}") from error
+            path.unlink(missing_ok=True)  # an old one with the new weights would open, and give nonsense
             (folder / binary.name).replace(binary)
             (folder / path.name).replace(path)
         return [path, binary]

@@ -1,5 +1,6 @@
 """TorchTarget: a graph as a ``.pt2`` file of ``torch.export``, for PyTorch without poseglass."""
 
+import copy
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ class TorchTarget:
 
     def write(self, path: Path, model: Any, work: Exportable, card: GraphCard) -> list[Path]:
         """Trace the graph again without maps, and write it as one file."""
-        graph: Any = work.graph
+        graph = copy.copy(work.graph)
         if isinstance(graph, Graph):
             graph.maps = False
             model = traced(graph)

@@ -5,12 +5,15 @@ from typing import Any
 
 import numpy as np
 
+from poseglass.core.precision import NO_INT8, has_int8
 from poseglass.programs.graph_card import GraphCard
 from poseglass.programs.graph_program import GraphFile, Run
 
 EXTRA = "pip install 'poseglass[onnx]'"
 
-_UNKNOWN_OPERATOR = ("is not a registered function", "No Op registered", "NOT_IMPLEMENTED", "opset")
+_UNKNOWN_OPERATOR = (
+    "is not a registered function", "No Op registered", "NOT_IMPLEMENTED", "Opset", "opset version",
+)  # fmt: skip
 """Words in what ONNX Runtime says about an operator, or a version of it, that it does not have."""
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -22,7 +25,7 @@ def open_onnx(path: str | Path, *, device: str = "cpu", threads: int = 0) -> Gra
 
     Args:
         path: The file.
-        device: "cpu" or "cuda".
+        device: "cpu", "cuda", or "cuda:1" for the second GPU.
         threads: Number of threads; 0 leaves it to ONNX Runtime, which takes one per core.
 
     Raises:
@@ -36,6 +39,8 @@ def open_onnx(path: str | Path, *, device: str = "cpu", threads: int = 0) -> Gra
         _check(card, [one.name for one in session.get_inputs()], [one.name for one in session.get_outputs()])
     except ValueError as error:
         raise ValueError(f"{path} {error}") from error
+    if card.precision == "int8" and device == "cpu" and not has_int8():
+        raise ValueError(f"{path} is in int8. {NO_INT8}")
     import onnxruntime
 
     return GraphFile(card, session_run(session, card.outputs), f"ONNX Runtime {onnxruntime.__version__}")
@@ -51,7 +56,8 @@ def open_session(path: str | Path, *, device: str = "cpu", threads: int = 0) -> 
         import onnxruntime
     except ImportError as error:
         raise RuntimeError(f"{path} is an ONNX file, which needs ONNX Runtime: {EXTRA}.") from error
-    provider = PROVIDERS.get(device)
+    kind, _, number = device.partition(":")
+    provider = PROVIDERS.get(kind)
     if provider is None or provider not in onnxruntime.get_available_providers():
         have = [name for name, one in PROVIDERS.items() if one in onnxruntime.get_available_providers()]
         raise RuntimeError(
@@ -61,9 +67,16 @@ def open_session(path: str | Path, *, device: str = "cpu", threads: int = 0) -> 
     options.intra_op_num_threads = threads
     options.log_severity_level = 3  # errors are raised; its warnings are about its own optimisations
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=[provider])
+        chosen = provider if not number else (provider, {"device_id": number})
+        session = onnxruntime.InferenceSession(str(path), options, providers=[chosen])
     except Exception as error:  # its exceptions have no common base but Exception
         raise ValueError(_reason(path, error)) from error
+    if session.get_providers()[0] != provider:
+        raise RuntimeError(
+            f"ONNX Runtime could not use device {device!r} for {path}, and would have run on the CPU. Check the CUDA "
+            "libraries, or use device 'cpu'."
+        )
+    return session
 
 
 def session_run(session: Any, outputs: tuple[str, ...]) -> Run:
@@ -87,6 +100,7 @@ def _check(card: GraphCard, inputs: list[str], outputs: list[str]) -> None:
 
 def _reason(path: str | Path, error: Exception) -> str:
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    text = text.replace(str(path), "the file")
     if "Protobuf parsing failed" in text or "ModelProto does not have a graph" in text:
         return f"{path} is not an ONNX file, or it is truncated: it cannot be parsed. Export or copy it again."
     if "xternal data" in text or "file_size" in text:
