@@ -147,6 +147,10 @@ def with_shifts(model: Any, plan: Int8Plan) -> Any:
         name = f"{node.name}_shifted_bias"
         shifted.graph.initializer.append(onnx.numpy_helper.from_array(bias, name))
         node.input.append(name)
+    used = {name for node in shifted.graph.node for name in node.input}
+    kept = [one for one in shifted.graph.initializer if one.name in used]
+    del shifted.graph.initializer[:]
+    shifted.graph.initializer.extend(kept)  # ONNX Runtime warns of each that is not used any more
     return shifted
 
 
