@@ -21,6 +21,7 @@ from poseglass.estimators.estimator import Boxes, Frame, image_and_boxes
 from poseglass.estimators.of_program import OfProgram
 from poseglass.estimators.topdown import check_boxes, check_one_image
 from poseglass.metrics.box_nms import soft_box_nms
+from poseglass.programs.graphs import LEAST_SIDE_PX
 from poseglass.programs.program import Program
 from poseglass.programs.torch_program import TorchProgram
 
@@ -29,10 +30,6 @@ _Waiting = tuple[list[View], tuple[int, int], np.ndarray | None]
 
 LARGEST_SIDE_PX = 4096
 """Longest side of a view that a test scale may ask for; memory grows with its square."""
-
-LEAST_SIDE_PX = 0.51
-"""Found boxes with a shorter side in the image are dropped. The image begins at -0.5, but at 0 for readers of COCO
-files, for whom a box in the first half pixel lies outside the image. The rest is for the two decimals of such files."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -89,7 +89,7 @@ def ways(
         on_note: Called with a sentence for each way that is left out.
     """
     work = exportable(weights, flip_test=flip_test)
-    estimator = load(weights, flip_test=flip_test)
+    estimator = work.estimator
     assert isinstance(estimator, TopDownEstimator | OneStageEstimator)
     plain = estimator.torch_program
     found = [Way("torch", "float32", False, plain)]

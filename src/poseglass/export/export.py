@@ -144,9 +144,10 @@ def _in_int8(
             if share == FLOAT_SHARES[-1] and best is None:
                 raise
             continue
-        if best is None or drift.median_px < best[0]:
+        accepted = drift.within(work.card.precision, max_drift_px)
+        if accepted or best is None or drift.median_px < best[0]:
             best = (drift.median_px, made, drift, in_float)
-        if drift.within(work.card.precision, max_drift_px):
+        if accepted:
             break
     assert best is not None
     _, made, drift, in_float = best

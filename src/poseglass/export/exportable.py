@@ -20,7 +20,7 @@ from poseglass.estimators.weights_file import CheckpointError
 from poseglass.programs.exported import KINDS, example
 from poseglass.programs.fast import fold_batch_norms, lowered
 from poseglass.programs.graph_card import GraphCard, Precision
-from poseglass.programs.graphs import BoxesGraph, PeopleGraph, TwoStageGraph, ViewsGraph, names
+from poseglass.programs.graphs import MAPS, BoxesGraph, PeopleGraph, TwoStageGraph, ViewsGraph, names
 from poseglass.programs.torch_program import TorchProgram
 
 _HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -124,7 +124,7 @@ def exportable(
     kind = KINDS[type(graph)]
     graph_card = GraphCard(
         kind, program.skeleton, program.input, program.spec,
-        tuple(name for name in outputs if not name.startswith("maps_")), card,
+        tuple(name for name in outputs if not name.startswith(MAPS)), card,
         flip_test=flip_test, precision=precision,
         min_box_score=min_box_score if kind in ("people", "two_stage") else None,
         detector_card=None if found is None else found.card,

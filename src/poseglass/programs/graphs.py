@@ -23,7 +23,8 @@ MAPS = "maps_"
 """What comes before the key of a prediction in the names of a graph's outputs."""
 
 LEAST_SIDE_PX = 0.51
-"""Found boxes with a shorter side in the image are dropped; see ``estimators.onestage``."""
+"""Found boxes with a shorter side in the image are dropped. The image begins at -0.5, but at 0 for readers of COCO
+files, for whom a box in the first half pixel lies outside the image. The rest is for the two decimals of such files."""
 
 BY_INSTANCE = (
     "xy", "score", "box_xyxy", "box_score", "label", "visibility", "probability", "visibility_probability", "radius_px",
