@@ -3,16 +3,19 @@
 Data sets of single people (``lspet``: one labelled person in a crop of at most 256 pixels) teach where joints are, but
 not where people are among other things. Pasting labelled objects into other images is known to train detectors: Dwibedi
 et al., "Cut, Paste and Learn", ICCV 2017, https://arxiv.org/abs/1708.01642, section 4, where soft edges and pasted
-things that are no objects keep a network from finding the cut instead of the object. There are no masks here, so a
-person is pasted with the surroundings in the person's box grown a little, and the edge fades out.
+things that are no objects keep a network from finding the cut instead of the object. Without masks, a person is pasted
+with the surroundings in the person's box grown a little, and the edge fades out; with masks (``data.cutouts``), only
+the person is, and the mask's bounds are the box.
 
 A scene depends only on ``(seed, index)``, so an index gives the same pixels in any order and in any worker.
 
 The background is a mosaic of parts of the same photographs in which nobody is labelled, pasted with the same soft edges
 and enlarged about as much as the people: neither an edge nor a blur gives a person away. They come from beside the
-labelled people only, so somebody without a box may still show there.
+labelled people only, so somebody without a box may still show there. Or the people are pasted into whole photographs
+of another file, among the people who are labelled there.
 """
 
+import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -28,6 +31,7 @@ from poseglass.core.sample import PoseSample
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import counted
 from poseglass.core.warp import warp_image
+from poseglass.data.cutouts import Cutouts
 from poseglass.readers.coco import coco
 from poseglass.readers.coco_choice import Allowed
 from poseglass.readers.labelled import LabelledImages
@@ -68,6 +72,8 @@ class Patch:
         inside_xyxy: Part of the scene that the photograph covers; the patch fades out towards it, too.
         fade_px: Width of that second edge.
         strip_xyxy: Part of the photograph that is pasted, mirrored at its edges as often as needed; None: all, once.
+        mask: ``(h, w)`` uint8, 0 or 255, of the whole photograph, that is pasted alone; None pastes the whole patch.
+        mask_to_scene: Pixels of the mask to pixels of the scene.
     """
 
     photo: int
@@ -77,6 +83,16 @@ class Patch:
     inside_xyxy: np.ndarray
     fade_px: float
     strip_xyxy: np.ndarray | None = None
+    mask: np.ndarray | None = None
+    mask_to_scene: Affine | None = None
+
+    def covers(self, xy: np.ndarray) -> np.ndarray:
+        """Return which points of the scene the patch hides, ``(..., 2)`` to ``(...)`` bool."""
+        if self.mask is None or self.mask_to_scene is None:
+            return np.asarray(self.alpha(xy[..., 0], xy[..., 1]) > 0.5)
+        own = np.clip(np.round(self.mask_to_scene.inverse()(xy)), -1, max(self.mask.shape)).astype(np.int64)
+        padded = np.pad(self.mask, ((1, 1 + max(self.mask.shape)), (1, 1 + max(self.mask.shape))))
+        return np.asarray(padded[own[..., 1] + 1, own[..., 0] + 1] > 0)
 
     def alpha(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Return how opaque the patch is at points of the scene, 0 to 1, float32; x and y broadcast."""
@@ -92,12 +108,27 @@ class Patch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PastedPerson:
-    """A person in a scene: the patch, the person's row in the photograph, and the labels in the scene's pixels."""
+    """A person in a scene: the patch, the person's row in the photograph, and the labels in the scene's pixels.
 
-    patch: Patch
+    Without a patch, the person stands in the photograph that is behind the scene.
+    """
+
+    patch: Patch | None
     row: int
     labels: Instances
     covered: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Chosen:
+    """A person to paste: photograph, row, labels and box in the photograph's pixels, and the mask if there is one."""
+
+    photo: int
+    row: int
+    labels: Instances
+    box_xyxy: np.ndarray
+    mask: np.ndarray | None = None
+    mask_to_photo: Affine | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +145,9 @@ class ComposedScenes:
         seed: Scenes of another seed have nothing in common with these.
         mirror: Share of people and parts that are flipped left to right.
         enlarge: Largest factor by which a person is enlarged.
+        cutouts: Masks of the people; None pastes soft patches.
+        onto: Photographs to paste people into, each in turn; a scene then has the size of its photograph. None composes
+            a background.
         notes: Who cannot be pasted and what was assumed, a sentence each.
     """
 
@@ -126,6 +160,8 @@ class ComposedScenes:
     seed: int
     mirror: float
     enlarge: float
+    cutouts: Cutouts | None = None
+    onto: LabelledImages | None = None
     notes: tuple[str, ...] = ()
     _decoded: OrderedDict[tuple[int, int], np.ndarray] = field(default_factory=OrderedDict, init=False, repr=False)
     _recent: dict[int, tuple[PastedPerson, ...]] = field(default_factory=dict, init=False, repr=False)
@@ -158,14 +194,18 @@ class ComposedScenes:
         return f"{self.name}-{self.seed}-{self._checked(index)}"
 
     def size_wh(self, index: int) -> tuple[int, int]:
-        """Return width and height of a scene, pixels: the same for all."""
-        self._checked(index)
-        return self.canvas_wh
+        """Return width and height of a scene, pixels."""
+        index = self._checked(index)
+        return self.canvas_wh if self.onto is None else self.onto.size_wh(index % len(self.onto))
 
     def boxes_complete(self, index: int) -> bool:
-        """Return whether everybody has a box: True, as far as the photographs show only people who have one."""
-        self._checked(index)
-        return True
+        """Return whether everybody has a box.
+
+        In a composed background, as far as the photographs show only people who have one; else, as in the photograph
+        behind.
+        """
+        index = self._checked(index)
+        return self.onto is None or self.onto.boxes_complete(index % len(self.onto))
 
     def instances(self, index: int) -> Instances:
         """Return the labels of a scene without decoding a photograph, people at the back first.
@@ -177,7 +217,8 @@ class ComposedScenes:
         people = self.plan(index)
         if not people:  # nobody found a place
             return self.photos.instances(int(self.people[0, 0]))[:0]
-        return Instances.concatenate([self._labels(person) for person in people])
+        size = self.size_wh(index)
+        return Instances.concatenate([self._labels(person, size) for person in people])
 
     def image(self, index: int, *, reduce: int = 1) -> np.ndarray:
         """Compose the image ``(H, W, 3)`` uint8 RGB, always at full size: there is no decoding to save.
@@ -190,11 +231,15 @@ class ComposedScenes:
             raise ValueError(f"reduce must be 1, 2, 4 or 8, got {reduce}.")
         index = self._checked(index)
         people = self.plan(index)
-        image = np.full((self.canvas_wh[1], self.canvas_wh[0], 3), 127, np.uint8)
-        for patch in self._background(index, people):
-            self._paste(image, patch)
+        if self.onto is not None:
+            image = self.onto.image(index % len(self.onto)).copy()
+        else:
+            image = np.full((self.canvas_wh[1], self.canvas_wh[0], 3), 127, np.uint8)
+            for patch in self._background(index, people):
+                self._paste(image, patch)
         for person in people:
-            self._paste(image, person.patch)
+            if person.patch is not None:
+                self._paste(image, person.patch)
         return image
 
     def plan(self, index: int) -> tuple[PastedPerson, ...]:
@@ -204,57 +249,78 @@ class ComposedScenes:
         """
         index = self._checked(index)
         if index not in self._recent:
-            found = self._plan(np.random.default_rng((self.seed, index, 0)))
+            found = self._plan(index, np.random.default_rng((self.seed, index, 0)))
             self._recent.clear()
             self._recent[index] = found
         return self._recent[index]
 
-    def _plan(self, rng: np.random.Generator) -> tuple[PastedPerson, ...]:
+    def _plan(self, index: int, rng: np.random.Generator) -> tuple[PastedPerson, ...]:
+        canvas_wh = self.size_wh(index)
         count = int(rng.integers(1, self.most + 1))
         largest = 0.95 / count**0.3
         wanted = []
         for number in rng.integers(0, len(self.people), count):
-            photo, row = (int(v) for v in self.people[number])
-            instances = self.photos.instances(photo)[row]
-            box = _clipped(instances.box_xyxy[0], self.photos.size_wh(photo))
-            w, h = box[2:] - box[:2]
+            person = self._chosen(int(self.people[number, 0]), int(self.people[number, 1]))
+            w, h = person.box_xyxy[2:] - person.box_xyxy[:2]
             share = float(np.exp(rng.uniform(np.log(0.15), np.log(max(largest, 0.2)))))
-            scale = min(share * self.canvas_wh[1] / h, 0.95 * self.canvas_wh[0] / w, self.enlarge)
-            wanted.append((scale * max(w, h), scale, photo, row, instances, box))
+            scale = min(share * canvas_wh[1] / h, 0.95 * canvas_wh[0] / w, self.enlarge)
+            wanted.append((scale * max(w, h), scale, person))
         wanted.sort(key=lambda one: one[0])  # what is larger is nearer
-        placed: list[PastedPerson] = []
-        for _, scale, photo, row, instances, box in wanted:
+        placed = self._standing(index)
+        for _, scale, person in wanted:
             flips = bool(rng.random() < self.mirror)
             growth, soft = float(rng.uniform(1.2, 1.5)), float(rng.uniform(0.2, 0.45))
             for place in rng.random((ATTEMPTS, 2)):
-                new = self._placed(place, scale, flips, growth, soft, photo, row, instances, box)
-                covered = self._covered(placed, new)
+                new = self._placed(person, place, scale, flips, growth, soft, canvas_wh)
+                covered = self._covered(placed, new, canvas_wh)
                 if covered is not None:
                     placed = [replace(p, covered=c) for p, c in zip(placed, covered, strict=True)] + [new]
                     break
         return tuple(placed)
 
+    def _standing(self, index: int) -> list[PastedPerson]:
+        """Return the people who stand in the photograph behind a scene."""
+        if self.onto is None:
+            return []
+        people = self.onto.instances(index % len(self.onto))
+        return [PastedPerson(None, row, people[row], np.zeros(people.xy.shape[1], bool)) for row in range(len(people))]
+
+    def _chosen(self, photo: int, row: int) -> _Chosen:
+        """Return a person of the photographs: labels, box and mask. With a mask, its bounds are the box."""
+        person = self.photos.instances(photo)[row]
+        photo_wh = self.photos.size_wh(photo)
+        if self.cutouts is None:
+            return _Chosen(photo, row, person, _clipped(person.box_xyxy[0], photo_wh))
+        mask = self.cutouts.mask(int(person.extra["annotation_id"][0]))
+        to_photo = _onto(_edges((mask.shape[1], mask.shape[0])), _edges(photo_wh), False)
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        bounds = np.array([columns[0] - 0.5, rows[0] - 0.5, columns[-1] + 0.5, rows[-1] + 0.5])
+        return _Chosen(photo, row, person, to_photo.box(bounds), mask, to_photo)
+
     def _placed(
-        self, place: np.ndarray, scale: float, flips: bool, growth: float, soft: float, photo: int, row: int,
-        instances: Instances, box_xyxy: np.ndarray,
+        self, person: _Chosen, place: np.ndarray, scale: float, flips: bool, growth: float, soft: float,
+        canvas_wh: tuple[int, int],
     ) -> PastedPerson:  # fmt: skip
         """Put a person somewhere: up to a tenth of the box may leave the scene on each side."""
-        size_wh = scale * (box_xyxy[2:] - box_xyxy[:2])
+        size_wh = scale * (person.box_xyxy[2:] - person.box_xyxy[:2])
         low = -0.1 * size_wh
-        at = low + place * np.maximum(np.array(self.canvas_wh) - size_wh - 2 * low, 0.0) - 0.5
+        at = low + place * np.maximum(np.array(canvas_wh) - size_wh - 2 * low, 0.0) - 0.5
         target = np.concatenate([at, at + size_wh])
-        to_scene = _onto(box_xyxy, target, flips)
+        to_scene = _onto(person.box_xyxy, target, flips)
         middle = (target[:2] + target[2:]) / 2
-        half = growth * size_wh / 2 + 2.0
-        photo_wh = self.photos.size_wh(photo)
-        inside = to_scene.box(np.array([-0.5, -0.5, photo_wh[0] - 0.5, photo_wh[1] - 0.5]))
+        half = (size_wh if person.mask is not None else growth * size_wh) / 2 + 2.0
+        inside = to_scene.box(_edges(self.photos.size_wh(person.photo)))
         grown = np.concatenate([middle - half, middle + half])
-        patch = Patch(photo, to_scene, grown, soft, inside, max(0.06 * float(size_wh.max()), 2.0))
-        labels = replace(instances, box_xyxy=box_xyxy[None]).moved(to_scene)
+        fade = max(0.06 * float(size_wh.max()), 2.0)
+        to_mask = None if person.mask_to_photo is None else person.mask_to_photo.then(to_scene)
+        patch = Patch(person.photo, to_scene, grown, soft, inside, fade, None, person.mask, to_mask)
+        labels = replace(person.labels, box_xyxy=person.box_xyxy[None].astype(np.float32)).moved(to_scene)
         own = np.where(labels.known[0][:, None], labels.xy[0], middle)
-        return PastedPerson(patch, row, labels, patch.alpha(own[:, 0], own[:, 1]) < 0.5)  # faded out at its own edge
+        return PastedPerson(patch, person.row, labels, ~patch.covers(own))  # faded out at its own edge
 
-    def _covered(self, placed: list[PastedPerson], new: PastedPerson) -> list[np.ndarray] | None:
+    def _covered(
+        self, placed: list[PastedPerson], new: PastedPerson, canvas_wh: tuple[int, int]
+    ) -> list[np.ndarray] | None:
         """Return the covered keypoints of each placed person ``(K,)`` bool with a new one, None if it cannot be there.
 
         It cannot if the boxes overlap too much, or too few keypoints of somebody remain visible.
@@ -262,7 +328,7 @@ class ComposedScenes:
         box = new.labels.box_xyxy[0]
         known = new.labels.known[0]
         xy = new.labels.xy[0]
-        if (known & ~new.covered & _within(xy, self.canvas_wh)).sum() < max(SEEN * known.sum(), 1):
+        if (known & ~new.covered & _within(xy, canvas_wh)).sum() < max(SEEN * known.sum(), 1):
             return None
         found = []
         for other in placed:
@@ -271,23 +337,24 @@ class ComposedScenes:
             if shared > OVERLAP * min(np.prod(box[2:] - box[:2]), np.prod(theirs[2:] - theirs[:2])):
                 return None
             points = np.where(other.labels.known[0][:, None], other.labels.xy[0], -1e6)
-            covered = other.covered | (new.patch.alpha(points[:, 0], points[:, 1]) > 0.5)
-            seen = other.labels.known[0] & _within(points, self.canvas_wh)
-            if (seen & ~covered).sum() < max(SEEN * seen.sum(), 1):
+            assert new.patch is not None
+            covered = other.covered | new.patch.covers(points)
+            seen = other.labels.known[0] & _within(points, canvas_wh)
+            if seen.any() and (seen & ~covered).sum() < max(SEEN * seen.sum(), 1):
                 return None
             found.append(covered)
         return found
 
-    def _labels(self, person: PastedPerson) -> Instances:
+    def _labels(self, person: PastedPerson, canvas_wh: tuple[int, int]) -> Instances:
         labels = person.labels
-        known = labels.known & _within(labels.xy, self.canvas_wh)
+        known = labels.known & _within(labels.xy, canvas_wh)
         hidden = np.asarray(labels.keypoint_extra["occluded"], dtype=bool)
         if self._tells_hidden:
             hidden = (hidden | person.covered) & known
         else:
             known = known & ~person.covered
         box = labels.box_xyxy.astype(np.float64)
-        clipped = _clipped(box[0], self.canvas_wh)[None]
+        clipped = _clipped(box[0], canvas_wh)[None]
         share = np.prod(clipped[:, 2:] - clipped[:, :2], axis=-1) / np.prod(box[:, 2:] - box[:, :2], axis=-1)
         return replace(
             labels,
@@ -296,14 +363,15 @@ class ComposedScenes:
             box_xyxy=clipped,
             extra={
                 "area": (labels.extra["area"] * np.minimum(share, 1.0)).astype(np.float32),
-                "crowd": np.zeros(1, bool),
+                "crowd": labels.extra["crowd"],
             },
             keypoint_extra={"occluded": hidden},
         )
 
     @property
     def _tells_hidden(self) -> bool:
-        return bool(self.photos.everyone.keypoint_extra["occluded"].any())
+        files = [self.photos] if self.onto is None else [self.photos, self.onto]
+        return all(bool(photos.everyone.keypoint_extra["occluded"].any()) for photos in files)
 
     def _background(self, index: int, people: tuple[PastedPerson, ...]) -> list[Patch]:
         """Return the mosaic behind the people: parts of their photographs, and of a few others, without people.
@@ -311,7 +379,8 @@ class ComposedScenes:
         The first patch fills the scene. Behind some of the people lies more of their own photograph.
         """
         rng = np.random.default_rng((self.seed, index, 1))
-        own = [person.patch.photo for person in people]
+        people = tuple(person for person in people if person.patch is not None)
+        own = [person.patch.photo for person in people if person.patch is not None]
         photos = own + [int(self.people[i, 0]) for i in rng.integers(0, len(self.people), 4)]
         strips = {photo: self._free_strips(photo) for photo in dict.fromkeys(photos)}
         usable = [photo for photo, found in strips.items() if found]
@@ -329,7 +398,7 @@ class ComposedScenes:
             half = rng.uniform(0.35, 0.9, 2) * cell
             patches.append(self._backing(rng, usable, strips, np.concatenate([middle - half, middle + half])))
         for person in people:
-            if strips[person.patch.photo] and rng.random() < 0.7:
+            if person.patch is not None and strips[person.patch.photo] and rng.random() < 0.7:
                 box = person.labels.box_xyxy[0].astype(np.float64)
                 half = (box[2:] - box[:2]) / 2 * rng.uniform(1.3, 2.2, 2)
                 middle = (box[:2] + box[2:]) / 2
@@ -387,6 +456,12 @@ class ComposedScenes:
             photo, from_photo = _mirrored(photo, from_full.box(patch.strip_xyxy), to_part, (x1 - x0, y1 - y0))
             to_part = from_photo.inverse().then(to_part)
         warped = warp_image(photo, to_part, (x1 - x0, y1 - y0))
+        if patch.mask is not None and patch.mask_to_scene is not None:
+            mask = np.repeat(cv2.GaussianBlur(patch.mask, (0, 0), 0.8)[..., None], 3, axis=2)
+            to_part = patch.mask_to_scene.then(Affine(np.array([[1.0, 0.0, -x0], [0.0, 1.0, -y0]])))
+            alpha = warp_image(mask, to_part, (x1 - x0, y1 - y0))[..., 0].astype(np.float32) / np.float32(255)
+            image[y0:y1, x0:x1] = cv2.blendLinear(warped, image[y0:y1, x0:x1], alpha, 1 - alpha)
+            return
         if patch.soft == 0:
             image[y0:y1, x0:x1] = warped
             return
@@ -429,6 +504,10 @@ def composed(
     seed: int = 0,
     mirror: float = 0.5,
     enlarge: float = 2.0,
+    upright: bool = False,
+    cutouts: str | Path | None = None,
+    onto: str | Path | None = None,
+    onto_where: Mapping[str, Allowed] | None = None,
     name: str | None = None,
 ) -> ComposedScenes:
     """Create a dataset of scenes with the people of a COCO keypoint file.
@@ -444,11 +523,17 @@ def composed(
         seed: 0 or more.
         mirror: Share of people that are flipped left to right, 0 to 1.
         enlarge: Largest factor by which a person is enlarged, 0.25 to 8.
+        upright: Whether to paste only people whose shoulders lie above their hips, as most people do who are not athletes.
+        cutouts: Masks of the people, a file of ``data.cutouts``; who has none is not pasted. None pastes each person
+            with the surroundings, with soft edges.
+        onto: COCO keypoint file of photographs to paste people into; None composes backgrounds.
+        onto_where: Which of those photographs to use.
         name: Name of the dataset; None takes "composed-" and the file's.
 
     Raises:
-        FileNotFoundError: No such JSON file.
-        ValueError: The file is invalid, a number is out of range, or nobody can be pasted.
+        FileNotFoundError: No such JSON file, or no such file of cutouts.
+        ValueError: A file is invalid, a number is out of range, the two files have different skeletons or classes, or
+            nobody can be pasted.
     """
     if scenes < 1:
         raise ValueError(f"scenes must be 1 or more, got {scenes}.")
@@ -463,7 +548,28 @@ def composed(
     if not 0.25 <= enlarge <= 8.0:
         raise ValueError(f"enlarge must be a factor from 0.25 to 8, got {enlarge}.")
     photos = coco(annotations, images=images, where=where)
+    if upright and not {f"{side}_{joint}" for side in ("left", "right") for joint in ("shoulder", "hip")} <= set(
+        photos.skeleton.keypoints
+    ):
+        raise ValueError(
+            f"upright = true needs shoulders and hips, but {annotations} has the keypoints "
+            f"{', '.join(photos.skeleton.keypoints)}. Write upright = false."
+        )
     people, notes = _who_can_be_pasted(photos)
+    if upright:
+        people, more = _who_stands(photos, people)
+        notes += more
+    masks = None if cutouts is None else Cutouts.read(cutouts)
+    if masks is not None:
+        people, more = _with_cutouts(photos, people, masks)
+        notes += more
+    behind = None if onto is None else coco(onto, where=onto_where)
+    if behind is not None and (behind.skeleton != photos.skeleton or behind.classes != photos.classes):
+        raise ValueError(
+            f"{annotations} has keypoints of {photos.skeleton.name!r} and the classes {', '.join(photos.classes)}, but "
+            f"{onto} has {behind.skeleton.name!r} and {', '.join(behind.classes)}: people can only be pasted among "
+            "people with the same keypoints. Write both files with one skeleton."
+        )
     if not len(people):
         raise ValueError(
             f"{annotations}: nobody can be pasted into a scene. {' '.join(notes)} Use labels of people who are "
@@ -475,7 +581,7 @@ def composed(
     notes.append(f"Scenes are composed of {len(people):,} of the file's {photos.num_instances:,} instances.")
     return ComposedScenes(
         name or f"composed-{photos.name}", photos, people, int(scenes), (int(size_wh[0]), int(size_wh[1])), int(most),
-        int(seed), float(mirror), float(enlarge), photos.notes + tuple(notes),
+        int(seed), float(mirror), float(enlarge), masks, behind, photos.notes + tuple(notes),
     )  # fmt: skip
 
 
@@ -511,6 +617,37 @@ def _who_can_be_pasted(photos: LabelledImages) -> tuple[np.ndarray, list[str]]:
     )
     notes = [f"{counted(count, 'instance')} not pasted: {why}." for count, why in texts if count]
     return np.array(found, dtype=np.int64).reshape(-1, 2), notes
+
+
+def _who_stands(photos: LabelledImages, people: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Return those of the people ``(P, 2)`` whose shoulders lie above their hips, and a note on the others.
+
+    Above means by half of the distance between them at least, in the image.
+    """
+    names = photos.skeleton.keypoints
+    ends = [[names.index(f"{side}_{joint}") for side in ("left", "right")] for joint in ("shoulder", "hip")]
+    stand = np.zeros(len(people), dtype=bool)
+    for number, (photo, row) in enumerate(people):
+        xy = photos.instances(int(photo)).xy[int(row)]
+        with np.errstate(invalid="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of joints of which neither side is labelled
+            shoulders, hips = (np.nanmean(xy[end], axis=0) for end in ends)
+            stand[number] = hips[1] - shoulders[1] > 0.5 * np.linalg.norm(hips - shoulders)
+    lie = int((~stand).sum())
+    return people[stand], [f"{counted(lie, 'instance')} not pasted: not upright, as far as labelled."] if lie else []
+
+
+def _with_cutouts(photos: LabelledImages, people: np.ndarray, cutouts: Cutouts) -> tuple[np.ndarray, list[str]]:
+    """Return those of the people ``(P, 2)`` who have a cutout, and a note on the others."""
+    ids = [int(photos.instances(int(photo)).extra["annotation_id"][int(row)]) for photo, row in people]
+    have = np.array([one in cutouts for one in ids], dtype=bool)
+    lack = int((~have).sum())
+    return people[have], [f"{counted(lack, 'instance')} not pasted: without a cutout."] if lack else []
+
+
+def _edges(size_wh: tuple[int, int]) -> np.ndarray:
+    """Return the outer edges of an image as a box."""
+    return np.array([-0.5, -0.5, size_wh[0] - 0.5, size_wh[1] - 0.5])
 
 
 def _onto(box_xyxy: np.ndarray, target_xyxy: np.ndarray, flips: bool) -> Affine:
