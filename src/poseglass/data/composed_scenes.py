@@ -523,7 +523,7 @@ def composed(
         seed: 0 or more.
         mirror: Share of people that are flipped left to right, 0 to 1.
         enlarge: Largest factor by which a person is enlarged, 0.25 to 8.
-        upright: Whether to paste only people whose shoulders lie above their hips, as most people do who are not athletes.
+        upright: Whether to paste only people whose shoulders lie above their hips, as most people's do.
         cutouts: Masks of the people, a file of ``data.cutouts``; who has none is not pasted. None pastes each person
             with the surroundings, with soft edges.
         onto: COCO keypoint file of photographs to paste people into; None composes backgrounds.

@@ -150,7 +150,9 @@ def cut_out(image: np.ndarray, person: Instances) -> np.ndarray | str:
     if (labels == cv2.GC_BGD).sum() < 10:
         return "mask has no shape"
     cv2.setRNGSeed(0)  # GrabCut clusters colours from random centres
-    found, *_ = cv2.grabCut(small, labels.copy(), None, np.zeros((1, 65)), np.zeros((1, 65)), 4, cv2.GC_INIT_WITH_MASK)
+    found, *_ = cv2.grabCut(
+        small, labels.copy(), (0, 0, 1, 1), np.zeros((1, 65)), np.zeros((1, 65)), 4, cv2.GC_INIT_WITH_MASK
+    )
     mask = _touching((found == cv2.GC_FGD) | (found == cv2.GC_PR_FGD), sure > 0)
     unknown = (possible > 0) & (sure == 0)
     share = (mask & unknown).sum() / max(unknown.sum(), 1)
