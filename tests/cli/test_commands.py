@@ -23,9 +23,9 @@ from typer.testing import CliRunner
 import poseglass as pg
 from poseglass import cli
 from poseglass.cli import images as images_module
+from poseglass.cli import write_poses as writing
 from poseglass.cli.given_boxes import image_ids
 from poseglass.cli.images import unique_names
-from poseglass.cli.write_poses import write_poses
 from poseglass.core.image import read_image
 from poseglass.core.skeletons import COCO17
 from poseglass.estimators.weights_file import read_weights, save_weights
@@ -539,14 +539,16 @@ def test_a_folder_shares_batches_within_bounds(monkeypatch, tmp_path, tiny_weigh
     items = [
         images_module.NamedImage(f"{i}", "", rng.integers(0, 256, (40, 50, 3), np.uint8), None, i) for i in range(5)
     ]
-    assert write_poses(shared, iter(items), tmp_path / "out", Console(quiet=True)) == []
+    assert writing.write_poses(shared, iter(items), tmp_path / "out", Console(quiet=True)) == []
     assert sizes == [5]
     together = json.loads((tmp_path / "out" / "poses.json").read_text())
     assert [record["image_id"] for record in together] == [0, 1, 2, 3, 4]
 
     sizes.clear()
-    monkeypatch.setattr(images_module, "MOST_PIXELS", 2 * 40 * 50)
-    failed = write_poses(shared, [items[0], "b.png is no image.", *items[1:]], tmp_path / "again", Console(quiet=True))
+    monkeypatch.setattr(writing, "MOST_PIXELS", 2 * 40 * 50)
+    failed = writing.write_poses(
+        shared, [items[0], "b.png is no image.", *items[1:]], tmp_path / "again", Console(quiet=True)
+    )
     assert failed == ["b.png is no image."]
     assert sizes == [2, 2, 1]
     assert json.loads((tmp_path / "again" / "poses.json").read_text()) == together

@@ -433,7 +433,7 @@ def test_ten_thousand_images_in_bounded_memory(monkeypatch, tmp_path, capsys):
     assert "005000.bmp" in error
     assert said.splitlines()[-1].startswith("Processed 9,999 of 10,000 images with 9,999 poses; 1 could not")
     assert len(said) < 20_000
-    assert most[0] <= images_module.MOST_IMAGES + writing.WRITERS + 4
+    assert most[0] <= writing.MOST_IMAGES + writing.MOST_AHEAD + writing.WRITERS + 5
     assert len(poses(out)) == 9_999
     assert run(monkeypatch, *words, "--resume") == 1
     assert "--resume: skipped 9,999 of 10,000 images" in capsys.readouterr().out

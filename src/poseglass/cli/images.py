@@ -263,31 +263,6 @@ def level_notes(items: Iterable[tuple[str, Levels]]) -> list[str]:
     ]
 
 
-MOST_IMAGES = 32
-"""Largest number of images whose crops share batches: all are kept in memory until their poses are known."""
-
-MOST_PIXELS = 64_000_000
-"""Largest total size of images that share batches (200 MB as RGB); a larger image is processed alone."""
-
-
-def groups_of(items: Iterable[NamedImage | str], failed: list[str]) -> Iterator[list[NamedImage]]:
-    """Yield images in groups that fit in memory; error messages are added to ``failed``."""
-    group: list[NamedImage] = []
-    pixels = 0
-    for item in items:
-        if isinstance(item, str):
-            failed.append(item)
-            continue
-        more = item.image.shape[0] * item.image.shape[1]
-        if group and (len(group) == MOST_IMAGES or pixels + more > MOST_PIXELS):
-            yield group
-            group, pixels = [], 0
-        group.append(item)
-        pixels += more
-    if group:
-        yield group
-
-
 def make_folder(out: Path) -> None:
     """Make the output folder.
 

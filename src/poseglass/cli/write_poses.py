@@ -4,6 +4,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from poseglass.cli.images import NamedImage, enlarged, groups_of, level_notes, make_folder, mostly_outside
+from poseglass.cli.images import NamedImage, enlarged, level_notes, make_folder, mostly_outside
 from poseglass.cli.journal import FILE_NAME, Journal
 from poseglass.cli.poses_file import coco_chunks, noun_of, result_records, results_chunks
 from poseglass.core.affine import Affine
+from poseglass.core.ahead import ahead
 from poseglass.core.card import WeightCard
 from poseglass.core.files import write_chunks
 from poseglass.core.image import read_with_levels, write_image
@@ -30,6 +32,7 @@ from poseglass.core.table import listed
 from poseglass.drawing.heatmap import heatmap_grid
 from poseglass.drawing.pose import draw
 from poseglass.drawing.sheet import contact_sheet
+from poseglass.estimators.estimator import Frame
 from poseglass.estimators.onestage import OneStageEstimator
 from poseglass.estimators.topdown import TopDownEstimator, check_boxes
 from poseglass.estimators.twostage import TwoStageEstimator
@@ -49,6 +52,15 @@ MOST_SENTENCES = 5
 
 SHEET_IMAGES = 24
 """Number of images on the contact sheet."""
+
+MOST_IMAGES = 32
+"""Largest number of images in memory whose poses are not known yet."""
+
+MOST_PIXELS = 64_000_000
+"""No image is added to as many pixels (200 MB as RGB) as these."""
+
+MOST_AHEAD = 16
+"""Largest number of images that are read while the network runs on those before; an image counts once per megapixel."""
 
 WRITERS = 4
 """Number of threads that compress and write annotated images, which takes longer than a small network."""
@@ -139,7 +151,7 @@ def write_poses(
         bar.done()
 
     with _Bar(console, total, already) as bar, ThreadPoolExecutor(WRITERS) as pool:
-        for item, people in _found(estimator, _watched(items, bar), out, failed, images=images):
+        for item, people in _found(estimator, items, out, failed, bar, images=images):
             if images or heatmaps:
                 make_folder(out)
             written = None
@@ -270,26 +282,50 @@ def _watched(items: Iterable[NamedImage | str], bar: "_Bar") -> Iterator[NamedIm
 
 
 def _found(
-    estimator: PoseEstimator, items: Iterable[NamedImage | str], out: Path, failed: list[str], *, images: bool
-) -> Iterator[tuple[NamedImage, Instances]]:
+    estimator: PoseEstimator, items: Iterable[NamedImage | str], out: Path, failed: list[str], bar: "_Bar", *,
+    images: bool,
+) -> Iterator[tuple[NamedImage, Instances]]:  # fmt: skip
     """Yield each image with its poses, with several images in a batch; errors are added to ``failed``.
+
+    The next images are read while the network runs. The stream of an estimator ends, and another begins, when the
+    images whose poses are not known yet are as many, or as large, as may be in memory.
 
     Raises:
         ValueError: The annotated image would overwrite an input image.
     """
-    for group in groups_of(items, failed):
-        usable: list[NamedImage] = []
-        for item in group:
-            if images:
-                check_not_overwritten(out / f"{item.name}.png", item.file_name)
-            try:
-                check_boxes(item.image, item.boxes)
-                usable.append(item)
-            except ValueError as error:
-                failed.append(f"{item.file_name or item.name}: {error}")
-        yield from zip(usable, estimator.stream((item.image, item.boxes) for item in usable), strict=True)
-        group.clear()  # or the next group would be read while this one is still in memory
-        usable.clear()
+    with closing(ahead(items, most=MOST_AHEAD, weigh=lambda item: 1 + _pixels(item) // 1_000_000)) as ready:
+        source = iter(_watched(ready, bar))
+        more = True
+        while more:
+            pending: deque[NamedImage] = deque()
+
+            def frames(pending: deque[NamedImage] = pending) -> Iterator[Frame]:
+                nonlocal more
+                while len(pending) < MOST_IMAGES and sum(map(_pixels, pending)) < MOST_PIXELS:
+                    item = next(source, None)
+                    if item is None:
+                        more = False
+                        return
+                    if isinstance(item, str):
+                        failed.append(item)
+                        continue
+                    if images:
+                        check_not_overwritten(out / f"{item.name}.png", item.file_name)
+                    try:
+                        check_boxes(item.image, item.boxes)
+                    except ValueError as error:
+                        failed.append(f"{item.file_name or item.name}: {error}")
+                        continue
+                    pending.append(item)
+                    yield item.image, item.boxes
+
+            for people in estimator.stream(frames()):
+                yield pending.popleft(), people
+
+
+def _pixels(item: NamedImage | str) -> int:
+    """Return the number of pixels of an image, 0 of an error message."""
+    return 0 if isinstance(item, str) else item.image.shape[0] * item.image.shape[1]
 
 
 def check_not_overwritten(target: Path, file_name: str) -> None:
