@@ -6,7 +6,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from poseglass.checkpoints import (
@@ -30,6 +29,7 @@ from poseglass.checkpoints.checkpoint import open_checkpoint
 from poseglass.checkpoints.choose import Choice, choose
 from poseglass.checkpoints.importer import Importer
 from poseglass.core.card import WeightCard
+from poseglass.core.shapes_only import shapes_only
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.skeletons import SKELETONS
 from poseglass.core.table import listed, lookup
@@ -146,7 +146,7 @@ def _imported(
         certificate={"checked": False},
         poseglass=version("poseglass"),
     )
-    with torch.device("meta"):  # shapes only: no memory for weights that may not fit
+    with shapes_only():  # shapes only: no memory for weights that may not fit
         built = card_network(card)
     check_fit(built, renamed, source=card.name)
     check_finite(renamed, f"The checkpoint {card.name!r}")

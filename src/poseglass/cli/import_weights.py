@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
 
 from poseglass.checkpoints import IMPORTERS, import_state, read_network, told_of
@@ -16,6 +15,7 @@ from poseglass.checkpoints.top_down import SIZE_DOUBT
 from poseglass.core.card import WeightCard
 from poseglass.core.image import read_image
 from poseglass.core.input_spec import InputSpec
+from poseglass.core.shapes_only import shapes_only
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.skeletons import SKELETONS
 from poseglass.core.table import nearest
@@ -168,7 +168,7 @@ def stated(card: WeightCard, overrides: Sequence[str]) -> WeightCard:
     card = dataclasses.replace(card, input=spec, codec=tables["codec"], notes=notes)
     if card.part == "network":
         card_codec(card)
-        with torch.device("meta"):
+        with shapes_only():
             divisor = int(getattr(card_network(card), "divisor", 1))
         if any(side % divisor for side in spec.size_wh):
             raise ValueError(

@@ -16,6 +16,7 @@ from torch import nn
 
 from poseglass.backbones import BACKBONES
 from poseglass.core.card import WeightCard
+from poseglass.core.shapes_only import shapes_only
 from poseglass.core.table import lookup
 from poseglass.estimators.fit import card_network
 from poseglass.estimators.load import shipped
@@ -219,7 +220,7 @@ def weights_row(name: str, card: WeightCard, size_bytes: int) -> WeightsRow:
     Raises:
         CheckpointError: The card's network cannot be built.
     """
-    with torch.device("meta"):
+    with shapes_only():
         network = card_network(card)
     keypoints = () if card.skeleton is None else card.skeleton.keypoints
     return WeightsRow(

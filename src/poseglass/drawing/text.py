@@ -1,6 +1,7 @@
 """Text on images, in any script of DejaVu Sans: OpenCV's own letters are ASCII only."""
 
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,15 @@ from poseglass.core.sample import check_image
 
 @lru_cache(maxsize=32)
 def _font(size_px: int) -> ImageFont.FreeTypeFont:
-    import matplotlib  # imported here, as it takes longer to import than the rest of this package
-
     # matplotlib includes DejaVu Sans: Latin, Greek, Cyrillic, Arabic, mathematics; Pillow's own font is Latin only.
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size_px)
+    # Importing it takes a quarter of a second, and finding its folder does not.
+    found = find_spec("matplotlib")
+    folder = Path(found.origin).parent / "mpl-data" if found is not None and found.origin is not None else None
+    if folder is None or not (folder / "fonts").is_dir():  # a distribution that moved its data
+        import matplotlib
+
+        folder = Path(matplotlib.get_data_path())
+    return ImageFont.truetype(str(folder / "fonts" / "ttf" / "DejaVuSans.ttf"), size_px)
 
 
 def printable(text: str) -> str:

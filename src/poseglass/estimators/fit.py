@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from poseglass.backbones import BACKBONES
 from poseglass.core.card import WeightCard
+from poseglass.core.shapes_only import shapes_only
 from poseglass.core.table import build, listed
 from poseglass.estimators.weights_file import CheckpointError
 from poseglass.networks import NETWORKS
@@ -42,7 +43,7 @@ def card_network(card: WeightCard, state: Mapping[str, Tensor] | None = None, *,
         else:
             # First on the meta device, so that a card that does not match its file costs no memory.
             _check_numbers(card, state)
-            with torch.device("meta"):
+            with shapes_only():
                 hollow = _built(card)
             check_fit(hollow, state, source=card.name)
             if card.widths:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from poseglass.core.card import WeightCard
+from poseglass.core.shapes_only import shapes_only
 from poseglass.core.table import listed
 from poseglass.estimators.fit import (
     axis_that_differs,
@@ -54,7 +55,7 @@ def keypoint_channels(card: WeightCard) -> KeypointChannels | None:
     if named_code(card.network, "network") or not isinstance(count, int):
         return None
     tables = ({**card.network, "num_keypoints": count + more} for more in (0, 1))
-    with torch.device("meta"):
+    with shapes_only():
         here, more = (card_network(replace(card, network=table, widths={})).state_dict() for table in tables)
     axes = {name: axis_that_differs(here[name], more[name]) for name in here if here[name].shape != more[name].shape}
     if here.keys() != more.keys() or any(axis < 0 for axis in axes.values()):

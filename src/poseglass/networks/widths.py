@@ -9,10 +9,10 @@ built.
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-import torch
 from torch import nn
 
 from poseglass.backbones import BACKBONES
+from poseglass.core.shapes_only import shapes_only
 from poseglass.core.table import build_part, listed, nearest
 from poseglass.layers.synchronised_norm import BATCH_NORMS
 from poseglass.networks import NETWORKS
@@ -133,7 +133,7 @@ def card_widths(
         >>> sorted(card_widths(network, table))
         ['outputs.0.residual.0.conv1', 'outputs.0.residual.0.conv2', 'outputs.0.residual.0.norm2']
     """
-    with torch.device("meta"):
+    with shapes_only():
         built = build_part(BACKBONES if part == "backbone" else NETWORKS, table, part)
     widths = widths_that_differ(network, built)
     apply_widths(built, widths)

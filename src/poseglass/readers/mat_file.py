@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from poseglass.readers.matlab5 import variables
@@ -71,6 +70,8 @@ def read_hdf5(path: str | Path, names: tuple[str, ...]) -> dict[str, np.ndarray]
     if not is_hdf5(path):
         raise ValueError(f"{path} is not an HDF5 file (its first bytes say so).")
     try:
+        import h5py  # here, as it takes long and few files need it
+
         with h5py.File(path, "r") as file:
             found: dict[str, np.ndarray] = {}
             for name in names:
