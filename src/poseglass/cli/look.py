@@ -15,6 +15,7 @@ from poseglass.core.input_spec import InputSpec
 from poseglass.core.sample import Dataset, PoseSample
 from poseglass.core.table import build
 from poseglass.data import DATASETS
+from poseglass.data.chip_images import ChipImages
 from poseglass.data.crops import Crops
 from poseglass.data.whole_images import WholeImages
 from poseglass.drawing.sheet import contact_sheet
@@ -78,7 +79,7 @@ def _open(
     *,
     plain: bool,
     augment: bool,
-) -> tuple[Dataset, Crops | WholeImages | None]:
+) -> tuple[Dataset, Crops | WholeImages | ChipImages | None]:
     if data.endswith(".toml"):
         recipe = Recipe.read(data, overrides, data_folder=data_folder)
         dataset = training_data(recipe)

@@ -68,6 +68,14 @@ def predict(
             "slower, but finds smaller and larger people. Default: 1."
         ),
     ] = None,
+    chips: Annotated[
+        bool | None,
+        typer.Option(
+            "--chips/--no-chips",
+            help="Look for people in overlapping chips at several scales: for images much larger "
+            "than the detector's input. Default: if the detector was trained on chips.",
+        ),
+    ] = None,
     whole: Annotated[
         bool, typer.Option("--whole-image", help="Treat each image as one person filling it; look for no boxes.")
     ] = False,
@@ -187,7 +195,7 @@ def predict(
     choice = benched(weights, flip_test=flip_test, device=run_on, faster=faster, console=console)
     estimator, detector_name = _open(
         weights, choice, detector=None if has_boxes else detector, find=not has_boxes and not whole, whole=whole,
-        score=detector_score, scales=shown_at, flip_test=flip_test, skeleton=skeleton, device=run_on,
+        score=detector_score, scales=shown_at, chips=chips, flip_test=flip_test, skeleton=skeleton, device=run_on,
         precision="bfloat16" if bfloat16 else "float32", compiled=compiled, console=console,
     )  # fmt: skip
     if heatmaps and isinstance(estimator, OneStageEstimator):
@@ -202,6 +210,7 @@ def predict(
         "--detector": None if detector_name is None else fingerprint(find_weights(detector_name)),
         "--detector-score": 0.3 if detector_score is None else detector_score,
         "--scales": None if shown_at == (1.0,) else shown_at,
+        "--chips": chips,
         "--whole-image": whole,
         "--box": box or None,
         "--boxes": None if boxes_file is None else fingerprint(boxes_file),
@@ -267,6 +276,7 @@ def _open(
     whole: bool,
     score: float | None,
     scales: tuple[float, ...],
+    chips: bool | None,
     flip_test: bool,
     skeleton: str | None,
     device: torch.device,
@@ -289,7 +299,10 @@ def _open(
         device=device,
         precision=precision,
         compiled=compiled,
+        chips=False if scales != (1.0,) else chips,
     )
+    if chips and scales != (1.0,):
+        raise ValueError("--chips look at each image at several scales, and so does --scales. Omit one of them.")
     if estimator.finds_boxes or isinstance(estimator, OneStageEstimator | TwoStageEstimator):
         for option, used in (("--whole-image", whole), ("--detector", detector is not None)):
             if used:
@@ -312,13 +325,18 @@ def _open(
                 "--detector-score is for boxes that are found, but none are. Add --detector, or omit the score. The "
                 "score of given boxes is --min-box-score."
             )
+        if chips:
+            raise ValueError(
+                f"--chips is for weights that look at whole images, but {weights} finds the keypoints in a box, and no "
+                "boxes are looked for. Add --detector, or omit --chips."
+            )
         if scales != (1.0,):
             raise ValueError(
                 f"--scales is for weights that look at whole images, but {weights} finds the keypoints in a box, and "
                 "no boxes are looked for. Add --detector, or omit the scales."
             )
         return estimator, None
-    finds = load_detector(detector, min_box_score=score, scales=scales, device=device)
+    finds = load_detector(detector, min_box_score=score, scales=scales, chips=chips, device=device)
     return TwoStageEstimator(finds, estimator), detector
 
 

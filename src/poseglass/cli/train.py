@@ -15,6 +15,14 @@ from poseglass.cli.screen import in_commands
 from poseglass.evaluation.evaluate import Evaluation
 from poseglass.runs.examine import examine
 from poseglass.runs.folder import RunFolder
+from poseglass.runs.negatives import (
+    FILE_NAME,
+    find_negatives,
+    needs_negatives,
+    proposing_folder,
+    proposing_recipe,
+    with_negatives,
+)
 from poseglass.runs.prepare import prepare
 from poseglass.runs.recipe import Recipe
 from poseglass.runs.session import Run
@@ -76,6 +84,10 @@ def train(
         if check:
             try_out(chosen, folder, device, processes, console, resume=resume)
             return
+        if needs_negatives(chosen) and resume:
+            chosen = with_negatives(chosen, proposing_folder(folder) / FILE_NAME)
+        elif needs_negatives(chosen):
+            chosen = _with_negatives(chosen, folder, device, processes, console)
         work = prepare(
             chosen, folder, resume=resume, device=device, tensorboard=tensorboard, processes=processes
         )  # fmt: skip
@@ -102,6 +114,35 @@ def train(
         leave()
 
 
+def _with_negatives(recipe: Recipe, folder: Path, device: str, processes: Processes, console: Console) -> Recipe:
+    """Return the recipe with a file of negative chips, after the first training that proposes them.
+
+    A first training that was interrupted is resumed, and one that has ended is not repeated.
+
+    Raises:
+        FileExistsError: The run folder is taken, which is said before the first training.
+        RecipeError: No chip shows enough proposals.
+    """
+    RunFolder(folder).check_free()
+    first = proposing_folder(folder)
+    file = first / FILE_NAME
+    if not file.is_file():
+        began = RunFolder(first).checkpoint.is_file()
+        console.print(
+            f"{'resuming' if began else 'first,'} a brief training that proposes negative chips, in {first}",
+            soft_wrap=True, markup=False,
+        )  # fmt: skip
+        work = prepare(proposing_recipe(recipe), first, resume=began, device=device, processes=processes)
+        if not work.complete:
+            _announce(work, console, first)
+            with Bar(work, console):
+                work.train()
+        console.print(processes.once(lambda: find_negatives(recipe, work, file)), soft_wrap=True, markup=False)
+    else:
+        console.print(f"negative chips of an earlier first training are used: {file}", soft_wrap=True, markup=False)
+    return with_negatives(recipe, file)
+
+
 def try_out(recipe: Recipe, folder: Path, device: str, processes: Processes, console: Console, *, resume: bool) -> None:
     """Train a few steps at each crop size, and estimate the time of the run; nothing is kept.
 
@@ -117,6 +158,9 @@ def try_out(recipe: Recipe, folder: Path, device: str, processes: Processes, con
         )  # fmt: skip
     uncached = recipe.model_copy(update={"data": recipe.data.model_copy(update={"cache_gb": 0.0})})
     with tempfile.TemporaryDirectory() as nowhere:
+        if needs_negatives(uncached):
+            console.print("note: a brief first training will propose negative chips; they are not checked here.")
+            uncached = proposing_recipe(uncached).model_copy(update={"train": recipe.train})
         work = prepare(uncached, Path(nowhere) / "run", device=device, processes=processes)
         _announce(work, console, folder)
         for doubt in work.processes.once(lambda: examine(work.examples.dataset, work.val, flips=_flips(work))):

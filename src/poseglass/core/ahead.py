@@ -2,13 +2,13 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
 
-def ahead(items: Iterable[T], *, most: int, weigh: Callable[[T], int] = lambda _: 1) -> Iterator[T]:
+def ahead(items: Iterable[T], *, most: int, weigh: Callable[[T], int] = lambda _: 1) -> Generator[T, None, None]:
     """Yield items in order, while the next ones are made on another thread.
 
     The thread ends with the items, with an error, or when the iterator that this returns is closed or collected; an
@@ -83,7 +83,7 @@ class _Shelf(Generic[T]):
             self.changed.notify_all()
 
 
-def _taken(shelf: _Shelf[T]) -> Iterator[T]:
+def _taken(shelf: _Shelf[T]) -> Generator[T, None, None]:
     thread = threading.Thread(target=shelf.fill, name="ahead", daemon=True)
     thread.start()
     try:

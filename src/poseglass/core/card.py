@@ -37,6 +37,8 @@ class WeightCard:
             ``{"stem.conv": {"out_channels": 24}, ...}``; see ``poseglass.networks.widths.card_widths``.
         classes: Names of the classes that a detector's labels count through, ("person",); empty if not stated.
         calibrations: What scores mean, at most one with flip test and one without.
+        chips: Of a network that was trained on chips, their scales and valid ranges, ``({"scale": 3.0, "from_px": 0.0,
+            "up_to_px": 80.0}, ...)``, where None stands for no upper end; empty if it was trained on whole images.
 
     Raises:
         ValueError: A whole network without a skeleton or a codec, a backbone with one, widths that are not a table
@@ -63,6 +65,7 @@ class WeightCard:
     widths: dict[str, dict[str, int]] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     calibrations: tuple[Calibration, ...] = ()
+    chips: tuple[dict[str, float | str | None], ...] = ()
 
     def __post_init__(self) -> None:
         if self.part not in ("network", "backbone"):
@@ -80,6 +83,11 @@ class WeightCard:
             raise ValueError(f"WeightCard.classes must be different names, {twice!r} is there twice.")
         object.__setattr__(self, "classes", tuple(names))
         object.__setattr__(self, "calibrations", tuple(self.calibrations))
+        object.__setattr__(self, "chips", tuple(self.chips))
+        if not all(isinstance(one, dict) and one.keys() == {"scale", "from_px", "up_to_px"} for one in self.chips):
+            raise ValueError(
+                f"WeightCard.chips must be tables with scale, from_px and up_to_px; got {self.chips!r:.80}."
+            )
         keypoints = 0 if self.skeleton is None else len(self.skeleton)
         for one in self.calibrations:
             if len(one.probability) != keypoints:

@@ -1,6 +1,7 @@
 """WholeImages: the images of a dataset as augmented network input, each with everybody in it."""
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass, field
 
 import numpy as np
@@ -60,51 +61,13 @@ class WholeImages:
     _transforms: tuple[Transform, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if any(isinstance(each, HalfBody) for each in self.augment):
-            raise TransformError(
-                "augment has a HalfBody, which chooses a part of one person, but a network that finds everybody is "
-                "trained on whole images. Remove it, or use a codec of one instance."
-            )
-        images: list[int] = []
-        parts: list[Instances] = []
-        empty = made = nowhere = 0
-        for i in range(len(self.dataset)):
-            instances, of_points, dropped = _with_boxes(self.dataset.instances(i))
-            nowhere += dropped
-            if not len(instances) or _crowd(instances).all():
-                empty += 1
-                continue
-            made += of_points
-            images.append(i)
-            parts.append(instances)
-        if not images:
-            raise ValueError(
-                f"None of the {len(self.dataset)} images has a labelled instance with a box or keypoints. Look at the "
-                "data with `poseglass check`."
-            )
-        everything = Instances.concatenate(parts)
-        crowd = _crowd(everything)
-        labels = everything[~crowd] if crowd.any() else everything
-        partly = [not boxes_complete(self.dataset, i) for i in images]
+        refuse_half_body(self.augment)
+        found = labelled_images(self.dataset)
         views, transforms = sorted_augmentations(
-            tuple(self.augment), labels[:1], self.input, self.sizes_wh or (self.input.size_wh,)
+            tuple(self.augment), found.labels[:1], self.input, self.sizes_wh or (self.input.size_wh,)
         )
-        notes = []
-        if empty:
-            notes.append(f"{counted(empty, 'image')} of {len(self.dataset):,} without a labelled instance excluded.")
-        if made:
-            notes.append(f"{counted(made, 'annotation')} without a usable box: boxes were made around the keypoints.")
-        if nowhere:
-            notes.append(f"{counted(nowhere, 'annotation')} with neither a box nor a keypoint excluded.")
-        if crowd.any():
-            notes.append(f"{counted(int(crowd.sum()), 'crowd')}: nothing is learnt inside them.")
-        if any(partly):
-            notes.append(
-                f"In {counted(sum(partly), 'image')} of {len(images):,} not everybody is labelled (boxes_complete is "
-                "false): there, nothing is learnt as background."
-            )
         for name, value in (
-            ("images", np.array(images, np.int64)), ("labels", labels), ("notes", tuple(notes)), ("_of_image", parts),
+            ("images", found.images), ("labels", found.labels), ("notes", found.notes), ("_of_image", found.of_image),
             ("augment", tuple(self.augment)), ("_views", views), ("_transforms", transforms),
         ):  # fmt: skip
             object.__setattr__(self, name, value)
@@ -138,33 +101,141 @@ class WholeImages:
         view = View.letterbox(size_wh, (width, height))
         for choice in self._views:
             view = choice.choose_view(view, instances, self.input, rng)
-        shown = _visible(instances.moved(view.to_view), view.size_wh)
-        sample = PoseSample(self._pixels(index, view, size_wh), shown, view.home, self.dataset.source(index))
-        for transform in self._transforms:
-            sample = transform(sample, rng)
-        if sample.size_wh != (width, height) or len(sample.instances) != len(shown):
-            raise TransformError(
-                f"A view of {width} x {height} pixels with {len(shown)} instances became {sample.size_wh[0]} x "
-                f"{sample.size_wh[1]} with {len(sample.instances)} in epoch {epoch}, image {index}. Augmentations must "
-                "keep the size and the instances; check your own in augment."
-            )
-        if not boxes_complete(self.dataset, index):
-            sample = dataclasses.replace(
-                sample, instances=_with_surroundings(sample.instances, self.labels[:1], sample.size_wh)
-            )
-        return sample
-
-    def _pixels(self, index: int, view: View, size_wh: tuple[int, int]) -> np.ndarray:
-        """Warp an image, decoded at the smallest size that is enough."""
-        scale = view.to_view.scale
-        reduce = next((r for r in reversed(REDUCTIONS) if scale * r <= 1.0), 1)
-        image = self.dataset.image(index, reduce=reduce)
-        if reduce > 1 and image.shape[0] * image.shape[1] * reduce >= size_wh[0] * size_wh[1]:
-            reduce = 1  # the dataset returned the whole image
-        return view.of_reduced(reduce).read(image)
+        return sample_of_view(self.dataset, index, instances, view, self._transforms, rng, epoch=epoch)
 
 
-def _crowd(instances: Instances) -> np.ndarray:
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelledParts:
+    """The images of a dataset in which something is labelled.
+
+    Args:
+        images: ``(M,)`` int64, those with an instance that is not a crowd.
+        of_image: Their instances, crowds too, all with boxes, in the pixels of the files.
+        labels: All instances of these images but crowds.
+        notes: What was assumed or excluded, a sentence each.
+    """
+
+    images: np.ndarray
+    of_image: list[Instances]
+    labels: Instances
+    notes: tuple[str, ...]
+
+
+def labelled_images(dataset: Dataset) -> LabelledParts:
+    """Return the images of a dataset in which something is labelled; boxes are made around keypoints where none is.
+
+    Raises:
+        ValueError: No image has a labelled instance.
+    """
+    images: list[int] = []
+    parts: list[Instances] = []
+    empty = made = nowhere = 0
+    for i in range(len(dataset)):
+        instances, of_points, dropped = _with_boxes(dataset.instances(i))
+        nowhere += dropped
+        if not len(instances) or crowds(instances).all():
+            empty += 1
+            continue
+        made += of_points
+        images.append(i)
+        parts.append(instances)
+    if not images:
+        raise ValueError(
+            f"None of the {len(dataset)} images has a labelled instance with a box or keypoints. Look at the "
+            "data with `poseglass check`."
+        )
+    everything = Instances.concatenate(parts)
+    crowd = crowds(everything)
+    labels = everything[~crowd] if crowd.any() else everything
+    partly = [not boxes_complete(dataset, i) for i in images]
+    notes = []
+    if empty:
+        notes.append(f"{counted(empty, 'image')} of {len(dataset):,} without a labelled instance excluded.")
+    if made:
+        notes.append(f"{counted(made, 'annotation')} without a usable box: boxes were made around the keypoints.")
+    if nowhere:
+        notes.append(f"{counted(nowhere, 'annotation')} with neither a box nor a keypoint excluded.")
+    if crowd.any():
+        notes.append(f"{counted(int(crowd.sum()), 'crowd')}: nothing is learnt inside them.")
+    if any(partly):
+        notes.append(
+            f"In {counted(sum(partly), 'image')} of {len(images):,} not everybody is labelled (boxes_complete is "
+            "false): there, nothing is learnt as background."
+        )
+    return LabelledParts(np.array(images, np.int64), parts, labels, tuple(notes))
+
+
+def refuse_half_body(augment: Iterable[Augmentation]) -> None:
+    """Raise if an augmentation chooses a part of one person.
+
+    Raises:
+        TransformError: One does.
+    """
+    if any(isinstance(each, HalfBody) for each in augment):
+        raise TransformError(
+            "augment has a HalfBody, which chooses a part of one person, but a network that finds everybody is "
+            "trained on whole images. Remove it, or use a codec of one instance."
+        )
+
+
+def sample_of_view(
+    dataset: Dataset,
+    index: int,
+    instances: Instances,
+    view: View,
+    transforms: Iterable[Transform],
+    rng: np.random.Generator,
+    *,
+    epoch: int,
+) -> PoseSample:
+    """Return a view of an image with the instances in it, after the augmentations that change pixels.
+
+    Instances outside the view are dropped; those of which less than ``LEAST_VISIBLE`` is in it become crowds. Where not
+    everything in the image is labelled, all around the instances becomes a crowd, too.
+
+    Args:
+        dataset: Has the image.
+        index: Its number.
+        instances: Its instances, in the pixels of the file.
+        view: What is shown.
+        transforms: The augmentations.
+        rng: For the augmentations.
+        epoch: For messages.
+
+    Raises:
+        TransformError: An augmentation returns another size or number of instances.
+    """
+    shown = _visible(instances.moved(view.to_view), view.size_wh)
+    sample = PoseSample(_pixels(dataset, index, view), shown, view.home, dataset.source(index))
+    for transform in transforms:
+        sample = transform(sample, rng)
+    width, height = view.size_wh
+    if sample.size_wh != (width, height) or len(sample.instances) != len(shown):
+        raise TransformError(
+            f"A view of {width} x {height} pixels with {len(shown)} instances became {sample.size_wh[0]} x "
+            f"{sample.size_wh[1]} with {len(sample.instances)} in epoch {epoch}, image {index}. Augmentations must "
+            "keep the size and the instances; check your own in augment."
+        )
+    if not boxes_complete(dataset, index):
+        sample = dataclasses.replace(
+            sample, instances=_with_surroundings(sample.instances, instances[:1], sample.size_wh)
+        )
+    return sample
+
+
+def _pixels(dataset: Dataset, index: int, view: View) -> np.ndarray:
+    """Warp an image, decoded at the smallest size that is enough."""
+    scale = view.to_view.scale
+    size_wh = dataset.size_wh(index)
+    reduce = next((r for r in reversed(REDUCTIONS) if scale * r <= 1.0), 1)
+    image = dataset.image(index, reduce=reduce)
+    if reduce > 1 and image.shape[0] * image.shape[1] * reduce >= size_wh[0] * size_wh[1]:
+        reduce = 1  # the dataset returned the whole image
+    return view.of_reduced(reduce).read(image)
+
+
+def crowds(instances: Instances) -> np.ndarray:
+    """Return which instances are crowds, ``(N,)`` bool."""
     return np.asarray(instances.extra.get("crowd", np.zeros(len(instances))), dtype=bool)
 
 
@@ -192,7 +263,7 @@ def _visible(instances: Instances, size_wh: tuple[int, int]) -> Instances:
     share = area(clipped) / np.maximum(area(instances.box_xyxy.astype(np.float64)), 1e-9)
     hidden = share < LEAST_VISIBLE
     if hidden.any():
-        instances = dataclasses.replace(instances, extra={**instances.extra, "crowd": _crowd(instances) | hidden})
+        instances = dataclasses.replace(instances, extra={**instances.extra, "crowd": crowds(instances) | hidden})
     inside = share > 0
     return instances if inside.all() else instances[inside]
 
@@ -206,5 +277,5 @@ def _with_surroundings(instances: Instances, pattern: Instances, size_wh: tuple[
     )  # fmt: skip
     if not len(instances):
         return around
-    with_crowds = dataclasses.replace(instances, extra={**instances.extra, "crowd": _crowd(instances)})
+    with_crowds = dataclasses.replace(instances, extra={**instances.extra, "crowd": crowds(instances)})
     return Instances.concatenate([with_crowds, around])

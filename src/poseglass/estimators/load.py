@@ -11,6 +11,7 @@ from poseglass.core.card import WeightCard
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.skeletons import SKELETONS
 from poseglass.core.table import build, lookup, nearest
+from poseglass.estimators.chips import Chips
 from poseglass.estimators.fetch import weights_folder
 from poseglass.estimators.fit import card_network, named_code
 from poseglass.estimators.manifest import read_manifest
@@ -22,6 +23,7 @@ from poseglass.estimators.whole_image import WholeImageEstimator, is_graph_file,
 from poseglass.programs.fast import Precision, fast_program
 from poseglass.programs.graph_program import GraphFile, GraphProgram
 from poseglass.programs.torch_program import TorchProgram
+from poseglass.transforms.chips import ChipRule, ChipScale
 
 AnyEstimator = TopDownEstimator | OneStageEstimator | TwoStageEstimator | WholeImageEstimator
 """What ``load`` returns."""
@@ -144,6 +146,7 @@ def load(
     device: str | torch.device = "cpu",
     precision: Precision = "float32",
     compiled: bool = False,
+    chips: bool | None = None,
     trust_code: bool = False,
 ) -> TwoStageEstimator: ...
 
@@ -160,6 +163,7 @@ def load(
     device: str | torch.device = "cpu",
     precision: Precision = "float32",
     compiled: bool = False,
+    chips: bool | None = None,
     trust_code: bool = False,
 ) -> AnyEstimator: ...
 
@@ -175,6 +179,7 @@ def load(
     device: str | torch.device = "cpu",
     precision: Precision = "float32",
     compiled: bool = False,
+    chips: bool | None = None,
     trust_code: bool = False,
 ) -> AnyEstimator:
     """Open weights and return their estimator.
@@ -198,6 +203,8 @@ def load(
             on others float32 is used, with a warning. See ``fast_forward``. A detector runs in float32.
         compiled: Compile the network on the first batch, which takes 3 to 90 s and needs a C++ compiler; without one it
             runs uncompiled, with a warning. See ``fast_forward``. A detector is not compiled.
+        chips: Whether what finds everybody looks at each image in overlapping chips at several scales, for images much
+            larger than its views. None does so if it was trained on chips; see ``OneStageEstimator``.
         trust_code: Allow the card to name code outside poseglass; see ``card_network``.
 
     Returns:
@@ -222,7 +229,7 @@ def load(
         opened = _open_file(weights, flip_test, skeleton, size_wh, device, precision, compiled, trust_code)
         part = lookup(SKELETONS, skeleton, kind="skeleton") if isinstance(skeleton, str) else skeleton
         graph = GraphProgram(opened, part) if opened.card.kind == "views" else None
-        return _of_file(opened, graph, weights, detector, min_box_score, device, trust_code)
+        return _of_file(opened, graph, weights, detector, min_box_score, device, chips, trust_code)
     program, card = _program(DEFAULT if weights is None else weights, flip_test, size_wh, device, trust_code)
     one_stage = program.spec.instances != 1
     if detector is not None and one_stage:
@@ -233,14 +240,14 @@ def load(
     if compiled or precision != "float32":
         program = fast_program(program, precision=precision, compiled=compiled)
     if one_stage:
-        finder = OneStageEstimator(program, _least(min_box_score), card=card)
+        finder = OneStageEstimator(program, _least(min_box_score), card=card, chips=_chips(card, chips))
         return finder if skeleton is None else finder.in_skeleton(skeleton)
     poses = TopDownEstimator(program, card=card)
     if skeleton is not None:
         poses = poses.in_skeleton(skeleton)
     if detector is None:
         return poses
-    finds = load_detector(detector, min_box_score=min_box_score, device=device, trust_code=trust_code)
+    finds = load_detector(detector, min_box_score=min_box_score, device=device, chips=chips, trust_code=trust_code)
     return TwoStageEstimator(finds, poses)
 
 
@@ -287,6 +294,7 @@ def load_detector(
     flip_test: bool = False,
     size_wh: tuple[int, int] | None = None,
     scales: tuple[float, ...] = (1.0,),
+    chips: bool | None = None,
     device: str | torch.device = "cpu",
     trust_code: bool = False,
 ) -> OneStageEstimator:
@@ -299,6 +307,8 @@ def load_detector(
         size_wh: View size other than the card's; both sides must be divisible by the network's ``divisor``.
         scales: Each image is shown once per scale, and the results are joined by soft-NMS: (0.5, 1.0, 1.5) finds
             smaller and larger instances in 3.5 times the time. See ``OneStageEstimator``.
+        chips: Look at each image in overlapping chips; None does so if the network was trained on chips, and no scales
+            are given.
         device: The device to run on.
         trust_code: Allow the card to name code outside poseglass; see ``card_network``.
 
@@ -309,8 +319,11 @@ def load_detector(
     Raises:
         FileNotFoundError: No such name and no such file.
         CheckpointError: The file is not a weights file, or its network predicts one instance in a given box.
-        ValueError: An unavailable device, or scales that are not positive or of which two give the same view.
+        ValueError: An unavailable device; scales that are not positive or of which two give the same view; or scales
+            and chips.
     """
+    if scales != (1.0,) and chips is None:
+        chips = False
     if is_graph_file(weights):
         opened = _open_file(weights, flip_test, None, size_wh, device, "float32", False, trust_code)
         if opened.card.kind != "views" or opened.card.spec.instances == 1:
@@ -318,7 +331,8 @@ def load_detector(
                 f"{weights} cannot be used as a detector: expected a file exported from the weights of a detector, "
                 "without --whole-image. Open this one with poseglass.load."
             )
-        return OneStageEstimator(GraphProgram(opened), _least(min_box_score), card=opened.card.card, scales=scales)
+        card, graph = opened.card.card, GraphProgram(opened)
+        return OneStageEstimator(graph, _least(min_box_score), card=card, scales=scales, chips=_chips(card, chips))
     program, card = _program(weights, flip_test, size_wh, device, trust_code)
     if program.spec.instances == 1:
         raise CheckpointError(
@@ -326,7 +340,24 @@ def load_detector(
             "poseglass.load, and call the estimator with boxes; a detector is weights of a whole image, such as those "
             "of CenterNet."
         )
-    return OneStageEstimator(program, _least(min_box_score), card=card, scales=scales)
+    return OneStageEstimator(program, _least(min_box_score), card=card, scales=scales, chips=_chips(card, chips))
+
+
+def _chips(card: WeightCard | None, wanted: bool | None) -> Chips | None:
+    """Return how a network looks at chips: as it was trained, or tiles; None if it looks at whole images.
+
+    Raises:
+        CheckpointError: The card's scales are not valid.
+    """
+    trained = () if card is None else card.chips
+    if wanted is False or (wanted is None and not trained):
+        return None
+    if card is None or not trained:
+        return Chips()
+    try:
+        return Chips(ChipRule(tuple(ChipScale.from_card(one) for one in trained), card.input.size_wh))
+    except ValueError as error:
+        raise CheckpointError(f"Weights {card.name!r}: the chips of their card are not valid. {error}") from error
 
 
 def _least(min_box_score: float | None) -> float:
@@ -378,6 +409,7 @@ def _of_file(
     detector: str | Path | None,
     min_box_score: float | None,
     device: str | torch.device,
+    chips: bool | None,
     trust_code: bool,
 ) -> AnyEstimator:
     """Return the estimator of an opened file.
@@ -394,13 +426,13 @@ def _of_file(
         )
     if not takes_boxes:
         if graph is not None:
-            return OneStageEstimator(graph, _least(min_box_score), card=card.card)
+            return OneStageEstimator(graph, _least(min_box_score), card=card.card, chips=_chips(card.card, chips))
         return WholeImageEstimator(opened, min_box_score)
     poses: TopDownEstimator | WholeImageEstimator
     poses = WholeImageEstimator(opened) if graph is None else TopDownEstimator(graph, card=card.card)
     if detector is None:
         return poses
-    finds = load_detector(detector, min_box_score=min_box_score, device=device, trust_code=trust_code)
+    finds = load_detector(detector, min_box_score=min_box_score, device=device, chips=chips, trust_code=trust_code)
     return TwoStageEstimator(finds, poses)
 
 

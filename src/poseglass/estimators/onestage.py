@@ -17,6 +17,7 @@ from poseglass.core.input_spec import InputSpec
 from poseglass.core.instances import Instances
 from poseglass.core.prediction import Decoded
 from poseglass.core.view import View
+from poseglass.estimators.chips import Chips
 from poseglass.estimators.estimator import Boxes, Frame, image_and_boxes
 from poseglass.estimators.of_program import OfProgram
 from poseglass.estimators.topdown import check_boxes, check_one_image
@@ -45,12 +46,14 @@ class OneStageEstimator(OfProgram):
             multiples of the network's ``divisor``; at scale 1 they are the program's. The instances of several scales
             are joined class by class by Gaussian soft-NMS, which lowers the scores of duplicates; keypoints stay with
             their instance, and the codec's largest number of instances remains. Time grows with the sum of the squares.
+        chips: Look at each image in overlapping chips at several scales instead: for images that are much larger than
+            the program's views. All instances of all chips are joined by soft-NMS, without a largest number.
 
     Raises:
-        ValueError: A score outside [0, 1] or a batch size below 1; scales that are not positive, or of which two give
-            the same view; several scales, and the program is not PyTorch's, which runs views of one size, or its
-            network does not state its ``divisor``. When called: an image that is not uint8 RGB, or boxes that are not
-            valid.
+        ValueError: A score outside [0, 1] or a batch size below 1; chips together with scales; scales that are not
+            positive, or of which two give the same view; several scales, and the program is not PyTorch's, which runs
+            views of one size, or its network does not state its ``divisor``. When called: an image that is not uint8
+            RGB, or boxes that are not valid.
     """
 
     program: Program
@@ -58,6 +61,7 @@ class OneStageEstimator(OfProgram):
     batch_size: int = 8
     card: WeightCard | None = None
     scales: tuple[float, ...] = (1.0,)
+    chips: Chips | None = None
     _sizes_wh: tuple[tuple[int, int], ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -67,10 +71,14 @@ class OneStageEstimator(OfProgram):
                 f"{self.min_box_score} and {self.batch_size}."
             )
         object.__setattr__(self, "scales", tuple(self.scales))
+        if self.chips is not None and self.scales != (1.0,):
+            raise ValueError(f"Chips have scales of their own, and scales is {self.scales}: give one of the two.")
         object.__setattr__(self, "_sizes_wh", _sizes_of(self.program, self.scales))
 
     def __repr__(self) -> str:
         described = self.described(self.input.size_wh)
+        if self.chips is not None:
+            return f"{described[:-1]}, in chips)"
         if self.scales == (1.0,):
             return described
         return f"{described[:-1]}, scales {', '.join(f'{scale:g}' for scale in self.scales)})"
@@ -115,6 +123,10 @@ class OneStageEstimator(OfProgram):
             check_one_image(image)
             given = None if boxes is None else check_boxes(image, boxes)
             size_wh = (image.shape[1], image.shape[0])
+            if self.chips is not None:
+                found = self._in_chips(image, self.chips)
+                yield found if given is None else of_boxes(found, given)
+                continue
             views = [View.letterbox(size_wh, side) for side in self._sizes_wh]
             pixels.append([view.read(image) for view in views])
             waiting.append((views, size_wh, given))
@@ -124,23 +136,45 @@ class OneStageEstimator(OfProgram):
         if pixels:
             yield from self._run(pixels, waiting)
 
+    def _in_chips(self, image: np.ndarray, chips: Chips) -> Instances:
+        """Return what is found in the chips of an image, a batch of chips at a time."""
+        image_wh = (image.shape[1], image.shape[0])
+        rule = chips.rule_for(image_wh, self.input.size_wh)
+        places = chips.of_image(image_wh, rule)
+        found = [Instances.empty(self.skeleton)]
+        for first in range(0, len(places), self.batch_size):
+            batch = places[first : first + self.batch_size]
+            decoded = self.program(torch.from_numpy(np.stack([chip.view.read(image) for chip in batch]))).cpu()
+            for row, chip in enumerate(batch):
+                here = self._instances(decoded, row, chip.view, image_wh, self.min_box_score)
+                here = here[chips.counts(here.box_xyxy, chip, rule, image_wh)]
+                if len(here):
+                    found.append(here)
+        return self._joined(found[1:] or found, most=None)
+
     def _run(self, pixels: list[list[np.ndarray]], waiting: list[_Waiting]) -> Iterator[Instances]:
         by_scale = [self.program(torch.from_numpy(np.stack(views))).cpu() for views in zip(*pixels, strict=True)]
         for row, (views, size_wh, given) in enumerate(waiting):
             if len(views) == 1:
                 found = self._instances(by_scale[0], row, views[0], size_wh, self.min_box_score)
             else:
-                found = self._joined([
+                of_scales = [
                     self._instances(decoded, row, view, size_wh, 0.0)
                     for decoded, view in zip(by_scale, views, strict=True)
-                ])  # fmt: skip
+                ]
+                found = self._joined(of_scales, most=self.program.spec.instances)
             yield found if given is None else of_boxes(found, given)
 
-    def _joined(self, found: list[Instances]) -> Instances:
-        """Return the instances of all scales by their scores after soft-NMS, best first, above ``min_box_score``."""
+    def _joined(self, found: list[Instances], *, most: int | None) -> Instances:
+        """Return the instances of several views of an image by their scores after soft-NMS, best first.
+
+        Args:
+            found: Of each view, in image pixels.
+            most: Largest number; those of a score below ``min_box_score`` are left out in any case.
+        """
         together = Instances.concatenate(found)
         rows, lowered = soft_box_nms(together.box_xyxy, together.box_score, together.label)
-        rows, lowered = rows[: self.program.spec.instances], lowered[: self.program.spec.instances]
+        rows, lowered = rows[:most], lowered[:most]
         keep = lowered >= self.min_box_score
         extra = {name: values for name, values in together.extra.items() if name != "box_probability"}
         # calibrations were measured at one scale, and without soft-NMS
@@ -150,6 +184,13 @@ class OneStageEstimator(OfProgram):
 
     def _instances(self, decoded: Decoded, row: int, view: View, size_wh: tuple[int, int], lowest: float) -> Instances:
         """Return the instances of one view in image pixels: boxes clipped to the image, none outside or tiny.
+
+        Args:
+            decoded: What the program returned for a batch of views.
+            row: The view in the batch.
+            view: The view.
+            size_wh: Size of the image, pixels.
+            lowest: Least score of a box.
 
         Raises:
             ValueError: The program finds no boxes.

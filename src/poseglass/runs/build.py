@@ -16,6 +16,7 @@ from poseglass.core.skeleton import Skeleton
 from poseglass.core.skeletons import SKELETONS
 from poseglass.core.table import listed, lookup
 from poseglass.data import DATASETS
+from poseglass.data.chip_images import ChipImages, read_chips
 from poseglass.data.crops import Crops
 from poseglass.data.whole_images import WholeImages
 from poseglass.evaluation import PROTOCOLS
@@ -31,6 +32,7 @@ from poseglass.training.criteria import CRITERIA
 from poseglass.training.criterion import Criterion, StageCriterion, terms_of
 from poseglass.training.distributed import ALONE, Processes
 from poseglass.transforms import TRANSFORMS, TransformError
+from poseglass.transforms.chips import Chip
 
 
 def make(table: Any, part: dict[str, Any], kind: str) -> Any:
@@ -197,21 +199,39 @@ def _takes(table: Mapping[str, Callable[..., Any]], part: Mapping[str, Any], key
     return constructor is not None and key in inspect.signature(constructor).parameters
 
 
-def make_examples(recipe: Recipe, dataset: Dataset, codec: Codec) -> Crops | WholeImages:
-    """Return what the recipe trains on: augmented crops for a codec of one instance, else augmented whole images.
+def make_examples(recipe: Recipe, dataset: Dataset, codec: Codec) -> Crops | WholeImages | ChipImages:
+    """Return what the recipe trains on: augmented crops for a codec of one instance, else whole images or chips.
 
     Custom augmentations are tested first.
 
     Raises:
-        RecipeError: An entry of ``augment`` is unknown, is not an augmentation, or makes image and labels inconsistent;
-            see ``transforms.probe``.
+        RecipeError: Chips for a codec of one instance, or of several sizes; an entry of ``augment`` is unknown, is not
+            an augmentation, or makes image and labels inconsistent; see ``transforms.probe``.
+        FileNotFoundError, ValueError: The negative chips cannot be read, or no box gives a positive chip.
     """
     augment = tuple(_make_augmentation(i, part) for i, part in enumerate(recipe.augment))
     numbers = {"seed": recipe.seed, "sizes_wh": tuple(crop_sizes(recipe))}
+    chips = recipe.data.chips
+    if chips is not None and codec.spec.instances == 1:
+        raise RecipeError(
+            "data.chips is for networks that find everybody in an image, but the codec predicts one instance in a box. "
+            "Remove it, or use a codec such as centernet."
+        )
+    if chips is not None and recipe.train.sizes:
+        raise RecipeError("data.chips trains on chips of the input's size, so train.sizes must be empty.")
     try:
         if codec.spec.instances == 1:
             return Crops(dataset, recipe.input.spec(), augment, **numbers)
-        return WholeImages(dataset, recipe.input.spec(), augment, **numbers)
+        if chips is None:
+            return WholeImages(dataset, recipe.input.spec(), augment, **numbers)
+        rule, negatives = chips.rule(recipe.input.size_wh), chips.negatives
+        pool: tuple[tuple[int, Chip], ...] = ()
+        if negatives is not None and negatives.file is not None:
+            pool = read_chips(negatives.file, dataset, rule)
+        return ChipImages(
+            dataset, recipe.input.spec(), augment, rule=rule, seed=recipe.seed, pool=pool,
+            share=0.0 if negatives is None else negatives.share,
+        )  # fmt: skip
     except TransformError as error:
         raise RecipeError(str(error)) from error
 

@@ -23,6 +23,7 @@ from poseglass.runs.signature import recipe_faults
 from poseglass.training.criterion import LossPart, loss_line
 from poseglass.training.optimizer import OptimizerPart
 from poseglass.training.schedule import SchedulePart
+from poseglass.transforms.chips import ARTICLE, ChipRule, ChipScale
 
 _INLINE = ("network", "codec", "criterion", "input")
 """Tables that ``to_toml`` writes on one line."""
@@ -47,12 +48,67 @@ class InputPart(Part):
         return InputSpec(size_wh or self.size_wh, self.padding, self.mean, self.std, self.color, self.crop)
 
 
+class ChipScalePart(Part):
+    """One scale of chips, and the sizes of objects that are learnt at it; see ``ChipScale``."""
+
+    scale: float | Literal["whole"]
+    from_px: float = 0.0
+    up_to_px: float = float("inf")
+
+
+class NegativesPart(Part):
+    """Negative chips: found by a brief first training, or read from a file that one has written."""
+
+    share: float = Field(default=0.3, gt=0.0, description="Negative chips per epoch, as a share of the positive ones.")
+    epochs: int = Field(default=2, ge=1, description="Epochs of the first training, which finds the proposals.")
+    at_least: tuple[int, ...] | int = Field(
+        default=10, description="Proposals that a negative chip shows at least; one number, or one for each scale."
+    )
+    min_score: float = Field(default=0.1, gt=0.0, le=1.0, description="Least score of a proposal.")
+    file: str | None = Field(default=None, description="The pool of negative chips; none: it is made first.")
+
+
+class ChipsPart(Part):
+    """Train on chips of the images, of the size of the input, instead of whole images (SNIPER); see ``ChipRule``."""
+
+    scales: tuple[ChipScalePart, ...] = tuple(
+        ChipScalePart(scale=each.scale, from_px=each.from_px, up_to_px=each.up_to_px) for each in ARTICLE
+    )
+    stride: int = 32
+    negatives: NegativesPart | None = None
+
+    @model_validator(mode="after")
+    def _valid(self) -> "ChipsPart":
+        self.rule((512, 512))
+        if self.negatives is not None and len(self.at_least) != len(self.scales):
+            raise ValueError(
+                f"negatives.at_least has {len(self.at_least)} numbers for {len(self.scales)} scales; give one for each"
+            )
+        return self
+
+    @property
+    def at_least(self) -> tuple[int, ...]:
+        """Proposals that a negative chip shows at least, for each scale."""
+        given = () if self.negatives is None else self.negatives.at_least
+        return (given,) * len(self.scales) if isinstance(given, int) else given
+
+    def rule(self, size_wh: tuple[int, int]) -> ChipRule:
+        """Return the rule for chips of this size.
+
+        Raises:
+            ValueError: As ``ChipRule`` and ``ChipScale``.
+        """
+        scales = tuple(ChipScale(each.scale, each.from_px, each.up_to_px) for each in self.scales)
+        return ChipRule(scales, size_wh, self.stride)
+
+
 class DataPart(Part):
     """Datasets for training (joined by joint name), and for validation and the report."""
 
     train: list[dict[str, Any]]
     val: dict[str, Any] | None = None
     cache_gb: float = Field(default=0.0, ge=0.0, description="Largest crop cache on disk, in GB; 0 for none.")
+    chips: ChipsPart | None = Field(default=None, description="Train on chips of the images instead of whole images.")
 
     @field_validator("train", mode="before")
     @classmethod

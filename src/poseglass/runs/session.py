@@ -22,6 +22,7 @@ from poseglass.core.sample import Dataset, classes_of
 from poseglass.core.targets import RawBatch
 from poseglass.data.examples import Examples
 from poseglass.data.loader import PlaceSampler, load_batches
+from poseglass.estimators.chips import Chips
 from poseglass.estimators.onestage import OneStageEstimator
 from poseglass.estimators.topdown import TopDownEstimator
 from poseglass.estimators.weights_file import save_weights
@@ -47,6 +48,7 @@ from poseglass.training.loop import Interrupted, Loop, Progress, TrainingStopped
 from poseglass.training.monitor import Monitor
 from poseglass.training.signals import asked_to_stop
 from poseglass.training.tensorboard import Board
+from poseglass.transforms.chips import ChipRule
 
 RETRY_SECONDS = 30.0
 """Time after a failed save until the next attempt."""
@@ -139,6 +141,11 @@ class Run:
         """Whether the network finds instances in whole images, instead of one in a given box."""
         return self.codec.spec.instances != 1
 
+    @property
+    def chip_rule(self) -> ChipRule | None:
+        """The rule of the chips that the network is trained on; None if it is trained on something else."""
+        return None if self.recipe.data.chips is None else self.recipe.data.chips.rule(self.recipe.input.size_wh)
+
     def estimator(self, network: nn.Module | None = None) -> TopDownEstimator | OneStageEstimator:
         """Return an estimator, the one that users call, with the current network or with another one."""
         program = TorchProgram(
@@ -147,7 +154,8 @@ class Run:
         )  # fmt: skip
         batch_size = self.recipe.evaluate.batch_size
         if self.finds:  # average precision needs low scores too
-            return OneStageEstimator(program, min_box_score=0.01, batch_size=batch_size)
+            chips = None if self.chip_rule is None else Chips(self.chip_rule)
+            return OneStageEstimator(program, min_box_score=0.01, batch_size=batch_size, chips=chips)
         return TopDownEstimator(program, batch_size=batch_size)
 
     @property
@@ -187,6 +195,7 @@ class Run:
             poseglass=poseglass.__version__,
             widths=self.widths,
             classes=classes_of(self.examples.dataset) if self.finds else (),
+            chips=() if self.chip_rule is None else tuple(scale.to_card() for scale in self.chip_rule.scales),
         )
 
     def save(self) -> bool:

@@ -1,0 +1,107 @@
+"""Chips of large images for a network that finds everybody: where it looks, and what of each look counts.
+
+Where the network was trained on chips, scales and valid ranges are those of its training: of each scale, only the
+instances of a size in its range count (Singh, Najibi, Davis, "SNIPER", NeurIPS 2018, sections 3.4 and 4). For any other
+network of whole images, it is tiling with overlap: the image at full size, at half, and so on down to the whole image
+in one chip, each for the sizes that fit its overlap.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from poseglass.transforms.chips import Chip, ChipRule, ChipScale
+
+OVERLAP = 0.25
+"""Share of a chip's side that neighbours overlap."""
+
+SHARED = 0.7
+"""Sizes from this share of a scale's largest on are looked for at the next coarser scale, too."""
+
+_BORDER_PX = 2.0
+"""An instance that comes so close to the edge of a chip may be cut by it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chips:
+    """How an image is looked at in chips.
+
+    Args:
+        rule: Scales and valid ranges; its chips must have the size of the network's views. None takes ``pyramid``,
+            which depends on the size of the image.
+        overlap: Share of a chip's side that neighbouring chips overlap at least. An instance that touches an edge
+            inside the image and is smaller than the overlap is left to the neighbour, which shows it whole.
+
+    Raises:
+        ValueError: An overlap outside [0, 0.9].
+    """
+
+    rule: ChipRule | None = None
+    overlap: float = OVERLAP
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.overlap <= 0.9:
+            raise ValueError(f"The overlap of chips must be a share of their side from 0 to 0.9, got {self.overlap}.")
+
+    def rule_for(self, image_wh: tuple[int, int], size_wh: tuple[int, int]) -> ChipRule:
+        """Return scales and ranges for an image of this size, and views of ``size_wh``.
+
+        Raises:
+            ValueError: The chips of the rule have another size than the views.
+        """
+        if self.rule is None:
+            return pyramid(image_wh, size_wh, self.overlap)
+        if self.rule.size_wh != size_wh:
+            raise ValueError(f"Chips must have the size of the network's views, {size_wh}, got {self.rule.size_wh}.")
+        return self.rule
+
+    def of_image(self, image_wh: tuple[int, int], rule: ChipRule) -> list[Chip]:
+        """Return all chips of an image of this size, the first scale first."""
+        shared = round(self.overlap * min(rule.size_wh))
+        return [chip for level in range(len(rule.scales)) for chip in rule.tiles(level, image_wh, shared)]
+
+    def counts(self, box_xyxy: np.ndarray, chip: Chip, rule: ChipRule, image_wh: tuple[int, int]) -> np.ndarray:
+        """Return which instances of a chip count, ``(N,)`` bool: those of a valid size that no neighbour shows better.
+
+        Args:
+            box_xyxy: ``(N, 4)``, image pixels.
+            chip: Where they were found.
+            rule: Has the valid ranges.
+            image_wh: Size of the image.
+        """
+        box = box_xyxy.astype(np.float64)
+        edge, image = chip.box_xyxy, np.array([-0.5, -0.5, image_wh[0] - 0.5, image_wh[1] - 0.5])
+        near = _BORDER_PX / chip.scale
+        shared = self.overlap * min(rule.size_wh) / chip.scale
+        counts = rule.scales[chip.level].holds(box)
+        for axis in range(2):
+            low = (box[:, axis] < edge[axis] + near) & (edge[axis] > image[axis] + 0.5)
+            high = (box[:, axis + 2] > edge[axis + 2] - near) & (edge[axis + 2] < image[axis + 2] - 0.5)
+            small = box[:, axis + 2] - box[:, axis] < shared - near
+            counts &= ~((low | high) & small)
+        return np.asarray(counts)
+
+
+def pyramid(image_wh: tuple[int, int], size_wh: tuple[int, int], overlap: float = OVERLAP) -> ChipRule:
+    """Return the scales at which a network that was not trained on chips looks at an image.
+
+    Full size, half, a quarter, ... and the whole image in one chip. A scale is for instances that are no larger than
+    the overlap of its chips, so that each is whole in one of them; what is larger is left to the next coarser scale.
+
+    Args:
+        image_wh: Size of the image, pixels.
+        size_wh: Size of the network's views.
+        overlap: Share of a chip's side that neighbours overlap.
+    """
+    whole = min(side / full for side, full in zip(size_wh, image_wh, strict=True))
+    factors: list[float] = []
+    factor = 1.0
+    while factor > 1.4 * whole and len(factors) < 7:
+        factors.append(factor)
+        factor /= 2
+    scales, low = [], 0.0
+    for factor in factors:
+        high = max(overlap, 0.1) * min(size_wh) / factor
+        scales.append(ChipScale(factor, low, high))
+        low = SHARED * high
+    return ChipRule((*scales, ChipScale("whole", low)), size_wh, min(size_wh))

@@ -1,0 +1,115 @@
+"""Negative chips of a recipe: a brief first training proposes, and what is not an object becomes the pool.
+
+Source:
+    Singh, Najibi, Davis, "SNIPER", NeurIPS 2018, section 3.3.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from poseglass.core.sample import boxes_complete
+from poseglass.core.table import counted
+from poseglass.data.chip_images import negative_chips, write_chips
+from poseglass.estimators.onestage import OneStageEstimator
+from poseglass.runs.recipe import Recipe, RecipeError
+from poseglass.runs.session import Run
+
+FILE_NAME = "negative_chips.json"
+
+
+def needs_negatives(recipe: Recipe) -> bool:
+    """Return whether a recipe wants negative chips and names no file of them."""
+    chips = recipe.data.chips
+    return chips is not None and chips.negatives is not None and chips.negatives.file is None
+
+
+def proposing_folder(folder: Path) -> Path:
+    """Return the run folder of the first training, beside that of the run."""
+    return folder.with_name(f"{folder.name}-proposals")
+
+
+def proposing_recipe(recipe: Recipe) -> Recipe:
+    """Return the recipe of the first training: brief, on positive chips alone, and without evaluation.
+
+    Raises:
+        RecipeError: The recipe wants no negative chips.
+    """
+    chips = recipe.data.chips
+    if chips is None or chips.negatives is None:
+        raise RecipeError("The recipe has no data.chips.negatives.")
+    schedule = recipe.train.schedule.model_copy(update={"name": "constant", "decay_epochs": 0})
+    return recipe.model_copy(
+        update={
+            "name": f"{recipe.name}-proposals",
+            "data": recipe.data.model_copy(
+                update={"chips": chips.model_copy(update={"negatives": None}), "val": None}
+            ),
+            "train": recipe.train.model_copy(
+                update={"epochs": chips.negatives.epochs, "schedule": schedule, "stop_after": 0}
+            ),
+            "evaluate": type(recipe.evaluate)(),
+        }
+    )  # fmt: skip
+
+
+def with_negatives(recipe: Recipe, file: Path) -> Recipe:
+    """Return the recipe with a file of negative chips.
+
+    Raises:
+        RecipeError: The recipe wants no negative chips.
+    """
+    chips = recipe.data.chips
+    if chips is None or chips.negatives is None:
+        raise RecipeError("The recipe has no data.chips.negatives.")
+    negatives = chips.negatives.model_copy(update={"file": str(file)})
+    data = recipe.data.model_copy(update={"chips": chips.model_copy(update={"negatives": negatives})})
+    return recipe.model_copy(update={"data": data})
+
+
+def find_negatives(recipe: Recipe, first: Run, file: Path, on_image: Callable[[], None] | None = None) -> str:
+    """Look at all training images with the network of the first training, and write the pool of negative chips.
+
+    Args:
+        recipe: The recipe that wants them.
+        first: The first training, which has ended.
+        file: Where they are written.
+        on_image: Called after each image.
+
+    Returns:
+        A sentence about what was found.
+
+    Raises:
+        RecipeError: No chip shows enough proposals.
+    """  # fmt: skip
+    chips = recipe.data.chips
+    if chips is None or chips.negatives is None:
+        raise RecipeError("The recipe has no data.chips.negatives.")
+    estimator = first.estimator()
+    assert isinstance(estimator, OneStageEstimator)
+    estimator = replace(estimator, min_box_score=chips.negatives.min_score)
+    dataset = first.examples.dataset
+    proposals: list[np.ndarray] = []
+    for index in range(len(dataset)):
+        # where not everything is labelled, a proposal may be an object
+        complete = boxes_complete(dataset, index)
+        proposals.append(estimator(dataset.image(index)).box_xyxy if complete else np.zeros((0, 4)))
+        if on_image is not None:
+            on_image()
+    rule = chips.rule(recipe.input.size_wh)
+    pool = negative_chips(dataset, rule, proposals, chips.at_least, seed=recipe.seed)
+    boxes = sum(len(boxes) for boxes in proposals)
+    if not pool:
+        raise RecipeError(
+            f"No negative chip: the first training made {counted(boxes, 'proposal')} in "
+            f"{counted(len(dataset), 'image')}, but no chip without an object shows {min(chips.at_least)} of them. "
+            "Lower data.chips.negatives.at_least or min_score, raise its epochs, or train without negative chips."
+        )
+    write_chips(file, dataset, pool)
+    images = len({image for image, _ in pool})
+    return (
+        f"{counted(len(pool), 'negative chip')} in {counted(images, 'image')}, from {boxes:,} proposals, are kept in "
+        f"{file}."
+    )

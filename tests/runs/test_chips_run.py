@@ -1,0 +1,166 @@
+"""Training on chips: two steps by one command, resumed bit for bit, and weights that look in chips by themselves."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import poseglass as pg
+from poseglass import cli
+from poseglass.estimators.chips import Chips, pyramid
+from poseglass.estimators.weights_file import read_weights
+from poseglass.readers import write_coco
+from poseglass.runs.negatives import needs_negatives, proposing_recipe, with_negatives
+from poseglass.runs.prepare import prepare
+from poseglass.runs.recipe import Recipe, RecipeError
+from poseglass.synthetic import synthetic_people
+from poseglass.training.checkpoint import load_checkpoint
+from poseglass.transforms.chips import ChipRule, ChipScale
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("plain_reports")]
+
+RECIPE = """
+name = "chips"
+seed = 1
+skeleton = "coco17"
+network.name = "composed"
+network.backbone = { name = "efficientnet_lite0" }
+network.neck = { name = "unet", width = 64 }
+network.head = { name = "centernet", width = 32 }
+codec = { name = "centernet" }
+criterion = { name = "centernet" }
+input = { size_wh = [96, 96], mean = [0.498, 0.498, 0.498], std = [0.502, 0.502, 0.502] }
+
+[data]
+train = { name = "coco", annotations = "FOLDER/train.json" }
+
+[data.chips]
+scales = [{ scale = 2.0, up_to_px = 60 }, { scale = "whole", from_px = 40 }]
+stride = 16
+negatives = { epochs = 1, at_least = 1, min_score = 0.01, share = 0.5 }
+
+[train]
+epochs = 2
+batch_size = 4
+optimizer = { name = "adamw", lr = 1e-5 }
+workers = 0
+init_from = "people"
+checkpoint_seconds = 1e-9
+"""
+
+
+@pytest.fixture(scope="module")
+def recipe_file(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("chips")
+    write_coco(synthetic_people(8, seed=2, size_wh=(160, 120)), folder / "train.json", write_images=True)
+    file = folder / "recipe.toml"
+    file.write_text(RECIPE.replace("FOLDER", str(folder)))
+    return file
+
+
+def run(monkeypatch, *words: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["poseglass", *map(str, words)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return int(ended.value.code or 0)
+
+
+def test_one_command_finds_negative_chips_and_trains_on_them(recipe_file, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "run"
+    assert run(monkeypatch, "train", recipe_file, "--run", folder) == 0
+    said = capsys.readouterr().out
+    assert f"first, a brief training that proposes negative chips, in {folder}-proposals" in said
+    assert "negative chips in" in said
+    pool = json.loads((tmp_path / "run-proposals" / "negative_chips.json").read_text())["chips"]
+    assert pool
+    assert "positive chips of" in said
+    # A run that was interrupted ends as one that was not, with the same negative chips.
+    recipe = with_negatives(Recipe.read(recipe_file), tmp_path / "run-proposals" / "negative_chips.json")
+    work = prepare(recipe, tmp_path / "again", device="cpu")
+
+    class Killed(BaseException):
+        pass
+
+    def kill(progress, terms, lr):
+        if progress.step == work.steps_per_epoch + 1:
+            raise Killed
+
+    work.on_step = kill
+    with pytest.raises(Killed):
+        work.train()
+    assert run(monkeypatch, "train", "--resume", "--run", tmp_path / "again") == 0
+    one, two = (load_checkpoint(where / "checkpoint.pt")["network"] for where in (folder, tmp_path / "again"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    # The weights look in chips by themselves, as they were trained.
+    card = read_weights(folder / "last.safetensors")[1]
+    assert card.chips == (
+        {"scale": 2.0, "from_px": 0.0, "up_to_px": 60.0},
+        {"scale": "whole", "from_px": 40.0, "up_to_px": None},
+    )
+    rule = ChipRule((ChipScale(2.0, 0, 60), ChipScale("whole", 40)), (96, 96))
+    loaded = pg.load_detector(folder / "last.safetensors")
+    assert loaded.chips == Chips(rule)
+    assert pg.load_detector(folder / "last.safetensors", chips=False).chips is None
+    image = np.random.default_rng(0).integers(0, 256, (150, 260, 3)).astype(np.uint8)
+    assert loaded(image).skeleton == card.skeleton
+    # A second command does not repeat the first training, and a taken folder is said at once.
+    capsys.readouterr()
+    assert run(monkeypatch, "train", recipe_file, "--run", folder) == 2
+    assert "run is not empty. Resume its run" in capsys.readouterr().err
+
+
+def test_no_negative_chip_is_told_with_what_to_change(recipe_file, tmp_path, monkeypatch, capsys):
+    change = "data.chips.negatives={ epochs = 1, at_least = 5000 }"
+    assert run(monkeypatch, "train", recipe_file, "--run", tmp_path / "run", "--set", change) == 2
+    error = capsys.readouterr().err
+    assert "No negative chip: the first training made" in error
+    assert "Lower data.chips.negatives.at_least or min_score" in error
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("change", "says"), [
+    ("data.chips.scales=[{ scale = 2.0, from_px = 80, up_to_px = 20 }]", "no box can be in it"),
+    ("data.chips.scales=[{ scale = 'half' }]", "scale"),
+    ("data.chips.stride=0", "The stride of chips must be 1 to 512"),
+    ("data.chips.negatives.at_least=[3]", "negatives.at_least has 1 numbers for 2 scales"),
+    ("data.chips.negatives.share=0", "share"),
+])  # fmt: skip
+def test_invalid_chips_are_told_when_a_recipe_is_read(recipe_file, change, says):
+    with pytest.raises(RecipeError, match=says):
+        Recipe.read(recipe_file, [change])
+
+
+def test_chips_need_whole_images_of_one_size(recipe_file, tmp_path):
+    sizes = Recipe.read(recipe_file, ["train.sizes=[{ epoch = 1, size_wh = [128, 128] }]"])
+    with pytest.raises(RecipeError, match=r"data.chips trains on chips of the input's size, so train.sizes must be"):
+        prepare(proposing_recipe(sizes), tmp_path / "run", device="cpu")
+    changes = [
+        "codec={ name = 'heatmap' }", "network={ name = 'stacked_hourglass', num_stacks = 1, width = 16, depth = 1 }",
+        "loss=[{ name = 'mse' }]",
+    ]  # fmt: skip
+    text = recipe_file.read_text().replace('criterion = { name = "centernet" }\n', "")
+    (tmp_path / "person.toml").write_text(text)
+    one = Recipe.read(tmp_path / "person.toml", changes)
+    with pytest.raises(RecipeError, match=r"data.chips is for networks that find everybody in an image"):
+        prepare(proposing_recipe(one), tmp_path / "run", device="cpu")
+
+
+def test_a_recipe_without_negatives_needs_none(recipe_file):
+    recipe = Recipe.read(recipe_file)
+    assert needs_negatives(recipe)
+    assert not needs_negatives(proposing_recipe(recipe))
+    with pytest.raises(RecipeError, match=r"has no data.chips.negatives"):
+        proposing_recipe(proposing_recipe(recipe))
+
+
+@pytest.mark.parametrize("image_wh", [(3000, 2000), (640, 480), (100, 4000), (90, 90)])
+def test_a_pyramid_has_a_scale_for_every_size_up_to_the_image(image_wh):
+    rule = pyramid(image_wh, (384, 384))
+    sizes = np.arange(1.0, min(image_wh))
+    boxes = np.stack([0 * sizes, 0 * sizes, sizes, sizes], axis=1)
+    assert np.any([scale.holds(boxes) for scale in rule.scales], axis=0).all()
+    for level, scale in enumerate(rule.scales[:-1]):
+        assert scale.up_to_px * rule.factor(level, image_wh) <= 0.25 * 384 + 1e-9
