@@ -18,7 +18,7 @@ from poseglass.cli import images as images_module
 from poseglass.cli import write_poses as writing
 from poseglass.cli.images import NamedImage
 from poseglass.cli.journal import Journal
-from poseglass.core.image import write_image
+from poseglass.core.image import TooLargeError, write_image
 from poseglass.core.skeletons import COCO17
 from poseglass.estimators.weights_file import save_weights
 from poseglass.networks import NETWORKS
@@ -496,3 +496,38 @@ def test_classes_are_written_by_name(monkeypatch, tmp_path):
     assert seen == {(1, "cat"), (2, "dog")}
     categories = json.loads((out / "poses_coco.json").read_text())["categories"]
     assert [(c["id"], c["name"]) for c in categories] == [(1, "cat"), (2, "dog")]
+
+
+def test_parts_are_read_of_an_image_that_is_too_large(tmp_path, monkeypatch, capsys):
+    """A TIFF of more pixels than may be decoded at once gives the poses that it gives as an array."""
+    image = np.asarray(synthetic_people(1, seed=4, size_wh=(160, 120))[0].image)
+    Image.fromarray(image).save(tmp_path / "scan.tif", compression="tiff_lzw")
+    words = ("predict", tmp_path / "scan.tif", "--box", "20,10,140,115", "--sheet")
+    assert run(monkeypatch, *words, "--out", tmp_path / "whole") == 0
+
+    def refuse(path, **options):
+        raise TooLargeError(f"{path} is too large.")
+
+    monkeypatch.setattr(images_module, "read_with_levels", refuse)
+    monkeypatch.setattr(writing, "read_with_levels", refuse)
+    monkeypatch.setattr(writing, "LARGEST_DRAWN_PX", 64)
+    capsys.readouterr()
+    assert run(monkeypatch, *words, "--out", tmp_path / "parts") == 0
+    assert "too large to draw at full size: scan at 1/3. poses.json is in original pixels." in capsys.readouterr().out
+    whole, parts = (np.array(poses(tmp_path / name)[0]["keypoints"]) for name in ("whole", "parts"))
+    np.testing.assert_allclose(parts, whole, atol=0.1)
+    with Image.open(tmp_path / "parts" / "scan.png") as drawn:
+        assert drawn.size == (54, 40)
+    Image.fromarray(image).save(tmp_path / "scan.png")
+    assert run(monkeypatch, "predict", tmp_path / "scan.png", "--out", tmp_path / "png") != 0
+    assert "scan.png is too large to decode at once, and no TIFF" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("options", "says"), [
+    (("--chips", "--scales", "0.5,1"), "--chips look at each image at several scales, and so does --scales"),
+    (("--chips", "--box", "1,1,9,9"), "no boxes are looked for"),
+])  # fmt: skip
+def test_chips_contradict_scales_and_boxes(tmp_path, monkeypatch, capsys, options, says):
+    write_image(tmp_path / "a.png", np.zeros((40, 40, 3), np.uint8))
+    assert run(monkeypatch, "predict", tmp_path / "a.png", "--out", tmp_path / "out", *options) == 2
+    assert says in capsys.readouterr().err

@@ -8,9 +8,10 @@ import numpy as np
 
 from poseglass.cli.given_boxes import GivenImage
 from poseglass.core.boxes import share_inside
-from poseglass.core.image import count_frames, read_with_levels
+from poseglass.core.image import TooLargeError, count_frames, read_with_levels
 from poseglass.core.image_folder import list_folder
 from poseglass.core.instances import Instances
+from poseglass.core.large_image import LargeImage
 from poseglass.core.levels import Levels, WhiteLevels
 from poseglass.core.table import listed
 from poseglass.drawing.pose import resized
@@ -23,7 +24,7 @@ class NamedImage:
     Args:
         name: Name for files and tables, without a suffix.
         file_name: Path of the original file, "" for a synthetic image.
-        image: ``(H, W, 3)`` uint8 RGB.
+        image: ``(H, W, 3)`` uint8 RGB, or a large image, of which parts are read.
         boxes: ``(N, 4)`` x0 y0 x1 y1, or None: the estimator finds them, or one instance fills the image.
         image_id: Image id for the results file.
         category_id: Category id for the results file.
@@ -33,7 +34,7 @@ class NamedImage:
 
     name: str
     file_name: str
-    image: np.ndarray
+    image: np.ndarray | LargeImage
     boxes: np.ndarray | None
     image_id: int | str
     category_id: int = 1
@@ -179,12 +180,16 @@ def read_images(
         done: Images that are not read, because their poses are known.
     """
     names = unique_names([one.path for one in given])
+    image: np.ndarray | LargeImage
     for one, name in zip(given, names, strict=True):
         if one.path in done:
             continue
         try:
-            image, levels = read_with_levels(one.path, white=white)
-            frames = count_frames(one.path)
+            try:
+                image, levels = read_with_levels(one.path, white=white)
+                frames = count_frames(one.path)
+            except TooLargeError:
+                image, levels, frames = LargeImage(one.path), None, 1
         except (ValueError, OSError) as error:
             if passed is not None and one.path in from_folders:
                 passed.append(str(error))

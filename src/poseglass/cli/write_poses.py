@@ -23,8 +23,9 @@ from poseglass.core.affine import Affine
 from poseglass.core.ahead import ahead
 from poseglass.core.card import WeightCard
 from poseglass.core.files import write_chunks
-from poseglass.core.image import read_with_levels, write_image
+from poseglass.core.image import TooLargeError, read_with_levels, write_image
 from poseglass.core.instances import VISIBILITY_WORDS, Instances
+from poseglass.core.large_image import KEPT_BYTES, LargeImage
 from poseglass.core.levels import Levels, WhiteLevels
 from poseglass.core.sample import PoseSample
 from poseglass.core.skeleton import Skeleton
@@ -61,6 +62,9 @@ MOST_PIXELS = 64_000_000
 
 MOST_AHEAD = 16
 """Largest number of images that are read while the network runs on those before; an image counts once per megapixel."""
+
+LARGEST_DRAWN_PX = 4096
+"""Longest side of the annotated image of a large one, of which parts are read."""
 
 WRITERS = 4
 """Number of threads that compress and write annotated images, which takes longer than a small network."""
@@ -234,12 +238,16 @@ def write_sheet(
         for file, _, records in journal.entries(files):
             if len(shown) == SHEET_IMAGES:
                 return
+            people = least.of(_people(skeleton, records))
             try:
-                image, _ = read_with_levels(file, white=white)
+                try:
+                    image, _ = read_with_levels(file, white=white)
+                except TooLargeError:
+                    image, people, _ = _drawable(LargeImage(file), people)
             except (ValueError, OSError):  # removed since
                 continue
             shown.append(file.name)
-            yield PoseSample(image, least.of(_people(skeleton, records)), Affine.identity(), str(file))
+            yield PoseSample(image, people, Affine.identity(), str(file))
 
     try:
         sheet = contact_sheet(samples(), tile_px=320, columns=4, boxes=True, numbers=True, min_score=least.score)
@@ -324,8 +332,18 @@ def _found(
 
 
 def _pixels(item: NamedImage | str) -> int:
-    """Return the number of pixels of an image, 0 of an error message."""
-    return 0 if isinstance(item, str) else item.image.shape[0] * item.image.shape[1]
+    """Return the number of pixels of an image that are in memory, 0 of an error message."""
+    if isinstance(item, str):
+        return 0
+    return KEPT_BYTES // 3 if isinstance(item.image, LargeImage) else item.image.shape[0] * item.image.shape[1]
+
+
+def _drawable(image: np.ndarray | LargeImage, people: Instances) -> tuple[np.ndarray, Instances, int]:
+    """Return an image and its people as they can be drawn, and the factor by which a large image is reduced."""
+    if not isinstance(image, LargeImage):
+        return image, people, 1
+    small, reduce = image.reduced(LARGEST_DRAWN_PX)
+    return small, people.moved(Affine.about((-0.5, -0.5), scale=1.0 / reduce)), reduce
 
 
 def check_not_overwritten(target: Path, file_name: str) -> None:
@@ -405,6 +423,7 @@ class _Work:
         self.whole: list[str] = []
         self.unsure: list[str] = []
         self.larger: list[str] = []
+        self.smaller: list[str] = []
         self.outside: list[str] = []
         self.several: list[str] = []
 
@@ -418,10 +437,13 @@ class _Work:
 
     def draw(self, item: NamedImage, people: Instances, *, names: bool) -> np.ndarray:
         """Return the annotated image."""
-        people = self.least.of(people)
-        image, shown = enlarged(item.image, people, self.least.score) if names else (item.image, people)
-        if image is not item.image:
-            self.larger.append(f"{item.name} {image.shape[1] / item.image.shape[1]:.1f} times")
+        image, people, reduce = _drawable(item.image, self.least.of(people))
+        if reduce > 1:
+            self.smaller.append(f"{item.name} at 1/{reduce}")
+        before = image.shape[1]
+        image, shown = enlarged(image, people, self.least.score) if names else (image, people)
+        if image.shape[1] != before:
+            self.larger.append(f"{item.name} {image.shape[1] / before:.1f} times")
         marked = not self.is_whole(item)
         return draw(image, shown, min_score=self.least.score, boxes=marked, numbers=marked, names=names)
 
@@ -546,5 +568,7 @@ class _Work:
             lines.append(
                 f"enlarged so that the names are readable: {listed(self.larger)}. poses.json is in original pixels."
             )
+        if self.smaller:
+            lines.append(f"too large to draw at full size: {listed(self.smaller)}. poses.json is in original pixels.")
         for line in lines:
             console.print(line, markup=False)

@@ -196,7 +196,7 @@ def _checked_path(path: str | Path) -> Path:
     if path.is_dir():
         raise ValueError(f"Expected an image file, got a folder: {path}.")
     if path.stat().st_size > MAX_FILE_BYTES:
-        raise ValueError(f"{path} has {path.stat().st_size:,} bytes; images of at most {MAX_FILE_BYTES:,} are read.")
+        raise TooLargeError(f"{path} has {path.stat().st_size:,} bytes; images of at most {MAX_FILE_BYTES:,} are read.")
     return path
 
 
@@ -220,7 +220,9 @@ def _decode(
     except UnidentifiedImageError:
         raise ValueError(_what_it_is(data[:HEAD_BYTES], name)) from None
     except Image.DecompressionBombError:
-        raise ValueError(f"{name} has more pixels than the maximum of {max_pixels:,}. Scale it down first.") from None
+        raise TooLargeError(
+            f"{name} has more pixels than the maximum of {max_pixels:,}. Scale it down first."
+        ) from None
     except Exception as error:  # a damaged file may raise anything in the decoders
         raise ValueError(
             f"{name} is a damaged or truncated image ({error or type(error).__name__}). Fetch or export it again."
@@ -241,13 +243,13 @@ def _header(file: Any, name: str) -> ImageHeader:
                     deep = _deep_kind(image, head)
             except UnidentifiedImageError:
                 file.seek(0)
-                tags = _tiff_tags(file)
+                tags = tiff_tags(file)
                 width, height = int(tags[256]), int(tags[257])
                 orientation, deep = _orientation_tag(tags.get(274, 1)), _tiff_kind(tags)
     except UnidentifiedImageError:
         raise ValueError(_what_it_is(head, name)) from None
     except Image.DecompressionBombError:
-        raise ValueError(f"{name} has too many pixels to decode. Scale it down first.") from None
+        raise TooLargeError(f"{name} has too many pixels to decode. Scale it down first.") from None
     except Exception as error:  # a damaged file may raise anything in the decoders
         raise ValueError(
             f"{name} is a damaged or truncated image ({error or type(error).__name__}). Fetch or export it again."
@@ -270,12 +272,16 @@ class _Refused(ValueError):
     """An image rejected before decoding; kept apart from the errors of decoders."""
 
 
+class TooLargeError(_Refused):
+    """An image with too many pixels or bytes to decode at once; of a TIFF, ``LargeImage`` reads parts."""
+
+
 def _check_size(size_wh: tuple[int, int], name: str, max_pixels: int) -> None:
     width, height = size_wh
     if width < 1 or height < 1:
         raise _Refused(f"{name} is {width} x {height} pixels; an image needs at least one pixel.")
     if width * height > max_pixels:
-        raise _Refused(
+        raise TooLargeError(
             f"{name} is {width} x {height} pixels, more than the maximum of {max_pixels:,}. Scale it down first."
         )
 
@@ -446,7 +452,7 @@ def _decoded_tiff(
     Raises:
         UnidentifiedImageError: OpenCV does not know it either, or it is not a TIFF.
     """
-    tags = _tiff_tags(io.BytesIO(data))
+    tags = tiff_tags(io.BytesIO(data))
     _check_developed(tags, name)
     size_wh = int(tags[256]), int(tags[257])
     _check_size(size_wh, name, max_pixels)
@@ -464,7 +470,7 @@ def _decoded_tiff(
     return _upright(rgb, _orientation_tag(tags.get(274, 1))), levels
 
 
-def _tiff_tags(file: Any) -> Any:
+def tiff_tags(file: Any) -> Any:
     """Read the tags of a TIFF's first image.
 
     Raises:

@@ -15,6 +15,7 @@ from poseglass.core.boxes import whole_image
 from poseglass.core.card import WeightCard
 from poseglass.core.input_spec import InputSpec
 from poseglass.core.instances import Instances
+from poseglass.core.large_image import LargeImage
 from poseglass.core.prediction import Prediction
 from poseglass.core.sample import check_image
 from poseglass.core.view import View
@@ -213,7 +214,8 @@ def check_one_image(image: Any) -> None:
             f"An estimator takes one image (H, W, 3), got an array of {image.shape}. For a batch, use its stream(), "
             "which takes images one after the other: estimator.stream(images)."
         )
-    check_image(image)
+    if not isinstance(image, LargeImage):
+        check_image(image)
 
 
 def check_boxes(image: np.ndarray, boxes: np.ndarray | list | None) -> np.ndarray:
