@@ -128,3 +128,12 @@ def test_what_cannot_be_read_in_parts(tmp_path):
     bad.write_bytes(data)
     with pytest.raises(ValueError, match=r"bad.tif.*(cannot be decoded|damaged)"):
         LargeImage(bad).read(0, 0, 80, 60)
+
+
+def test_a_file_that_takes_whole_images_refuses_it(tmp_path):
+    from poseglass.estimators.whole_image import WholeImageEstimator
+
+    large = LargeImage(saved(tmp_path / "a.tif", smooth(40, 30)))
+    whole = object.__new__(WholeImageEstimator)  # the refusal comes before the file is used
+    with pytest.raises(ValueError, match=r"is too large for a file that takes whole images. Use the weights"):
+        whole(large)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import poseglass as pg
 from poseglass.core.image import read_image
@@ -103,6 +104,7 @@ def test_python_in_the_documents_runs(code, tmp_path, monkeypatch, synthetic_per
         pytest.skip("needs the detector that ships")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "street.jpg").write_bytes(synthetic_person.read_bytes())
+    Image.open(synthetic_person).save(tmp_path / "scan.tif")
     code = code.replace("[40, 10, 220, 400]", "[4, 4, 90, 110]")
     exec(compile(code, "document", "exec"), {"__name__": "document"})
 

@@ -252,3 +252,7 @@ def _all(value: Any) -> tuple[Any, ...]:
 
 def _one(value: Any) -> Any:
     return _all(value)[0]
+
+
+ReadableImage = np.ndarray | LargeImage
+"""What a view can be read from: an array ``(H, W, 3)`` uint8 RGB, or a large image."""

@@ -11,7 +11,7 @@ import numpy as np
 from poseglass.core.affine import Affine, CropRule
 from poseglass.core.boxes import fit_aspect
 from poseglass.core.input_spec import InputSpec
-from poseglass.core.large_image import LargeImage
+from poseglass.core.large_image import LargeImage, ReadableImage
 from poseglass.core.warp import warp_image
 
 
@@ -118,7 +118,7 @@ class View:
         offset = self.to_view.matrix[:, 2] + linear @ first
         return View(self.size_wh, Affine(np.concatenate([linear * reduce, offset[:, None]], axis=1)))
 
-    def read(self, image: np.ndarray | LargeImage, *, border_rgb: tuple[int, int, int] = (0, 0, 0)) -> np.ndarray:
+    def read(self, image: ReadableImage, *, border_rgb: tuple[int, int, int] = (0, 0, 0)) -> np.ndarray:
         """Return the view of an image ``(h, w, 3)``: ``(H, W, 3)`` uint8 RGB, ``border_rgb`` outside the image.
 
         Of a large image, only the part that the view shows is decoded, and reduced by a power of two first.

@@ -6,13 +6,14 @@ from typing import Protocol
 import numpy as np
 
 from poseglass.core.instances import Instances
+from poseglass.core.large_image import ReadableImage
 from poseglass.core.skeleton import Skeleton
 
 Boxes = np.ndarray | list | None
 """``(N, 4)`` x0 y0 x1 y1 in image pixels, or None if not given."""
 
-Frame = np.ndarray | tuple[np.ndarray, Boxes]
-"""An image ``(H, W, 3)`` uint8 RGB, alone or with its boxes."""
+Frame = ReadableImage | tuple[ReadableImage, Boxes]
+"""An image ``(H, W, 3)`` uint8 RGB, or a large one, alone or with its boxes."""
 
 
 class Estimator(Protocol):
@@ -23,11 +24,11 @@ class Estimator(Protocol):
         """Names the keypoints; it has none if only boxes are detected."""
         ...
 
-    def __call__(self, image: np.ndarray, boxes: Boxes = None) -> Instances:
+    def __call__(self, image: ReadableImage, boxes: Boxes = None) -> Instances:
         """Find the instances of one image.
 
         Args:
-            image: ``(H, W, 3)`` uint8 RGB.
+            image: ``(H, W, 3)`` uint8 RGB, or a ``LargeImage``.
             boxes: Boxes of the instances; None lets the estimator decide.
 
         Returns:
@@ -46,6 +47,6 @@ class Estimator(Protocol):
         ...
 
 
-def image_and_boxes(frame: Frame) -> tuple[np.ndarray, Boxes]:
+def image_and_boxes(frame: Frame) -> tuple[ReadableImage, Boxes]:
     """Return a frame's image and its boxes."""
     return frame if isinstance(frame, tuple) else (frame, None)

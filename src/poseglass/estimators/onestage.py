@@ -15,6 +15,7 @@ from poseglass.core.boxes import iou
 from poseglass.core.card import WeightCard
 from poseglass.core.input_spec import InputSpec
 from poseglass.core.instances import Instances
+from poseglass.core.large_image import ReadableImage
 from poseglass.core.prediction import Decoded
 from poseglass.core.view import View
 from poseglass.estimators.chips import Chips
@@ -93,7 +94,7 @@ class OneStageEstimator(OfProgram):
         """True: it finds the instances of an image itself."""
         return True
 
-    def __call__(self, image: np.ndarray, boxes: Boxes = None) -> Instances:
+    def __call__(self, image: ReadableImage, boxes: Boxes = None) -> Instances:
         """Find the instances of one image.
 
         Args:
@@ -136,7 +137,7 @@ class OneStageEstimator(OfProgram):
         if pixels:
             yield from self._run(pixels, waiting)
 
-    def _in_chips(self, image: np.ndarray, chips: Chips) -> Instances:
+    def _in_chips(self, image: ReadableImage, chips: Chips) -> Instances:
         """Return what is found in the chips of an image, a batch of chips at a time."""
         image_wh = (image.shape[1], image.shape[0])
         rule = chips.rule_for(image_wh, self.input.size_wh)

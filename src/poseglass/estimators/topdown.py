@@ -15,7 +15,7 @@ from poseglass.core.boxes import whole_image
 from poseglass.core.card import WeightCard
 from poseglass.core.input_spec import InputSpec
 from poseglass.core.instances import Instances
-from poseglass.core.large_image import LargeImage
+from poseglass.core.large_image import LargeImage, ReadableImage
 from poseglass.core.prediction import Prediction
 from poseglass.core.sample import check_image
 from poseglass.core.view import View
@@ -72,7 +72,7 @@ class TopDownEstimator(OfProgram):
         """
         return replace(self, padding=padding)
 
-    def __call__(self, image: np.ndarray, boxes: Boxes = None) -> Instances:
+    def __call__(self, image: ReadableImage, boxes: Boxes = None) -> Instances:
         """Find one pose per box.
 
         Args:
@@ -154,7 +154,9 @@ class TopDownEstimator(OfProgram):
             return nobody
         return replace(nobody, probability=nobody.score, keypoint_extra={"radius_px": nobody.score})
 
-    def heatmaps(self, image: np.ndarray, box_xyxy: np.ndarray | list | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def heatmaps(
+        self, image: ReadableImage, box_xyxy: np.ndarray | list | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return one crop as the network sees it, and its heatmaps, for display.
 
         Returns:
@@ -218,7 +220,7 @@ def check_one_image(image: Any) -> None:
         check_image(image)
 
 
-def check_boxes(image: np.ndarray, boxes: np.ndarray | list | None) -> np.ndarray:
+def check_boxes(image: ReadableImage, boxes: np.ndarray | list | None) -> np.ndarray:
     """Return boxes ``(N, 4)`` float32 that have area and overlap the image; None means the whole image.
 
     Raises:

@@ -8,6 +8,7 @@ import numpy as np
 
 from poseglass.core.boxes import area
 from poseglass.core.instances import Instances
+from poseglass.core.large_image import ReadableImage
 from poseglass.core.skeleton import Skeleton
 from poseglass.estimators.estimator import Boxes, Estimator, Frame, image_and_boxes
 from poseglass.estimators.topdown import TopDownEstimator, check_boxes
@@ -60,7 +61,7 @@ class TwoStageEstimator:
         """True: its detector finds the boxes."""
         return True
 
-    def __call__(self, image: np.ndarray, boxes: Boxes = None) -> Instances:
+    def __call__(self, image: ReadableImage, boxes: Boxes = None) -> Instances:
         """Find the poses of one image.
 
         Args:
@@ -80,7 +81,7 @@ class TwoStageEstimator:
             frames: Images, or pairs of an image and its boxes.
             causal: Yield the result of each frame before the next one is requested.
         """
-        group: deque[tuple[np.ndarray, Boxes]] = deque()
+        group: deque[tuple[ReadableImage, Boxes]] = deque()
         for frame in frames:
             image, boxes = image_and_boxes(frame)
             if boxes is not None:
@@ -92,7 +93,7 @@ class TwoStageEstimator:
         if group:
             yield from self._run(list(group))
 
-    def _run(self, group: list[tuple[np.ndarray, Boxes]]) -> Iterator[Instances]:
+    def _run(self, group: list[tuple[ReadableImage, Boxes]]) -> Iterator[Instances]:
         found = self.detector.stream(image for image, boxes in group if boxes is None)
         people = [_usable(next(found), image) if boxes is None else None for image, boxes in group]
         work = [
@@ -117,7 +118,7 @@ class TwoStageEstimator:
         return poses[oks_nms(poses.xy, score, size, self.skeleton.sigmas, threshold=self.nms_oks)]
 
 
-def _usable(detected: Instances, image: np.ndarray) -> Instances:
+def _usable(detected: Instances, image: ReadableImage) -> Instances:
     """Return those whose boxes ``check_boxes`` accepts; what it says about given boxes is no error of found ones."""
     box, (height, width) = detected.box_xyxy, image.shape[:2]
     good = np.isfinite(box).all(1) & (box[:, 2] > box[:, 0]) & (box[:, 3] > box[:, 1])

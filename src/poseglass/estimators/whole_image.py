@@ -10,6 +10,7 @@ import numpy as np
 from poseglass.core.card import WeightCard
 from poseglass.core.input_spec import InputSpec
 from poseglass.core.instances import Instances
+from poseglass.core.large_image import LargeImage, ReadableImage
 from poseglass.core.skeleton import Skeleton
 from poseglass.estimators.estimator import Boxes, Frame, image_and_boxes
 from poseglass.estimators.onestage import of_boxes
@@ -98,7 +99,7 @@ class WholeImageEstimator:
             )
         return self
 
-    def __call__(self, image: np.ndarray, boxes: Boxes = None) -> Instances:
+    def __call__(self, image: ReadableImage, boxes: Boxes = None) -> Instances:
         """Find the instances of one image.
 
         Args:
@@ -108,7 +109,15 @@ class WholeImageEstimator:
 
         Returns:
             In image pixels; if boxes are given, one instance per box, in the same order.
+
+        Raises:
+            ValueError: The image is a ``LargeImage``, of which the file cannot read parts.
         """
+        if isinstance(image, LargeImage):
+            raise ValueError(
+                f"{image.path} is too large for a file that takes whole images. Use the weights that it was exported "
+                "from, or a file exported without --whole-image."
+            )
         kind = self.file.card.kind
         if kind == "boxes":
             box = check_boxes(image, boxes)

@@ -8,6 +8,7 @@ import numpy as np
 
 from poseglass.core.boxes import iou
 from poseglass.core.instances import Instances
+from poseglass.core.large_image import ReadableImage
 from poseglass.core.sample import Dataset, boxes_complete
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.view import View
@@ -88,7 +89,7 @@ class _WithSides:
         """Names the keypoints."""
         return self.estimator.skeleton
 
-    def __call__(self, image: np.ndarray, boxes: Boxes = None) -> Instances:
+    def __call__(self, image: ReadableImage, boxes: Boxes = None) -> Instances:
         """Find the instances of one image."""
         return next(self.stream([(image, boxes)]))
 
