@@ -22,6 +22,7 @@ USED_BY: dict[str, tuple[dict[str, Any], dict[str, tuple[str, ...]]]] = {
     "offset": ({}, {"udp_combined": ("mse", "offset")}),
     "simcc": ({"size_wh": SIZE_WH, "stride": 4, "split": 2}, {"simcc": ("softmax_cross_entropy",)}),
     "centernet": ({}, {}),
+    "stacked_centernet": ({"stages": 2}, {}),
 }
 """Head -> its arguments, and the codecs that read it, each with losses."""
 
@@ -37,7 +38,8 @@ class Alone(torch.nn.Module):
         self.head = build(HEADS, name, 32, 5, **numbers)
 
     def forward(self, images: torch.Tensor) -> list[dict[str, torch.Tensor]]:
-        return [self.head(self.body(images))]
+        found = self.head(self.body(images))
+        return found if isinstance(found, list) else [found]
 
 
 def batch() -> ModelInput:

@@ -5,18 +5,22 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from poseglass.core.prediction import Prediction
+from poseglass.core.prediction import Prediction, Stages
 from poseglass.heads.centernet import CenterNetHead
 from poseglass.heads.heatmap import HeatmapHead
 from poseglass.heads.offset import OffsetHead
 from poseglass.heads.simcc import SimccHead
+from poseglass.heads.stacked_centernet import StackedCenterNetHead
 
 
 class Head(Protocol):
     """The interface of every head. The constructor takes the number of feature channels, then of keypoints."""
 
-    def __call__(self, features: Tensor) -> Prediction:
-        """Map ``(B, C, h, w)`` to a prediction: ``"heatmap"`` ``(B, K, h, w)``, or whatever its codec decodes."""
+    def __call__(self, features: Tensor) -> Prediction | Stages:
+        """Map ``(B, C, h, w)`` to a prediction: ``"heatmap"`` ``(B, K, h, w)``, or whatever its codec decodes.
+
+        A head with several stages returns a prediction per stage.
+        """
         ...
 
 
@@ -25,4 +29,5 @@ HEADS: dict[str, Callable[..., nn.Module]] = {
     "offset": OffsetHead,
     "simcc": SimccHead,
     "centernet": CenterNetHead,
+    "stacked_centernet": StackedCenterNetHead,
 }

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from poseglass.core.prediction import Stages
 from poseglass.heads.centernet import CenterNetHead
+from poseglass.heads.stacked_centernet import MapFeedback
 from poseglass.networks.compose import ComposedNetwork
 from poseglass.networks.corner_hourglass import BLOCKS, WIDTHS, CornerHourglassTrunk
 
@@ -27,7 +28,9 @@ class CenterNetHourglass(nn.Module):
     Args:
         num_keypoints: Number of keypoints per object, K; 0 for boxes only.
         num_classes: Number of classes, C.
-        num_stacks: Number of hourglasses in sequence, each supervised. Features are passed on, predictions are not.
+        num_stacks: Number of hourglasses in sequence, each supervised.
+        map_feedback: Whether a stack also sees the predictions of the one before, as each stage of
+            ``StackedCenterNetHead`` does. The paper's sees features alone.
         widths: Channels of the features, then after each downsampling step; fewer make a shallower hourglass.
         blocks: Residuals per position on each level, as many as ``widths``.
         head_width: Channels between the two convolutions of every output.
@@ -58,6 +61,7 @@ class CenterNetHourglass(nn.Module):
         blocks: Sequence[int] = BLOCKS,
         head_width: int = 256,
         visibility: bool = False,
+        map_feedback: bool = False,
     ) -> None:
         super().__init__()
         self.num_keypoints = num_keypoints
@@ -68,6 +72,11 @@ class CenterNetHourglass(nn.Module):
             )
             for _ in range(num_stacks)
         )
+        first = self.heads[0]
+        assert isinstance(first, CenterNetHead)
+        self.map_feedback = nn.ModuleList(
+            MapFeedback(first, self.trunk.out_channels) for _ in range(num_stacks - 1 if map_feedback else 0)
+        )
         self.divisor = self.trunk.divisor
 
     def forward(self, images: Tensor) -> Stages:
@@ -76,7 +85,16 @@ class CenterNetHourglass(nn.Module):
         Raises:
             ValueError: H or W is not divisible by ``divisor``; the message suggests valid sizes.
         """
-        return [head(features) for head, features in zip(self.heads, self.trunk(images), strict=True)]
+        if not self.map_feedback:
+            return [head(features) for head, features in zip(self.heads, self.trunk(images), strict=True)]
+        features = self.trunk.begin(images)
+        found: Stages = []
+        for i, head in enumerate(self.heads):
+            maps = self.trunk.stack(i, features)
+            found.append(head(maps))
+            if i < len(self.map_feedback):
+                features = self.trunk.onward(i, features, maps, self.map_feedback[i](found[-1]))
+        return found
 
 
 def centernet_hourglass_104(num_keypoints: int, *, num_classes: int = 1) -> CenterNetHourglass:

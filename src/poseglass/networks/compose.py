@@ -14,7 +14,7 @@ from poseglass.necks import NECKS
 
 
 class ComposedNetwork(nn.Module):
-    """A backbone, a neck and a head in sequence; one stage.
+    """A backbone, a neck and a head in sequence; one stage, unless the head has several.
 
     Args:
         num_keypoints: Number of keypoints, K.
@@ -54,10 +54,11 @@ class ComposedNetwork(nn.Module):
         self.divisor: int = below.divisor
 
     def forward(self, images: Tensor) -> Stages:
-        """Map ``(B, 3, H, W)`` to one stage, the head's prediction.
+        """Map ``(B, 3, H, W)`` to the head's prediction, or predictions: one per stage.
 
         Raises:
             ValueError: H or W is not divisible by ``divisor``; the message suggests valid sizes.
         """
         check_input(images, self.divisor)
-        return [self.head(self.neck(self.backbone(images)))]
+        found = self.head(self.neck(self.backbone(images)))
+        return found if isinstance(found, list) else [found]

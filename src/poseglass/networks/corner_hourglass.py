@@ -113,14 +113,38 @@ class CornerHourglassTrunk(nn.Module):
         Raises:
             ValueError: H or W is not divisible by ``divisor``; the message suggests valid sizes.
         """
-        check_input(images, self.divisor)
-        features = self.stem_residual(self.stem(images))
+        features = self.begin(images)
         maps: list[Tensor] = []
-        for i, (hourglass, output) in enumerate(zip(self.hourglasses, self.outputs, strict=True)):
-            maps.append(output(hourglass(features)))
+        for i in range(len(self.hourglasses)):
+            maps.append(self.stack(i, features))
             if i < len(self.between):
-                features = self.between[i](functional.relu(self.keep[i](features) + self.feedback[i](maps[-1])))
+                features = self.onward(i, features, maps[-1])
         return maps
+
+    def begin(self, images: Tensor) -> Tensor:
+        """Return the features that the first stack sees.
+
+        Raises:
+            ValueError: H or W is not divisible by ``divisor``.
+        """
+        check_input(images, self.divisor)
+        return self.stem_residual(self.stem(images))
+
+    def stack(self, number: int, features: Tensor) -> Tensor:
+        """Return what a stack makes of its features, for its head."""
+        return self.outputs[number](self.hourglasses[number](features))
+
+    def onward(self, number: int, features: Tensor, maps: Tensor, more: Tensor | None = None) -> Tensor:
+        """Return the features that the next stack sees, from those of this one and from what it made of them.
+
+        Args:
+            number: This stack, not the last.
+            features: What it saw.
+            maps: What it made of them.
+            more: Features to add, as of its predictions.
+        """
+        joined = self.keep[number](features) + self.feedback[number](maps)
+        return self.between[number](functional.relu(joined if more is None else joined + more))
 
 
 class CornerHourglass(nn.Module):
