@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from poseglass.metrics.box_ap import BoxAp
+from poseglass.metrics.center_f1 import CenterF1
 from poseglass.metrics.errors import KeypointErrors
 from poseglass.metrics.metric import Metric
 from poseglass.metrics.oks import OksAp
@@ -13,6 +14,7 @@ METRICS: dict[str, Callable[..., Metric]] = {
     "pckh": pckh,
     "oks_ap": OksAp,
     "box_ap": BoxAp,
+    "center_f1": CenterF1,
     "errors": KeypointErrors,
 }
 """Metrics by name, for ``poseglass.core.table.build(METRICS, "pck", thresholds=(0.2,))``."""

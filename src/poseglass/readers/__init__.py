@@ -7,6 +7,7 @@ from poseglass.readers.coco import coco
 from poseglass.readers.coco_write import write_coco
 from poseglass.readers.flic import flic
 from poseglass.readers.folder import folder
+from poseglass.readers.kuzushiji import kuzushiji
 from poseglass.readers.labelled import LabelledImages, PackedLabels
 from poseglass.readers.lsp import lsp
 from poseglass.readers.mixed import MixedDatasets, mixed
@@ -16,6 +17,7 @@ READERS: dict[str, Callable[..., Dataset]] = {
     "coco": coco,
     "flic": flic,
     "folder": folder,
+    "kuzushiji": kuzushiji,
     "lsp": lsp,
     "mpii": mpii,
 }
@@ -29,6 +31,7 @@ __all__ = [
     "coco",
     "flic",
     "folder",
+    "kuzushiji",
     "lsp",
     "mixed",
     "mpii",
