@@ -523,6 +523,32 @@ def test_parts_are_read_of_an_image_that_is_too_large(tmp_path, monkeypatch, cap
     assert "scan.png is too large to decode at once, and no TIFF" in capsys.readouterr().err
 
 
+def test_a_large_image_that_cannot_be_read_does_not_stop_the_others(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    image = np.asarray(synthetic_people(1, seed=4, size_wh=(160, 120))[0].image)
+    for name in ("a.png", "c.png"):
+        Image.fromarray(image).save(folder / name)
+    for name in ("b.tif", "d.tif"):
+        Image.fromarray(image).save(folder / name, compression="tiff_deflate", tiffinfo={278: 16})
+    data = bytearray((folder / "b.tif").read_bytes())
+    data[200:2000] = b"\0" * 1800  # the strips, not the tags at the end
+    (folder / "b.tif").write_bytes(data)
+    real = images_module.read_with_levels
+
+    def refuse(path, **options):
+        if path.suffix == ".tif":
+            raise TooLargeError(f"{path} is too large.")
+        return real(path, **options)
+
+    monkeypatch.setattr(images_module, "read_with_levels", refuse)
+    assert run(monkeypatch, "predict", folder, "--whole-image", "--out", tmp_path / "out", "--no-images") == 1
+    said, error = capsys.readouterr()
+    assert "b.tif: part 1 of 8 cannot be decoded" in error
+    assert "Processed 3 of 4 images" in said
+    assert len(poses(tmp_path / "out")) == 3
+
+
 @pytest.mark.parametrize(("options", "says"), [
     (("--chips", "--scales", "0.5,1"), "--chips look at each image at several scales, and so does --scales"),
     (("--chips", "--box", "1,1,9,9"), "no boxes are looked for"),

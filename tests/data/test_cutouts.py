@@ -126,7 +126,7 @@ def test_the_command_writes_masks_and_scenes_use_them(tmp_path):
 def test_people_are_pasted_into_photographs_among_their_people(tmp_path):
     labels = file_of_photographs(tmp_path)
     out = tmp_path / "cutouts.npz"
-    Cutouts({10: np.packbits(np.ones((16, 10), bool))}, {10: (10, 16)}).write(out)
+    Cutouts({10: np.packbits(np.ones((160, 102), bool))}, {10: (102, 160)}).write(out)
     scenes = composed(labels, scenes=30, most=2, cutouts=out, onto=labels, onto_where={"id": 2})
     assert scenes.notes[-1] == "Scenes are composed of 1 of the file's 3 instances."
     assert "2 instances not pasted: without a cutout." in scenes.notes
@@ -167,6 +167,14 @@ def test_files_that_do_not_fit(tmp_path):
         composed(labels, cutouts=bad)
     np.savez(bad, annotation_ids=np.array([1]), sizes_wh=np.array([[8, 8]]), bits=np.zeros(3, np.uint8))
     with pytest.raises(ValueError, match="its arrays contradict each other"):
+        Cutouts.read(bad)
+    Cutouts({10: np.packbits(np.ones((16, 10), bool))}, {10: (10, 16)}).write(bad)
+    with pytest.raises(
+        ValueError, match=r"the mask of annotation 10 has 10 x 16 pixels, but its photograph needs 102 x"
+    ):
+        composed(labels, cutouts=bad)
+    bad.write_bytes(bad.read_bytes()[:60])
+    with pytest.raises(ValueError, match=r"bad.npz: expected cutouts as"):
         Cutouts.read(bad)
     other = tmp_path / "other.json"
     document = json.loads(labels.read_text())

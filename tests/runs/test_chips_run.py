@@ -1,6 +1,7 @@
 """Training on chips: two steps by one command, resumed bit for bit, and weights that look in chips by themselves."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -112,6 +113,46 @@ def test_one_command_finds_negative_chips_and_trains_on_them(recipe_file, tmp_pa
     assert "run is not empty. Resume its run" in capsys.readouterr().err
 
 
+def test_a_first_training_is_used_again_only_for_the_same_recipe(recipe_file, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "run"
+
+    def interrupted(*_args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("poseglass.cli.train.find_negatives", interrupted)
+        assert run(monkeypatch, "train", recipe_file, "--run", folder) == 130
+    assert "stopped in the first training; the same command, without --resume, continues it" in capsys.readouterr().err
+    assert not folder.exists()
+    assert run(monkeypatch, "train", recipe_file, "--run", folder, "--set", "train.optimizer.lr=1e-6") == 2
+    error = capsys.readouterr().err
+    assert "run-proposals holds a first training with other settings: train.optimizer.lr = 1e-05, now 1e-06." in error
+    # Another number of proposals needs no other first training, but other chips.
+    assert run(monkeypatch, "train", recipe_file, "--run", folder, "--set", "data.chips.negatives.at_least=2") == 0
+    said = capsys.readouterr().out
+    assert "resuming a brief training" in said
+    assert "step 1" not in said
+    pool = json.loads((tmp_path / "run-proposals" / "negative_chips.json").read_text())
+    assert pool["settings"] == {"seed": 1, "at_least": [2, 2], "min_score": 0.01}
+    same = ("--set", "data.chips.negatives.at_least=2", "--run", tmp_path / "run")
+    shutil.rmtree(folder)
+    assert run(monkeypatch, "train", recipe_file, *same) == 0
+    assert "negative chips of an earlier first training are used" in capsys.readouterr().out
+
+
+def test_what_is_wrong_with_the_run_is_told_before_the_first_training(recipe_file, tmp_path, monkeypatch, capsys):
+    wrong = ("--set", 'data.val={ name = "coco", annotations = "nowhere.json" }')
+    assert run(monkeypatch, "train", recipe_file, "--run", tmp_path / "run", *wrong) == 2
+    assert "nowhere.json" in capsys.readouterr().err
+    assert run(monkeypatch, "train", recipe_file, "--run", tmp_path / "run", "--check", *wrong) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_negative_chips_are_found_by_the_command_alone(recipe_file, tmp_path):
+    with pytest.raises(RecipeError, match=r"data.chips.negatives has no file .* `poseglass train` finds them"):
+        prepare(Recipe.read(recipe_file), tmp_path / "run", device="cpu")
+
+
 def test_no_negative_chip_is_told_with_what_to_change(recipe_file, tmp_path, monkeypatch, capsys):
     change = "data.chips.negatives={ epochs = 1, at_least = 5000 }"
     assert run(monkeypatch, "train", recipe_file, "--run", tmp_path / "run", "--set", change) == 2
@@ -124,7 +165,8 @@ def test_no_negative_chip_is_told_with_what_to_change(recipe_file, tmp_path, mon
 @pytest.mark.parametrize(("change", "says"), [
     ("data.chips.scales=[{ scale = 2.0, from_px = 80, up_to_px = 20 }]", "no box can be in it"),
     ("data.chips.scales=[{ scale = 'half' }]", "scale"),
-    ("data.chips.stride=0", "The stride of chips must be 1 to 512"),
+    ("data.chips.stride=97", "The stride of chips must be 1 to 96"),
+    ("data.chips.negatives.at_least=0", "negatives.at_least must be 1 or more"),
     ("data.chips.negatives.at_least=[3]", "negatives.at_least has 1 numbers for 2 scales"),
     ("data.chips.negatives.share=0", "share"),
 ])  # fmt: skip
@@ -164,3 +206,27 @@ def test_a_pyramid_has_a_scale_for_every_size_up_to_the_image(image_wh):
     assert np.any([scale.holds(boxes) for scale in rule.scales], axis=0).all()
     for level, scale in enumerate(rule.scales[:-1]):
         assert scale.up_to_px * rule.factor(level, image_wh) <= 0.25 * 384 + 1e-9
+
+
+@pytest.mark.parametrize(("chips", "image_wh"), [
+    (Chips(), (2000, 2000)), (Chips(), (901, 640)), (Chips(overlap=0.5), (1500, 700)),
+    (Chips(ChipRule(size_wh=(384, 384))), (800, 600)),
+])  # fmt: skip
+def test_somebody_of_any_size_is_whole_in_a_chip_and_counts_only_there(chips, image_wh):
+    rng = np.random.default_rng(0)
+    rule = chips.rule_for(image_wh, (384, 384))
+    places = chips.of_image(image_wh, rule)
+    for _ in range(300):
+        height = float(np.exp(rng.uniform(np.log(8), np.log(0.9 * min(image_wh)))))
+        size = np.array([height * rng.uniform(0.5, 1.0), height])
+        low = rng.uniform(3, np.array(image_wh) - size - 3)
+        box = np.concatenate([low, low + size])
+        seen = 0
+        for chip in places:
+            part = np.concatenate([np.maximum(box[:2], chip.box_xyxy[:2]), np.minimum(box[2:], chip.box_xyxy[2:])])
+            if (part[2:] <= part[:2]).any():
+                continue
+            if chips.counts(part[None], chip, rule, image_wh)[0]:
+                assert np.abs(part - box).max() < 1e-6, "a part of somebody counts"
+                seen += 1
+        assert seen >= 1, (box, size)

@@ -29,9 +29,10 @@ from poseglass.core.levels import WhiteLevels, check_white
 from poseglass.core.table import listed
 from poseglass.estimators import load as loading
 from poseglass.estimators.choice import Choice
-from poseglass.estimators.load import DEFAULT, find_weights, load, load_detector
+from poseglass.estimators.load import DEFAULT, chips_of, find_weights, load, load_detector
 from poseglass.estimators.onestage import OneStageEstimator
 from poseglass.estimators.twostage import TwoStageEstimator
+from poseglass.estimators.whole_image import WholeImageEstimator
 from poseglass.programs.fast import Precision
 from poseglass.runs.build import choose_device
 
@@ -299,10 +300,14 @@ def _open(
         device=device,
         precision=precision,
         compiled=compiled,
-        chips=False if scales != (1.0,) else chips,
+        chips=False if scales != (1.0,) else None,
     )
     if chips and scales != (1.0,):
         raise ValueError("--chips look at each image at several scales, and so does --scales. Omit one of them.")
+    if chips and isinstance(estimator, WholeImageEstimator) and estimator.finds_boxes:
+        raise ValueError(f"{weights} takes whole images, so it cannot look at --chips. Give the weights themselves.")
+    if chips is not None and isinstance(estimator, OneStageEstimator):
+        estimator = replace(estimator, chips=chips_of(estimator.card, chips, estimator.input.size_wh))
     if estimator.finds_boxes or isinstance(estimator, OneStageEstimator | TwoStageEstimator):
         for option, used in (("--whole-image", whole), ("--detector", detector is not None)):
             if used:
@@ -351,6 +356,11 @@ def _drawn(estimator: PoseEstimator, weights: str, score: float | None, probabil
     if score is not None:
         raise ValueError("--min-score and --min-probability both say which keypoints are drawn. Omit one of them.")
     poses = estimator.poses if isinstance(estimator, TwoStageEstimator) else estimator
+    if isinstance(poses, OneStageEstimator) and (poses.chips is not None or poses.scales != (1.0,)):
+        raise ValueError(
+            "--min-probability needs scores as they were calibrated, at one scale, but --scales or --chips join "
+            "several. Use --min-score."
+        )
     if not poses.calibrated:
         raise ValueError(
             f"--min-probability needs weights whose scores are calibrated, and {weights} are not. Use --min-score, or "

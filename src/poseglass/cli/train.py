@@ -17,14 +17,17 @@ from poseglass.runs.examine import examine
 from poseglass.runs.folder import RunFolder
 from poseglass.runs.negatives import (
     FILE_NAME,
+    check_first,
     find_negatives,
+    has_negatives,
     needs_negatives,
     proposing_folder,
     proposing_recipe,
     with_negatives,
+    without_negatives,
 )
 from poseglass.runs.prepare import prepare
-from poseglass.runs.recipe import Recipe
+from poseglass.runs.recipe import Recipe, RecipeError
 from poseglass.runs.session import Run
 from poseglass.training.distributed import Processes, from_environment, leave
 from poseglass.training.loop import Progress as TrainingProgress
@@ -85,7 +88,7 @@ def train(
             try_out(chosen, folder, device, processes, console, resume=resume)
             return
         if needs_negatives(chosen) and resume:
-            chosen = with_negatives(chosen, proposing_folder(folder) / FILE_NAME)
+            chosen = with_negatives(chosen, _stored_file(folder))
         elif needs_negatives(chosen):
             chosen = _with_negatives(chosen, folder, device, processes, console)
         work = prepare(
@@ -105,6 +108,8 @@ def train(
     except KeyboardInterrupt as stop:
         if processes.first:
             words = "poseglass: stopped before the first step was complete; nothing is kept."
+            if not check and RunFolder(proposing_folder(folder)).checkpoint.is_file() and not RunFolder(folder).taken:
+                words = "poseglass: stopped in the first training; the same command, without --resume, continues it."
             if not check and RunFolder(folder).checkpoint.is_file():
                 what = str(stop) or "a checkpoint is kept"
                 words = f"poseglass: stopped; {what}. Continue with: poseglass train --resume --run {folder}"
@@ -114,6 +119,13 @@ def train(
         leave()
 
 
+def _stored_file(folder: Path) -> Path:
+    """Return the file of negative chips that a run was started with."""
+    chips = RunFolder(folder).stored_recipe().data.chips
+    kept = None if chips is None or chips.negatives is None else chips.negatives.file
+    return proposing_folder(folder) / FILE_NAME if kept is None else Path(kept)
+
+
 def _with_negatives(recipe: Recipe, folder: Path, device: str, processes: Processes, console: Console) -> Recipe:
     """Return the recipe with a file of negative chips, after the first training that proposes them.
 
@@ -121,25 +133,40 @@ def _with_negatives(recipe: Recipe, folder: Path, device: str, processes: Proces
 
     Raises:
         FileExistsError: The run folder is taken, which is said before the first training.
-        RecipeError: No chip shows enough proposals.
+        RecipeError: There are several processes; the folder of the first training holds another one; or no chip shows
+            enough proposals.
     """
     RunFolder(folder).check_free()
+    if processes.world > 1:
+        raise RecipeError(
+            "The first training, which finds negative chips, runs in one process. Run this command without torchrun "
+            "until it says where they are kept, and set data.chips.negatives.file to that file."
+        )
     first = proposing_folder(folder)
     file = first / FILE_NAME
-    if not file.is_file():
-        began = RunFolder(first).checkpoint.is_file()
-        console.print(
-            f"{'resuming' if began else 'first,'} a brief training that proposes negative chips, in {first}",
-            soft_wrap=True, markup=False,
-        )  # fmt: skip
-        work = prepare(proposing_recipe(recipe), first, resume=began, device=device, processes=processes)
-        if not work.complete:
-            _announce(work, console, first)
-            with Bar(work, console):
-                work.train()
-        console.print(processes.once(lambda: find_negatives(recipe, work, file)), soft_wrap=True, markup=False)
-    else:
+    began = RunFolder(first).taken
+    if began:
+        check_first(recipe, first)
+    else:  # what is wrong with the run is found before the first training, not after it
+        with tempfile.TemporaryDirectory() as nowhere:
+            prepare(without_negatives(recipe), Path(nowhere) / "run", device=device, processes=processes)
+    if has_negatives(recipe, file):
         console.print(f"negative chips of an earlier first training are used: {file}", soft_wrap=True, markup=False)
+        return with_negatives(recipe, file)
+    console.print(
+        f"{'resuming' if began else 'first,'} a brief training that proposes negative chips, in {first}",
+        soft_wrap=True, markup=False,
+    )  # fmt: skip
+    work = prepare(proposing_recipe(recipe), first, resume=began, device=device, processes=processes)
+    if not work.complete:
+        _announce(work, console, first)
+        with Bar(work, console):
+            work.train()
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("looking for negative chips", total=len(work.examples.dataset))
+        console.print(
+            find_negatives(recipe, work, file, lambda: progress.advance(task)), soft_wrap=True, markup=False
+        )  # fmt: skip
     return with_negatives(recipe, file)
 
 
@@ -160,7 +187,7 @@ def try_out(recipe: Recipe, folder: Path, device: str, processes: Processes, con
     with tempfile.TemporaryDirectory() as nowhere:
         if needs_negatives(uncached):
             console.print("note: a brief first training will propose negative chips; they are not checked here.")
-            uncached = proposing_recipe(uncached).model_copy(update={"train": recipe.train})
+            uncached = without_negatives(uncached)
         work = prepare(uncached, Path(nowhere) / "run", device=device, processes=processes)
         _announce(work, console, folder)
         for doubt in work.processes.once(lambda: examine(work.examples.dataset, work.val, flips=_flips(work))):

@@ -160,7 +160,12 @@ def write_poses(
                 make_folder(out)
             written = None
             if images:
-                drawn = work.draw(item, people, names=names)
+                try:
+                    drawn = work.draw(item, people, names=names)
+                except ValueError as error:  # a damaged part of a large image
+                    failed.append(str(error))
+                    bar.done()
+                    continue
                 written = pool.submit(write_image, out / f"{item.name}.png", drawn)
             if heatmaps and len(people):
                 work.heatmaps(item, people)
@@ -303,6 +308,7 @@ def _found(
     """
     with closing(ahead(items, most=MOST_AHEAD, weigh=lambda item: 1 + _pixels(item) // 1_000_000)) as ready:
         source = iter(_watched(ready, bar))
+        held: deque[NamedImage] = deque()
         more = True
         while more:
             pending: deque[NamedImage] = deque()
@@ -310,7 +316,7 @@ def _found(
             def frames(pending: deque[NamedImage] = pending) -> Iterator[Frame]:
                 nonlocal more
                 while len(pending) < MOST_IMAGES and sum(map(_pixels, pending)) < MOST_PIXELS:
-                    item = next(source, None)
+                    item = held.popleft() if held else next(source, None)
                     if item is None:
                         more = False
                         return
@@ -324,11 +330,22 @@ def _found(
                     except ValueError as error:
                         failed.append(f"{item.file_name or item.name}: {error}")
                         continue
+                    large = isinstance(item.image, LargeImage)
+                    if large and pending:  # it comes alone, as reading its parts may fail
+                        held.append(item)
+                        return
                     pending.append(item)
                     yield item.image, item.boxes
+                    if large:
+                        return
 
-            for people in estimator.stream(frames()):
-                yield pending.popleft(), people
+            try:
+                for people in estimator.stream(frames()):
+                    yield pending.popleft(), people
+            except ValueError as error:
+                if not pending or not isinstance(pending[0].image, LargeImage):
+                    raise
+                failed.append(str(error))
 
 
 def _pixels(item: NamedImage | str) -> int:

@@ -339,7 +339,7 @@ def _decoded(
     image.load()
     left = _orientation(image) if orientation != 1 else 1  # Pillow rotates TIFF while loading, and drops the tag
     if kind is None:
-        return _upright(_to_rgb(image), left), None
+        return _upright(to_rgb(image), left), None
     values = np.asarray(image)
     if kind == "signed 8-bit":
         values = values.view(np.int8)
@@ -574,7 +574,8 @@ def _upright(image: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(image)
 
 
-def _to_rgb(image: Image.Image) -> np.ndarray:
+def to_rgb(image: Image.Image) -> np.ndarray:
+    """Return a decoded image as ``(H, W, 3)`` uint8; what is transparent is white."""
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         layer = image.convert("RGBA")
         canvas = Image.new("RGBA", layer.size, (255, 255, 255, 255))

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from poseglass.core.affine import Affine
-from poseglass.core.image import tiff_tags
+from poseglass.core.image import tiff_tags, to_rgb
 
 LARGEST_SIDE_PX = 200_000
 """Longest side of an image of which parts are read."""
@@ -53,7 +53,9 @@ class LargeImage:
                 f"{self.path} is too large to decode at once, and no TIFF, of which parts could be read. Scale it "
                 "down, or store it as a TIFF with tiles."
             ) from None
-        except (KeyError, TypeError, IndexError, struct.error, SyntaxError, OSError) as error:
+        except _Unreadable as error:
+            raise ValueError(str(error)) from None
+        except Exception as error:  # damaged tags may raise anything
             raise ValueError(f"{self.path} is a damaged TIFF: {error}. Fetch or export it again.") from error
         self._kept: OrderedDict[int, np.ndarray] = OrderedDict()
         self._bytes = 0
@@ -80,7 +82,8 @@ class LargeImage:
             y0: First row.
             x1: Behind the last column.
             y1: Behind the last row.
-            reduce: Each pixel is the mean of ``reduce ** 2``; at the right and lower edge, of those that exist.
+            reduce: Each pixel is the mean of ``reduce ** 2``. Where the part ends before a multiple, its last row or
+                column is repeated.
 
         Raises:
             ValueError: The part is not inside the image, is too large, or cannot be decoded.
@@ -153,7 +156,7 @@ class LargeImage:
                 file.seek(self._layout.offsets[number])
                 data = file.read(self._layout.lengths[number])
             with Image.open(io.BytesIO(self._layout.alone(number, data)), formats=["TIFF"]) as image:
-                piece = np.asarray(image.convert("RGB"))
+                piece = to_rgb(image)
         except Exception as error:  # a damaged file may raise anything in the decoders
             raise ValueError(
                 f"{self.path}: part {number + 1} of {len(self._layout.offsets)} cannot be decoded ({error}). Fetch or "
@@ -168,6 +171,10 @@ class LargeImage:
         return piece
 
 
+class _Unreadable(Exception):
+    """A TIFF of which no parts can be read; the message says why."""
+
+
 class _Layout:
     """Where the strips or tiles of a TIFF are, and how each is encoded."""
 
@@ -175,14 +182,14 @@ class _Layout:
         self.size_wh = int(tags[256]), int(tags[257])
         width, height = self.size_wh
         if not (0 < width <= LARGEST_SIDE_PX and 0 < height <= LARGEST_SIDE_PX):
-            raise ValueError(
+            raise _Unreadable(
                 f"{path} is {width} x {height} pixels; parts are read of images of up to {LARGEST_SIDE_PX:,} a side."
             )
         samples, bits, kinds = _one(tags.get(277, 1)), _all(tags.get(258, 1)), _all(tags.get(339, 1))
         upright = _one(tags.get(274, 1)) == 1
         together = _one(tags.get(284, 1)) == 1
         if set(bits) != {8} or set(kinds) != {1} or samples not in (1, 3, 4) or not together or not upright:
-            raise ValueError(
+            raise _Unreadable(
                 f"{path} is too large to decode at once, and parts are only read of an upright TIFF of 8 bits with 1, "
                 f"3 or 4 interleaved channels; this one has {samples} of {'/'.join(map(str, bits))} bits"
                 f"{'' if upright else ', rotated'}{'' if together else ', one after the other'}. Convert it, or scale "
@@ -192,7 +199,7 @@ class _Layout:
         self.part_wh = (int(_one(tags[322])), int(_one(tags[323]))) if tiled else (
             width, min(int(_one(tags.get(278, height))), height))  # fmt: skip
         if min(self.part_wh) < 1 or self.part_wh[0] * self.part_wh[1] > LARGEST_PART_PX:
-            raise ValueError(
+            raise _Unreadable(
                 f"{path} is stored in parts of {self.part_wh[0]} x {self.part_wh[1]} pixels, too large to decode one "
                 "at a time. Store it with tiles, of 512 x 512 pixels for example."
             )
@@ -202,19 +209,22 @@ class _Layout:
         self.lengths = [int(v) for v in _all(tags[325 if tiled else 279])]
         parts = self.across * -(-height // self.part_wh[1])
         if len(self.offsets) < parts or len(self.lengths) < parts:
-            raise ValueError(
+            raise _Unreadable(
                 f"{path} is a damaged TIFF: it lists {len(self.offsets)} of {parts} parts. Export it again."
             )
         self.offsets, self.lengths = self.offsets[:parts], self.lengths[:parts]
         if any(not 0 <= length <= 8 * LARGEST_PART_PX for length in self.lengths):
-            raise ValueError(f"{path} is a damaged TIFF: a part has an impossible length. Export it again.")
-        shorts = {
-            number: [int(v) for v in _all(tags[number])]
-            for number in (258, 259, 262, 277, 317, 338, 530)
-            if number in tags
-        }
+            raise _Unreadable(f"{path} is a damaged TIFF: a part has an impossible length. Export it again.")
+        # bits, compression, colours, order of bits, channels, predictor, palette, alpha, subsampling
+        kept = (258, 259, 262, 266, 277, 317, 320, 338, 530)
+        shorts = {number: [int(v) for v in _all(tags[number])] for number in kept if number in tags}
+        if any(len(values) > 768 or not all(0 <= v < 65536 for v in values) for values in shorts.values()):
+            raise _Unreadable(f"{path} is a damaged TIFF: a tag has impossible numbers. Export it again.")
         self.shorts = {259: [1], 262: [1 if samples == 1 else 2]} | shorts
-        self.tables = bytes(tags[347]) if 347 in tags else b""
+        tables = tags.get(347, b"")
+        if not isinstance(tables, bytes) or len(tables) > 65536:
+            raise _Unreadable(f"{path} is a damaged TIFF: its JPEG tables are none. Export it again.")
+        self.tables = tables
 
     def alone(self, number: int, data: bytes) -> bytes:
         """Return a strip or tile as a TIFF of its own."""

@@ -8,9 +8,10 @@ trained network took much for objects.
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -195,8 +196,20 @@ def negative_chips(
     return tuple(pool)
 
 
-def write_chips(path: str | Path, dataset: Dataset, chips: Sequence[tuple[int, Chip]]) -> None:
+def write_chips(
+    path: str | Path,
+    dataset: Dataset,
+    chips: Sequence[tuple[int, Chip]],
+    *,
+    settings: Mapping[str, Any] | None = None,
+) -> None:
     """Write chips as JSON: the source of the image, scale and corner of each.
+
+    Args:
+        path: The file.
+        dataset: Has the images.
+        chips: Pairs of an image and a chip.
+        settings: What decided which chips these are, kept in the file.
 
     Raises:
         OSError: The file cannot be written.
@@ -206,7 +219,7 @@ def write_chips(path: str | Path, dataset: Dataset, chips: Sequence[tuple[int, C
          "corner_px": list(chip.corner_px), "size_wh": list(chip.size_wh)}
         for image, chip in chips
     ]  # fmt: skip
-    write_bytes(path, json.dumps({"chips": records}, indent=0).encode())
+    write_bytes(path, json.dumps({"settings": dict(settings or {}), "chips": records}, indent=0).encode())
 
 
 def read_chips(path: str | Path, dataset: Dataset, rule: ChipRule) -> tuple[tuple[int, Chip], ...]:

@@ -31,7 +31,7 @@ from poseglass.core.sample import PoseSample
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import counted
 from poseglass.core.warp import warp_image
-from poseglass.data.cutouts import Cutouts
+from poseglass.data.cutouts import Cutouts, mask_size_wh
 from poseglass.readers.coco import coco
 from poseglass.readers.coco_choice import Allowed
 from poseglass.readers.labelled import LabelledImages
@@ -561,7 +561,7 @@ def composed(
         notes += more
     masks = None if cutouts is None else Cutouts.read(cutouts)
     if masks is not None:
-        people, more = _with_cutouts(photos, people, masks)
+        people, more = _with_cutouts(photos, people, masks, str(cutouts))
         notes += more
     behind = None if onto is None else coco(onto, where=onto_where)
     if behind is not None and (behind.skeleton != photos.skeleton or behind.classes != photos.classes):
@@ -637,9 +637,23 @@ def _who_stands(photos: LabelledImages, people: np.ndarray) -> tuple[np.ndarray,
     return people[stand], [f"{counted(lie, 'instance')} not pasted: not upright, as far as labelled."] if lie else []
 
 
-def _with_cutouts(photos: LabelledImages, people: np.ndarray, cutouts: Cutouts) -> tuple[np.ndarray, list[str]]:
-    """Return those of the people ``(P, 2)`` who have a cutout, and a note on the others."""
+def _with_cutouts(
+    photos: LabelledImages, people: np.ndarray, cutouts: Cutouts, file: str
+) -> tuple[np.ndarray, list[str]]:
+    """Return those of the people ``(P, 2)`` who have a cutout, and a note on the others.
+
+    Raises:
+        ValueError: A mask has not the shape of its photograph: the file was made from other labels.
+    """
     ids = [int(photos.instances(int(photo)).extra["annotation_id"][int(row)]) for photo, row in people]
+    for one, (photo, _) in zip(ids, people, strict=True):
+        expected = mask_size_wh(photos.size_wh(int(photo)))
+        if one in cutouts and (cutouts.sizes_wh[one] != expected or not cutouts.packed[one].any()):
+            raise ValueError(
+                f"{file}: the mask of annotation {one} has {cutouts.sizes_wh[one][0]} x {cutouts.sizes_wh[one][1]} "
+                f"pixels, but its photograph needs {expected[0]} x {expected[1]}, or it is empty. The masks are of "
+                "other labels; make them again with `python -m poseglass.data.cutouts`."
+            )
     have = np.array([one in cutouts for one in ids], dtype=bool)
     lack = int((~have).sum())
     return people[have], [f"{counted(lack, 'instance')} not pasted: without a cutout."] if lack else []

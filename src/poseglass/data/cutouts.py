@@ -91,7 +91,7 @@ class Cutouts:
                 f"{path}: no such file. Write it with `python -m poseglass.data.cutouts LABELS.json --out {path}`."
             )
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 ids, sizes, bits = (file[name] for name in ("annotation_ids", "sizes_wh", "bits"))
             lengths = (sizes.prod(-1) + 7) // 8
             if (
@@ -101,7 +101,7 @@ class Cutouts:
                 or bits.dtype != np.uint8
             ):
                 raise ValueError("its arrays contradict each other")
-        except (OSError, KeyError, ValueError, EOFError) as error:
+        except Exception as error:  # zipfile, zlib and NumPy raise what they like for damaged files
             raise ValueError(
                 f"{path}: expected cutouts as `python -m poseglass.data.cutouts` writes them, but {error}."
             ) from error
@@ -110,6 +110,12 @@ class Cutouts:
             {int(i): part for i, part in zip(ids, parts, strict=True)},
             {int(i): (int(w), int(h)) for i, (w, h) in zip(ids, sizes, strict=True)},
         )
+
+
+def mask_size_wh(image_wh: tuple[int, int]) -> tuple[int, int]:
+    """Return the size of the masks of an image."""
+    factor = min(1.0, LONGEST_PX / max(image_wh))
+    return max(round(image_wh[0] * factor), 1), max(round(image_wh[1] * factor), 1)
 
 
 def cut_out(image: np.ndarray, person: Instances) -> np.ndarray | str:
@@ -136,8 +142,7 @@ def cut_out(image: np.ndarray, person: Instances) -> np.ndarray | str:
     trunk = _trunk(at)
     if trunk is None:
         return "trunk not labelled"
-    factor = min(1.0, LONGEST_PX / max(image.shape[:2]))
-    size_wh = (max(round(image.shape[1] * factor), 1), max(round(image.shape[0] * factor), 1))
+    size_wh = mask_size_wh((image.shape[1], image.shape[0]))
     small = cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA)
     scale = np.array(size_wh) / np.array([image.shape[1], image.shape[0]])
     bones = np.array([(at[a], at[b]) for a, b in person.skeleton.bones if a in at and b in at]).reshape(-1, 2, 2)

@@ -13,7 +13,13 @@ import numpy as np
 from poseglass.transforms.chips import Chip, ChipRule, ChipScale
 
 OVERLAP = 0.25
-"""Share of a chip's side that neighbours overlap."""
+"""Least share of a chip's side that neighbours overlap."""
+
+MOST_OVERLAP = 0.75
+"""Largest share that the valid range of a trained scale makes them overlap."""
+
+LONGER = 1.4
+"""Longer side of an object by the square root of its area, that of a box twice as high as wide."""
 
 SHARED = 0.7
 """Sizes from this share of a scale's largest on are looked for at the next coarser scale, too."""
@@ -29,8 +35,8 @@ class Chips:
     Args:
         rule: Scales and valid ranges; its chips must have the size of the network's views. None takes ``pyramid``,
             which depends on the size of the image.
-        overlap: Share of a chip's side that neighbouring chips overlap at least. An instance that touches an edge
-            inside the image and is smaller than the overlap is left to the neighbour, which shows it whole.
+        overlap: Share of a chip's side that neighbouring chips overlap at least. With a rule, it is more where a
+            scale's valid range needs it, up to ``MOST_OVERLAP``, so that all of that size are whole in some chip.
 
     Raises:
         ValueError: An overlap outside [0, 0.9].
@@ -57,11 +63,25 @@ class Chips:
 
     def of_image(self, image_wh: tuple[int, int], rule: ChipRule) -> list[Chip]:
         """Return all chips of an image of this size, the first scale first."""
-        shared = round(self.overlap * min(rule.size_wh))
-        return [chip for level in range(len(rule.scales)) for chip in rule.tiles(level, image_wh, shared)]
+        return [
+            chip
+            for level in range(len(rule.scales))
+            for chip in rule.tiles(level, image_wh, round(self._share(level, rule, image_wh) * min(rule.size_wh)))
+        ]
+
+    def _share(self, level: int, rule: ChipRule, image_wh: tuple[int, int]) -> float:
+        """Return the share of their side that the chips of a scale overlap."""
+        largest = rule.scales[level].up_to_px * rule.factor(level, image_wh)
+        if self.rule is None or not np.isfinite(largest):
+            return self.overlap
+        return max(self.overlap, min((LONGER * largest + 2 * _BORDER_PX) / min(rule.size_wh), MOST_OVERLAP))
 
     def counts(self, box_xyxy: np.ndarray, chip: Chip, rule: ChipRule, image_wh: tuple[int, int]) -> np.ndarray:
-        """Return which instances of a chip count, ``(N,)`` bool: those of a valid size that no neighbour shows better.
+        """Return which instances of a chip count, ``(N,)`` bool: those of a valid size that the chip does not cut.
+
+        What touches an edge of the chip inside the image may be a part of something larger, and is left to the
+        neighbour, or to a coarser scale. The valid size is the square root of the area for a rule that a network was
+        trained with, and the longer side for a pyramid, which has to know what is whole in some chip.
 
         Args:
             box_xyxy: ``(N, 4)``, image pixels.
@@ -72,21 +92,21 @@ class Chips:
         box = box_xyxy.astype(np.float64)
         edge, image = chip.box_xyxy, np.array([-0.5, -0.5, image_wh[0] - 0.5, image_wh[1] - 0.5])
         near = _BORDER_PX / chip.scale
-        shared = self.overlap * min(rule.size_wh) / chip.scale
-        counts = rule.scales[chip.level].holds(box)
+        scale = rule.scales[chip.level]
+        longer = (box[:, 2:] - box[:, :2]).max(-1, initial=0.0)
+        counts = scale.holds(box) if self.rule is not None else (longer >= scale.from_px) & (longer < scale.up_to_px)
         for axis in range(2):
-            low = (box[:, axis] < edge[axis] + near) & (edge[axis] > image[axis] + 0.5)
-            high = (box[:, axis + 2] > edge[axis + 2] - near) & (edge[axis + 2] < image[axis + 2] - 0.5)
-            small = box[:, axis + 2] - box[:, axis] < shared - near
-            counts &= ~((low | high) & small)
+            counts &= ~((box[:, axis] < edge[axis] + near) & (edge[axis] > image[axis] + 0.5))
+            counts &= ~((box[:, axis + 2] > edge[axis + 2] - near) & (edge[axis + 2] < image[axis + 2] - 0.5))
         return np.asarray(counts)
 
 
 def pyramid(image_wh: tuple[int, int], size_wh: tuple[int, int], overlap: float = OVERLAP) -> ChipRule:
     """Return the scales at which a network that was not trained on chips looks at an image.
 
-    Full size, half, a quarter, ... and the whole image in one chip. A scale is for instances that are no larger than
-    the overlap of its chips, so that each is whole in one of them; what is larger is left to the next coarser scale.
+    Full size, half, a quarter, ... and the whole image in one chip. A scale is for instances whose longer side is no
+    larger than the overlap of its chips, so that each is whole in one of them; what is larger is left to the next
+    coarser scale. Ranges are of the longer side, in pixels of the image.
 
     Args:
         image_wh: Size of the image, pixels.
@@ -101,7 +121,7 @@ def pyramid(image_wh: tuple[int, int], size_wh: tuple[int, int], overlap: float 
         factor /= 2
     scales, low = [], 0.0
     for factor in factors:
-        high = max(overlap, 0.1) * min(size_wh) / factor
+        high = (max(overlap, 0.1) * min(size_wh) - 2 * _BORDER_PX) / factor
         scales.append(ChipScale(factor, low, high))
         low = SHARED * high
     return ChipRule((*scales, ChipScale("whole", low)), size_wh, min(size_wh))

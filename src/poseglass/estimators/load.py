@@ -240,12 +240,19 @@ def load(
     if compiled or precision != "float32":
         program = fast_program(program, precision=precision, compiled=compiled)
     if one_stage:
-        finder = OneStageEstimator(program, _least(min_box_score), card=card, chips=_chips(card, chips))
+        finder = OneStageEstimator(
+            program, _least(min_box_score), card=card, chips=chips_of(card, chips, program.input.size_wh)
+        )
         return finder if skeleton is None else finder.in_skeleton(skeleton)
     poses = TopDownEstimator(program, card=card)
     if skeleton is not None:
         poses = poses.in_skeleton(skeleton)
     if detector is None:
+        if chips:
+            raise ValueError(
+                f"chips are for what finds everybody in an image, but {card.name!r} finds the keypoints in a box, and "
+                "there is no detector. Give a detector, or omit chips."
+            )
         return poses
     finds = load_detector(detector, min_box_score=min_box_score, device=device, chips=chips, trust_code=trust_code)
     return TwoStageEstimator(finds, poses)
@@ -332,7 +339,8 @@ def load_detector(
                 "without --whole-image. Open this one with poseglass.load."
             )
         card, graph = opened.card.card, GraphProgram(opened)
-        return OneStageEstimator(graph, _least(min_box_score), card=card, scales=scales, chips=_chips(card, chips))
+        looks = chips_of(card, chips, graph.input.size_wh)
+        return OneStageEstimator(graph, _least(min_box_score), card=card, scales=scales, chips=looks)
     program, card = _program(weights, flip_test, size_wh, device, trust_code)
     if program.spec.instances == 1:
         raise CheckpointError(
@@ -340,11 +348,17 @@ def load_detector(
             "poseglass.load, and call the estimator with boxes; a detector is weights of a whole image, such as those "
             "of CenterNet."
         )
-    return OneStageEstimator(program, _least(min_box_score), card=card, scales=scales, chips=_chips(card, chips))
+    looks = chips_of(card, chips, program.input.size_wh)
+    return OneStageEstimator(program, _least(min_box_score), card=card, scales=scales, chips=looks)
 
 
-def _chips(card: WeightCard | None, wanted: bool | None) -> Chips | None:
-    """Return how a network looks at chips: as it was trained, or tiles; None if it looks at whole images.
+def chips_of(card: WeightCard | None, wanted: bool | None, size_wh: tuple[int, int]) -> Chips | None:
+    """Return how a network looks at chips of this size: as it was trained, or tiles; None for whole images.
+
+    Args:
+        card: Card of its weights, if there is one.
+        wanted: Whether it shall look at chips; None does if it was trained on chips.
+        size_wh: Size of its views.
 
     Raises:
         CheckpointError: The card's scales are not valid.
@@ -355,7 +369,7 @@ def _chips(card: WeightCard | None, wanted: bool | None) -> Chips | None:
     if card is None or not trained:
         return Chips()
     try:
-        return Chips(ChipRule(tuple(ChipScale.from_card(one) for one in trained), card.input.size_wh))
+        return Chips(ChipRule(tuple(ChipScale.from_card(one) for one in trained), size_wh))
     except ValueError as error:
         raise CheckpointError(f"Weights {card.name!r}: the chips of their card are not valid. {error}") from error
 
@@ -426,7 +440,13 @@ def _of_file(
         )
     if not takes_boxes:
         if graph is not None:
-            return OneStageEstimator(graph, _least(min_box_score), card=card.card, chips=_chips(card.card, chips))
+            looks = chips_of(card.card, chips, graph.input.size_wh)
+            return OneStageEstimator(graph, _least(min_box_score), card=card.card, chips=looks)
+        if chips:
+            raise ValueError(
+                f"{path} takes whole images, so it cannot look at chips. Export the weights without --whole-image, or "
+                "load the weights themselves."
+            )
         return WholeImageEstimator(opened, min_box_score)
     poses: TopDownEstimator | WholeImageEstimator
     poses = WholeImageEstimator(opened) if graph is None else TopDownEstimator(graph, card=card.card)

@@ -106,6 +106,13 @@ def exportable(
     found: OneStageEstimator | None = None
     if detector is not None:
         found = load_detector(detector, min_box_score=min_box_score, trust_code=trust_code)
+    chips_in_whole = whole_image and one_stage and card.chips
+    if chips_in_whole or (found is not None and found.chips is not None):
+        raise CheckpointError(
+            f"Weights {(card if chips_in_whole or found is None or found.card is None else found.card).name!r} were "
+            "trained on chips, of which several are needed for an image, and a file that takes whole images shows it "
+            "once. Export them without --whole-image and --detector."
+        )
 
     def graph_of(pose: TorchProgram, finds: TorchProgram | None) -> nn.Module:
         if finds is not None:

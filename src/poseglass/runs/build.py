@@ -228,9 +228,9 @@ def make_examples(recipe: Recipe, dataset: Dataset, codec: Codec) -> Crops | Who
         pool: tuple[tuple[int, Chip], ...] = ()
         if negatives is not None and negatives.file is not None:
             pool = read_chips(negatives.file, dataset, rule)
+        share = negatives.share if negatives is not None and negatives.file is not None else 0.0
         return ChipImages(
-            dataset, recipe.input.spec(), augment, rule=rule, seed=recipe.seed, pool=pool,
-            share=0.0 if negatives is None else negatives.share,
+            dataset, recipe.input.spec(), augment, rule=rule, seed=recipe.seed, pool=pool, share=share
         )  # fmt: skip
     except TransformError as error:
         raise RecipeError(str(error)) from error

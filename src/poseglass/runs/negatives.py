@@ -4,17 +4,20 @@ Source:
     Singh, Najibi, Davis, "SNIPER", NeurIPS 2018, section 3.3.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from poseglass.core.sample import boxes_complete
-from poseglass.core.table import counted
+from poseglass.core.table import counted, listed
 from poseglass.data.chip_images import negative_chips, write_chips
 from poseglass.estimators.onestage import OneStageEstimator
-from poseglass.runs.recipe import Recipe, RecipeError
+from poseglass.runs.folder import RunFolder
+from poseglass.runs.recipe import Recipe, RecipeError, differences
 from poseglass.runs.session import Run
 
 FILE_NAME = "negative_chips.json"
@@ -28,7 +31,47 @@ def needs_negatives(recipe: Recipe) -> bool:
 
 def proposing_folder(folder: Path) -> Path:
     """Return the run folder of the first training, beside that of the run."""
-    return folder.with_name(f"{folder.name}-proposals")
+    whole = folder.resolve()
+    return whole.with_name(f"{whole.name}-proposals")
+
+
+def without_negatives(recipe: Recipe) -> Recipe:
+    """Return the recipe with positive chips alone."""
+    chips = recipe.data.chips
+    if chips is None:
+        return recipe
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"chips": chips.without_negatives})})
+
+
+def check_first(recipe: Recipe, first: Path) -> None:
+    """Raise if the folder of the first training holds another one than this recipe's.
+
+    Raises:
+        RecipeError: It does; the message names what differs.
+    """
+    stored = RunFolder(first).stored_recipe()
+    found = differences(stored, proposing_recipe(recipe))
+    if found:
+        words = [f"{key} = {old!r}, now {new!r}" for key, (old, new) in found.items()]
+        raise RecipeError(
+            f"{first} holds a first training with other settings: {listed(words)}. Remove it, or choose another --run."
+        )
+
+
+def has_negatives(recipe: Recipe, file: Path) -> bool:
+    """Return whether a file holds the negative chips that a recipe asks for: they need not be found again then."""
+    try:
+        return json.loads(file.read_text()).get("settings") == _settings(recipe)
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _settings(recipe: Recipe) -> dict[str, Any]:
+    """Return what, besides the first training, decides which chips are found."""
+    chips = recipe.data.chips
+    if chips is None or chips.negatives is None:
+        raise RecipeError("The recipe has no data.chips.negatives.")
+    return {"seed": recipe.seed, "at_least": list(chips.at_least), "min_score": chips.negatives.min_score}
 
 
 def proposing_recipe(recipe: Recipe) -> Recipe:
@@ -44,9 +87,7 @@ def proposing_recipe(recipe: Recipe) -> Recipe:
     return recipe.model_copy(
         update={
             "name": f"{recipe.name}-proposals",
-            "data": recipe.data.model_copy(
-                update={"chips": chips.model_copy(update={"negatives": None}), "val": None}
-            ),
+            "data": recipe.data.model_copy(update={"chips": chips.without_negatives, "val": None}),
             "train": recipe.train.model_copy(
                 update={"epochs": chips.negatives.epochs, "schedule": schedule, "stop_after": 0}
             ),
@@ -92,10 +133,14 @@ def find_negatives(recipe: Recipe, first: Run, file: Path, on_image: Callable[[]
     estimator = replace(estimator, min_box_score=chips.negatives.min_score)
     dataset = first.examples.dataset
     proposals: list[np.ndarray] = []
+    seen: dict[str, np.ndarray] = {}  # an image may be there several times
     for index in range(len(dataset)):
         # where not everything is labelled, a proposal may be an object
-        complete = boxes_complete(dataset, index)
-        proposals.append(estimator(dataset.image(index)).box_xyxy if complete else np.zeros((0, 4)))
+        source = dataset.source(index)
+        if source not in seen:
+            complete = boxes_complete(dataset, index) and len(dataset.instances(index)) > 0
+            seen[source] = estimator(dataset.image(index)).box_xyxy if complete else np.zeros((0, 4))
+        proposals.append(seen[source])
         if on_image is not None:
             on_image()
     rule = chips.rule(recipe.input.size_wh)
@@ -107,7 +152,7 @@ def find_negatives(recipe: Recipe, first: Run, file: Path, on_image: Callable[[]
             f"{counted(len(dataset), 'image')}, but no chip without an object shows {min(chips.at_least)} of them. "
             "Lower data.chips.negatives.at_least or min_score, raise its epochs, or train without negative chips."
         )
-    write_chips(file, dataset, pool)
+    write_chips(file, dataset, pool, settings=_settings(recipe))
     images = len({image for image, _ in pool})
     return (
         f"{counted(len(pool), 'negative chip')} in {counted(images, 'image')}, from {boxes:,} proposals, are kept in "

@@ -86,6 +86,12 @@ def prepare(
             case the folder of a new run has not been created.
     """
     processes = from_environment() if processes is None else processes
+    chips = recipe.data.chips
+    if chips is not None and chips.negatives is not None and chips.negatives.file is None:
+        raise RecipeError(
+            "data.chips.negatives has no file of negative chips. `poseglass train` finds them in a first training; set "
+            "data.chips.negatives.file to those of an earlier one."
+        )
     part = recipe.train
     run_folder = RunFolder(folder)
     target = choose_device(device, processes)

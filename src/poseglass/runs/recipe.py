@@ -79,12 +79,18 @@ class ChipsPart(Part):
 
     @model_validator(mode="after")
     def _valid(self) -> "ChipsPart":
-        self.rule((512, 512))
         if self.negatives is not None and len(self.at_least) != len(self.scales):
             raise ValueError(
                 f"negatives.at_least has {len(self.at_least)} numbers for {len(self.scales)} scales; give one for each"
             )
+        if self.negatives is not None and min(self.at_least) < 1:
+            raise ValueError(f"negatives.at_least must be 1 or more, got {min(self.at_least)}")
         return self
+
+    @property
+    def without_negatives(self) -> "ChipsPart":
+        """The same without negative chips."""
+        return self.model_copy(update={"negatives": None})
 
     @property
     def at_least(self) -> tuple[int, ...]:
@@ -220,6 +226,12 @@ class Recipe(Part):
         return value
 
     @model_validator(mode="after")
+    def _possible_chips(self) -> "Recipe":
+        if self.data.chips is not None:
+            self.data.chips.rule(self.input.size_wh)
+        return self
+
+    @model_validator(mode="after")
     def _weights_with_widths(self) -> "Recipe":
         if self.widths == "init_from" and self.train.init_from is None:
             raise ValueError("widths = 'init_from' uses the widths of the initial weights: set train.init_from")
@@ -331,7 +343,9 @@ def _take_data_from(data: dict[str, Any], folder: str | Path, name: str) -> None
     part = data.get("data")
     part = part if isinstance(part, dict) else {}
     train = part.get("train")
+    chips = part.get("chips")
     tables = [*(train if isinstance(train, list) else [train]), part.get("val")]
+    tables.append(chips.get("negatives") if isinstance(chips, dict) else None)
     moved = 0
     for table in (table for table in tables if isinstance(table, dict)):
         for key, value in table.items():
