@@ -60,7 +60,7 @@ def test_it_starts_with_a_tenth_everywhere_and_no_size() -> None:
     [
         ({"num_keypoints": -1}, "at least 0 keypoints.* got num_keypoints=-1.*give num_keypoints=0"),
         ({"num_keypoints": 3, "num_classes": 0}, "1 class.* num_classes=0"),
-        ({"num_keypoints": 3, "width": 0}, "a width of 1, .* width=0"),
+        ({"num_keypoints": 3, "width": 0}, "a width of 1, got .* width=0"),
         ({"num_keypoints": 0, "visibility": True}, "visibility=True, .* but num_keypoints=0. Give the number"),
     ],
 )

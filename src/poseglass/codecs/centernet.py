@@ -63,6 +63,10 @@ class CenterNetCodec:
             used for keypoints outside the image and for those that they could not place, so "unknown" is right unless
             a data set labels every keypoint that is in its images. People without any labelled keypoint are always
             unknown. With "absent", every data set must have all keypoints of the skeleton.
+        features: For thousands of classes. 0 has a map of centres for each class. A number above 0 has one map of the
+            centres of all classes, and this many channels of features, of which those at a centre give its class by a
+            linear classifier: memory does not grow with the number of classes. The score of an instance is then that
+            of its centre times the probability of its class. The network's head needs the same number.
 
     Raises:
         ValueError: A number or option out of range, or ``visibility`` without ``poses``, or ``unlabelled`` without
@@ -78,6 +82,7 @@ class CenterNetCodec:
     unposed: Literal["detect", "ignore"] = "detect"
     visibility: bool = False
     unlabelled: Literal["unknown", "absent"] = "unknown"
+    features: int = 0
 
     def __post_init__(self) -> None:
         if self.stride < 1 or self.most < 1 or not 0 < self.min_overlap < 1:
@@ -85,6 +90,8 @@ class CenterNetCodec:
                 "CenterNetCodec needs stride and most of at least 1 and min_overlap between 0 and 1, got "
                 f"stride={self.stride}, most={self.most}, min_overlap={self.min_overlap}."
             )
+        if self.features < 0:
+            raise ValueError(f"CenterNetCodec.features must be 0 or more, got {self.features}.")
         for name, known in (
             ("radius", ("public", "exact")), ("alignment", ("center", "corner")), ("unposed", ("detect", "ignore")),
             ("unlabelled", ("unknown", "absent")),
@@ -108,11 +115,17 @@ class CenterNetCodec:
     def spec(self) -> CodecSpec:
         """What the codec decodes and encodes."""
         outputs = {
-            "center": Output(("C", "h", "w"), "sigmoid"),
+            "center": Output((1 if self.features else "C", "h", "w"), "sigmoid"),
             "size": Output((2, "h", "w")),
             "center_offset": Output((2, "h", "w")),
         }
         extra = ("center_weight", "index")
+        if self.features:
+            outputs |= {
+                "features": Output((self.features, "h", "w")),
+                "classifier": Output(("C", self.features + 1)),
+            }
+            extra += ("label",)
         if self.poses:
             outputs |= {
                 "keypoints": Output(("K", 2, "h", "w")),
@@ -136,11 +149,12 @@ class CenterNetCodec:
 
         Returns:
             The keys of ``spec.outputs``, as a perfect network would give them but with heatmaps as values in [0, 1]
-            instead of logits; and for the loss: ``"weight"`` ``(B, N)``, instances that count; ``"index"`` ``(B, N)``,
-            their centre's pixel in row-major order; ``"center_weight"`` ``(B, 1, h, w)``, 0 in crowds outside the
-            Gaussians of instances; with poses, ``"keypoint_weight"`` and ``"keypoint_index"`` ``(B, N, K)``, the
-            keypoints inside the map, and ``"heatmap_weight"`` ``(B, K, h, w)``, 0 around people where the keypoint is
-            not labelled, and in crowds, outside the Gaussians of keypoints.
+            instead of logits, and without "features" and "classifier", which no label gives; and for the loss:
+            ``"weight"`` ``(B, N)``, instances that count; ``"index"`` ``(B, N)``, their centre's pixel in row-major
+            order; ``"center_weight"`` ``(B, 1, h, w)``, 0 in crowds outside the Gaussians of instances; with poses,
+            ``"keypoint_weight"`` and ``"keypoint_index"`` ``(B, N, K)``, the keypoints inside the map, and
+            ``"heatmap_weight"`` ``(B, K, h, w)``, 0 around people where the keypoint is not labelled, and in crowds,
+            outside the Gaussians of keypoints; with ``features``, ``"label"`` ``(B, N)``.
             With ``visibility``, ``"visibility"`` ``(B, K, 3, h, w)`` has at a centre 1 for the state that the labels
             give (visible, occluded, absent) and all 0 elsewhere, and where it is unknown;
             ``"visibility_weight"`` ``(B, N, K)`` is 0 where it is unknown.
@@ -170,12 +184,13 @@ class CenterNetCodec:
         radius = gaussian_radius(size.ceil(), self.min_overlap, self.radius).clamp_min(0.0).floor()
         rows = torch.arange(batch, device=device)
 
-        center = torch.zeros(batch, classes, height, width, device=device)
+        center = torch.zeros(batch, 1 if self.features else classes, height, width, device=device)
+        map_of = torch.zeros_like(label) if self.features else label
         for n in range(count):
             drawn = _disc_gaussians(pixel[:, n], radius[:, n], (width, height))
             peak = torch.where(detected[:, n], 1.0, _IGNORED)[:, None, None]
             drawn = torch.where(instance[:, n, None, None], drawn.clamp(max=peak), 0.0)
-            center[rows, label[:, n]] = torch.maximum(center[rows, label[:, n]], drawn)
+            center[rows, map_of[:, n]] = torch.maximum(center[rows, map_of[:, n]], drawn)
         index = (pixel[..., 1] * width + pixel[..., 0]).long()
         first = torch.ones_like(center[:, :1])
         found = {
@@ -184,6 +199,8 @@ class CenterNetCodec:
             "size": _placed(size, index, detected, (width, height)),
             "center_offset": _placed(middle - pixel, index, detected, (width, height)),
         }  # fmt: skip
+        if self.features:
+            found["label"] = label
         if self.poses:
             found |= self._encode_keypoints(targets, instance, crowd, low, high, pixel, radius, index, (width, height))
         if self.visibility:
@@ -266,6 +283,10 @@ class CenterNetCodec:
         logit, place = peaks(center).flatten(1).topk(min(self.most, classes * height * width), dim=1)
         score = logit.sigmoid()
         label, index = place // (height * width), place % (height * width)
+        if self.features:
+            chance, label = classified(prediction, index).softmax(-1).max(-1)
+            score, order = (score * chance).topk(score.shape[1], dim=1)  # best first again
+            label, index = label.gather(1, order), index.gather(1, order)
         pixel = torch.stack([index % width, index // width], -1).float()
         reach = float(4 * max(width, height))
         size = _gathered(prediction["size"], index, reach).clamp_min(0.0)
@@ -326,6 +347,8 @@ class CenterNetCodec:
             "center": _flipped(prediction["center"], self.alignment),
             "size": _flipped(prediction["size"], self.alignment),
         }
+        if self.features:
+            turned["features"] = _flipped(prediction["features"], self.alignment)
         if self.poses:
             order = torch.as_tensor(skeleton.flip, device=prediction["keypoints"].device)
             vectors = prediction["keypoints"].index_select(1, order)
@@ -336,6 +359,18 @@ class CenterNetCodec:
                 states = prediction["visibility"].index_select(1, order)
                 turned["visibility"] = _flipped(states, self.alignment)
         return turned
+
+
+def classified(prediction: Prediction, index: Tensor) -> Tensor:
+    """Return the logits of the classes ``(B, N, C)`` at pixels ``(B, N)``, float32.
+
+    Args:
+        prediction: ``"features"`` ``(B, D, h, w)`` and ``"classifier"`` ``(B, C, D + 1)``, weights and then the bias.
+        index: Pixels in row-major order.
+    """
+    features = _gathered(prediction["features"], index, _LARGEST_LOGIT)
+    classifier = prediction["classifier"].float()
+    return features @ classifier[..., :-1].transpose(1, 2) + classifier[:, None, :, -1]
 
 
 def count_classes(targets: Targets, num_classes: int | None = None) -> int:

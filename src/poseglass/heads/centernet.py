@@ -1,12 +1,13 @@
 """The outputs of CenterNet: every object as a point, its box, and its keypoints.
 
 Zhou, Wang, Krähenbühl, "Objects as Points", 2019, https://arxiv.org/abs/1904.07850, sections 3 and 4.2. Layer details
-from xingyizhou/CenterNet (MIT). It does not differ from the paper, unless ``visibility`` adds an output.
+from xingyizhou/CenterNet (MIT). It does not differ from the paper, unless ``visibility`` or ``features`` add
+outputs.
 """
 
 from collections import OrderedDict
 
-from torch import Tensor, nn
+from torch import Tensor, cat, nn
 
 from poseglass.core.prediction import Prediction
 from poseglass.heads.heatmap import start_empty
@@ -28,24 +29,34 @@ class CenterNetHead(nn.Module):
         width: Channels between the two convolutions.
         visibility: Also output whether each keypoint is visible, occluded or absent; for
             ``CenterNetCodec(visibility=True)``.
+        features: For thousands of classes: one map of centres for all of them, this many channels of features, and a
+            linear classifier of the features at a centre; for ``CenterNetCodec(features=...)``. 0 has a map for each
+            class.
 
     Raises:
-        ValueError: A negative number of keypoints, or fewer than one class or channel; or ``visibility`` without
-            keypoints.
+        ValueError: A negative number of keypoints or features, or fewer than one class or channel; or ``visibility``
+            without keypoints.
 
     Source:
         Zhou et al. 2019, sections 3, 4.2 and 5; the bias is from RetinaNet (Lin et al. 2017, section 4.1).
     """
 
     def __init__(
-        self, in_channels: int, num_keypoints: int, *, num_classes: int = 1, width: int = 64, visibility: bool = False
+        self,
+        in_channels: int,
+        num_keypoints: int,
+        *,
+        num_classes: int = 1,
+        width: int = 64,
+        visibility: bool = False,
+        features: int = 0,
     ) -> None:
         super().__init__()
-        if num_keypoints < 0 or num_classes < 1 or width < 1:
+        if num_keypoints < 0 or num_classes < 1 or width < 1 or features < 0:
             raise ValueError(
-                "CenterNetHead takes at least 0 keypoints, 1 class and a width of 1, got "
-                f"num_keypoints={num_keypoints}, num_classes={num_classes}, width={width}. For boxes without "
-                "keypoints, give num_keypoints=0."
+                "CenterNetHead takes at least 0 keypoints and features, 1 class and a width of 1, got "
+                f"num_keypoints={num_keypoints}, num_classes={num_classes}, width={width}, features={features}. For "
+                "boxes without keypoints, give num_keypoints=0."
             )
         if visibility and not num_keypoints:
             raise ValueError(
@@ -53,17 +64,22 @@ class CenterNetHead(nn.Module):
                 "keypoints, or leave visibility out."
             )
         self.num_keypoints = num_keypoints
-        channels = {"center": num_classes, "size": 2, "center_offset": 2}
+        channels = {"center": 1 if features else num_classes, "size": 2, "center_offset": 2}
         if num_keypoints:
             channels |= {"keypoints": 2 * num_keypoints, "heatmap": num_keypoints, "heatmap_offset": 2}
         if visibility:
             channels["visibility"] = 3 * num_keypoints
+        if features:
+            channels["features"] = features
         self.outputs = nn.ModuleDict(
             {
                 name: _output(in_channels, width, count, name in ("center", "heatmap"))
                 for name, count in channels.items()
             }
         )
+        self.classifier = nn.Linear(features, num_classes) if features else None
+        if features:  # features that are nearly 0 would give the classifier, and through it themselves, no gradient
+            self.outputs["features"][-1].reset_parameters()  # type: ignore[index, union-attr]
 
     def forward(self, features: Tensor) -> Prediction:
         """Map ``(B, in_channels, h, w)`` to the named outputs, in pixels of the maps.
@@ -74,13 +90,19 @@ class CenterNetHead(nn.Module):
             keypoints also ``"keypoints"`` ``(B, K, 2, h, w)``, x and y from the centre's whole pixel to each keypoint;
             ``"heatmap"`` ``(B, K, h, w)``, logits of a heatmap per keypoint; ``"heatmap_offset"`` ``(B, 2, h, w)``,
             x and y from a keypoint's whole pixel to the keypoint. With ``visibility`` also ``"visibility"``
-            ``(B, K, 3, h, w)``, at a centre the logits of visible, occluded and absent of each keypoint.
+            ``(B, K, 3, h, w)``, at a centre the logits of visible, occluded and absent of each keypoint. With
+            ``features``, ``"center"`` has one map, ``"features"`` ``(B, D, h, w)`` are read at a centre, and
+            ``"classifier"`` ``(B, C, D + 1)``, the same for every image, gives logits of classes from them: weights,
+            then the bias.
         """
         maps = {name: output(features) for name, output in self.outputs.items()}
         if self.num_keypoints:
             maps["keypoints"] = maps["keypoints"].unflatten(1, (self.num_keypoints, 2))
         if "visibility" in maps:
             maps["visibility"] = maps["visibility"].unflatten(1, (self.num_keypoints, 3))
+        if self.classifier is not None:
+            both = cat([self.classifier.weight, self.classifier.bias[:, None]], 1)
+            maps["classifier"] = both[None].expand(len(features), -1, -1)
         return maps
 
 

@@ -13,6 +13,8 @@ from poseglass.heads.centernet import CenterNetHead
 from poseglass.heads.heatmap import start_empty
 
 _HEATMAPS = ("center", "heatmap")
+_OF_CLASSES = ("features", "classifier")
+"""Outputs that no stage sees: they only tell the classes of what it found."""
 
 
 class MapFeedback(nn.Module):
@@ -27,14 +29,20 @@ class MapFeedback(nn.Module):
 
     def __init__(self, head: CenterNetHead, width: int) -> None:
         super().__init__()
-        channels = sum(output[-1].out_channels for output in head.outputs.children())  # type: ignore[index]
+        channels = sum(
+            output[-1].out_channels  # type: ignore[index]
+            for name, output in head.outputs.items()
+            if name not in _OF_CLASSES
+        )
         self.norm = nn.BatchNorm2d(int(channels))
         self.merge = start_empty(nn.Conv2d(int(channels), width, 1))
 
     def forward(self, maps: Prediction) -> Tensor:
         """Map a stage's outputs to ``(B, width, h, w)``; heatmaps enter as probabilities."""
         parts = [
-            values.sigmoid() if name in _HEATMAPS else values.flatten(1, -3) for name, values in maps.items()
+            values.sigmoid() if name in _HEATMAPS else values.flatten(1, -3)
+            for name, values in maps.items()
+            if name not in _OF_CLASSES
         ]  # fmt: skip
         return self.merge(self.norm(cat(parts, dim=1)))
 
@@ -77,6 +85,7 @@ class StackedCenterNetHead(nn.Module):
         num_classes: Number of classes.
         width: Channels between the two convolutions of every output.
         visibility: Also output visibility.
+        features: Channels of the features that classes are told by, of every stage.
         stages: Number of stages, 1 or more; one is ``CenterNetHead``.
         shared: Whether all stages from the second on have the same weights.
         blocks: Residual blocks of each refinement.
@@ -94,6 +103,7 @@ class StackedCenterNetHead(nn.Module):
         num_classes: int = 1,
         width: int = 64,
         visibility: bool = False,
+        features: int = 0,
         stages: int = 2,
         shared: bool = False,
         blocks: int = 2,
@@ -110,8 +120,9 @@ class StackedCenterNetHead(nn.Module):
 
         def head() -> CenterNetHead:
             return CenterNetHead(
-                in_channels, num_keypoints, num_classes=num_classes, width=width, visibility=visibility
-            )
+                in_channels, num_keypoints, num_classes=num_classes, width=width, visibility=visibility,
+                features=features,
+            )  # fmt: skip
 
         self.first = head()
         self.feedback = nn.ModuleList(MapFeedback(self.first, in_channels) for _ in range(own))

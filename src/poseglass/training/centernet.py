@@ -1,7 +1,7 @@
 """The criterion that CenterNet is trained with.
 
 Zhou, Wang, Krähenbühl, "Objects as Points", 2019, https://arxiv.org/abs/1904.07850, sections 3 and 4.2; weights of the
-terms for poses and the mean over stacks from xingyizhou/CenterNet. The term "visibility" is ours.
+terms for poses and the mean over stacks from xingyizhou/CenterNet. The terms "visibility" and "class" are ours.
 """
 
 from collections.abc import Mapping
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 from torch.nn import functional
 
+from poseglass.codecs.centernet import classified
 from poseglass.core.prediction import Prediction, Stages
 from poseglass.core.table import nearest
 from poseglass.core.targets import ModelInput
@@ -17,9 +18,10 @@ from poseglass.losses.centernet import cross_entropy_at_pixels, l1_at_pixels, pe
 
 WEIGHTS: dict[str, float] = {
     "center": 1.0, "size": 0.1, "center_offset": 1.0, "keypoints": 1.0, "heatmap": 1.0, "heatmap_offset": 1.0,
-    "visibility": 1.0,
+    "visibility": 1.0, "class": 1.0,
 }  # fmt: skip
-"""Published weight of each term; that of "visibility" is ours. Its term is ln 3 for a network that knows nothing."""
+"""Published weight of each term; those of "visibility" and "class" are ours. The term of visibility is ln 3 for a
+network that knows nothing, that of the class ln C."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,12 @@ class CenterNetCriterion:
 
 
 def _terms(stage: Prediction, targets: Prediction) -> dict[str, Tensor]:
+    if "label" in targets and "classifier" not in stage:
+        raise ValueError(
+            f"The codec has features for the class of an instance, but the network returns only {', '.join(stage)}. "
+            "Build its head with the same number of features (a recipe: network.head.features), or set codec.features "
+            "to 0."
+        )
     more = stage["center"].shape[1] - targets["center"].shape[1]
     if more < 0:
         raise ValueError(
@@ -68,6 +76,8 @@ def _terms(stage: Prediction, targets: Prediction) -> dict[str, Tensor]:
     center = functional.pad(targets["center"], (0, 0, 0, 0, 0, more))  # classes that no image of the batch shows
     index, weight = targets["index"], targets["weight"]
     terms = {"center": penalty_reduced_focal(stage["center"], center, targets["center_weight"])}
+    if "label" in targets:
+        terms["class"] = _class_term(stage, targets)
     for name in ("size", "center_offset"):
         terms[name] = l1_at_pixels(stage[name], targets[name], index, weight)
     if "keypoints" in targets:
@@ -88,3 +98,24 @@ def _terms(stage: Prediction, targets: Prediction) -> dict[str, Tensor]:
             stage["visibility"], targets["visibility"], index, targets["visibility_weight"]
         )
     return terms
+
+
+def _class_term(stage: Prediction, targets: Prediction) -> Tensor:
+    """Return the mean cross-entropy of the classes of all instances that count; 0 if none does.
+
+    Instances are taken out first, so that logits are made for as many as there are, not for every pixel.
+
+    Raises:
+        ValueError: A label is beyond the network's classes.
+    """
+    label, weight = targets["label"], targets["weight"]
+    classes = stage["classifier"].shape[1]
+    if int(label.max() if label.numel() else 0) >= classes:
+        raise ValueError(
+            f"A target has label {int(label.max())}, but the network tells {classes} classes apart, numbered from 0. "
+            "Set the head's num_classes to the number of classes."
+        )
+    logits = classified(stage, targets["index"])[weight > 0]
+    if not len(logits):
+        return stage["features"].float().sum() * 0.0
+    return functional.cross_entropy(logits, label[weight > 0])
