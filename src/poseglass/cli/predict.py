@@ -19,7 +19,10 @@ from poseglass.cli.write_poses import (
     SHEET_IMAGES,
     Least,
     PoseEstimator,
+    characters_of,
     check_not_overwritten,
+    classes_found,
+    write_characters,
     write_files,
     write_poses,
     write_sheet,
@@ -77,6 +80,12 @@ def predict(
             "than the detector's input. Default: if the detector was trained on chips.",
         ),
     ] = None,
+    reading: Annotated[
+        bool,
+        typer.Option(
+            "--reading-order", help="Sort what is found on each page as it is read: columns, down, from right to left."
+        ),
+    ] = False,
     whole: Annotated[
         bool, typer.Option("--whole-image", help="Treat each image as one person filling it; look for no boxes.")
     ] = False,
@@ -212,6 +221,7 @@ def predict(
         "--detector-score": 0.3 if detector_score is None else detector_score,
         "--scales": None if shown_at == (1.0,) else shown_at,
         "--chips": chips,
+        "--reading-order": reading,
         "--whole-image": whole,
         "--box": box or None,
         "--boxes": None if boxes_file is None else fingerprint(boxes_file),
@@ -229,7 +239,7 @@ def predict(
     journal = (Journal.resume if resume else Journal.start)(out, settings)
     _predict(
         estimator, given, journal, out, console, levels=levels, least=least, names=names, heatmaps=heatmaps,
-        draw_images=draw_images, resume=resume,
+        draw_images=draw_images, resume=resume, reading=reading,
         sheet=draw_images and 1 < len(paths) <= SHEET_UP_TO if sheet is None else sheet,
     )  # fmt: skip
 
@@ -383,6 +393,7 @@ def _predict(
     draw_images: bool,
     resume: bool,
     sheet: bool,
+    reading: bool,
 ) -> None:
     """Find the poses in the images that are not done, and write the files of all.
 
@@ -407,7 +418,7 @@ def _predict(
     try:
         failed = write_poses(
             estimator, items, out, console, journal=journal, total=len(paths), already=len(done), least=least,
-            names=names, heatmaps=heatmaps, images=draw_images,
+            names=names, heatmaps=heatmaps, images=draw_images, reading=reading,
         )  # fmt: skip
     except BaseException:  # Ctrl-C too
         journal.close(finished=False)
@@ -426,6 +437,14 @@ def _predict(
     if not order:
         raise ValueError(" ".join(failed) + (f" Processed 0 of {len(paths)} images." if len(paths) > 1 else ""))
     empty, people = write_files(estimator.skeleton, journal, order, out)
+    classes = classes_found(estimator)
+    if characters_of(classes):
+        left = write_characters(classes, journal, order, out)
+        console.print(
+            f"written to {out}: submission.csv, code points with the middles of their boxes"
+            + (f"; {left:,} of the lowest scores were left out, beyond 1,200 on a page" if left else ""),
+            markup=False, highlight=False,
+        )  # fmt: skip
     said = ["annotated images"] * draw_images + ["poses.json (COCO results)"]
     said += ["poses_coco.json (with the keypoints' names)"] + ["heatmaps"] * heatmaps
     if sheet:

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -23,13 +23,16 @@ from poseglass.core.affine import Affine
 from poseglass.core.ahead import ahead
 from poseglass.core.card import WeightCard
 from poseglass.core.files import write_chunks
+from poseglass.core.fonts import font_with
 from poseglass.core.image import TooLargeError, read_with_levels, write_image
 from poseglass.core.instances import VISIBILITY_WORDS, Instances
 from poseglass.core.large_image import KEPT_BYTES, LargeImage
 from poseglass.core.levels import Levels, WhiteLevels
+from poseglass.core.reading_order import reading_order
 from poseglass.core.sample import PoseSample
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import listed
+from poseglass.drawing.characters import draw_characters
 from poseglass.drawing.heatmap import heatmap_grid
 from poseglass.drawing.pose import draw
 from poseglass.drawing.sheet import contact_sheet
@@ -38,6 +41,7 @@ from poseglass.estimators.onestage import OneStageEstimator
 from poseglass.estimators.topdown import TopDownEstimator, check_boxes
 from poseglass.estimators.twostage import TwoStageEstimator
 from poseglass.estimators.whole_image import WholeImageEstimator
+from poseglass.readers.kuzushiji import CODE_POINT, PAGE, write_submission
 
 PoseEstimator = TopDownEstimator | OneStageEstimator | TwoStageEstimator | WholeImageEstimator
 """What ``load`` returns."""
@@ -108,6 +112,7 @@ def write_poses(
     names: bool = False,
     heatmaps: bool = False,
     images: bool = True,
+    reading: bool = False,
 ) -> list[str]:
     """Find poses; write annotated images and, on request, heatmaps; print a row for each of the first poses.
 
@@ -127,6 +132,7 @@ def write_poses(
         names: Draw the names of the keypoints.
         heatmaps: Also write the heatmaps of the first person in each image.
         images: Write annotated images.
+        reading: Sort the instances of each page as they are read, in columns from right to left.
 
     Returns:
         An error message for each image that failed.
@@ -156,6 +162,8 @@ def write_poses(
 
     with _Bar(console, total, already) as bar, ThreadPoolExecutor(WRITERS) as pool:
         for item, people in _found(estimator, items, out, failed, bar, images=images):
+            if reading:
+                people = people[reading_order(people.box_xyxy)]
             if images or heatmaps:
                 make_folder(out)
             written = None
@@ -374,6 +382,37 @@ def check_not_overwritten(target: Path, file_name: str) -> None:
         raise ValueError(f"An output would overwrite the input image {target}. Choose another --out.")
 
 
+def characters_of(classes: Sequence[str]) -> tuple[str, ...]:
+    """Return the characters of classes that are all code points, such as "U+306F"; else nothing."""
+    if not classes or not all(CODE_POINT.fullmatch(name) for name in classes):
+        return ()
+    return tuple(chr(int(name[2:], 16)) for name in classes)
+
+
+def write_characters(
+    classes: Sequence[str], journal: Journal, order: list[tuple[Path, int | str, str]], out: Path
+) -> int:
+    """Write ``submission.csv``, what was read on each page, and return how many characters were left out.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    index = {name: number for number, name in enumerate(classes)}
+
+    def pages() -> Iterator[tuple[str, Instances]]:
+        for file, _, records in journal.entries([file for file, _, _ in order]):
+            box = np.array([record["bbox"] for record in records], np.float32).reshape(-1, 4)
+            count = len(box)
+            yield file.stem, Instances(
+                PAGE, np.zeros((count, 0, 2)), np.zeros((count, 0)),
+                np.concatenate([box[:, :2], box[:, :2] + box[:, 2:]], 1),
+                np.array([record.get("box_score", 1.0) for record in records], np.float32),
+                np.array([index[record["category"]] for record in records], np.int64),
+            )  # fmt: skip
+
+    return write_submission(out / "submission.csv", pages(), classes)
+
+
 def classes_found(estimator: PoseEstimator) -> tuple[str, ...]:
     """Return the names of the classes that an estimator finds in whole images, if its card states them."""
     finder = estimator.detector if isinstance(estimator, TwoStageEstimator) else estimator
@@ -425,6 +464,8 @@ class _Work:
         self.estimator, self.out, self.console, self.least = estimator, out, console, least
         self.noun = noun_of(estimator.skeleton)
         self.classes = classes_found(estimator)
+        self.characters = characters_of(self.classes)
+        self.font = font_with(self.characters) if self.characters else None
         card = card_of(estimator)
         by = f"poses by {card.name if card else 'the network'}"
         if isinstance(estimator, TwoStageEstimator):
@@ -457,6 +498,8 @@ class _Work:
         image, people, reduce = _drawable(item.image, self.least.of(people))
         if reduce > 1:
             self.smaller.append(f"{item.name} at 1/{reduce}")
+        if self.characters:
+            return draw_characters(image, people, [self.characters[label] for label in people.label], self.font)
         before = image.shape[1]
         image, shown = enlarged(image, people, self.least.score) if names else (image, people)
         if image.shape[1] != before:
@@ -581,6 +624,10 @@ class _Work:
         if self.several:
             lines.append(f"Only the first frame or page was read of images that have several: {listed(self.several)}.")
         lines += level_notes(self.levels)
+        if self.characters and self.font is None:
+            lines.append(
+                "No installed font has the characters, so only boxes are drawn. In Debian, fonts-klee has them."
+            )
         if self.larger:
             lines.append(
                 f"enlarged so that the names are readable: {listed(self.larger)}. poses.json is in original pixels."

@@ -28,7 +28,8 @@ PAGE = Skeleton("boxes", ())
 
 MAX_FILE_BYTES = 1024**3
 _SUFFIXES = (".jpg", ".jpeg", ".png")
-_CODE = re.compile(r"U\+[0-9A-F]{4,6}")
+CODE_POINT = re.compile(r"U\+[0-9A-F]{4,6}")
+"""A class that is a character."""
 
 
 def kuzushiji(
@@ -94,7 +95,7 @@ def read_translation(path: str | Path) -> dict[str, str]:
     path = Path(path)
     found: dict[str, str] = {}
     for number, (code, char) in enumerate(_rows(path, ("Unicode", "char")), 1):
-        if not _CODE.fullmatch(code):
+        if not CODE_POINT.fullmatch(code):
             raise ValueError(f"{path}: row {number}: expected a code point such as U+306F, got {code[:20]!r}.")
         if code in found:
             raise ValueError(f"{path}: row {number}: {code} is listed twice.")
@@ -116,7 +117,7 @@ def write_submission(path: str | Path, pages: Iterable[tuple[str, Instances]], c
     Raises:
         ValueError: A label beyond the classes, or a class that is no code point.
     """
-    wrong = next((code for code in classes if not _CODE.fullmatch(code)), None)
+    wrong = next((code for code in classes if not CODE_POINT.fullmatch(code)), None)
     if wrong is not None:
         raise ValueError(f"A submission needs code points such as U+306F as classes, got {wrong[:20]!r}.")
     text = io.StringIO()
@@ -229,7 +230,7 @@ def _entries(path: Path, page: str, text: str) -> list[tuple[str, np.ndarray]]:
     for number in range(0, len(words), 5):
         where = f"{path}: page {page}: entry {number // 5 + 1}"
         code = words[number]
-        if not _CODE.fullmatch(code):
+        if not CODE_POINT.fullmatch(code):
             raise ValueError(f"{where}: expected a code point such as U+306F, got {code[:20]!r}.")
         box = _numbers(where, words[number + 1 : number + 5])
         if box[2] <= 0 or box[3] <= 0:

@@ -19,6 +19,7 @@ import numpy as np
 from PIL import ImageFont
 
 from poseglass.core.affine import Affine
+from poseglass.core.fonts import code_points, find_font
 from poseglass.core.instances import Instances
 from poseglass.core.sample import PoseSample
 from poseglass.core.skeleton import Skeleton
@@ -28,9 +29,6 @@ HANDS = ("kouzan-mouhitsu.ttf", "kouzan-mouhitsu-gyosho.ttf", "KouzanBrushFontSo
 """Files of the fonts that pages are written with by default: square, semi-cursive and cursive script, and one more."""
 
 PACKAGES = "fonts-kouzan-mouhitsu, fonts-aoyagi-soseki, fonts-klee, fonts-kiloji"
-
-FOLDERS = (Path("/usr/share/fonts"), Path("/usr/local/share/fonts"), Path.home() / ".local/share/fonts",
-           Path.home() / "Library/Fonts", Path("/Library/Fonts"))  # fmt: skip
 
 PAGE = Skeleton("boxes", ())
 """Characters have no keypoints."""
@@ -323,7 +321,7 @@ def pages(
     if not files:
         raise ValueError("fonts must name at least one font, or be left out.")
     for file in files:
-        lacks = [c for c in chosen if ord(c) not in _has(str(file)) or _glyph(str(file), c) is None]
+        lacks = [c for c in chosen if ord(c) not in code_points(file) or _glyph(str(file), c) is None]
         if lacks:
             raise ValueError(
                 f"{file} lacks {len(lacks):,} of {len(chosen):,} characters: {listed(lacks)}. Use another font, or "
@@ -368,30 +366,15 @@ def _opened(font: str) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(font, GLYPH_PX)
 
 
-@lru_cache(maxsize=16)
-def _has(font: str) -> frozenset[int]:
-    """Return the code points of a font."""
-    from fontTools.ttLib import TTFont  # comes with matplotlib
-
-    try:
-        with Path(font).open("rb") as file, TTFont(file, fontNumber=0, lazy=True) as opened:
-            return frozenset(opened.getBestCmap() or ())
-    except Exception as error:  # a damaged font may raise anything
-        raise ValueError(f"{font} cannot be read as a font: {error}.") from error
-
-
 def _font(name: str | Path) -> Path:
     """Return the file of a font.
 
     Raises:
         FileNotFoundError: It is neither a file nor installed.
     """
-    if Path(name).is_file():
-        return Path(name)
-    for folder in FOLDERS:
-        found = next(iter(sorted(folder.rglob(Path(name).name))), None) if folder.is_dir() else None
-        if found is not None:
-            return found
+    found = find_font(name)
+    if found is not None:
+        return found
     raise FileNotFoundError(
         f"The font {name} is not installed. In Debian and Ubuntu, such fonts are in the packages {PACKAGES}; or give "
         "the files of other fonts with Japanese characters as fonts."

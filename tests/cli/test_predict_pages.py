@@ -1,0 +1,103 @@
+"""`predict` on pages: characters beside their boxes, the file of a submission, and the order of reading."""
+
+import json
+import sys
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import poseglass as pg
+from poseglass import cli
+from poseglass.cli.write_poses import characters_of
+from poseglass.core.fonts import code_points, find_font, font_with
+from poseglass.core.image import write_image
+from poseglass.core.instances import Instances
+from poseglass.core.reading_order import reading_order
+from poseglass.drawing.characters import BOX_RGB, INK_RGB, draw_characters
+from poseglass.estimators.weights_file import save_weights
+from poseglass.networks import NETWORKS
+from poseglass.readers.kuzushiji import PAGE, read_submission
+from poseglass.synthetic.pages import pages
+
+LATIN = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+CLASSES = ("U+0041", "U+0042", "U+0043")
+
+
+def run(monkeypatch, *words) -> int:
+    monkeypatch.setattr(sys, "argv", ["poseglass", *map(str, words)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return int(ended.value.code or 0)
+
+
+def weights(path: Path) -> Path:
+    """Write weights of a small network that finds characters everywhere."""
+    torch.manual_seed(0)
+    table = {
+        "name": "composed", "num_keypoints": 0, "backbone": {"name": "mobilenet_v3_small"},
+        "neck": {"name": "unet", "width": 8},
+        "head": {"name": "centernet", "num_classes": 3, "features": 4, "width": 8},
+    }  # fmt: skip
+    network = pg.build(NETWORKS, table["name"], **{key: value for key, value in table.items() if key != "name"})
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    state["head.outputs.center.last.bias"] += 4.0
+    state["head.outputs.size.last.bias"] += 4.0
+    codec = {"name": "centernet", "poses": False, "features": 4, "most": 40}
+    save_weights(path, state, pg.WeightCard("letters", table, codec, PAGE, pg.InputSpec((128, 128)), classes=CLASSES))
+    return path
+
+
+def test_pages_are_read(tmp_path, monkeypatch, capsys):
+    (tmp_path / "in").mkdir()
+    data = pages(2, fonts=[str(LATIN)], characters="ABC", size_wh=(128, 128), size_px=(16, 20))
+    for number in range(2):
+        write_image(tmp_path / "in" / f"page{number}.png", data.image(number))
+    words = ("predict", tmp_path / "in", "--weights", weights(tmp_path / "w.safetensors"), "--detector-score", "0.1")
+    assert run(monkeypatch, *words, "--out", tmp_path / "out", "--reading-order") == 0
+    assert "submission.csv, code points with the middles of their boxes" in capsys.readouterr().out
+    poses = json.loads((tmp_path / "out" / "poses.json").read_text())
+    found = read_submission(tmp_path / "out" / "submission.csv", CLASSES)
+    assert list(found) == ["page0", "page1"]
+    assert sum(map(len, found.values())) == len(poses) > 20
+    assert {pose["category"] for pose in poses} <= set(CLASSES)
+    first = np.array([pose["bbox"] for pose in poses if pose["file_name"].endswith("page0.png")])
+    box = np.concatenate([first[:, :2], first[:, :2] + first[:, 2:]], 1)
+    follows = np.diff(reading_order(box)) == 1  # nearly all: the file rounds boxes, and so equal ones may change places
+    assert follows.mean() > 0.7
+    drawn = np.asarray(Image.open(tmp_path / "out" / "page0.png"))
+    assert (drawn == BOX_RGB).all(-1).any()
+
+
+def test_only_code_points_are_characters():
+    assert characters_of(("U+306F", "U+20B9F")) == ("は", "𠮟")
+    assert characters_of(("person", "U+306F")) == characters_of(()) == ()
+
+
+def test_characters_stand_beside_their_boxes():
+    image = np.full((60, 80, 3), 255, np.uint8)
+    one = Instances(PAGE, np.zeros((1, 0, 2)), np.zeros((1, 0)), np.array([[10, 10, 30, 40]]), np.ones(1))
+    drawn = draw_characters(image, one, ["A"], LATIN)
+    red = (np.abs(drawn.astype(int) - INK_RGB).sum(-1) < 60).any(0).nonzero()[0]
+    assert red.min() >= 30
+    assert red.max() < 60
+    assert (image == 255).all()
+    without = draw_characters(image, one, ["A"], None)
+    assert (without == BOX_RGB).all(-1).any()
+    assert not (np.abs(without.astype(int) - INK_RGB).sum(-1) < 60).any()
+    with pytest.raises(ValueError, match="There are 1 instances and 2 characters"):
+        draw_characters(image, one, ["A", "B"], LATIN)
+
+
+def test_fonts(tmp_path):
+    assert find_font(LATIN) == LATIN
+    assert find_font("no such font.ttf") is None
+    assert {ord("A"), ord("é")} <= code_points(LATIN)
+    (tmp_path / "bad.ttf").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"bad.ttf cannot be read as a font"):
+        code_points(tmp_path / "bad.ttf")
+    best = font_with("ABC")
+    assert best is None or {65, 66, 67} <= code_points(best)
