@@ -305,7 +305,7 @@ def test_the_cache_is_looked_at_before_the_list(run, monkeypatch: pytest.MonkeyP
     def unread() -> None:
         raise AssertionError
 
-    monkeypatch.setattr("poseglass.estimators.load.read_manifest", unread)
+    monkeypatch.setattr("poseglass.estimators.manifest.read_manifest", unread)
     assert run("path", "bear")[0] == 0
 
 

@@ -19,6 +19,7 @@ from torch import nn
 from poseglass.backbones import BACKBONES
 from poseglass.codecs import HeatmapCodec, SimccCodec, SoftArgmaxCodec, UdpCombinedCodec
 from poseglass.core.card import WeightCard
+from poseglass.core.device import choose_device
 from poseglass.core.input_spec import InputSpec
 from poseglass.core.table import build
 from poseglass.data import DATASETS
@@ -31,7 +32,7 @@ from poseglass.readers import write_coco
 from poseglass.readers.labelled import LabelledImages
 from poseglass.runs import folder as run_folder
 from poseglass.runs import session as module
-from poseglass.runs.build import choose_device, crop_sizes, make
+from poseglass.runs.build import crop_sizes, make
 from poseglass.runs.check import check_evaluation, check_loss, check_shapes
 from poseglass.runs.folder import RunFolder
 from poseglass.runs.prepare import prepare

@@ -11,11 +11,11 @@ from safetensors import safe_open
 
 from poseglass.cli.evaluate_found import bar_of, load_one
 from poseglass.cli.read_data import OVERRIDES, data_options, read_data, say_notes
+from poseglass.core.device import choose_device
 from poseglass.estimators.load import find_weights
 from poseglass.estimators.weights_file import read_weights, save_weights
 from poseglass.evaluation.calibrate import fit_calibration, joined
 from poseglass.evaluation.observe import observe
-from poseglass.runs.build import choose_device
 
 FEW = 30
 """Labels below which a keypoint has hardly a curve of its own."""

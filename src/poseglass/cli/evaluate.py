@@ -13,6 +13,7 @@ from poseglass.cli.evaluate_found import AVERAGE_PRECISION, bar_of, check_found,
 from poseglass.cli.read_data import FORMATS, read_data, say_notes
 from poseglass.cli.speed import BFLOAT16, COMPILED, benched, say_compiling
 from poseglass.core.card import WeightCard
+from poseglass.core.device import choose_device
 from poseglass.core.files import write_bytes
 from poseglass.core.table import lookup
 from poseglass.estimators.choice import load_chosen
@@ -25,7 +26,7 @@ from poseglass.metrics import METRICS, Pck
 from poseglass.metrics.metric import Metric
 from poseglass.programs.graph_program import GraphProgram
 from poseglass.readers.mixed import respelt
-from poseglass.runs.build import PROTOCOLS, choose_device, make
+from poseglass.runs.build import PROTOCOLS, make
 from poseglass.runs.recipe import EvaluatePart, Recipe, apply_override
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from poseglass.core.device import choose_device
 from poseglass.core.files import write_bytes
 from poseglass.core.sample import Dataset, boxes_complete
 from poseglass.core.table import counted
@@ -26,7 +27,7 @@ from poseglass.evaluation.found import LEAST_SCORE, evaluate_found
 from poseglass.evaluation.reliability import reliability_of
 from poseglass.metrics import METRICS
 from poseglass.programs.fast import Precision
-from poseglass.runs.build import choose_device, make
+from poseglass.runs.build import make
 
 AVERAGE_PRECISION = ("box_ap", "oks_ap")
 """Metrics of what is found; they need no given boxes."""

@@ -27,6 +27,7 @@ from poseglass.cli.write_poses import (
     write_poses,
     write_sheet,
 )
+from poseglass.core.device import choose_device
 from poseglass.core.image import white_levels
 from poseglass.core.levels import WhiteLevels, check_white
 from poseglass.core.table import listed
@@ -37,7 +38,6 @@ from poseglass.estimators.onestage import OneStageEstimator
 from poseglass.estimators.twostage import TwoStageEstimator
 from poseglass.estimators.whole_image import WholeImageEstimator
 from poseglass.programs.fast import Precision
-from poseglass.runs.build import choose_device
 
 SHEET_UP_TO = 1000
 """Largest number of images that get a contact sheet without --sheet: it shows the first only, which say little then."""

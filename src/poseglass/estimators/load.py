@@ -14,7 +14,6 @@ from poseglass.core.table import build, lookup, nearest
 from poseglass.estimators.chips import Chips
 from poseglass.estimators.fetch import weights_folder
 from poseglass.estimators.fit import card_network, named_code
-from poseglass.estimators.manifest import read_manifest
 from poseglass.estimators.onestage import OneStageEstimator
 from poseglass.estimators.topdown import TopDownEstimator
 from poseglass.estimators.twostage import TwoStageEstimator
@@ -85,6 +84,8 @@ def find_weights(weights: str | Path) -> Path:
             f"{name!r} names a package, which only train.init_from and `poseglass weights fetch {name}` download. "
             f"Afterwards its weights are called {package!r}."
         )
+    from poseglass.estimators.manifest import read_manifest  # takes long to import, and is needed for this alone
+
     public = read_manifest()
     if name in public:
         entry = public[name]

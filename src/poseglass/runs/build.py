@@ -30,7 +30,6 @@ from poseglass.runs.recipe import EvaluatePart, Recipe, RecipeError
 from poseglass.runs.signature import signature_faults
 from poseglass.training.criteria import CRITERIA
 from poseglass.training.criterion import Criterion, StageCriterion, terms_of
-from poseglass.training.distributed import ALONE, Processes
 from poseglass.transforms import TRANSFORMS, TransformError
 from poseglass.transforms.chips import Chip
 
@@ -261,39 +260,6 @@ def crop_sizes(recipe: Recipe) -> list[tuple[int, int]]:
     for change in sorted(recipe.train.sizes, key=lambda c: c.epoch):
         sizes[change.epoch :] = [change.size_wh] * len(sizes[change.epoch :])
     return sizes
-
-
-def choose_device(wanted: str, processes: Processes = ALONE) -> torch.device:
-    """Return the device to train on; "auto" uses CUDA if available, with one GPU per process.
-
-    Raises:
-        ValueError: The device is unknown or not available.
-    """
-    here = torch.cuda.is_available()
-    if wanted == "auto":
-        wanted = "cuda" if here else "cpu"
-    try:
-        device = torch.device(wanted)
-    except RuntimeError:
-        raise ValueError(f"device must be auto, cpu, cuda, cuda:0, ..., got {wanted!r}.") from None
-    if device.type == "cuda":
-        if not here:
-            raise ValueError(
-                f"device {wanted!r} is not available: this PyTorch ({torch.__version__}) sees no GPU. Use --device cpu."
-            )
-        if device.index is None:
-            device = torch.device("cuda", processes.local_rank)
-        if device.index >= torch.cuda.device_count():
-            raise ValueError(
-                f"device 'cuda:{device.index}' is not available: there are {torch.cuda.device_count()} GPUs, counted "
-                "from 0."
-            )
-        return device
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"device {wanted!r} is not available: {str(error).splitlines()[0]}") from None
-    return device
 
 
 def protocol_of(part: EvaluatePart) -> CocoProtocol | MpiiProtocol | None:

@@ -11,6 +11,7 @@ from poseglass.checkpoints import import_checkpoint
 from poseglass.checkpoints.package import package_weights
 from poseglass.codecs import CODECS
 from poseglass.core.card import WeightCard
+from poseglass.core.device import choose_device
 from poseglass.core.environment import changed_circumstances
 from poseglass.core.precision import choose_precision, guarded_precision
 from poseglass.core.sample import Dataset, classes_of
@@ -26,7 +27,6 @@ from poseglass.layers.synchronised_norm import synchronise_norms
 from poseglass.networks.widths import apply_widths, described, widths_of
 from poseglass.readers.notes import notes_of
 from poseglass.runs.build import (
-    choose_device,
     crop_sizes,
     make,
     make_criterion,
@@ -94,7 +94,7 @@ def prepare(
         )
     part = recipe.train
     run_folder = RunFolder(folder)
-    target = choose_device(device, processes)
+    target = choose_device(device, processes.local_rank)
     if part.batch_size % processes.world:
         raise RecipeError(
             f"train.batch_size is {part.batch_size}, which is not divisible by {processes.world} processes. "
