@@ -35,6 +35,7 @@ from poseglass.estimators.weights_file import save_weights
 from poseglass.evaluation.evaluate import evaluate
 from poseglass.export.export import TARGETS, export_file, photograph_samples
 from poseglass.export.exportable import exportable
+from poseglass.export.int8 import Rounding, Sensitivity
 from poseglass.export.parity import MAX_DRIFT
 from poseglass.metrics import Pck
 from poseglass.networks import NETWORKS
@@ -43,6 +44,7 @@ from poseglass.programs.torch_program import TorchProgram
 from poseglass.readers import coco
 
 BATCHES = (1, 8)
+SENSITIVITY = Rounding.sensitivity
 FILES = (
     ("onnx", "float32"), ("onnx", "int8"), ("openvino", "float32"), ("openvino", "bfloat16"), ("openvino", "int8"),
 )  # fmt: skip
@@ -77,6 +79,11 @@ def random_weights(name: str, folder: Path) -> Path:
     return folder / f"{name}.safetensors"
 
 
+def unmeasured(rounding: Rounding, on_call: Any = None) -> Sensitivity:
+    """Return that no convolution moves a keypoint, for random weights, of which all are rounded then."""
+    return Sensitivity(rounding.calls, (0.0,) * len(rounding.calls))
+
+
 def plain_run(program: TorchProgram, views: torch.Tensor) -> None:
     """Run a program in eager mode, in contiguous memory."""
     program(views)
@@ -85,6 +92,7 @@ def plain_run(program: TorchProgram, views: torch.Tensor) -> None:
 def measure(name: str, folder: Path, arguments: argparse.Namespace, rates: dict[str, float]) -> list[dict[str, Any]]:
     """Export a network in every way, time all, and return a row per file and batch size."""
     trained = name not in NETWORKS
+    Rounding.sensitivity = SENSITIVITY if trained else unmeasured  # type: ignore[method-assign]
     weights: str | Path = name if trained else random_weights(name, folder)
     program = load_top_down(weights).torch_program
     network = program.network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]

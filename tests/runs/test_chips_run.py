@@ -26,11 +26,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("plain_reports")]
 RECIPE = """
 name = "chips"
 seed = 1
-skeleton = "coco17"
+skeleton = "people19"
 network.name = "composed"
-network.backbone = { name = "efficientnet_lite0" }
+network.backbone = { name = "efficientnet_lite2" }
 network.neck = { name = "unet", width = 64 }
-network.head = { name = "centernet", width = 32 }
+network.head = { name = "centernet", width = 64 }
 codec = { name = "centernet" }
 criterion = { name = "centernet" }
 input = { size_wh = [96, 96], mean = [0.498, 0.498, 0.498], std = [0.502, 0.502, 0.502] }
