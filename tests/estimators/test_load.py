@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import poseglass as pg
-from poseglass.core.skeletons import COCO17
+from poseglass.core.skeletons import PEOPLE19
 from poseglass.estimators.load import DEFAULT, DEFAULT_DETECTOR, find_weights, shipped
 from poseglass.estimators.weights_file import CheckpointError, read_weights, save_weights
 
@@ -46,7 +46,7 @@ def test_what_finds_people_by_default():
     detector = pg.load("people")
     assert isinstance(detector, pg.OneStageEstimator)
     assert sum(p.numel() for p in detector.network.parameters()) <= 8_000_000
-    assert detector.skeleton.keypoints == COCO17.keypoints
+    assert detector.skeleton.keypoints == PEOPLE19.keypoints
     assert detector.card is not None
     assert detector.card.classes == ("person",)
     assert all((detector.card.data, detector.card.license, detector.card.results, detector.card.commit))

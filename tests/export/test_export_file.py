@@ -163,7 +163,7 @@ def test_everybody_in_one_file(tmp_path, monkeypatch, capsys) -> None:
     got, plain = pg.load(out), pg.load("people-pose", detector="people", skeleton="coco17")
     assert isinstance(got, WholeImageEstimator)
     one, other = plain(image), got(image)
-    assert len(one) == len(other) == 4
+    assert len(one) == len(other) == 5
     np.testing.assert_allclose(other.box_xyxy, one.box_xyxy, atol=0.5)
     np.testing.assert_allclose(other.box_score, one.box_score, atol=0.01)
     away = np.linalg.norm(one.xy - other.xy, axis=-1)[one.score > 0.3]
@@ -171,7 +171,7 @@ def test_everybody_in_one_file(tmp_path, monkeypatch, capsys) -> None:
     assert away.max() < 8
     assert other.probability is not None
     assert len(got(np.zeros((100, 150, 3), np.uint8))) == 0
-    assert len(pg.load(out, min_box_score=0.5)(image)) == 1
+    assert len(pg.load(out, min_box_score=0.7)(image)) == 1
     with pytest.raises(ValueError, match=r"nobody with a score below 0\.3"):
         pg.load(out, min_box_score=0.1)
     with pytest.raises(ValueError, match="finds the boxes itself and takes none"):
@@ -179,7 +179,7 @@ def test_everybody_in_one_file(tmp_path, monkeypatch, capsys) -> None:
     with pytest.raises(CheckpointError, match="finds everybody in a whole image itself"):
         pg.load(out, detector="people")
     assert not run(monkeypatch, "predict", PHOTOGRAPH, "--weights", out, "--out", tmp_path / "poses")
-    assert len(json.loads((tmp_path / "poses" / "poses.json").read_text())) == 4
+    assert len(json.loads((tmp_path / "poses" / "poses.json").read_text())) == 5
 
 
 @pytest.mark.slow
@@ -192,7 +192,7 @@ def test_a_detector_as_a_file(whole, tmp_path, monkeypatch) -> None:
     assert isinstance(got, WholeImageEstimator if whole else OneStageEstimator)
     assert got.finds_boxes
     one, other = plain(image), got(image)
-    assert len(one) == len(other) == 4
+    assert len(one) == len(other) == 5
     np.testing.assert_allclose(other.box_xyxy, one.box_xyxy, atol=1.0 if whole else 1e-2)
     given = got(image, one.box_xyxy[[2, 0]])
     np.testing.assert_allclose(given.box_xyxy, one.box_xyxy[[2, 0]])
@@ -202,7 +202,7 @@ def test_a_detector_as_a_file(whole, tmp_path, monkeypatch) -> None:
     else:
         both = pg.load("hg2-light-lspet", detector=out)
         assert isinstance(both, TwoStageEstimator)
-        assert len(both(image)) == 4
+        assert len(both(image)) == 5
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["views", "whole image"])
