@@ -123,6 +123,14 @@ def test_the_command_writes_masks_and_scenes_use_them(tmp_path):
         np.testing.assert_allclose(bounds, [*box[:, :2].min(0), *box[:, 2:].max(0)], atol=4)
 
 
+def test_a_fault_of_the_command_is_one_line(tmp_path):
+    command = [sys.executable, "-m", "poseglass.data.cutouts", str(tmp_path / "none.json"), "--out", "a.npz"]
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert ran.returncode == 2
+    assert ran.stderr.startswith(f"poseglass: No such label file: {tmp_path / 'none.json'}")
+    assert ran.stderr.count("\n") == 1
+
+
 def test_people_are_pasted_into_photographs_among_their_people(tmp_path):
     labels = file_of_photographs(tmp_path)
     out = tmp_path / "cutouts.npz"

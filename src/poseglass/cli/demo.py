@@ -6,6 +6,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 from rich.console import Console
 
@@ -83,15 +84,21 @@ def demo(
 
 
 def our_images() -> list[NamedImage]:
-    """Return a photograph of a group of people, and one of a single person from matplotlib's sample data."""
+    """Return a photograph of a group of people, and one of a single person from matplotlib's sample data.
+
+    The second is a portrait, whose person is given a box: detectors miss people who are larger than the image.
+    """
     import matplotlib  # imported here because it takes a third of a second, and other commands do not need it
 
     group = Path(str(resources.files("poseglass") / "photographs" / "surfers.jpg"))
     hopper = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
+    portrait = read_image(hopper)
+    height, width = portrait.shape[:2]
+    box_xyxy = np.array([[-0.5, -0.5, width - 0.5, height - 0.5]], np.float32)
     return [
-        NamedImage(path.stem, path.name, read_image(path), None, number)
-        for number, path in enumerate((group, hopper))
-    ]  # fmt: skip
+        NamedImage(group.stem, group.name, read_image(group), None, 0),
+        NamedImage(hopper.stem, hopper.name, portrait, box_xyxy, 1),
+    ]
 
 
 def one_minute_recipe() -> Path:

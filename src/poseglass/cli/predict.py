@@ -171,7 +171,14 @@ def predict(
     found = list_images([*(images or []), *(read_list(list_file) if list_file is not None else [])])
     paths = found.paths
     _check_options(
-        paths, box=box, boxes_file=boxes_file, min_box_score=min_box_score, whole=whole, detector=detector, out=out
+        paths,
+        box=box,
+        boxes_file=boxes_file,
+        min_box_score=min_box_score,
+        whole=whole,
+        detector=detector,
+        chips=chips,
+        out=out,
     )
     if white is not None:
         check_white(white)
@@ -252,6 +259,7 @@ def _check_options(
     min_box_score: float | None,
     whole: bool,
     detector: str | None,
+    chips: bool | None,
     out: Path,
 ) -> None:
     """Raise where options contradict each other.
@@ -268,6 +276,9 @@ def _check_options(
     for option, used in (("--box", bool(box)), ("--boxes", boxes_file is not None), ("--detector", bool(detector))):
         if whole and used:
             raise ValueError(f"--whole-image looks for no boxes, and {option} gives them; omit one of them.")
+    for option, used in (("--box", bool(box)), ("--boxes", boxes_file is not None), ("--whole-image", whole)):
+        if chips and used:
+            raise ValueError(f"--chips says how people are looked for, and with {option} nobody is. Omit one of them.")
     if box and len(paths) > 1:
         raise ValueError(
             f"--box is for a single image, but {len(paths)} were given. Give one image, or boxes for each image with "
@@ -313,7 +324,7 @@ def _open(
         chips=False if scales != (1.0,) else None,
     )
     if chips and scales != (1.0,):
-        raise ValueError("--chips look at each image at several scales, and so does --scales. Omit one of them.")
+        raise ValueError("--chips looks at each image at several scales, and so does --scales. Omit one of them.")
     if chips and isinstance(estimator, WholeImageEstimator) and estimator.finds_boxes:
         raise ValueError(f"{weights} takes whole images, so it cannot look at --chips. Give the weights themselves.")
     if chips is not None and isinstance(estimator, OneStageEstimator):
@@ -353,6 +364,12 @@ def _open(
         return estimator, None
     finds = load_detector(detector, min_box_score=score, scales=scales, chips=chips, device=device)
     return TwoStageEstimator(finds, estimator), detector
+
+
+def _shown_whole(estimator: PoseEstimator) -> bool:
+    """Return whether what finds people sees each image whole, and could look at chips."""
+    finder = estimator.detector if isinstance(estimator, TwoStageEstimator) else estimator
+    return isinstance(finder, OneStageEstimator) and finder.chips is None
 
 
 def _drawn(estimator: PoseEstimator, weights: str, score: float | None, probability: float | None) -> Least:
@@ -453,8 +470,9 @@ def _predict(
     journal.close(finished=True, keep=len(paths) > 1)
     if empty and given[0].boxes is None:
         console.print(
-            f"Nobody was found in {len(empty):,} of {len(order):,} images: {listed(empty)}.", markup=False,
-            highlight=False,
+            f"Nobody was found in {len(empty):,} of {len(order):,} images: {listed(empty)}."
+            + (" For people who are small in a large image, try --chips." if _shown_whole(estimator) else ""),
+            markup=False, highlight=False,
         )  # fmt: skip
     console.print(f"written to {out}: {', '.join(said)}", markup=False)
     if failed:

@@ -20,7 +20,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -31,10 +31,12 @@ from poseglass.core.sample import PoseSample
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import counted
 from poseglass.core.warp import warp_image
-from poseglass.data.cutouts import Cutouts, mask_size_wh
 from poseglass.readers.coco import coco
 from poseglass.readers.coco_choice import Allowed
 from poseglass.readers.labelled import LabelledImages
+
+if TYPE_CHECKING:
+    from poseglass.data.cutouts import Cutouts
 
 MOST_PEOPLE = 30
 """Scenes of more people are rejected: they would hide each other."""
@@ -160,7 +162,7 @@ class ComposedScenes:
     seed: int
     mirror: float
     enlarge: float
-    cutouts: Cutouts | None = None
+    cutouts: "Cutouts | None" = None
     onto: LabelledImages | None = None
     notes: tuple[str, ...] = ()
     _decoded: OrderedDict[tuple[int, int], np.ndarray] = field(default_factory=OrderedDict, init=False, repr=False)
@@ -559,6 +561,8 @@ def composed(
     if upright:
         people, more = _who_stands(photos, people)
         notes += more
+    from poseglass.data.cutouts import Cutouts  # a program too, which runs before the package would import it
+
     masks = None if cutouts is None else Cutouts.read(cutouts)
     if masks is not None:
         people, more = _with_cutouts(photos, people, masks, str(cutouts))
@@ -638,13 +642,15 @@ def _who_stands(photos: LabelledImages, people: np.ndarray) -> tuple[np.ndarray,
 
 
 def _with_cutouts(
-    photos: LabelledImages, people: np.ndarray, cutouts: Cutouts, file: str
+    photos: LabelledImages, people: np.ndarray, cutouts: "Cutouts", file: str
 ) -> tuple[np.ndarray, list[str]]:
     """Return those of the people ``(P, 2)`` who have a cutout, and a note on the others.
 
     Raises:
         ValueError: A mask has not the shape of its photograph: the file was made from other labels.
     """
+    from poseglass.data.cutouts import mask_size_wh
+
     ids = [int(photos.instances(int(photo)).extra["annotation_id"][int(row)]) for photo, row in people]
     for one, (photo, _) in zip(ids, people, strict=True):
         expected = mask_size_wh(photos.size_wh(int(photo)))

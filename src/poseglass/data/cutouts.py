@@ -11,6 +11,7 @@ fills what was unknown, is refused: a bad cutout teaches a detector the cut.
 
 import argparse
 import io
+import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ import numpy as np
 
 from poseglass.core.files import write_bytes
 from poseglass.core.instances import Instances
+from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import counted
 from poseglass.readers.coco import coco
 from poseglass.readers.labelled import LabelledImages
@@ -132,12 +134,8 @@ def cut_out(image: np.ndarray, person: Instances) -> np.ndarray | str:
     Raises:
         ValueError: The skeleton has no trunk.
     """
+    _check_trunk(person.skeleton)
     names = person.skeleton.keypoints
-    if not set(TRUNK) <= set(names):
-        raise ValueError(
-            f"Cutouts need shoulders and hips ({', '.join(TRUNK)}), but the skeleton {person.skeleton.name!r} has "
-            f"{', '.join(names)}."
-        )
     at = {name: point for name, point, known in zip(names, person.xy[0], person.known[0], strict=True) if known}
     trunk = _trunk(at)
     if trunk is None:
@@ -167,6 +165,19 @@ def cut_out(image: np.ndarray, person: Instances) -> np.ndarray | str:
     if (mask & (thick > 0)).sum() < _LEAST_ON_BONES * thick.sum():
         return "mask misses bones"
     return mask
+
+
+def _check_trunk(skeleton: Skeleton) -> None:
+    """Raise if a skeleton has no shoulders and hips.
+
+    Raises:
+        ValueError: It has none.
+    """
+    if not set(TRUNK) <= set(skeleton.keypoints):
+        raise ValueError(
+            f"Cutouts need shoulders and hips ({', '.join(TRUNK)}), but the skeleton {skeleton.name!r} has "
+            f"{', '.join(skeleton.keypoints)}."
+        )
 
 
 def _trunk(at: Mapping[str, np.ndarray]) -> np.ndarray | None:
@@ -235,6 +246,7 @@ def cut_all_out(photos: LabelledImages, *, every: int = 500) -> tuple[Cutouts, C
     Raises:
         FileNotFoundError, ValueError: A photograph is missing or cannot be read, or the skeleton has no trunk.
     """
+    _check_trunk(photos.skeleton)
     packed: dict[int, np.ndarray] = {}
     sizes: dict[int, tuple[int, int]] = {}
     refused: Counter[str] = Counter()
@@ -261,8 +273,12 @@ def main() -> None:
     parser.add_argument("--images", type=Path, default=None, help="folder of its images")
     parser.add_argument("--out", type=Path, required=True, help="the .npz file to write")
     given = parser.parse_args()
-    cutouts, refused = cut_all_out(coco(given.annotations, images=given.images))
-    cutouts.write(given.out)
+    try:
+        cutouts, refused = cut_all_out(coco(given.annotations, images=given.images))
+        cutouts.write(given.out)
+    except (ValueError, OSError) as error:
+        print(f"poseglass: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
     reasons = "".join(f" {count:,}: {why}." for why, count in refused.most_common())
     print(f"{given.out}: {counted(len(cutouts), 'mask')}; {counted(refused.total(), 'instance')} without.{reasons}")
 

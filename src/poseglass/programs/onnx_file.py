@@ -9,7 +9,7 @@ from poseglass.core.precision import NO_INT8, has_int8
 from poseglass.programs.graph_card import GraphCard
 from poseglass.programs.graph_program import GraphFile, Run
 
-EXTRA = "pip install 'poseglass[onnx]'"
+EXTRA = "pip install 'poseglass[onnx]' (in a clone: pip install -e '.[onnx]')"
 
 _UNKNOWN_OPERATOR = (
     "is not a registered function", "No Op registered", "NOT_IMPLEMENTED", "Opset", "opset version",

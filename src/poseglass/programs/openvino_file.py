@@ -9,7 +9,7 @@ import numpy as np
 from poseglass.programs.graph_card import CARD_KEY, DETECTOR_KEY, DIGEST_KEY, GRAPH_KEY, GraphCard, Precision
 from poseglass.programs.graph_program import GraphFile, Run
 
-EXTRA = "pip install 'poseglass[openvino]'"
+EXTRA = "pip install 'poseglass[openvino]' (in a clone: pip install -e '.[openvino]')"
 
 _HINTS: dict[Precision, str] = {"float32": "f32", "int8": "f32", "bfloat16": "bf16", "float16": "f32"}
 """What OpenVINO computes in where layers are not quantised. It lowers float32 to bfloat16 by itself unless told."""
