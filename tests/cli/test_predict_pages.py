@@ -72,6 +72,12 @@ def test_pages_are_read(tmp_path, monkeypatch, capsys):
     assert (drawn == BOX_RGB).all(-1).any()
 
 
+def test_people_are_not_read(tmp_path, monkeypatch, capsys):
+    write_image(tmp_path / "a.png", np.zeros((40, 40, 3), np.uint8))
+    assert run(monkeypatch, "predict", tmp_path / "a.png", "--out", tmp_path / "out", "--reading-order") == 2
+    assert "--reading-order sorts what is read on a page, but hg2-light-lspet has keypoints" in capsys.readouterr().err
+
+
 def test_only_code_points_are_characters():
     assert characters_of(("U+306F", "U+20B9F")) == ("は", "𠮟")
     assert characters_of(("person", "U+306F")) == characters_of(()) == ()

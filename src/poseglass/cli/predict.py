@@ -215,6 +215,10 @@ def predict(
         score=detector_score, scales=shown_at, chips=chips, flip_test=flip_test, skeleton=skeleton, device=run_on,
         precision="bfloat16" if bfloat16 else "float32", compiled=compiled, console=console,
     )  # fmt: skip
+    if reading and len(estimator.skeleton):
+        raise ValueError(
+            f"--reading-order sorts what is read on a page, but {weights} has keypoints of something else. Omit it."
+        )
     if heatmaps and isinstance(estimator, OneStageEstimator):
         raise ValueError(
             f"--heatmaps shows the maps of one person in a box, but {weights} finds everybody in an image. Omit it."
