@@ -17,10 +17,11 @@ from poseglass.core.fonts import code_points, find_font, font_with
 from poseglass.core.image import write_image
 from poseglass.core.instances import Instances
 from poseglass.core.reading_order import reading_order
+from poseglass.core.skeletons import BOXES
 from poseglass.drawing.characters import BOX_RGB, INK_RGB, draw_characters
 from poseglass.estimators.weights_file import save_weights
 from poseglass.networks import NETWORKS
-from poseglass.readers.kuzushiji import PAGE, read_submission
+from poseglass.readers.kuzushiji import read_submission
 from poseglass.synthetic.pages import pages
 
 LATIN = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
@@ -47,7 +48,7 @@ def weights(path: Path) -> Path:
     state["head.outputs.center.last.bias"] += 4.0
     state["head.outputs.size.last.bias"] += 4.0
     codec = {"name": "centernet", "poses": False, "features": 4, "most": 40}
-    save_weights(path, state, pg.WeightCard("letters", table, codec, PAGE, pg.InputSpec((128, 128)), classes=CLASSES))
+    save_weights(path, state, pg.WeightCard("letters", table, codec, BOXES, pg.InputSpec((128, 128)), classes=CLASSES))
     return path
 
 
@@ -85,7 +86,7 @@ def test_only_code_points_are_characters():
 
 def test_characters_stand_beside_their_boxes():
     image = np.full((60, 80, 3), 255, np.uint8)
-    one = Instances(PAGE, np.zeros((1, 0, 2)), np.zeros((1, 0)), np.array([[10, 10, 30, 40]]), np.ones(1))
+    one = Instances(BOXES, np.zeros((1, 0, 2)), np.zeros((1, 0)), np.array([[10, 10, 30, 40]]), np.ones(1))
     drawn = draw_characters(image, one, ["A"], LATIN)
     red = (np.abs(drawn.astype(int) - INK_RGB).sum(-1) < 60).any(0).nonzero()[0]
     assert red.min() >= 30

@@ -12,7 +12,8 @@ from poseglass.core.instances import Instances
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.skeletons import COCO17
 from poseglass.data.composed_scenes import composed
-from poseglass.data.cutouts import Cutouts, cut_out
+from poseglass.data.cutouts import cut_out
+from poseglass.data.masks import Cutouts
 from poseglass.readers import coco
 
 JOINTS = {
@@ -193,7 +194,7 @@ def test_files_that_do_not_fit(tmp_path):
     ):
         composed(labels, onto=other)
     with pytest.raises(
-        ValueError, match=r"upright = true needs shoulders and hips, but .*other.json has the keypoints"
+        ValueError, match=r"Upright people .upright = true. need shoulders and hips .*, but the skeleton"
     ):
         composed(other, upright=True)
 

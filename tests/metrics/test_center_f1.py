@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from poseglass.core.instances import Instances
+from poseglass.core.skeletons import BOXES
 from poseglass.metrics.center_f1 import CenterF1
-from poseglass.readers.kuzushiji import PAGE
 
 
 def characters(boxes, labels, scores=None, crowd=None) -> Instances:
@@ -11,7 +11,7 @@ def characters(boxes, labels, scores=None, crowd=None) -> Instances:
     extra = {} if crowd is None else {"crowd": np.array(crowd)}
     score = np.ones(count) if scores is None else np.array(scores)
     shape = np.array(boxes, np.float32).reshape(-1, 4)
-    return Instances(PAGE, np.zeros((count, 0, 2)), np.zeros((count, 0)), shape, score, np.array(labels), extra=extra)
+    return Instances(BOXES, np.zeros((count, 0, 2)), np.zeros((count, 0)), shape, score, np.array(labels), extra=extra)
 
 
 def at(*points):

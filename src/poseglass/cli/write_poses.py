@@ -31,6 +31,7 @@ from poseglass.core.levels import Levels, WhiteLevels
 from poseglass.core.reading_order import reading_order
 from poseglass.core.sample import PoseSample
 from poseglass.core.skeleton import Skeleton
+from poseglass.core.skeletons import BOXES
 from poseglass.core.table import listed
 from poseglass.drawing.characters import draw_characters
 from poseglass.drawing.heatmap import heatmap_grid
@@ -41,7 +42,7 @@ from poseglass.estimators.onestage import OneStageEstimator
 from poseglass.estimators.topdown import TopDownEstimator, check_boxes
 from poseglass.estimators.twostage import TwoStageEstimator
 from poseglass.estimators.whole_image import WholeImageEstimator
-from poseglass.readers.kuzushiji import CODE_POINT, PAGE, write_submission
+from poseglass.readers.kuzushiji import CODE_POINT, write_submission
 
 PoseEstimator = TopDownEstimator | OneStageEstimator | TwoStageEstimator | WholeImageEstimator
 """What ``load`` returns."""
@@ -404,7 +405,7 @@ def write_characters(
             box = np.array([record["bbox"] for record in records], np.float32).reshape(-1, 4)
             count = len(box)
             yield file.stem, Instances(
-                PAGE, np.zeros((count, 0, 2)), np.zeros((count, 0)),
+                BOXES, np.zeros((count, 0, 2)), np.zeros((count, 0)),
                 np.concatenate([box[:, :2], box[:, :2] + box[:, 2:]], 1),
                 np.array([record.get("box_score", 1.0) for record in records], np.float32),
                 np.array([index[record["category"]] for record in records], np.int64),

@@ -82,4 +82,7 @@ PEOPLE19 = Skeleton(
 )
 """COCO's 17 keypoints, then neck and head top as in LSP. ``COCO17`` and ``LSP14`` are parts of it. Sigmas: as there."""
 
+BOXES = Skeleton("boxes", ())
+"""Of what has a box and a class, and no keypoints."""
+
 SKELETONS: dict[str, Skeleton] = {s.name: s for s in (COCO17, MPII16, LSP14, FLIC11, PEOPLE19)}

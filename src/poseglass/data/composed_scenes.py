@@ -15,12 +15,11 @@ labelled people only, so somebody without a box may still show there. Or the peo
 of another file, among the people who are labelled there.
 """
 
-import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
@@ -29,20 +28,15 @@ from poseglass.core.affine import Affine
 from poseglass.core.instances import Instances
 from poseglass.core.sample import PoseSample
 from poseglass.core.skeleton import Skeleton
-from poseglass.core.table import counted
 from poseglass.core.warp import warp_image
+from poseglass.data.masks import Cutouts, check_trunk
+from poseglass.data.who_is_pasted import clipped, who_can_be_pasted, who_stands, with_cutouts
 from poseglass.readers.coco import coco
 from poseglass.readers.coco_choice import Allowed
 from poseglass.readers.labelled import LabelledImages
 
-if TYPE_CHECKING:
-    from poseglass.data.cutouts import Cutouts
-
 MOST_PEOPLE = 30
 """Scenes of more people are rejected: they would hide each other."""
-
-SMALLEST_BOX_PX = 24
-"""People whose box has no side of that many pixels are not pasted: enlarged, they would be smudges."""
 
 OVERLAP = 0.3
 """Largest share of the smaller of two boxes that the two share."""
@@ -162,7 +156,7 @@ class ComposedScenes:
     seed: int
     mirror: float
     enlarge: float
-    cutouts: "Cutouts | None" = None
+    cutouts: Cutouts | None = None
     onto: LabelledImages | None = None
     notes: tuple[str, ...] = ()
     _decoded: OrderedDict[tuple[int, int], np.ndarray] = field(default_factory=OrderedDict, init=False, repr=False)
@@ -292,7 +286,7 @@ class ComposedScenes:
         person = self.photos.instances(photo)[row]
         photo_wh = self.photos.size_wh(photo)
         if self.cutouts is None:
-            return _Chosen(photo, row, person, _clipped(person.box_xyxy[0], photo_wh))
+            return _Chosen(photo, row, person, clipped(person.box_xyxy[0], photo_wh))
         mask = self.cutouts.mask(int(person.extra["annotation_id"][0]))
         to_photo = _onto(_edges((mask.shape[1], mask.shape[0])), _edges(photo_wh), False)
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
@@ -356,13 +350,13 @@ class ComposedScenes:
         else:
             known = known & ~person.covered
         box = labels.box_xyxy.astype(np.float64)
-        clipped = _clipped(box[0], canvas_wh)[None]
-        share = np.prod(clipped[:, 2:] - clipped[:, :2], axis=-1) / np.prod(box[:, 2:] - box[:, :2], axis=-1)
+        in_scene = clipped(box[0], canvas_wh)[None]
+        share = np.prod(in_scene[:, 2:] - in_scene[:, :2], axis=-1) / np.prod(box[:, 2:] - box[:, :2], axis=-1)
         return replace(
             labels,
             xy=np.where(known[..., None], labels.xy, np.nan),
             score=np.where(known, labels.score, 0.0),
-            box_xyxy=clipped,
+            box_xyxy=in_scene,
             extra={
                 "area": (labels.extra["area"] * np.minimum(share, 1.0)).astype(np.float32),
                 "crowd": labels.extra["crowd"],
@@ -550,22 +544,15 @@ def composed(
     if not 0.25 <= enlarge <= 8.0:
         raise ValueError(f"enlarge must be a factor from 0.25 to 8, got {enlarge}.")
     photos = coco(annotations, images=images, where=where)
-    if upright and not {f"{side}_{joint}" for side in ("left", "right") for joint in ("shoulder", "hip")} <= set(
-        photos.skeleton.keypoints
-    ):
-        raise ValueError(
-            f"upright = true needs shoulders and hips, but {annotations} has the keypoints "
-            f"{', '.join(photos.skeleton.keypoints)}. Write upright = false."
-        )
-    people, notes = _who_can_be_pasted(photos)
     if upright:
-        people, more = _who_stands(photos, people)
+        check_trunk(photos.skeleton, "Upright people (upright = true)")
+    people, notes = who_can_be_pasted(photos)
+    if upright:
+        people, more = who_stands(photos, people)
         notes += more
-    from poseglass.data.cutouts import Cutouts  # a program too, which runs before the package would import it
-
     masks = None if cutouts is None else Cutouts.read(cutouts)
     if masks is not None:
-        people, more = _with_cutouts(photos, people, masks, str(cutouts))
+        people, more = with_cutouts(photos, people, masks, str(cutouts))
         notes += more
     behind = None if onto is None else coco(onto, where=onto_where)
     if behind is not None and (behind.skeleton != photos.skeleton or behind.classes != photos.classes):
@@ -587,82 +574,6 @@ def composed(
         name or f"composed-{photos.name}", photos, people, int(scenes), (int(size_wh[0]), int(size_wh[1])), int(most),
         int(seed), float(mirror), float(enlarge), masks, behind, photos.notes + tuple(notes),
     )  # fmt: skip
-
-
-def _who_can_be_pasted(photos: LabelledImages) -> tuple[np.ndarray, list[str]]:
-    """Return photograph and row of each person who can be pasted ``(P, 2)``, and notes on the others."""
-    found: list[tuple[int, int]] = []
-    small = beside = unlabelled = 0
-    for photo in range(len(photos)):
-        instances = photos.instances(photo)
-        if not len(instances):
-            continue
-        size = photos.size_wh(photo)
-        boxes = np.array([_clipped(box, size) for box in instances.box_xyxy])
-        sides = boxes[:, 2:] - boxes[:, :2]
-        for row in range(len(instances)):
-            if instances.extra["crowd"][row] or not instances.known[row].any():
-                unlabelled += 1
-                continue
-            if not sides[row].max() >= SMALLEST_BOX_PX or not sides[row].min() >= 4:
-                small += 1
-                continue
-            grown = boxes[row] + np.array([-0.25, -0.25, 0.25, 0.25]) * np.tile(sides[row], 2)
-            others = np.delete(boxes, row, axis=0)
-            shared = np.maximum(np.minimum(others[:, 2:], grown[2:]) - np.maximum(others[:, :2], grown[:2]), 0).prod(-1)
-            if (shared > 0.03 * sides[row].prod()).any():
-                beside += 1
-                continue
-            found.append((photo, row))
-    texts = (
-        (unlabelled, "a crowd or without a labelled keypoint"),
-        (small, f"smaller than {SMALLEST_BOX_PX} pixels"),
-        (beside, "close to another person"),
-    )
-    notes = [f"{counted(count, 'instance')} not pasted: {why}." for count, why in texts if count]
-    return np.array(found, dtype=np.int64).reshape(-1, 2), notes
-
-
-def _who_stands(photos: LabelledImages, people: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """Return those of the people ``(P, 2)`` whose shoulders lie above their hips, and a note on the others.
-
-    Above means by half of the distance between them at least, in the image.
-    """
-    names = photos.skeleton.keypoints
-    ends = [[names.index(f"{side}_{joint}") for side in ("left", "right")] for joint in ("shoulder", "hip")]
-    stand = np.zeros(len(people), dtype=bool)
-    for number, (photo, row) in enumerate(people):
-        xy = photos.instances(int(photo)).xy[int(row)]
-        with np.errstate(invalid="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # of joints of which neither side is labelled
-            shoulders, hips = (np.nanmean(xy[end], axis=0) for end in ends)
-            stand[number] = hips[1] - shoulders[1] > 0.5 * np.linalg.norm(hips - shoulders)
-    lie = int((~stand).sum())
-    return people[stand], [f"{counted(lie, 'instance')} not pasted: not upright, as far as labelled."] if lie else []
-
-
-def _with_cutouts(
-    photos: LabelledImages, people: np.ndarray, cutouts: "Cutouts", file: str
-) -> tuple[np.ndarray, list[str]]:
-    """Return those of the people ``(P, 2)`` who have a cutout, and a note on the others.
-
-    Raises:
-        ValueError: A mask has not the shape of its photograph: the file was made from other labels.
-    """
-    from poseglass.data.cutouts import mask_size_wh
-
-    ids = [int(photos.instances(int(photo)).extra["annotation_id"][int(row)]) for photo, row in people]
-    for one, (photo, _) in zip(ids, people, strict=True):
-        expected = mask_size_wh(photos.size_wh(int(photo)))
-        if one in cutouts and (cutouts.sizes_wh[one] != expected or not cutouts.packed[one].any()):
-            raise ValueError(
-                f"{file}: the mask of annotation {one} has {cutouts.sizes_wh[one][0]} x {cutouts.sizes_wh[one][1]} "
-                f"pixels, but its photograph needs {expected[0]} x {expected[1]}, or it is empty. The masks are of "
-                "other labels; make them again with `python -m poseglass.data.cutouts`."
-            )
-    have = np.array([one in cutouts for one in ids], dtype=bool)
-    lack = int((~have).sum())
-    return people[have], [f"{counted(lack, 'instance')} not pasted: without a cutout."] if lack else []
 
 
 def _edges(size_wh: tuple[int, int]) -> np.ndarray:
@@ -694,11 +605,6 @@ def _mirrored(
     right, bottom = (max(int(np.ceil(v - high)) + 2, 0) for v, high in zip(seen[2:], (x1, y1), strict=True))
     grown = cv2.copyMakeBorder(photo[y0:y1, x0:x1], top, bottom, left, right, cv2.BORDER_REFLECT)
     return grown, Affine(np.array([[1.0, 0.0, left - x0], [0.0, 1.0, top - y0]]))
-
-
-def _clipped(box_xyxy: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
-    edges = np.array([*size_wh, *size_wh]) - 0.5
-    return np.clip(np.asarray(box_xyxy, dtype=np.float64), -0.5, edges)
 
 
 def _within(xy: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:

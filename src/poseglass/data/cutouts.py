@@ -10,114 +10,24 @@ fills what was unknown, is refused: a bad cutout teaches a detector the cut.
 """
 
 import argparse
-import io
 import sys
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from poseglass.core.files import write_bytes
 from poseglass.core.instances import Instances
-from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import counted
+from poseglass.data.masks import TRUNK, Cutouts, check_trunk, mask_size_wh
 from poseglass.readers.coco import coco
 from poseglass.readers.labelled import LabelledImages
-
-LONGEST_PX = 160
-"""A photograph is cut at a size whose longer side has at most this many pixels; masks are kept at that size."""
-
-TRUNK = ("left_shoulder", "right_shoulder", "right_hip", "left_hip")
-"""Keypoints around the trunk, in order; a skeleton without them has no cutouts."""
 
 _HEAD = ("neck", "head_top")
 _LEAST_ON_BONES = 0.9
 _MOST_OF_UNKNOWN = 0.85
 _LEAST_OF_UNKNOWN = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class Cutouts:
-    """Masks of people, each the size of a reduced photograph.
-
-    Args:
-        packed: Bits of each mask, row by row, by annotation id.
-        sizes_wh: Width and height of each mask, by annotation id.
-    """
-
-    packed: Mapping[int, np.ndarray]
-    sizes_wh: Mapping[int, tuple[int, int]]
-
-    def __len__(self) -> int:
-        return len(self.packed)
-
-    def __contains__(self, annotation_id: int) -> bool:
-        return annotation_id in self.packed
-
-    def mask(self, annotation_id: int) -> np.ndarray:
-        """Return the mask ``(h, w)`` uint8, 0 or 255, of the whole photograph.
-
-        Raises:
-            KeyError: The person has no cutout.
-        """
-        width, height = self.sizes_wh[annotation_id]
-        bits = np.unpackbits(self.packed[annotation_id], count=width * height)
-        return (bits * np.uint8(255)).reshape(height, width)
-
-    def write(self, path: str | Path) -> None:
-        """Write all masks into one compressed ``.npz`` file."""
-        ids = sorted(self.packed)
-        file = io.BytesIO()
-        np.savez_compressed(
-            file,
-            annotation_ids=np.array(ids, np.int64),
-            sizes_wh=np.array([self.sizes_wh[i] for i in ids], np.int64).reshape(-1, 2),
-            bits=np.concatenate([self.packed[i] for i in ids]) if ids else np.zeros(0, np.uint8),
-        )
-        write_bytes(path, file.getvalue())
-
-    @classmethod
-    def read(cls, path: str | Path) -> "Cutouts":
-        """Read a file that ``write`` wrote.
-
-        Raises:
-            FileNotFoundError: No such file.
-            ValueError: It is not such a file.
-        """
-        path = Path(path)
-        if not path.exists():
-            raise FileNotFoundError(
-                f"{path}: no such file. Write it with `python -m poseglass.data.cutouts LABELS.json --out {path}`."
-            )
-        try:
-            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-                ids, sizes, bits = (file[name] for name in ("annotation_ids", "sizes_wh", "bits"))
-            lengths = (sizes.prod(-1) + 7) // 8
-            if (
-                sizes.shape != (len(ids), 2)
-                or (sizes < 1).any()
-                or lengths.sum() != len(bits)
-                or bits.dtype != np.uint8
-            ):
-                raise ValueError("its arrays contradict each other")
-        except Exception as error:  # zipfile, zlib and NumPy raise what they like for damaged files
-            raise ValueError(
-                f"{path}: expected cutouts as `python -m poseglass.data.cutouts` writes them, but {error}."
-            ) from error
-        parts = np.split(bits, np.cumsum(lengths)[:-1]) if len(ids) else []
-        return cls(
-            {int(i): part for i, part in zip(ids, parts, strict=True)},
-            {int(i): (int(w), int(h)) for i, (w, h) in zip(ids, sizes, strict=True)},
-        )
-
-
-def mask_size_wh(image_wh: tuple[int, int]) -> tuple[int, int]:
-    """Return the size of the masks of an image."""
-    factor = min(1.0, LONGEST_PX / max(image_wh))
-    return max(round(image_wh[0] * factor), 1), max(round(image_wh[1] * factor), 1)
 
 
 def cut_out(image: np.ndarray, person: Instances) -> np.ndarray | str:
@@ -134,7 +44,7 @@ def cut_out(image: np.ndarray, person: Instances) -> np.ndarray | str:
     Raises:
         ValueError: The skeleton has no trunk.
     """
-    _check_trunk(person.skeleton)
+    check_trunk(person.skeleton, "Cutouts")
     names = person.skeleton.keypoints
     at = {name: point for name, point, known in zip(names, person.xy[0], person.known[0], strict=True) if known}
     trunk = _trunk(at)
@@ -165,19 +75,6 @@ def cut_out(image: np.ndarray, person: Instances) -> np.ndarray | str:
     if (mask & (thick > 0)).sum() < _LEAST_ON_BONES * thick.sum():
         return "mask misses bones"
     return mask
-
-
-def _check_trunk(skeleton: Skeleton) -> None:
-    """Raise if a skeleton has no shoulders and hips.
-
-    Raises:
-        ValueError: It has none.
-    """
-    if not set(TRUNK) <= set(skeleton.keypoints):
-        raise ValueError(
-            f"Cutouts need shoulders and hips ({', '.join(TRUNK)}), but the skeleton {skeleton.name!r} has "
-            f"{', '.join(skeleton.keypoints)}."
-        )
 
 
 def _trunk(at: Mapping[str, np.ndarray]) -> np.ndarray | None:
@@ -246,7 +143,7 @@ def cut_all_out(photos: LabelledImages, *, every: int = 500) -> tuple[Cutouts, C
     Raises:
         FileNotFoundError, ValueError: A photograph is missing or cannot be read, or the skeleton has no trunk.
     """
-    _check_trunk(photos.skeleton)
+    check_trunk(photos.skeleton, "Cutouts")
     packed: dict[int, np.ndarray] = {}
     sizes: dict[int, tuple[int, int]] = {}
     refused: Counter[str] = Counter()

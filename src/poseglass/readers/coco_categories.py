@@ -10,7 +10,7 @@ import numpy as np
 from poseglass.core.instances import Instances
 from poseglass.core.sides import name_pairs, side_of
 from poseglass.core.skeleton import Skeleton
-from poseglass.core.skeletons import SKELETONS
+from poseglass.core.skeletons import BOXES, SKELETONS
 from poseglass.core.table import nearest
 from poseglass.readers.json_file import finite_number, shortened, whole_number
 from poseglass.readers.mixed import union
@@ -114,9 +114,8 @@ def read_classes(path: Path, data: dict[str, Any], category: str | int | Sequenc
         if name in names.values():
             raise ValueError(f"{path}: category {key}: the name {name!r} is used twice; names of classes are unique.")
         names[key] = name
-    nothing = Skeleton("boxes", ())
     places = {key: np.zeros(0, np.int64) for key in wanted}
-    return Categories(nothing, places, {}, frozenset(by_id), dict.fromkeys(wanted, nothing), names)
+    return Categories(BOXES, places, {}, frozenset(by_id), dict.fromkeys(wanted, BOXES), names)
 
 
 def _by_id(path: Path, table: list[Any]) -> dict[int, dict[str, Any]]:

@@ -16,15 +16,12 @@ import numpy as np
 
 from poseglass.core.files import write_bytes
 from poseglass.core.instances import Instances
-from poseglass.core.skeleton import Skeleton
+from poseglass.core.skeletons import BOXES
 from poseglass.core.table import counted
 from poseglass.readers.labelled import LabelledImages
 
 MOST_PER_PAGE = 1200
 """Largest number of predictions for a page in a submission."""
-
-PAGE = Skeleton("boxes", ())
-"""Characters have no keypoints."""
 
 MAX_FILE_BYTES = 1024**3
 _SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -79,7 +76,7 @@ def kuzushiji(
     empty = sum(not entries for _, entries in pages)
     notes = [f"{counted(empty, 'page')} without characters."] if empty else []
     return LabelledImages(
-        name or path.stem, PAGE, tuple(here[page] for page, _ in pages),
+        name or path.stem, BOXES, tuple(here[page] for page, _ in pages),
         tuple(_instances(entries, index) for _, entries in pages), tuple(page for page, _ in pages),
         notes=tuple(notes), classes=tuple(classes),
     )  # fmt: skip
@@ -170,7 +167,7 @@ def read_submission(path: str | Path, classes: Sequence[str]) -> dict[str, Insta
         at = np.array(points, np.float32).reshape(-1, 2)
         score = np.linspace(1, 0.5, len(at), dtype=np.float32)  # best first, as it was written
         found[page] = Instances(
-            PAGE, np.zeros((len(at), 0, 2)), np.zeros((len(at), 0)), np.concatenate([at, at], 1), score,
+            BOXES, np.zeros((len(at), 0, 2)), np.zeros((len(at), 0)), np.concatenate([at, at], 1), score,
             np.array(labels, np.int64),
         )  # fmt: skip
     return found
@@ -255,7 +252,7 @@ def _instances(entries: list[tuple[str, np.ndarray]], index: dict[str, int]) -> 
     corners = np.concatenate([box[:, :2], box[:, :2] + box[:, 2:]], 1) - 0.5
     count = len(box)
     return Instances(
-        PAGE, np.zeros((count, 0, 2)), np.zeros((count, 0)), corners.astype(np.float32), np.ones(count),
+        BOXES, np.zeros((count, 0, 2)), np.zeros((count, 0)), corners.astype(np.float32), np.ones(count),
         np.array([index[code] for code, _ in entries], np.int64),
         extra={"area": np.prod(box[:, 2:], axis=1).astype(np.float32), "crowd": np.zeros(count, bool)},
     )  # fmt: skip

@@ -23,15 +23,13 @@ from poseglass.core.fonts import code_points, find_font
 from poseglass.core.instances import Instances
 from poseglass.core.sample import PoseSample
 from poseglass.core.skeleton import Skeleton
+from poseglass.core.skeletons import BOXES
 from poseglass.core.table import listed
 
 HANDS = ("kouzan-mouhitsu.ttf", "kouzan-mouhitsu-gyosho.ttf", "KouzanBrushFontSousyo.ttf", "aoyagi-soseki.ttf")
 """Files of the fonts that pages are written with by default: square, semi-cursive and cursive script, and one more."""
 
 PACKAGES = "fonts-kouzan-mouhitsu, fonts-aoyagi-soseki, fonts-klee, fonts-kiloji"
-
-PAGE = Skeleton("boxes", ())
-"""Characters have no keypoints."""
 
 GLYPH_PX = 64
 """Size at which characters are drawn before they are placed."""
@@ -116,7 +114,7 @@ class Pages:
     @property
     def skeleton(self) -> Skeleton:
         """A skeleton without keypoints."""
-        return PAGE
+        return BOXES
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -158,7 +156,7 @@ class Pages:
         box = np.clip(box, -0.5, limit)
         count = len(writing)
         return Instances(
-            PAGE, np.zeros((count, 0, 2)), np.zeros((count, 0)), box, np.ones(count),
+            BOXES, np.zeros((count, 0, 2)), np.zeros((count, 0)), box, np.ones(count),
             np.array([one.label for one in writing], np.int64),
             extra={"area": np.prod(box[:, 2:] - box[:, :2], axis=1), "crowd": np.zeros(count, bool)},
         )  # fmt: skip
