@@ -551,8 +551,8 @@ def test_a_large_image_that_cannot_be_read_does_not_stop_the_others(tmp_path, mo
 
 @pytest.mark.parametrize(("options", "says"), [
     (("--chips", "--scales", "0.5,1"), "--chips looks at each image at several scales, and so does --scales"),
-    (("--chips", "--box", "1,1,9,9"), "--chips says how people are looked for, and with --box nobody is"),
-    (("--chips", "--whole-image"), "and with --whole-image nobody is. Omit one of them"),
+    (("--chips", "--box", "1,1,9,9"), "--chips says how to look for people, but with --box none are looked for"),
+    (("--chips", "--whole-image"), "but with --whole-image none are looked for. Omit one of them"),
 ])  # fmt: skip
 def test_chips_contradict_scales_and_boxes(tmp_path, monkeypatch, capsys, options, says):
     write_image(tmp_path / "a.png", np.zeros((40, 40, 3), np.uint8))

@@ -194,7 +194,8 @@ def test_files_that_do_not_fit(tmp_path):
     ):
         composed(labels, onto=other)
     with pytest.raises(
-        ValueError, match=r"Upright people .upright = true. need shoulders and hips .*, but the skeleton"
+        ValueError,
+        match=r"other.json: upright = true, which can be left out, needs shoulders and hips .*, but the skeleton",
     ):
         composed(other, upright=True)
 

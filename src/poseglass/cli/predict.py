@@ -282,7 +282,9 @@ def _check_options(
             raise ValueError(f"--whole-image looks for no boxes, and {option} gives them; omit one of them.")
     for option, used in (("--box", bool(box)), ("--boxes", boxes_file is not None), ("--whole-image", whole)):
         if chips and used:
-            raise ValueError(f"--chips says how people are looked for, and with {option} nobody is. Omit one of them.")
+            raise ValueError(
+                f"--chips says how to look for people, but with {option} none are looked for. Omit one of them."
+            )
     if box and len(paths) > 1:
         raise ValueError(
             f"--box is for a single image, but {len(paths)} were given. Give one image, or boxes for each image with "

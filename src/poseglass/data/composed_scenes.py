@@ -545,7 +545,7 @@ def composed(
         raise ValueError(f"enlarge must be a factor from 0.25 to 8, got {enlarge}.")
     photos = coco(annotations, images=images, where=where)
     if upright:
-        check_trunk(photos.skeleton, "Upright people (upright = true)")
+        check_trunk(photos.skeleton, f"{annotations}: upright = true, which can be left out, needs")
     people, notes = who_can_be_pasted(photos)
     if upright:
         people, more = who_stands(photos, people)

@@ -44,7 +44,7 @@ def cut_out(image: np.ndarray, person: Instances) -> np.ndarray | str:
     Raises:
         ValueError: The skeleton has no trunk.
     """
-    check_trunk(person.skeleton, "Cutouts")
+    check_trunk(person.skeleton, "Cutouts need")
     names = person.skeleton.keypoints
     at = {name: point for name, point, known in zip(names, person.xy[0], person.known[0], strict=True) if known}
     trunk = _trunk(at)
@@ -143,7 +143,7 @@ def cut_all_out(photos: LabelledImages, *, every: int = 500) -> tuple[Cutouts, C
     Raises:
         FileNotFoundError, ValueError: A photograph is missing or cannot be read, or the skeleton has no trunk.
     """
-    check_trunk(photos.skeleton, "Cutouts")
+    check_trunk(photos.skeleton, "Cutouts need")
     packed: dict[int, np.ndarray] = {}
     sizes: dict[int, tuple[int, int]] = {}
     refused: Counter[str] = Counter()

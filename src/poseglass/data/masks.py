@@ -103,13 +103,13 @@ def check_trunk(skeleton: Skeleton, what: str) -> None:
 
     Args:
         skeleton: Any.
-        what: What needs them, for the message.
+        what: What needs them, with its verb, to begin the message with.
 
     Raises:
         ValueError: It has none.
     """
     if not set(TRUNK) <= set(skeleton.keypoints):
         raise ValueError(
-            f"{what} need shoulders and hips ({', '.join(TRUNK)}), but the skeleton {skeleton.name!r} has "
+            f"{what} shoulders and hips ({', '.join(TRUNK)}), but the skeleton {skeleton.name!r} has "
             f"{', '.join(skeleton.keypoints)}."
         )
