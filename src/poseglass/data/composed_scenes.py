@@ -28,6 +28,7 @@ from poseglass.core.affine import Affine
 from poseglass.core.instances import Instances
 from poseglass.core.sample import PoseSample
 from poseglass.core.skeleton import Skeleton
+from poseglass.core.skeletons import BOXES
 from poseglass.core.warp import warp_image
 from poseglass.data.masks import Cutouts, check_trunk
 from poseglass.data.who_is_pasted import clipped, who_can_be_pasted, who_stands, with_cutouts
@@ -86,9 +87,11 @@ class Patch:
         """Return which points of the scene the patch hides, ``(..., 2)`` to ``(...)`` bool."""
         if self.mask is None or self.mask_to_scene is None:
             return np.asarray(self.alpha(xy[..., 0], xy[..., 1]) > 0.5)
-        own = np.clip(np.round(self.mask_to_scene.inverse()(xy)), -1, max(self.mask.shape)).astype(np.int64)
-        padded = np.pad(self.mask, ((1, 1 + max(self.mask.shape)), (1, 1 + max(self.mask.shape))))
-        return np.asarray(padded[own[..., 1] + 1, own[..., 0] + 1] > 0)
+        height, width = self.mask.shape
+        at = np.round(self.mask_to_scene.inverse()(xy))
+        inside = (at >= 0).all(-1) & (at[..., 0] < width) & (at[..., 1] < height)
+        x, y = np.where(inside[..., None], at, 0.0).astype(np.intp).reshape(-1, 2).T
+        return inside & (self.mask[y, x] > 0).reshape(inside.shape)
 
     def alpha(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Return how opaque the patch is at points of the scene, 0 to 1, float32; x and y broadcast."""
@@ -145,6 +148,7 @@ class ComposedScenes:
         onto: Photographs to paste people into, each in turn; a scene then has the size of its photograph. None composes
             a background.
         notes: Who cannot be pasted and what was assumed, a sentence each.
+        boxes_only: Whether labels are boxes without keypoints.
     """
 
     name: str
@@ -159,13 +163,14 @@ class ComposedScenes:
     cutouts: Cutouts | None = None
     onto: LabelledImages | None = None
     notes: tuple[str, ...] = ()
+    boxes_only: bool = False
     _decoded: OrderedDict[tuple[int, int], np.ndarray] = field(default_factory=OrderedDict, init=False, repr=False)
     _recent: dict[int, tuple[PastedPerson, ...]] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def skeleton(self) -> Skeleton:
-        """Skeleton of every instance: that of the photographs."""
-        return self.photos.skeleton
+        """Skeleton of every instance: that of the photographs, or one without keypoints."""
+        return BOXES if self.boxes_only else self.photos.skeleton
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -211,10 +216,12 @@ class ComposedScenes:
         unlabelled; boxes are clipped to the scene, "area" by the same share.
         """
         people = self.plan(index)
-        if not people:  # nobody found a place
-            return self.photos.instances(int(self.people[0, 0]))[:0]
-        size = self.size_wh(index)
-        return Instances.concatenate([self._labels(person, size) for person in people])
+        if people:
+            size = self.size_wh(index)
+            labels = Instances.concatenate([self._labels(person, size) for person in people])
+        else:  # nobody found a place
+            labels = self.photos.instances(int(self.people[0, 0]))[:0]
+        return _boxes_of(labels) if self.boxes_only else labels
 
     def image(self, index: int, *, reduce: int = 1) -> np.ndarray:
         """Compose the image ``(H, W, 3)`` uint8 RGB, always at full size: there is no decoding to save.
@@ -326,12 +333,15 @@ class ComposedScenes:
         xy = new.labels.xy[0]
         if (known & ~new.covered & _within(xy, canvas_wh)).sum() < max(SEEN * known.sum(), 1):
             return None
+        if placed:
+            theirs = np.concatenate([other.labels.box_xyxy for other in placed])
+            sides = np.minimum(box[2:], theirs[:, 2:]) - np.maximum(box[:2], theirs[:, :2])
+            shared = np.maximum(sides, 0.0).prod(-1)
+            smaller = np.minimum((box[2:] - box[:2]).prod(), (theirs[:, 2:] - theirs[:, :2]).prod(-1))
+            if (shared > OVERLAP * smaller).any():
+                return None
         found = []
         for other in placed:
-            theirs = other.labels.box_xyxy[0]
-            shared = np.prod(np.maximum(np.minimum(box[2:], theirs[2:]) - np.maximum(box[:2], theirs[:2]), 0.0))
-            if shared > OVERLAP * min(np.prod(box[2:] - box[:2]), np.prod(theirs[2:] - theirs[:2])):
-                return None
             points = np.where(other.labels.known[0][:, None], other.labels.xy[0], -1e6)
             assert new.patch is not None
             covered = other.covered | new.patch.covers(points)
@@ -504,6 +514,7 @@ def composed(
     cutouts: str | Path | None = None,
     onto: str | Path | None = None,
     onto_where: Mapping[str, Allowed] | None = None,
+    boxes_only: bool = False,
     name: str | None = None,
 ) -> ComposedScenes:
     """Create a dataset of scenes with the people of a COCO keypoint file.
@@ -524,6 +535,7 @@ def composed(
             with the surroundings, with soft edges.
         onto: COCO keypoint file of photographs to paste people into; None composes backgrounds.
         onto_where: Which of those photographs to use.
+        boxes_only: Keep only the boxes as labels, for training what finds people without their keypoints.
         name: Name of the dataset; None takes "composed-" and the file's.
 
     Raises:
@@ -573,6 +585,16 @@ def composed(
     return ComposedScenes(
         name or f"composed-{photos.name}", photos, people, int(scenes), (int(size_wh[0]), int(size_wh[1])), int(most),
         int(seed), float(mirror), float(enlarge), masks, behind, photos.notes + tuple(notes),
+        bool(boxes_only),
+    )  # fmt: skip
+
+
+def _boxes_of(labels: Instances) -> Instances:
+    """Return labels without their keypoints."""
+    count = len(labels)
+    return Instances(
+        BOXES, np.zeros((count, 0, 2)), np.zeros((count, 0)), labels.box_xyxy, labels.box_score, labels.label,
+        extra=labels.extra,
     )  # fmt: skip
 
 

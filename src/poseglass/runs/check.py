@@ -308,6 +308,19 @@ def check_visibility(codec: Codec, labels: Instances) -> None:
         )
 
 
+def check_poses(codec: Codec, skeleton: Skeleton) -> None:
+    """Raise if the data have keypoints that a codec of boxes alone would leave out.
+
+    Raises:
+        RecipeError: They have: the network would be said to predict them, and never learn any.
+    """
+    if len(skeleton) and not getattr(codec, "poses", True):
+        raise RecipeError(
+            f"codec.poses is false, so only boxes are learnt, but the data have the {len(skeleton)} keypoints of "
+            f"{skeleton.name!r}. Set boxes_only = true for each data set, and omit skeleton, or omit codec.poses."
+        )
+
+
 def check_evaluation(
     recipe: Recipe, val: Dataset | None, skeleton: Skeleton, *, finds: bool = False, classes: Sequence[str] = ()
 ) -> Monitor:

@@ -43,6 +43,7 @@ from poseglass.runs.check import (
     check_evaluation,
     check_loss,
     check_occluded,
+    check_poses,
     check_shapes,
     check_trainable,
     check_unchanged,
@@ -120,6 +121,7 @@ def prepare(
         examples = examples.cached(int(recipe.data.cache_gb * 1e9))
     check_occluded(recipe, examples.labels)
     check_visibility(codec, examples.labels)
+    check_poses(codec, examples.skeleton)
     val = validation_data(recipe)
     different = different_whites(examples.dataset, val)
     if different and not resume:  # a run that has begun keeps its data, so it only has a note
