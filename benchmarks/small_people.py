@@ -148,7 +148,7 @@ def tests(folder: Path, way: str, left_out: list[int], data: Path) -> dict[str, 
             images, begun = [], time.monotonic()
             for i in range(len(dataset)):
                 sample = dataset[i]
-                people = estimator.find(sample.image)
+                people = estimator(sample.image)
                 best = np.argsort(-people.box_score)[:100]
                 truth = dataset.instances(i)
                 crowd = np.asarray(truth.extra.get("crowd", np.zeros(len(truth))), bool)

@@ -165,7 +165,7 @@ def stages_of(what: str, folder: Path, data: Path) -> list[list[dict[str, Any]]]
         images = []
         for i in range(len(dataset)):
             sample = dataset[i]
-            objects, truth = estimator.find(sample.image), dataset.instances(i)
+            objects, truth = estimator(sample.image), dataset.instances(i)
             best = np.argsort(-objects.box_score)[: 100 if what == "people" else 400]
             crowd = np.asarray(truth.extra.get("crowd", np.zeros(len(truth))), bool)
             images.append(
@@ -258,7 +258,7 @@ def draw_maps(what: str, image: Path, runs: Path) -> None:
         )
     )
     with torch.inference_mode():
-        estimator.find(pixels)
+        estimator(pixels)
     hook.remove()
     side = 384
     scale = side / max(pixels.shape[:2])

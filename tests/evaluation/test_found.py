@@ -9,8 +9,8 @@ from poseglass.core.instances import Instances
 from poseglass.core.sample import PoseSample
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.skeletons import COCO17
-from poseglass.evaluation.evaluate import people_to_judge
-from poseglass.evaluation.found import class_numbers, evaluate_found
+from poseglass.evaluation.evaluate import class_numbers, people_to_judge
+from poseglass.evaluation.found import evaluate_found
 from poseglass.evaluation.summary import report_of
 from poseglass.metrics import BoxAp, OksAp, Pck
 

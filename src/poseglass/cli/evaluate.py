@@ -194,7 +194,8 @@ def evaluate_weights(
     with bar_of(console, "estimating", len(dataset)) as advance:
         try:
             if published is None:
-                result = evaluate(estimator, dataset, metrics, on_image=advance)
+                classes = estimator.card.classes if estimator.card is not None else ()
+                result = evaluate(estimator, dataset, metrics, on_image=advance, classes=classes)
             else:
                 result = published.evaluate(estimator, dataset, on_image=advance)
         except ValueError as error:

@@ -117,7 +117,8 @@ def compare_found(
             raise ValueError("--found needs weights that find the boxes: add --detector NAME_OR_FILE.")
         first = loading.load_detector(name, min_box_score=LOWEST_SCORE, device=choose_device(device))
         finder = TwoStageEstimator(first, estimator)
-        classes = first.card.classes if first.card is not None else ()
+        telling = estimator.card if finder.tells_classes else first.card
+        classes = telling.classes if telling is not None else ()
         how = f"found by {name}, then {weights}"
         with bar_of(console, "in given boxes", len(dataset)) as advance:
             given = evaluate(estimator, dataset, _metrics(parts), on_image=advance)

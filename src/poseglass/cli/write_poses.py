@@ -415,10 +415,17 @@ def write_characters(
 
 
 def classes_found(estimator: PoseEstimator) -> tuple[str, ...]:
-    """Return the names of the classes that an estimator finds in whole images, if its card states them."""
-    finder = estimator.detector if isinstance(estimator, TwoStageEstimator) else estimator
-    card = finder.card if isinstance(finder, OneStageEstimator) else None
-    return () if card is None else card.classes
+    """Return the names of the classes that an estimator tells apart, if its card states them."""
+    teller: Any = estimator
+    if isinstance(estimator, TwoStageEstimator):
+        teller = estimator.poses if estimator.tells_classes else estimator.detector
+    card = getattr(teller, "card", None)
+    return card.classes if card is not None and (teller.finds_boxes or not len(teller.skeleton)) else ()
+
+
+def reads_boxes(estimator: PoseEstimator) -> bool:
+    """Return whether an estimator tells the class of what a given box shows, instead of keypoints."""
+    return not len(estimator.skeleton) and not isinstance(estimator, OneStageEstimator)
 
 
 def card_of(estimator: PoseEstimator) -> WeightCard | None:
@@ -530,7 +537,7 @@ class _Work:
             whole_image=self.is_whole(item), doubtful=self.is_doubtful(item, people),
             found_boxes=item.boxes is None and not self.is_whole(item),
         )  # fmt: skip
-        if len(self.classes) > 1 and item.boxes is None:
+        if len(self.classes) > 1 and (item.boxes is None or reads_boxes(self.estimator)):
             for record, label in zip(records, people.label.tolist(), strict=True):
                 record["category_id"] = label + 1
                 record["category"] = self.classes[label] if label < len(self.classes) else str(label)
@@ -598,6 +605,8 @@ class _Work:
                 f"{'score' if self.least.probability is None else 'probability'}: mean of all, 0 to 1."
                 + (sides if any(name.startswith("left_") for name in keypoints) else "")
             )
+        elif self.poses and reads_boxes(self.estimator):
+            console.print("These weights tell the class of what a box shows. score: that of the class, 0 to 1.")
         elif self.poses:
             console.print("These weights find boxes without keypoints. score: that of the box, 0 to 1.")
         card = card_of(self.estimator)

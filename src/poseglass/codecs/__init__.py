@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from poseglass.codecs.box_class import BoxClassCodec
 from poseglass.codecs.centernet import CenterNetCodec
 from poseglass.codecs.centernet_levels import CenterNetLevelsCodec
 from poseglass.codecs.dark import DarkCodec
@@ -58,4 +59,5 @@ CODECS: dict[str, type[Codec]] = {
     "simcc": SimccCodec,
     "centernet": CenterNetCodec,
     "centernet_levels": CenterNetLevelsCodec,
+    "box_class": BoxClassCodec,
 }

@@ -35,7 +35,8 @@ class WeightCard:
         poseglass: Version that wrote the card.
         widths: For a pruned or searched network, the widths in which its modules differ from what ``network`` builds,
             ``{"stem.conv": {"out_channels": 24}, ...}``; see ``poseglass.networks.widths.card_widths``.
-        classes: Names of the classes that a detector's labels count through, ("person",); empty if not stated.
+        classes: Names of the classes that the labels of a detector or classifier count through, ("person",); empty if
+            not stated.
         calibrations: What scores mean, at most one with flip test and one without.
         chips: Of a network that was trained on chips, their scales and valid ranges, ``({"scale": 3.0, "from_px": 0.0,
             "up_to_px": 80.0}, ...)``, where None stands for no upper end; empty if it was trained on whole images.

@@ -85,4 +85,7 @@ PEOPLE19 = Skeleton(
 BOXES = Skeleton("boxes", ())
 """Of what has a box and a class, and no keypoints."""
 
+ANY_CHARACTER = "character"
+"""The class of all characters where they are only to be found, not told apart."""
+
 SKELETONS: dict[str, Skeleton] = {s.name: s for s in (COCO17, MPII16, LSP14, FLIC11, PEOPLE19)}

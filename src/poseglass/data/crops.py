@@ -89,7 +89,7 @@ class Crops:
         crowds = unlabelled = 0
         for i in range(len(self.dataset)):
             instances = self.dataset.instances(i)
-            use = instances.known.any(1)
+            use = instances.known.any(1) if len(instances.skeleton) else _has_box(instances)
             unlabelled += int((~use).sum())
             if "crowd" in instances.extra:
                 crowd = np.asarray(instances.extra["crowd"], dtype=bool)
@@ -98,6 +98,11 @@ class Crops:
             if use.any():
                 parts.append(instances if use.all() else instances[use])
                 rows.append(np.stack([np.full(use.sum(), i), np.flatnonzero(use)], -1))
+        if not rows and not len(self.dataset.skeleton):
+            raise ValueError(
+                f"None of the {len(self.dataset)} images has a box with area that is not a crowd's. "
+                "Look at the data with `poseglass check`."
+            )
         if not rows:
             raise ValueError(
                 f"None of the {len(self.dataset)} images has a person with a labelled keypoint (v > 0). "
@@ -129,6 +134,13 @@ class Crops:
         Raises:
             ValueError: No keypoint lies in any crop: boxes and keypoints are not of the same image, or not in pixels.
         """
+        if not len(self.labels.skeleton):
+            excluded = []
+            if crowds:
+                excluded.append(f"{counted(crowds, 'crowd')} excluded: crops are made of single objects.")
+            if unlabelled:
+                excluded.append(f"{counted(unlabelled, 'annotation')} without a box that has area excluded.")
+            return tuple(excluded)
         low, high = self.box_xyxy[:, None, :2], self.box_xyxy[:, None, 2:]
         xy = self.labels.xy
         with np.errstate(invalid="ignore"):
@@ -171,8 +183,8 @@ class Crops:
 
     @property
     def kind(self) -> str:
-        """What an example is: "people"."""
-        return "people"
+        """What an example is: "people", or "objects" where there are no keypoints."""
+        return "people" if len(self.skeleton) else "objects"
 
     def __len__(self) -> int:
         return len(self.people)
@@ -279,6 +291,12 @@ class Crops:
         if known[0] == 0:
             known[:] = self.dataset.size_wh(int(image_index))
         return int(known[0]), int(known[1])
+
+
+def _has_box(instances: Instances) -> np.ndarray:
+    """Return which instances have a box with area, ``(N,)`` bool."""
+    box = instances.box_xyxy
+    return np.isfinite(box).all(1) & (box[:, 2] > box[:, 0]) & (box[:, 3] > box[:, 1])
 
 
 def _regions(

@@ -126,6 +126,10 @@ def _leaves(table: Any, where: str) -> Iterator[tuple[str, Any]]:
             yield where, value
 
 
+_CHANNELS = ("num_keypoints", "num_classes", "features", "size_wh")
+"""Numbers of a network's table, besides widths, that are sides of its tensors instead of counts of parts."""
+
+
 def _check_numbers(card: WeightCard, state: Mapping[str, Tensor]) -> None:
     """Raise if a card describes a network larger than its file can fill, before one is built.
 
@@ -139,7 +143,7 @@ def _check_numbers(card: WeightCard, state: Mapping[str, Tensor]) -> None:
         key = where.rpartition(".")[2]
         if card.widths and "width" in key:
             continue
-        most = longest if "width" in key or key in ("num_keypoints", "size_wh") else len(state)
+        most = longest if "width" in key or key in _CHANNELS else len(state)
         if isinstance(value, int | float) and value > most:
             raise CheckpointError(
                 f"Weights {card.name!r}: their card says {where} = {value}, but the file has {len(state)} "

@@ -23,7 +23,17 @@ from poseglass.estimators.estimator import Boxes, Frame, image_and_boxes
 from poseglass.estimators.of_program import OfProgram
 from poseglass.programs.program import Program
 
-_TAKEN = ("xy", "score", "label", "visibility", "probability", "xyz_mm", "visibility_probability", "radius_px")
+_TAKEN = (
+    "xy",
+    "score",
+    "box_score",
+    "label",
+    "visibility",
+    "probability",
+    "xyz_mm",
+    "visibility_probability",
+    "radius_px",
+)
 """Fields that a program predicts per instance and an estimator passes on; boxes are those that were given."""
 
 
@@ -143,9 +153,7 @@ class TopDownEstimator(OfProgram):
         columns: dict[str, Any] = {name: np.stack([row[name] for row in mine]) for name in mine[0]}
         named = ("visibility_probability", "radius_px")
         columns["keypoint_extra"] = {name: columns.pop(name) for name in named if name in columns}
-        return Instances(
-            self.skeleton, box_xyxy=boxes_xyxy, box_score=np.ones(len(mine), np.float32), **columns
-        )  # fmt: skip
+        return Instances(self.skeleton, box_xyxy=boxes_xyxy, **columns)
 
     def _nobody(self) -> Instances:
         """Return no instances, with the fields that a calibration adds, so that they can be read without a check."""

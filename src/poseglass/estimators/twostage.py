@@ -61,6 +61,11 @@ class TwoStageEstimator:
         """True: its detector finds the boxes."""
         return True
 
+    @property
+    def tells_classes(self) -> bool:
+        """Whether the second network tells the class of each box, as one without keypoints does, instead of a pose."""
+        return not len(self.skeleton)
+
     def __call__(self, image: ReadableImage, boxes: Boxes = None) -> Instances:
         """Find the poses of one image.
 
@@ -108,10 +113,13 @@ class TwoStageEstimator:
         extra = dict(poses.extra)
         if "box_probability" in detected.extra:
             extra["box_probability"] = detected.extra["box_probability"]
+        if self.tells_classes:
+            poses = replace(poses, box_score=detected.box_score * poses.box_score, extra=extra)
+            return poses[np.argsort(-poses.box_score, kind="stable")]
         poses = replace(poses, box_score=detected.box_score, label=detected.label, extra=extra)
         if not len(poses):
             return poses
-        score = poses.box_score * (poses.score.mean(1) if len(self.skeleton) else 1.0)
+        score = poses.box_score * poses.score.mean(1)
         if self.nms_oks is None or not self.skeleton.sigmas:
             return poses[np.argsort(-score, kind="stable")]
         size = area(poses.box_xyxy)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from poseglass.core.instances import Instances
-from poseglass.core.sample import Dataset
+from poseglass.core.sample import Dataset, classes_of
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import listed
 from poseglass.estimators.estimator import Estimator
@@ -114,6 +114,25 @@ def judged_together(
     return [found for predicted, _ in parts for found in predicted], results
 
 
+def class_numbers(found: Sequence[str], labelled: Sequence[str]) -> np.ndarray | None:
+    """Return the number of each of the estimator's classes in the labels, -1 for none; None takes numbers as they are.
+
+    One class on each side is the same class, whatever its name: "person" and "human".
+
+    Raises:
+        ValueError: No class has the same name.
+    """
+    if not found or not labelled or tuple(found) == tuple(labelled) or len(found) == len(labelled) == 1:
+        return None
+    numbers = np.array([labelled.index(name) if name in labelled else -1 for name in found], np.int64)
+    if (numbers < 0).all():
+        raise ValueError(
+            f"The weights find {listed(found)}, but the labels are of {listed(labelled)}: no class has the same name. "
+            "Use weights that find these classes, or rename the categories of the labels."
+        )
+    return numbers
+
+
 def evaluate(
     estimator: Estimator,
     dataset: Dataset,
@@ -121,8 +140,11 @@ def evaluate(
     *,
     on_image: Callable[[], None] | None = None,
     processes: Processes = ALONE,
+    classes: Sequence[str] = (),
 ) -> Evaluation:
     """Estimate the pose of every person from the annotated box and compare it with the labels.
+
+    A network without keypoints tells the class of what a box shows, which is compared instead.
 
     Args:
         estimator: Maps an image and boxes to instances.
@@ -132,17 +154,18 @@ def evaluate(
         on_image: Called after each image of this process's part, for a progress bar; an exception that it raises ends
             the evaluation in all processes.
         processes: Each process estimates its part of the images; all must call this, with the same weights.
+        classes: As in ``evaluate_found``.
 
     Returns:
         The evaluation, with the same results as a single process: metrics are merged in the order of the images.
 
     Raises:
-        ValueError: The skeletons share no joint, nobody in the dataset is labelled, or OKS is requested and the areas
-            are implausible for the boxes.
+        ValueError: The skeletons share no joint, or estimator and labels no class; nobody in the dataset is labelled;
+            or OKS is requested and the areas are implausible for the boxes.
     """
     names = respelt(estimator.skeleton, dataset.skeleton.keypoints)
     shared = set(names.keypoints) & set(dataset.skeleton.keypoints)
-    if not shared:
+    if not shared and (len(names) or len(dataset.skeleton)):
         raise ValueError(
             f"The weights predict {estimator.skeleton.name!r} ({listed(estimator.skeleton.keypoints)}), but the labels "
             f"have {dataset.skeleton.name!r} ({listed(dataset.skeleton.keypoints)}): no keypoint has the same name. "
@@ -165,6 +188,7 @@ def evaluate(
         check_areas(truth)
     part = processes.part_of([len(people) for people in truth])
     skeleton = dataset.skeleton
+    renumbered = class_numbers(classes, classes_of(dataset)) if not len(skeleton) else None
 
     def images() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for i, people in zip(kept[part], truth[part], strict=True):
@@ -174,6 +198,8 @@ def evaluate(
         predicted = []
         for found, people in zip(estimator.stream(images()), truth[part], strict=True):
             aligned = dataclasses.replace(found, skeleton=names).in_skeleton(skeleton)
+            if renumbered is not None:
+                aligned = dataclasses.replace(aligned, label=renumbered[aligned.label])
             predicted.append(aligned)
             for metric in metrics:
                 metric.update(aligned, people)

@@ -11,7 +11,13 @@ from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import listed
 from poseglass.estimators.estimator import Estimator
 from poseglass.estimators.onestage import of_boxes
-from poseglass.evaluation.evaluate import Evaluation, judged_together, only_predicted, people_to_judge
+from poseglass.evaluation.evaluate import (
+    Evaluation,
+    class_numbers,
+    judged_together,
+    only_predicted,
+    people_to_judge,
+)
 from poseglass.metrics.metric import Metric
 from poseglass.metrics.oks import OksAp, check_areas
 from poseglass.readers.mixed import respelt
@@ -127,25 +133,6 @@ def check_complete(dataset: Dataset, metrics: Sequence[Metric]) -> None:
             f"beside the labelled boxes cannot be judged. Leave out {type(precise[0]).__name__}, or give completely "
             "labelled images."
         )
-
-
-def class_numbers(found: Sequence[str], labelled: Sequence[str]) -> np.ndarray | None:
-    """Return the number of each of the estimator's classes in the labels, -1 for none; None takes numbers as they are.
-
-    One class on each side is the same class, whatever its name: "person" and "human".
-
-    Raises:
-        ValueError: No class has the same name.
-    """
-    if not found or not labelled or tuple(found) == tuple(labelled) or len(found) == len(labelled) == 1:
-        return None
-    numbers = np.array([labelled.index(name) if name in labelled else -1 for name in found], np.int64)
-    if (numbers < 0).all():
-        raise ValueError(
-            f"The weights find {listed(found)}, but the labels are of {listed(labelled)}: no class has the same name. "
-            "Use weights that find these classes, or rename the categories of the labels."
-        )
-    return numbers
 
 
 def _at_labels(found: Instances, truth: Instances) -> Instances:

@@ -6,6 +6,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from poseglass.core.prediction import Prediction, Stages
+from poseglass.heads.box_class import BoxClassHead
 from poseglass.heads.centernet import CenterNetHead
 from poseglass.heads.heatmap import HeatmapHead
 from poseglass.heads.offset import OffsetHead
@@ -30,4 +31,5 @@ HEADS: dict[str, Callable[..., nn.Module]] = {
     "simcc": SimccHead,
     "centernet": CenterNetHead,
     "stacked_centernet": StackedCenterNetHead,
+    "box_class": BoxClassHead,
 }

@@ -1,5 +1,6 @@
 """Layer 1: loss functions of prediction and target, and the outputs each applies to."""
 
+from poseglass.losses.box_class import class_cross_entropy
 from poseglass.losses.heatmap import hard_keypoint_squared_error, mean_squared_error, softmax_cross_entropy
 from poseglass.losses.integral import integral_l1, jensen_shannon
 from poseglass.losses.loss import Loss
@@ -12,5 +13,6 @@ LOSSES: dict[str, Loss] = {
     "offset": Loss(smooth_l1_in_disc, ("offset",), activation="none"),
     "integral_l1": Loss(integral_l1, target="xy", activation="softmax"),
     "jensen_shannon": Loss(jensen_shannon, activation="softmax"),
+    "class_cross_entropy": Loss(class_cross_entropy, ("class",), activation="softmax"),
 }
 """Names that an entry of a recipe's ``loss`` may use: ``{ name = "mse" }``."""

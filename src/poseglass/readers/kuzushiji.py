@@ -16,7 +16,7 @@ import numpy as np
 
 from poseglass.core.files import write_bytes
 from poseglass.core.instances import Instances
-from poseglass.core.skeletons import BOXES
+from poseglass.core.skeletons import ANY_CHARACTER, BOXES
 from poseglass.core.table import counted
 from poseglass.readers.labelled import LabelledImages
 
@@ -34,6 +34,7 @@ def kuzushiji(
     *,
     images: str | Path | None = None,
     translation: str | Path | None = None,
+    one_class: bool = False,
     name: str | None = None,
 ) -> LabelledImages:
     """Read pages of characters.
@@ -45,6 +46,7 @@ def kuzushiji(
         images: Folder of the pages; None is a folder beside the file, of its name with ``_images``, or ``images``.
         translation: The CSV file with ``Unicode`` and ``char``, whose order is that of the classes; the same for
             training and validation. None takes those of ``annotations``, sorted.
+        one_class: Give all characters one class, to train a network that only finds them.
         name: Name of the dataset; None is that of the file.
 
     Raises:
@@ -73,6 +75,8 @@ def kuzushiji(
             f"{path}: {counted(len(missing), 'page')} of {len(pages):,} have no image in {folder}, such as "
             f"{missing[0]} (expected {missing[0]}.jpg or .png). Set images to the folder with the pages."
         )
+    if one_class:
+        classes, index = [ANY_CHARACTER], dict.fromkeys(index, 0)
     empty = sum(not entries for _, entries in pages)
     notes = [f"{counted(empty, 'page')} without characters."] if empty else []
     return LabelledImages(

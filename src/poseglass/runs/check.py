@@ -15,8 +15,8 @@ from poseglass.core.sample import Dataset, classes_of
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import nearest
 from poseglass.estimators.weights_file import read_weights
-from poseglass.evaluation.evaluate import people_to_judge
-from poseglass.evaluation.found import check_complete, class_numbers
+from poseglass.evaluation.evaluate import class_numbers, people_to_judge
+from poseglass.evaluation.found import check_complete
 from poseglass.losses import LOSSES
 from poseglass.losses.loss import find_loss
 from poseglass.metrics import METRICS
@@ -316,8 +316,9 @@ def check_poses(codec: Codec, skeleton: Skeleton) -> None:
     """
     if len(skeleton) and not getattr(codec, "poses", True):
         raise RecipeError(
-            f"codec.poses is false, so only boxes are learnt, but the data have the {len(skeleton)} keypoints of "
-            f"{skeleton.name!r}. Set boxes_only = true for each data set, and omit skeleton, or omit codec.poses."
+            f"This codec learns no keypoints (centernet with poses = false, or box_class), but the data have the "
+            f"{len(skeleton)} of {skeleton.name!r}. Set boxes_only = true for each data set, and omit skeleton, or use "
+            "a codec of keypoints."
         )
 
 
@@ -352,6 +353,7 @@ def check_evaluation(
         metrics = [protocol.metric()]
     if finds:
         check_complete(val, metrics)
+    if finds or not len(skeleton):
         class_numbers(classes, classes_of(val))
     labelled = (val.instances(i) if protocol is None else protocol.people(val, i) for i in range(len(val)))
     people = next((judged for each in labelled if len(judged := people_to_judge(each))), None)

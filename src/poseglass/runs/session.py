@@ -179,7 +179,10 @@ class Run:
             )  # fmt: skip
         if protocol is not None:
             return protocol.evaluate(estimator, dataset, on_image=on_image, processes=self.processes)
-        return evaluate(estimator, dataset, self.metrics(), on_image=on_image, processes=self.processes)
+        return evaluate(
+            estimator, dataset, self.metrics(), on_image=on_image, processes=self.processes,
+            classes=classes_of(self.examples.dataset),
+        )  # fmt: skip
 
     def card(self, results: dict[str, float]) -> WeightCard:
         """Return the card for the current weights."""
@@ -194,7 +197,7 @@ class Run:
             commit=source_commit(),
             poseglass=poseglass.__version__,
             widths=self.widths,
-            classes=classes_of(self.examples.dataset) if self.finds else (),
+            classes=classes_of(self.examples.dataset) if self.finds or not len(self.examples.skeleton) else (),
             chips=() if self.chip_rule is None else tuple(scale.to_card() for scale in self.chip_rule.scales),
         )
 

@@ -23,7 +23,7 @@ from poseglass.core.fonts import code_points, find_font
 from poseglass.core.instances import Instances
 from poseglass.core.sample import PoseSample
 from poseglass.core.skeleton import Skeleton
-from poseglass.core.skeletons import BOXES
+from poseglass.core.skeletons import ANY_CHARACTER, BOXES
 from poseglass.core.table import listed
 
 HANDS = ("kouzan-mouhitsu.ttf", "kouzan-mouhitsu-gyosho.ttf", "KouzanBrushFontSousyo.ttf", "aoyagi-soseki.ttf")
@@ -100,6 +100,7 @@ class Pages:
         characters: One for each class, the most frequent first.
         size_px: Smallest and largest size of characters, pixels; each page has its own.
         worn: Whether paper is stained and ruled, and shows its other side.
+        one_class: Whether all characters are of one class.
     """
 
     count: int
@@ -109,6 +110,7 @@ class Pages:
     characters: tuple[str, ...]
     size_px: tuple[float, float]
     worn: bool
+    one_class: bool = False
     _recent: dict[int, list[Written]] = field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -118,7 +120,9 @@ class Pages:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Code points of the characters, ``"U+306F"``, as in the competition."""
+        """Code points of the characters, ``"U+306F"``, as in the competition; or "character" alone."""
+        if self.one_class:
+            return (ANY_CHARACTER,)
         return tuple(f"U+{ord(character):04X}" for character in self.characters)
 
     def __len__(self) -> int:
@@ -157,7 +161,7 @@ class Pages:
         count = len(writing)
         return Instances(
             BOXES, np.zeros((count, 0, 2)), np.zeros((count, 0)), box, np.ones(count),
-            np.array([one.label for one in writing], np.int64),
+            np.array([0 if self.one_class else one.label for one in writing], np.int64),
             extra={"area": np.prod(box[:, 2:] - box[:, :2], axis=1), "crowd": np.zeros(count, bool)},
         )  # fmt: skip
 
@@ -280,6 +284,7 @@ def pages(
     characters: str | None = None,
     size_px: tuple[float, float] = (20.0, 40.0),
     worn: bool = True,
+    one_class: bool = False,
 ) -> Pages:
     """Create rendered pages of handwritten Japanese.
 
@@ -293,6 +298,7 @@ def pages(
         characters: Any other characters instead, the most frequent first.
         size_px: Smallest and largest size of characters, pixels.
         worn: Whether paper is stained and ruled, and shows its other side.
+        one_class: Give all characters one class, to train a network that only finds them.
 
     Raises:
         FileNotFoundError: A font is not installed; the message names the packages.
@@ -327,7 +333,7 @@ def pages(
             )
     return Pages(
         int(count), int(seed), (int(size_wh[0]), int(size_wh[1])), files, chosen,
-        (float(size_px[0]), float(size_px[1])), bool(worn),
+        (float(size_px[0]), float(size_px[1])), bool(worn), bool(one_class),
     )  # fmt: skip
 
 
