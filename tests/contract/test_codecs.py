@@ -69,7 +69,8 @@ def round_trip(codec: Codec, xy: Tensor, activation: str, change: Callable[[Tens
 
 
 def test_every_codec_says_how_well_it_reads_back() -> None:
-    assert set(ROUND_TRIP_PX) == {name for name in CODECS if build(CODECS, name).spec.instances == 1}
+    specs = {name: build(CODECS, name).spec for name in CODECS}
+    assert set(ROUND_TRIP_PX) == {name for name, spec in specs.items() if spec.instances == 1 and spec.keypoints}
 
 
 every = pytest.mark.parametrize("name", ROUND_TRIP_PX)

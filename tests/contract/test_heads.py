@@ -23,6 +23,7 @@ USED_BY: dict[str, tuple[dict[str, Any], dict[str, tuple[str, ...]]]] = {
     "simcc": ({"size_wh": SIZE_WH, "stride": 4, "split": 2}, {"simcc": ("softmax_cross_entropy",)}),
     "centernet": ({}, {}),
     "stacked_centernet": ({"stages": 2}, {}),
+    "box_class": ({"num_classes": 3}, {"box_class": ("class_cross_entropy",)}),
 }
 """Head -> its arguments, and the codecs that read it, each with losses."""
 
@@ -86,7 +87,8 @@ def test_a_head_learns_what_its_codec_encodes(head: str, codec: str, losses: tup
         totals.append(total.item())
     assert totals[-1] < 0.9 * totals[0]
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
-    assert reader.decode(network(people.images)[-1]).xy.shape == (2, 1, 5, 2)
+    keypoints = 5 if reader.spec.keypoints else 0
+    assert reader.decode(network(people.images)[-1]).xy.shape == (2, 1, keypoints, 2)
 
 
 def test_the_simcc_head_names_the_size_that_it_was_built_for() -> None:

@@ -21,14 +21,9 @@ class BoxClassCodec:
     """One of C classes for each view, and no keypoints."""
 
     @property
-    def poses(self) -> bool:
-        """False: no keypoint is learnt."""
-        return False
-
-    @property
     def spec(self) -> CodecSpec:
         """What the codec decodes and encodes."""
-        return CodecSpec({"class": Output(("C",), "softmax")})
+        return CodecSpec({"class": Output(("C",), "softmax")}, keypoints=False)
 
     def encode(self, targets: Targets, size_wh: tuple[int, int]) -> Prediction:
         """Return the classes on the targets' device.
@@ -54,7 +49,7 @@ class BoxClassCodec:
             logit is not a number.
         """
         probability, label = _best(prediction["class"])
-        count = len(label)
+        count = label.shape[0]
         return Decoded(
             probability.new_zeros(count, 1, 0, 2), probability.new_zeros(count, 1, 0),
             probability.new_ones(count, 1, dtype=torch.bool), label[:, None], probability[:, None],

@@ -136,7 +136,9 @@ class CenterNetCodec:
         if self.visibility:
             outputs["visibility"] = Output(("K", 3, "h", "w"), "softmax")
             extra += ("visibility_weight",)
-        return CodecSpec(outputs, self.stride, self.alignment, loss_keys=extra, instances=self.most)
+        return CodecSpec(
+            outputs, self.stride, self.alignment, loss_keys=extra, instances=self.most, keypoints=self.poses
+        )
 
     def encode(self, targets: Targets, size_wh: tuple[int, int], *, num_classes: int | None = None) -> Prediction:
         """Draw the maps of views of ``size_wh`` on the targets' device.

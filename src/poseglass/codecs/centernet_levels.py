@@ -92,7 +92,7 @@ class CenterNetLevelsCodec:
             for key, output in one.outputs.items():
                 outputs[f"{key}_{level.stride}"] = replace(output, stride=level.stride)
             extra += [f"{key}_{level.stride}" for key in (*one.loss_keys, "weight")]
-        return CodecSpec(outputs, self.strides[0], loss_keys=tuple(extra), instances=self.most)
+        return CodecSpec(outputs, self.strides[0], loss_keys=tuple(extra), instances=self.most, keypoints=self.poses)
 
     def level_of(self, box_xyxy: Tensor) -> Tensor:
         """Return the index of the level of boxes ``(..., 4)``, view pixels: ``(...)`` int64, 0 is the finest.

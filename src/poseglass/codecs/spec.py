@@ -39,6 +39,7 @@ class CodecSpec:
         bins_per_px: Bins per pixel, for codecs that classify coordinates.
         loss_keys: Further encoded keys, used only by losses: no network outputs them.
         instances: Largest number of instances that are decoded per view; 1 for codecs of one instance.
+        keypoints: Whether keypoints are decoded; without them, boxes or classes are.
 
     Example:
         >>> spec = CodecSpec({"heatmap": Output(("K", "h", "w"))}, stride=4)
@@ -53,6 +54,7 @@ class CodecSpec:
     bins_per_px: int = 1
     loss_keys: tuple[str, ...] = field(default=())
     instances: int = 1
+    keypoints: bool = True
 
     def shapes(self, num_keypoints: int, size_wh: tuple[int, int], num_classes: int = 1) -> dict[str, tuple[int, ...]]:
         """Return the shape of every output for a view of ``size_wh``, without the batch axis."""

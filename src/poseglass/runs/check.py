@@ -314,7 +314,7 @@ def check_poses(codec: Codec, skeleton: Skeleton) -> None:
     Raises:
         RecipeError: They have: the network would be said to predict them, and never learn any.
     """
-    if len(skeleton) and not getattr(codec, "poses", True):
+    if len(skeleton) and not codec.spec.keypoints:
         raise RecipeError(
             f"This codec learns no keypoints (centernet with poses = false, or box_class), but the data have the "
             f"{len(skeleton)} of {skeleton.name!r}. Set boxes_only = true for each data set, and omit skeleton, or use "

@@ -1,0 +1,141 @@
+"""The class of what a box shows: codec, head, loss, program, and the second of two stages."""
+
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from poseglass.codecs.box_class import BoxClassCodec
+from poseglass.core.input_spec import InputSpec
+from poseglass.core.instances import Instances
+from poseglass.core.prediction import Decoded
+from poseglass.core.skeletons import BOXES
+from poseglass.core.targets import Targets
+from poseglass.estimators.topdown import TopDownEstimator
+from poseglass.estimators.twostage import TwoStageEstimator
+from poseglass.heads.box_class import BoxClassHead
+from poseglass.losses.box_class import class_cross_entropy
+from poseglass.programs import TorchProgram
+from poseglass.programs.exported import exported
+
+SPEC = InputSpec((32, 32), 1.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+
+class Brightness(nn.Module):
+    """Tells dark, grey and bright crops apart: classes 0, 1 and 2."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sharpness = nn.Parameter(torch.tensor(12.0))
+
+    def forward(self, images: torch.Tensor) -> list[dict[str, torch.Tensor]]:
+        mean = images.mean((1, 2, 3))
+        return [{"class": torch.stack([-(((mean - at) * self.sharpness) ** 2) for at in (0.1, 0.5, 0.9)], -1)}]
+
+
+def targets(labels: list[int], crowd: list[bool] | None = None) -> Targets:
+    count = len(labels)
+    valid = torch.ones(count, 1, dtype=torch.bool)
+    crowds = torch.tensor(crowd or [False] * count)[:, None]
+    label = torch.tensor(labels)[:, None]
+    return Targets(
+        torch.zeros(count, 1, 0, 2), torch.zeros(count, 1, 0), valid, label, torch.zeros(count, 1, 4), crowds
+    )
+
+
+def reader() -> TopDownEstimator:
+    return TopDownEstimator(TorchProgram(Brightness(), BoxClassCodec(), BOXES, SPEC))
+
+
+def page() -> np.ndarray:
+    """Return an image with a bright, a dark and a grey square."""
+    image = np.full((40, 120, 3), 128, np.uint8)
+    image[:, :40], image[:, 40:80] = 230, 25
+    return image
+
+
+SQUARES = np.array([[0, 0, 39, 39], [40, 0, 79, 39], [80, 0, 119, 39]], np.float32)
+
+
+def test_a_class_is_read_back() -> None:
+    codec = BoxClassCodec()
+    encoded = codec.encode(targets([2, 0], [False, True]), (32, 32))
+    assert encoded["class"].tolist() == [[2], [0]]
+    assert encoded["weight"].tolist() == [[1.0], [0.0]]  # a crowd is nothing to learn from
+    decoded = codec.decode({"class": torch.tensor([[0.0, 1.0, 3.0], [float("nan"), 0.0, 0.0]])})
+    assert decoded.label[0].tolist() == [2]
+    assert decoded.box_score[0].item() == pytest.approx(float(np.exp(3) / (1 + np.exp(1) + np.exp(3))))
+    assert decoded.box_score[1].item() == 0.0
+    assert decoded.xy.shape == (2, 1, 0, 2)
+    with pytest.raises(
+        ValueError, match=r"takes one instance in each view, got 2. For several, use the codec centernet"
+    ):
+        codec.encode(replace(_pair(), label=torch.zeros(1, 2, dtype=torch.int64)), (32, 32))
+
+
+def _pair() -> Targets:
+    zeros = torch.zeros(1, 2)
+    return Targets(
+        torch.zeros(1, 2, 0, 2), torch.zeros(1, 2, 0), zeros == 0, zeros.long(), torch.zeros(1, 2, 4), zeros == 1
+    )
+
+
+def test_the_loss_is_the_cross_entropy_of_what_counts() -> None:
+    logits = torch.tensor([[2.0, 0.0], [0.0, 5.0], [1.0, 1.0]])
+    label, weight = torch.tensor([[0], [1], [0]]), torch.tensor([[1.0], [0.0], [1.0]])
+    expected = (np.log(1 + np.exp(-2)) + np.log(2)) / 2
+    assert class_cross_entropy(logits, label, weight).item() == pytest.approx(expected, abs=1e-6)
+    assert class_cross_entropy(logits, label, 0 * weight).item() == 0.0
+    smooth = class_cross_entropy(logits[:1], label[:1], weight[:1], smoothing=0.2).item()
+    assert smooth == pytest.approx(np.log(1 + np.exp(-2)) + 0.1 * 2, abs=1e-6)
+    with pytest.raises(ValueError, match=r"smoothing in \[0, 1\), got 1"):
+        class_cross_entropy(logits, label, weight, smoothing=1.0)
+
+
+def test_the_head_takes_any_size_and_says_what_it_does_not_take() -> None:
+    head = BoxClassHead(8, num_classes=5, width=4, dropout=0.5).eval()
+    assert head(torch.zeros(2, 8, 1, 3))["class"].shape == (2, 5)
+    with pytest.raises(ValueError, match=r"at least 1 class, .* got num_classes=0, width=0, dropout=0.0"):
+        BoxClassHead(8, num_classes=0)
+
+
+def test_the_program_is_exported() -> None:
+    program = TorchProgram(Brightness(), BoxClassCodec(), BOXES, SPEC, flip_test=True)
+    views = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch.export about itself
+        graph = exported(program)
+    one, other = program(views), graph(views)
+    assert isinstance(other, Decoded)
+    assert torch.equal(one.label, other.label)
+    torch.testing.assert_close(one.box_score, other.box_score)
+
+
+def test_each_box_is_read() -> None:
+    found = reader()(page(), SQUARES)
+    assert found.label.tolist() == [2, 0, 1]
+    assert found.box_score.min() > 0.9
+    assert found.xy.shape == (3, 0, 2)
+
+
+class Finder:
+    """Finds the three squares, the last one best."""
+
+    skeleton, finds_boxes, card = BOXES, True, None
+
+    def stream(self, frames, *, causal=False):
+        for _ in frames:
+            yield Instances(BOXES, np.zeros((3, 0, 2)), np.zeros((3, 0)), SQUARES, np.array([0.3, 0.5, 0.9]))
+
+
+def test_of_two_stages_the_second_tells_the_class() -> None:
+    both = TwoStageEstimator(Finder(), reader())  # type: ignore[arg-type]
+    found = both(page())
+    assert both.tells_classes
+    assert found.label.tolist() == [1, 0, 2]  # best first
+    alone = reader()(page(), SQUARES[::-1].copy())
+    np.testing.assert_allclose(found.box_score, np.array([0.9, 0.5, 0.3]) * alone.box_score, rtol=1e-5)
+    assert both(page(), SQUARES[:1]).label.tolist() == [2]
