@@ -138,7 +138,7 @@ def tests(folder: Path, way: str, left_out: list[int], data: Path) -> dict[str, 
     sets = {
         "photographs": coco(data / "coco_more/people19.json", where={"id": left_out}, boxes_only=True),
         "large scenes": composed(
-            data / "lspet/people19.json", where={"part": "choose"}, scenes=30, size_wh=(1280, 960), most=20,
+            data / "lspet/people19.json", where={"part": "choose"}, scenes=12, size_wh=(1280, 960), most=20,
             enlarge=0.4, upright=True, boxes_only=True, cutouts=data / "lspet/cutouts.npz", seed=5,
         ),
     }  # fmt: skip
