@@ -55,7 +55,8 @@ class Drift:
         score: Largest difference of a keypoint's score.
         maps: For each output of the network, the largest difference relative to its largest value.
         instances: Numbers of instances that PyTorch and the exported graph found.
-        unmatched: Number of instances that only one of them found, at an overlap (IoU) of at least 0.5.
+        unmatched: Number of instances that only one of them found, at an overlap (IoU) of at least 0.5; of a network
+            that tells only classes, the number of boxes of another class.
         inputs: What was compared, in words.
         results: Metrics on a dataset, each with PyTorch's value and the exported file's; empty without a dataset.
     """
@@ -117,7 +118,7 @@ class Drift:
         if self.unmatched > most * max(self.instances):
             raise DriftError(
                 f"PyTorch finds {self.instances[0]} instances and the exported graph {self.instances[1]} in "
-                f"{self.inputs}, of which {self.unmatched} have no counterpart; at most {most:.0%} may have none."
+                f"{self.inputs}, of which {self.unmatched} have no counterpart of the same class; at most {most:.0%} may have none."
             )
 
 
@@ -162,6 +163,10 @@ def drift_of(work: Exportable, run: Run, samples: Sequence[Sample], inputs: str)
             corners = [side["box_xyxy"].reshape(-1, 2, 2) for side in (one, other)]
             away.append((np.linalg.norm(corners[0] - corners[1], axis=-1) * scale[:, None]).ravel())
         scores.append(float(np.abs(one["score"] - other["score"])[~tied].max(initial=0.0)))
+        if not work.card.spec.keypoints and work.card.spec.instances == 1:
+            instances[2] += int((one["label"] != other["label"]).sum())
+            scores.append(float(np.abs(one["box_score"] - other["box_score"]).max(initial=0.0)))
+            away.append(np.zeros(len(one["label"])))  # boxes that were given stay where they are
     distance = np.concatenate([np.zeros(0), *away])
     if not instances[0]:
         raise ValueError(
@@ -244,7 +249,7 @@ def _paired(
     change places.
     """
     kind, spec = work.card.kind, work.card.input
-    names = ("xy", "score")
+    names = ("xy", "score") if work.card.spec.keypoints else ("xy", "score", "label", "box_score")
     if kind == "boxes":
         scale = np.array([View.crop(box, spec).to_view.scale for box in given["boxes_xyxy"]])
         instances[0], instances[1] = instances[0] + len(scale), instances[1] + len(got["xy"])
