@@ -73,6 +73,40 @@ def test_pages_are_read(tmp_path, monkeypatch, capsys):
     assert (drawn == BOX_RGB).all(-1).any()
 
 
+def reader(path: Path) -> Path:
+    """Write weights that tell the class of a box."""
+    torch.manual_seed(0)
+    table = {
+        "name": "composed", "num_keypoints": 0, "backbone": {"name": "mobilenet_v3_small"},
+        "neck": {"name": "level", "level": -1}, "head": {"name": "box_class", "num_classes": 3},
+    }  # fmt: skip
+    network = pg.build(NETWORKS, table["name"], **{key: value for key, value in table.items() if key != "name"})
+    card = pg.WeightCard("reader", table, {"name": "box_class"}, BOXES, pg.InputSpec((32, 32)), classes=CLASSES)
+    save_weights(path, network.state_dict(), card)
+    return path
+
+
+def test_found_characters_are_read_by_a_second_network(tmp_path, monkeypatch, capsys):
+    page = pages(1, fonts=[str(LATIN)], characters="ABC", size_wh=(128, 128), size_px=(16, 20))
+    write_image(tmp_path / "page.png", page.image(0))
+    first, second = weights(tmp_path / "first.safetensors"), reader(tmp_path / "second.safetensors")
+    words = ("predict", tmp_path / "page.png", "--weights", second)
+    assert run(monkeypatch, *words, "--detector", first, "--detector-score", "0.1", "--out", tmp_path / "out") == 0
+    assert "These weights tell the class of what a box shows" in capsys.readouterr().out
+    poses = json.loads((tmp_path / "out" / "poses.json").read_text())
+    assert len(poses) > 10
+    estimator = pg.load(str(second))
+    image = pg.read_image(tmp_path / "page.png")
+    box = np.array([pose["bbox"] for pose in poses])
+    box[:, 2:] += box[:, :2]
+    told = estimator(image, box).label
+    assert np.mean([CLASSES[label] == pose["category"] for label, pose in zip(told, poses, strict=True)]) > 0.9
+    assert len(read_submission(tmp_path / "out" / "submission.csv", CLASSES)["page"]) == len(poses)
+    assert run(monkeypatch, *words, "--box", "20,20,40,40", "--out", tmp_path / "given") == 0
+    [only] = json.loads((tmp_path / "given" / "poses.json").read_text())
+    assert only["category"] in CLASSES
+
+
 def test_people_are_not_read(tmp_path, monkeypatch, capsys):
     write_image(tmp_path / "a.png", np.zeros((40, 40, 3), np.uint8))
     assert run(monkeypatch, "predict", tmp_path / "a.png", "--out", tmp_path / "out", "--reading-order") == 2

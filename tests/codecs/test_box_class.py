@@ -1,7 +1,9 @@
 """The class of what a box shows: codec, head, loss, program, and the second of two stages."""
 
+import sys
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,17 +11,25 @@ import torch
 from torch import nn
 
 from poseglass.codecs.box_class import BoxClassCodec
+from poseglass.codecs.centernet import CenterNetCodec
+from poseglass.core.image import write_image
 from poseglass.core.input_spec import InputSpec
 from poseglass.core.instances import Instances
 from poseglass.core.prediction import Decoded
-from poseglass.core.skeletons import BOXES
+from poseglass.core.skeletons import BOXES, LSP14
 from poseglass.core.targets import Targets
+from poseglass.data.crops import Crops
 from poseglass.estimators.topdown import TopDownEstimator
 from poseglass.estimators.twostage import TwoStageEstimator
+from poseglass.evaluation.evaluate import evaluate
 from poseglass.heads.box_class import BoxClassHead
 from poseglass.losses.box_class import class_cross_entropy
+from poseglass.metrics import CenterF1
 from poseglass.programs import TorchProgram
 from poseglass.programs.exported import exported
+from poseglass.readers.labelled import LabelledImages
+from poseglass.runs.check import check_poses
+from poseglass.runs.recipe import RecipeError
 
 SPEC = InputSpec((32, 32), 1.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
@@ -139,3 +149,62 @@ def test_of_two_stages_the_second_tells_the_class() -> None:
     alone = reader()(page(), SQUARES[::-1].copy())
     np.testing.assert_allclose(found.box_score, np.array([0.9, 0.5, 0.3]) * alone.box_score, rtol=1e-5)
     assert both(page(), SQUARES[:1]).label.tolist() == [2]
+
+
+def labelled(images: int = 2, classes: tuple[str, ...] = ("dark", "grey", "bright"), **changes) -> LabelledImages:
+    """Return squares whose classes are named in this order; each image is the page above."""
+    numbers = np.array([classes.index(name) for name in ("bright", "dark", "grey")])
+    extra = {"area": np.full(3, 39.0**2), "crowd": np.zeros(3, bool)}
+    given = {"box_xyxy": SQUARES, "extra": extra} | changes
+    squares = Instances(BOXES, np.zeros((3, 0, 2)), np.zeros((3, 0)), box_score=np.ones(3), label=numbers, **given)
+    return LabelledImages(
+        "squares", BOXES, (PAGE,) * images, (squares,) * images, tuple(range(images)), classes=classes
+    )
+
+
+@pytest.fixture(autouse=True)
+def page_file(tmp_path, monkeypatch):
+    write_image(tmp_path / "page.png", page())
+    monkeypatch.setattr(sys.modules[__name__], "PAGE", tmp_path / "page.png")
+
+
+PAGE = Path("page.png")
+
+
+def test_every_box_is_an_example() -> None:
+    crops = Crops(labelled(), SPEC)
+    assert (len(crops), crops.kind, crops.notes) == (6, "objects", ())
+    sample = crops[0, 1, 32, 32]
+    assert sample.instances.label.tolist() == [0]
+    assert sample.image.shape == (32, 32, 3)
+    assert sample.image.mean() < 40  # the dark one
+    crowd = {"area": np.ones(3), "crowd": np.array([True, False, False])}
+    bad = np.where(np.arange(3)[:, None] == 2, np.nan, SQUARES).astype(np.float32)
+    fewer = Crops(labelled(box_xyxy=bad, extra=crowd), SPEC)
+    assert len(fewer) == 2
+    assert fewer.notes == (
+        "2 crowds excluded: crops are made of single objects.",
+        "2 annotations without a box that has area excluded.",
+    )
+    with pytest.raises(ValueError, match="None of the 2 images has a box with area that is not a crowd's"):
+        Crops(labelled(box_xyxy=np.full((3, 4), np.nan, np.float32)), SPEC)
+
+
+def test_classes_are_compared_by_name() -> None:
+    names = ("dark", "grey", "bright")
+    found = evaluate(reader(), labelled(), [CenterF1()], classes=names)
+    assert found.results["f1"] == 1.0
+    other = evaluate(reader(), labelled(classes=("grey", "bright", "dark")), [CenterF1()], classes=names)
+    assert other.results["f1"] == 1.0
+    wrong = evaluate(reader(), labelled(classes=("grey", "bright", "dark")), [CenterF1()])
+    assert wrong.results["f1"] == 0.0
+    with pytest.raises(ValueError, match="no class has the same name"):
+        evaluate(reader(), labelled(), [CenterF1()], classes=("cat", "dog"))
+
+
+@pytest.mark.parametrize("codec", [BoxClassCodec(), CenterNetCodec(poses=False)])
+def test_keypoints_that_would_never_be_learnt_are_refused(codec) -> None:
+    check_poses(codec, BOXES)
+    check_poses(CenterNetCodec(), LSP14)
+    with pytest.raises(RecipeError, match=r"learns no keypoints .* the data have the 14 of 'lsp14'. Set boxes_only"):
+        check_poses(codec, LSP14)

@@ -77,6 +77,17 @@ def test_is_a_dataset(tmp_path):
         data.image(0, reduce=3)
 
 
+def test_boxes_alone(tmp_path):
+    posed, boxed = scenes(tmp_path), scenes(tmp_path, boxes_only=True)
+    assert len(boxed.skeleton) == 0
+    for i in range(12):
+        with_keypoints, without = posed.instances(i), boxed.instances(i)
+        assert without.xy.shape == (len(with_keypoints), 0, 2)
+        np.testing.assert_array_equal(without.box_xyxy, with_keypoints.box_xyxy)
+        np.testing.assert_array_equal(without.extra["area"], with_keypoints.extra["area"])
+    assert (posed.image(3) == boxed.image(3)).all()
+
+
 @pytest.mark.parametrize("mirror", [0.0, 1.0])
 def test_labels_lie_on_the_pasted_people(tmp_path, mirror):
     data = scenes(tmp_path, mirror=mirror)

@@ -15,6 +15,7 @@ from poseglass.core.card import WeightCard
 from poseglass.core.input_spec import InputSpec
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.skeletons import LSP14, MPII16
+from poseglass.core.table import build
 from poseglass.estimators.fit import card_network, load_strictly
 from poseglass.estimators.transfer import keypoint_channels, load_matching
 from poseglass.estimators.weights_file import (
@@ -26,7 +27,7 @@ from poseglass.estimators.weights_file import (
     save_weights,
     sha256_of,
 )
-from poseglass.networks import StackedHourglass
+from poseglass.networks import NETWORKS, StackedHourglass
 
 hypothesis = pytest.importorskip("hypothesis")
 HealthCheck, given, settings, st = hypothesis.HealthCheck, hypothesis.given, hypothesis.settings, hypothesis.strategies
@@ -307,6 +308,16 @@ def test_a_card_cannot_ask_for_more_than_its_file_holds() -> None:
             CheckpointError, match=rf"card says network\.{key} = .* 3 tensors with sides of at most 7\."
         ):
             card_network(card, state)
+
+
+def test_there_may_be_more_classes_than_tensors() -> None:
+    table = {
+        "name": "composed", "num_keypoints": 0, "backbone": {"name": "resnet18"}, "neck": {"name": "level", "level": -1},
+        "head": {"name": "box_class", "num_classes": 500},
+    }  # fmt: skip
+    state = build(NETWORKS, "composed", **{key: value for key, value in table.items() if key != "name"}).state_dict()
+    assert len(state) < 500
+    assert card_network(replace(CARD, network=table), state).head.classes.out_features == 500
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,12 @@ def test_classes_come_from_the_translation(tmp_path):
     assert read_translation(tmp_path / "unicode_translation.csv") == {"U+306F": "は", "U+3042": "あ", "U+304C": "が"}
 
 
+def test_all_characters_may_be_one_class(tmp_path):
+    data = kuzushiji(files(tmp_path), one_class=True)
+    assert classes_of(data) == ("character",)
+    assert data.instances(0).label.tolist() == [0, 0]
+
+
 def test_a_submission_of_the_labels_is_perfect(tmp_path):
     data = kuzushiji(files(tmp_path))
     pages = [(str(page), data.instances(i)) for i, page in enumerate(data.image_ids)]

@@ -47,6 +47,13 @@ def test_is_a_dataset():
         data.image(0, reduce=3)
 
 
+def test_all_characters_may_be_one_class():
+    plain, one = latin(), latin(one_class=True)
+    assert classes_of(one) == ("character",)
+    assert set(one.instances(0).label.tolist()) == {0} != set(plain.instances(0).label.tolist())
+    np.testing.assert_array_equal(plain.image(0), one.image(0))
+
+
 def test_boxes_are_those_of_the_ink():
     data = latin(6, worn=False, size_px=(30, 34))
     checked = 0
