@@ -312,8 +312,8 @@ def test_a_card_cannot_ask_for_more_than_its_file_holds() -> None:
 
 def test_there_may_be_more_classes_than_tensors() -> None:
     table = {
-        "name": "composed", "num_keypoints": 0, "backbone": {"name": "resnet18"}, "neck": {"name": "level", "level": -1},
-        "head": {"name": "box_class", "num_classes": 500},
+        "name": "composed", "num_keypoints": 0, "backbone": {"name": "resnet18"},
+        "neck": {"name": "level", "level": -1}, "head": {"name": "box_class", "num_classes": 500},
     }  # fmt: skip
     state = build(NETWORKS, "composed", **{key: value for key, value in table.items() if key != "name"}).state_dict()
     assert len(state) < 500

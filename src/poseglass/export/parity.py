@@ -118,7 +118,8 @@ class Drift:
         if self.unmatched > most * max(self.instances):
             raise DriftError(
                 f"PyTorch finds {self.instances[0]} instances and the exported graph {self.instances[1]} in "
-                f"{self.inputs}, of which {self.unmatched} have no counterpart of the same class; at most {most:.0%} may have none."
+                f"{self.inputs}, of which {self.unmatched} have no counterpart of the same class; at most {most:.0%} "
+                "may have none."
             )
 
 
