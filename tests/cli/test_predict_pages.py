@@ -1,6 +1,8 @@
 """`predict` on pages: characters beside their boxes, the file of a submission, and the order of reading."""
 
+import importlib
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -142,3 +144,18 @@ def test_fonts(tmp_path):
         code_points(tmp_path / "bad.ttf")
     best = font_with("ABC")
     assert best is None or {65, 66, 67} <= code_points(best)
+
+
+def test_views_of_a_large_image_are_counted(tmp_path, monkeypatch, capsys):
+    write_image(tmp_path / "large.png", np.zeros((300, 400, 3), np.uint8))
+    first, second = weights(tmp_path / "first.safetensors"), reader(tmp_path / "second.safetensors")
+    module = importlib.import_module("poseglass.cli.write_poses")
+    monkeypatch.setattr(module, "TELL_SECONDS", 0.0)
+    alone, both = ("--weights", first), ("--weights", second, "--detector", first)
+    for many, words in ((2, alone), (2, both), (1000, alone)):
+        monkeypatch.setattr(module, "MANY_VIEWS", many)
+        folder = tmp_path / f"{many}-{len(words)}"
+        assert run(monkeypatch, "predict", tmp_path / "large.png", *words, "--chips", "--out", folder) == 0
+        told = re.findall(r"(\d+) of (\d+) views of an image", capsys.readouterr().out)
+        assert bool(told) == (many == 2)
+        assert all(int(done) < int(total) for done, total in told)

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,9 @@ WRITERS = 4
 
 TELL_SECONDS = 30.0
 """Where there is no terminal for a bar, a line tells of the progress this often."""
+
+MANY_VIEWS = 64
+"""An image that is looked at in this many views tells how many are done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +165,7 @@ def write_poses(
         bar.done()
 
     with _Bar(console, total, already) as bar, ThreadPoolExecutor(WRITERS) as pool:
-        for item, people in _found(estimator, items, out, failed, bar, images=images):
+        for item, people in _found(_telling(estimator, bar), items, out, failed, bar, images=images):
             if reading:
                 people = people[reading_order(people.box_xyxy)]
             if images or heatmaps:
@@ -294,6 +297,13 @@ def _people(skeleton: Skeleton, records: list[dict[str, Any]]) -> Instances:
     return Instances(
         skeleton, xy, score, box_xyxy, box_score, visibility=visibility, probability=probability
     )  # fmt: skip
+
+
+def _telling(estimator: PoseEstimator, bar: "_Bar") -> PoseEstimator:
+    """Return the estimator, telling the bar of the views of an image that it looks at in chips."""
+    if isinstance(estimator, TwoStageEstimator) and isinstance(estimator.detector, OneStageEstimator):
+        return replace(estimator, detector=replace(estimator.detector, on_views=bar.views))
+    return replace(estimator, on_views=bar.views) if isinstance(estimator, OneStageEstimator) else estimator
 
 
 def _watched(items: Iterable[NamedImage | str], bar: "_Bar") -> Iterator[NamedImage | str]:
@@ -452,6 +462,23 @@ class _Bar:
 
     def __exit__(self, *error: object) -> None:
         self.progress.stop()
+
+    def views(self, done: int, total: int) -> None:
+        """Tell how many views of a large image are done."""
+        if total < MANY_VIEWS:
+            return
+        words = f"{done:,} of {total:,} views" if done < total else ""
+        self.progress.update(self.task, description=f"images ({words})" if words else "images")
+        now = time.monotonic()
+        if words and not self.progress_shown and now - self.told_at > TELL_SECONDS:
+            self.told_at = now
+            self.console.print(f"{words} of an image", highlight=False)
+            self.console.file.flush()
+
+    @property
+    def progress_shown(self) -> bool:
+        """Whether there is a terminal with a bar, which needs several images."""
+        return not self.progress.disable
 
     def done(self) -> None:
         """Count an image, whether it failed or not."""

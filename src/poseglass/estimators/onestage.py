@@ -5,7 +5,7 @@ section 5; its public code uses 0.5, 0.75, 1, 1.25 and 1.5. How this differs: th
 size, not padded images.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -49,6 +49,7 @@ class OneStageEstimator(OfProgram):
             their instance, and the codec's largest number of instances remains. Time grows with the sum of the squares.
         chips: Look at each image in overlapping chips at several scales instead: for images that are much larger than
             the program's views. All instances of all chips are joined by soft-NMS, without a largest number.
+        on_views: Called after each batch of an image's chips, with the number of those done and of all.
 
     Raises:
         ValueError: A score outside [0, 1] or a batch size below 1; chips together with scales; scales that are not
@@ -63,6 +64,7 @@ class OneStageEstimator(OfProgram):
     card: WeightCard | None = None
     scales: tuple[float, ...] = (1.0,)
     chips: Chips | None = None
+    on_views: Callable[[int, int], None] | None = field(default=None, repr=False)
     _sizes_wh: tuple[tuple[int, int], ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -151,6 +153,8 @@ class OneStageEstimator(OfProgram):
                 here = here[chips.counts(here.box_xyxy, chip, rule, image_wh)]
                 if len(here):
                     found.append(here)
+            if self.on_views is not None:
+                self.on_views(first + len(batch), len(places))
         return self._joined(found[1:] or found, most=None)
 
     def _run(self, pixels: list[list[np.ndarray]], waiting: list[_Waiting]) -> Iterator[Instances]:
