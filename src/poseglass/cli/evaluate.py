@@ -181,7 +181,10 @@ def evaluate_weights(
         apply_override(tables[chosen], key)
     metrics: list[Metric] = [make(METRICS, part, "metric") for part in parts]
     published = None if protocol is None else make(PROTOCOLS, followed, "protocol")
-    dataset = read_data(data, format or (protocol if protocol in FORMATS else None) or "coco", images, tables["data"])
+    kind = format or (protocol if protocol in FORMATS else None) or "coco"
+    if not len(estimator.skeleton) and kind == "coco":
+        tables["data"].setdefault("boxes_only", True)  # there are no keypoints to compare
+    dataset = read_data(data, kind, images, tables["data"])
     say_notes(dataset, console, mirroring=False)
     say_compiling(compiled)
     if found:

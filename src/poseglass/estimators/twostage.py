@@ -1,4 +1,4 @@
-"""TwoStageEstimator: a detector finds the boxes, a top-down network the keypoints in them; one call for both."""
+"""TwoStageEstimator: a detector finds boxes, a top-down network the keypoints or the class in each; one call."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -75,7 +75,8 @@ class TwoStageEstimator:
 
         Returns:
             In image pixels. With given boxes, one instance per box, in their order. Otherwise best first, by the
-            product of the box's score and the mean score of its keypoints; ``box_score`` is the detector's.
+            product of the box's score and the mean score of its keypoints; ``box_score`` is the detector's. Where the
+            second network tells classes, ``label`` is its, and ``box_score`` the product of both scores.
         """
         return next(self.stream([(image, boxes)]))
 
