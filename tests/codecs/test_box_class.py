@@ -12,19 +12,23 @@ from torch import nn
 
 from poseglass.codecs.box_class import BoxClassCodec
 from poseglass.codecs.centernet import CenterNetCodec
+from poseglass.core.card import WeightCard
 from poseglass.core.image import write_image
 from poseglass.core.input_spec import InputSpec
 from poseglass.core.instances import Instances
 from poseglass.core.prediction import Decoded
 from poseglass.core.skeletons import BOXES, LSP14
+from poseglass.core.table import build
 from poseglass.core.targets import Targets
 from poseglass.data.crops import Crops
 from poseglass.estimators.topdown import TopDownEstimator
+from poseglass.estimators.transfer import to_other_classes
 from poseglass.estimators.twostage import TwoStageEstimator
 from poseglass.evaluation.evaluate import evaluate
 from poseglass.heads.box_class import BoxClassHead
 from poseglass.losses.box_class import class_cross_entropy
 from poseglass.metrics import CenterF1
+from poseglass.networks import NETWORKS
 from poseglass.programs import TorchProgram
 from poseglass.programs.exported import exported
 from poseglass.readers.labelled import LabelledImages
@@ -208,3 +212,38 @@ def test_keypoints_that_would_never_be_learnt_are_refused(codec) -> None:
     check_poses(CenterNetCodec(), LSP14)
     with pytest.raises(RecipeError, match=r"learns no keypoints .* the data have the 14 of 'lsp14'. Set boxes_only"):
         check_poses(codec, LSP14)
+
+
+def told_by(classes: tuple[str, ...], seed: int) -> tuple[nn.Module, WeightCard]:
+    torch.manual_seed(seed)
+    table = {
+        "name": "composed", "num_keypoints": 0, "backbone": {"name": "resnet18", "width": 8},
+        "neck": {"name": "level", "level": -1}, "head": {"name": "box_class", "num_classes": len(classes)},
+    }  # fmt: skip
+    network = build(NETWORKS, "composed", **{key: value for key, value in table.items() if key != "name"})
+    return network, WeightCard("reader", table, {"name": "box_class"}, BOXES, SPEC, classes=classes)
+
+
+@pytest.mark.parametrize("ours", [("c", "new", "a", "b"), ("c", "a"), ("c", "a", "b")])
+def test_classes_of_the_same_name_keep_their_weights(ours) -> None:
+    old, card = told_by(("a", "b", "c"), 0)
+    network, _ = told_by(ours, 1)
+    initial = network.head.classes.bias.clone()
+    state, said = to_other_classes(network, old.state_dict(), card, ours)
+    network.load_state_dict(state)
+    shared = [name for name in ours if name != "new"]
+    assert said.startswith(f" {len(shared)} of {len(ours)} classes are in both and keep their weights, matched by name")
+    assert ("new, from initial values: new." in said) == ("new" in ours)
+    for place, name in enumerate(ours):
+        same = old.head.classes.bias["abc".index(name)] if name in "abc" else initial[place]
+        assert network.head.classes.bias[place] == same
+    kept = old.state_dict()
+    assert all(torch.equal(value, kept[name]) for name, value in network.state_dict().items() if "head" not in name)
+
+
+def test_the_same_classes_need_nothing() -> None:
+    old, card = told_by(("a", "b"), 0)
+    state, said = to_other_classes(told_by(("a", "b"), 1)[0], old.state_dict(), card, ("a", "b"))
+    assert said == ""
+    assert torch.equal(state["head.classes.weight"], old.head.classes.weight)
+    assert to_other_classes(old, old.state_dict(), replace(card, classes=()), ("a", "b"))[1] == ""

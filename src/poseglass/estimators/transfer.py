@@ -155,6 +155,60 @@ def load_matching(
     return begun
 
 
+def to_other_classes(
+    network: nn.Module, state: Mapping[str, Tensor], card: WeightCard, classes: Sequence[str]
+) -> tuple[dict[str, Tensor], str]:
+    """Return a state for a network that tells other classes: those of the same name keep their weights.
+
+    Args:
+        network: Its values are those of new classes.
+        state: State of the card's network.
+        card: Names the classes of the state.
+        classes: Names of the network's classes.
+
+    Returns:
+        The state, and a sentence about the classes that begins with a space. The state as it is, and "", if both have
+        the same classes, or one each, or if it differs in more than the number of classes.
+    """
+    theirs, ours = tuple(card.classes), tuple(classes)
+    if not theirs or not ours or theirs == ours or len(theirs) == len(ours) == 1:
+        return dict(state), ""
+    own = network.state_dict()
+    if len(theirs) == len(ours):
+        axes = _class_axes(card)
+    else:
+        wrong = [name for name in own if name in state and own[name].shape != state[name].shape]
+        axes = {name: axis_that_differs(own[name], state[name]) for name in wrong}
+    counts = (len(ours), len(theirs))
+    if any(axis < 0 or (own[n].shape[axis], state[n].shape[axis]) != counts for n, axis in axes.items()):
+        return dict(state), ""
+    shared = [name for name in ours if name in theirs]
+    found = dict(state)
+    for name, axis in axes.items():
+        here, there = (torch.tensor([c.index(one) for one in shared], dtype=torch.long) for c in (ours, theirs))
+        value = own[name].clone()
+        if shared:
+            value.index_copy_(axis, here.to(value.device), state[name].index_select(axis, there).to(value))
+        found[name] = value
+    new = [name for name in ours if name not in theirs]
+    said = f" {len(shared):,} of {len(ours):,} classes are in both and keep their weights, matched by name"
+    return found, f"{said}; new, from initial values: {listed(new)}." if new else f"{said}."
+
+
+def _class_axes(card: WeightCard) -> dict[str, int]:
+    """Return the axis of the classes of each tensor that has one, by building the network with one more class."""
+    table = {key: value for key, value in card.network.items()}
+    inner = table["head"] if isinstance(table.get("head"), dict) else {}
+    holder = table if "num_classes" in table else inner
+    if named_code(card.network, "network") or not isinstance(holder.get("num_classes"), int):
+        return {}
+    more = {"num_classes": holder["num_classes"] + 1}
+    larger = {**table, **more} if holder is table else {**table, "head": {**inner, **more}}
+    with shapes_only():
+        here, there = (card_network(replace(card, network=t, widths={})).state_dict() for t in (table, larger))
+    return {n: axis_that_differs(here[n], there[n]) for n in here if here[n].shape != there[n].shape}
+
+
 def _counts(
     own: Mapping[str, Tensor], state: Mapping[str, Tensor], wrong: Sequence[str], channels: KeypointChannels
 ) -> tuple[int, int] | None:

@@ -20,7 +20,7 @@ from poseglass.core.table import listed
 from poseglass.data.crops import Crops
 from poseglass.data.examples import Examples
 from poseglass.estimators.load import PACKAGE_PREFIX, find_weights
-from poseglass.estimators.transfer import keypoint_channels, load_backbone, load_matching, load_trunk
+from poseglass.estimators.transfer import keypoint_channels, load_backbone, load_matching, load_trunk, to_other_classes
 from poseglass.estimators.weights_file import CheckpointError, has_card, read_weights, save_weights
 from poseglass.heads.centernet import CenterNetHead
 from poseglass.layers.synchronised_norm import synchronise_norms
@@ -153,7 +153,8 @@ def prepare(
     started = ""
     if start is not None:
         initial = {name: value.clone() for name, value in network.named_parameters() if value.ndim > 1}
-        started = _start(network, weights, start, examples.skeleton, f"{start.name} ({part.init_from})")
+        classes = classes_of(examples.dataset)
+        started = _start(network, weights, start, examples.skeleton, f"{start.name} ({part.init_from})", classes)
         started += _other_normalisation(start, recipe)
         _check_frozen(network, part.frozen, initial)
     if processes.world > 1:
@@ -281,6 +282,7 @@ def _start(
     card: WeightCard,
     skeleton: Skeleton,
     source: str,
+    classes: Sequence[str] = (),
 ) -> str:
     """Copy initial weights into a network; return a sentence that says which parts they initialised.
 
@@ -296,6 +298,8 @@ def _start(
         return f"Started from {source}: all of the backbone; the layers above it have initial values.{left}"
     theirs, ours = card.skeleton.keypoints, skeleton.keypoints
     weights, added = _with_visibility(network, weights)
+    weights, told = to_other_classes(network, weights, card, classes)
+    added += told
     parts = load_trunk(network, weights)
     if parts:
         return f"Started from {source}: its {' and '.join(parts)}; all other layers differ, and have initial values."
