@@ -5,7 +5,7 @@ in the width of their heads, which is chosen so that all cost the same. Backbone
 of recipes/people/small_people.toml, for pages of a network that was trained on other pages.
 
 People are tested in the photographs of coco_more in which everybody is labelled (AP and AP50 of boxes), pages on 60
-rendered pages (F1 with and without the character). Intervals are 95 % of 1,000 draws of images with replacement, of the
+rendered pages (F1 with and without the character). Intervals are 95 % of 300 draws of images with replacement, of the
 mean over seeds.
 
     python benchmarks/stages.py people --start runs/small-start --data data     # trains; resumes where it was stopped
@@ -29,7 +29,7 @@ import numpy as np
 from machine import RESULTS, commit, machine, write_rows
 
 ROOT = Path(__file__).parents[1]
-DRAWS = 1000
+DRAWS = 300
 WIDTH = 96
 """Width of the head of one stage; the others have less."""
 
