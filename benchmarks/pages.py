@@ -9,13 +9,12 @@ recipes are written with; "another font" was never seen. Intervals are 95 % of 1
 """
 
 import argparse
-import csv
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
-from machine import RESULTS, commit, machine, write_rows
+from machine import RESULTS, write_rows
 
 import poseglass as pg
 from poseglass.metrics import CenterF1
@@ -30,27 +29,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--weights", required=True, help="Weights that read characters, of a page or of a box.")
     parser.add_argument("--detector", help="Weights that find characters, if the others read single ones.")
-    parser.add_argument("--name", required=True, help="Name of the rows; those of the same name are replaced.")
+    parser.add_argument("--name", required=True, help="Name of the rows, and of their file.")
     parser.add_argument("--count", type=int, default=60, help="Number of pages.")
+    parser.add_argument("--fonts", nargs="+", default=["training fonts", "another font"], help="Only these rows.")
     parser.add_argument("--num-kana", type=int, default=189)
     parser.add_argument("--num-kanji", type=int, default=200)
     parser.add_argument("--other-font", default=OTHER_FONT)
-    parser.add_argument("--output", type=Path, default=RESULTS / "pages.csv")
+    parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(2)
     estimator = pg.load(
         arguments.weights, **({"detector": arguments.detector, "min_box_score": 0.05} if arguments.detector else {})
     )
     kinds = {"num_kana": arguments.num_kana, "num_kanji": arguments.num_kanji, "seed": 7}
-    rows = []
+    rows: list[dict[str, object]] = []
     for fonts, dataset in {
         "training fonts": pages(arguments.count, **kinds),
         "another font": pages(arguments.count, fonts=[arguments.other_font], **kinds),
     }.items():
+        if fonts not in arguments.fonts:
+            continue
         rows.append({"way": arguments.name, "fonts": fonts} | measured(estimator, dataset))
         print(*(f"{key} {value}" for key, value in rows[-1].items()), sep="; ", flush=True)
-    before = list(csv.DictReader(arguments.output.open())) if arguments.output.is_file() else []
-    write_rows(arguments.output, [row for row in before if row["way"] != arguments.name] + rows)
+        write_rows(arguments.output or RESULTS / "pages" / f"{arguments.name.replace(' ', '-')}.csv", rows)
 
 
 def measured(estimator, dataset: Pages) -> dict[str, object]:
@@ -88,7 +89,7 @@ def measured(estimator, dataset: Pages) -> dict[str, object]:
             f"{right / labels:.4f}" if labels else ""
         )
     row["seconds a page"] = f"{seconds / len(dataset):.2f}"
-    return row | {"machine": machine(), "commit": commit()}
+    return row
 
 
 if __name__ == "__main__":
