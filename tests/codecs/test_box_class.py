@@ -84,9 +84,7 @@ def test_a_class_is_read_back() -> None:
     assert decoded.box_score[0].item() == pytest.approx(float(np.exp(3) / (1 + np.exp(1) + np.exp(3))))
     assert decoded.box_score[1].item() == 0.0
     assert decoded.xy.shape == (2, 1, 0, 2)
-    with pytest.raises(
-        ValueError, match=r"takes one instance in each view, got 2. For several, use the codec centernet"
-    ):
+    with pytest.raises(ValueError, match="encodes one instance per view, but the targets have 2"):
         codec.encode(replace(_pair(), label=torch.zeros(1, 2, dtype=torch.int64)), (32, 32))
 
 

@@ -42,9 +42,9 @@ def codecs(
 
 
 def codecs_of_one_instance() -> dict[str, OurCodec]:
-    """Return the built-in codecs that decode one instance per view, by name."""
+    """Return the built-in codecs that decode the keypoints of one instance per view, by name."""
     made = {name: make() for name, make in CODECS.items()}
-    return {name: OurCodec(codec) for name, codec in made.items() if codec.spec.instances == 1}
+    return {name: OurCodec(codec) for name, codec in made.items() if codec.spec.instances == 1 and codec.spec.keypoints}
 
 
 def other(path: str) -> NumpyCodec:

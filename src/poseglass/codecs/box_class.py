@@ -13,7 +13,7 @@ from torch import Tensor
 from poseglass.codecs.spec import CodecSpec, Output
 from poseglass.core.prediction import Decoded, Prediction
 from poseglass.core.skeleton import Skeleton
-from poseglass.core.targets import Targets
+from poseglass.core.targets import Targets, one_instance
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +32,10 @@ class BoxClassCodec:
             ``"class"`` ``(B, 1)`` int64; ``"weight"`` ``(B, 1)``, 0 for crowds and padding.
 
         Raises:
+            TypeError: A batch instead of its targets.
             ValueError: There are several instances in a view.
         """
-        if targets.label.shape[1] != 1:
-            raise ValueError(
-                f"BoxClassCodec takes one instance in each view, got {targets.label.shape[1]}. For several, use the "
-                "codec centernet."
-            )
+        one_instance(targets)  # raises
         return {"class": targets.label, "weight": (targets.valid & ~targets.crowd).float()}
 
     def decode(self, prediction: Prediction) -> Decoded:
