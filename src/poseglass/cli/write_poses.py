@@ -470,15 +470,10 @@ class _Bar:
         words = f"{done:,} of {total:,} views" if done < total else ""
         self.progress.update(self.task, description=f"images ({words})" if words else "images")
         now = time.monotonic()
-        if words and not self.progress_shown and now - self.told_at > TELL_SECONDS:
+        if words and self.progress.disable and now - self.told_at > TELL_SECONDS:
             self.told_at = now
             self.console.print(f"{words} of an image", highlight=False)
             self.console.file.flush()
-
-    @property
-    def progress_shown(self) -> bool:
-        """Whether there is a terminal with a bar, which needs several images."""
-        return not self.progress.disable
 
     def done(self) -> None:
         """Count an image, whether it failed or not."""

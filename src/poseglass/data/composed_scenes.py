@@ -221,7 +221,7 @@ class ComposedScenes:
             labels = Instances.concatenate([self._labels(person, size) for person in people])
         else:  # nobody found a place
             labels = self.photos.instances(int(self.people[0, 0]))[:0]
-        return _boxes_of(labels) if self.boxes_only else labels
+        return labels.in_skeleton(self.skeleton)
 
     def image(self, index: int, *, reduce: int = 1) -> np.ndarray:
         """Compose the image ``(H, W, 3)`` uint8 RGB, always at full size: there is no decoding to save.
@@ -586,15 +586,6 @@ def composed(
         name or f"composed-{photos.name}", photos, people, int(scenes), (int(size_wh[0]), int(size_wh[1])), int(most),
         int(seed), float(mirror), float(enlarge), masks, behind, photos.notes + tuple(notes),
         bool(boxes_only),
-    )  # fmt: skip
-
-
-def _boxes_of(labels: Instances) -> Instances:
-    """Return labels without their keypoints."""
-    count = len(labels)
-    return Instances(
-        BOXES, np.zeros((count, 0, 2)), np.zeros((count, 0)), labels.box_xyxy, labels.box_score, labels.label,
-        extra=labels.extra,
     )  # fmt: skip
 
 
