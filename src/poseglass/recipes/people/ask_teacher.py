@@ -45,7 +45,7 @@ def main() -> None:
     spec = InputSpec((SIZE, SIZE), padding=given.padding)
     answers = []
     for path in given.annotations:
-        data = coco(path, skeleton=COCO17, boxes_only=True)
+        data = coco(path, boxes_only=True)
         for index in range(len(data)):
             sample = data[index]
             people = sample.instances
