@@ -1,0 +1,1 @@
+"""Layer 8: 3D poses from 2D keypoints."""
