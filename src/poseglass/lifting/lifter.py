@@ -283,7 +283,7 @@ def load_lifter(weights: str | Path = DEFAULT_LIFTER) -> Lifter:
         FileNotFoundError: Neither.
         CheckpointError: Not a lifter, or a damaged one.
     """
-    path = _find(weights)
+    path = find_lifter(weights)
     state, metadata = read_safetensors(path)
     if LIFTER_KEY not in metadata:
         raise CheckpointError(
@@ -325,7 +325,12 @@ def _load(module: nn.Module, state: Mapping[str, Tensor], path: Path, card: Lift
     module.load_state_dict(dict(state))
 
 
-def _find(weights: str | Path) -> Path:
+def find_lifter(weights: str | Path) -> Path:
+    """Return the path of a lifter that ships, is at this path, or is the result of a run in this folder.
+
+    Raises:
+        FileNotFoundError: None of them.
+    """
     name, path = str(weights), Path(weights)
     if name in shipped_lifters():
         return shipped_lifters()[name]

@@ -48,6 +48,7 @@ class TrainPart(Part):
         steps: Of the optimiser; for RepNet each is one of the critic and one of the generator.
         batch: Poses in a step.
         learning_rate: At the start.
+        reprojection: Weight of RepNet's reprojection loss beside the critic's, 1 as published.
         schedule: "tenths" divides it by ten after a quarter, half and three quarters of the steps, as RepNet does;
             "cosine" lets it fall to 0 along half a cosine.
         save_every: Steps between checkpoints, and between rows of the curve.
@@ -56,6 +57,7 @@ class TrainPart(Part):
     steps: Annotated[int, Field(ge=1)]
     batch: Annotated[int, Field(ge=2)] = 32
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    reprojection: Annotated[float, Field(gt=0)] = 1.0
     schedule: Literal["tenths", "cosine"] = "tenths"
     save_every: Annotated[int, Field(ge=1)] = 500
 
@@ -169,13 +171,7 @@ def read_lift_recipe(recipe: str | Path) -> LiftRecipe:
         FileNotFoundError: Neither.
         ValueError: Not TOML, or a key that is missing, unknown or invalid; the message names it.
     """
-    names = shipped_recipes()
-    path = names.get(str(recipe), Path(recipe))
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"No recipe {str(recipe)!r} of a lifter.{nearest(str(recipe), names)} Give a TOML file, or one of: "
-            f"{', '.join(names)}."
-        )
+    path = _find(recipe)
     try:
         return LiftRecipe(**tomllib.loads(path.read_text(encoding="utf-8")))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -184,3 +180,23 @@ def read_lift_recipe(recipe: str | Path) -> LiftRecipe:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ValueError(f"{path}: {where}: {first['msg']}. Fix that line.") from error
+
+
+def recipe_text(recipe: str | Path) -> str:
+    """Return a recipe as written.
+
+    Raises:
+        FileNotFoundError: Neither a name of those that ship, nor a file.
+    """
+    return _find(recipe).read_text(encoding="utf-8")
+
+
+def _find(recipe: str | Path) -> Path:
+    names = shipped_recipes()
+    path = names.get(str(recipe), Path(recipe))
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"No recipe {str(recipe)!r} of a lifter.{nearest(str(recipe), names)} Give a TOML file, or one of: "
+            f"{', '.join(names)}."
+        )
+    return path

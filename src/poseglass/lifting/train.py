@@ -5,9 +5,10 @@ same recipe, files and seed give the same weights on the same machine, also if t
 """
 
 import csv
+import io
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -205,7 +206,7 @@ class RepNetTrainer:
         reprojection = reprojection_loss(points, reproject(fake, camera), weights)
         of_camera = camera_loss(camera)
         self.optimizers["network"].zero_grad()
-        (adversarial + reprojection + of_camera).backward()
+        (adversarial + self.recipe.train.reprojection * reprojection + of_camera).backward()
         self.optimizers["network"].step()
         self.critic.requires_grad_(True)
         losses = torch.stack([distance, penalty, reprojection, of_camera]).tolist()
@@ -352,7 +353,7 @@ def train_lifter(
     bodies, dropped = bodies_of(rest)
     if dropped:
         say(f"{counted(dropped, 'pose')} with unknown keypoints left out.")
-    pairs = _validation_pairs(clips, recipe)
+    pairs = held_out_pairs(clips, recipe.split.validation, every=4)
     torch.manual_seed(seed)
     trainer = _trainer(recipe, bodies, labelled)
     generator = torch.Generator().manual_seed(seed)
@@ -451,18 +452,25 @@ def _lifter(recipe: LiftRecipe, bodies: Bodies, trainer: Trainer, text: str) -> 
     return lifter
 
 
-def _validation_pairs(clips: PoseClips, recipe: LiftRecipe) -> LiftingPairs | None:
-    """Return every fourth pose of the validation subjects, from eight sides."""
-    if not recipe.split.validation:
+def held_out_pairs(clips: PoseClips, subjects: Sequence[str], *, every: int = 1) -> LiftingPairs | None:
+    """Return what cameras on eight sides see of subjects, or None where there are none.
+
+    Args:
+        clips: Motion capture.
+        subjects: Who is seen.
+        every: Every how many of their poses.
+
+    Raises:
+        ValueError: A name that is no subject.
+    """
+    if not subjects:
         return None
-    _, held = clips.split_by_subject(recipe.split.validation)
-    whole = held.xyz_mm[np.isfinite(held.xyz_mm).all((1, 2))][::4]
+    _, held = clips.split_by_subject(subjects)
+    whole = held.xyz_mm[np.isfinite(held.xyz_mm).all((1, 2))][::every]
     return view_poses(whole, clips.skeleton)
 
 
 def _write_curve(path: Path, rows: list[dict[str, float]]) -> None:
-    import io
-
     if not rows:
         return
     text = io.StringIO()
