@@ -76,6 +76,8 @@ class LifterCard:
         try:
             data = json.loads(text)
             known = {key: value for key, value in data.items() if key in cls.__slots__}
+            if not isinstance(known["network"], dict):
+                raise ValueError("'network' must be a table")
             return cls(**known | {"skeleton": Skeleton.from_dict(data["skeleton"])})
         except (json.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise ValueError(f"The card of this lifter cannot be read: {error!s}.") from error
