@@ -287,16 +287,12 @@ def load_lifter(weights: str | Path = DEFAULT_LIFTER) -> Lifter:
     """
     path = find_lifter(weights)
     state, metadata = read_safetensors(path)
-    if LIFTER_KEY not in metadata:
-        raise CheckpointError(
-            f"{path} holds no lifter. Lifters turn 2D keypoints into 3D poses; one is written by poseglass "
-            f"train-lifter, and {DEFAULT_LIFTER!r} ships. Weights that find keypoints are opened with poseglass.load."
-        )
+    card = _card(metadata, path)
     try:
-        card = LifterCard.from_json(metadata[LIFTER_KEY])
         part = NetworkPart(**card.network)
     except ValueError as error:
-        raise CheckpointError(f"{path}: {error} Fetch the file again, or ask its author.") from error
+        first = str(error).splitlines()[0]
+        raise CheckpointError(f"{path}: the card's network cannot be built ({first}). Fetch the file again.") from error
     network = build_lifter_network(part, len(card.skeleton))
     critic = build_critic(part, card.skeleton) if any(key.startswith(_CRITIC) for key in state) else None
     own = {key: tensor for key, tensor in state.items() if not key.startswith(_CRITIC)}
@@ -305,6 +301,28 @@ def load_lifter(weights: str | Path = DEFAULT_LIFTER) -> Lifter:
         of_critic = {key.removeprefix(_CRITIC): value for key, value in state.items() if key.startswith(_CRITIC)}
         _load(critic, of_critic, path, card)
     return Lifter(card, network, critic)
+
+
+def read_lifter_card(path: str | Path) -> LifterCard:
+    """Read the card of a lifter's file.
+
+    Raises:
+        FileNotFoundError: No such file.
+        CheckpointError: Not a lifter, or a damaged one.
+    """
+    return _card(read_safetensors(path)[1], Path(path))
+
+
+def _card(metadata: Mapping[str, str], path: Path) -> LifterCard:
+    if LIFTER_KEY not in metadata:
+        raise CheckpointError(
+            f"{path} holds no lifter. Lifters turn 2D keypoints into 3D poses; one is written by poseglass "
+            f"train-lifter, and {DEFAULT_LIFTER!r} ships. Weights that find keypoints are opened with poseglass.load."
+        )
+    try:
+        return LifterCard.from_json(metadata[LIFTER_KEY])
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error} Fetch the file again, or ask its author.") from error
 
 
 def _load(module: nn.Module, state: Mapping[str, Tensor], path: Path, card: LifterCard) -> None:

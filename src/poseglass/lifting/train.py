@@ -300,14 +300,12 @@ def errors_of(lifter: Lifter, pairs: LiftingPairs) -> Pose3dErrors:
     order = pairs.skeleton.indices_of(skeleton.keypoints)
     truth = pairs.xyz_mm[:, order].astype(np.float64)
     predicted = lifter(pairs.xy[:, order]).astype(np.float64)
-    hips = [skeleton.index("left_hip"), skeleton.index("right_hip")]
     if "pelvis" in skeleton.keypoints:
         errors = Pose3dErrors(skeleton)
-    else:  # RepNet's poses have no pelvis: both are moved to the middle of the hips, which becomes keypoint K + 1
-        skeleton = Skeleton(skeleton.name, (*skeleton.keypoints, "pelvis"), skeleton.bones)
-        truth = np.concatenate([truth, truth[:, hips].mean(1, keepdims=True)], 1)
-        predicted = np.concatenate([predicted, predicted[:, hips].mean(1, keepdims=True)], 1)
-        errors = Pose3dErrors(skeleton)
+    else:  # of RepNet's keypoints none is a root: both are moved to the middle of the hips
+        hips = [skeleton.index("left_hip"), skeleton.index("right_hip")]
+        truth, predicted = (xyz - xyz[:, hips].mean(1, keepdims=True) for xyz in (truth, predicted))
+        errors = Pose3dErrors(skeleton, root=None)
     errors.update(predicted, truth)
     return errors
 
