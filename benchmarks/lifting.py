@@ -3,8 +3,8 @@
     python benchmarks/lifting.py poses.npz --runs RUNS --train repnet_narrow repnet_narrow_no_chain --seeds 3
     python benchmarks/lifting.py poses.npz --runs RUNS
 
-The first trains recipes that are not in RUNS yet, one after the other, into RUNS/RECIPE-SEED, and resumes those that were
-interrupted. Both measure every run in RUNS, and write lifting.csv (a row for each run and group of test subjects),
+The first trains recipes that are not in RUNS yet, one after the other, into RUNS/RECIPE-SEED, and resumes those that
+were interrupted. Both measure every run in RUNS, and write lifting.csv (a row for each run and group of test subjects),
 lifting_curves.csv (errors on the validation subjects during training), and, for the lifter that ships,
 lifting_shipped.csv (what becomes of it with points as pose networks give them). --pack RUN --out FILE writes the lifter
 of a run in half precision, with its results in the card.
@@ -186,7 +186,7 @@ def main() -> None:
     for (recipe, seed), file in runs_in(given.runs).items():
         lifter = load_lifter(file)
         parameters = sum(p.numel() for p in lifter.network.parameters())
-        rows = list(csv.DictReader((file.parent / "curve.csv").open()))
+        rows = list(csv.DictReader((file.parent / "curve.csv").read_text().splitlines()))
         curves += [{"recipe": recipe, "seed": seed} | row for row in rows]
         about = {"parameters": parameters, "steps": rows[-1]["step"], "seconds": rows[-1]["seconds"]}
         lifts.append((recipe, seed, of_lifter(lifter), about))
@@ -200,7 +200,9 @@ def main() -> None:
     write_rows(RESULTS / "lifting.csv", rows_out, "lifting", "core", "metrics")
     keys = list(dict.fromkeys(key for row in curves for key in row))
     if curves:
-        write_rows(RESULTS / "lifting_curves.csv", [{key: row.get(key, "") for key in keys} for row in curves], "lifting")
+        write_rows(
+            RESULTS / "lifting_curves.csv", [{key: row.get(key, "") for key in keys} for row in curves], "lifting"
+        )
     shipped = shipped_rows(clips, load_lifter())
     for row in shipped:
         print(*(f"{key} {value}" for key, value in row.items()), sep="  ")

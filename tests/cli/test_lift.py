@@ -1,18 +1,22 @@
-"""``poseglass predict --lift`` and ``train-lifter``: files in, 3D poses out, and what is said of what cannot be done."""
+"""``poseglass predict --lift`` and ``train-lifter``: files in, 3D poses out, and what is said of what cannot be."""
 
 import json
 import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from tests.lifting.toy_motion import toy_clips
 
 from poseglass import cli
 from poseglass.core.card import WeightCard
 from poseglass.core.image import read_image, write_image
 from poseglass.core.input_spec import InputSpec
+from poseglass.core.page import render_page
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.skeletons import H36M17, LSP14
 from poseglass.estimators.weights_file import save_weights
@@ -21,7 +25,6 @@ from poseglass.lifting.lifter import build_lifter_network
 from poseglass.lifting.recipe import NetworkPart
 from poseglass.networks import StackedHourglass
 from poseglass.readers.poses_npz import write_poses
-from tests.lifting.toy_motion import toy_clips
 
 pytestmark = pytest.mark.usefixtures("no_detector")
 
@@ -160,3 +163,74 @@ def test_train_lifter_with_labels(files, monkeypatch, capsys):
     words = ["train-lifter", files / "tiny.toml", "--poses", files / "poses.npz", "--run", files / "run"]
     assert run(monkeypatch, *words, "--labels", files / "labels.json") == 0
     assert "1 of 2 labelled people have all keypoints" in capsys.readouterr().out
+
+
+HARNESS = """
+const strokes = [], listeners = {}, elements = {};
+const element = (id) => ({
+  id, style: {}, dataset: {}, children: [], clientWidth: 400, width: 0, height: 0,
+  add(option) { this.children.push(option); },
+  replaceChildren(...all) { this.children = all; },
+  setAttribute(name, value) { this[name] = value; },
+  setPointerCapture() {},
+  getContext: () => ({
+    clearRect() { strokes.length = 0; }, beginPath() { this.path = []; },
+    moveTo(x, y) { this.path.push([x, y]); }, lineTo(x, y) { this.path.push([x, y]); },
+    stroke() { strokes.push([this.strokeStyle, this.path]); },
+  }),
+});
+const views = [[0, 0], [90, 0]].map(([side, above]) => Object.assign(element("v"), { dataset: { side, above } }));
+globalThis.document = {
+  getElementById: (id) => (elements[id] ??= element(id)),
+  createElement: element, querySelectorAll: () => views,
+};
+globalThis.window = globalThis;
+globalThis.Option = function (text, value) { return { text, value }; };
+globalThis.getComputedStyle = () => ({ getPropertyValue: () => "line" });
+"""
+
+REPORT = """
+const joints = () =>
+  strokes.filter(([color, path]) => color === "#123456").map(([color, path]) => path[0].map(Math.round));
+const lines = [];
+views[0].onclick(); lines.push(joints());
+views[1].onclick(); lines.push(joints());
+elements.pose.onkeydown({ key: "ArrowLeft", preventDefault() {} }); lines.push(joints());
+console.log(JSON.stringify({ lines, options: elements.image.children.length, people: elements.people.children.length,
+  trust: elements.trust.textContent, photo: elements.photo.src }));
+"""
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
+def test_the_page_draws_what_it_is_given(tmp_path):
+    """The script of the page, with a canvas that notes what is drawn: a joint 400 mm to the right, 300 up, 200 away."""
+    values = {
+        "title": "t </script> t",
+        "about": "a",
+        "data": {
+            "images": [
+                {
+                    "name": "</script><b>", "photo": "data:,",
+                    "people": [
+                        {"number": 3, "xyz_mm": [[400, -300, 200], [0, 0, 0]], "middle": [0, 0, 0], "trust": "so far"}
+                    ],
+                }
+            ],
+            "joints": ["#123456", "#654321"],
+            "bones": [[0, 1, "#abcdef"]],
+        },
+    }  # fmt: skip
+    page = render_page("poses_3d.html", values)
+    assert page.count("<script>") == page.count("</script>") == 1
+    script = page.split("<script>")[1].split("</script>")[0]
+    (tmp_path / "page.js").write_text(HARNESS + script + REPORT)
+    done = subprocess.run(["node", str(tmp_path / "page.js")], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["options"], found["people"], found["trust"], found["photo"]) == (1, 1, "so far", "data:,")
+    scale = 400 / (2 * 1.15 * 1050)
+    front, side, turned = (line[0] for line in found["lines"])
+    assert front == [round(200 + 400 * scale), round(200 - 300 * scale)]
+    assert side == [round(200 + 200 * scale), round(200 - 300 * scale)]  # what was away is to the right
+    assert turned[1] == side[1]
+    assert turned[0] != side[0]

@@ -128,7 +128,7 @@ def test_files_that_hold_no_lifter(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"No lifter 'nothing'.*a name that ships"):
         load_lifter("nothing")
     (tmp_path / "run").mkdir()
-    with pytest.raises(FileNotFoundError, match="nor a folder with lifter.safetensors"):
+    with pytest.raises(FileNotFoundError, match=r"nor a folder with lifter\.safetensors"):
         load_lifter(tmp_path / "run")
     (tmp_path / "text.safetensors").write_text("not tensors, but words that are long enough")
     with pytest.raises(CheckpointError, match="not a safetensors file"):
@@ -146,7 +146,13 @@ def test_weights_of_another_skeleton(tmp_path):
 
 @pytest.mark.parametrize(
     "change",
-    [{"network": {"method": "other"}}, {"network": 3}, {"limb_mm": -1.0}, {"skeleton": {"name": "x"}}, {"limb_mm": "a"}],
+    [
+        {"network": {"method": "other"}},
+        {"network": 3},
+        {"limb_mm": -1.0},
+        {"skeleton": {"name": "x"}},
+        {"limb_mm": "a"},
+    ],
 )
 def test_cards_that_cannot_be_read(tmp_path, change: dict):
     lifter = toy()

@@ -6,17 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.lifting.toy_motion import toy_clips
 
 from poseglass.core.lifting_pairs import view_poses
 from poseglass.core.skeletons import H36M17
 from poseglass.estimators.weights_file import read_safetensors
 from poseglass.lifting import load_lifter
+from poseglass.lifting.bodies import aligned
 from poseglass.lifting.normalise import LEAST_KNOWN
 from poseglass.lifting.recipe import LiftRecipe, read_lift_recipe, recipe_text, shipped_recipes
 from poseglass.lifting.repnet import REPNET16
 from poseglass.lifting.train import bodies_of, draw_points, errors_of, held_out_pairs, rate_at, train_lifter
 from poseglass.metrics.mpjpe import Pose3dErrors
-from tests.lifting.toy_motion import toy_clips
 
 SMALL = {
     "masked": {"network": {"method": "masked", "width": 48, "blocks": 1}, "train": {"steps": 6, "batch": 8}},
@@ -27,7 +28,7 @@ SMALL = {
     "repnet-ours": {
         "network": {
             "method": "repnet", "width": 16, "critic_width": 10, "camera": "rotation", "start_from_mean": True,
-            "unknown": True, "chain": False,
+            "unknown": True, "chain": False, "unit_m": 0.1,
         },
         "train": {"steps": 6, "batch": 8},
     },
@@ -74,7 +75,7 @@ def test_what_a_run_leaves(tmp_path):
     assert lifter.critic is not None
     assert lifter.card.trained_on == ("ann", "bob")
     assert lifter.card.recipe == "name = 'x'"
-    rows = list(csv.DictReader((tmp_path / "run" / "curve.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "run" / "curve.csv").read_text().splitlines()))
     assert [row["step"] for row in rows] == ["2", "4"]
     assert {"pa_mpjpe", "symmetry_error", "penalty", "reprojection", "camera"} <= rows[0].keys()
     assert lines[0].startswith("repnet: 16 poses of 2 subjects, 16 views for validation, 4 steps")
@@ -83,7 +84,7 @@ def test_what_a_run_leaves(tmp_path):
 def test_a_run_is_not_overwritten_or_mixed(tmp_path):
     clips, recipe = toy_clips(6), recipe_of("masked")
     train_lifter(recipe, clips, tmp_path, say=quiet)
-    with pytest.raises(ValueError, match="holds a run already. Continue it with --resume"):
+    with pytest.raises(ValueError, match=r"holds a run already\. Continue it with --resume"):
         train_lifter(recipe, clips, tmp_path, say=quiet)
     with pytest.raises(ValueError, match="a run with another seed, which cannot be continued"):
         train_lifter(recipe, clips, tmp_path, say=quiet, seed=9, resume=True)
@@ -104,7 +105,9 @@ def test_labels_are_for_repnet(tmp_path):
     without = train_lifter(recipe_of("repnet"), toy_clips(4), tmp_path / "b", say=quiet)
     assert with_labels is not None
     assert without is not None
-    assert any(not torch.equal(a, b) for a, b in zip(tensors(with_labels).values(), tensors(without).values(), strict=True))
+    assert any(
+        not torch.equal(a, b) for a, b in zip(tensors(with_labels).values(), tensors(without).values(), strict=True)
+    )
 
 
 def test_divergence_is_an_error(tmp_path):
@@ -192,9 +195,9 @@ def test_pairs_beat_the_mean_pose(tmp_path):
     found = errors_of(load_lifter(file), pairs).compute()["pa_mpjpe"]
     bodies, _ = bodies_of(clips)
     mean = Pose3dErrors(H36M17)
-    from poseglass.lifting.bodies import aligned
-
-    mean.update(np.repeat(1000 * aligned(bodies.world.numpy() * [1.0, -1, -1]).mean(0)[None], len(pairs), 0), pairs.xyz_mm)
+    mean.update(
+        np.repeat(1000 * aligned(bodies.world.numpy() * [1.0, -1, -1]).mean(0)[None], len(pairs), 0), pairs.xyz_mm
+    )
     assert found < 0.75 * mean.compute()["pa_mpjpe"]
 
 

@@ -17,11 +17,11 @@ of its keypoint scores, times the score of its box if that was found), and
 - ``box_score``: in [0, 1], if the box was found by a detector or one-stage weights.
 - ``box_probability``: if the detector is calibrated, how often such a box is a person's.
 - ``whole_image``: true if no box was given, so that the image was treated as one instance filling it.
-- ``keypoints_3d``: with ``predict --lift``, x, y and z of each keypoint of the lifter by name, in millimetres relative to
-  the pelvis: x right, y down, z away from the camera. null if too few keypoints were found to lift the person.
+- ``keypoints_3d``: with ``predict --lift``, x, y and z of each keypoint of the lifter by name, in millimetres relative
+  to the pelvis: x right, y down, z away from the camera. null if too few keypoints were found to lift the person.
 - ``spread_3d_mm``: how far the lifter expects each of them to be from the truth, by name.
-- ``lift_residual``: how far the found keypoints are from the 3D pose as a weak perspective camera sees it, as a share of
-  the person's size in the image.
+- ``lift_residual``: how far the found keypoints are from the 3D pose as a weak perspective camera sees it, as a share
+  of the person's size in the image.
 - ``lift_critic``: what RepNet's critic says of the pose, lower for poses like real ones; only with such a lifter.
 - ``doubtful``: true if such a pose has a low score: the instance may be small in the image, cut off, or absent.
 

@@ -45,7 +45,7 @@ def draw_3d(
     side_degrees: float = 0.0,
     above_degrees: float = 0.0,
     size_px: int = 240,
-    span_mm: float = 2100.0,
+    span_mm: float = 1900.0,
     title: str = "",
 ) -> np.ndarray:
     """Return one pose without perspective, seen from a side: ``(size_px, size_px, 3)`` uint8 RGB.
@@ -78,8 +78,9 @@ def draw_3d(
         low, high = seen[known, :2].min(0), seen[known, :2].max(0)
         scale = size_px / max(span_mm, 1.12 * float((high - low).max()))
         flat = (seen[:, :2] - (low + high) / 2) * scale + (size_px - 1) / 2
-        floor = round(float(flat[known, 1].max() + 0.02 * size_px))
-        cv2.line(canvas, (round(0.08 * size_px), floor), (round(0.92 * size_px), floor), _FLOOR_RGB, 1, cv2.LINE_AA)
+        if abs(above_degrees) < 45:  # seen from above, there is no line of the ground
+            floor = round(float(flat[known, 1].max() + 0.02 * size_px))
+            cv2.line(canvas, (round(0.08 * size_px), floor), (round(0.92 * size_px), floor), _FLOOR_RGB, 1, cv2.LINE_AA)
         depth = seen[:, 2]
         near, far = depth[known].min(), depth[known].max()
         score = 1 - (1 - _FARTHEST) * (depth - near) / max(float(far - near), 1.0)
@@ -97,6 +98,8 @@ VIEWS = (("as in the image", 0.0, 0.0), ("from the right", 90.0, 0.0), ("from ab
 MOST_BESIDE = 8
 """Largest number of people in ``draw_beside``."""
 
+_LEAST_PX, _MOST_PX, _GAP_PX = 180, 360, 8
+
 
 def draw_beside(image: np.ndarray, poses_mm: np.ndarray, numbers: list[int], skeleton: Skeleton) -> np.ndarray:
     """Return an image with the 3D poses of its people beside it: each seen as in the image, from the right, from above.
@@ -107,9 +110,12 @@ def draw_beside(image: np.ndarray, poses_mm: np.ndarray, numbers: list[int], ske
         numbers: N numbers, as in the image.
         skeleton: Of the poses.
     """
-    rows: list[np.ndarray] = []
     count = min(len(poses_mm), MOST_BESIDE)
-    size = int(np.clip(image.shape[0] // max(count, 2), 160, 360))
+    if not count:
+        return image
+    rows = min(count, max(1, image.shape[0] // _LEAST_PX))
+    size = int(np.clip(image.shape[0] // rows, _LEAST_PX, _MOST_PX))
+    people = []
     for pose, number in zip(poses_mm[:count], numbers, strict=False):
         views = [
             draw_3d(
@@ -118,12 +124,15 @@ def draw_beside(image: np.ndarray, poses_mm: np.ndarray, numbers: list[int], ske
             )
             for title, side, above in VIEWS
         ]  # fmt: skip
-        rows.append(np.concatenate(views, 1))
-    if not rows:
-        return image
-    beside = np.concatenate(rows, 0)
-    height = max(image.shape[0], beside.shape[0])
-    out = np.full((height, image.shape[1] + beside.shape[1] + 8, 3), 255, np.uint8)
+        people.append(np.concatenate(views, 1))
+    columns = -(-count // rows)
+    width = people[0].shape[1]
+    out = np.full(
+        (max(image.shape[0], rows * size), image.shape[1] + columns * (width + _GAP_PX), 3), 255, np.uint8
+    )  # fmt: skip
     out[: image.shape[0], : image.shape[1]] = image
-    out[: beside.shape[0], image.shape[1] + 8 :] = beside
+    for i, person in enumerate(people):
+        left = image.shape[1] + _GAP_PX + (i // rows) * (width + _GAP_PX)
+        top = (i % rows) * size
+        out[top : top + size, left : left + width] = person
     return out

@@ -36,8 +36,8 @@ def labelled_points(people: Instances, world: np.ndarray, skeleton: Skeleton) ->
     if set(lacking) - {"spine", "thorax"}:
         odd = sorted(set(lacking) - {"spine", "thorax"})
         raise ValueError(
-            f"Labels in skeleton {people.skeleton.name!r} have no {', '.join(odd)}, which RepNet needs. Give labels with "
-            "arms, legs, neck and head_top, such as LSP's."
+            f"Labels in skeleton {people.skeleton.name!r} have no {', '.join(odd)}, which RepNet needs. Give labels "
+            "with arms, legs, neck and head_top, such as LSP's."
         )
     xy = people.xy[:, source[there]].astype(np.float64)
     xy = xy[people.known[:, source[there]].all(1)]

@@ -120,7 +120,9 @@ def build_lifter_network(part: NetworkPart, num_keypoints: int) -> nn.Module:
 
 def build_critic(part: NetworkPart, skeleton: Skeleton) -> RepNetCritic:
     """Return RepNet's critic as a recipe's table describes it, with fresh weights."""
-    return RepNetCritic(skeleton, part.critic_width, max(1, round(part.critic_width / 10)), chain=part.chain)
+    return RepNetCritic(
+        skeleton, part.critic_width, part.critic_pose_width, chain=part.chain, unit_m=part.unit_m
+    )  # fmt: skip
 
 
 class Lifter:
@@ -233,7 +235,8 @@ class Lifter:
         if self._takes_unknown:
             values = torch.cat([values, known.to(values.dtype)], 1)
         pose, camera = self.network(values)
-        return in_camera(pose, camera), None, None if self.critic is None else self.critic(pose)
+        unit_m = float(self.card.network.get("unit_m", 1.0))
+        return unit_m * in_camera(pose, camera), None, None if self.critic is None else self.critic(pose)
 
 
 def weak_perspective_residual(pose: Tensor, points: Tensor, known: Tensor) -> Tensor:

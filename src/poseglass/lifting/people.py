@@ -47,7 +47,7 @@ def check_mappable(lifter: Lifter, skeleton: Skeleton, weights: str) -> None:
 
 
 def lift_people(lifter: Lifter, people: Instances, *, min_score: float = 0.0) -> LiftedPeople:
-    """Lift the people of an image; keypoints are matched by name, and those that the people's skeleton lacks are unknown.
+    """Lift the people of an image; keypoints are matched by name, and those that their skeleton lacks are unknown.
 
     Args:
         lifter: Lifts them.

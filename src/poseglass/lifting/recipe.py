@@ -25,8 +25,11 @@ class NetworkPart(Part):
         width: Of its layers; published are 1000 for RepNet and 1024 for Martinez.
         blocks: Residual blocks of "martinez" (published: 2) and "masked"; those of RepNet are fixed.
         camera: Of RepNet: "free" as published, or "rotation".
-        critic_width: Of RepNet's critic, 1000 as published.
+        critic_width: Of the path of RepNet's critic that sees the kinematic chain space, 1000 as published.
+        critic_pose_width: Of the path that sees the pose, 100 as published.
         chain: Whether RepNet's critic sees the kinematic chain space, as published.
+        unit_m: Unit of RepNet's poses, 1 as published. Ours: about the standard deviation of a keypoint, 0.1, in which a
+            step of the optimiser moves a pose less, so that the critic can follow with few steps.
         start_from_mean: Ours: RepNet's first poses are near the mean of the real ones, which saves thousands of steps.
         unknown: Ours, for RepNet: keypoints are left out in training, and the network is told which.
     """
@@ -36,7 +39,9 @@ class NetworkPart(Part):
     blocks: Annotated[int, Field(ge=1, le=32)] = 2
     camera: Literal["free", "rotation"] = "free"
     critic_width: Annotated[int, Field(ge=1, le=8192)] = 1000
+    critic_pose_width: Annotated[int, Field(ge=1, le=8192)] = 100
     chain: bool = True
+    unit_m: Annotated[float, Field(gt=0, le=1)] = 1.0
     start_from_mean: bool = False
     unknown: bool = False
 
@@ -130,7 +135,7 @@ class SplitPart(Part):
 
     @field_validator("validation")
     @classmethod
-    def _apart(cls, value: tuple[str, ...], info) -> tuple[str, ...]:  # noqa: ANN001 (pydantic's own type)
+    def _apart(cls, value: tuple[str, ...], info) -> tuple[str, ...]:
         both = sorted(set(value) & set(info.data.get("test", ())))
         if both:
             raise ValueError(f"{both[0]!r} is in test and in validation; keep subjects apart")

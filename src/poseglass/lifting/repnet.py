@@ -1,8 +1,8 @@
 """RepNet (Wandt and Rosenhahn 2019, https://arxiv.org/abs/1902.09868): 3D poses from 2D points without pairs of them.
 
 A generator lifts 2D points to a pose, and a second branch estimates the camera that looks at it. The pose must project
-to the points again, the camera must be a weak perspective one, and a critic (WGAN with gradient penalty) must not be able
-to tell generated poses from real ones, which were never paired with any points.
+to the points again, the camera must be a weak perspective one, and a critic (WGAN with gradient penalty) must not be
+able to tell generated poses from real ones, which were never paired with any points.
 
 Numbers and layout follow the released code, which shares the first residual block between pose and camera where the
 paper does not. In both, coordinates are grouped by axis: ``x_1 .. x_K, y_1 .. y_K``, then ``z`` for poses. Poses are in
@@ -128,6 +128,8 @@ class RepNetCritic(nn.Module):
         width: Of the path of the chain, 1000 as published.
         pose_width: Of the path of the pose, and of the layer where both meet; 100 as published.
         chain: Whether there is the path of the chain. Without it this is the critic of the paper's ablation.
+        unit_m: Unit of the poses in metres, 1 as published. The chain space, a square, is multiplied by it, so that it
+            stays of the order of 1.
 
     Example:
         >>> sum(p.numel() for p in RepNetCritic().parameters())
@@ -135,9 +137,11 @@ class RepNetCritic(nn.Module):
     """
 
     def __init__(
-        self, skeleton: Skeleton = REPNET16, width: int = 1000, pose_width: int = 100, *, chain: bool = True
+        self, skeleton: Skeleton = REPNET16, width: int = 1000, pose_width: int = 100, *, chain: bool = True,
+        unit_m: float = 1.0,
     ) -> None:
         super().__init__()
+        self.unit_m = unit_m
         self.num_keypoints, bones = len(skeleton), [(int(a), int(b)) for a, b in skeleton.bone_indices]
         self.pose_first = nn.Linear(3 * len(skeleton), pose_width)
         self.pose_second = nn.Linear(pose_width, pose_width)
@@ -156,13 +160,13 @@ class RepNetCritic(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, poses: Tensor) -> Tensor:
-        """Return one number for each pose ``(B, 3K)``, x then y then z: ``(B,)``. It is lower for poses like the real."""
+        """Return a number for each pose ``(B, 3K)``, x then y then z: ``(B,)``, lower for poses like the real ones."""
         first = functional.leaky_relu(self.pose_first(poses), SLOPE)
         second = functional.leaky_relu(self.pose_second(first), SLOPE)
         third = functional.leaky_relu(first + self.pose_third(second), SLOPE)
         seen = self.pose_last(third)
         if self.chain is not None:
-            psi = self.chain(poses.view(-1, 3, self.num_keypoints)).flatten(1)
+            psi = self.unit_m * self.chain(poses.view(-1, 3, self.num_keypoints)).flatten(1)
             start = functional.leaky_relu(self.chain_first(psi), SLOPE)
             inside = functional.leaky_relu(self.chain_second(start), SLOPE)
             seen = torch.cat([seen, start + self.chain_third(inside)], 1)

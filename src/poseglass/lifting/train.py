@@ -1,6 +1,6 @@
 """Train a lifter on motion capture: RepNet without pairs, in its own short loop, or others with pairs.
 
-A run writes ``last.pt`` (everything that is needed to resume), ``curve.csv`` and, at the end, ``lifter.safetensors``. The
+A run writes ``last.pt`` (all that is needed to resume), ``curve.csv`` and, at the end, ``lifter.safetensors``. The
 same recipe, files and seed give the same weights on the same machine, also if the run was interrupted and resumed.
 """
 
@@ -130,8 +130,13 @@ class Trainer(Protocol):
     modules: dict[str, nn.Module]
     optimizers: dict[str, torch.optim.Optimizer]
 
-    def step(self, generator: torch.Generator) -> dict[str, float]: ...
-    def lifter_parts(self) -> tuple[nn.Module, Any]: ...
+    def step(self, generator: torch.Generator) -> dict[str, float]:
+        """Make a step, and return its losses."""
+        ...
+
+    def lifter_parts(self) -> tuple[nn.Module, Any]:
+        """Return the network, and its critic or None."""
+        ...
 
 
 class RepNetTrainer:
@@ -154,7 +159,7 @@ class RepNetTrainer:
         self.critic = build_critic(part, REPNET16)
         self.order = torch.from_numpy(bodies.skeleton.indices_of(REPNET16.keypoints))
         poses = aligned(bodies.world[:, self.order].numpy().astype(np.float64) * [1.0, -1.0, -1.0])
-        self.real = by_axis(torch.from_numpy(poses.astype(np.float32)))
+        self.real = by_axis(torch.from_numpy((poses / part.unit_m).astype(np.float32)))
         if part.start_from_mean:
             with torch.no_grad():
                 self.net.pose.weight.mul_(0.1)
