@@ -51,14 +51,24 @@ def check_found(found: bool, detector: str | None, protocol: str | None) -> None
 
 
 def load_one(
-    weights: str, *, device: torch.device, size_wh: tuple[int, int] | None, precision: Precision, compiled: bool
+    weights: str,
+    *,
+    device: torch.device,
+    size_wh: tuple[int, int] | None,
+    precision: Precision,
+    compiled: bool,
+    crop_scales: tuple[float, ...] = (1.0,),
+    early_exit_px: float | None = None,
 ) -> TopDownEstimator | OneStageEstimator:
     """Open weights of either kind, without a detector before them.
 
     Raises:
         ValueError: An exported file of whole images, whose least score is fixed.
     """
-    estimator = loading.load(weights, device=device, size_wh=size_wh, precision=precision, compiled=compiled)
+    estimator = loading.load(
+        weights, device=device, size_wh=size_wh, precision=precision, compiled=compiled, crop_scales=crop_scales,
+        early_exit_px=early_exit_px,
+    )  # fmt: skip
     if isinstance(estimator, WholeImageEstimator):
         raise ValueError(
             f"{weights} takes whole images and returns nobody with a low score, which average precision needs. Export "
