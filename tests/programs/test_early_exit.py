@@ -11,7 +11,8 @@ from poseglass.core.input_spec import InputSpec
 from poseglass.core.skeletons import LSP14
 from poseglass.estimators.weights_file import save_weights
 from poseglass.networks import NETWORKS
-from poseglass.programs.early_exit import EarlyExit
+from poseglass.networks.msdnet import MultiScaleDenseNet
+from poseglass.programs.early_exit import ConfidentExit, EarlyExit
 
 MAPS = CODECS["heatmap"](stride=4, sigma=1.0, alignment="center")
 
@@ -52,7 +53,7 @@ def test_no_distance_runs_all_stages_and_infinity_stops_at_the_second():
         exits = EarlyExit(network, MAPS, within)
         assert torch.allclose(exits(images)["heatmap"], stages[stage]["heatmap"], atol=1e-5)
         assert exits.exits[stage] == 3
-    assert EarlyExit(network, MAPS, 1.0).in_words() == "Early exit: no view was run."
+    assert EarlyExit(network, MAPS, 1.0).in_words() == "Early exit within 1 px: no view was run."
     assert exits.in_words() == "Early exit within inf px: of 3 views, 3 after stage 2 of 4; 2.00 stages on average."
 
 
@@ -110,3 +111,29 @@ def test_early_exit_with_what_it_excludes_is_refused(weights):
         pg.load(weights, early_exit_px=1.0, precision="bfloat16")
     with pytest.raises(ValueError, match="Early exit is for weights that find the keypoints in a box"):
         pg.load("people", early_exit_px=1.0)
+
+
+def test_a_classifier_stops_where_a_class_is_probable_enough():
+    torch.manual_seed(0)
+    network = MultiScaleDenseNet(num_classes=3, exits=3, layers=2, growth=4, width=8, stem_stride=1).eval()
+    images = 3 * torch.randn(12, 3, 16, 16)
+    with torch.inference_mode():
+        logits = torch.stack([stage["class"] for stage in network(images)])
+    sure = logits.softmax(-1).amax(-1)  # (S, B)
+    least = float(sure[0].median())
+    first = [next((s for s in range(3) if sure[s, b] >= least), 2) for b in range(12)]
+    assert len(set(first)) > 1
+    exits = ConfidentExit(network, least)
+    expected = torch.stack([logits[first[b], b] for b in range(12)])
+    assert torch.allclose(exits(images)["class"], expected, atol=1e-5)
+    assert exits.exits == [first.count(s) for s in range(3)]
+    assert exits.in_words().startswith(f"Exits at a confidence of {least:g}: of 12 views, 7 after stage 1")
+
+
+def test_a_confident_exit_says_what_it_cannot_do():
+    with pytest.raises(ValueError, match=r"from 0 to 1, got 1\.5"):
+        ConfidentExit(network_of("stacked_hourglass"), 1.5)
+    with pytest.raises(ValueError, match="has no exits that can be run one by one"):
+        ConfidentExit(NETWORKS["unet_light"](5), 0.5)
+    with pytest.raises(ValueError, match="this network gives heatmap"):
+        ConfidentExit(network_of("stacked_hourglass"), 0.5)(torch.zeros(1, 3, 64, 64))
