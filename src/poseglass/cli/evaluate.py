@@ -188,7 +188,9 @@ def evaluate_weights(
     published = None if protocol is None else make(PROTOCOLS, followed, "protocol")
     kind = format or (protocol if protocol in FORMATS else None) or "coco"
     if not len(estimator.skeleton) and kind == "coco":
-        tables["data"].setdefault("boxes_only", True)  # there are no keypoints to compare
+        if "boxes_only" not in tables["data"]:
+            console.print("Labels are read without keypoints, since these weights find none.", highlight=False)
+        tables["data"].setdefault("boxes_only", True)
     dataset = read_data(data, kind, images, tables["data"])
     say_notes(dataset, console, mirroring=False)
     say_compiling(compiled)
