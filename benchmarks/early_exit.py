@@ -27,7 +27,7 @@ from poseglass.networks.cost import multiply_adds
 from poseglass.programs.early_exit import StageByStage
 from poseglass.readers.coco import coco
 
-DISTANCES_PX = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+DISTANCES_PX = (1.0, 2.0, 4.0, 6.0, 9.0, 14.0, 20.0)
 DRAWS = 2000
 
 
@@ -108,6 +108,38 @@ def main() -> None:
         )
         print("  ".join(str(value) for value in rows[-1].values()), flush=True)
     write_rows(RESULTS / "early-exit.csv", rows, "programs", "networks")
+    curve(rows)
+
+
+def curve(rows: list[dict[str, Any]]) -> None:
+    """Draw PCK against multiply-adds: everybody at the same stack, and each crop at its own."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(6.4, 4.0), dpi=110)
+    alone = [row for row in rows if "alone" in row["rule"]] + [rows[0]]
+    early = sorted((row for row in rows if "within" in row["rule"]), key=lambda row: float(row["M multiply-adds"]))
+    for some, label, where in (
+        (alone, "every crop stops at the same stack", (-6, 5)), (early, "early exit within", (7, -10)),
+    ):  # fmt: skip
+        points = [(float(row["M multiply-adds"]), float(row["PCK@0.2"])) for row in some]
+        axes.plot(*zip(*points, strict=True), "o-", label=label, markersize=4)
+        for row, point in zip(some, points, strict=True):
+            if row["rule"] == "within 1 px":  # where all stacks run
+                continue
+            axes.annotate(
+                row["rule"].removesuffix(" alone").removeprefix("within "), point, textcoords="offset points",
+                xytext=where, fontsize=7, ha="right" if where[0] < 0 else "left",
+            )  # fmt: skip
+    axes.margins(0.1)
+    axes.set_xlabel("multiply-adds a crop, millions, mean")
+    axes.set_ylabel("PCK@0.2 on lspet/val")
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(Path(__file__).parents[1] / "docs/images/early-exit.png")
 
 
 def _alone(network: nn.Module, stages: int) -> Any:

@@ -33,7 +33,7 @@ EARLY_EXIT = Annotated[
         min=0,
         metavar="PX",
         help="For networks of three or more stacks: each crop stops at the stack whose keypoints are within this "
-        "distance of those of the stack before, pixels of the crop. Default: all stacks run.",
+        "mean distance of those of the stack before, pixels of the crop. Default: all stacks run.",
     ),
 ]
 

@@ -217,8 +217,8 @@ def load(
         crop_scales: Factors at which each crop is shown to a network of keypoints in a box, whose maps are averaged:
             (0.75, 1.0, 1.25) takes about three times the time. Calibrated probabilities are omitted then.
         early_exit_px: Each crop leaves a stacked network of keypoints in a box at the stage whose keypoints are within
-            this distance of those of the stage before, pixels of the crop; see ``programs.early_exit``. None runs all
-            stages. Calibrated probabilities are omitted then.
+            this mean distance of those of the stage before, pixels of the crop; see ``programs.early_exit``. None runs
+            all stages. Calibrated probabilities are omitted then.
         trust_code: Allow the card to name code outside poseglass; see ``card_network``.
 
     Returns:

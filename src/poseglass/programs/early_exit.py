@@ -41,16 +41,16 @@ class StageByStage(Protocol):
 class EarlyExit:
     """A forward that runs each view through as few stages as it needs.
 
-    After every stage but the first, a view whose keypoints have moved by at most ``within_px`` since the stage before
-    is done, and its prediction is that of this stage. The others go on. The largest movement of a view's keypoints
-    counts.
+    After every stage but the first, a view whose keypoints have moved by at most ``within_px`` since the stage before,
+    in the mean over keypoints, is done, and its prediction is that of this stage. The others go on. (The largest
+    movement would be that of a hidden keypoint, which may jump at every stage.)
 
     Args:
         network: A network with stages, such as ``StackedHourglass`` or ``ConvolutionalPoseMachine``, in evaluation
             mode.
         codec: Decodes keypoints of one instance from each stage.
-        within_px: Largest movement that counts as agreement, view pixels; 0 or more. Infinity stops all views at the
-            second stage.
+        within_px: Largest mean movement that counts as agreement, view pixels; 0 or more. Infinity stops all views at
+            the second stage.
 
     Attributes:
         exits: Number of views that ended after each stage so far; a flipped view counts as another one.
@@ -98,7 +98,7 @@ class EarlyExit:
             if last is None:
                 return None
             last = last if kept is None else last[kept]
-            return torch.linalg.vector_norm(xy - last, dim=-1).amax(-1) <= self.within_px
+            return torch.linalg.vector_norm(xy - last, dim=-1).mean(-1) <= self.within_px
 
         return run_until(self.network, images, agree, self.exits)
 
