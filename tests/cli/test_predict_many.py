@@ -381,6 +381,19 @@ def test_an_interrupted_run_goes_on(monkeypatch, tmp_path, tiny_weights, everybo
     assert "is not a journal of poseglass predict" in capsys.readouterr().err
 
 
+def test_two_programs_do_not_write_one_journal(tmp_path):
+    file = tmp_path / "0.png"
+    file.write_bytes(b"0")
+    first, second = (Journal.start(tmp_path / "out", {"--weights": "a"}) for _ in range(2))
+    first.add(file, "0", {"id": 1}, [])
+    with pytest.raises(BlockingIOError, match=r"Another program is writing poses to .*out, and both would mix"):
+        second.add(file, "0", {"id": 1}, [])
+    first.close(finished=True)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["poses_journal.jsonl"]
+    second.add(file, "0", {"id": 1}, [])
+    second.close(finished=True)
+
+
 def test_a_journal_holds_only_places(tmp_path):
     journal = Journal.start(tmp_path / "out", {"--weights": "a"})
     assert not (tmp_path / "out").exists()

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from poseglass.backbones.deeply_fused import deeply_fused
 from poseglass.backbones.dla import dla34
 from poseglass.backbones.efficientnet_lite import (
     efficientnet_lite0,
@@ -51,4 +52,5 @@ BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "resnet152": resnet152,
     "hrnet": HRNet,
     "dla34": dla34,
+    "deeply_fused": deeply_fused,
 }

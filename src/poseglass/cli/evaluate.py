@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from poseglass.cli.evaluate_found import AVERAGE_PRECISION, bar_of, check_found, compare_found, in_words, load_one
+from poseglass.cli.images import parse_scales
 from poseglass.cli.read_data import FORMATS, read_data, say_notes
-from poseglass.cli.speed import BFLOAT16, COMPILED, benched, say_compiling
+from poseglass.cli.speed import BFLOAT16, COMPILED, CROP_SCALES, EARLY_EXIT, benched, say_compiling
 from poseglass.core.card import WeightCard
 from poseglass.core.device import choose_device
 from poseglass.core.files import write_bytes
@@ -104,6 +105,8 @@ def evaluate_weights(
     device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda, ...")] = "auto",
     bfloat16: BFLOAT16 = False,
     compiled: COMPILED = False,
+    crop_scales: CROP_SCALES = None,
+    early_exit: EARLY_EXIT = None,
 ) -> None:
     """Evaluate weights on labelled people, in pixels of the original images.
 
@@ -122,9 +125,12 @@ def evaluate_weights(
     if protocol is not None:
         lookup(PROTOCOLS, protocol, kind="protocol")
     check_found(found, detector, protocol)
+    crops_at = (1.0,) if crop_scales is None else parse_scales(crop_scales, "--crop-scales")
+    changed = bfloat16 or compiled or crops_at != (1.0,) or early_exit is not None
     estimator = (load_one if found else load_top_down)(
         weights, device=choose_device(device), size_wh=(size, size) if size else None,
-        precision="bfloat16" if bfloat16 else "float32", compiled=compiled,
+        precision="bfloat16" if bfloat16 else "float32", compiled=compiled, crop_scales=crops_at,
+        early_exit_px=early_exit,
     )  # fmt: skip
     if flip_test is None and isinstance(estimator.program, GraphProgram):
         flip_test = estimator.flip_test  # fixed in an exported file
@@ -149,8 +155,7 @@ def evaluate_weights(
         flip_test = estimator.skeleton.mirrors  # if it is off, the printed convention says why
     estimator = estimator.with_flip_test(flip_test)
     choice = benched(
-        weights, flip_test=flip_test, device=choose_device(device), faster=bfloat16 or compiled or found,
-        console=console, size=size,
+        weights, flip_test=flip_test, device=choose_device(device), faster=changed or found, console=console, size=size,
     )  # fmt: skip
     if choice is not None:
         other = load_chosen(choice, weights)
@@ -183,7 +188,9 @@ def evaluate_weights(
     published = None if protocol is None else make(PROTOCOLS, followed, "protocol")
     kind = format or (protocol if protocol in FORMATS else None) or "coco"
     if not len(estimator.skeleton) and kind == "coco":
-        tables["data"].setdefault("boxes_only", True)  # there are no keypoints to compare
+        if "boxes_only" not in tables["data"]:
+            console.print("Labels are read without keypoints, since these weights find none.", highlight=False)
+        tables["data"].setdefault("boxes_only", True)
     dataset = read_data(data, kind, images, tables["data"])
     say_notes(dataset, console, mirroring=False)
     say_compiling(compiled)
@@ -209,6 +216,10 @@ def evaluate_weights(
         convention = {"measured": f"measured: {'; '.join(map(in_words, parts))}; boxes from the annotations; {flip}"}
     else:
         convention = {"protocol": published.convention(estimator)}
+    if crops_at != (1.0,):
+        convention["crop scales"] = f"crops at the scales {', '.join(f'{s:g}' for s in crops_at)}, heatmaps averaged"
+    if isinstance(estimator, TopDownEstimator) and estimator.early_exit is not None:
+        convention["early exit"] = estimator.early_exit.in_words()
     for line in convention.values():
         console.print(line, soft_wrap=True, highlight=False, markup=False)
     print_evaluation(result, console)

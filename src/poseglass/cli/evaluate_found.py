@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from poseglass.cli.write_poses import TELL_SECONDS
 from poseglass.core.device import choose_device
 from poseglass.core.files import write_bytes
 from poseglass.core.sample import Dataset, boxes_complete
@@ -51,14 +53,24 @@ def check_found(found: bool, detector: str | None, protocol: str | None) -> None
 
 
 def load_one(
-    weights: str, *, device: torch.device, size_wh: tuple[int, int] | None, precision: Precision, compiled: bool
+    weights: str,
+    *,
+    device: torch.device,
+    size_wh: tuple[int, int] | None,
+    precision: Precision,
+    compiled: bool,
+    crop_scales: tuple[float, ...] = (1.0,),
+    early_exit_px: float | None = None,
 ) -> TopDownEstimator | OneStageEstimator:
     """Open weights of either kind, without a detector before them.
 
     Raises:
         ValueError: An exported file of whole images, whose least score is fixed.
     """
-    estimator = loading.load(weights, device=device, size_wh=size_wh, precision=precision, compiled=compiled)
+    estimator = loading.load(
+        weights, device=device, size_wh=size_wh, precision=precision, compiled=compiled, crop_scales=crop_scales,
+        early_exit_px=early_exit_px,
+    )  # fmt: skip
     if isinstance(estimator, WholeImageEstimator):
         raise ValueError(
             f"{weights} takes whole images and returns nobody with a low score, which average precision needs. Export "
@@ -200,14 +212,25 @@ def _with_low_scores(estimator: OneStageEstimator) -> OneStageEstimator:
 
 @contextmanager
 def bar_of(console: Console, words: str, total: int) -> Iterator[Callable[[], None]]:
-    """Show a progress bar, on a terminal, and yield what moves it by one image."""
+    """Show a progress bar on a terminal, elsewhere a line now and then; yield what moves it by one image."""
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console,
         disable=not console.is_terminal, transient=True,
     )  # fmt: skip
     with bar:
         task = bar.add_task(words, total=total)
-        yield lambda: bar.advance(task)
+        done, told_at = 0, time.monotonic()
+
+        def advance() -> None:
+            nonlocal done, told_at
+            done += 1
+            bar.advance(task)
+            if not console.is_terminal and time.monotonic() - told_at > TELL_SECONDS:
+                told_at = time.monotonic()
+                console.print(f"{words}: {done:,} of {total:,}", highlight=False)
+                console.file.flush()
+
+        yield advance
 
 
 def _side_by_side(given: Mapping[str, float] | None, found: Mapping[str, float]) -> Table:

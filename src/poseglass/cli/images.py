@@ -133,8 +133,8 @@ def parse_box(text: str) -> list[float]:
     return numbers
 
 
-def parse_scales(text: str) -> tuple[float, ...]:
-    """Read ``0.5,1,1.5``.
+def parse_scales(text: str, option: str = "--scales") -> tuple[float, ...]:
+    """Read ``0.5,1,1.5``, the value of an option.
 
     Raises:
         ValueError: Not positive numbers.
@@ -144,7 +144,7 @@ def parse_scales(text: str) -> tuple[float, ...]:
     except ValueError:
         scales = ()
     if not scales or not all(0 < scale < float("inf") for scale in scales):
-        raise ValueError(f"--scales must be positive numbers with commas, e.g. --scales 0.5,1,1.5; got {text!r}.")
+        raise ValueError(f"{option} must be positive numbers with commas, e.g. {option} 0.5,1,1.5; got {text!r}.")
     return scales
 
 

@@ -7,9 +7,12 @@ known; only its place in the file is kept in memory. The last line of a run that
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from filelock import FileLock, Timeout
 
 from poseglass.cli.images import make_folder
 
@@ -32,6 +35,7 @@ class Journal:
     _end: int = 0  # offset after the last whole line
     _places: dict[str, tuple[int, str]] = field(default_factory=dict)  # by key: offset, and what identifies the image
     _file: BinaryIO | None = None
+    _lock: FileLock | None = None  # held while the file is open
 
     @classmethod
     def start(cls, out: Path, settings: dict[str, Any]) -> "Journal":
@@ -123,6 +127,7 @@ class Journal:
         """Add an image: its entry and its records in ``cli.poses_file``'s terms. The line reaches the system at once.
 
         Raises:
+            BlockingIOError: Another program writes to this journal.
             OSError: The folder cannot be made, or the file not be written.
         """
         if self._file is None:
@@ -136,6 +141,15 @@ class Journal:
         self._places[_key(file)] = (place, version)
 
     def _opened(self) -> BinaryIO:
+        lock = FileLock(self.path.with_suffix(".lock"), thread_local=False)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise BlockingIOError(
+                f"Another program is writing poses to {self.path.parent}, and both would mix their results. Wait until "
+                "it ends, or give another folder with --out."
+            ) from None
+        self._lock = lock
         if not self._places:
             file = self.path.open("w+b")
             file.write(json.dumps({"settings": self.settings}).encode() + b"\n")
@@ -167,6 +181,11 @@ class Journal:
                 self._file.write(json.dumps({"finished": len(self._places)}).encode() + b"\n")
             self._file.close()
             self._file = None
+        if self._lock is not None:
+            with suppress(OSError):  # Windows removes no open file
+                self.path.with_suffix(".lock").unlink()
+            self._lock.release()
+            self._lock = None
         self.finished = finished
         if finished and not keep:
             self.path.unlink(missing_ok=True)

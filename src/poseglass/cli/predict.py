@@ -15,7 +15,7 @@ from poseglass.cli.journal import FILE_NAME, Journal, fingerprint
 from poseglass.cli.lift_poses import Lifting, write_page
 from poseglass.cli.poses_file import noun_of
 from poseglass.cli.screen import wide_console
-from poseglass.cli.speed import BFLOAT16, COMPILED, benched, say_compiling
+from poseglass.cli.speed import BFLOAT16, COMPILED, CROP_SCALES, EARLY_EXIT, benched, say_compiling
 from poseglass.cli.write_poses import (
     SHEET_IMAGES,
     Least,
@@ -37,6 +37,7 @@ from poseglass.estimators import load as loading
 from poseglass.estimators.choice import Choice
 from poseglass.estimators.load import DEFAULT, chips_of, find_weights, load, load_detector
 from poseglass.estimators.onestage import OneStageEstimator
+from poseglass.estimators.topdown import TopDownEstimator
 from poseglass.estimators.twostage import TwoStageEstimator
 from poseglass.estimators.whole_image import WholeImageEstimator
 from poseglass.lifting.lifter import DEFAULT_LIFTER, Lifter, find_lifter, load_lifter
@@ -177,6 +178,8 @@ def predict(
     device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda, ...")] = "auto",
     bfloat16: BFLOAT16 = False,
     compiled: COMPILED = False,
+    crop_scales: CROP_SCALES = None,
+    early_exit: EARLY_EXIT = None,
 ) -> None:
     """Find the poses of everybody in images: in given boxes, in those of a detector, or in one stage.
 
@@ -203,6 +206,7 @@ def predict(
     if white is not None:
         check_white(white)
     shown_at = (1.0,) if scales is None else parse_scales(scales)
+    crops_at = (1.0,) if crop_scales is None else parse_scales(crop_scales, "--crop-scales")
     console = wide_console()
     notes = list(found.notes)
     if boxes_file is not None:
@@ -228,12 +232,13 @@ def predict(
     for note in notes:
         console.print(note, markup=False, highlight=False)
     run_on = choose_device(device)
-    faster = bfloat16 or compiled or heatmaps or shown_at != (1.0,)
+    faster = bfloat16 or compiled or heatmaps or shown_at != (1.0,) or crops_at != (1.0,) or early_exit is not None
     choice = benched(weights, flip_test=flip_test, device=run_on, faster=faster, console=console)
     estimator, detector_name = _open(
         weights, choice, detector=None if has_boxes else detector, find=not has_boxes and not whole, whole=whole,
         score=detector_score, scales=shown_at, chips=chips, flip_test=flip_test, skeleton=skeleton, device=run_on,
-        precision="bfloat16" if bfloat16 else "float32", compiled=compiled, console=console,
+        precision="bfloat16" if bfloat16 else "float32", compiled=compiled, crop_scales=crops_at, early_exit=early_exit,
+        console=console,
     )  # fmt: skip
     if reading and len(estimator.skeleton):
         raise ValueError(
@@ -269,6 +274,8 @@ def predict(
         "--images": draw_images,
         "--white": [list(pair) for pair in levels.whites] if isinstance(levels, WhiteLevels) else levels,
         "--bfloat16": bfloat16,
+        "--crop-scales": None if crops_at == (1.0,) else crops_at,
+        "--early-exit": early_exit,
     }
     journal = (Journal.resume if resume else Journal.start)(out, settings)
     _predict(
@@ -333,6 +340,8 @@ def _open(
     device: torch.device,
     precision: Precision,
     compiled: bool,
+    crop_scales: tuple[float, ...],
+    early_exit: float | None,
     console: Console,
 ) -> tuple[PoseEstimator, str | None]:
     """Return the estimator that the options describe, and the name of its detector.
@@ -351,6 +360,8 @@ def _open(
         precision=precision,
         compiled=compiled,
         chips=False if scales != (1.0,) else None,
+        crop_scales=crop_scales,
+        early_exit_px=early_exit,
     )
     if chips and scales != (1.0,):
         raise ValueError("--chips looks at each image at several scales, and so does --scales. Omit one of them.")
@@ -514,6 +525,9 @@ def _predict(
             markup=False, highlight=False,
         )  # fmt: skip
     console.print(f"written to {out}: {', '.join(said)}", markup=False)
+    poses = estimator.poses if isinstance(estimator, TwoStageEstimator) else estimator
+    if isinstance(poses, TopDownEstimator) and poses.early_exit is not None:
+        console.print(poses.early_exit.in_words(), markup=False, highlight=False)
     if failed:
         errors = Console(stderr=True)
         for message in failed:

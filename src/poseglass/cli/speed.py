@@ -18,6 +18,25 @@ BFLOAT16 = Annotated[
     ),
 ]
 
+CROP_SCALES = Annotated[
+    str | None,
+    typer.Option(
+        "--crop-scales",
+        help="Show each crop at several scales, such as 0.75,1,1.25, and average the heatmaps. Default: 1.",
+    ),
+]
+
+EARLY_EXIT = Annotated[
+    float | None,
+    typer.Option(
+        "--early-exit",
+        min=0,
+        metavar="PX",
+        help="For networks of three or more stacks: each crop stops at the stack whose keypoints are within this "
+        "mean distance of those of the stack before, pixels of the crop. Default: all stacks run.",
+    ),
+]
+
 COMPILED = Annotated[
     bool,
     typer.Option(

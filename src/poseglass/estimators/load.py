@@ -19,9 +19,11 @@ from poseglass.estimators.topdown import TopDownEstimator
 from poseglass.estimators.twostage import TwoStageEstimator
 from poseglass.estimators.weights_file import CheckpointError, read_weights
 from poseglass.estimators.whole_image import WholeImageEstimator, is_graph_file, open_graph
+from poseglass.programs.early_exit import EarlyExit
 from poseglass.programs.fast import Precision, fast_program
 from poseglass.programs.graph_program import GraphFile, GraphProgram
-from poseglass.programs.torch_program import TorchProgram
+from poseglass.programs.several_scales import SeveralScales
+from poseglass.programs.torch_program import TorchProgram, torch_forward
 from poseglass.transforms.chips import ChipRule, ChipScale
 
 AnyEstimator = TopDownEstimator | OneStageEstimator | TwoStageEstimator | WholeImageEstimator
@@ -148,6 +150,8 @@ def load(
     precision: Precision = "float32",
     compiled: bool = False,
     chips: bool | None = None,
+    crop_scales: tuple[float, ...] = (1.0,),
+    early_exit_px: float | None = None,
     trust_code: bool = False,
 ) -> TwoStageEstimator: ...
 
@@ -165,6 +169,8 @@ def load(
     precision: Precision = "float32",
     compiled: bool = False,
     chips: bool | None = None,
+    crop_scales: tuple[float, ...] = (1.0,),
+    early_exit_px: float | None = None,
     trust_code: bool = False,
 ) -> AnyEstimator: ...
 
@@ -181,6 +187,8 @@ def load(
     precision: Precision = "float32",
     compiled: bool = False,
     chips: bool | None = None,
+    crop_scales: tuple[float, ...] = (1.0,),
+    early_exit_px: float | None = None,
     trust_code: bool = False,
 ) -> AnyEstimator:
     """Open weights and return their estimator.
@@ -206,6 +214,11 @@ def load(
             runs uncompiled, with a warning. See ``fast_forward``. A detector is not compiled.
         chips: Whether what finds everybody looks at each image in overlapping chips at several scales, for images much
             larger than its views. None does so if it was trained on chips; see ``OneStageEstimator``.
+        crop_scales: Factors at which each crop is shown to a network of keypoints in a box, whose maps are averaged:
+            (0.75, 1.0, 1.25) takes about three times the time. Calibrated probabilities are omitted then.
+        early_exit_px: Each crop leaves a stacked network of keypoints in a box at the stage whose keypoints are within
+            this mean distance of those of the stage before, pixels of the crop; see ``programs.early_exit``. None runs
+            all stages. Calibrated probabilities are omitted then.
         trust_code: Allow the card to name code outside poseglass; see ``card_network``.
 
     Returns:
@@ -221,12 +234,18 @@ def load(
         CheckpointError: The file is not a weights file, or not one that this version can use; or ``weights`` find
             everybody although there is a ``detector``, or the detector finds no boxes.
         LookupError: No skeleton of that name.
-        ValueError: An unavailable device, an unknown precision, keypoints that the weights do not predict, or (if
-            ``precision`` or ``compiled`` is set) a size that the network does not accept.
+        ValueError: An unavailable device, an unknown precision, keypoints that the weights do not predict; (if
+            ``precision`` or ``compiled`` is set) a size that the network does not accept; scales or an early exit that
+            is not valid, or that these weights or a faster precision do not allow.
     """
     if detector is None and weights is None:
         detector = DEFAULT_DETECTOR
     if weights is not None and is_graph_file(weights):
+        if crop_scales != (1.0,) or early_exit_px is not None:
+            what = "crop scales" if crop_scales != (1.0,) else "early exit"
+            raise CheckpointError(
+                f"{weights} is an exported file, which runs as it is: omit {what}, or load the weights."
+            )
         opened = _open_file(weights, flip_test, skeleton, size_wh, device, precision, compiled, trust_code)
         part = lookup(SKELETONS, skeleton, kind="skeleton") if isinstance(skeleton, str) else skeleton
         graph = GraphProgram(opened, part) if opened.card.kind == "views" else None
@@ -238,8 +257,19 @@ def load(
             f"Weights {card.name!r} find everybody in a whole image themselves, and take no boxes from a detector "
             f"({detector}). Omit the detector, or give weights that find the keypoints in a box, such as {DEFAULT}."
         )
+    if early_exit_px is not None and (compiled or precision != "float32"):
+        raise ValueError(
+            "Early exit runs a network stage by stage, as it is: in float32 and not compiled. Omit one of them."
+        )
+    if one_stage and (crop_scales != (1.0,) or early_exit_px is not None):
+        what = "Crop scales are" if crop_scales != (1.0,) else "Early exit is"
+        raise ValueError(
+            f"{what} for weights that find the keypoints in a box, and {card.name!r} find everybody in an image. Omit "
+            "them, or use the scales of the detector."
+        )
     if compiled or precision != "float32":
         program = fast_program(program, precision=precision, compiled=compiled)
+    program = other_inference(program, crop_scales, early_exit_px)
     if one_stage:
         finder = OneStageEstimator(
             program, _least(min_box_score), card=card, chips=chips_of(card, chips, program.input.size_wh)
@@ -259,6 +289,28 @@ def load(
     return TwoStageEstimator(finds, poses)
 
 
+def other_inference(
+    program: TorchProgram, crop_scales: tuple[float, ...] = (1.0,), early_exit_px: float | None = None
+) -> TorchProgram:
+    """Return a program of keypoints in a box that averages scales, or stops early, or both; see ``load``.
+
+    Its scores are not those that were calibrated, so it has no calibrations.
+
+    Raises:
+        ValueError: Scales or a distance that are not valid, or that this network and codec do not allow.
+    """
+    if crop_scales == (1.0,) and early_exit_px is None:
+        return program
+    forward = program.forward or torch_forward(program.network)
+    if early_exit_px is not None:
+        forward = EarlyExit(program.network, program.codec, early_exit_px)
+    divisor = int(getattr(program.network, "divisor", 1))
+    if crop_scales != (1.0,):
+        forward = SeveralScales(forward, program.codec, crop_scales, divisor)
+        forward.sizes_wh(program.input.size_wh)  # raises now, not at the first image
+    return dataclasses.replace(program, forward=forward, calibrations=())
+
+
 def load_top_down(
     weights: str | Path = DEFAULT,
     *,
@@ -268,6 +320,8 @@ def load_top_down(
     device: str | torch.device = "cpu",
     precision: Precision = "float32",
     compiled: bool = False,
+    crop_scales: tuple[float, ...] = (1.0,),
+    early_exit_px: float | None = None,
     trust_code: bool = False,
 ) -> TopDownEstimator:
     """Open weights that find the keypoints in a given box and return their estimator, with arguments as in ``load``.
@@ -278,7 +332,7 @@ def load_top_down(
     """
     estimator = load(
         weights, flip_test=flip_test, skeleton=skeleton, size_wh=size_wh, device=device, precision=precision,
-        compiled=compiled, trust_code=trust_code,
+        compiled=compiled, crop_scales=crop_scales, early_exit_px=early_exit_px, trust_code=trust_code,
     )  # fmt: skip
     if isinstance(estimator, WholeImageEstimator):
         raise CheckpointError(

@@ -11,7 +11,9 @@ from poseglass.core.card import WeightCard
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.skeletons import SKELETONS
 from poseglass.core.table import lookup
+from poseglass.programs.early_exit import EarlyExit
 from poseglass.programs.program import Program
+from poseglass.programs.several_scales import SeveralScales
 from poseglass.programs.torch_program import TorchProgram
 
 
@@ -55,6 +57,14 @@ class OfProgram:
             return self.program.calibration
         given = self.card.calibrations if self.calibrated and self.card is not None else ()
         return next((one for one in given if one.flip_test == self.flip_test), None)
+
+    @property
+    def early_exit(self) -> EarlyExit | None:
+        """What stops each view early, and how many views ended where; None if all stages run."""
+        forward = self.program.forward if isinstance(self.program, TorchProgram) else None
+        if isinstance(forward, SeveralScales):
+            forward = forward.forward
+        return forward if isinstance(forward, EarlyExit) else None
 
     @property
     def torch_program(self) -> TorchProgram:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional
 
-from poseglass.core.prediction import Stages
+from poseglass.core.prediction import Prediction, Stages
 from poseglass.heads.heatmap import HeatmapHead
 from poseglass.layers.conv_norm import ConvNorm
 from poseglass.layers.input_size import check_input
@@ -192,6 +192,25 @@ class CornerHourglass(nn.Module):
             ValueError: H or W is not divisible by ``divisor``; the message suggests valid sizes.
         """
         return [head(features) for head, features in zip(self.heads, self.trunk(images), strict=True)]
+
+    @property
+    def num_stages(self) -> int:
+        """Number of stages that ``stage`` runs, one per stack."""
+        return len(self.heads)
+
+    def begin(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Map ``(B, 3, H, W)`` to what the first stage sees; see ``programs.early_exit.StageByStage``.
+
+        Raises:
+            ValueError: H or W is not divisible by ``divisor``.
+        """
+        return (self.trunk.begin(images),)
+
+    def stage(self, number: int, state: tuple[Tensor, ...]) -> tuple[Prediction, tuple[Tensor, ...]]:
+        """Run one stack; return its heatmaps and what the next one sees. Every tensor of a state has the axis B."""
+        features = state[0] if number == 0 else self.trunk.onward(number - 1, *state)
+        maps = self.trunk.stack(number, features)
+        return self.heads[number](maps), (features, maps)
 
 
 def hourglass_52(num_keypoints: int) -> CornerHourglass:

@@ -14,7 +14,7 @@ import itertools
 import torch
 from torch import Tensor, nn
 
-from poseglass.core.prediction import Stages
+from poseglass.core.prediction import Prediction, Stages
 from poseglass.heads.heatmap import start_empty
 from poseglass.layers.conv_norm import ConvNorm
 from poseglass.layers.input_size import check_input
@@ -127,14 +127,37 @@ class ConvolutionalPoseMachine(nn.Module):
         Raises:
             ValueError: H or W is not divisible by ``divisor``; the message suggests valid sizes.
         """
-        check_input(images, self.divisor)
-        belief = self.first(self.first_trunk(images))
-        stages: Stages = [{"heatmap": belief}]
-        features = self.trunk(images)
-        for refinement in self.refinements:
-            belief = refinement(belief, features)
-            stages.append({"heatmap": belief})
+        state = self.begin(images)
+        stages: Stages = []
+        for number in range(self.num_stages):
+            prediction, state = self.stage(number, state)
+            stages.append(prediction)
         return stages
+
+    @property
+    def num_stages(self) -> int:
+        """Number of stages that ``stage`` runs."""
+        return 1 + len(self.refinements)
+
+    def begin(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return what the first stage sees: the images; see ``programs.early_exit.StageByStage``.
+
+        Raises:
+            ValueError: H or W is not divisible by ``divisor``.
+        """
+        check_input(images, self.divisor)
+        return (images,)
+
+    def stage(self, number: int, state: tuple[Tensor, ...]) -> tuple[Prediction, tuple[Tensor, ...]]:
+        """Run one stage; return its heatmaps and what the next one sees. Every tensor of a state has the axis B."""
+        if number == 0:
+            (images,) = state
+            belief = self.first(self.first_trunk(images))
+            return {"heatmap": belief}, (images, belief)
+        given, belief = state
+        features = self.trunk(given) if number == 1 else given  # what later stages share; a view that leaves needs none
+        belief = self.refinements[number - 1](belief, features)
+        return {"heatmap": belief}, (features, belief)
 
 
 def cpm(num_keypoints: int) -> ConvolutionalPoseMachine:

@@ -10,14 +10,19 @@ CenterNet call Hourglass-52 and Hourglass-104 is a different one (CornerNet's), 
 """
 
 import itertools
+from collections.abc import Sequence
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from poseglass.core.prediction import Stages
+from poseglass.core.prediction import Prediction, Stages
 from poseglass.layers.input_size import check_input
 from poseglass.layers.residual import PreActivationResidual
+
+MOST_SCALE = 8
+"""Largest factor by which features are enlarged."""
 
 
 def residuals(in_channels: int, out_channels: int, count: int) -> nn.Sequential:
@@ -100,10 +105,14 @@ class StackedHourglass(nn.Module):
         num_blocks: Number of residuals at every position of an hourglass.
         stem: "newell" (64-128-128-256 at width 256) as published, or "bearpaw" (64-128-256-256) as
             bearpaw/pytorch-pose and its forks build it.
+        scales: Scales at which the hourglasses see the features of the stem, which is run once; the heatmaps of every
+            stage are averaged on the grid of the scale 1. Our own, not in the paper: multi-scale testing for less, see
+            ``programs.several_scales``. The weights are those of a network with one scale.
 
     Attributes:
         stride: Stride of the heatmaps, 4.
         divisor: Both sides of an input must be divisible by it.
+        scales: As given.
         usual_size_wh: Usual training input size, pixels; variants for another size override it.
 
     Raises:
@@ -125,6 +134,7 @@ class StackedHourglass(nn.Module):
         depth: int = 4,
         num_blocks: int = 1,
         stem: Literal["newell", "bearpaw"] = "newell",
+        scales: Sequence[float] = (1.0,),
     ) -> None:
         super().__init__()
         counts = {"num_keypoints": num_keypoints, "num_stacks": num_stacks, "depth": depth, "num_blocks": num_blocks}
@@ -137,8 +147,18 @@ class StackedHourglass(nn.Module):
             )
         if stem not in ("newell", "bearpaw"):
             raise ValueError(f"StackedHourglass: stem must be 'newell' or 'bearpaw', got {stem!r}.")
+        self.scales = tuple(float(scale) for scale in scales)
+        if not self.scales or not all(0 < scale <= MOST_SCALE for scale in self.scales):
+            raise ValueError(
+                f"StackedHourglass: scales must be numbers above 0 and at most {MOST_SCALE}, such as [0.75, 1, 1.25], "
+                f"got {list(scales)}."
+            )
+        twice = next((scale for i, scale in enumerate(self.scales) if scale in self.scales[:i]), None)
+        if twice is not None:
+            raise ValueError(f"StackedHourglass: the scale {twice:g} is given twice. Give each scale once.")
         self.num_keypoints = num_keypoints
         self.divisor = self.stride * 2**depth
+        self._grain = 2**depth
         self.stem = Stem(width, stem)
         self.hourglasses = nn.ModuleList(Hourglass(depth, width, num_blocks) for _ in range(num_stacks))
         self.outputs = nn.ModuleList(Output(width, num_keypoints, num_blocks) for _ in range(num_stacks))
@@ -151,15 +171,70 @@ class StackedHourglass(nn.Module):
         Raises:
             ValueError: H or W is not divisible by ``divisor``; the message suggests valid sizes.
         """
+        state = self.begin(images)
+        stages: Stages = []
+        for number in range(self.num_stages):
+            prediction, state = self.stage(number, state)
+            stages.append(prediction)
+        return stages
+
+    @property
+    def num_stages(self) -> int:
+        """Number of stages that ``stage`` runs, one per stack."""
+        return len(self.hourglasses)
+
+    def begin(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Map ``(B, 3, H, W)`` to what the first stage sees; see ``programs.early_exit.StageByStage``.
+
+        Raises:
+            ValueError: H or W is not divisible by ``divisor``.
+        """
         check_input(images, self.divisor)
         features = self.stem(images)
-        stages: Stages = []
-        for i, (hourglass, output) in enumerate(zip(self.hourglasses, self.outputs, strict=True)):
-            refined, heatmap = output(hourglass(features))
-            stages.append({"heatmap": heatmap})
-            if i < len(self.feature_feedback):
-                features = features + self.feature_feedback[i](refined) + self.heatmap_feedback[i](heatmap)
-        return stages
+        if self.scales == (1.0,):
+            return (features,)
+        height, width = features.shape[-2:]
+        sizes = [
+            tuple(max(round(side * s / self._grain), 1) * self._grain for side in (height, width)) for s in self.scales
+        ]
+        for i, size in enumerate(sizes):
+            if size in sizes[:i]:
+                raise ValueError(
+                    f"StackedHourglass: the scales {self.scales[sizes.index(size)]:g} and {self.scales[i]:g} both give "
+                    f"features of {size[1]} x {size[0]} for an input of {images.shape[-1]} x {images.shape[-2]} px, "
+                    f"since their sides must be divisible by {self._grain}. Omit one, or use a larger input."
+                )
+        return (features, *(_resized(features, size) for size in sizes))
+
+    def stage(self, number: int, state: tuple[Tensor, ...]) -> tuple[Prediction, tuple[Tensor, ...]]:
+        """Run one stack; return its heatmaps and what the next one sees. Every tensor of a state has the axis B."""
+        if self.scales == (1.0,):
+            heatmap, state = self._stack(number, state)
+            return {"heatmap": heatmap}, state
+        whole, *rest = state  # the features at scale 1 say the size of the maps
+        each = len(rest) // len(self.scales)
+        runs = [self._stack(number, tuple(rest[i * each : (i + 1) * each])) for i in range(len(self.scales))]
+        size = whole.shape[-2:]
+        mean = torch.stack([_resized(heatmap, size) for heatmap, _ in runs]).mean(0)
+        return {"heatmap": mean}, (whole, *(one for _, kept in runs for one in kept))
+
+    def _stack(self, number: int, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Run one stack at one scale; return its heatmaps and the state of the next."""
+        features = state[0]
+        if number:
+            _, refined, heatmap = state
+            features = features + self.feature_feedback[number - 1](refined)
+            features = features + self.heatmap_feedback[number - 1](heatmap)
+        refined, heatmap = self.outputs[number](self.hourglasses[number](features))
+        return heatmap, (features, refined, heatmap)
+
+
+def _resized(maps: Tensor, size_hw: tuple[int, ...]) -> Tensor:
+    """Return maps ``(B, C, h, w)`` of another size; edges correspond."""
+    if tuple(maps.shape[-2:]) == tuple(size_hw):
+        return maps
+    smaller = size_hw[0] < maps.shape[-2]
+    return functional.interpolate(maps, tuple(size_hw), mode="bilinear", antialias=smaller)
 
 
 def hg1(num_keypoints: int, *, stem: Literal["newell", "bearpaw"] = "newell") -> StackedHourglass:
