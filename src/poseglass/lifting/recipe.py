@@ -53,6 +53,7 @@ class TrainPart(Part):
         steps: Of the optimiser; for RepNet each is one of the critic and one of the generator.
         batch: Poses in a step.
         learning_rate: At the start.
+        critic_rate: Learning rate of RepNet's critic, in times that of its generator; 1 as published.
         reprojection: Weight of RepNet's reprojection loss beside the critic's, 1 as published.
         schedule: "tenths" divides it by ten after a quarter, half and three quarters of the steps, as RepNet does;
             "cosine" lets it fall to 0 along half a cosine.
@@ -62,6 +63,7 @@ class TrainPart(Part):
     steps: Annotated[int, Field(ge=1)]
     batch: Annotated[int, Field(ge=2)] = 32
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    critic_rate: Annotated[float, Field(gt=0)] = 1.0
     reprojection: Annotated[float, Field(gt=0)] = 1.0
     schedule: Literal["tenths", "cosine"] = "tenths"
     save_every: Annotated[int, Field(ge=1)] = 500

@@ -403,9 +403,9 @@ def train_lifter(
     with asked_to_stop() as stop:
         start = time.monotonic() - seconds
         while step < last and not stop():
-            for optimizer in trainer.optimizers.values():
+            for name, optimizer in trainer.optimizers.items():
                 for group in optimizer.param_groups:
-                    group["lr"] = rate_at(recipe, step)
+                    group["lr"] = rate_at(recipe, step) * (recipe.train.critic_rate if name == "critic" else 1.0)
             losses = trainer.step(generator)
             step += 1
             if step % recipe.train.save_every == 0 or step == recipe.train.steps:
