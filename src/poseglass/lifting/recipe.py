@@ -28,8 +28,8 @@ class NetworkPart(Part):
         critic_width: Of the path of RepNet's critic that sees the kinematic chain space, 1000 as published.
         critic_pose_width: Of the path that sees the pose, 100 as published.
         chain: Whether RepNet's critic sees the kinematic chain space, as published.
-        unit_m: Unit of RepNet's poses, 1 as published. Ours: about the standard deviation of a keypoint, 0.1, in which a
-            step of the optimiser moves a pose less, so that the critic can follow with few steps.
+        unit_m: Unit of RepNet's poses in metres, 1 as published. Ours: about the standard deviation of a keypoint, 0.1,
+            in which a step of the optimiser moves a pose less, so that the critic can follow with few steps.
         start_from_mean: Ours: RepNet's first poses are near the mean of the real ones, which saves thousands of steps.
         unknown: Ours, for RepNet: keypoints are left out in training, and the network is told which.
     """
