@@ -55,6 +55,8 @@ class TrainPart(Part):
         learning_rate: At the start.
         critic_rate: Learning rate of RepNet's critic, in times that of its generator; 1 as published.
         reprojection: Weight of RepNet's reprojection loss beside the critic's, 1 as published.
+        reprojection_end: Ours: the weight at the last step, towards which it grows by the same factor in each step.
+            While it is low, the critic chooses among poses and mirror images, which project alike. None keeps it.
         schedule: "tenths" divides it by ten after a quarter, half and three quarters of the steps, as RepNet does;
             "cosine" lets it fall to 0 along half a cosine.
         save_every: Steps between checkpoints, and between rows of the curve.
@@ -65,6 +67,7 @@ class TrainPart(Part):
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
     critic_rate: Annotated[float, Field(gt=0)] = 1.0
     reprojection: Annotated[float, Field(gt=0)] = 1.0
+    reprojection_end: Annotated[float, Field(gt=0)] | None = None
     schedule: Literal["tenths", "cosine"] = "tenths"
     save_every: Annotated[int, Field(ge=1)] = 500
 

@@ -137,7 +137,12 @@ class RepNetCritic(nn.Module):
     """
 
     def __init__(
-        self, skeleton: Skeleton = REPNET16, width: int = 1000, pose_width: int = 100, *, chain: bool = True,
+        self,
+        skeleton: Skeleton = REPNET16,
+        width: int = 1000,
+        pose_width: int = 100,
+        *,
+        chain: bool = True,
         unit_m: float = 1.0,
     ) -> None:
         super().__init__()
