@@ -131,7 +131,9 @@ def test_films_are_refused(files, monkeypatch, capsys):
     film.write_bytes(b"\0\0\0\x18ftypisom\0\0\0\0isommp42" + bytes(200))
     words = ["predict", film, "--weights", files / "people.safetensors", "--lift", "--out", files / "out"]
     assert run(monkeypatch, *words, "--lifter", files / "lifter.safetensors") == 2
-    assert "film.mp4 is a video" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "film.mp4 is not an image" in said
+    assert "Extract its frames as images first" in said
 
 
 def test_train_lifter(files, monkeypatch, capsys):
