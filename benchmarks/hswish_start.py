@@ -115,7 +115,9 @@ def quick(arguments: argparse.Namespace) -> None:
             few = first_people(arguments.data / f"lspet/{part}.json", count)
             path = Path(folder) / f"{part}.json"
             path.write_text(json.dumps(few))
-            table = f'{{ name = "coco", annotations = "{path}", images = "{(arguments.data / "lspet/images").resolve()}" }}'
+            table = (
+                f'{{ name = "coco", annotations = "{path}", images = "{(arguments.data / "lspet/images").resolve()}" }}'
+            )
             parts.append(f"data.{part}={f'[{table}]' if part == 'train' else table}")
         for variant in ("@16", "@112"):
             last = train(variant, 0, Path(folder) / variant, arguments, *parts, "evaluate.every_epochs=1")

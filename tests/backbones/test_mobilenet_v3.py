@@ -158,12 +158,29 @@ def test_a_block_that_lost_its_stride_does_not_add_its_input() -> None:
     assert isinstance(block, InvertedResidual)
     assert block.depthwise.conv.in_channels == 288
     assert block.project.conv.out_channels == 48
-    assert [bool(b.adds) for b in network.blocks] == [False, False, True, False, True, True, False, True, False, True, True]
+    assert [bool(b.adds) for b in network.blocks] == [
+        False,
+        False,
+        True,
+        False,
+        True,
+        True,
+        False,
+        True,
+        False,
+        True,
+        True,
+    ]
 
 
 @pytest.mark.parametrize(
     ("make", "start", "first"),
-    [(mobilenet_v3_large, 16, 0), (mobilenet_v3_large, 80, 6), (mobilenet_v3_large, 112, 10), (mobilenet_v3_small, 40, 3)],
+    [
+        (mobilenet_v3_large, 16, 0),
+        (mobilenet_v3_large, 80, 6),
+        (mobilenet_v3_large, 112, 10),
+        (mobilenet_v3_small, 40, 3),
+    ],
 )
 def test_where_hard_swish_starts(make, start: int, first: int) -> None:
     with torch.device("meta"):

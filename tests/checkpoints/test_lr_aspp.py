@@ -51,7 +51,8 @@ def test_it_is_read_and_computes_what_torchvision_does(original: dict[str, Tenso
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "changes", [{"dilates_first": False}, {"taps": "last"}, {"eps": 1e-5}, {"output_stride": 32, "dilates_first": False}]
+    "changes",
+    [{"dilates_first": False}, {"taps": "last"}, {"eps": 1e-5}, {"output_stride": 32, "dilates_first": False}],
 )
 def test_each_of_torchvisions_choices_is_seen(original: dict[str, Tensor], changes: dict[str, object]) -> None:
     state = IMPORTER.rename(original, {"name": "lr_aspp_mobilenet_v3_large"})

@@ -256,3 +256,18 @@ def test_the_same_classes_need_nothing() -> None:
     assert said == ""
     assert torch.equal(state["head.classes.weight"], old.head.classes.weight)
     assert to_other_classes(old, old.state_dict(), replace(card, classes=()), ("a", "b"))[1] == ""
+
+
+def test_classes_without_names_start_anew_if_there_are_others() -> None:
+    old, card = told_by(("a", "b", "c"), 0)
+    network, _ = told_by(("x", "y"), 1)
+    initial = network.head.classes.bias.clone()
+    state, said = to_other_classes(network, old.state_dict(), replace(card, classes=()), ("x", "y"))
+    assert said.startswith(" The weights do not name their 3 classes, so that the layer that tells them has initial")
+    network.load_state_dict(state)
+    assert torch.equal(network.head.classes.bias, initial)
+    kept = old.state_dict()
+    assert all(torch.equal(value, kept[name]) for name, value in network.state_dict().items() if "classes" not in name)
+    wider, _ = told_by(("x", "y"), 1)
+    wider.head.classes = nn.Linear(32, 2)  # differs in more than the classes
+    assert to_other_classes(wider, old.state_dict(), replace(card, classes=()), ("x", "y"))[1] == ""

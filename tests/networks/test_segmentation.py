@@ -86,7 +86,9 @@ def test_r_aspp_is_aspp_without_dilated_convolutions() -> None:
 
 def test_what_cannot_be_built_is_refused() -> None:
     lite = {"name": "lr_aspp"}
-    with pytest.raises(ValueError, match=r"'hrnet' cannot give an output stride of 16: .* Use one of mobilenet_v3_small"):
+    with pytest.raises(
+        ValueError, match=r"'hrnet' cannot give an output stride of 16: .* Use one of mobilenet_v3_small"
+    ):
         SegmentationNetwork(3, backbone={"name": "hrnet"}, head=lite)
     with pytest.raises(ValueError, match="'efficientnet_lite0' cannot give an output stride of 8"):
         SegmentationNetwork(3, backbone={"name": "efficientnet_lite0"}, head=lite, output_stride=8)
@@ -108,7 +110,9 @@ def test_what_cannot_be_built_is_refused() -> None:
         LrAsppHead((8, 8), (8, 16), 3, pool_hw=(0, 49))
     with pytest.raises(ValueError, match=r"needs a level of stride 8 before the last one; .* strides 4, 16\. Set"):
         LrAsppHead((8, 8), (4, 16), 3)
-    with pytest.raises(ValueError, match=r"AsppHead takes .* num_classes=0, width=256, rates=\(12, 24, 36\), dropout=0.5"):
+    with pytest.raises(
+        ValueError, match=r"AsppHead takes .* num_classes=0, width=256, rates=\(12, 24, 36\), dropout=0.5"
+    ):
         AsppHead((8,), (16,), 0)
     with pytest.raises(ValueError, match=r"AsppHead takes .* rates=\(0,\)"):
         AsppHead((8,), (16,), 3, rates=(0,))

@@ -164,7 +164,10 @@ def _timm(rows: tuple[Row, ...]) -> dict[str, str]:
     return table | {"last.conv": f"blocks.{stage + 1}.0.conv", "last.norm": f"blocks.{stage + 1}.0.bn1"}
 
 
-CLASSIFIERS = {"mobilenet_v3_large": "mobilenet_v3_large_classifier", "mobilenet_v3_small": "mobilenet_v3_small_classifier"}
+CLASSIFIERS = {
+    "mobilenet_v3_large": "mobilenet_v3_large_classifier",
+    "mobilenet_v3_small": "mobilenet_v3_small_classifier",
+}
 """Name of a backbone to name of its classifier in ``NETWORKS``."""
 
 
