@@ -1,8 +1,8 @@
 """The last stage of MobileNetV3-Large, before and after its redesign: multiply-adds of each layer, and latency.
 
-Howard et al. 2019, section 5.1 and figure 5: the mean over the map moves before the widest layers, so that these see one
-position instead of 49, and the depthwise convolution and the projection in front of them are left out. Counts are those
-of ``poseglass.networks.cost``, at 7 x 7 positions (224 px) and 1000 classes; latency is the median of interleaved
+Howard et al. 2019, section 5.1 and figure 5: the mean over the map moves before the widest layers, so that these see
+one position instead of 49, and the depthwise convolution and the projection in front of them are left out. Counts are
+those of ``poseglass.networks.cost``, at 7 x 7 positions (224 px) and 1000 classes; latency is the median of interleaved
 repeats.
 
     python benchmarks/last_stage.py

@@ -4,10 +4,10 @@ Howard et al., "Searching for MobileNetV3", ICCV 2019, https://arxiv.org/abs/190
 d-li14/mobilenetv3.pytorch (MIT), torchvision (BSD), timm (Apache-2.0); written from the paper and tables of their
 layers and counts.
 
-How this differs from the paper: the classification tail (global average pooling, 960 -> 1280 -> 1000) is not part of the
-backbone, since pose networks need maps; ``networks.mobilenet_v3`` has it. Public implementations disagree on whether the activation or squeeze-and-excitation comes
-first, and on the epsilon of batch norm; both are arguments, so that weights from either can be used. Widths inside a
-block follow the input's rounded width, as in d-li14 and timm.
+How this differs from the paper: the classification tail (global average pooling, 960 -> 1280 -> 1000) is not part of
+the backbone, since pose networks need maps; ``networks.mobilenet_v3`` has it. Public implementations disagree on
+whether the activation or squeeze-and-excitation comes first, and on the epsilon of batch norm; both are arguments, so
+that weights from either can be used. Widths inside a block follow the input's rounded width, as in d-li14 and timm.
 
 For dense prediction (section 6.4), the last strides can be replaced by dilation and the last level can have half the
 channels. Public code disagrees here too: the block that loses its stride keeps its undilated kernel in the paper's own

@@ -35,7 +35,8 @@ BESIDE = re.compile(
 
 
 FROM_PYTHON = {
-    "classifier.low_classifier.weight": "poseglass.checkpoints.lr_aspp_torchvision.read_lr_aspp reads torchvision's LR-ASPP"
+    "classifier.low_classifier.weight": "poseglass.checkpoints.lr_aspp_torchvision.read_lr_aspp reads torchvision's "
+    "LR-ASPP"
 }
 """Names that tell a network which no weights file can hold, and what reads it."""
 

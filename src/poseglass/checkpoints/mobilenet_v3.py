@@ -4,8 +4,8 @@ The three store the same tensors in the same order under different names, and di
 show: d-li14 runs squeeze-and-excitation before the activation, and torchvision has 1e-3 as the epsilon of batch norm
 where the others have 1e-5. Only d-li14 has linear layers in squeeze-and-excitation; ``(out, in)`` becomes ``(out, in,
 1, 1)`` here, and ``publish`` removes the two axes again. As a backbone, which is what is taken unless a layout is asked
-for by name, the classification tail (after global average pooling) is skipped; the layouts ``mobilenet_v3_*_classifier``
-include it. Only timm stores its first layer as a 1x1 convolution.
+for by name, the classification tail (after global average pooling) is skipped; the layouts
+``mobilenet_v3_*_classifier`` include it. Only timm stores its first layer as a 1x1 convolution.
 
 Images are RGB, normalised by the mean and standard deviation of ImageNet.
 """

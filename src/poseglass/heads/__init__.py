@@ -41,5 +41,5 @@ MASK_HEADS: dict[str, Callable[..., nn.Module]] = {
     "r_aspp": r_aspp,
     "aspp": AsppHead,
 }
-"""Heads for segmentation, which no codec decodes yet. The constructor takes a backbone's ``channels`` and ``strides`` and
-the number of classes; the head maps all levels to logits ``(B, C, H / out_stride, W / out_stride)``."""
+"""Heads for segmentation, which no codec decodes yet. The constructor takes a backbone's ``channels`` and ``strides``
+and the number of classes; the head maps all levels to logits ``(B, C, H / out_stride, W / out_stride)``."""

@@ -32,7 +32,8 @@ def mobilenet_v3_large_classifier(
         width: Multiplier of the backbone's channels. Public networks below width 1 keep ``hidden_width``.
         hidden_width: Channels of the layer before the last.
         dropout: Share of its outputs that is left out in training.
-        order, eps: As in ``backbones.mobilenet_v3.MobileNetV3``.
+        order: Order of activation and squeeze-and-excitation, as in ``backbones.mobilenet_v3.MobileNetV3``.
+        eps: Epsilon of batch norm: 1e-5 (d-li14, timm) or 1e-3 (torchvision).
     """
     backbone = {"name": "mobilenet_v3_large", "width": width, "order": order, "eps": eps}
     return classifier(

@@ -5,9 +5,8 @@ No codec decodes masks yet: these networks are used from Python, for their outpu
 
 Example:
     >>> import torch
-    >>> network = SegmentationNetwork(
-    ...     21, backbone={"name": "mobilenet_v3_small", "reduced_tail": True}, head={"name": "lr_aspp"}, output_stride=16
-    ... ).eval()
+    >>> backbone = {"name": "mobilenet_v3_small", "reduced_tail": True}
+    >>> network = SegmentationNetwork(21, backbone=backbone, head={"name": "lr_aspp"}, output_stride=16).eval()
     >>> with torch.inference_mode():
     ...     [stage] = network(torch.rand(1, 3, 128, 256))
     >>> stage["mask"].argmax(1).shape
