@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from poseglass.core.table import build
+from poseglass.heads.box_class import BoxClassHead
 from poseglass.networks import NETWORKS
 from poseglass.networks.cost import multiply_adds, parameters
 
@@ -67,6 +68,9 @@ STATED: dict[str, tuple[int, int, str]] = {
     "centernet_mobilenet_v3": (3_081_495, 404, "6262bf8d41638037"),
     "centernet_fpn": (14_065_591, 156, "15601df73b1af562"),
     "centernet_fpn_resnet18": (14_065_591, 156, "15601df73b1af562"),
+    "classifier": (927_585, 242, "dcf20ee838aac5b1"),
+    "mobilenet_v3_large_classifier": (5_483_032, 312, "4d95ac3370963660"),
+    "mobilenet_v3_small_classifier": (2_542_856, 244, "eaf8ff178956cac8"),
 }
 """At 16 keypoints, as built without further arguments (or with ``REQUIRED``): parameters, entries in the state dict,
 and the start of the SHA-256 of their names, shapes and dtypes. Weights in the world depend on those: where one changes
@@ -74,6 +78,7 @@ on purpose, an importer for the old names belongs to the change."""
 
 REQUIRED: dict[str, dict[str, Any]] = {
     "composed": {"backbone": {"name": "mobilenet_v3_small", "width": 0.5}, "neck": {"name": "fpn", "width": 16}},
+    "classifier": {"backbone": {"name": "mobilenet_v3_small"}},
 }
 """Arguments that a generic family cannot be built without."""
 
@@ -91,6 +96,9 @@ SMALL: dict[str, dict[str, Any]] = {
     **REQUIRED,
 }
 """Arguments that make a small member of a generic family, for what takes arithmetic."""
+
+CLASSIFIERS = {"classifier", "mobilenet_v3_large_classifier", "mobilenet_v3_small_classifier"}
+"""Networks that tell the class of a view instead of its keypoints: a stage is ``"class"`` ``(B, C)``."""
 
 HUGE = {"hourglass_52", "hourglass_104", "centernet_hourglass_52", "centernet_hourglass_104"}
 """Members of such a family whose arithmetic takes minutes; the small member stands for them."""
@@ -119,7 +127,9 @@ def _divisor(network: nn.Module) -> int:
 
 
 def _heatmaps(network: nn.Module) -> dict[str, int]:
-    """Return the names of a stage's heatmaps with their strides: one, or one per level of a network of several."""
+    """Return the names of a stage's heatmaps with their strides: one, one per level, or none of a classifier."""
+    if isinstance(getattr(network, "head", None), BoxClassHead):
+        return {}
     strides = getattr(network, "strides", None)
     if strides is None:
         return {"heatmap": network.stride}  # type: ignore[dict-item]
@@ -147,7 +157,7 @@ def test_parameters_are_the_stated_ones(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name, make in NETWORKS.items() if not isinstance(make, type)])
 def test_a_count_in_the_docstring_is_right(name: str) -> None:
     text = inspect.getdoc(NETWORKS[name]) or ""
-    for count in re.findall(r"([\d,]{7,}) parameters at 16 keypoints", text):
+    for count in re.findall(r"([\d,]{7,}) parameters at (?:16 keypoints|1000 classes)", text):
         assert int(count.replace(",", "")) == STATED[name][0]
     for figure, unit, width, height in re.findall(r"([\d.]+) ([GM]) multiply-adds at (\d+) x (\d+)", text):
         count = multiply_adds(_on_meta(name), (int(width), int(height)))
@@ -179,6 +189,7 @@ def test_one_keypoint_is_enough(name: str) -> None:
     with torch.device("meta"):
         made = build(NETWORKS, name, num_keypoints=1, **SMALL.get(name, {})).eval()
         stages = made(torch.zeros(1, 3, 2 * _divisor(made), _divisor(made)))
+    assert (not _heatmaps(made)) == (name in CLASSIFIERS)
     assert all(stage[key].shape[1] == 1 for stage in stages for key in _heatmaps(made))
 
 
@@ -197,6 +208,9 @@ def test_stages_of_the_stated_stride_every_parameter_with_a_gradient_and_no_nan(
             for maps in (maps for key, maps in stage.items() if key.endswith(level)):
                 assert (maps.shape[0], *maps.shape[-2:]) == (1, height, width)
                 assert maps.isfinite().all()
+        if "class" in stage:
+            assert stage["class"].shape == (1, network.head.classes.out_features)
+            assert stage["class"].isfinite().all()
     network.zero_grad()
     torch.stack([maps.square().mean() for stage in stages for maps in stage.values()]).sum().backward()
     for name, parameter in network.named_parameters():
@@ -240,6 +254,16 @@ def test_a_size_that_does_not_divide_is_refused_with_sizes_that_do(network: nn.M
         assert offered
         assert all(int(side) % divisor == 0 and int(side) > 0 for size in offered for side in size)
     assert multiply_adds(network, (divisor, divisor)) > 0  # what was offered last
+
+
+@pytest.mark.parametrize("name", sorted(CLASSIFIERS))
+def test_a_classifier_takes_a_number_of_classes_and_no_keypoints(name: str) -> None:
+    with torch.device("meta"):
+        made = build(NETWORKS, name, num_classes=7, **REQUIRED.get(name, {})).eval()
+        [stage] = made(torch.zeros(2, 3, 224, 224))
+    assert {key: value.shape for key, value in stage.items()} == {"class": (2, 7)}
+    with pytest.raises(ValueError, match=r"at least 1 class, .* got num_classes=0"):
+        build(NETWORKS, name, num_classes=0, **REQUIRED.get(name, {}))
 
 
 @pytest.mark.parametrize(
