@@ -13,6 +13,7 @@ from poseglass.core.table import build
 from poseglass.heads.box_class import BoxClassHead
 from poseglass.networks import NETWORKS
 from poseglass.networks.cost import multiply_adds, parameters
+from poseglass.networks.msdnet import MultiScaleDenseNet
 
 K = 16
 
@@ -71,6 +72,8 @@ STATED: dict[str, tuple[int, int, str]] = {
     "classifier": (927_585, 242, "dcf20ee838aac5b1"),
     "mobilenet_v3_large_classifier": (5_483_032, 312, "4d95ac3370963660"),
     "mobilenet_v3_small_classifier": (2_542_856, 244, "eaf8ff178956cac8"),
+    "multi_scale_densenet": (16_162_888, 1090, "2b1f39363a9da7ac"),
+    "msdnet": (16_162_888, 1090, "2b1f39363a9da7ac"),
 }
 """At 16 keypoints, as built without further arguments (or with ``REQUIRED``): parameters, entries in the state dict,
 and the start of the SHA-256 of their names, shapes and dtypes. Weights in the world depend on those: where one changes
@@ -93,11 +96,14 @@ SMALL: dict[str, dict[str, Any]] = {
     "centernet_hourglass": {"num_stacks": 2, "widths": (16, 16, 24), "blocks": (2, 1, 2), "head_width": 8},
     "centernet_resnet": {"width": 8, "deconv_width": 16, "head_width": 8, "num_classes": 3},
     "centernet_fpn": {"width": 8, "fpn_width": 16, "head_width": 8, "num_classes": 3},
+    "multi_scale_densenet": {"exits": 2, "layers": 2, "growth": 4, "width": 8, "num_classes": 3},
     **REQUIRED,
 }
 """Arguments that make a small member of a generic family, for what takes arithmetic."""
 
-CLASSIFIERS = {"classifier", "mobilenet_v3_large_classifier", "mobilenet_v3_small_classifier"}
+CLASSIFIERS = {
+    "classifier", "mobilenet_v3_large_classifier", "mobilenet_v3_small_classifier", "multi_scale_densenet", "msdnet"
+}  # fmt: skip
 """Networks that tell the class of a view instead of its keypoints: a stage is ``"class"`` ``(B, C)``."""
 
 HUGE = {"hourglass_52", "hourglass_104", "centernet_hourglass_52", "centernet_hourglass_104"}
@@ -128,7 +134,7 @@ def _divisor(network: nn.Module) -> int:
 
 def _heatmaps(network: nn.Module) -> dict[str, int]:
     """Return the names of a stage's heatmaps with their strides: one, one per level, or none of a classifier."""
-    if isinstance(getattr(network, "head", None), BoxClassHead):
+    if isinstance(network, MultiScaleDenseNet) or isinstance(getattr(network, "head", None), BoxClassHead):
         return {}
     strides = getattr(network, "strides", None)
     if strides is None:
@@ -260,9 +266,11 @@ def test_a_size_that_does_not_divide_is_refused_with_sizes_that_do(network: nn.M
 def test_a_classifier_takes_a_number_of_classes_and_no_keypoints(name: str) -> None:
     with torch.device("meta"):
         made = build(NETWORKS, name, num_classes=7, **REQUIRED.get(name, {})).eval()
-        [stage] = made(torch.zeros(2, 3, 224, 224))
-    assert {key: value.shape for key, value in stage.items()} == {"class": (2, 7)}
-    with pytest.raises(ValueError, match=r"at least 1 class, .* got num_classes=0"):
+        stages = made(torch.zeros(2, 3, 224, 224))
+    assert len(stages) == getattr(made, "num_stages", 1)
+    for stage in stages:
+        assert {key: value.shape for key, value in stage.items()} == {"class": (2, 7)}
+    with pytest.raises(ValueError, match=r"num_classes=0|num_classes must be a whole number above 0, got 0"):
         build(NETWORKS, name, num_classes=0, **REQUIRED.get(name, {}))
 
 

@@ -27,6 +27,7 @@ from poseglass.networks.cpn import CascadedPyramidNetwork, cpn_light, cpn_r50, c
 from poseglass.networks.hrnet import hrnet, hrnet_w16_light, hrnet_w32, hrnet_w48
 from poseglass.networks.mobile_pose import mobile_pose_large, mobile_pose_small
 from poseglass.networks.mobilenet_v3 import mobilenet_v3_large_classifier, mobilenet_v3_small_classifier
+from poseglass.networks.msdnet import MultiScaleDenseNet, msdnet
 from poseglass.networks.simple_baseline import (
     dilated_light,
     dilated_r50,
@@ -53,6 +54,7 @@ FAMILIES: dict[str, Callable[..., nn.Module]] = {
     "centernet_hourglass": CenterNetHourglass,
     "centernet_resnet": centernet_resnet,
     "centernet_fpn": CenterNetFPN,
+    "multi_scale_densenet": MultiScaleDenseNet,
     "classifier": classifier,
 }
 """Builders of a whole family: any member can be built from keyword arguments, which determine its cost."""
@@ -100,5 +102,6 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = FAMILIES | {
     "centernet_fpn_resnet18": centernet_fpn_resnet18,
     "mobilenet_v3_large_classifier": mobilenet_v3_large_classifier,
     "mobilenet_v3_small_classifier": mobilenet_v3_small_classifier,
+    "msdnet": msdnet,
 }
 """Every network that a recipe or a card can name. Each states its ``stride``, ``divisor`` and ``usual_size_wh``."""
