@@ -317,4 +317,3 @@ def _pairs_of_bones(skeleton: Skeleton) -> np.ndarray:
 
 def _ratio(part: float, whole: float) -> float:
     return float(part) / float(whole) if whole else float("nan")
-

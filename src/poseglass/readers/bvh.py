@@ -20,6 +20,7 @@ Channels of position replace the joint's offset, at the root and wherever else t
 unit nor which axis points up.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,15 +56,15 @@ def read_bvh(
         root: Name or number of the root, if the file has several hierarchies.
         unit: "mm", "cm", "m", "inch", "inch*0.45" (the CMU database), or millimetres per unit. None takes the unit in
             which the legs are as long as a person's, which needs a known hierarchy; ``notes`` says which.
-        up: The axis that points up, "+y", "+z" ...; None takes +y unless heads are above pelves along another.
+        up: The axis that points up, "+y", "+z" ...; None takes +y, or +z if heads are above pelves along it.
 
     Returns:
         All joints; the end of a chain is called as its joint with "_end", "Head_end".
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: Not BVH, damaged or truncated, the unit cannot be told, or several roots and none is chosen. Messages
-            name the line.
+        ValueError: Not BVH, damaged or truncated, the unit cannot be told, or several roots and none is chosen.
+            Messages name the line.
     """
     path = Path(path)
     lines = read_lines(path, "BVH")
@@ -153,11 +154,11 @@ def _hierarchy(lines: list[str], path: Path) -> tuple[list[_Joint], int]:
         else:
             raise ValueError(f"{place}: expected ROOT, JOINT, End Site, OFFSET, CHANNELS or MOTION, got {word[:40]!r}.")
     raise ValueError(
-        f"{path}, line {len(lines)}: the file ends within the hierarchy, before MOTION; it is truncated. Fetch it again."
+        f"{path}, line {len(lines)}: it ends within the hierarchy, before MOTION. It is truncated; fetch it again."
     )
 
 
-def _channels(joint: _Joint, joints: list[_Joint], words, place: str) -> None:  # noqa: ANN001
+def _channels(joint: _Joint, joints: list[_Joint], words: Iterator[tuple[int, str]], place: str) -> None:
     """Read the channels of a joint."""
     _, word = next(words, (0, ""))
     count = int(word) if word.isdecimal() and len(word) < 3 else -1
@@ -191,7 +192,9 @@ def _frames(lines: list[str], after: int, columns: int, path: Path) -> tuple[np.
     (frames_at, _), (time_at, _) = rest[:2]
     declared, seconds = values[0], number(values[1])
     if not declared.isdecimal():
-        raise ValueError(f"{path}, line {frames_at}: the number of frames must be a whole number, got {declared[:40]!r}.")
+        raise ValueError(
+            f"{path}, line {frames_at}: the number of frames must be a whole number, got {declared[:40]!r}."
+        )
     if seconds is None or seconds <= 0:
         raise ValueError(f"{path}, line {time_at}: the frame time must be a positive number, got {values[1][:40]!r}.")
     rows = rest[2:]
@@ -203,12 +206,14 @@ def _frames(lines: list[str], after: int, columns: int, path: Path) -> tuple[np.
                 f"{path}, line {at}: a frame has {counted(columns, 'number')}, one for each channel, got {found}{last}."
             )
     if len(declared) > 12 or int(declared) != len(rows):
-        why = "the file is truncated, or the number is wrong" if len(declared) > 12 or int(declared) > len(rows) else (
-            "the number is wrong"
+        why = (
+            "the file is truncated, or the number is wrong"
+            if len(declared) > 12 or int(declared) > len(rows)
+            else ("the number is wrong")
         )
         raise ValueError(
-            f"{path}, line {frames_at}: it declares {declared[:20]} frames, and {counted(len(rows), 'line')} of numbers "
-            f"follow; {why}. Fetch it again, or write 'Frames: {len(rows)}' to read those that are there."
+            f"{path}, line {frames_at}: it declares {declared[:20]} frames, and {counted(len(rows), 'line')} of "
+            f"numbers follow; {why}. Fetch it again, or write 'Frames: {len(rows)}' to read those that are there."
         )
     return as_array([line for _, line in rows], [at for at, _ in rows], columns, str(path)), seconds
 

@@ -51,8 +51,8 @@ def read_poses(path: str | Path) -> PoseClips:
         array = arrays[name]
         if array.dtype.kind not in kinds or array.ndim != axes:
             raise ValueError(
-                f"{path}: {name!r} must be {_KINDS[kinds[0]]} with {counted(axes, 'axis').replace('axiss', 'axes')}, got "
-                f"{array.dtype} of shape {array.shape}."
+                f"{path}: {name!r} must be an array of {_KINDS[kinds[0]]} with {axes} dimensions, got {array.dtype} of "
+                f"shape {array.shape}."
             )
     keypoints = tuple(arrays["keypoints"].tolist())
     known = next((s for s in SKELETONS_3D.values() if s.keypoints == keypoints), None)
@@ -65,8 +65,8 @@ def read_poses(path: str | Path) -> PoseClips:
     notes: tuple[str, ...] = ()
     if alike:
         notes = (
-            f"{counted(len(alike), 'subject')} ({listed(alike)}) are retargeted: the movements of different people with "
-            "the bones, neck and head of one character.",
+            f"{counted(len(alike), 'subject')} ({listed(alike)}) are retargeted: the movements of different people "
+            "with the bones, neck and head of one character.",
         )
     try:
         return PoseClips(
@@ -159,6 +159,6 @@ def _check_millimetres(skeleton: Skeleton, xyz_mm: np.ndarray, path: Path) -> No
     if leg < 100 or leg > 3000:
         likely = " They look like metres: multiply by 1,000." if 0.3 < leg < 1.5 else ""
         raise ValueError(
-            f"{path}: legs (hip to ankle) are {leg:.4g} long, and positions must be millimetres, in which a person's are "
-            f"600 to 1,100.{likely}"
+            f"{path}: legs (hip to ankle) are {leg:.4g} long, and positions must be millimetres, in which a person's "
+            f"are 600 to 1,100.{likely}"
         )
