@@ -22,11 +22,11 @@ class LiftingPairs:
         xy: ``(N, K, 2)`` float32, pixels; NaN where a keypoint is unknown or behind the camera.
         xyz_mm: ``(N, K, 3)`` float32, millimetres, relative to the root, in the camera frame: x right, y down, z away.
         root_mm: ``(N, 3)`` float32, the root in the camera frame.
-        degrees: ``(N,)`` float32, the side that each is seen from.
+        degrees: ``(N,)`` float32, the side that each is seen from; NaN where a real camera saw them.
         pose: ``(N,)`` int64, the row of each among the poses that were seen.
-        focal_px: Focal length.
-        center_xy: Principal point, pixels.
-        size_wh: Size of the image; keypoints may lie outside of it.
+        focal_px: Focal length; None where a reader does not know the camera.
+        center_xy: Principal point, pixels, or None.
+        size_wh: Size of the image, or None; keypoints may lie outside of it.
     """
 
     skeleton: Skeleton
@@ -35,9 +35,9 @@ class LiftingPairs:
     root_mm: np.ndarray
     degrees: np.ndarray
     pose: np.ndarray
-    focal_px: float
-    center_xy: tuple[float, float]
-    size_wh: tuple[int, int]
+    focal_px: float | None = None
+    center_xy: tuple[float, float] | None = None
+    size_wh: tuple[int, int] | None = None
 
     def __len__(self) -> int:
         return len(self.xy)
