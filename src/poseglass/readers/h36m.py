@@ -1,10 +1,10 @@
 """Human3.6M: 3D poses of seven subjects.
 
 Ionescu et al., "Human3.6M: Large Scale Datasets and Predictive Methods for 3D Human Sensing in Natural Environments",
-PAMI 2014. Research use, on application. Read is what the field passes on, ``data_3d_h36m.npz``: "positions_3d", a pickled
-dict of subject ("S1") to action ("Walking 1") to an array ``(T, 32, 3)``, metres, in a world with z up, 50 frames a
-second. The pickle is read as data; nothing in it is run. The owners' own files (``Poses_D3_Positions``, CDF) are not
-read: the package cdflib reads them.
+PAMI 2014. Research use, on application. Read is what the field passes on, ``data_3d_h36m.npz``: "positions_3d", a
+pickled dict of subject ("S1") to action ("Walking 1") to an array ``(T, 32, 3)``, metres, in a world with z up, 50
+frames a second. The pickle is read as data; nothing in it is run. The owners' own files (``Poses_D3_Positions``, CDF)
+are not read: the package cdflib reads them.
 
 Of 32 joints, some of which are doubled, the usual 17 are kept, as ``H36M17``. Subjects S1, S5, S6, S7 and S8 are for
 training, S9 and S11 for testing.
@@ -119,6 +119,6 @@ def _check_metres(xyz: np.ndarray, where: str) -> None:
     leg = float(np.median(np.linalg.norm(np.diff(chain, axis=1), axis=-1).sum(1))) if len(xyz) else 0.85
     if not LEG_MM[0] / 2 <= leg * 1000 <= LEG_MM[1] * 1.5:
         raise ValueError(
-            f"{where}: legs (hip to ankle) are {leg:.4g} long, and positions must be metres, in which a person's are 0.6 "
-            "to 1.1."
+            f"{where}: legs (hip to ankle) are {leg:.4g} long, and positions must be metres, in which a person's are "
+            "0.6 to 1.1."
         )

@@ -39,8 +39,8 @@ def read_mpi_inf_3dhp(
         path: ``annot.mat``, ``annot_data.mat`` or ``.npz``; the contents decide.
         cameras: Of ``annot.mat``, by number from 0; None takes all. Rows are those of the first camera, then those of
             the second. 0, 1, 2, 4, 5, 6, 7 and 8 are at chest height, and are what most train on.
-        universal: Take "univ_annot3", in which all people are scaled to one height; scores are often computed on it. Not
-            in ``.npz``.
+        universal: Take "univ_annot3", in which all people are scaled to one height; scores are often computed on it.
+            Not in ``.npz``.
 
     Returns:
         Pairs, in millimetres relative to the pelvis; ``pose`` is the frame (or row), ``degrees`` is NaN. Frames of the
@@ -134,6 +134,6 @@ def _check_millimetres(xyz_mm: np.ndarray, path: Path) -> None:
     legs = legs[np.isfinite(legs)]
     if len(legs) and not LEG_MM[0] / 2 <= float(np.median(legs)) <= LEG_MM[1] * 1.5:
         raise ValueError(
-            f"{path}: legs (hip to ankle) are {float(np.median(legs)):.4g} mm long, and a person's are {LEG_MM[0]:g} to "
-            f"{LEG_MM[1]:g}. Expected are millimetres in .mat and metres in .npz."
+            f"{path}: legs (hip to ankle) are {float(np.median(legs)):.4g} mm long, and a person's are {LEG_MM[0]:g} "
+            f"to {LEG_MM[1]:g}. Expected are millimetres in .mat and metres in .npz."
         )
