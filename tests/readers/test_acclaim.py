@@ -222,6 +222,30 @@ def test_faults_of_the_motion(tmp_path, change, message):
         read_amc(path)
 
 
+def test_changed_bytes_are_refused_or_read(tmp_path):
+    rng = np.random.default_rng(0)
+    path = write_acclaim(tmp_path, values(2))
+    handled = 0
+    for file in (tmp_path / "08.asf", path):
+        whole = file.read_bytes()
+        for _ in range(150):
+            data = bytearray(whole)
+            at = rng.integers(len(data))
+            if rng.random() < 0.5:
+                data[at] = rng.integers(256)
+            else:
+                del data[at : at + rng.integers(1, 60)]
+            file.write_bytes(data)
+            try:
+                motion = read_amc(path)
+            except ValueError as error:
+                handled += "08" in str(error)
+            else:
+                handled += bool(np.isfinite(motion.positions_mm).all())
+        file.write_bytes(whole)
+    assert handled == 300
+
+
 def test_truncated_files(tmp_path):
     """Refused, but for a cut behind the last line of a frame: a motion file does not state how many there are."""
     path = write_acclaim(tmp_path, values(2))

@@ -261,6 +261,28 @@ def test_truncated_anywhere_it_is_refused(tmp_path):
             read(tmp_path, SMALL[:end], unit="cm")
 
 
+def test_changed_bytes_are_refused_or_read(tmp_path):
+    rng = np.random.default_rng(0)
+    path = tmp_path / "clip.bvh"
+    refused = 0
+    for _ in range(400):
+        data = bytearray(SMALL.encode())
+        for _ in range(rng.integers(1, 4)):
+            at = rng.integers(len(data))
+            if rng.random() < 0.5:
+                data[at] = rng.integers(256)
+            else:
+                del data[at : at + rng.integers(1, 30)]
+        path.write_bytes(data)
+        try:
+            motion = read_bvh(path, unit="cm")
+        except ValueError as error:
+            refused += "clip.bvh" in str(error)
+        else:
+            refused += bool(np.isfinite(motion.positions_mm).all())
+    assert refused == 400
+
+
 def test_unknown_hierarchies(tmp_path):
     motion = read(tmp_path, SMALL, unit="cm")
     with pytest.raises(
