@@ -4,8 +4,8 @@
 
 Baselines that everything that lifts must beat:
 
-- "mean seen": the mean of what the cameras see of the training subjects, relative to the pelvis. It has the least MPJPE
-  of all that do not look; as people are seen from all sides it is nearly a vertical line;
+- "mean seen": the mean of what the cameras see of the training subjects, relative to the pelvis. It has about the
+  least MPJPE of all that do not look; as people are seen from all sides it is nearly a vertical line;
 - "mean person": the mean of the same poses, each turned to face the camera. It is what PA-MPJPE should be held against;
 - "linear": least squares from keypoints (centred on the pelvis, divided by their spread) to 3D, on pairs of a tenth of
   the training poses, chosen at random;

@@ -229,7 +229,7 @@ class Pose3dErrors:
         three keypoints, or a truth of one point).
         """
         sums, numbers = self._total("sums"), self._total("numbers")
-        results = dict.fromkeys(_ROWS, float("nan"))
+        results: dict[str, float] = dict.fromkeys(_ROWS, float("nan"))
         if self._seen:
             results |= {row: _ratio(sums[i].sum(), numbers[i].sum()) for i, row in enumerate(_ROWS)}
         right, measured = self._total("right"), float(np.sum(self._total("measured")))
@@ -292,7 +292,7 @@ def _pair(predicted_mm: np.ndarray, truth_mm: np.ndarray) -> tuple[np.ndarray, n
 
 
 def _known(predicted_mm: np.ndarray, truth_mm: np.ndarray) -> np.ndarray:
-    return np.isfinite(predicted_mm).all(-1) & np.isfinite(truth_mm).all(-1)
+    return np.asarray(np.isfinite(predicted_mm).all(-1) & np.isfinite(truth_mm).all(-1))
 
 
 def _size(points: np.ndarray, both: np.ndarray | None = None) -> np.ndarray:
