@@ -179,8 +179,8 @@ class Pose3dErrors:
             )
         if np.isinf(predicted_mm).any() or np.isinf(truth_mm).any():
             raise ValueError("Positions must be finite, or NaN where unknown; got infinity.")
-        known = np.isfinite(truth_mm).all(-1)
-        given = np.isfinite(predicted_mm).all(-1)
+        known = np.asarray(np.isfinite(truth_mm).all(-1))
+        given = np.asarray(np.isfinite(predicted_mm).all(-1))
         rooted = np.ones(len(truth_mm), bool)
         placed, wanted = predicted_mm, truth_mm
         if self.root is not None:
