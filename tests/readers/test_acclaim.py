@@ -122,7 +122,11 @@ def test_the_same_positions_as_bvh(tmp_path, radians):
         expected = same.positions_mm[:, same.index(child)]
         np.testing.assert_allclose(motion.positions_mm[:, motion.index(name)], expected, atol=1e-5, err_msg=name)
     assert motion.frames_per_second == 120
-    assert motion.notes == ("The unit is 56.44 mm, as the file states.",)
+    unit, rate = motion.notes
+    assert unit == "The unit is 56.44 mm, as the file states."
+    assert rate == "120 frames per second are assumed, as neither file states it."
+    stated = read_amc(tmp_path / "08_01.amc", frames_per_second=60.0, up="+y")
+    assert (stated.frames_per_second, stated.notes) == (60, (unit,))
 
 
 def test_positions_by_hand(tmp_path):
@@ -222,6 +226,7 @@ def test_faults_of_the_motion(tmp_path, change, message):
         read_amc(path)
 
 
+@pytest.mark.slow
 def test_changed_bytes_are_refused_or_read(tmp_path):
     rng = np.random.default_rng(0)
     path = write_acclaim(tmp_path, values(2))

@@ -166,7 +166,8 @@ class Pose3dErrors:
         Args:
             predicted_mm: ``(N, K, 3)``. A known keypoint that is NaN here is "missing": wrong for PCK and AUC, and left
                 out of the means in millimetres.
-            truth_mm: ``(N, K, 3)``; keypoints that are NaN here are "unknown" and not measured.
+            truth_mm: ``(N, K, 3)``; keypoints that are NaN here are "unknown" and not measured. To measure some
+                keypoints alone, set the others to NaN.
 
         Raises:
             ValueError: Shapes differ or are not those of the skeleton, or a position is infinite.
