@@ -159,6 +159,14 @@ def test_keypoints_and_the_skeleton_beside(tmp_path):
         read_amc(tmp_path / "walk.amc", tmp_path / "10.asf")
 
 
+def test_an_axis_without_its_order_is_xyz(tmp_path):
+    path = write_acclaim(tmp_path, values(2))
+    before = read_amc(path, up="+y").positions_mm
+    asf = tmp_path / "08.asf"
+    asf.write_text(asf.read_text().replace("   XYZ\n", "\n"))
+    np.testing.assert_array_equal(read_amc(path, up="+y").positions_mm, before)
+
+
 def test_a_part_of_a_recording_keeps_its_numbers(tmp_path):
     path = write_acclaim(tmp_path, values(3))
     lines = path.read_text().splitlines()

@@ -258,7 +258,7 @@ def _bone(bone: _Bone, key: str, rest: list[str], place: str) -> None:
         if bone.length < 0:
             raise ValueError(f"{place}: the length of {bone.name!r} must not be negative, got {bone.length:g}.")
     elif key == "axis":
-        words = _exactly(rest, 4, place, key)
+        words = _exactly([*rest, "XYZ"] if len(rest) == 3 else rest, 4, place, key)  # some writers leave it out
         bone.angles, bone.order = numbers(words[:3], place), words[3].upper()
         if sorted(bone.order) != ["X", "Y", "Z"]:
             raise ValueError(f"{place}: the order of an axis must be XYZ or another order of these, got {words[3]!r}.")
