@@ -21,9 +21,9 @@ from torch import Tensor
 
 from poseglass.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from poseglass.checkpoints.choose import main_names
-from poseglass.checkpoints.pickled import Storage, Stored
 from poseglass.core.card import WeightCard
 from poseglass.core.input_spec import InputSpec
+from poseglass.core.pickled import Storage, Stored
 from poseglass.core.skeletons import MPII16
 from poseglass.estimators.weights_file import CheckpointError, save_weights
 

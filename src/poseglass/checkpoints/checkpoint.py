@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from poseglass.checkpoints.pickled import (
+from poseglass.core.pickled import (
     MAX_NAME,
     STORAGES,
     CodeFound,

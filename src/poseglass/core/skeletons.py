@@ -82,6 +82,43 @@ PEOPLE19 = Skeleton(
 )
 """COCO's 17 keypoints, then neck and head top as in LSP. ``COCO17`` and ``LSP14`` are parts of it. Sigmas: as there."""
 
+H36M17 = Skeleton(
+    "h36m17",
+    (
+        "pelvis", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "spine",
+        "thorax", "neck", "head_top", "left_shoulder", "left_elbow", "left_wrist", "right_shoulder",
+        "right_elbow", "right_wrist",
+    ),
+    (
+        ("pelvis", "right_hip"), ("right_hip", "right_knee"), ("right_knee", "right_ankle"),
+        ("pelvis", "left_hip"), ("left_hip", "left_knee"), ("left_knee", "left_ankle"), ("pelvis", "spine"),
+        ("spine", "thorax"), ("thorax", "neck"), ("neck", "head_top"), ("thorax", "left_shoulder"),
+        ("left_shoulder", "left_elbow"), ("left_elbow", "left_wrist"), ("thorax", "right_shoulder"),
+        ("right_shoulder", "right_elbow"), ("right_elbow", "right_wrist"),
+    ),
+)  # fmt: skip
+"""The 17 of Human3.6M's 32 joints that 3D poses are evaluated on, in their order. Motion capture is mapped to them.
+
+Human3.6M's "neck/nose" is called neck here: a point between the thorax (the base of the neck) and the top of the head.
+"""
+
+MPI3DHP17 = Skeleton(
+    "mpi3dhp17",
+    (
+        "head_top", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow",
+        "left_wrist", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle",
+        "pelvis", "spine", "head",
+    ),
+    (
+        ("head_top", "head"), ("head", "neck"), ("neck", "right_shoulder"), ("right_shoulder", "right_elbow"),
+        ("right_elbow", "right_wrist"), ("neck", "left_shoulder"), ("left_shoulder", "left_elbow"),
+        ("left_elbow", "left_wrist"), ("neck", "spine"), ("spine", "pelvis"), ("pelvis", "right_hip"),
+        ("right_hip", "right_knee"), ("right_knee", "right_ankle"), ("pelvis", "left_hip"),
+        ("left_hip", "left_knee"), ("left_knee", "left_ankle"),
+    ),
+)  # fmt: skip
+"""MPI-INF-3DHP's 17 joints of the test set. Its neck is the base of the neck, which ``H36M17`` calls thorax."""
+
 BOXES = Skeleton("boxes", ())
 """Of what has a box and a class, and no keypoints."""
 
@@ -89,3 +126,6 @@ ANY_CHARACTER = "character"
 """The class of all characters where they are only to be found, not told apart."""
 
 SKELETONS: dict[str, Skeleton] = {s.name: s for s in (COCO17, MPII16, LSP14, FLIC11, PEOPLE19)}
+
+SKELETONS_3D: dict[str, Skeleton] = {s.name: s for s in (H36M17, MPI3DHP17)}
+"""Skeletons of poses in three dimensions. No image labels have them, so no reader of labels takes a file for one."""

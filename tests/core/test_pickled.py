@@ -29,7 +29,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from poseglass.checkpoints.checkpoint import open_checkpoint
-from poseglass.checkpoints.pickled import CodeFound, Foreign, Named, PickleError, PickleReader, Storage, Truncated
+from poseglass.core.pickled import CodeFound, Foreign, Named, PickleError, PickleReader, Storage, Truncated
 from poseglass.estimators.weights_file import CheckpointError
 
 PLAIN = {
