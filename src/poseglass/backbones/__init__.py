@@ -5,6 +5,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from poseglass.backbones.clcnet import clcnet_a, clcnet_b
 from poseglass.backbones.dla import dla34
 from poseglass.backbones.efficientnet_lite import (
     efficientnet_lite0,
@@ -44,6 +45,8 @@ BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "efficientnet_lite2": efficientnet_lite2,
     "efficientnet_lite3": efficientnet_lite3,
     "efficientnet_lite4": efficientnet_lite4,
+    "clcnet_a": clcnet_a,
+    "clcnet_b": clcnet_b,
     "resnet18": resnet18,
     "resnet34": resnet34,
     "resnet50": resnet50,
