@@ -68,7 +68,7 @@ class ChannelGraph:
                 f"The first module has {before.depends.shape[0]} output channels, but the second takes "
                 f"{self.depends.shape[1]}."
             )
-        return ChannelGraph((self.depends.astype(np.int64) @ before.depends.astype(np.int64)) > 0)
+        return ChannelGraph((self.depends.astype(np.float32) @ before.depends.astype(np.float32)) > 0)
 
 
 def channel_receptive_field(
@@ -137,9 +137,20 @@ def channel_receptive_field(
     return found[0]
 
 
-def block_graphs(
-    network: nn.Module, size_wh: tuple[int, int], *, names: Sequence[str] | None = None
-) -> dict[str, ChannelGraph]:
+@dataclass(frozen=True, slots=True, eq=False)
+class BlockGraphs:
+    """The graphs of the blocks of a network.
+
+    Args:
+        graphs: By module name, in the network's order.
+        skipped: Blocks that have no graph, by module name, each with the reason.
+    """
+
+    graphs: dict[str, ChannelGraph]
+    skipped: dict[str, str]
+
+
+def block_graphs(network: nn.Module, size_wh: tuple[int, int], *, names: Sequence[str] | None = None) -> BlockGraphs:
     """Return the graph of every block of a network, by module name, each from the block's input to its output.
 
     Blocks are what the network repeats: elements of ``nn.Sequential`` and ``nn.ModuleList`` with two convolutions or
@@ -148,10 +159,11 @@ def block_graphs(
     Args:
         network: Maps images ``(B, 3, H, W)`` to any output.
         size_wh: Size of the image that finds the shapes, pixels.
-        names: Modules to analyse instead, as in ``named_modules``, even if they are no blocks.
+        names: Modules to analyse instead, as in ``named_modules``, even if they are no blocks. None may be skipped.
 
     Raises:
-        ChannelTraceError: An operation that cannot be followed, or a module that does not map one tensor to one.
+        ChannelTraceError: A module of ``names`` has an operation that cannot be followed, or does not map one tensor
+            to one.
         LookupError: The network has no module of that name.
         ValueError: The network does not accept this size.
     """
@@ -179,17 +191,17 @@ def block_graphs(
         with torch.no_grad():
             network(image)
     graphs: dict[str, ChannelGraph] = {}
+    skipped: dict[str, str] = {}
     for name in chosen:
-        if name not in shapes:
-            raise ChannelTraceError(
-                f"Module {name!r} was not called with a single tensor, so it has no channel dependency graph. Choose "
-                "one that maps one tensor to one."
-            )
         try:
+            if name not in shapes:
+                raise ChannelTraceError("It is not called with a single tensor. Choose a module that maps one to one.")
             graphs[name] = _by_graph(modules[name], shapes[name], _only_tensor)
         except ChannelTraceError as error:
-            raise ChannelTraceError(f"{name}: {error}") from None
-    return graphs
+            if names is not None:
+                raise ChannelTraceError(f"{name or 'The network'}: {error}") from None
+            skipped[name] = str(error)
+    return BlockGraphs(graphs, skipped)
 
 
 def step_graphs(module: nn.Module, in_channels: int, *, side: int = 16) -> dict[str, ChannelGraph]:
