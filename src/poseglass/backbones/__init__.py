@@ -16,6 +16,7 @@ from poseglass.backbones.efficientnet_lite import (
 )
 from poseglass.backbones.hrnet import HRNet
 from poseglass.backbones.mobilenet_v3 import mobilenet_v3_large, mobilenet_v3_small
+from poseglass.backbones.residual_path import ResidualPath
 from poseglass.backbones.resnet import resnet18, resnet34, resnet50, resnet101, resnet152
 
 
@@ -52,6 +53,7 @@ BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "resnet50": resnet50,
     "resnet101": resnet101,
     "resnet152": resnet152,
+    "residual_path": ResidualPath,
     "hrnet": HRNet,
     "dla34": dla34,
 }
