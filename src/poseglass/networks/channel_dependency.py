@@ -774,7 +774,7 @@ _RULES: dict[str, Callable[[_Call], Any]] = {
     "native_layer_norm": _layer_norm,
     **dict.fromkeys("mean sum amax amin prod logsumexp".split(), _reduction),
     **dict.fromkeys("max min".split(), _extreme),
-    **dict.fromkeys("_softmax _log_softmax".split(), _softmax),
+    **dict.fromkeys("_softmax _log_softmax _safe_softmax".split(), _softmax),
     "cat": _cat,
     "stack": _stack,
     "slice": _taken(1, _slice),
