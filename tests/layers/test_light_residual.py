@@ -99,8 +99,8 @@ def test_the_dense_residual_is_the_stated_sequence(before: int, after: int) -> N
 def test_a_dense_residual_sees_seven_pixels_and_the_others_three() -> None:
     for name, side in (("bottleneck", 3), ("depthwise", 3), ("dense", 7)):
         torch.manual_seed(0)
-        block = settled(RESIDUALS[name](16, 16)).double()
-        features = torch.randn(8, 16, 15, 15, dtype=torch.float64, requires_grad=True)
+        block = settled(RESIDUALS[name](32, 32)).double()
+        features = torch.randn(32, 32, 15, 15, dtype=torch.float64, requires_grad=True)
         block(features)[:, :, 7, 7].square().sum().backward()
         assert features.grad is not None
         seen = features.grad.abs().amax((0, 1)) > 0
