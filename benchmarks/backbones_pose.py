@@ -39,7 +39,7 @@ SIZE_WH = (128, 128)
 
 
 def under_the_neck(backbone: str) -> str:
-    return f"{{ name = \"composed\", backbone = {{ {backbone} }}, neck = {NECK} }}"
+    return f'{{ name = "composed", backbone = {{ {backbone} }}, neck = {NECK} }}'
 
 
 VARIANTS: dict[str, str] = {
@@ -68,7 +68,9 @@ def main() -> None:
     parser.add_argument("--cores", type=int, nargs="+", default=sorted(os.sched_getaffinity(0)))
     parser.add_argument("--runs", type=Path, default=RESULTS / "backbones-pose", help="Folder of the results.")
     parser.add_argument("--summary", action="store_true", help="Do not train, only summarise.")
-    parser.add_argument("--smoke", action="store_true", help="Train each for a few steps on a few people; keep nothing.")
+    parser.add_argument(
+        "--smoke", action="store_true", help="Train each for a few steps on a few people; keep nothing."
+    )
     parser.add_argument("--one", nargs=2, metavar=("NAME", "SEED"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one is not None:

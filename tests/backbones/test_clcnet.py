@@ -35,7 +35,8 @@ def test_levels(make, stated: int) -> None:
         levels = backbone(torch.zeros(1, 3, 64, 96))
     assert (backbone.channels, backbone.strides, backbone.divisor) == ((64, 128, 256, 512, 1024), (2, 4, 8, 16, 32), 32)
     assert [tuple(level.shape) for level in levels] == [
-        (1, count, 64 // stride, 96 // stride) for count, stride in zip(backbone.channels, backbone.strides, strict=True)
+        (1, count, 64 // stride, 96 // stride)
+        for count, stride in zip(backbone.channels, backbone.strides, strict=True)
     ]
     assert parameters(backbone) == stated
     assert f"{stated:,} parameters" in (make.__doc__ or "")

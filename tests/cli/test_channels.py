@@ -100,7 +100,12 @@ def test_a_network_without_blocks_says_so(capsys: pytest.CaptureFixture[str]) ->
         ("mine_channels:nothing", {}, ValueError, r"made a NoneType; a torch\.nn\.Module is needed"),
         ("mine_channels:mine", {"draw": Path("x.png")}, ValueError, "--draw needs --block"),
         ("mine_channels:mine", {"draw": Path("x.svg"), "block": "1"}, ValueError, "--draw writes a PNG file"),
-        ("mine_channels:mine", {"draw": Path("x.png"), "block": "2", "output": 8}, ValueError, "output channels 0 to 7"),
+        (
+            "mine_channels:mine",
+            {"draw": Path("x.png"), "block": "2", "output": 8},
+            ValueError,
+            "output channels 0 to 7",
+        ),
         ("mine_channels:mine", {"block": "9"}, LookupError, "no module '9'"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The channel dependency of a module: the article's blocks, every operation against its gradient, and what is refused."""
+"""The channel dependency of a module: the article's blocks, every operation by graph and gradient, what is refused."""
 
 from collections.abc import Callable
 
@@ -69,7 +69,9 @@ class ShuffleUnit(nn.Module):
 
 def xception(channels: int) -> nn.Module:
     """Two separable convolutions, added to the input (Chollet 2017, figure 5)."""
-    return Function(lambda x, one, other: x + other(one(functional.relu(x))), *(SeparableConvNorm(channels, channels),) * 2)
+    return Function(
+        lambda x, one, other: x + other(one(functional.relu(x))), *(SeparableConvNorm(channels, channels),) * 2
+    )
 
 
 def grouped_pointwise(channels: int, groups: int) -> nn.Module:
@@ -127,7 +129,9 @@ def test_without_the_shuffle_groups_stay_among_themselves() -> None:
 
 def test_the_sizes_of_the_article_at_512_channels() -> None:
     for interlaced, size in ((True, 512), (False, 256)):
-        graph = channel_receptive_field(ChannelLocalBlock(512, 512, groups=(256, 2), interlaced=interlaced), 512, side=4)
+        graph = channel_receptive_field(
+            ChannelLocalBlock(512, 512, groups=(256, 2), interlaced=interlaced), 512, side=4
+        )
         assert set(graph.sizes) == {size}
 
 
@@ -180,7 +184,9 @@ OPERATIONS: dict[str, nn.Module] = {
     "instance norm": nn.InstanceNorm2d(8, affine=True),
     "layer norm of channels": Function(lambda x, n: n(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), nn.LayerNorm(8)),
     "batch norm": nn.BatchNorm2d(8),
-    "activations": nn.Sequential(nn.Hardswish(), nn.SiLU(inplace=True), nn.GELU(), nn.LeakyReLU(), nn.ReLU6(inplace=True)),
+    "activations": nn.Sequential(
+        nn.Hardswish(), nn.SiLU(inplace=True), nn.GELU(), nn.LeakyReLU(), nn.ReLU6(inplace=True)
+    ),
     "prelu": nn.PReLU(8),
     "transposed": nn.ConvTranspose2d(8, 12, 4, stride=2, padding=1, groups=4),
     "dilated": nn.Conv2d(8, 4, 3, padding=2, dilation=2, groups=2),
@@ -247,7 +253,10 @@ def added_in_part(features: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("module", "message"),
     [
-        (Function(lambda x: x.cumsum(1)), r"through aten\.cumsum in the module itself \(Function\)\. Use by='gradient'"),
+        (
+            Function(lambda x: x.cumsum(1)),
+            r"through aten\.cumsum in the module itself \(Function\)\. Use by='gradient'",
+        ),
         (nn.Sequential(nn.Conv2d(8, 8, 1), Function(lambda x: x.sort(1)[0])), r"aten\.sort in 1 \(Function\)"),
         (nn.Sequential(Function(lambda x: torch.fft.fft2(x).real)), r"aten\._fft_r2c in 0 \(Function\)"),
         (Function(lambda x: x * float(x.max())), r"aten\._local_scalar_dense in"),
@@ -271,7 +280,9 @@ def test_what_has_no_rule_can_be_found_by_gradient() -> None:
 
 
 def test_a_disagreement_is_said() -> None:
-    with pytest.raises(ChannelTraceError, match=r"output channel 0 depends on input channel 7, by its gradient it does n"):
+    with pytest.raises(
+        ChannelTraceError, match=r"output channel 0 depends on input channel 7, by its gradient it does n"
+    ):
         channel_receptive_field(Function(lambda x: x + 0 * x.flip(1)), 8, by="both", side=4)
     with pytest.raises(ChannelTraceError, match="has no gradient"):
         channel_receptive_field(Function(lambda x: x.detach()), 8, by="both", side=4)

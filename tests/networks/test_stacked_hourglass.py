@@ -94,7 +94,18 @@ def residual_count(block: str, a: int, b: int) -> int:
     if block == "depthwise":
         return 2 * a + a * b // 2 + 9 * b // 2 + b * b // 4 + b * b // 2 + 4 * b + skip
     # 1x1 to b/4; 3x3 from b/4, 3b/8 and b/2 to b/8 each; 1x1 from 5b/8
-    return 2 * a + a * b // 4 + b // 4 + 9 * b // 4 + 81 * b * b // 64 + 3 * b // 8 + 5 * b // 4 + 5 * b * b // 8 + b + skip
+    return (
+        2 * a
+        + a * b // 4
+        + b // 4
+        + 9 * b // 4
+        + 81 * b * b // 64
+        + 3 * b // 8
+        + 5 * b // 4
+        + 5 * b * b // 8
+        + b
+        + skip
+    )
 
 
 def whole_count(k: int, stacks: int, f: int, depth: int, blocks: int, stem: str, block: str) -> int:
@@ -145,7 +156,10 @@ def test_a_light_hourglass_predicts_and_every_parameter_gets_a_gradient(block: s
         ({"width": 0}, r"width must be a multiple of 4 \(the stem starts at width/4\), got 0\."),
         ({"width": 0, "block": "depthwise"}, r"width must be a multiple of 4 \(the stem starts at width/4\), got 0\."),
         ({"width": 15, "block": "depthwise"}, r"width must be a multiple of 4 .* got 15\."),
-        ({"width": 24, "block": "dense"}, r"multiple of 16 \(dense residuals add an eighth of width/2 at a time\), got 24"),
+        (
+            {"width": 24, "block": "dense"},
+            r"multiple of 16 \(dense residuals add an eighth of width/2 at a time\), got 24",
+        ),
         ({"block": "shuffle"}, r"block must be 'bottleneck', 'depthwise' or 'dense', got 'shuffle'\."),
     ],
 )

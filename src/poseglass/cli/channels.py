@@ -34,7 +34,9 @@ def channels(
     block: Annotated[
         str | None, typer.Option(help="Module to analyse instead of every block, such as stages.1.0.")
     ] = None,
-    size: Annotated[int, typer.Option(min=1, help="Side of the square input in pixels, a multiple of the divisor.")] = 64,
+    size: Annotated[
+        int, typer.Option(min=1, help="Side of the square input in pixels, a multiple of the divisor.")
+    ] = 64,
     draw: Annotated[
         Path | None, typer.Option(help="Draw the graph of --block to this PNG file.", dir_okay=False)
     ] = None,

@@ -308,7 +308,6 @@ def channel_dependency(
         fields.insert(0, table[fields[0]].any(0))
     words = f"output {output} depends on {int(fields[0].sum())} of {len(fields[0])} inputs"
     counts = [tables[0].shape[1], *(len(table) for table in tables)]
-    colors = _THEMES[theme] if theme in _THEMES else {}
     if max(counts) > _MOST_NODES:
         whole = tables[0]
         for table in tables[1:]:
@@ -321,6 +320,7 @@ def channel_dependency(
         return figure
     figure = _figure((max(3.6, 0.19 * max(counts) + 1.6), 1.1 * len(tables) + 0.7), theme)
     axes = figure.add_subplot()
+    colors = _THEMES[theme]
     places = [(np.arange(count) - (count - 1) / 2) * (max(counts) - 1) / max(count - 1, 1) for count in counts]
     for row, (name, table) in enumerate(zip(steps, tables, strict=True)):
         for lit in (False, True):
@@ -335,7 +335,9 @@ def channel_dependency(
                   color=colors["text"])  # fmt: skip
     for row, (place, field) in enumerate(zip(places, fields, strict=True)):
         face = [_LINES[0] if lit else colors["ground"] for lit in field]
-        axes.scatter(place, np.full(len(place), -row), s=26, c=face, edgecolors=colors["text"], linewidths=0.7, zorder=5)
+        axes.scatter(
+            place, np.full(len(place), -row), s=26, c=face, edgecolors=colors["text"], linewidths=0.7, zorder=5
+        )
     for row, words_at in ((0, "inputs"), (len(tables), "outputs")):
         axes.text(places[0].min() - 1.0, -row, words_at, ha="right", va="center", fontsize=8, color=colors["text"])
     axes.set_title(_label(f"{title}: {words}" if title else words), fontsize=9, color=colors["text"], loc="left")

@@ -26,7 +26,7 @@ class DepthwiseResidual(nn.Module):
 
     Source:
         The split: Howard et al. 2017, section 3.1, https://arxiv.org/abs/1704.04861; without an activation in between:
-        Chollet 2017, section 4.7, https://arxiv.org/abs/1610.02357. Its use here is our own.
+        Chollet 2017 (Xception), https://arxiv.org/abs/1610.02357. Its use here is our own.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -65,8 +65,8 @@ class DenseResidual(nn.Module):
         ValueError: Fewer than one channel, or ``out_channels`` is no multiple of 8.
 
     Source:
-        Dense connections and their order: Huang et al. 2017, section 3, https://arxiv.org/abs/1608.06993; fused by 1x1
-        and added to the input: Zhang et al. 2018, section 3.2, https://arxiv.org/abs/1802.08797. The widths are our own.
+        Dense connections: Huang et al. 2017, https://arxiv.org/abs/1608.06993; fused by 1x1 and added to the input:
+        Zhang et al. 2018 (residual dense networks), https://arxiv.org/abs/1802.08797. The widths are our own.
     """
 
     LAYERS = 3

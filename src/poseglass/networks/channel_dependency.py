@@ -112,7 +112,8 @@ def channel_receptive_field(
     """
     if in_channels < 1 or side < 0:
         raise ValueError(
-            f"channel_receptive_field: in_channels must be at least 1 and side at least 0, got {in_channels} and {side}."
+            f"channel_receptive_field: in_channels must be at least 1 and side at least 0, got {in_channels} and "
+            f"{side}."
         )
     if by not in ("graph", "gradient", "both"):
         raise ValueError(f"channel_receptive_field: by must be 'graph', 'gradient' or 'both', got {by!r}.")
@@ -230,8 +231,8 @@ def step_graphs(module: nn.Module, in_channels: int, *, side: int = 16) -> dict[
             steps[name] = step
     if not np.array_equal(together.depends, whole.depends):
         raise ChannelTraceError(
-            "The children of this module, one after the other, are not the whole module (it has a sum or a branch). Draw "
-            "it as one step with channel_receptive_field."
+            "The children of this module, one after the other, are not the whole module (it has a sum or a branch). "
+            "Draw it as one step with channel_receptive_field."
         )
     return steps
 
@@ -743,38 +744,44 @@ def _pixel_unshuffled(call: _Call) -> Known:
     return np.repeat(_whole(call.of(features), features.shape, [1]), factor**2, 1)
 
 
-_EACH_PLACE = frozenset(
-    "relu hardtanh hardswish hardsigmoid sigmoid tanh silu mish gelu leaky_relu elu celu selu softplus logsigmoid "
-    "log_sigmoid_forward threshold clamp clamp_min clamp_max neg abs exp log log1p sqrt rsqrt reciprocal pow square sin "
-    "cos erf sign round floor ceil clone contiguous _to_copy detach alias lift_fresh dropout nan_to_num softshrink "
-    "hardshrink isfinite".split()
+def _named(names: str, rule: Callable[[_Call], Any]) -> dict[str, Callable[[_Call], Any]]:
+    """Return the same rule under each of these names."""
+    return dict.fromkeys(names.split(), rule)
+
+
+_EACH_PLACE = _named(
+    "relu hardtanh hardswish hardsigmoid sigmoid tanh silu mish gelu leaky_relu elu celu selu softplus "
+    "logsigmoid log_sigmoid_forward threshold clamp clamp_min clamp_max neg abs exp log log1p sqrt rsqrt "
+    "reciprocal pow square sin cos erf sign round floor ceil clone contiguous _to_copy detach alias lift_fresh "
+    "dropout nan_to_num softshrink hardshrink isfinite",
+    _each_place,
 )
 """One tensor, place by place."""
 
 _RULES: dict[str, Callable[[_Call], Any]] = {
-    **dict.fromkeys(_EACH_PLACE, _each_place),
-    **dict.fromkeys(
+    **_EACH_PLACE,
+    **_named(
         "add sub rsub mul div maximum minimum where addcmul addcdiv lerp prelu _prelu_kernel atan2 remainder "
-        "masked_fill eq ne lt le gt ge logical_and logical_or".split(),
+        "masked_fill eq ne lt le gt ge logical_and logical_or",
         _each_place,
     ),
     "convolution": _convolution,
-    **dict.fromkeys(
+    **_named(
         "max_pool2d_with_indices avg_pool2d _adaptive_avg_pool2d adaptive_max_pool2d upsample_nearest2d "
-        "upsample_bilinear2d upsample_bicubic2d _upsample_nearest_exact2d _upsample_bilinear2d_aa reflection_pad2d "
-        "replication_pad2d".split(),
+        "upsample_bilinear2d upsample_bicubic2d _upsample_nearest_exact2d _upsample_bilinear2d_aa "
+        "reflection_pad2d replication_pad2d",
         _pixels_only,
     ),
-    **dict.fromkeys(
+    **_named(
         "native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training cudnn_batch_norm "
-        "miopen_batch_norm".split(),
+        "miopen_batch_norm",
         _batch_norm,
     ),
     "native_group_norm": _group_norm,
     "native_layer_norm": _layer_norm,
-    **dict.fromkeys("mean sum amax amin prod logsumexp".split(), _reduction),
-    **dict.fromkeys("max min".split(), _extreme),
-    **dict.fromkeys("_softmax _log_softmax _safe_softmax".split(), _softmax),
+    **_named("mean sum amax amin prod logsumexp", _reduction),
+    **_named("max min", _extreme),
+    **_named("_softmax _log_softmax _safe_softmax", _softmax),
     "cat": _cat,
     "stack": _stack,
     "slice": _taken(1, _slice),
@@ -787,16 +794,16 @@ _RULES: dict[str, Callable[[_Call], Any]] = {
     "permute": _permuted,
     "transpose": _transposed,
     "t": _transposed,
-    **dict.fromkeys("view _unsafe_view reshape squeeze _reshape_copy".split(), _reshaped),
+    **_named("view _unsafe_view reshape squeeze _reshape_copy", _reshaped),
     "unsqueeze": _unsqueezed,
     "copy": _copied,
-    **dict.fromkeys("zeros_like ones_like full_like empty_like rand_like new_zeros new_ones new_full".split(), _constant),
+    **_named("zeros_like ones_like full_like empty_like rand_like new_zeros new_ones new_full", _constant),
     "expand": _expanded,
     "repeat": _repeated,
     "flip": _flipped,
     "roll": _rolled,
     "constant_pad_nd": _padded,
-    **dict.fromkeys("addmm mm bmm".split(), _product),
+    **_named("addmm mm bmm", _product),
     "native_channel_shuffle": _shuffled,
     "channel_shuffle": _shuffled,
     "pixel_shuffle": _pixel_shuffled,

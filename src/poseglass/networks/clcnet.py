@@ -25,7 +25,8 @@ def clcnet_a_classifier(
     Args:
         num_keypoints: Not used, as in ``classifier``.
         num_classes: Number of classes, C.
-        width, groups: As in ``backbones.clcnet.ClcNet``.
+        width: Multiplier of the backbone's channels.
+        groups: Groups of every block, as in ``backbones.clcnet.ClcNet``.
         dropout: Share of the means that is left out in training.
     """
     backbone = {"name": "clcnet_a", "width": width, "groups": groups}

@@ -5,9 +5,9 @@ Reference code: princeton-vl/pose-hg-train (BSD), princeton-vl/pytorch_stacked_h
 and tables of their layers.
 
 How this differs from the paper: it does not, at ``width=256, depth=4, num_blocks=1, stem="newell"``. The light family
-is our own: narrower, for inputs of 128 px, where a depth of 3 ends at the paper's 4 x 4. Fewer stacks, a smaller width
-or depth and the residuals of ``layers/light_residual.py`` (``block``) make it lighter; they are our own too. The network that mmpose and
-CenterNet call Hourglass-52 and Hourglass-104 is a different one (CornerNet's), and its weights do not fit here.
+is our own: narrower, for inputs of 128 px, where a depth of 3 ends at the paper's 4 x 4. So are the lighter residuals
+of ``layers/light_residual.py`` (``block``). The network that mmpose and CenterNet call Hourglass-52 and Hourglass-104
+is a different one (CornerNet's), and its weights do not fit here.
 """
 
 import itertools
