@@ -258,7 +258,7 @@ def added_in_part(features: Tensor) -> Tensor:
             r"through aten\.cumsum in the module itself \(Function\)\. Use by='gradient'",
         ),
         (nn.Sequential(nn.Conv2d(8, 8, 1), Function(lambda x: x.sort(1)[0])), r"aten\.sort in 1 \(Function\)"),
-        (nn.Sequential(Function(lambda x: torch.fft.fft2(x).real)), r"aten\._fft_r2c in 0 \(Function\)"),
+        (nn.Sequential(Function(lambda x: torch.fft.fft2(x).real)), r"aten\._fft_(r2c|c2c) in 0 \(Function\)"),
         (Function(lambda x: x * float(x.max())), r"aten\._local_scalar_dense in"),
         (Function(written_in_part), r"aten\.copy_, which writes into a part of another tensor in"),
         (Function(added_in_part), r"aten\.add_, which writes into a part of another tensor"),
