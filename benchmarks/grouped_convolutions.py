@@ -2,12 +2,15 @@
 
 Grouping divides the multiply-adds, and that is what tables state. Whether it divides the time depends on how well a
 processor runs such a convolution, so each kind here does the same work: the more groups, the more channels. A row is a
-3x3 convolution of one image on one thread in float32, channels last; all kinds of a size run interleaved, medians. The
-second table times whole blocks at the same width, as a network would use them: a dense 3x3, depthwise with 1x1, and
-the blocks of clcNet with the published and the cheapest groups.
+3x3 convolution of one image on one thread in float32, channels last; all kinds of a size run interleaved, medians of
+processor time, which other processes disturb less than the time on the wall. The second table times whole blocks at the
+same width, as a network would use them: a dense 3x3, depthwise with 1x1, and the blocks of clcNet with the published
+and the cheapest groups.
 
     taskset -c 0 python benchmarks/grouped_convolutions.py
 """
+
+import time
 
 import torch
 from machine import RESULTS, interleave, machine, write_rows
@@ -65,7 +68,7 @@ def main() -> None:
                 layers[name] = layer.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             with torch.inference_mode():
                 timed = {name: (lambda n=name: layers[n](images[n])) for name in layers}  # noqa: B023
-                seconds = interleave(timed, REPEATS)
+                seconds = interleave(timed, REPEATS, time.process_time)
             costs = {n: multiply_adds(_Taking(layers[n], images[n].shape[1]), (side, side)) for n in layers}
             dense = next(iter(layers))  # the first of each table
             for name, cost in costs.items():
