@@ -74,6 +74,8 @@ STATED: dict[str, tuple[int, int, str]] = {
     "mobilenet_v3_small_classifier": (2_542_856, 244, "eaf8ff178956cac8"),
     "multi_scale_densenet": (16_162_888, 1090, "2b1f39363a9da7ac"),
     "msdnet": (16_162_888, 1090, "2b1f39363a9da7ac"),
+    "clcnet_a_classifier": (3_253_640, 176, "29db3c95ee33c97e"),
+    "clcnet_b_classifier": (4_085_128, 212, "0bcf1dfbca411261"),
 }
 """At 16 keypoints, as built without further arguments (or with ``REQUIRED``): parameters, entries in the state dict,
 and the start of the SHA-256 of their names, shapes and dtypes. Weights in the world depend on those: where one changes
@@ -102,8 +104,14 @@ SMALL: dict[str, dict[str, Any]] = {
 """Arguments that make a small member of a generic family, for what takes arithmetic."""
 
 CLASSIFIERS = {
-    "classifier", "mobilenet_v3_large_classifier", "mobilenet_v3_small_classifier", "multi_scale_densenet", "msdnet"
-}  # fmt: skip
+    "classifier",
+    "mobilenet_v3_large_classifier",
+    "mobilenet_v3_small_classifier",
+    "multi_scale_densenet",
+    "msdnet",
+    "clcnet_a_classifier",
+    "clcnet_b_classifier",
+}
 """Networks that tell the class of a view instead of its keypoints: a stage is ``"class"`` ``(B, C)``."""
 
 HUGE = {"hourglass_52", "hourglass_104", "centernet_hourglass_52", "centernet_hourglass_104"}

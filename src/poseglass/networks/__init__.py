@@ -20,6 +20,7 @@ from poseglass.networks.centernet import (
 )
 from poseglass.networks.centernet_fpn import CenterNetFPN, centernet_fpn_resnet18
 from poseglass.networks.classifier import classifier
+from poseglass.networks.clcnet import clcnet_a_classifier, clcnet_b_classifier
 from poseglass.networks.compose import ComposedNetwork
 from poseglass.networks.corner_hourglass import CornerHourglass, hourglass_52, hourglass_52_light, hourglass_104
 from poseglass.networks.cpm import ConvolutionalPoseMachine, cpm, cpm_light
@@ -103,5 +104,7 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = FAMILIES | {
     "mobilenet_v3_large_classifier": mobilenet_v3_large_classifier,
     "mobilenet_v3_small_classifier": mobilenet_v3_small_classifier,
     "msdnet": msdnet,
+    "clcnet_a_classifier": clcnet_a_classifier,
+    "clcnet_b_classifier": clcnet_b_classifier,
 }
 """Every network that a recipe or a card can name. Each states its ``stride``, ``divisor`` and ``usual_size_wh``."""
