@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from poseglass.core.instances import Instances
-from poseglass.core.sample import Dataset, boxes_complete, classes_of
+from poseglass.core.sample import Dataset, boxes_complete, classes_of, projection_of
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import listed
-from poseglass.estimators.estimator import Estimator
+from poseglass.estimators.estimator import Estimator, Frame
 from poseglass.estimators.onestage import of_boxes
 from poseglass.evaluation.evaluate import (
     Evaluation,
@@ -85,9 +85,9 @@ def evaluate_found(
     renumbered = class_numbers(classes, classes_of(dataset))
     part = processes.part_of([1 + len(people) for people in labels])
 
-    def images() -> Iterator[np.ndarray]:
+    def images() -> Iterator[Frame]:
         for i in range(len(dataset))[part]:
-            yield dataset.image(i)
+            yield dataset.image(i), None, projection_of(dataset, i)
 
     def judge() -> list[Instances]:
         predicted = []
