@@ -87,7 +87,8 @@ def evaluate_found(
 
     def images() -> Iterator[Frame]:
         for i in range(len(dataset))[part]:
-            yield dataset.image(i), None, projection_of(dataset, i)
+            projection = projection_of(dataset, i)
+            yield dataset.image(i) if projection is None else (dataset.image(i), None, projection)
 
     def judge() -> list[Instances]:
         predicted = []
