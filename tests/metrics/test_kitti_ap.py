@@ -64,11 +64,11 @@ def test_overlaps_in_closed_form():
     one = np.array([[0.0, 0, 10, 4, 2, 2, 0.7]])
     for fast in overlaps_3d(one, one):
         np.testing.assert_allclose(fast, 1.0)
-    turned = one + [0, 0, 0, 0, 0, 0, np.pi]
+    turned = one + np.array([0, 0, 0, 0, 0, 0, np.pi])
     np.testing.assert_allclose(overlaps_3d(one, turned)[1], 1.0)
-    ahead = one + [2 * np.cos(0.7), 0, -2 * np.sin(0.7), 0, 0, 0, 0]  # half of its length further
+    ahead = one + np.array([2 * np.cos(0.7), 0, -2 * np.sin(0.7), 0, 0, 0, 0])  # half of its length further
     np.testing.assert_allclose(overlaps_3d(one, ahead)[0], 1 / 3)
-    higher = one + [0, 1.0, 0, 0, 0, 0, 0]
+    higher = one + np.array([0, 1.0, 0, 0, 0, 0, 0])
     np.testing.assert_allclose([v.item() for v in overlaps_3d(one, higher)], [1.0, 1 / 3])
     square, diamond = np.array([[0.0, 0, 0, 2, 1, 2, 0.0]]), np.array([[0.0, 0, 0, 2, 1, 2, np.pi / 4]])
     octagon = shared_area(outlines_of(square), outlines_of(diamond))
@@ -100,7 +100,9 @@ def scene(rng: np.random.Generator, count: int) -> Instances:
 
 def guesses(rng: np.random.Generator, truth: Instances) -> Instances:
     """Return detections near most labels, twice near some, and some elsewhere."""
-    rows = rng.permutation(np.concatenate([np.flatnonzero(rng.random(len(truth)) < 0.85), rng.integers(0, len(truth), 2)]))
+    rows = rng.permutation(
+        np.concatenate([np.flatnonzero(rng.random(len(truth)) < 0.85), rng.integers(0, len(truth), 2)])
+    )
     near, far = truth[rows], scene(rng, 3)
     found = Instances.concatenate([near, far])
     size = rng.choice([30.0, 300.0, 1500.0], len(found))
@@ -121,7 +123,9 @@ def reference(images: list[tuple[Instances, Instances]], label: int, kind: int, 
             if truth.label[n] != label:
                 continue
             low, high = truth.box_xyxy[n, [1, 3]]
-            easy = truth.extra["occlusion"][n] <= hidden and truth.extra["truncation"][n] <= cut and high - low > heights
+            easy = (
+                truth.extra["occlusion"][n] <= hidden and truth.extra["truncation"][n] <= cut and high - low > heights
+            )
             wanted.append("counts" if easy and not truth.extra["crowd"][n] else "ignored")
             columns.append(n)
         counted += wanted.count("counts")
@@ -196,7 +200,9 @@ def test_average_precision_is_that_of_the_reference():
                 table = metric.table()[str(label)]
                 name = f"{('bev', '3d')[kind]}_{('easy', 'moderate', 'hard')[level]}"
                 assert table[f"AP40_{name}"] == pytest.approx(expected[1:].mean())
-                assert table[f"AP11_{name}"] == pytest.approx(expected[[0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40]].mean())
+                assert table[f"AP11_{name}"] == pytest.approx(
+                    expected[[0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40]].mean()
+                )
     assert 0 < min(seen) < 0.2 < max(seen) < 0.95  # neither nothing nor everything
 
 

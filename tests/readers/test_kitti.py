@@ -105,7 +105,7 @@ def test_results_come_back(tmp_path):
 @pytest.mark.parametrize(("row", "says"), [
     (f"{CAR} 0.9", r"000000.txt: row 1 has 16 fields; a label has 15. The 16th is the score of a result"),
     (CAR.rsplit(" ", 1)[0], r"row 1 has 14 fields; a label has 15\.$"),
-    (f"\n{CAR.replace('1.67', '-1.67')}", r"000000.txt: row 2: height must be metres above 0, got -1.67. Only DontCare"),
+    (f"\n{CAR.replace('1.67', '-1.67')}", r"000000.txt: row 2: height must be metres above 0, got -1.67"),
     (CAR.replace("3.69", "0"), r"row 1: length must be metres above 0, got 0"),
     (CAR.replace("Car", "Cat"), r"row 1: type 'Cat' is none of KITTI's: Pedestrian, Car, .* Did you mean 'Car'"),
     (CAR.replace("58.49", "far"), r"row 1: z must be a number, got 'far'"),

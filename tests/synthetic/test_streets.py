@@ -99,8 +99,8 @@ def test_front_and_back_of_a_car_look_different():
 
 
 @pytest.mark.parametrize(("options", "says"), [
-    ({"count": 0}, "streets needs count"), ({"seed": -1}, "streets needs count"), ({"size_wh": (10, 10)}, "size_wh must be"),
-    ({"focal_px": (300, 200)}, "focal_px must go"), ({"height_m": (0, 2)}, "height_m must go"), ({"most": 0}, "streets needs"),
+    ({"count": 0}, "needs count"), ({"seed": -1}, "needs count"), ({"size_wh": (10, 10)}, "size_wh must be"),
+    ({"focal_px": (300, 200)}, "focal_px must go"), ({"height_m": (0, 2)}, "height_m must go"), ({"most": 0}, "needs"),
 ])  # fmt: skip
 def test_options_must_be_possible(options, says):
     with pytest.raises(ValueError, match=says):

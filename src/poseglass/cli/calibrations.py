@@ -24,7 +24,9 @@ def with_calibrations(given: Sequence[GivenImage], calibration: Path | None) -> 
         ValueError: A calibration is invalid.
     """
     if calibration is not None and not calibration.exists():
-        raise FileNotFoundError(f"No such calibration: {calibration}. --calibration takes {FORMAT}, or a folder of them.")
+        raise FileNotFoundError(
+            f"No such calibration: {calibration}. --calibration takes {FORMAT}, or a folder of them."
+        )
     if calibration is not None and not calibration.is_dir():
         projection = read_calibration(calibration)
         return [replace(one, projection=projection) for one in given]
@@ -44,6 +46,6 @@ def places(image: Path, folder: Path | None) -> list[Path]:
 def uncalibrated(image: str) -> str:
     """Return what is said of an image without a calibration."""
     return (
-        f"{image}: there is no calibration of its camera, which boxes in space need. Give --calibration FILE, {FORMAT}; "
-        f"or put {Path(image).stem}.txt beside the image."
+        f"{image}: there is no calibration of its camera, which boxes in space need. Give --calibration FILE, "
+        f"{FORMAT}; or put {Path(image).stem}.txt beside the image."
     )

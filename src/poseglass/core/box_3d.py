@@ -64,8 +64,8 @@ def check_projection(projection: np.ndarray, where: str = "projection") -> np.nd
     skew = np.abs([left[0, 1], left[1, 0]]).max() > 1e-6 * np.abs(left).max()
     if skew or np.abs(left[2] - [0.0, 0.0, 1.0]).max() > 1e-6 or left[0, 0] <= 0 or left[1, 1] <= 0:
         raise ValueError(
-            f"{where} must be that of a rectified camera, with rows (fx, 0, cx, .), (0, fy, cy, .) and (0, 0, 1, .) and "
-            f"focal lengths above 0, got {matrix.round(6).tolist()}. Rectify the image first."
+            f"{where} must be that of a rectified camera, with rows (fx, 0, cx, .), (0, fy, cy, .) and (0, 0, 1, .) "
+            f"and focal lengths above 0, got {matrix.round(6).tolist()}. Rectify the image first."
         )
     return matrix
 
@@ -169,9 +169,9 @@ def moved_projection(projection: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     turned = np.abs([linear[0, 1], linear[1, 0]]).max() > 1e-6 * np.abs(linear).max()
     if turned or linear[1, 1] <= 0:
         raise ValueError(
-            f"Instances with box_3d can be scaled, shifted and flipped left to right, but not turned: {linear.tolist()}."
-            " Set the degrees of augmentation to 0 (random_affine: degrees = 0.0), or drop them first: "
-            "dataclasses.replace(instances, box_3d=None, projection=None)."
+            "Instances with box_3d can be scaled, shifted and flipped left to right, but not turned: "
+            f"{linear.tolist()}. Set the degrees of augmentation to 0 (random_affine: degrees = 0.0), or drop them "
+            "first: dataclasses.replace(instances, box_3d=None, projection=None)."
         )
     whole = np.concatenate([np.asarray(matrix, np.float64), [[0.0, 0.0, 1.0]]])
     after = whole @ np.asarray(projection, np.float64)

@@ -20,7 +20,9 @@ _NEAREST_MM = 300.0
 _SHIFT = 4
 
 
-def draw_boxes_3d(image: np.ndarray, found: Instances, *, names: Sequence[str] = (), numbers: bool = True) -> np.ndarray:
+def draw_boxes_3d(
+    image: np.ndarray, found: Instances, *, names: Sequence[str] = (), numbers: bool = True
+) -> np.ndarray:
     """Return an image with the edges of boxes in space, the farthest drawn first.
 
     The front face is tinted and has a cross. Edges that reach behind the camera are cut off before it.

@@ -14,8 +14,8 @@ Boxes = np.ndarray | list | None
 """``(N, 4)`` x0 y0 x1 y1 in image pixels, or None if not given."""
 
 Frame = ReadableImage | tuple[ReadableImage, Boxes] | tuple[ReadableImage, Boxes, np.ndarray | None]
-"""An image ``(H, W, 3)`` uint8 RGB, or a large one, alone or with its boxes; and for boxes in space with the calibration
-of its camera, ``(3, 4)``, camera frame in millimetres to pixels."""
+"""An image ``(H, W, 3)`` uint8 RGB, or a large one, alone or with its boxes; and for boxes in space with the
+calibration of its camera, ``(3, 4)``, camera frame in millimetres to pixels."""
 
 
 class Estimator(Protocol):

@@ -109,9 +109,7 @@ class OneStageEstimator(OfProgram):
         """Whether instances have boxes in space, for which each image needs the calibration of its camera."""
         return "depth" in self.program.spec.outputs
 
-    def __call__(
-        self, image: ReadableImage, boxes: Boxes = None, *, projection: np.ndarray | None = None
-    ) -> Instances:
+    def __call__(self, image: ReadableImage, boxes: Boxes = None, *, projection: np.ndarray | None = None) -> Instances:
         """Find the instances of one image.
 
         Args:

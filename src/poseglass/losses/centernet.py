@@ -112,6 +112,8 @@ def orientation_at_pixels(maps: Tensor, target: Tensor, index: Tensor, weight: T
         inside = wanted[:, first + 1]
         each = functional.cross_entropy(found[:, first : first + 2], (inside > 0.5).long(), reduction="sum")
         total = total + (each + padded * math.log(2)) / (there + padded).clamp_min(1.0)
-        away = functional.smooth_l1_loss(found[:, first + 2 : first + 4], wanted[:, first + 2 : first + 4], reduction="none")
+        away = functional.smooth_l1_loss(
+            found[:, first + 2 : first + 4], wanted[:, first + 2 : first + 4], reduction="none"
+        )
         total = total + (away.sum(-1) * inside).sum() / inside.sum().clamp_min(1.0)
     return total

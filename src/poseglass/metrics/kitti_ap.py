@@ -125,8 +125,8 @@ class KittiAp:
         for what, people in (("predictions", predicted), ("labels", truth)):
             if len(people) and people.box_3d is None:
                 raise ValueError(
-                    f"KittiAp compares boxes in space, but the {what} have none (Instances.box_3d is None). Use a codec "
-                    "with boxes_3d and labels such as kitti or streets, or another metric."
+                    f"KittiAp compares boxes in space, but the {what} have none (Instances.box_3d is None). Use a "
+                    "codec with boxes_3d and labels such as kitti or streets, or another metric."
                 )
         if len(truth) and int(truth.label.max()) >= len(self.least_overlap):
             raise ValueError(

@@ -1,6 +1,6 @@
 """Overlap of boxes in space: of their outlines on the ground (bird's-eye view), and of their volumes.
 
-Rectangles on the ground are turned by yaw alone, so what two of them share is a convex polygon of at most eight corners.
+Rectangles on the ground are turned by yaw alone, so what two of them share is a convex polygon of up to eight corners.
 """
 
 import numpy as np

@@ -1,13 +1,13 @@
 """KITTI's object data: streets from a car, with boxes in space; and its format of results.
 
-Geiger, Lenz, Urtasun, "Are we ready for Autonomous Driving? The KITTI Vision Benchmark Suite", CVPR 2012. The formats are
-those of the development kit of the object benchmark. A folder has ``image_2``, ``label_2`` and ``calib``, with a file
-for each picture: ``000123.png``, ``000123.txt``, ``000123.txt``.
+Geiger, Lenz, Urtasun, "Are we ready for Autonomous Driving? The KITTI Vision Benchmark Suite", CVPR 2012. The formats
+are those of the development kit of the object benchmark. A folder has ``image_2``, ``label_2`` and ``calib``, with a
+file for each picture: ``000123.png``, ``000123.txt``, ``000123.txt``.
 
-A row of a label has 15 fields: the type; how much of the object is outside the picture (0 to 1); how much is hidden (0
-to 3, 3 being unknown); alpha; left, top, right and bottom of the box in the picture, pixels; height, width and length,
-metres; x, y and z of the middle of its bottom in the frame of the rectified reference camera, metres; and the yaw. A row
-of a result has a score as the 16th, and -1 for what it does not tell.
+A row of a label has 15 fields: the type; how much of the object is outside the picture (0 to 1); how much is hidden
+(0 to 3, 3 being unknown); alpha; left, top, right and bottom of the box in the picture, pixels; height, width and
+length, metres; x, y and z of the middle of its bottom in the frame of the rectified reference camera, metres; and the
+yaw. A row of a result has a score as the 16th, and -1 for what it does not tell.
 
 Here, as everywhere, boxes in space are in millimetres about their middle (``core.box_3d``). Metres and bottoms are left
 behind when reading, and made again when writing.
@@ -137,7 +137,9 @@ def read_calibration(path: str | Path, *, camera: str = "P2") -> np.ndarray:
     """
     path = Path(path)
     text = _text(path, "calibration")
-    found = {key.strip(): numbers for key, colon, numbers in (line.partition(":") for line in text.splitlines()) if colon}
+    found = {
+        key.strip(): numbers for key, colon, numbers in (line.partition(":") for line in text.splitlines()) if colon
+    }
     if found and camera not in found:
         raise ValueError(f"{path} has no camera {camera}; it has {listed(list(found))}.{nearest(camera, found)}")
     words = (found[camera] if found else text).split()
@@ -193,8 +195,8 @@ def write_results(path: str | Path, found: Instances, *, classes: Sequence[str] 
     types = checked_names(classes)
     if len(found) and (found.box_3d is None or found.projection is None):
         raise ValueError(
-            "KITTI's results are of boxes in space, but these instances have no box_3d and projection. Use weights that "
-            "find boxes in 3D, and give the calibration of the picture."
+            "KITTI's results are of boxes in space, but these instances have no box_3d and projection. Use weights "
+            "that find boxes in 3D, and give the calibration of the picture."
         )
     lines = []
     if len(found):

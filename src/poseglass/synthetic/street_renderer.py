@@ -235,7 +235,9 @@ def draw_shadow(canvas: np.ndarray, stand: Stand, eye: Eye, light: Light, ground
     fallen = everything - sun * ((everything[:, 1] - ground_y) / steep)[:, None]
     fallen[:, 1] = ground_y
     dark = round(255 * (0.45 + 0.4 * light.ambient))
-    for outline in (fallen, np.concatenate([everything[:, :1], np.full((len(everything), 1), ground_y), everything[:, 2:]], 1)):  # noqa: E501  # fmt: skip
+    below = everything.copy()
+    below[:, 1] = ground_y
+    for outline in (fallen, below):
         if outline[:, 2].min() < NEAREST_M:
             continue
         hull = cv2.convexHull(eye.project(outline).astype(np.float32))[:, 0]
@@ -287,7 +289,9 @@ def draw_street(street: Street, eye: Eye, light: Light, ground_y: float, shadows
     width, height = eye.size_wh
     blue = np.array([0.35, 0.55, 0.85]) * rng.uniform(0.7, 1.1)
     rows = np.clip((eye.center_xy[1] - np.arange(height)) / (0.8 * height), 0, 1)[:, None, None]
-    clouds = np.clip(noise(rng, (width, height), (3, 9, 27), (0.5, 0.35, 0.2)) + rng.uniform(-0.3, 0.5), 0, 1)[..., None]
+    clouds = np.clip(noise(rng, (width, height), (3, 9, 27), (0.5, 0.35, 0.2)) + rng.uniform(-0.3, 0.5), 0, 1)[
+        ..., None
+    ]
     sky = light.haze * (1 - rows) + blue * rows
     picture = sky * (1 - 0.7 * clouds) + (0.75 * light.haze + 0.25) * 0.7 * clouds
     picture = picture.astype(np.float32)
@@ -375,7 +379,9 @@ def _draw_houses(
             keep = np.exp(-away / light.clear_m)
             first, last = (np.array(shares) * facade.shape[1]).astype(int)
             part = facade[:, first : max(last, first + 2)]
-            stretch(canvas, ((part * lit * keep + light.haze * (1 - keep)) * 255).astype(np.float32), eye.project(corners))
+            stretch(
+                canvas, ((part * lit * keep + light.haze * (1 - keep)) * 255).astype(np.float32), eye.project(corners)
+            )
 
 
 def _beyond(ends: np.ndarray, near: float) -> tuple[np.ndarray, tuple[float, float]] | None:

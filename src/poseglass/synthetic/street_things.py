@@ -134,7 +134,9 @@ def car(rng: np.random.Generator) -> Thing:
         for x in axles
         for z in (half, -half)
     ]
-    line = [Face(_flat(np.array([(hood * 0.25, 0.4), (hood * 0.25 + 0.03, 0.4), (hood * 0.25 + 0.03, belt), (hood * 0.25, belt)]), z), paint * 0.6) for z in (half, -half)]  # noqa: E501  # fmt: skip
+    gap = hood * 0.25 + np.array([0.0, 0.03])
+    door = np.array([(gap[0], 0.4), (gap[1], 0.4), (gap[1], belt), (gap[0], belt)])
+    line = [Face(_flat(door, z), paint * 0.6) for z in (half, -half)]
     lamp, rear = np.array([1.0, 0.97, 0.85]), np.array([0.75, 0.05, 0.04])
     lights = [
         _on_front(nose, (0.55 * half, 0.95 * half), (belt - 0.42, belt - 0.24), lamp, glow=True),
@@ -213,10 +215,12 @@ def pole(rng: np.random.Generator) -> Thing:
     if kind == 0:
         height = rng.uniform(4.5, 7.0)
         arm = np.array([(0.0, -height, 0.0), (1.2, -height - 0.2, 0.0)])
-        return _centred([Stroke(np.array([(0.0, 0.0, 0.0), (0.0, -height, 0.0)]), 0.07, metal), Stroke(arm, 0.06, metal)])  # noqa: E501  # fmt: skip
+        post = np.array([(0.0, 0.0, 0.0), (0.0, -height, 0.0)])
+        return _centred([Stroke(post, 0.07, metal), Stroke(arm, 0.06, metal)])
     pieces: list[Piece] = [Stroke(np.array([(0.0, 0.0, 0.0), (0.0, -height, 0.0)]), 0.045, metal)]
     if kind == 1:
-        edge, middle = ((np.array([0.8, 0.05, 0.05]), grey(0.92)), (np.array([0.1, 0.25, 0.75]), grey(0.9)))[int(rng.integers(2))]  # noqa: E501  # fmt: skip
+        red, blue = (np.array([0.8, 0.05, 0.05]), grey(0.92)), (np.array([0.1, 0.25, 0.75]), grey(0.9))
+        edge, middle = (red, blue)[int(rng.integers(2))]
         for radius, color, x in ((0.32, edge, 0.05), (0.22, middle, 0.06)):
             disc = _circle(0.0, height - 0.3, radius, 14)
             face = Face(np.stack([np.full(len(disc), x), -disc[:, 1], disc[:, 0]], -1), color)
@@ -224,7 +228,8 @@ def pole(rng: np.random.Generator) -> Thing:
         return _centred(pieces, ordered=True)
     case = _block((0.0, -height + 0.35, 0.0), (0.28, 0.8, 0.28), grey(0.1))
     lit = int(rng.integers(3))
-    lamps = [np.array(c) * (1.0 if n == lit else 0.2) for n, c in enumerate(((1, 0.1, 0.1), (1, 0.7, 0.1), (0.1, 0.9, 0.4)))]  # noqa: E501  # fmt: skip
+    lamps = [np.array(c) for c in ((1.0, 0.1, 0.1), (1.0, 0.7, 0.1), (0.1, 0.9, 0.4))]
+    lamps = [c * (1.0 if n == lit else 0.2) for n, c in enumerate(lamps)]
     pieces.append(case)
     pieces += [Stroke(np.array([(0.15, -height + 0.1 + 0.25 * n, 0.0)]), 0.09, c) for n, c in enumerate(lamps)]
     return _centred(pieces, ordered=True)
@@ -353,7 +358,9 @@ def _flat(points_xy: np.ndarray, z: float) -> np.ndarray:
     return np.stack([points_xy[:, 0], -points_xy[:, 1], np.full(len(points_xy), z)], -1)
 
 
-def _on_front(x: float, z: tuple[float, float], y: tuple[float, float], color: np.ndarray, *, glow: bool = False) -> Face:
+def _on_front(
+    x: float, z: tuple[float, float], y: tuple[float, float], color: np.ndarray, *, glow: bool = False
+) -> Face:
     points = np.array([(x, -y[1], z[0]), (x, -y[1], z[1]), (x, -y[0], z[1]), (x, -y[0], z[0])])
     return Face(points, color, glow=glow)
 
@@ -383,13 +390,12 @@ def _prism(
     return Solid(tuple(faces), np.concatenate([left, right]).mean(0))
 
 
-def _block(
-    at: Sequence[float], size: Sequence[float], color: np.ndarray, texture: np.ndarray | None = None
-) -> Solid:
+def _block(at: Sequence[float], size: Sequence[float], color: np.ndarray, texture: np.ndarray | None = None) -> Solid:
     """Return a box of length, height and width about a point."""
     x, y, z = at
     length, height, width = size
-    outline = np.array([(x + length / 2, -y - height / 2), (x + length / 2, -y + height / 2), (x - length / 2, -y + height / 2), (x - length / 2, -y - height / 2)])  # noqa: E501  # fmt: skip
+    front, back, low, high = x + length / 2, x - length / 2, -y - height / 2, -y + height / 2
+    outline = np.array([(front, low), (front, high), (back, high), (back, low)])
     return _prism(outline, np.full(4, width / 2), z, color, texture)
 
 

@@ -263,7 +263,9 @@ class Streets:
                 if any(np.hypot(x - a, z - b) < reach + c + 0.15 for a, b, c in rings):
                     continue
                 rings.append((x, z, reach))
-                stands.append(Stand(thing, np.array([x, ground_y - tall / 2, z]), self._yaw(rng, kind, street, float(side))))
+                stands.append(
+                    Stand(thing, np.array([x, ground_y - tall / 2, z]), self._yaw(rng, kind, street, float(side)))
+                )
                 labels.append(kind)
                 break
         return stands, labels

@@ -1,7 +1,7 @@
 """The criterion that CenterNet is trained with.
 
-Zhou, Wang, Krähenbühl, "Objects as Points", 2019, https://arxiv.org/abs/1904.07850, sections 3, 4.1 and 4.2; weights of the
-terms for poses and the mean over stacks from xingyizhou/CenterNet. The terms "visibility" and "class" are ours.
+Zhou, Wang, Krähenbühl, "Objects as Points", 2019, https://arxiv.org/abs/1904.07850, sections 3, 4.1 and 4.2; weights
+of the terms for poses and the mean over stacks from xingyizhou/CenterNet. The terms "visibility" and "class" are ours.
 """
 
 from collections.abc import Mapping
@@ -26,8 +26,8 @@ WEIGHTS: dict[str, float] = {
     "center": 1.0, "size": 0.1, "center_offset": 1.0, "keypoints": 1.0, "heatmap": 1.0, "heatmap_offset": 1.0,
     "visibility": 1.0, "class": 1.0, "depth": 1.0, "dimensions": 1.0, "rotation": 1.0, "middle_3d": 1.0,
 }  # fmt: skip
-"""Published weight of each term; those of "visibility", "class" and "middle_3d" are ours. The term of visibility is ln 3 for a
-network that knows nothing, that of the class ln C."""
+"""Published weight of each term; those of "visibility", "class" and "middle_3d" are ours. The term of visibility is
+ln 3 for a network that knows nothing, that of the class ln C."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class CenterNetCriterion:
 
     Args:
         weights: Weight of terms that differs from ``WEIGHTS``, by output.
-        rotation_rows: Rows of an image over which the bins of orientations are averaged at least; 50 in the public code,
-            0 for those with an object. See ``losses.centernet.orientation_at_pixels``.
+        rotation_rows: Rows of an image over which the bins of orientations are averaged at least; 50 in the public
+            code, 0 for those with an object. See ``losses.centernet.orientation_at_pixels``.
 
     Raises:
         ValueError: A weight for an unknown output, or below 0; or a number of rows below 0.
