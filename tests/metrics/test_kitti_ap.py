@@ -246,8 +246,7 @@ def test_nothing_to_find_is_not_a_number():
     metric = KittiAp()
     metric.update(one(), one()[:0])
     assert np.isnan(metric.compute()["AP40_3d_moderate"])
-    with pytest.raises(ValueError, match="has seen no image"):
-        KittiAp().compute()
+    assert all(np.isnan(value) for value in KittiAp().compute().values())
 
 
 def test_boxes_in_space_are_needed():

@@ -9,6 +9,7 @@ from poseglass.core.affine import Affine
 from poseglass.core.box_3d import EDGES, corners_of, project
 from poseglass.core.instances import Instances
 from poseglass.core.sample import check_image
+from poseglass.drawing.text import text_size, write_text
 
 COLORS = ((255, 120, 60), (60, 200, 255), (255, 220, 60), (160, 255, 120), (230, 120, 255))
 """Of the classes, RGB; further classes begin again."""
@@ -101,10 +102,9 @@ def _fixed(pixels: np.ndarray) -> np.ndarray:
     return np.round(np.clip(pixels, -1e6, 1e6) * 2**_SHIFT).astype(np.int32)
 
 
-def _write(canvas: np.ndarray, words: str, at: np.ndarray, color: tuple[int, ...]) -> None:
-    size = max(min(canvas.shape[:2]) / 900, 0.4)
-    (width, height), _ = cv2.getTextSize(words, cv2.FONT_HERSHEY_SIMPLEX, size, 1)
-    x = int(np.clip(at[0], 1, max(canvas.shape[1] - width - 1, 1)))
-    y = int(np.clip(at[1] - 3, height + 1, canvas.shape[0] - 2))
-    for ink, thick in (((0, 0, 0), 3), (color, 1)):
-        cv2.putText(canvas, words, (x, y), cv2.FONT_HERSHEY_SIMPLEX, size, ink, thick, cv2.LINE_AA)
+def _write(canvas: np.ndarray, words: str, at: np.ndarray, color: tuple[int, int, int]) -> None:
+    size_px = max(round(min(canvas.shape[:2]) / 28), 11)
+    width, height = text_size(words, size_px)
+    x = float(np.clip(at[0], 0, max(canvas.shape[1] - width, 0)))
+    y = float(np.clip(at[1] - height - 1, 0, max(canvas.shape[0] - height, 0)))
+    write_text(canvas, words, (x, y), size_px=size_px, color=color, outline=(25, 25, 25))

@@ -179,17 +179,13 @@ class KittiAp:
         return errors
 
     def compute(self) -> dict[str, float]:
-        """Return the results; see the class.
-
-        Raises:
-            ValueError: No image has been added.
-        """
+        """Return the results; see the class."""
         rows = self._rows()
         names = [f"AP{points}_{kind}_{level}" for points in (11, 40) for kind in KINDS for level in LEVELS]
         means = {
             name: _mean([row[name] for row in rows.values() if not np.isnan(row[name])]) for name in names
         }  # fmt: skip
-        errors = np.concatenate(self._errors)
+        errors = np.concatenate([np.zeros((0, 2)), *self._errors])
         there = np.isfinite(errors).all(1)
         return means | {
             "depth_error": _mean(errors[there, 0]),
@@ -218,9 +214,7 @@ class KittiAp:
         self._errors.extend(other._errors)
 
     def _rows(self) -> dict[int, dict[str, float]]:
-        if not self._images:
-            raise ValueError("KittiAp has seen no image yet; call update(predicted, truth) for each.")
-        classes = np.unique(np.concatenate([image.label for image in self._images]))
+        classes = np.unique(np.concatenate([np.zeros(0, np.int64), *(image.label for image in self._images)]))
         rows: dict[int, dict[str, float]] = {}
         for number in classes.tolist():
             row: dict[str, float] = {}

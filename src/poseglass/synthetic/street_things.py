@@ -246,7 +246,7 @@ def tree(rng: np.random.Generator) -> Thing:
         trunk = np.array([(0.0, 0.0, 0.0), (rng.uniform(-0.2, 0.2), -height + crown, rng.uniform(-0.2, 0.2))])
         pieces.append(Stroke(trunk, rng.uniform(0.1, 0.2), np.array([0.25, 0.19, 0.13])))
     for _ in range(int(rng.integers(9, 16))):
-        at = rng.normal(0, 0.5, 3) * crown * [1.0, 0.8, 1.0] + [0.0, -height + crown, 0.0]
+        at = np.clip(rng.normal(0, 0.38, 3), -0.6, 0.6) * crown * [1.0, 0.8, 1.0] + [0.0, -height + crown, 0.0]
         pieces.append(Stroke(at[None], crown * rng.uniform(0.3, 0.6), leaf * rng.uniform(0.65, 1.25)))
     return _centred(pieces)
 
