@@ -39,6 +39,7 @@ from poseglass.runs.build import (
 )
 from poseglass.runs.check import (
     check_best,
+    check_boxes_3d,
     check_end,
     check_evaluation,
     check_loss,
@@ -121,6 +122,7 @@ def prepare(
         examples = examples.cached(int(recipe.data.cache_gb * 1e9))
     check_occluded(recipe, examples.labels)
     check_visibility(codec, examples.labels)
+    check_boxes_3d(recipe, codec, examples.labels, getattr(examples, "augment", ()))
     check_poses(codec, examples.skeleton)
     val = validation_data(recipe)
     different = different_whites(examples.dataset, val)
