@@ -16,7 +16,7 @@ LAYERS = (
     ("estimators",),
     ("data",),
     ("training",),
-    ("evaluation", "audit", "checkpoints"),
+    ("evaluation", "audit", "checkpoints", "lifting"),
     ("runs", "export"),
     ("cli",),
 )

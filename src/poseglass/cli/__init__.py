@@ -49,6 +49,10 @@ COMMANDS = {
     "train": Command(
         "train", "train", "Train a network from a recipe. Stop it with Ctrl-C, and continue with --resume."
     ),
+    "train-lifter": Command(
+        "train_lifter", "train_lifter_command",
+        "Train a lifter of 2D keypoints to 3D on motion capture: RepNet without pairs, or others with pairs.",
+    ),
     "evaluate": Command(
         "evaluate", "evaluate_weights", "Evaluate weights on labelled people, in pixels of the original images."
     ),

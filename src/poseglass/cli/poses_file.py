@@ -19,6 +19,12 @@ of its keypoint scores, times the score of its box if that was found), and
 - ``whole_image``: true if no box was given, so that the image was treated as one instance filling it.
 - ``box_3d``: if the weights find boxes in space, ``center_mm`` (x right, y down, z away), ``length_mm``, ``height_mm``,
   ``width_mm`` and ``yaw`` (radians about the y axis; 0 looks along x) in the frame of the camera.
+- ``keypoints_3d``: with ``predict --lift``, x, y and z of each keypoint of the lifter by name, in millimetres relative
+  to the pelvis: x right, y down, z away from the camera. null if too few keypoints were found to lift the person.
+- ``spread_3d_mm``: how far the lifter expects each of them to be from the truth, by name.
+- ``lift_residual``: how far the found keypoints are from the 3D pose as a weak perspective camera sees it, as a share
+  of the person's size in the image.
+- ``lift_critic``: what RepNet's critic says of the pose, lower for poses like real ones; only with such a lifter.
 - ``doubtful``: true if such a pose has a low score: the instance may be small in the image, cut off, or absent.
 
 ``poses_coco.json`` holds the same poses as an object with ``images``, ``annotations`` and ``categories``, like COCO

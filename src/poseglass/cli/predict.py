@@ -13,6 +13,7 @@ from poseglass.cli.calibrations import with_calibrations
 from poseglass.cli.given_boxes import GivenImage, boxes_of_images, images_without_boxes
 from poseglass.cli.images import list_images, parse_box, parse_scales, read_images, read_list, unique_names
 from poseglass.cli.journal import FILE_NAME, Journal, fingerprint
+from poseglass.cli.lift_poses import Lifting, write_page
 from poseglass.cli.poses_file import noun_of
 from poseglass.cli.screen import wide_console
 from poseglass.cli.speed import BFLOAT16, COMPILED, CROP_SCALES, EARLY_EXIT, benched, say_compiling
@@ -24,6 +25,7 @@ from poseglass.cli.write_poses import (
     check_not_overwritten,
     classes_found,
     finds_boxes_3d,
+    people_of,
     write_characters,
     write_files,
     write_poses,
@@ -32,7 +34,7 @@ from poseglass.cli.write_poses import (
 from poseglass.core.device import choose_device
 from poseglass.core.image import white_levels
 from poseglass.core.levels import WhiteLevels, check_white
-from poseglass.core.table import listed
+from poseglass.core.table import counted, listed
 from poseglass.estimators import load as loading
 from poseglass.estimators.choice import Choice
 from poseglass.estimators.load import DEFAULT, chips_of, find_weights, load, load_detector
@@ -40,6 +42,8 @@ from poseglass.estimators.onestage import OneStageEstimator
 from poseglass.estimators.topdown import TopDownEstimator
 from poseglass.estimators.twostage import TwoStageEstimator
 from poseglass.estimators.whole_image import WholeImageEstimator
+from poseglass.lifting.lifter import DEFAULT_LIFTER, Lifter, find_lifter, load_lifter
+from poseglass.lifting.people import check_mappable
 from poseglass.programs.fast import Precision
 
 SHEET_UP_TO = 1000
@@ -136,6 +140,19 @@ def predict(
             help="Which keypoints to return: coco17, lsp14, people19, ... Default: all that the weights predict."
         ),
     ] = None,
+    lift: Annotated[
+        bool,
+        typer.Option(
+            "--lift",
+            help="Also lift each person to 3D: in poses.json, beside the annotated images, and on a page to turn them.",
+        ),
+    ] = False,
+    lifter: Annotated[
+        str | None,
+        typer.Option(
+            "--lifter", help=f"The lifter for --lift: a name, a file, or a run folder. Default: {DEFAULT_LIFTER}."
+        ),
+    ] = None,
     names: Annotated[bool, typer.Option("--names", help="Draw the names of the keypoints.")] = False,
     heatmaps: Annotated[
         bool, typer.Option("--heatmaps", help="Also write the heatmaps of the first person in each image.")
@@ -193,6 +210,9 @@ def predict(
         chips=chips,
         out=out,
     )
+    if lifter is not None and not lift:
+        raise ValueError("--lifter says what lifts poses to 3D, and requires --lift. Add it, or omit --lifter.")
+    lifts = load_lifter(DEFAULT_LIFTER if lifter is None else lifter) if lift else None
     if white is not None:
         check_white(white)
     shown_at = (1.0,) if scales is None else parse_scales(scales)
@@ -242,6 +262,8 @@ def predict(
         given = with_calibrations(given, calibration)
     elif calibration is not None:
         raise ValueError(f"--calibration is for weights that find boxes in space, and {weights} does not. Omit it.")
+    if lifts is not None:
+        check_mappable(lifts, estimator.skeleton, weights)
     say_compiling(compiled)
     least = _drawn(estimator, weights, min_score, min_probability)
     settings: dict[str, Any] = {
@@ -260,6 +282,7 @@ def predict(
         "--min-probability": least.probability,
         "--flip-test": flip_test,
         "--skeleton": skeleton,
+        "--lift": None if lifts is None else fingerprint(find_lifter(lifter or DEFAULT_LIFTER)),
         "--names": names,
         "--heatmaps": heatmaps,
         "--images": draw_images,
@@ -272,7 +295,7 @@ def predict(
     journal = (Journal.resume if resume else Journal.start)(out, settings)
     _predict(
         estimator, given, journal, out, console, levels=levels, least=least, names=names, heatmaps=heatmaps,
-        draw_images=draw_images, resume=resume, reading=reading,
+        draw_images=draw_images, resume=resume, reading=reading, lifter=lifts,
         sheet=draw_images and 1 < len(paths) <= SHEET_UP_TO if sheet is None else sheet,
     )  # fmt: skip
 
@@ -450,6 +473,7 @@ def _predict(
     resume: bool,
     sheet: bool,
     reading: bool,
+    lifter: Lifter | None,
 ) -> None:
     """Find the poses in the images that are not done, and write the files of all.
 
@@ -464,6 +488,7 @@ def _predict(
     if inside:
         written = [f"{name}.png" for name in outputs if draw_images] + ["sheet.jpg"] * sheet
         written += [f"{name}-heatmaps.png" for name in outputs if heatmaps]
+        written += [f"{name}-3d.png" for name in outputs if draw_images and lifter is not None]
         for path in inside:
             for target in {path.name}.intersection(written):
                 check_not_overwritten(out / target, str(path))
@@ -475,6 +500,7 @@ def _predict(
         failed = write_poses(
             estimator, items, out, console, journal=journal, total=len(paths), already=len(done), least=least,
             names=names, heatmaps=heatmaps, images=draw_images, reading=reading,
+            lift=None if lifter is None else Lifting(lifter, least.score),
         )  # fmt: skip
     except BaseException:  # Ctrl-C too
         journal.close(finished=False)
@@ -506,6 +532,13 @@ def _predict(
     if sheet:
         shown = write_sheet(estimator.skeleton, journal, [path for path, _, _ in order], out, white=levels, least=least)
         said += [f"sheet.jpg (the first {shown} of {len(order):,} images)"] * (shown > 0)
+    if lifter is not None:
+        turnable = write_page(
+            estimator.skeleton, lifter, journal, [path for path, _, _ in order], out, white=levels,
+            min_score=least.score, people_of=people_of,
+        )  # fmt: skip
+        said += [f"poses_3d.html (3D poses to turn, of {counted(turnable, 'image')})"] * (turnable > 0)
+        said += ["3D poses beside the images (...-3d.png)"] * (draw_images and turnable > 0)
     journal.close(finished=True, keep=len(paths) > 1)
     if empty and given[0].boxes is None:
         console.print(

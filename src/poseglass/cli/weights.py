@@ -22,6 +22,7 @@ from poseglass.estimators import fetch
 from poseglass.estimators.load import PACKAGE_PREFIX, cached, find_weights, shipped
 from poseglass.estimators.manifest import MANIFEST, PublicWeights, read_manifest
 from poseglass.estimators.weights_file import CheckpointError, read_card, read_weights, save_weights, sha256_of
+from poseglass.lifting.lifter import read_lifter_card, shipped_lifters
 
 weights = typer.Typer(
     cls=HelpGroup, no_args_is_help=True, help="Find, fetch and remove weights by name, with their terms."
@@ -77,6 +78,7 @@ def list_weights(
 ) -> None:
     """List built-in weights, public ones and others in the cache, with their terms and whether they are downloaded."""
     rows = [_shipped_row(name, path) for name, path in shipped().items()]
+    rows += [_lifter_row(name, path) for name, path in shipped_lifters().items()]
     public = read_manifest(manifest)
     rows += [_public_row(entry) for entry in public.values()]
     packages = read_packages() if manifest == MANIFEST else {}
@@ -258,6 +260,24 @@ def _shipped_row(name: str, path: Path) -> WeightsListing:
         skeleton=card.skeleton.name if card.skeleton else "",
         bytes=path.stat().st_size,
         commercial="unknown",  # a card states its terms only as text
+        terms=card.license,
+        data=card.data,
+        published=card.results,
+        sources=[],
+        verified=True,
+    )
+
+
+def _lifter_row(name: str, path: Path) -> WeightsListing:
+    card = read_lifter_card(path)
+    return WeightsListing(
+        name=name,
+        ships=True,
+        file=str(path),
+        network=f"lifter for predict --lift ({card.network.get('method', '')})",
+        skeleton=card.skeleton.name,
+        bytes=path.stat().st_size,
+        commercial="unknown",  # as for others that ship: a card states its terms only as text
         terms=card.license,
         data=card.data,
         published=card.results,

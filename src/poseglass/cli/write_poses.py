@@ -19,6 +19,7 @@ from rich.table import Table
 from poseglass.cli.calibrations import uncalibrated
 from poseglass.cli.images import NamedImage, enlarged, level_notes, make_folder, mostly_outside
 from poseglass.cli.journal import FILE_NAME, Journal
+from poseglass.cli.lift_poses import Lifting
 from poseglass.cli.poses_file import coco_chunks, noun_of, result_records, results_chunks
 from poseglass.core.affine import Affine
 from poseglass.core.ahead import ahead
@@ -44,6 +45,7 @@ from poseglass.estimators.onestage import OneStageEstimator
 from poseglass.estimators.topdown import TopDownEstimator, check_boxes
 from poseglass.estimators.twostage import TwoStageEstimator
 from poseglass.estimators.whole_image import WholeImageEstimator
+from poseglass.lifting.people import LiftedPeople
 from poseglass.readers.kuzushiji import CODE_POINT, write_submission
 
 PoseEstimator = TopDownEstimator | OneStageEstimator | TwoStageEstimator | WholeImageEstimator
@@ -119,6 +121,7 @@ def write_poses(
     heatmaps: bool = False,
     images: bool = True,
     reading: bool = False,
+    lift: Lifting | None = None,
 ) -> list[str]:
     """Find poses; write annotated images and, on request, heatmaps; print a row for each of the first poses.
 
@@ -139,6 +142,7 @@ def write_poses(
         heatmaps: Also write the heatmaps of the first person in each image.
         images: Write annotated images.
         reading: Sort the instances of each page as they are read, in columns from right to left.
+        lift: Also lifts the poses to 3D, and draws them beside the annotated images.
 
     Returns:
         An error message for each image that failed.
@@ -151,17 +155,20 @@ def write_poses(
     failed: list[str] = []
     work = _Work(estimator, out, console, least)
     order: list[tuple[Path, int | str, str]] = []
-    writing: deque[tuple[NamedImage, Instances, Future[None] | None]] = deque()
+    writing: deque[tuple[NamedImage, Instances, LiftedPeople | None, Future[None] | None]] = deque()
 
     def finish() -> None:
         """Add the first image whose files are being written to the journal, once they are."""
-        item, people, written = writing.popleft()
+        item, people, lifted, written = writing.popleft()
         if written is not None:
             written.result()
         file = Path(item.file_name or f"{item.name}.png")
         height, width = item.image.shape[:2]
         entry = {"id": item.image_id, "file_name": str(file), "width": width, "height": height}
-        journal.add(file, item.name, entry, work.records(item, people))
+        records = work.records(item, people)
+        if lift is not None and lifted is not None:
+            lift.add(file.name, records, lifted)
+        journal.add(file, item.name, entry, records)
         order.append((file, item.image_id, str(file)))
         work.row(item, people)
         bar.done()
@@ -172,6 +179,7 @@ def write_poses(
                 people = people[reading_order(people.box_xyxy)]
             if images or heatmaps:
                 make_folder(out)
+            lifted = None if lift is None else lift.of(people)
             written = None
             if images:
                 try:
@@ -180,22 +188,33 @@ def write_poses(
                     failed.append(str(error))
                     bar.done()
                     continue
-                written = pool.submit(write_image, out / f"{item.name}.png", drawn)
+                files = {out / f"{item.name}.png": drawn}
+                if lift is not None and lifted is not None and len(lifted):
+                    files[out / f"{item.name}-3d.png"] = lift.beside(drawn, lifted)
+                written = pool.submit(_write_images, files)
             if heatmaps and len(people):
                 work.heatmaps(item, people)
-            writing.append((item, people, written))
+            writing.append((item, people, lifted, written))
             if len(writing) > WRITERS:
                 finish()
         while writing:
             finish()
     if work.images:
         work.say(heatmaps=heatmaps, images=images)
+    if work.images and lift is not None:
+        for line in lift.lines():
+            console.print(line, markup=False, highlight=False)
     if alone and order:
         write_files(estimator.skeleton, journal, order, out)
         journal.close(finished=True, keep=False)
         said = ["annotated images"] * images + ["poses.json (COCO results)", "poses_coco.json (with keypoint names)"]
         console.print(f"written to {out}: {', '.join(said + ['heatmaps'] * heatmaps)}", markup=False)
     return failed
+
+
+def _write_images(files: dict[Path, np.ndarray]) -> None:
+    for path, image in files.items():
+        write_image(path, image)
 
 
 def write_files(
@@ -257,7 +276,7 @@ def write_sheet(
         for file, _, records in journal.entries(files):
             if len(shown) == SHEET_IMAGES:
                 return
-            people = least.of(_people(skeleton, records))
+            people = least.of(people_of(skeleton, records))
             try:
                 try:
                     image, _ = read_with_levels(file, white=white)
@@ -278,7 +297,7 @@ def write_sheet(
     return len(shown)
 
 
-def _people(skeleton: Skeleton, records: list[dict[str, Any]]) -> Instances:
+def people_of(skeleton: Skeleton, records: list[dict[str, Any]]) -> Instances:
     """Return the instances of one image from its records; boxes of whole images are not drawn, so they have none."""
     if not records:
         return Instances.empty(skeleton)

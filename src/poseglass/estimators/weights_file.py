@@ -25,6 +25,9 @@ from poseglass.estimators.file_kind import folder_kind, what_it_is
 CARD_KEY = "poseglass_card"
 """Key of the card in the header's metadata, as JSON."""
 
+LIFTER_KEY = "poseglass_lifter"
+"""Key of the card of a lifter (``poseglass.lifting``), which takes keypoints and not images."""
+
 MAX_HEADER_BYTES = 64 * 1024 * 1024
 """A header longer than this is not read: the header of the largest network here has half a megabyte."""
 
@@ -69,33 +72,52 @@ def save_weights(
         CheckpointError: A weight is NaN or infinite (or would be as float16) or complex, or there is nothing to save.
         OSError: The folder is missing, full or not writable; an existing file is not changed.
     """
+    write_safetensors(path, network_state, {CARD_KEY: card.to_json()}, card.name, half=half)
+
+
+def write_safetensors(
+    path: str | Path, network_state: Mapping[str, Tensor], metadata: Mapping[str, str], name: str, *, half: bool = False
+) -> None:
+    """Write tensors with any metadata in the header, as ``save_weights`` does with a card.
+
+    Args:
+        path: Path of the ``.safetensors`` to write.
+        network_state: ``network.state_dict()``, on any device.
+        metadata: Texts by key.
+        name: What is saved, for messages.
+        half: Store kernels (tensors with two or more axes) as float16.
+
+    Raises:
+        CheckpointError: As ``save_weights``.
+        OSError: As ``save_weights``.
+    """
     path = Path(path)
     if not network_state:
-        raise CheckpointError(f"{path}: nothing to save, the state of {card.name!r} holds no tensors.")
-    odd = [f"{name} {tensor.dtype}" for name, tensor in network_state.items() if not _storable(tensor)]
+        raise CheckpointError(f"{path}: nothing to save, the state of {name!r} holds no tensors.")
+    odd = [f"{key} {tensor.dtype}" for key, tensor in network_state.items() if not _storable(tensor)]
     if odd:
         raise CheckpointError(
-            f"{path}: not saved, {card.name!r} has tensors of unsupported types: {listed(odd)}. Convert them to "
+            f"{path}: not saved, {name!r} has tensors of unsupported types: {listed(odd)}. Convert them to "
             "float32 first."
         )
-    stored = {name: _stored_dtype(tensor, half) for name, tensor in network_state.items()}
-    order = sorted(stored, key=lambda name: (-stored[name].itemsize, name))  # so that each tensor is aligned
-    header: dict[str, Any] = {"__metadata__": {"format": "pt", CARD_KEY: card.to_json()}}
+    stored = {key: _stored_dtype(tensor, half) for key, tensor in network_state.items()}
+    order = sorted(stored, key=lambda key: (-stored[key].itemsize, key))  # so that each tensor is aligned
+    header: dict[str, Any] = {"__metadata__": {"format": "pt", **metadata}}
     end = 0
-    for name in order:
-        start, end = end, end + network_state[name].numel() * stored[name].itemsize
-        shape = list(network_state[name].shape)
-        header[name] = {"dtype": _DTYPES[stored[name]], "shape": shape, "data_offsets": [start, end]}
+    for key in order:
+        start, end = end, end + network_state[key].numel() * stored[key].itemsize
+        shape = list(network_state[key].shape)
+        header[key] = {"dtype": _DTYPES[stored[key]], "shape": shape, "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
 
     def chunks() -> Iterator[bytes | memoryview]:
         yield struct.pack("<Q", len(text)) + text
-        for name in order:
-            tensor = network_state[name].detach().to("cpu", stored[name]).contiguous()
+        for key in order:
+            tensor = network_state[key].detach().to("cpu", stored[key]).contiguous()
             if not bool(tensor.isfinite().all()):
-                how = " as float16; save it without half precision" if network_state[name].isfinite().all() else ""
-                raise CheckpointError(f"{path}: not saved, weight {name!r} of {card.name!r} is NaN or infinite{how}.")
+                how = " as float16; save it without half precision" if network_state[key].isfinite().all() else ""
+                raise CheckpointError(f"{path}: not saved, weight {key!r} of {name!r} is NaN or infinite{how}.")
             yield tensor.reshape(-1).view(torch.uint8).numpy().data
 
     write_chunks(path, chunks())
@@ -147,6 +169,12 @@ def read_card(path: str | Path) -> WeightCard:
     """
     path = Path(path)
     metadata = _read_header(path)[0]
+    if LIFTER_KEY in metadata:
+        raise CheckpointError(
+            f"{path} holds a lifter, which turns keypoints into 3D poses and finds none in images. Give weights that "
+            f"find keypoints, and the lifter to poseglass predict --lifter {path}, or open it with "
+            "poseglass.lifting.load_lifter."
+        )
     if CARD_KEY not in metadata:
         raise CheckpointError(
             f"{path} is a safetensors file without poseglass's card, so its skeleton and input are unknown. "

@@ -1,0 +1,193 @@
+"""``poseglass predict --lift``: 3D poses in ``poses.json``, beside the annotated images, and on a page to turn them."""
+
+import base64
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from poseglass.cli.journal import Journal
+from poseglass.core.files import write_bytes
+from poseglass.core.image import TooLargeError, read_with_levels
+from poseglass.core.instances import Instances
+from poseglass.core.levels import WhiteLevels
+from poseglass.core.page import render_page
+from poseglass.core.skeleton import Skeleton
+from poseglass.drawing.palette import pose_colors
+from poseglass.drawing.pose import draw, resized
+from poseglass.drawing.scene3d import draw_beside
+from poseglass.lifting.lifter import Lifter
+from poseglass.lifting.people import LiftedPeople, lift_people
+
+PAGE_IMAGES = 24
+"""Number of images on the page."""
+
+PAGE_PX = 640
+"""Longest side of an image on the page."""
+
+POOR = 0.15
+"""A pose whose points lie farther from it than this share of the person's size is said to fit badly."""
+
+
+@dataclass(slots=True)
+class Lifting:
+    """Lifts the people of each image, and counts.
+
+    Args:
+        lifter: Lifts them.
+        min_score: Lowest score of the keypoints that count as known.
+        whole: Number of people who were lifted.
+        few: Number of people with too few known keypoints.
+        poor: Those whose points do not fit the pose, as "image: person".
+        spread_mm: Mean expected error of each person.
+    """
+
+    lifter: Lifter
+    min_score: float
+    whole: int = 0
+    few: int = 0
+    poor: list[str] = field(default_factory=list)
+    spread_mm: list[float] = field(default_factory=list)
+
+    def of(self, people: Instances) -> LiftedPeople:
+        """Lift the people of one image."""
+        return lift_people(self.lifter, people, min_score=self.min_score)
+
+    def add(self, name: str, records: list[dict[str, Any]], people: LiftedPeople) -> None:
+        """Add the poses to the records of an image for ``poses.json``, and count them."""
+        self.whole += len(people)
+        self.few += people.few
+        keypoints, lifted = people.skeleton.keypoints, people.lifted
+        for record in records:
+            record["keypoints_3d"] = None
+        for at, row in enumerate(people.row.tolist()):
+            record = records[row]
+            record["keypoints_3d"] = {
+                key: [round(float(v), 1) for v in xyz] for key, xyz in zip(keypoints, lifted.xyz_mm[at], strict=True)
+            }
+            record["lift_residual"] = round(float(lifted.residual[at]), 4)
+            if lifted.residual[at] > POOR:
+                self.poor.append(f"{name}: {record['number']}")
+            if lifted.spread_mm is not None:
+                spread = lifted.spread_mm[at]
+                record["spread_3d_mm"] = {
+                    key: round(float(v), 1) for key, v in zip(keypoints, spread, strict=True)
+                }  # fmt: skip
+                self.spread_mm.append(float(spread.mean()))
+            if lifted.critic is not None:
+                record["lift_critic"] = round(float(lifted.critic[at]), 4)
+
+    def beside(self, image: np.ndarray, people: LiftedPeople) -> np.ndarray:
+        """Return an annotated image with the 3D poses beside it."""
+        return draw_beside(image, people.lifted.xyz_mm, [row + 1 for row in people.row.tolist()], people.skeleton)
+
+    def lines(self) -> list[str]:
+        """Return what is to be said at the end."""
+        name = self.lifter.card.name
+        said = [
+            f"lifted {self.whole:,} poses to 3D with {name!r}: millimetres relative to the pelvis, x right, y down, z "
+            "away. Everybody has the mean size of the training people, as an image does not tell it."
+        ]
+        if self.spread_mm:
+            said.append(
+                f"The network expects its keypoints to be {np.median(self.spread_mm):.0f} mm from the truth on average "
+                "(median over people); spread_3d_mm in poses.json has each."
+            )
+        if self.few:
+            said.append(
+                f"Not lifted: {self.few:,} with fewer than {self.lifter.least_known} keypoints of a score of at least "
+                f"{self.min_score:g} that {name!r} knows."
+            )
+        if self.poor:
+            shown = ", ".join(self.poor[:8]) + (f" and {len(self.poor) - 8:,} more" if len(self.poor) > 8 else "")
+            said.append(
+                f"Do not trust the 3D poses of {shown}: projected, they miss their own keypoints by more than "
+                f"{POOR:.0%} of the person's size."
+            )
+        return said
+
+
+def write_page(
+    skeleton: Skeleton,
+    lifter: Lifter,
+    journal: Journal,
+    files: Iterable[Path],
+    out: Path,
+    *,
+    white: float | WhiteLevels | None,
+    min_score: float,
+    people_of: Any,
+) -> int:
+    """Write ``poses_3d.html``, the first images with poses that can be turned, and return their number.
+
+    The images are read again, one at a time, so that a run that was resumed shows those done before too.
+
+    Args:
+        skeleton: Of the 2D poses.
+        lifter: Whose poses the journal holds.
+        journal: Holds the poses.
+        files: The images.
+        out: Output folder.
+        white: White level of the images.
+        min_score: Lowest score of the keypoints that are drawn.
+        people_of: Makes instances of records.
+    """
+    shown: list[dict[str, Any]] = []
+    for file, _, records in journal.entries(files):
+        if len(shown) == PAGE_IMAGES:
+            break
+        if not any(record.get("keypoints_3d") for record in records):
+            continue
+        try:
+            image, _ = read_with_levels(file, white=white)
+        except (TooLargeError, ValueError, OSError):  # too large for a page, or removed since
+            continue
+        small, to_small = resized(image, min(PAGE_PX, max(image.shape[:2])))
+        people = people_of(skeleton, records).moved(to_small)
+        drawn = draw(small, people, min_score=min_score, boxes=True, numbers=True)
+        done, data = cv2.imencode(".jpg", drawn[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
+        photo = f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}" if done else ""
+        poses = [_on_page(record, lifter) for record in records if record.get("keypoints_3d")]
+        shown.append({"name": file.name, "photo": photo, "people": poses})
+    if not shown:
+        return 0
+    joints, bones = pose_colors(lifter.skeleton)
+    ends = lifter.skeleton.bone_indices.tolist()
+    values = {
+        "title": "Poses in three dimensions",
+        "about": f"Lifted by {lifter.card.name} from the keypoints in the images. Depth is an estimate, and everybody "
+        "has the mean size of the training people.",
+        "data": {
+            "images": shown,
+            "joints": [_css(color) for color in joints],
+            "bones": [[a, b, _css(color)] for (a, b), color in zip(ends, bones, strict=True)],
+        },
+    }
+    write_bytes(out / "poses_3d.html", render_page("poses_3d.html", values).encode())
+    return len(shown)
+
+
+def _css(color: np.ndarray) -> str:
+    return "#" + "".join(f"{int(part):02x}" for part in color)
+
+
+def _on_page(record: dict[str, Any], lifter: Lifter) -> dict[str, Any]:
+    """Return what the page shows of a person."""
+    xyz = np.array([record["keypoints_3d"][name] for name in lifter.skeleton.keypoints])
+    trust = f"Projected, the pose is {record['lift_residual']:.1%} of the person's size from the keypoints found."
+    spread = record.get("spread_3d_mm")
+    if spread:
+        most = max(spread, key=spread.__getitem__)
+        trust = (
+            f"Expected error: {np.mean(list(spread.values())):.0f} mm on average, {spread[most]:.0f} mm at the "
+            f"{most.replace('_', ' ')}. {trust}"
+        )
+    return {
+        "number": record["number"],
+        "xyz_mm": xyz.tolist(),
+        "middle": ((xyz.min(0) + xyz.max(0)) / 2).round(1).tolist(),
+        "trust": trust,
+    }

@@ -1,0 +1,236 @@
+"""``poseglass predict --lift`` and ``train-lifter``: files in, 3D poses out, and what is said of what cannot be."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.lifting.toy_motion import toy_clips
+
+from poseglass import cli
+from poseglass.core.card import WeightCard
+from poseglass.core.image import read_image, write_image
+from poseglass.core.input_spec import InputSpec
+from poseglass.core.page import render_page
+from poseglass.core.skeleton import Skeleton
+from poseglass.core.skeletons import H36M17, LSP14
+from poseglass.estimators.weights_file import save_weights
+from poseglass.lifting import Lifter, LifterCard, save_lifter
+from poseglass.lifting.lifter import build_lifter_network
+from poseglass.lifting.recipe import NetworkPart
+from poseglass.networks import StackedHourglass
+from poseglass.readers.poses_npz import write_poses
+
+pytestmark = pytest.mark.usefixtures("no_detector")
+
+
+def run(monkeypatch, *words) -> int:
+    monkeypatch.setattr(sys, "argv", ["poseglass", *map(str, words)])
+    monkeypatch.setenv("COLUMNS", "400")
+    try:
+        cli.main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def weights(path: Path, skeleton: Skeleton) -> Path:
+    """Weights with random numbers that predict a skeleton."""
+    numbers = {"num_keypoints": len(skeleton), "num_stacks": 1, "width": 16, "depth": 2}
+    torch.manual_seed(0)
+    network = StackedHourglass(**numbers)  # type: ignore[arg-type]
+    card = WeightCard(
+        path.stem, {"name": "stacked_hourglass", **numbers}, {"name": "heatmap"}, skeleton,
+        InputSpec((64, 64)),
+    )  # fmt: skip
+    save_weights(path, network.state_dict(), card)
+    return path
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Two images, weights of people and of hands, and a lifter."""
+    rng = np.random.default_rng(0)
+    for name in ("one", "two"):
+        write_image(tmp_path / f"{name}.png", rng.integers(0, 255, (80, 60, 3)).astype(np.uint8))
+    weights(tmp_path / "people.safetensors", LSP14)
+    weights(tmp_path / "hands.safetensors", Skeleton("hand", ("wrist", "thumb", "index")))
+    part = NetworkPart(method="masked", width=16)
+    torch.manual_seed(1)
+    lifter = Lifter(LifterCard("toy", part.model_dump(), H36M17, 330.0), build_lifter_network(part, 17))
+    save_lifter(tmp_path / "lifter.safetensors", lifter)
+    return tmp_path
+
+
+def test_lifted_poses_are_in_the_files(files, monkeypatch, capsys):
+    out = files / "out"
+    words = ["predict", files / "one.png", files / "two.png", "--weights", files / "people.safetensors", "--lift"]
+    assert run(monkeypatch, *words, "--lifter", files / "lifter.safetensors", "--out", out, "--min-score", 0) == 0
+    said = capsys.readouterr().out
+    assert "lifted 2 poses to 3D with 'toy'" in said
+    assert "mean size of the training people" in said
+    assert "poses_3d.html" in said
+    records = json.loads((out / "poses.json").read_text())
+    assert len(records) == 2
+    for record in records:
+        assert tuple(record["keypoints_3d"]) == H36M17.keypoints
+        assert record["keypoints_3d"]["pelvis"] == [0.0, 0.0, 0.0]
+        assert all(value > 0 for value in record["spread_3d_mm"].values())
+        assert record["lift_residual"] >= 0
+    plain, beside = read_image(out / "one.png"), read_image(out / "one-3d.png")
+    assert beside.shape[1] > plain.shape[1]
+    assert np.array_equal(beside[: plain.shape[0], : plain.shape[1]], plain)
+    page = (out / "poses_3d.html").read_text()
+    assert not re.search(r"(?:src|href)=|https?://", page.split("<script>")[0])  # nothing is fetched
+    data = json.loads(re.search(r"const data = (.*);\n", page).group(1))  # type: ignore[union-attr]
+    assert [image["name"] for image in data["images"]] == ["one.png", "two.png"]
+    assert len(data["images"][0]["people"][0]["xyz_mm"]) == 17
+    assert data["images"][0]["photo"].startswith("data:image/jpeg;base64,")
+    assert "Expected error" in data["images"][0]["people"][0]["trust"]
+    # resumed with another lifter, the results would be of two
+    assert run(monkeypatch, *words, "--lifter", files / "lifter.safetensors", "--out", out, "--resume") == 2
+    assert "min-score" in capsys.readouterr().err
+
+
+def test_people_with_few_keypoints_are_said(files, monkeypatch, capsys):
+    words = ["predict", files / "one.png", "--weights", files / "people.safetensors", "--lift", "--min-score", "0.99"]
+    assert run(monkeypatch, *words, "--lifter", files / "lifter.safetensors", "--out", files / "out") == 0
+    said = capsys.readouterr().out
+    assert "Not lifted: 1 with fewer than 5 keypoints of a score of at least 0.99 that 'toy' knows" in said
+    (record,) = json.loads((files / "out" / "poses.json").read_text())
+    assert record["keypoints_3d"] is None
+    assert not (files / "out" / "one-3d.png").exists()
+    assert not (files / "out" / "poses_3d.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        (["--lifter", "lifter.safetensors"], "requires --lift. Add it, or omit --lifter"),
+        (["--lift", "--lifter", "nothing"], "No lifter 'nothing'"),
+        (["--lift", "--lifter", "people.safetensors"], "holds no lifter"),
+        (["--lift", "--lifter", "lifter.safetensors", "--weights", "hands.safetensors"], "predicts none of them"),
+        (["--weights", "lifter.safetensors"], "holds a lifter, which turns keypoints into 3D poses"),
+    ],
+)
+def test_what_cannot_be_lifted(files, monkeypatch, capsys, words: list[str], match: str):
+    monkeypatch.chdir(files)
+    given = [] if "--weights" in words else ["--weights", "people.safetensors"]
+    assert run(monkeypatch, "predict", "one.png", *given, *words, "--out", files / "out") == 2
+    assert match in capsys.readouterr().err
+    assert not (files / "out").exists()
+
+
+def test_train_lifter(files, monkeypatch, capsys):
+    write_poses(files / "poses.npz", toy_clips(8))
+    recipe = files / "tiny.toml"
+    recipe.write_text(
+        'name = "tiny"\n[network]\nmethod = "repnet"\nwidth = 16\ncritic_width = 10\n[train]\nsteps = 4\nbatch = 8\n'
+        '[split]\ntest = ["dan"]\n'
+    )
+    words = ["train-lifter", recipe, "--poses", files / "poses.npz", "--run", files / "run"]
+    assert run(monkeypatch, *words) == 0
+    said = capsys.readouterr().out
+    assert "test subjects, 64 views: pa_mpjpe" in said
+    assert (files / "run" / "lifter.safetensors").is_file()
+    assert run(monkeypatch, *words) == 2
+    assert "holds a run already" in capsys.readouterr().err
+    assert run(monkeypatch, "train-lifter", "repne", *words[2:]) == 2
+    assert "Did you mean 'repnet'?" in capsys.readouterr().err
+
+
+def test_train_lifter_with_labels(files, monkeypatch, capsys):
+    write_poses(files / "poses.npz", toy_clips(8))
+    (files / "tiny.toml").write_text(
+        'name = "tiny"\n[network]\nmethod = "repnet"\nwidth = 16\ncritic_width = 10\n[train]\nsteps = 2\nbatch = 8\n'
+        '[split]\ntest = ["dan"]\n'
+    )
+    flat = [float(v) for k in range(14) for v in (3 * k, 40 - k, 2)]
+    some = flat.copy()
+    some[2] = 0.0
+    people = [
+        {"id": i, "image_id": 1, "category_id": 1, "keypoints": points, "bbox": [0, 0, 50, 50], "num_keypoints": 14}
+        for i, points in enumerate((flat, some), 1)
+    ]
+    category = {"id": 1, "name": "person", "keypoints": list(LSP14.keypoints), "skeleton": []}
+    images = [{"id": 1, "file_name": "one.png", "width": 60, "height": 80}]
+    (files / "labels.json").write_text(json.dumps({"images": images, "annotations": people, "categories": [category]}))
+    words = ["train-lifter", files / "tiny.toml", "--poses", files / "poses.npz", "--run", files / "run"]
+    assert run(monkeypatch, *words, "--labels", files / "labels.json") == 0
+    assert "1 of 2 labelled people have all keypoints" in capsys.readouterr().out
+
+
+HARNESS = """
+const strokes = [], listeners = {}, elements = {};
+const element = (id) => ({
+  id, style: {}, dataset: {}, children: [], clientWidth: 400, width: 0, height: 0,
+  add(option) { this.children.push(option); },
+  replaceChildren(...all) { this.children = all; },
+  setAttribute(name, value) { this[name] = value; },
+  setPointerCapture() {},
+  getContext: () => ({
+    clearRect() { strokes.length = 0; }, beginPath() { this.path = []; },
+    moveTo(x, y) { this.path.push([x, y]); }, lineTo(x, y) { this.path.push([x, y]); },
+    stroke() { strokes.push([this.strokeStyle, this.path]); },
+  }),
+});
+const views = [[0, 0], [90, 0]].map(([side, above]) => Object.assign(element("v"), { dataset: { side, above } }));
+globalThis.document = {
+  getElementById: (id) => (elements[id] ??= element(id)),
+  createElement: element, querySelectorAll: () => views,
+};
+globalThis.window = globalThis;
+globalThis.Option = function (text, value) { return { text, value }; };
+globalThis.getComputedStyle = () => ({ getPropertyValue: () => "line" });
+"""
+
+REPORT = """
+const joints = () =>
+  strokes.filter(([color, path]) => color === "#123456").map(([color, path]) => path[0].map(Math.round));
+const lines = [];
+views[0].onclick(); lines.push(joints());
+views[1].onclick(); lines.push(joints());
+elements.pose.onkeydown({ key: "ArrowLeft", preventDefault() {} }); lines.push(joints());
+console.log(JSON.stringify({ lines, options: elements.image.children.length, people: elements.people.children.length,
+  trust: elements.trust.textContent, photo: elements.photo.src }));
+"""
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
+def test_the_page_draws_what_it_is_given(tmp_path):
+    """The script of the page, with a canvas that notes what is drawn: a joint 400 mm to the right, 300 up, 200 away."""
+    values = {
+        "title": "t </script> t",
+        "about": "a",
+        "data": {
+            "images": [
+                {
+                    "name": "</script><b>", "photo": "data:,",
+                    "people": [
+                        {"number": 3, "xyz_mm": [[400, -300, 200], [0, 0, 0]], "middle": [0, 0, 0], "trust": "so far"}
+                    ],
+                }
+            ],
+            "joints": ["#123456", "#654321"],
+            "bones": [[0, 1, "#abcdef"]],
+        },
+    }  # fmt: skip
+    page = render_page("poses_3d.html", values)
+    assert page.count("<script>") == page.count("</script>") == 1
+    script = page.split("<script>")[1].split("</script>")[0]
+    (tmp_path / "page.js").write_text(HARNESS + script + REPORT)
+    done = subprocess.run(["node", str(tmp_path / "page.js")], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["options"], found["people"], found["trust"], found["photo"]) == (1, 1, "so far", "data:,")
+    scale = 400 / (2 * 1.15 * 1050)
+    front, side, turned = (line[0] for line in found["lines"])
+    assert front == [round(200 + 400 * scale), round(200 - 300 * scale)]
+    assert side == [round(200 + 200 * scale), round(200 - 300 * scale)]  # what was away is to the right
+    assert turned[1] == side[1]
+    assert turned[0] != side[0]

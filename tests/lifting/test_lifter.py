@@ -1,0 +1,245 @@
+"""A lifter and its file: what it promises for its input and output, and what it says of bad ones."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from poseglass.core.instances import Instances
+from poseglass.core.skeleton import Skeleton
+from poseglass.core.skeletons import COCO17, FLIC11, H36M17, LSP14, PEOPLE19
+from poseglass.estimators.load import load
+from poseglass.estimators.weights_file import LIFTER_KEY, CheckpointError, read_safetensors, write_safetensors
+from poseglass.lifting import Lifter, LifterCard, lift_people, load_lifter, save_lifter
+from poseglass.lifting.lifter import build_critic, build_lifter_network, shipped_lifters, weak_perspective_residual
+from poseglass.lifting.normalise import LEAST_KNOWN
+from poseglass.lifting.people import check_mappable
+from poseglass.lifting.recipe import NetworkPart
+from poseglass.lifting.repnet import REPNET16
+
+
+def toy(method: str = "masked", skeleton: Skeleton = H36M17, **numbers: object) -> Lifter:
+    """A lifter with random weights."""
+    part = NetworkPart(method=method, width=16, critic_width=10, **numbers)  # type: ignore[arg-type]
+    torch.manual_seed(1)
+    card = LifterCard("toy", part.model_dump(), skeleton, 330.0)
+    critic = build_critic(part, skeleton) if method == "repnet" else None
+    return Lifter(card, build_lifter_network(part, len(skeleton)), critic)
+
+
+def points_of(n: int, k: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(0, 400, (n, k, 2))
+
+
+@pytest.mark.parametrize(("method", "skeleton"), [("masked", H36M17), ("martinez", H36M17), ("repnet", REPNET16)])
+def test_place_and_size_in_the_image_do_not_matter(method: str, skeleton: Skeleton):
+    lifter = toy(method, skeleton)
+    points = points_of(3, len(skeleton))
+    poses = lifter(points)
+    assert poses.shape == (3, len(skeleton), 3)
+    assert poses.dtype == np.float32
+    moved = lifter(points * 0.07 + [1e5, -300.0])
+    assert np.abs(poses - moved).max() < 1.0
+    assert np.abs(poses - lifter(points * [0.5, 1.0])).max() > 1.0
+    root = [skeleton.index(n) for n in (["pelvis"] if "pelvis" in skeleton.keypoints else ["left_hip", "right_hip"])]
+    assert np.abs(poses[:, root].mean(1)).max() < 1e-3
+
+
+def test_unknown_keypoints_are_not_seen():
+    lifter = toy()
+    points = points_of(2, 17)
+    points[1, [0, 3, 9]] = np.nan
+    both = lifter.lift(points)
+    assert np.isfinite(both.xyz_mm).all()
+    assert np.isfinite(both.residual).all()
+    assert both.spread_mm is not None
+    assert (both.spread_mm > 0).all()
+    half = points.copy()
+    half[1, 0] = [5.0, np.nan]  # one coordinate alone is unknown too
+    assert np.array_equal(lifter(half), both.xyz_mm)
+    assert np.allclose(lifter(points[1:]), both.xyz_mm[1:], atol=1e-3)
+
+
+def test_nobody():
+    lifted = toy().lift(np.zeros((0, 17, 2)))
+    assert lifted.xyz_mm.shape == (0, 17, 3)
+    assert lifted.residual.shape == (0,)
+
+
+@pytest.mark.parametrize("shape", [(17, 2), (1, 16, 2), (1, 17, 3), (0,)])
+def test_points_of_another_shape(shape: tuple[int, ...]):
+    with pytest.raises(ValueError, match=r"shape \(N, 17, 2\).*'h36m17', got \(.*in_skeleton\(lifter.skeleton\)"):
+        toy()(np.zeros(shape))
+
+
+def test_too_few_keypoints():
+    points = points_of(3, 17)
+    points[1, 4:] = np.nan
+    with pytest.raises(ValueError, match=r"at least 5 known keypoints of a person; 1 person has fewer: row 1 has 4\."):
+        toy()(points)
+    points[1, 4] = 0.0
+    toy()(points)
+
+
+def test_published_lifters_need_every_keypoint():
+    points = points_of(2, 16)
+    points[0, 3] = np.nan
+    with pytest.raises(ValueError, match=r"16 known keypoints .*trained with all of them.*row 0 has 15"):
+        toy("repnet", REPNET16)(points)
+    assert toy("repnet", REPNET16, unknown=True)(points).shape == (2, 16, 3)
+
+
+def test_infinite_points():
+    points = points_of(1, 17)
+    points[0, 2, 1] = np.inf
+    with pytest.raises(ValueError, match="finite, or NaN where unknown, got infinity"):
+        toy()(points)
+
+
+def test_residual_of_a_projection_is_zero():
+    rng = np.random.default_rng(3)
+    pose = torch.from_numpy(rng.normal(size=(4, 17, 3)))
+    known = torch.from_numpy(rng.random((4, 17)) > 0.3)
+    seen = torch.where(known[..., None], 3.0 * pose[..., :2] + 7.0, 0.0)
+    assert float(weak_perspective_residual(pose, seen, known).max()) < 1e-9
+    off = seen.clone()
+    off[:, :8, 0] += 6.0 * known[:, :8]
+    assert float(weak_perspective_residual(pose, off, known).min()) > 0.1
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_a_file_gives_the_same_again(tmp_path, half: bool):
+    for lifter in (toy(), toy("repnet", REPNET16), toy("martinez")):
+        save_lifter(tmp_path / "a.safetensors", lifter, half=half)
+        again = load_lifter(tmp_path / "a.safetensors")
+        assert again.card == lifter.card
+        points = points_of(4, len(lifter.skeleton))
+        assert np.abs(again(points) - lifter(points)).max() < (5.0 if half else 1e-3)
+        critic, before = again.lift(points).critic, lifter.lift(points).critic
+        assert (critic is None) == (before is None)
+        if critic is not None and before is not None and not half:
+            assert np.allclose(critic, before)
+
+
+def test_files_that_hold_no_lifter(tmp_path):
+    with pytest.raises(CheckpointError, match=r"holds no lifter.*train-lifter.*poseglass\.load"):
+        load_lifter("src/poseglass/weights/people.safetensors")
+    with pytest.raises(FileNotFoundError, match=r"No lifter 'nothing'.*a name that ships"):
+        load_lifter("nothing")
+    (tmp_path / "run").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"nor a folder with lifter\.safetensors"):
+        load_lifter(tmp_path / "run")
+    (tmp_path / "text.safetensors").write_text("not tensors, but words that are long enough")
+    with pytest.raises(CheckpointError, match="not a safetensors file"):
+        load_lifter(tmp_path / "text.safetensors")
+
+
+def test_weights_of_another_skeleton(tmp_path):
+    lifter = toy()
+    other = LifterCard("toy", lifter.card.network, LSP14, 330.0)
+    path = tmp_path / "a.safetensors"
+    write_safetensors(path, lifter.network.state_dict(), {LIFTER_KEY: other.to_json()}, "toy")
+    with pytest.raises(CheckpointError, match=r"14 keypoints of 'lsp14': .* should be .*, and is .*different lifters"):
+        load_lifter(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"network": {"method": "other"}},
+        {"network": 3},
+        {"limb_mm": -1.0},
+        {"skeleton": {"name": "x"}},
+        {"limb_mm": "a"},
+    ],
+)
+def test_cards_that_cannot_be_read(tmp_path, change: dict):
+    lifter = toy()
+    text = json.dumps(json.loads(lifter.card.to_json()) | change)
+    path = tmp_path / "a.safetensors"
+    write_safetensors(path, lifter.network.state_dict(), {LIFTER_KEY: text}, "toy")
+    with pytest.raises(CheckpointError, match=r"a\.safetensors"):
+        load_lifter(path)
+
+
+def test_a_lifter_is_no_weights_of_a_pose_network(tmp_path):
+    save_lifter(tmp_path / "a.safetensors", toy())
+    with pytest.raises(CheckpointError, match=r"holds a lifter, which turns keypoints into 3D poses.*--lifter"):
+        load(tmp_path / "a.safetensors")
+
+
+def test_people_are_mapped_by_name():
+    lifter = toy()
+    xy = points_of(3, 19)
+    people = Instances.from_keypoints(PEOPLE19, xy)
+    found = lift_people(lifter, people)
+    points = np.full((3, 17, 2), np.nan)
+    for k, name in enumerate(H36M17.keypoints):
+        if name in PEOPLE19.keypoints:
+            points[:, k] = people.xy[:, PEOPLE19.index(name)]
+    assert np.isnan(points[:, [H36M17.index(n) for n in ("pelvis", "spine", "thorax")]]).all()
+    assert np.allclose(found.lifted.xyz_mm, lifter(points), atol=1e-3)
+    assert found.row.tolist() == [0, 1, 2]
+
+
+def test_people_with_few_keypoints_are_counted_and_left_out():
+    xy = points_of(3, 17)
+    score = np.ones((3, 17), np.float32)
+    score[1] = 0.2
+    people = Instances.from_keypoints(COCO17, xy, score=score)
+    found = lift_people(toy(), people, min_score=0.3)
+    assert found.row.tolist() == [0, 2]
+    assert found.few == 1
+    assert len(found) == len(found.lifted) == 2
+    assert len(lift_people(toy(), Instances.empty(COCO17))) == 0
+
+
+def test_skeletons_that_cannot_be_mapped():
+    hand = Skeleton("hand", ("wrist", "thumb"))
+    with pytest.raises(ValueError, match=r"at least 5 of the keypoints pelvis, .* and 'hand' predicts none of them"):
+        lift_people(toy(), Instances.empty(hand))
+    with pytest.raises(ValueError, match=r"and 'few' predicts only left_hip, neck of them"):
+        check_mappable(toy(), Skeleton("few", ("neck", "left_hip", "nose")), "few")
+    check_mappable(toy(), FLIC11, "flic")
+    with pytest.raises(ValueError, match="at least 16 of the keypoints"):
+        check_mappable(toy("repnet", REPNET16), COCO17, "coco")
+
+
+needs_shipped = pytest.mark.skipif(not shipped_lifters(), reason="no lifter ships")
+
+
+@needs_shipped
+def test_the_shipped_lifter():
+    """A pose whose depth is clear: someone who faces the camera, and the same from behind."""
+    path = shipped_lifters()["lift-people"]
+    assert path.stat().st_size <= 5_000_000
+    lifter = load_lifter()
+    assert lifter.skeleton.keypoints == H36M17.keypoints
+    assert lifter.least_known == LEAST_KNOWN
+    assert lifter.card.trained_on
+    assert lifter.card.license
+    assert lifter.card.results
+    front = {
+        "left_hip": (110, 200), "right_hip": (90, 200), "left_knee": (112, 285), "right_knee": (88, 285),
+        "left_ankle": (112, 370), "right_ankle": (88, 370), "neck": (100, 85), "head_top": (100, 40),
+        "left_shoulder": (120, 95), "right_shoulder": (80, 95), "left_elbow": (128, 150), "right_elbow": (72, 150),
+        "left_wrist": (130, 195), "right_wrist": (70, 195),
+    }  # fmt: skip
+    points = np.full((1, 17, 2), np.nan)
+    for name, at in front.items():
+        points[0, H36M17.index(name)] = at
+    lifted = lifter.lift(points)
+    pose = lifted.xyz_mm[0]
+    assert pose[H36M17.index("head_top"), 1] < pose[H36M17.index("pelvis"), 1] < pose[H36M17.index("left_ankle"), 1]
+    assert pose[H36M17.index("left_shoulder"), 0] > pose[H36M17.index("right_shoulder"), 0]
+    height = pose[H36M17.index("left_ankle"), 1] - pose[H36M17.index("head_top"), 1]
+    assert 1200 < height < 1800
+    assert lifted.residual[0] < 0.1
+
+
+@needs_shipped
+def test_the_shipped_file_is_in_half_precision():
+    state, metadata = read_safetensors(shipped_lifters()["lift-people"])
+    assert LIFTER_KEY in metadata
+    assert sum(t.numel() for t in state.values()) * 2 < shipped_lifters()["lift-people"].stat().st_size < 5_000_000
