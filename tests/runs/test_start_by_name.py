@@ -55,7 +55,8 @@ def test_channels_go_by_name(names: tuple[str, ...], says: str) -> None:
 
 
 def classifier_card(**numbers: object) -> WeightCard:
-    table = {"name": "mobilenet_v3_small_classifier", "num_keypoints": 0, "width": 0.25, "hidden_width": 16} | numbers
+    table = {"name": "mobilenet_v3_small_classifier", "num_keypoints": 0, "num_classes": 1000}
+    table |= {"width": 0.25, "hidden_width": 16} | numbers
     return WeightCard("public", table, {"name": "box_class"}, BOXES, InputSpec(size_wh=(64, 64)))
 
 
