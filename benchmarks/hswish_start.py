@@ -2,9 +2,9 @@
 
 Howard et al. 2019 compare "h-swish @N": the first block with N output channels and all after it have h-swish, earlier
 ones ReLU. Here the same backbone is under a thin U-Net and finds 14 keypoints of people in crops of 128 px, trained by
-recipes/lspet/family.toml. The
-convolutions before and after the blocks are as in the paper for all. Accuracy is PCK@0.2 on the validation people,
-latency that of a forward pass in float32, the median of interleaved repeats, as a ratio to the paper's @80.
+recipes/lspet/family.toml. The convolutions before and after the blocks are as in the paper for all. Accuracy is PCK@0.2
+on the validation people, latency that of a forward pass in float32, the median of interleaved repeats, as a ratio to
+the paper's @80.
 
     python benchmarks/hswish_start.py --data data                # trains; resumes where it was stopped
     python benchmarks/hswish_start.py --summary                  # latency and table of stored results
