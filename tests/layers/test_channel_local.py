@@ -43,6 +43,14 @@ def test_the_interlace_is_the_published_permutation_and_its_inverse_restores_the
     assert torch.equal(layer(layer.inverse()(features)), features)
 
 
+def test_the_interlace_keeps_the_memory_format() -> None:
+    layer, features = ChannelInterlace(12, 4), torch.randn(2, 12, 3, 5)
+    for memory_format in (torch.channels_last, torch.contiguous_format):
+        made = layer(features.contiguous(memory_format=memory_format))
+        assert made.is_contiguous(memory_format=memory_format)
+        assert torch.equal(made, features[:, layer.order()])
+
+
 def dense(conv: nn.Conv2d) -> torch.Tensor:
     """Return the weights of the plain convolution that computes what a grouped one does."""
     outputs, inputs = conv.out_channels // conv.groups, conv.in_channels // conv.groups

@@ -13,6 +13,7 @@ the g1 groups in turns. ``networks/channel_dependency.py`` finds what a block se
 import math
 from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from poseglass.layers.conv_norm import ConvNorm
@@ -58,7 +59,11 @@ class ChannelInterlace(nn.Module):
         return ChannelInterlace(self.num_channels, self.num_channels // self.groups)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map ``(B, channels, h, w)`` to the same shape."""
+        """Map ``(B, channels, h, w)`` to the same shape, in the same memory format."""
+        if features.is_contiguous(memory_format=torch.channels_last):
+            # Otherwise the result would be contiguous, and the next convolution would have to convert it back.
+            last = features.permute(0, 2, 3, 1).unflatten(3, (self.groups, -1))
+            return last.transpose(3, 4).flatten(3).permute(0, 3, 1, 2)
         return features.unflatten(1, (self.groups, -1)).transpose(1, 2).flatten(1, 2)
 
 

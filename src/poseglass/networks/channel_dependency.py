@@ -529,14 +529,14 @@ def _group_norm(call: _Call) -> list[Known | None]:
 
 def _layer_norm(call: _Call) -> list[Known | None]:
     axes = tuple(range(call.args[0].ndim - len(call.args[1]), call.args[0].ndim))
-    return [call.of(call.args[0]).any(axes, keepdims=True), None, None]
+    return [np.asarray(call.of(call.args[0]).any(axes, keepdims=True)), None, None]
 
 
 def _reduction(call: _Call) -> Known:
     features = call.args[0]
     axes = _axes(call.argument(1, "dim"), features.ndim)
     keep = bool(call.argument(2, "keepdim", False))
-    return call.of(features).any(axes, keepdims=keep)
+    return np.asarray(call.of(features).any(axes, keepdims=keep))
 
 
 def _extreme(call: _Call) -> list[Known | None]:
@@ -544,7 +544,7 @@ def _extreme(call: _Call) -> list[Known | None]:
 
 
 def _softmax(call: _Call) -> Known:
-    return call.of(call.args[0]).any(call.args[1] % call.args[0].ndim, keepdims=True)
+    return np.asarray(call.of(call.args[0]).any(call.args[1] % call.args[0].ndim, keepdims=True))
 
 
 def _cat(call: _Call) -> Known:
@@ -736,7 +736,7 @@ def _pixel_shuffled(call: _Call) -> Known:
     features, factor = call.args
     known = _whole(call.of(features), features.shape, [1])
     parted = known.reshape(known.shape[0], -1, factor**2, *known.shape[2:])
-    return parted.any(2)
+    return np.asarray(parted.any(2))
 
 
 def _pixel_unshuffled(call: _Call) -> Known:
