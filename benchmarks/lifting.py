@@ -6,8 +6,8 @@
 The first trains recipes that are not in RUNS yet, one after the other, into RUNS/RECIPE-SEED, and resumes those that
 were interrupted. Both measure every run in RUNS, and write lifting.csv (a row for each run and group of test subjects),
 lifting_curves.csv (errors on the validation subjects during training), and, for the lifter that ships,
-lifting_shipped.csv (what becomes of it with points as pose networks give them). --pack RUN --out FILE writes the lifter
-of a run in half precision, with its results in the card.
+lifting_shipped.csv (what becomes of it with points as pose networks give them, for every fourth pose). --pack RUN --out
+FILE writes the lifter of a run in half precision, with its results in the card.
 
 All methods are compared over RepNet's 16 keypoints. Intervals are the 2.5 and 97.5 percentiles of 1,000 samples of the
 test clips, drawn with replacement: poses of one clip are much alike.
@@ -56,32 +56,37 @@ def of_lifter(lifter: Lifter) -> Lift:
     return lift
 
 
-def measured(lift: Lift, pairs: LiftingPairs, clip: np.ndarray) -> dict[str, float]:
-    """Return errors in millimetres; ``clip`` is that of each of the pairs' poses."""
+def errors_of_each(lift: Lift, pairs: LiftingPairs) -> dict[str, np.ndarray]:
+    """Return errors in millimetres of each of N pairs, and the share of keypoints within 150 mm."""
     predicted, truth = lift(pairs), of_16(pairs.xyz_mm, pairs.skeleton)
-    each = {
+    apart = distances_mm(predicted, truth)
+    return {
         "pa_mpjpe": distances_mm(align_procrustes(predicted, truth, reflection=False), truth).mean(1),
         "pa_mpjpe_reflected": distances_mm(align_procrustes(predicted, truth, reflection=True), truth).mean(1),
-        "mpjpe": distances_mm(predicted, truth).mean(1),
+        "mpjpe": apart.mean(1),
         "symmetry_error": symmetry_error_mm(predicted, REPNET16),
+        "pck3d@150": (apart <= 150).mean(1),
     }
+
+
+def summary(each: dict[str, np.ndarray], clip: np.ndarray) -> dict[str, float]:
+    """Return the means, and the interval of PA-MPJPE over clips; ``clip`` is that of each pair."""
     found = {name: float(np.nanmean(values)) for name, values in each.items()}
-    found["pck3d@150"] = float((distances_mm(predicted, truth) <= 150).mean())
-    of_pair = clip[pairs.pose]
-    clips = np.unique(of_pair)
-    sums = np.array([each["pa_mpjpe"][of_pair == one].sum() for one in clips])
-    counts = np.array([(of_pair == one).sum() for one in clips])
+    clips = np.unique(clip)
+    sums = np.array([each["pa_mpjpe"][clip == one].sum() for one in clips])
+    counts = np.array([(clip == one).sum() for one in clips])
     drawn = np.random.default_rng(0).integers(len(clips), size=(1000, len(clips)))
     means = sums[drawn].sum(1) / counts[drawn].sum(1)
     found["pa_low"], found["pa_high"] = (float(np.percentile(means, q)) for q in (2.5, 97.5))
     return found
 
 
-def groups(clips: PoseClips) -> dict[str, PoseClips]:
-    """Return the test subjects, and the two kinds of them."""
+def poses_of_test(clips: PoseClips, every: int = 1) -> tuple[PoseClips, dict[str, np.ndarray]]:
+    """Return the poses of the test subjects, and masks of the two kinds of them."""
     _, test = clips.split_by_subject(SPLIT.test)
+    test = test.select(np.arange(0, len(test), every))
     retargeted = np.array([name.startswith(RETARGETED) for name in test.subject_of_pose])
-    return {"all": test, "cmu": test.select(~retargeted), "retargeted": test.select(retargeted)}
+    return test, {"all": np.ones(len(test), bool), "cmu": ~retargeted, "retargeted": retargeted}
 
 
 def row_of(name: str, seed: object, group: str, found: dict[str, float], **more: object) -> dict[str, object]:
@@ -104,31 +109,35 @@ def shipped_rows(clips: PoseClips, lifter: Lifter) -> list[dict[str, object]]:
     """Return what becomes of the lifter with points as pose networks give them, over all 17 keypoints."""
     skeleton, rng = clips.skeleton, np.random.default_rng(0)
     rows: list[dict[str, object]] = []
-    for group, poses in groups(clips).items():
-        for elevation in (0.0, 30.0):
-            pairs = view_poses(poses.xyz_mm, skeleton, EIGHT_SIDES, elevation_degrees=elevation)
-            height = np.ptp(pairs.xy[..., 1], axis=1)[:, None, None]
-            have = {
-                "all 17 keypoints": np.ones(17, bool),
-                "those of people19": np.isin(skeleton.keypoints, PEOPLE19.keypoints),
-                "those of coco17": np.isin(skeleton.keypoints, COCO17.keypoints),
-            }
-            for points_are, known in have.items():
-                for noise in (0.0, 0.02):
-                    points = pairs.xy + noise * height * rng.normal(size=pairs.xy.shape)
-                    lifted = lifter.lift(np.where(known[:, None], points, np.nan))
-                    truth = pairs.xyz_mm.astype(np.float64)
-                    aligned = align_procrustes(lifted.xyz_mm.astype(np.float64), truth, reflection=False)
-                    error = distances_mm(lifted.xyz_mm, truth)
-                    assert lifted.spread_mm is not None
+    test, groups = poses_of_test(clips, every=4)
+    for elevation in (0.0, 30.0):
+        pairs = view_poses(test.xyz_mm, skeleton, EIGHT_SIDES, elevation_degrees=elevation)
+        truth = pairs.xyz_mm.astype(np.float64)
+        height = np.ptp(pairs.xy[..., 1], axis=1)[:, None, None]
+        have = {
+            "all 17 keypoints": np.ones(17, bool),
+            "those of people19": np.isin(skeleton.keypoints, PEOPLE19.keypoints),
+            "those of coco17": np.isin(skeleton.keypoints, COCO17.keypoints),
+        }
+        for points_are, known in have.items():
+            for noise in (0.0, 0.02):
+                points = pairs.xy + noise * height * rng.normal(size=pairs.xy.shape)
+                lifted = lifter.lift(np.where(known[:, None], points, np.nan))
+                assert lifted.spread_mm is not None
+                aligned = distances_mm(
+                    align_procrustes(lifted.xyz_mm.astype(np.float64), truth, reflection=False), truth
+                )
+                error = distances_mm(lifted.xyz_mm, truth)
+                for group, poses in groups.items():
+                    of = poses[pairs.pose]
+                    spread = lifted.spread_mm[of]
                     rows.append(
                         {
                             "points": points_are, "noise_of_height": noise, "elevation_degrees": elevation,
-                            "test_subjects": group, "views": len(pairs),
-                            "pa_mpjpe": f"{distances_mm(aligned, truth).mean():.1f}", "mpjpe": f"{error.mean():.1f}",
-                            "expected_error": f"{lifted.spread_mm.mean():.1f}",
-                            "correlation": f"{np.corrcoef(lifted.spread_mm.ravel(), error.ravel())[0, 1]:.2f}",
-                            "residual": f"{np.median(lifted.residual):.3f}",
+                            "test_subjects": group, "views": int(of.sum()), "pa_mpjpe": f"{aligned[of].mean():.1f}",
+                            "mpjpe": f"{error[of].mean():.1f}", "expected_error": f"{spread.mean():.1f}",
+                            "correlation": f"{np.corrcoef(spread.ravel(), error[of].ravel())[0, 1]:.2f}",
+                            "residual": f"{np.median(lifted.residual[of]):.3f}",
                         }
                     )  # fmt: skip
     return rows
@@ -137,7 +146,7 @@ def shipped_rows(clips: PoseClips, lifter: Lifter) -> list[dict[str, object]]:
 def pack(run: Path, out: Path, clips: PoseClips) -> None:
     """Write a lifter in half precision, with its results in the card."""
     lifter = load_lifter(run)
-    pairs = view_poses(groups(clips)["all"].xyz_mm, clips.skeleton)
+    pairs = view_poses(poses_of_test(clips)[0].xyz_mm, clips.skeleton)
     errors = distances_mm(
         align_procrustes(lifter(pairs.xy).astype(np.float64), pairs.xyz_mm.astype(np.float64), reflection=False),
         pairs.xyz_mm,
@@ -191,9 +200,13 @@ def main() -> None:
         about = {"parameters": parameters, "steps": rows[-1]["step"], "seconds": rows[-1]["seconds"]}
         lifts.append((recipe, seed, of_lifter(lifter), about))
     rows_out = []
+    test, groups = poses_of_test(clips)
+    pairs = view_poses(test.xyz_mm, clips.skeleton)
     for name, seed, lift, about in lifts:
-        for group, poses in groups(clips).items():
-            found = measured(lift, view_poses(poses.xyz_mm, clips.skeleton), poses.clip)
+        each = errors_of_each(lift, pairs)
+        for group, poses in groups.items():
+            of = poses[pairs.pose]
+            found = summary({key: values[of] for key, values in each.items()}, test.clip[pairs.pose][of])
             more = {key: about.get(key, "") for key in ("parameters", "steps", "seconds")}
             rows_out.append(row_of(name, seed, group, found, **more))
             print(*(f"{key} {value}" for key, value in rows_out[-1].items() if value != ""), sep="  ", flush=True)

@@ -126,6 +126,16 @@ def test_what_cannot_be_lifted(files, monkeypatch, capsys, words: list[str], mat
     assert not (files / "out").exists()
 
 
+def test_films_are_refused(files, monkeypatch, capsys):
+    film = files / "film.mp4"
+    film.write_bytes(b"\0\0\0\x18ftypisom\0\0\0\0isommp42" + bytes(200))
+    words = ["predict", film, "--weights", files / "people.safetensors", "--lift", "--out", files / "out"]
+    assert run(monkeypatch, *words, "--lifter", files / "lifter.safetensors") == 2
+    said = capsys.readouterr().err
+    assert "film.mp4 is not an image" in said
+    assert "Extract its frames as images first" in said
+
+
 def test_train_lifter(files, monkeypatch, capsys):
     write_poses(files / "poses.npz", toy_clips(8))
     recipe = files / "tiny.toml"

@@ -136,6 +136,7 @@ def test_the_list_with_terms(run) -> None:
         DEFAULT,
         DEFAULT_DETECTOR,
         "people-pose",
+        "lift-people",
         "bear",
         "bear-nc",
         "three",
@@ -295,6 +296,7 @@ def test_the_list_has_what_else_lies_in_the_cache(run, tmp_path: Path) -> None:
 def test_only_a_choice_can_be_empty(run, monkeypatch: pytest.MonkeyPatch, manifest: Path) -> None:
     manifest.write_text("")
     monkeypatch.setattr(sys.modules["poseglass.cli.weights"], "shipped", dict)
+    monkeypatch.setattr(sys.modules["poseglass.cli.weights"], "shipped_lifters", dict)
     assert run("list") == (0, "", "")
     assert "None of the listed weights" in run("list", "--commercial-ok")[1]
 

@@ -56,9 +56,9 @@ def test_beside():
     image = np.full((300, 200, 3), 90, np.uint8)
     poses = np.random.default_rng(1).normal(0, 300, (MOST_BESIDE + 3, 2, 3))
     out = draw_beside(image, poses, list(range(1, len(poses) + 1)), ONE)
-    assert out.shape == (300, 200 + MOST_BESIDE * (3 * 300 + 8), 3)  # one row has space in 300 px
+    assert out.shape == (300, 200 + MOST_BESIDE * (2 * 300 + 8), 3)  # one row has space in 300 px
     tall = draw_beside(np.full((900, 200, 3), 90, np.uint8), poses[:3], [1, 2, 3], ONE)
-    assert tall.shape == (900, 200 + 3 * 300 + 8, 3)
+    assert tall.shape == (900, 200 + 2 * 300 + 8, 3)
     assert (out[:300, :200] == 90).all()
     assert draw_beside(image, poses[:0], [], ONE) is image
 

@@ -16,7 +16,15 @@ from poseglass.lifting.bodies import aligned
 from poseglass.lifting.normalise import LEAST_KNOWN
 from poseglass.lifting.recipe import LiftRecipe, read_lift_recipe, recipe_text, shipped_recipes
 from poseglass.lifting.repnet import REPNET16
-from poseglass.lifting.train import bodies_of, draw_points, errors_of, held_out_pairs, rate_at, train_lifter
+from poseglass.lifting.train import (
+    bodies_of,
+    draw_points,
+    errors_of,
+    held_out_pairs,
+    rate_at,
+    train_lifter,
+    weight_at,
+)
 from poseglass.metrics.mpjpe import Pose3dErrors
 
 SMALL = {
@@ -152,6 +160,12 @@ def test_rates():
     assert [rate_at(recipe, step) for step in (0, 24, 25, 50, 99)] == pytest.approx([1, 1, 0.1, 0.01, 0.001])
     recipe = recipe_of("repnet", train={"steps": 100, "learning_rate": 1.0, "schedule": "cosine"})
     assert [rate_at(recipe, step) for step in (0, 50)] == pytest.approx([1, 0.5])
+
+
+def test_weights_of_the_reprojection():
+    recipe = recipe_of("repnet", train={"steps": 100, "reprojection": 4.0, "reprojection_end": 64.0})
+    assert [weight_at(recipe, done) for done in (0.0, 0.5, 1.0)] == pytest.approx([4, 16, 64])
+    assert weight_at(recipe_of("repnet"), 0.7) == 1.0
 
 
 def test_errors_of_a_perfect_lifter_are_zero():

@@ -92,8 +92,8 @@ def draw_3d(
     return canvas
 
 
-VIEWS = (("as in the image", 0.0, 0.0), ("from the right", 90.0, 0.0), ("from above", 0.0, 89.0))
-"""Title, side and height of what ``draw_beside`` shows of each person."""
+VIEWS = (("as in the image", 0.0), ("from the right", 90.0))
+"""Title and side of what ``draw_beside`` shows of each person."""
 
 MOST_BESIDE = 8
 """Largest number of people in ``draw_beside``."""
@@ -102,7 +102,7 @@ _LEAST_PX, _MOST_PX, _GAP_PX = 180, 360, 8
 
 
 def draw_beside(image: np.ndarray, poses_mm: np.ndarray, numbers: list[int], skeleton: Skeleton) -> np.ndarray:
-    """Return an image with the 3D poses of its people beside it: each seen as in the image, from the right, from above.
+    """Return an image with the 3D poses of its people beside it: each seen as in the image and from the right.
 
     Args:
         image: ``(H, W, 3)`` uint8 RGB, with the numbers of its people.
@@ -119,10 +119,9 @@ def draw_beside(image: np.ndarray, poses_mm: np.ndarray, numbers: list[int], ske
     for pose, number in zip(poses_mm[:count], numbers, strict=False):
         views = [
             draw_3d(
-                pose, skeleton, side_degrees=side, above_degrees=above, size_px=size,
-                title=f"{number}: {title}" if not side and not above else title,
+                pose, skeleton, side_degrees=side, size_px=size, title=title if side else f"{number}: {title}"
             )
-            for title, side, above in VIEWS
+            for title, side in VIEWS
         ]  # fmt: skip
         people.append(np.concatenate(views, 1))
     columns = -(-count // rows)

@@ -28,8 +28,8 @@ class NetworkPart(Part):
         critic_width: Of the path of RepNet's critic that sees the kinematic chain space, 1000 as published.
         critic_pose_width: Of the path that sees the pose, 100 as published.
         chain: Whether RepNet's critic sees the kinematic chain space, as published.
-        unit_m: Unit of RepNet's poses, 1 as published. Ours: about the standard deviation of a keypoint, 0.1, in which a
-            step of the optimiser moves a pose less, so that the critic can follow with few steps.
+        unit_m: Unit of RepNet's poses in metres, 1 as published. Ours: about the standard deviation of a keypoint, 0.1,
+            in which a step of the optimiser moves a pose less, so that the critic can follow with few steps.
         start_from_mean: Ours: RepNet's first poses are near the mean of the real ones, which saves thousands of steps.
         unknown: Ours, for RepNet: keypoints are left out in training, and the network is told which.
     """
@@ -53,7 +53,10 @@ class TrainPart(Part):
         steps: Of the optimiser; for RepNet each is one of the critic and one of the generator.
         batch: Poses in a step.
         learning_rate: At the start.
+        critic_rate: Learning rate of RepNet's critic, in times that of its generator; 1 as published.
         reprojection: Weight of RepNet's reprojection loss beside the critic's, 1 as published.
+        reprojection_end: Ours: the weight at the last step, towards which it grows by the same factor in each step.
+            While it is low, the critic chooses among poses and mirror images, which project alike. None keeps it.
         schedule: "tenths" divides it by ten after a quarter, half and three quarters of the steps, as RepNet does;
             "cosine" lets it fall to 0 along half a cosine.
         save_every: Steps between checkpoints, and between rows of the curve.
@@ -62,7 +65,9 @@ class TrainPart(Part):
     steps: Annotated[int, Field(ge=1)]
     batch: Annotated[int, Field(ge=2)] = 32
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    critic_rate: Annotated[float, Field(gt=0)] = 1.0
     reprojection: Annotated[float, Field(gt=0)] = 1.0
+    reprojection_end: Annotated[float, Field(gt=0)] | None = None
     schedule: Literal["tenths", "cosine"] = "tenths"
     save_every: Annotated[int, Field(ge=1)] = 500
 

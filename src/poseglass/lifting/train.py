@@ -130,8 +130,8 @@ class Trainer(Protocol):
     modules: dict[str, nn.Module]
     optimizers: dict[str, torch.optim.Optimizer]
 
-    def step(self, generator: torch.Generator) -> dict[str, float]:
-        """Make a step, and return its losses."""
+    def step(self, generator: torch.Generator, done: float = 0.0) -> dict[str, float]:
+        """Make a step, of which a share of ``done`` of all was made before, and return its losses."""
         ...
 
     def lifter_parts(self) -> tuple[nn.Module, Any]:
@@ -190,7 +190,7 @@ class RepNetTrainer:
         inputs = torch.cat([values, known.to(values.dtype)], 1) if self.recipe.network.unknown else values
         return inputs, values, self.weights * known
 
-    def step(self, generator: torch.Generator) -> dict[str, float]:
+    def step(self, generator: torch.Generator, done: float = 0.0) -> dict[str, float]:
         """Update the critic, then generator and camera network, on one batch."""
         inputs, points, weights = self._batch(generator)
         real = self.real[torch.randint(len(self.real), (len(inputs),), generator=generator)]
@@ -211,7 +211,7 @@ class RepNetTrainer:
         reprojection = reprojection_loss(points, reproject(fake, camera), weights)
         of_camera = camera_loss(camera)
         self.optimizers["network"].zero_grad()
-        (adversarial + self.recipe.train.reprojection * reprojection + of_camera).backward()
+        (adversarial + weight_at(self.recipe, done) * reprojection + of_camera).backward()
         self.optimizers["network"].step()
         self.critic.requires_grad_(True)
         losses = torch.stack([distance, penalty, reprojection, of_camera]).tolist()
@@ -247,7 +247,7 @@ class PairsTrainer:
         )  # fmt: skip
         self.optimizers: dict[str, torch.optim.Optimizer] = {"network": optimizer}
 
-    def step(self, generator: torch.Generator) -> dict[str, float]:
+    def step(self, generator: torch.Generator, done: float = 0.0) -> dict[str, float]:
         """Make one step on one batch."""
         world, skeleton, part = self.bodies.world, self.bodies.skeleton, self.recipe.bodies
         count = self.recipe.train.batch
@@ -293,6 +293,12 @@ def rate_at(recipe: LiftRecipe, step: int) -> float:
     if recipe.train.schedule == "tenths":
         return recipe.train.learning_rate * 10.0 ** -math.floor(4 * done)
     return recipe.train.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def weight_at(recipe: LiftRecipe, done: float) -> float:
+    """Return the weight of the reprojection loss when a share of ``done`` of the steps was made."""
+    start, end = recipe.train.reprojection, recipe.train.reprojection_end
+    return start if end is None else start * (end / start) ** done
 
 
 def errors_of(lifter: Lifter, pairs: LiftingPairs) -> Pose3dErrors:
@@ -403,10 +409,10 @@ def train_lifter(
     with asked_to_stop() as stop:
         start = time.monotonic() - seconds
         while step < last and not stop():
-            for optimizer in trainer.optimizers.values():
+            for name, optimizer in trainer.optimizers.items():
                 for group in optimizer.param_groups:
-                    group["lr"] = rate_at(recipe, step)
-            losses = trainer.step(generator)
+                    group["lr"] = rate_at(recipe, step) * (recipe.train.critic_rate if name == "critic" else 1.0)
+            losses = trainer.step(generator, step / recipe.train.steps)
             step += 1
             if step % recipe.train.save_every == 0 or step == recipe.train.steps:
                 if not all(math.isfinite(value) for value in losses.values()):
@@ -419,7 +425,10 @@ def train_lifter(
                 lifter = _lifter(recipe, bodies, trainer, recipe_text)
                 if pairs is not None:
                     found = errors_of(lifter, pairs).compute()
-                    row |= {name: round(found[name], 2) for name in ("pa_mpjpe", "mpjpe", "symmetry_error")}
+                    row |= {
+                        name: round(found[name], 2)
+                        for name in ("pa_mpjpe", "pa_mpjpe_reflected", "mpjpe", "symmetry_error")
+                    }
                 curve.append(row)
                 save()
                 say(", ".join(f"{name} {value:g}" for name, value in row.items()))
