@@ -1,43 +1,32 @@
 """MobileNetV3: counts of the paper's tables, its nonlinearities, and the two orders of the public code."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
-from poseglass.backbones.mobilenet_v3 import MobileNetV3, mobilenet_v3_large, mobilenet_v3_small
+from poseglass.backbones.mobilenet_v3 import SMALL, MobileNetV3, mobilenet_v3_large, mobilenet_v3_small
 from poseglass.layers.conv_norm import activate
 from poseglass.layers.inverted_residual import InvertedResidual
 from poseglass.layers.squeeze_excite import SqueezeExcite
 from poseglass.networks.cost import multiply_adds, parameters
-
-
-class Classifier(nn.Module):
-    """The paper's last stage behind a backbone, for its counts."""
-
-    def __init__(self, backbone: MobileNetV3, hidden: int) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.hidden = nn.Linear(backbone.channels[-1], hidden)
-        self.classes = nn.Linear(hidden, 1000)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        means = self.backbone(images)[-1].mean((2, 3))
-        return self.classes(activate(self.hidden(means), "hardswish"))
+from poseglass.networks.mobilenet_v3 import mobilenet_v3_large_classifier, mobilenet_v3_small_classifier
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("make", "width", "hidden", "count", "entries", "adds"),
+    ("make", "width", "count", "entries", "adds"),
     [
-        (mobilenet_v3_large, 1.0, 1280, 5_483_032, 312, 216_589_760),
-        (mobilenet_v3_large, 0.75, 1280, 3_993_528, 312, 154_560_624),
-        (mobilenet_v3_small, 1.0, 1024, 2_542_856, 244, 56_510_400),
-        (mobilenet_v3_small, 0.75, 1024, 2_041_872, 244, 43_399_344),
+        (mobilenet_v3_large_classifier, 1.0, 5_483_032, 312, 216_589_760),
+        (mobilenet_v3_large_classifier, 0.75, 3_993_528, 312, 154_560_624),
+        (mobilenet_v3_small_classifier, 1.0, 2_542_856, 244, 56_510_400),
+        (mobilenet_v3_small_classifier, 0.75, 2_041_872, 244, 43_399_344),
     ],
 )
-def test_counts_are_those_of_the_public_classifiers(make, width, hidden, count, entries, adds) -> None:
+def test_counts_are_those_of_the_public_classifiers(make, width, count, entries, adds) -> None:
     with torch.device("meta"):
-        network = Classifier(make(width=width), hidden)
+        network = make(width=width)
     assert (parameters(network), len(network.state_dict())) == (count, entries)
     assert multiply_adds(network, (224, 224)) == adds
 
@@ -80,6 +69,8 @@ def test_hard_swish_and_its_slope() -> None:
     inside = at.detach()[2:6]
     assert at.grad is not None
     torch.testing.assert_close(at.grad[2:6], (2 * inside + 3) / 6)
+    assert at.grad[4] == 0.5
+    assert at.grad[[0, 7]].tolist() == [0.0, 1.0]  # beyond the two corners
 
 
 def test_squeeze_excite_by_hand() -> None:
@@ -113,3 +104,100 @@ def test_what_makes_no_network_is_refused() -> None:
         mobilenet_v3_small(width=0)
     with pytest.raises(ValueError, match="order must be 'activate_excite' or 'excite_activate', got 'timm'"):
         mobilenet_v3_large(order="timm")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"output_stride must be 8, 16 or 32, got 4"):
+        mobilenet_v3_large(output_stride=4)
+    with pytest.raises(ValueError, match="taps must be 'last' or 'first', got 'middle'"):
+        mobilenet_v3_large(taps="middle")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"hardswish_from must be .* one of 16, 24, 40, 80, 112, 160; got 96"):
+        mobilenet_v3_large(hardswish_from=96)
+
+
+@pytest.mark.parametrize("make", [mobilenet_v3_large, mobilenet_v3_small])
+@pytest.mark.parametrize(("output_stride", "strides"), [(16, (2, 4, 8, 16, 16)), (8, (2, 4, 8, 8, 8))])
+@pytest.mark.parametrize("taps", ["last", "first"])
+def test_dilation_in_place_of_stride(make, output_stride, strides, taps) -> None:
+    with torch.device("meta"):
+        plain, dilated = make(taps=taps), make(taps=taps, output_stride=output_stride).eval()
+        levels = dilated(torch.zeros(1, 3, 2 * output_stride, 4 * output_stride))
+    assert (dilated.channels, dilated.strides, dilated.divisor) == (plain.channels, strides, output_stride)
+    assert [tuple(level.shape[1:]) for level in levels] == [
+        (count, 2 * output_stride // stride, 4 * output_stride // stride)
+        for count, stride in zip(dilated.channels, strides, strict=True)
+    ]
+    shapes = [{key: value.shape for key, value in network.state_dict().items()} for network in (plain, dilated)]
+    assert shapes[0] == shapes[1]
+
+
+@pytest.mark.parametrize("output_stride", [16, 8])
+def test_a_dilated_backbone_computes_the_strided_one_s_features_in_between(output_stride: int) -> None:
+    """Without squeeze-and-excitation, whose means are over more positions."""
+    rows = tuple(replace(row, squeeze=False) for row in SMALL)
+    torch.manual_seed(0)
+    plain = MobileNetV3(rows, width=0.5).eval()
+    dilated, torchvisions = (
+        MobileNetV3(rows, width=0.5, output_stride=output_stride, dilates_first=first).eval() for first in (False, True)
+    )
+    images = torch.rand(1, 3, 96, 64)
+    step = 32 // output_stride
+    with torch.no_grad():
+        for norm in (module for module in plain.modules() if isinstance(module, nn.BatchNorm2d)):
+            norm.running_mean.normal_(0, 0.2)  # type: ignore[union-attr]
+        for other in (dilated, torchvisions):
+            other.load_state_dict(plain.state_dict())
+        expected = plain(images)[-1]
+        torch.testing.assert_close(dilated(images)[-1][:, :, ::step, ::step], expected)
+        assert (torchvisions(images)[-1][:, :, ::step, ::step] - expected).abs().max() > 1e-3 * expected.abs().max()
+
+
+def test_a_block_that_lost_its_stride_does_not_add_its_input() -> None:
+    """With a reduced tail, Small's has as many channels in as out."""
+    with torch.device("meta"):
+        network = mobilenet_v3_small(output_stride=16, reduced_tail=True)
+    assert network.channels == (16, 16, 24, 48, 288)
+    block = network.blocks[8]
+    assert isinstance(block, InvertedResidual)
+    assert block.depthwise.conv.in_channels == 288
+    assert block.project.conv.out_channels == 48
+    assert [bool(b.adds) for b in network.blocks] == [
+        False,
+        False,
+        True,
+        False,
+        True,
+        True,
+        False,
+        True,
+        False,
+        True,
+        True,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("make", "start", "first"),
+    [
+        (mobilenet_v3_large, 16, 0),
+        (mobilenet_v3_large, 80, 6),
+        (mobilenet_v3_large, 112, 10),
+        (mobilenet_v3_small, 40, 3),
+    ],
+)
+def test_where_hard_swish_starts(make, start: int, first: int) -> None:
+    with torch.device("meta"):
+        network, plain = make(hardswish_from=start), make()
+    found = [block.activation for block in network.blocks]
+    assert found == ["relu"] * first + ["hardswish"] * (len(found) - first)
+    published = [block.activation for block in plain.blocks]
+    assert (found == published) == ((make, start) in ((mobilenet_v3_large, 80), (mobilenet_v3_small, 40)))
+    assert network.stem.activation == network.last.activation == "hardswish"
+
+
+def test_the_levels_of_the_first_blocks_are_torchvisions() -> None:
+    network = mobilenet_v3_large(width=0.35, taps="first").eval()
+    seen = {}
+    for i, block in enumerate(network.blocks):
+        block.register_forward_hook(lambda module, given, made, i=i: seen.__setitem__(i, made))
+    with torch.no_grad():
+        levels = network(torch.rand(1, 3, 64, 64))
+    for level, block in ((1, 1), (2, 3), (3, 6)):
+        assert levels[level] is seen[block]

@@ -1,6 +1,7 @@
 """MobileNetV3 in three public layouts: each is told by its keys, and the backbone computes what the original does."""
 
 import runpy
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,17 +13,24 @@ from torch.nn import functional
 
 from poseglass.backbones import BACKBONES
 from poseglass.checkpoints import IMPORTERS as ALL
+from poseglass.checkpoints import import_checkpoint, import_state
+from poseglass.checkpoints.export import export_state, fits
 from poseglass.checkpoints.importer import Importer
 from poseglass.checkpoints.mobilenet_v3 import names
+from poseglass.checkpoints.top_down import CLASSIFIER_INPUT
+from poseglass.core.card import WeightCard
+from poseglass.core.skeletons import BOXES
 from poseglass.core.table import build
-from poseglass.estimators.weights_file import CheckpointError
+from poseglass.estimators.fit import card_network
+from poseglass.estimators.weights_file import CheckpointError, read_weights, save_weights
 
 SHARED = Path(__file__).parents[2] / ".." / "shared" / "checkpoints"
 layouts = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("layouts_mobilenet.py"))))
 ENDS, block_names, rows, small = layouts.ENDS, layouts.block_names, layouts.rows, layouts.small
 State = dict[str, Tensor]
 
-IMPORTERS = {name.removeprefix("mobilenet_v3_"): i for name, i in ALL.items() if name.startswith("mobilenet_v3_")}
+IMPORTERS = {name: ALL[f"mobilenet_v3_{name}"] for name in ("dli14", "torchvision", "timm")}
+CLASSIFIERS = {name: ALL[f"mobilenet_v3_{name}_classifier"] for name in IMPORTERS}
 
 
 def renamed(importer: Importer, stored: State) -> State:
@@ -102,6 +110,52 @@ def test_importing_can_be_undone_to_the_bit(publisher: str) -> None:
         assert torch.equal(again[name], tensor)
 
 
+@pytest.mark.parametrize("publisher", CLASSIFIERS)
+def test_the_whole_classifier_is_imported_if_its_layout_is_asked_for(publisher: str, tmp_path: Path) -> None:
+    original = small(publisher)
+    torch.save(original, tmp_path / "theirs.pth")
+    importer = CLASSIFIERS[publisher]
+    assert import_checkpoint(tmp_path / "theirs.pth")[1].part == "backbone"
+    state, card = import_checkpoint(tmp_path / "theirs.pth", layout=importer.name)
+    assert (card.part, card.codec, card.skeleton, card.classes) == ("network", {"name": "box_class"}, BOXES, ())
+    assert card.network == {
+        "name": "mobilenet_v3_small_classifier",
+        "width": 1.0,
+        "order": "excite_activate" if publisher == "dli14" else "activate_excite",
+        "eps": 1e-3 if publisher == "torchvision" else 1e-5,
+        "num_keypoints": 0,
+        "num_classes": 1000,
+        "hidden_width": 1024,
+    }
+    images = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(1))
+    hidden, classes = ENDS[publisher][4:]
+    with torch.no_grad():
+        [stage] = card_network(card, state)(images)
+        means = run(original, publisher, images).mean((2, 3))
+        inside = functional.linear(means, original[f"{hidden}.weight"].flatten(1), original[f"{hidden}.bias"])
+        inside = inside * functional.relu6(inside + 3) / 6
+        theirs = functional.linear(inside, original[f"{classes}.weight"], original[f"{classes}.bias"])
+    assert (stage["class"] - theirs).abs().max() < 1e-4 * theirs.abs().max()
+    save_weights(tmp_path / "ours.safetensors", state, card)
+    back = export_state(*read_weights(tmp_path / "ours.safetensors"), importer.name, ALL)
+    assert list(back) == list(original)
+    for name, tensor in original.items():
+        assert torch.equal(back[name], tensor)
+    assert [name for name, other in ALL.items() if fits(state, card, other)] == [importer.name]
+
+
+def test_a_trained_classifier_is_exported_whatever_its_dropout_and_its_classes() -> None:
+    table = {"name": "mobilenet_v3_large_classifier", "num_keypoints": 0, "num_classes": 3, "dropout": 0.5}
+    card = WeightCard("mine", table, {"name": "box_class"}, BOXES, CLASSIFIER_INPUT)
+    state = card_network(card).state_dict()
+    public = export_state(state, card, "mobilenet_v3_timm_classifier", ALL)
+    assert (public["classifier.weight"].shape, public["conv_head.weight"].shape) == ((3, 1280), (1280, 960, 1, 1))
+    with pytest.raises(CheckpointError, match=r"which these weights are not\. They fit mobilenet_v3_timm_classifier\."):
+        export_state(state, card, "mobilenet_v3_torchvision_classifier", ALL)  # another epsilon
+    other = replace(card, network=table | {"name": "classifier", "backbone": {"name": "resnet18"}})
+    assert not fits(state, other, ALL["mobilenet_v3_timm_classifier"])
+
+
 @pytest.mark.parametrize("publisher", IMPORTERS)
 @pytest.mark.parametrize("name", ["mobilenet_v3_small", "mobilenet_v3_large"])
 def test_names_cover_the_backbone_in_its_order_at_any_width(publisher: str, name: str) -> None:
@@ -149,13 +203,10 @@ def test_parity_with_the_public_code(size: str) -> None:
     expected = np.load(SHARED / f"mobilenetv3_{size}_dli14.npz")["logits"]
 
     def difference(order: str) -> float:
-        backbone = build(BACKBONES, table["name"], order=order).eval()
-        backbone.load_state_dict(renamed(importer, original))
+        state, card = import_state(original, CLASSIFIERS["dli14"])
+        network = card_network(replace(card, network=card.network | {"order": order}), state)
         with torch.no_grad():
-            means = backbone(tools.image(224, 224))[-1].mean((2, 3))
-            hidden = functional.linear(means, original["classifier.0.weight"], original["classifier.0.bias"])
-            hidden = functional.hardswish(hidden)
-            logits = functional.linear(hidden, original["classifier.3.weight"], original["classifier.3.bias"])
+            logits = network(tools.image(224, 224))[-1]["class"]
         return float(np.abs(logits.numpy() - expected).max() / np.abs(expected).max())
 
     assert difference(table["order"]) < 1e-4

@@ -110,8 +110,19 @@ def test_the_loss_is_the_cross_entropy_of_what_counts() -> None:
 def test_the_head_takes_any_size_and_says_what_it_does_not_take() -> None:
     head = BoxClassHead(8, num_classes=5, width=4, dropout=0.5).eval()
     assert head(torch.zeros(2, 8, 1, 3))["class"].shape == (2, 5)
-    with pytest.raises(ValueError, match=r"at least 1 class, .* got num_classes=0, width=0, dropout=0.0"):
+    with pytest.raises(ValueError, match=r"at least 1 class, .* got num_classes=0, width=0, hidden_width=0, dropout"):
         BoxClassHead(8, num_classes=0)
+    with pytest.raises(ValueError, match=r"widths of 0 or more .* hidden_width=-1, dropout=0.0"):
+        BoxClassHead(8, hidden_width=-1)
+
+
+def test_a_hidden_layer_is_the_published_tail() -> None:
+    head = BoxClassHead(8, num_classes=5, hidden_width=6, dropout=0.5).eval()
+    features = torch.randn(2, 8, 3, 4, generator=torch.Generator().manual_seed(0))
+    hidden = head.hidden(features.mean((2, 3)))
+    expected = head.classes(hidden * torch.clamp(hidden + 3, 0, 6) / 6)
+    torch.testing.assert_close(head(features)["class"], expected)
+    assert head.train()(features)["class"].ne(expected).any()  # dropout
 
 
 def test_the_program_is_exported() -> None:
@@ -245,3 +256,18 @@ def test_the_same_classes_need_nothing() -> None:
     assert said == ""
     assert torch.equal(state["head.classes.weight"], old.head.classes.weight)
     assert to_other_classes(old, old.state_dict(), replace(card, classes=()), ("a", "b"))[1] == ""
+
+
+def test_classes_without_names_start_anew_if_there_are_others() -> None:
+    old, card = told_by(("a", "b", "c"), 0)
+    network, _ = told_by(("x", "y"), 1)
+    initial = network.head.classes.bias.clone()
+    state, said = to_other_classes(network, old.state_dict(), replace(card, classes=()), ("x", "y"))
+    assert said.startswith(" The weights do not name their 3 classes, so that the layer that tells them has initial")
+    network.load_state_dict(state)
+    assert torch.equal(network.head.classes.bias, initial)
+    kept = old.state_dict()
+    assert all(torch.equal(value, kept[name]) for name, value in network.state_dict().items() if "classes" not in name)
+    wider, _ = told_by(("x", "y"), 1)
+    wider.head.classes = nn.Linear(32, 2)  # differs in more than the classes
+    assert to_other_classes(wider, old.state_dict(), replace(card, classes=()), ("x", "y"))[1] == ""

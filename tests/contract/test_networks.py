@@ -10,8 +10,10 @@ import torch
 from torch import nn
 
 from poseglass.core.table import build
+from poseglass.heads.box_class import BoxClassHead
 from poseglass.networks import NETWORKS
 from poseglass.networks.cost import multiply_adds, parameters
+from poseglass.networks.msdnet import MultiScaleDenseNet
 
 K = 16
 
@@ -67,6 +69,13 @@ STATED: dict[str, tuple[int, int, str]] = {
     "centernet_mobilenet_v3": (3_081_495, 404, "6262bf8d41638037"),
     "centernet_fpn": (14_065_591, 156, "15601df73b1af562"),
     "centernet_fpn_resnet18": (14_065_591, 156, "15601df73b1af562"),
+    "classifier": (927_585, 242, "dcf20ee838aac5b1"),
+    "mobilenet_v3_large_classifier": (5_483_032, 312, "4d95ac3370963660"),
+    "mobilenet_v3_small_classifier": (2_542_856, 244, "eaf8ff178956cac8"),
+    "multi_scale_densenet": (16_162_888, 1090, "2b1f39363a9da7ac"),
+    "msdnet": (16_162_888, 1090, "2b1f39363a9da7ac"),
+    "clcnet_a_classifier": (3_253_640, 176, "29db3c95ee33c97e"),
+    "clcnet_b_classifier": (4_085_128, 212, "0bcf1dfbca411261"),
 }
 """At 16 keypoints, as built without further arguments (or with ``REQUIRED``): parameters, entries in the state dict,
 and the start of the SHA-256 of their names, shapes and dtypes. Weights in the world depend on those: where one changes
@@ -74,6 +83,7 @@ on purpose, an importer for the old names belongs to the change."""
 
 REQUIRED: dict[str, dict[str, Any]] = {
     "composed": {"backbone": {"name": "mobilenet_v3_small", "width": 0.5}, "neck": {"name": "fpn", "width": 16}},
+    "classifier": {"backbone": {"name": "mobilenet_v3_small"}},
 }
 """Arguments that a generic family cannot be built without."""
 
@@ -88,9 +98,21 @@ SMALL: dict[str, dict[str, Any]] = {
     "centernet_hourglass": {"num_stacks": 2, "widths": (16, 16, 24), "blocks": (2, 1, 2), "head_width": 8},
     "centernet_resnet": {"width": 8, "deconv_width": 16, "head_width": 8, "num_classes": 3},
     "centernet_fpn": {"width": 8, "fpn_width": 16, "head_width": 8, "num_classes": 3},
+    "multi_scale_densenet": {"exits": 2, "layers": 2, "growth": 4, "width": 8, "num_classes": 3},
     **REQUIRED,
 }
 """Arguments that make a small member of a generic family, for what takes arithmetic."""
+
+CLASSIFIERS = {
+    "classifier",
+    "mobilenet_v3_large_classifier",
+    "mobilenet_v3_small_classifier",
+    "multi_scale_densenet",
+    "msdnet",
+    "clcnet_a_classifier",
+    "clcnet_b_classifier",
+}
+"""Networks that tell the class of a view instead of its keypoints: a stage is ``"class"`` ``(B, C)``."""
 
 HUGE = {"hourglass_52", "hourglass_104", "centernet_hourglass_52", "centernet_hourglass_104"}
 """Members of such a family whose arithmetic takes minutes; the small member stands for them."""
@@ -119,7 +141,9 @@ def _divisor(network: nn.Module) -> int:
 
 
 def _heatmaps(network: nn.Module) -> dict[str, int]:
-    """Return the names of a stage's heatmaps with their strides: one, or one per level of a network of several."""
+    """Return the names of a stage's heatmaps with their strides: one, one per level, or none of a classifier."""
+    if isinstance(network, MultiScaleDenseNet) or isinstance(getattr(network, "head", None), BoxClassHead):
+        return {}
     strides = getattr(network, "strides", None)
     if strides is None:
         return {"heatmap": network.stride}  # type: ignore[dict-item]
@@ -147,7 +171,7 @@ def test_parameters_are_the_stated_ones(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name, make in NETWORKS.items() if not isinstance(make, type)])
 def test_a_count_in_the_docstring_is_right(name: str) -> None:
     text = inspect.getdoc(NETWORKS[name]) or ""
-    for count in re.findall(r"([\d,]{7,}) parameters at 16 keypoints", text):
+    for count in re.findall(r"([\d,]{7,}) parameters at (?:16 keypoints|1000 classes)", text):
         assert int(count.replace(",", "")) == STATED[name][0]
     for figure, unit, width, height in re.findall(r"([\d.]+) ([GM]) multiply-adds at (\d+) x (\d+)", text):
         count = multiply_adds(_on_meta(name), (int(width), int(height)))
@@ -179,6 +203,7 @@ def test_one_keypoint_is_enough(name: str) -> None:
     with torch.device("meta"):
         made = build(NETWORKS, name, num_keypoints=1, **SMALL.get(name, {})).eval()
         stages = made(torch.zeros(1, 3, 2 * _divisor(made), _divisor(made)))
+    assert (not _heatmaps(made)) == (name in CLASSIFIERS)
     assert all(stage[key].shape[1] == 1 for stage in stages for key in _heatmaps(made))
 
 
@@ -197,6 +222,10 @@ def test_stages_of_the_stated_stride_every_parameter_with_a_gradient_and_no_nan(
             for maps in (maps for key, maps in stage.items() if key.endswith(level)):
                 assert (maps.shape[0], *maps.shape[-2:]) == (1, height, width)
                 assert maps.isfinite().all()
+        if "class" in stage:
+            linear = [one for one in network.modules() if isinstance(one, nn.Linear)][-1]
+            assert stage["class"].shape == (1, linear.out_features)
+            assert stage["class"].isfinite().all()
     network.zero_grad()
     torch.stack([maps.square().mean() for stage in stages for maps in stage.values()]).sum().backward()
     for name, parameter in network.named_parameters():
@@ -240,6 +269,18 @@ def test_a_size_that_does_not_divide_is_refused_with_sizes_that_do(network: nn.M
         assert offered
         assert all(int(side) % divisor == 0 and int(side) > 0 for size in offered for side in size)
     assert multiply_adds(network, (divisor, divisor)) > 0  # what was offered last
+
+
+@pytest.mark.parametrize("name", sorted(CLASSIFIERS))
+def test_a_classifier_takes_a_number_of_classes_and_no_keypoints(name: str) -> None:
+    with torch.device("meta"):
+        made = build(NETWORKS, name, num_classes=7, **REQUIRED.get(name, {})).eval()
+        stages = made(torch.zeros(2, 3, 224, 224))
+    assert len(stages) == getattr(made, "num_stages", 1)
+    for stage in stages:
+        assert {key: value.shape for key, value in stage.items()} == {"class": (2, 7)}
+    with pytest.raises(ValueError, match=r"num_classes=0|num_classes must be a whole number above 0, got 0"):
+        build(NETWORKS, name, num_classes=0, **REQUIRED.get(name, {}))
 
 
 @pytest.mark.parametrize(

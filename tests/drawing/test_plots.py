@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from poseglass.core.skeletons import LSP14
-from poseglass.drawing.plots import ERROR_KINDS, error_breakdown, joint_bars, pck_curve, to_png, training_curves
+from poseglass.drawing.plots import (
+    ERROR_KINDS,
+    channel_dependency,
+    error_breakdown,
+    joint_bars,
+    pck_curve,
+    to_png,
+    training_curves,
+)
 
 
 def decoded(png: bytes) -> np.ndarray:
@@ -105,3 +113,40 @@ def test_figures_can_be_drawn_in_a_thread_and_come_out_the_same():
         thread.join()
     assert len(out) == 2
     assert out[0] == out[1]
+
+
+def two_steps() -> dict[str, np.ndarray]:
+    """Pairs, then the first and the last half."""
+    return {"pairs": np.kron(np.eye(4), np.ones((2, 2))) > 0, "halves": np.kron(np.eye(2), np.ones((3, 4))) > 0}
+
+
+def test_the_channel_graph_has_a_line_for_each_dependency_and_the_field_of_one_output_stands_out():
+    figure = channel_dependency(two_steps(), output=4, title="a block")
+    axes = figure.axes[0]
+    lines = axes.get_lines()
+    assert len(lines) == 16 + 24
+    lit = [line for line in lines if line.get_linewidth() > 1]
+    assert len(lit) == 8 + 4  # the last half of the channels between, and the two inputs of each
+    assert axes.get_title("left") == "a block: output 4 depends on 4 of 8 inputs"
+    assert [text.get_text() for text in axes.texts] == ["pairs", "halves", "inputs", "outputs"]
+    nodes = [len(np.asarray(dots.get_offsets())) for dots in axes.collections]
+    assert nodes == [8, 8, 6]
+    assert decoded(to_png(figure)).shape[2] == 3
+
+
+def test_a_channel_graph_of_many_channels_is_a_matrix_of_the_whole():
+    steps = {"one": np.eye(100, dtype=bool), "other": np.roll(np.eye(100, dtype=bool), 3, 1)}
+    axes = channel_dependency(steps, theme="dark").axes[0]
+    assert np.array_equal(np.asarray(axes.images[0].get_array()), steps["other"])
+    assert axes.get_title("left") == "output 0 depends on 1 of 100 inputs"
+
+
+def test_steps_that_make_no_channel_graph():
+    with pytest.raises(ValueError, match="at least one step, got none"):
+        channel_dependency({})
+    with pytest.raises(ValueError, match=r"Step 'b' takes 3 channels, but gets 4\."):
+        channel_dependency({"a": np.ones((4, 2), bool), "b": np.ones((2, 3), bool)})
+    with pytest.raises(ValueError, match=r"output must be from 0 to 3, got 4\."):
+        channel_dependency({"a": np.ones((4, 2), bool)}, output=4)
+    with pytest.raises(ValueError, match="theme must be 'light' or 'dark', got 'blue'"):
+        channel_dependency({"a": np.ones((4, 2), bool)}, theme="blue")  # type: ignore[arg-type]

@@ -1,6 +1,7 @@
 """The contract: every metric of the table keeps it."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,13 +13,23 @@ from poseglass.metrics import METRICS
 from poseglass.training.distributed import Processes
 
 NUMBERS = {"pckh": {"excluded": ()}}
-LOWER = {"errors/jitter", "errors/inversion", "errors/swap", "errors/miss"}
+LOWER = {"errors/jitter", "errors/inversion", "errors/swap", "errors/miss", "depth_error"}
 SHOWN = {
     "pck": "pck@0.2", "pckh": "pckh@0.5", "oks_ap": "AP", "box_ap": "box_AP", "center_f1": "f1",
-    "errors": "errors/good",
+    "kitti_ap": "found", "errors": "errors/good",
 }  # fmt: skip
-SHIFT = {"center_f1": 30.0}
+SHIFT = {"center_f1": 30.0, "kitti_ap": 12.0}
 """Pixels that make some predictions wrong; 3.5 if nothing else stands here."""
+
+
+def solid(people):
+    """Return instances with boxes in space 20 m away, where their boxes in the image are at 100 mm for a pixel."""
+    low, high = np.split(people.box_xyxy.astype(float), 2, axis=1)
+    middle, size = (low + high) * 50, (high - low) * 100
+    rest = np.tile([20000.0, 5000.0, 0.3], (len(people), 1))
+    box = np.concatenate([middle, rest[:, :1], size, rest[:, 1:]], 1)
+    camera = np.broadcast_to(np.eye(3, 4), (len(people), 3, 4))
+    return replace(people, box_3d=box, projection=camera)
 
 
 def images(shift=0.0):
@@ -28,7 +39,8 @@ def images(shift=0.0):
         truth = Instances.from_keypoints(COCO17, xy, extra=extra)
         moved = Instances.from_keypoints(COCO17, xy + shift * seed)
         # Scores that differ: equal ones keep the order of the images.
-        yield Instances(COCO17, moved.xy, moved.score, moved.box_xyxy, [0.9 - seed / 10, 0.85 - seed / 10]), truth
+        found = Instances(COCO17, moved.xy, moved.score, moved.box_xyxy, [0.9 - seed / 10, 0.85 - seed / 10])
+        yield solid(found), solid(truth)
 
 
 def test_table_of_contents():
@@ -70,8 +82,8 @@ def ties():
         found = Instances.from_keypoints(COCO17, found_xy)
         scores = np.full(people, 0.9, np.float32)
         yield (
-            Instances(COCO17, found.xy, found.score, found.box_xyxy, scores),
-            Instances.from_keypoints(COCO17, truth_xy, extra=extra),
+            solid(Instances(COCO17, found.xy, found.score, found.box_xyxy, scores)),
+            solid(Instances.from_keypoints(COCO17, truth_xy, extra=extra)),
         )
 
 
@@ -108,7 +120,8 @@ def test_the_order_of_the_parts_matters_to_equal_scores():
 @pytest.mark.parametrize("name", METRICS)
 def test_metrics_of_other_fields_do_not_merge(name):
     other = {"pck": {"thresholds": (0.3,)}, "pckh": {"thresholds": (0.3,)}, "oks_ap": {"max_detections": 3},
-             "box_ap": {"max_detections": (1, 3)}, "center_f1": {"most": 3}, "errors": {"good": 0.9}}[name]  # fmt: skip
+             "box_ap": {"max_detections": (1, 3)}, "center_f1": {"most": 3},
+             "kitti_ap": {"min_score": 0.5}, "errors": {"good": 0.9}}[name]  # fmt: skip
     metric = build(METRICS, name, **NUMBERS.get(name, {}))
     with pytest.raises(ValueError, match="Only metrics with the same fields can be merged, got"):
         metric.merge(build(METRICS, name, **NUMBERS.get(name, {}) | other))

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from poseglass.heads.box_class import BoxClassHead
 from poseglass.networks import NETWORKS
 from poseglass.networks.cost import multiply_adds
 from poseglass.networks.mobile_pose import mobile_pose_large, mobile_pose_small
@@ -26,11 +27,13 @@ def test_parts_and_costs_at_128_px(make, numbers: dict[str, int], coarsest: int,
 
 
 @pytest.mark.slow
-def test_no_network_that_is_asked_for_by_size_takes_fewer_multiply_adds() -> None:
+def test_no_network_for_keypoints_that_is_asked_for_by_size_takes_fewer_multiply_adds() -> None:
     counts = {}
     for name, make in NETWORKS.items():
         with torch.device("meta"):
-            network = None if isinstance(make, type) else make(16)
+            network = None if isinstance(make, type) or name == "classifier" else make(16)
+        if isinstance(getattr(network, "head", None), BoxClassHead):
+            continue
         if network is not None and 128 % network.divisor == 0:  # type: ignore[operator]
             counts[name] = multiply_adds(network, (128, 128))
     assert min(counts, key=lambda name: counts[name]) == "mobile_pose_small"

@@ -79,27 +79,38 @@ def mmpose(config: str) -> tuple[nn.Module, Run]:
     return network, run
 
 
-def dli14(sources: Path) -> tuple[nn.Module, Run]:
+def dli14(sources: Path, whole: bool = False) -> tuple[nn.Module, Run]:
     sys.path.insert(0, str(sources / "mobilenetv3.pytorch"))
     from mobilenetv3 import mobilenetv3_small
 
     network = mobilenetv3_small()
-    return network, lambda x: network.conv(network.features(x))
+    return network, network if whole else lambda x: network.conv(network.features(x))
 
 
-def torchvision(name: str) -> tuple[nn.Module, Run]:
+def torchvision(name: str, whole: bool = False) -> tuple[nn.Module, Run]:
     import torchvision
 
     network = getattr(torchvision.models, name)()
+    if whole:
+        return network, network
     if name.startswith("mobilenet"):
         return network, network.features
     return network, nn.Sequential(*list(network.children())[:-2])
 
 
-def timm(name: str) -> tuple[nn.Module, Run]:
+def lr_aspp() -> tuple[nn.Module, Run]:
+    import torchvision
+
+    network = torchvision.models.segmentation.lraspp_mobilenet_v3_large(weights=None, weights_backbone=None)
+    return network, lambda x: network(x)["out"]
+
+
+def timm(name: str, whole: bool = False) -> tuple[nn.Module, Run]:
     import timm
 
     network = timm.create_model(name)
+    if whole:
+        return network, network
     if not name.startswith("hrnet"):
         return network, nn.Sequential(network.conv_stem, network.bn1, network.blocks)  # type: ignore[arg-type]
     stem = nn.Sequential(network.conv1, network.bn1, network.act1, network.conv2, network.bn2, network.act2)  # type: ignore[arg-type]
@@ -166,6 +177,10 @@ NETWORKS: dict[str, Callable[[Path], tuple[nn.Module, Run]]] = {
     "dli14_mobilenet_v3_small": dli14,
     "torchvision_mobilenet_v3_small": lambda s: torchvision("mobilenet_v3_small"),
     "timm_mobilenet_v3_small": lambda s: timm("mobilenetv3_small_100"),
+    "dli14_mobilenet_v3_small_classifier": lambda s: dli14(s, whole=True),
+    "torchvision_mobilenet_v3_large_classifier": lambda s: torchvision("mobilenet_v3_large", whole=True),
+    "timm_mobilenet_v3_large_classifier": lambda s: timm("mobilenetv3_large_100", whole=True),
+    "torchvision_lr_aspp": lambda s: lr_aspp(),
     "torchvision_resnet18": lambda s: torchvision("resnet18"),
     "torchvision_resnet50": lambda s: torchvision("resnet50"),
     "timm_hrnet_w18": lambda s: timm("hrnet_w18"),

@@ -122,7 +122,11 @@ def test_the_same_positions_as_bvh(tmp_path, radians):
         expected = same.positions_mm[:, same.index(child)]
         np.testing.assert_allclose(motion.positions_mm[:, motion.index(name)], expected, atol=1e-5, err_msg=name)
     assert motion.frames_per_second == 120
-    assert motion.notes == ("The unit is 56.44 mm, as the file states.",)
+    unit, rate = motion.notes
+    assert unit == "The unit is 56.44 mm, as the file states."
+    assert rate == "120 frames per second are assumed, as neither file states it."
+    stated = read_amc(tmp_path / "08_01.amc", frames_per_second=60.0, up="+y")
+    assert (stated.frames_per_second, stated.notes) == (60, (unit,))
 
 
 def test_positions_by_hand(tmp_path):
@@ -153,6 +157,14 @@ def test_keypoints_and_the_skeleton_beside(tmp_path):
     assert len(read_amc(tmp_path / "walk.amc", tmp_path / "09.asf")) == 3
     with pytest.raises(FileNotFoundError, match=r"No such ASF file: .*10.asf"):
         read_amc(tmp_path / "walk.amc", tmp_path / "10.asf")
+
+
+def test_an_axis_without_its_order_is_xyz(tmp_path):
+    path = write_acclaim(tmp_path, values(2))
+    before = read_amc(path, up="+y").positions_mm
+    asf = tmp_path / "08.asf"
+    asf.write_text(asf.read_text().replace("   XYZ\n", "\n"))
+    np.testing.assert_array_equal(read_amc(path, up="+y").positions_mm, before)
 
 
 def test_a_part_of_a_recording_keeps_its_numbers(tmp_path):
@@ -220,6 +232,31 @@ def test_faults_of_the_motion(tmp_path, change, message):
     path.write_text(change(path.read_text()))
     with pytest.raises(ValueError, match=message):
         read_amc(path)
+
+
+@pytest.mark.slow
+def test_changed_bytes_are_refused_or_read(tmp_path):
+    rng = np.random.default_rng(0)
+    path = write_acclaim(tmp_path, values(2))
+    handled = 0
+    for file in (tmp_path / "08.asf", path):
+        whole = file.read_bytes()
+        for _ in range(150):
+            data = bytearray(whole)
+            at = rng.integers(len(data))
+            if rng.random() < 0.5:
+                data[at] = rng.integers(256)
+            else:
+                del data[at : at + rng.integers(1, 60)]
+            file.write_bytes(data)
+            try:
+                motion = read_amc(path)
+            except ValueError as error:
+                handled += "08" in str(error)
+            else:
+                handled += bool(np.isfinite(motion.positions_mm).all())
+        file.write_bytes(whole)
+    assert handled == 300
 
 
 def test_truncated_files(tmp_path):

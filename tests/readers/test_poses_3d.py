@@ -10,7 +10,7 @@ import scipy.io
 from poseglass.core.motion import Motion, PoseClips
 from poseglass.core.skeletons import H36M17, MPI3DHP17
 from poseglass.readers.h36m import OF_32, read_h36m
-from poseglass.readers.mpi_inf_3dhp import H36M_NAMES, OF_28, read_mpi_inf_3dhp
+from poseglass.readers.mpi_inf_3dhp import H36M_NAMES, OF_28, as_h36m17, read_mpi_inf_3dhp
 from poseglass.readers.poses_npz import gather, read_poses, write_poses
 
 STANDING = dict(
@@ -253,6 +253,16 @@ def test_test_set_of_mpi_inf_3dhp(tmp_path):
     np.testing.assert_allclose(pairs.xyz_mm + pairs.root_mm[:, None], xyz[[0, 2, 3]], atol=1e-2)
     universal = read_mpi_inf_3dhp(path, universal=True)
     np.testing.assert_allclose(universal.xyz_mm, pairs.xyz_mm * 0.9, atol=1e-2)
+
+
+def test_mpi_inf_3dhp_in_the_keypoints_of_human36m(tmp_path):
+    path = tmp_path / "annot_data.mat"
+    write_test(path)
+    pairs = as_h36m17(read_mpi_inf_3dhp(path))
+    assert pairs.skeleton is H36M17
+    np.testing.assert_allclose(pairs.xyz_mm[0], (PERSON - PERSON[0]) * LOOK, atol=1e-3)
+    with pytest.raises(ValueError, match=r"Expected pairs in skeleton 'mpi3dhp17', got 'h36m17'"):
+        as_h36m17(pairs)
 
 
 def test_faults_of_mpi_inf_3dhp(tmp_path):

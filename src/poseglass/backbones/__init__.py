@@ -5,6 +5,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from poseglass.backbones.clcnet import clcnet_a, clcnet_b
 from poseglass.backbones.deeply_fused import deeply_fused
 from poseglass.backbones.dla import dla34
 from poseglass.backbones.efficientnet_lite import (
@@ -16,6 +17,7 @@ from poseglass.backbones.efficientnet_lite import (
 )
 from poseglass.backbones.hrnet import HRNet
 from poseglass.backbones.mobilenet_v3 import mobilenet_v3_large, mobilenet_v3_small
+from poseglass.backbones.residual_path import ResidualPath
 from poseglass.backbones.resnet import resnet18, resnet34, resnet50, resnet101, resnet152
 
 
@@ -45,11 +47,14 @@ BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "efficientnet_lite2": efficientnet_lite2,
     "efficientnet_lite3": efficientnet_lite3,
     "efficientnet_lite4": efficientnet_lite4,
+    "clcnet_a": clcnet_a,
+    "clcnet_b": clcnet_b,
     "resnet18": resnet18,
     "resnet34": resnet34,
     "resnet50": resnet50,
     "resnet101": resnet101,
     "resnet152": resnet152,
+    "residual_path": ResidualPath,
     "hrnet": HRNet,
     "dla34": dla34,
     "deeply_fused": deeply_fused,

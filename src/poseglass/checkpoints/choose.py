@@ -34,6 +34,13 @@ BESIDE = re.compile(
 """Names of parts that are not used to compute anything from an image."""
 
 
+FROM_PYTHON = {
+    "classifier.low_classifier.weight": "poseglass.checkpoints.lr_aspp_torchvision.read_lr_aspp reads torchvision's "
+    "LR-ASPP"
+}
+"""Names that tell a network which no weights file can hold, and what reads it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """Tensors that have the names of a layout.
@@ -324,6 +331,11 @@ def _unknown(checkpoint: Checkpoint, importers: Mapping[str, Importer]) -> Check
         f" Not read: {_counted(count, 'tensor')} of another kind ({name})."
         for name, count in checkpoint.foreign.items()
         if name.startswith("torch._utils.")
+    )
+    odd += "".join(
+        f" It is a network for segmentation, which is used from Python: {how}."
+        for name, how in FROM_PYTHON.items()
+        if name in names
     )
     return CheckpointError(
         f"No importer recognises a checkpoint with names such as {listed(names)} ({_counted(len(names), 'tensor')})."

@@ -1,6 +1,7 @@
 """Exports one of our weights files to the layout of a public implementation: the inverse of import.
 
-A backbone is written without the classifier that its layout also has: load such a file with ``strict=False``.
+A backbone is written without the classifier that its layout also has: load such a file with ``strict=False``. A
+MobileNetV3 classifier is written whole by the layouts ``mobilenet_v3_*_classifier``.
 """
 
 import io
@@ -41,8 +42,9 @@ def fits(state: Mapping[str, Tensor], card: WeightCard, importer: Importer) -> b
 
 def _built_the_same(a: nn.Module, b: nn.Module) -> bool:
     """Return whether two networks have the same modules, with the same attribute values in each."""
-    # ignore what every module has, including parameters and submodules; and the size, which changes no result
-    own = vars(nn.Module()).keys() | {"usual_size_wh"}
+    # ignore what every module has, including parameters and submodules; and the size and the share of dropout, which
+    # change no result
+    own = vars(nn.Module()).keys() | {"usual_size_wh", "p"}
 
     def parts(network: nn.Module) -> list[tuple[object, ...]]:
         return [

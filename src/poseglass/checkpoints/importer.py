@@ -60,6 +60,8 @@ class Importer:
         excluded: Prefixes of public names that may be present but are not needed, such as a classifier's.
         older: Prefixes of public names in earlier files, to their current form.
         flat: Function of a network: our names of 1x1 kernels that the original stores as linear layers, ``(out, in)``.
+        pointwise: Function of a network: our names of linear layers, ``(out, in)``, that the original stores as 1x1
+            kernels.
         doubt: What the names do not show (publisher, input size, codec): what is assumed, and what to do if that is
             wrong.
         reference: Original state and normalised images ``(B, 3, H, W)`` to the last heatmaps ``(B, K, h, w)``, computed
@@ -84,6 +86,7 @@ class Importer:
     excluded: tuple[str, ...] = ()
     older: Mapping[str, str] = field(default_factory=dict)
     flat: Callable[[Mapping[str, Any]], Collection[str]] = _nothing
+    pointwise: Callable[[Mapping[str, Any]], Collection[str]] = _nothing
     doubt: str = ""
     reference: Callable[[Mapping[str, Tensor], Tensor], Tensor | list[Tensor] | Prediction] | None = None
     compares: Literal["heatmaps", "outputs"] = "heatmaps"
@@ -103,12 +106,19 @@ class Importer:
         for name in self.flat(network):
             if renamed[name].ndim == 2:
                 renamed[name] = renamed[name][:, :, None, None]
+        for name in self.pointwise(network):
+            if renamed[name].shape[2:] == (1, 1):
+                renamed[name] = renamed[name][:, :, 0, 0]
         return renamed
 
     def publish(self, state: Mapping[str, Tensor], network: Mapping[str, Any]) -> dict[str, Tensor]:
         """Return one of our states with the public names and shapes: the inverse of ``rename``, unused tensors zero."""
-        flat = set(self.flat(network))
-        public = {old: state[new].flatten(1) if new in flat else state[new] for new, old in self.names(network).items()}
+        flat, pointwise = set(self.flat(network)), set(self.pointwise(network))
+        public: dict[str, Tensor] = {}
+        for new, old in self.names(network).items():
+            public[old] = state[new].flatten(1) if new in flat else state[new]
+            if new in pointwise:
+                public[old] = state[new][:, :, None, None]
         for name, shape in self.never_run(network).items():
             counts = name.endswith("num_batches_tracked")
             public[name] = torch.zeros(shape, dtype=torch.int64 if counts else torch.float32)

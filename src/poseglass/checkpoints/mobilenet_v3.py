@@ -1,10 +1,11 @@
-"""Imports MobileNetV3 classifiers of d-li14/mobilenetv3.pytorch, torchvision and timm as backbones.
+"""Imports MobileNetV3 classifiers of d-li14/mobilenetv3.pytorch, torchvision and timm, as backbones or whole.
 
 The three store the same tensors in the same order under different names, and differ in ways that their keys do not
 show: d-li14 runs squeeze-and-excitation before the activation, and torchvision has 1e-3 as the epsilon of batch norm
 where the others have 1e-5. Only d-li14 has linear layers in squeeze-and-excitation; ``(out, in)`` becomes ``(out, in,
-1, 1)`` here, and ``publish`` removes the two axes again. The classification tail (after global average pooling) is
-skipped by name.
+1, 1)`` here, and ``publish`` removes the two axes again. As a backbone, which is what is taken unless a layout is asked
+for by name, the classification tail (after global average pooling) is skipped; the layouts
+``mobilenet_v3_*_classifier`` include it. Only timm stores its first layer as a 1x1 convolution.
 
 Images are RGB, normalised by the mean and standard deviation of ImageNet.
 """
@@ -19,6 +20,8 @@ from poseglass.backbones.mobilenet_v3 import LARGE, SMALL, Row
 from poseglass.checkpoints import reference_backbones
 from poseglass.checkpoints.importer import Importer, Source, convolution, normalisation, shape_of
 from poseglass.checkpoints.top_down import CLASSIFIER_INPUT
+from poseglass.core.skeletons import BOXES
+from poseglass.estimators.weights_file import CheckpointError
 
 Publisher = Literal["dli14", "torchvision", "timm"]
 
@@ -161,6 +164,53 @@ def _timm(rows: tuple[Row, ...]) -> dict[str, str]:
     return table | {"last.conv": f"blocks.{stage + 1}.0.conv", "last.norm": f"blocks.{stage + 1}.0.bn1"}
 
 
+CLASSIFIERS = {
+    "mobilenet_v3_large": "mobilenet_v3_large_classifier",
+    "mobilenet_v3_small": "mobilenet_v3_small_classifier",
+}
+"""Name of a backbone to name of its classifier in ``NETWORKS``."""
+
+
+def classifier_network(state: Mapping[str, Tensor], publisher: Publisher) -> dict[str, Any]:
+    """Read what ``network`` reads, and the widths of the last two layers from their shapes.
+
+    Raises:
+        CheckpointError: A tensor that shows a width is missing.
+    """
+    hidden, classes = TAIL[publisher]
+    table = network(state, publisher)
+    counts = {
+        "num_keypoints": 0,
+        "num_classes": shape_of(state, f"{classes}.weight", 2, _layout(publisher))[0],
+        "hidden_width": shape_of(state, f"{hidden}.weight", 4 if publisher == "timm" else 2, _layout(publisher))[0],
+    }
+    return table | {"name": CLASSIFIERS[table["name"]]} | counts
+
+
+def classifier_names(network: Mapping[str, Any], publisher: Publisher) -> dict[str, str]:
+    """Return our name to the publisher's for every tensor of a ``mobilenet_v3_*_classifier``.
+
+    Raises:
+        CheckpointError: Another network.
+    """
+    hidden, classes = TAIL[publisher]
+    inside = {f"backbone.{new}": old for new, old in names({"name": _backbone_of(network)}, publisher).items()}
+    return inside | convolution("head.hidden", hidden) | convolution("head.classes", classes)
+
+
+def _backbone_of(network: Mapping[str, Any]) -> str:
+    for backbone, classifier in CLASSIFIERS.items():
+        if network["name"] == classifier:
+            return backbone
+    expected = " or ".join(CLASSIFIERS.values())
+    raise CheckpointError(f"The network {network['name']!r} is not a MobileNetV3 classifier; expected {expected}.")
+
+
+def classifier_flat(network: Mapping[str, Any]) -> list[str]:
+    """Return what ``flat`` does, for a classifier."""
+    return [new for new in classifier_names(network, "dli14") if _squeezes(new)]
+
+
 def _importer(publisher: Publisher, notes: str = "", doubt: str = "") -> Importer:
     return Importer(
         name=f"mobilenet_v3_{publisher}",
@@ -174,17 +224,45 @@ def _importer(publisher: Publisher, notes: str = "", doubt: str = "") -> Importe
         excluded=tuple(f"{layer}." for layer in TAIL[publisher]),
         reference=partial(reference_backbones.mobilenet_v3, publisher=publisher),
         flat=flat if publisher == "dli14" else lambda network: [],
-        notes=notes,
+        notes=f"{notes} Imported as a backbone; --layout mobilenet_v3_{publisher}_classifier imports the whole "
+        "classifier.".lstrip(),
         doubt=doubt,
     )
 
 
-IMPORTERS = (
-    _importer("dli14", "Squeeze-and-excitation comes before the activation."),
-    _importer("torchvision", "Batch norm has an epsilon of 1e-3."),
-    _importer(
-        "timm",
-        doubt="Assumed to be timm's mobilenetv3_*. Its tf_mobilenetv3_* have the same names, but pad as TensorFlow "
-        "does and have an epsilon of 1e-3: those do not compute the same here.",
+def _classifier_importer(publisher: Publisher, notes: str = "", doubt: str = "") -> Importer:
+    return Importer(
+        name=f"mobilenet_v3_{publisher}_classifier",
+        source=SOURCES[publisher],
+        layout=f"{_layout(publisher)}, as a classifier",
+        recognises=partial(recognises, publisher=publisher),
+        network=partial(classifier_network, publisher=publisher),
+        names=partial(classifier_names, publisher=publisher),
+        input=CLASSIFIER_INPUT,
+        skeletons={0: BOXES},
+        codec={"name": "box_class"},
+        reference=partial(reference_backbones.mobilenet_v3_classifier, publisher=publisher),
+        compares="outputs",
+        flat=classifier_flat if publisher == "dli14" else lambda network: [],
+        pointwise=lambda network: ["head.hidden.weight"] if publisher == "timm" else [],
+        notes=f"{notes} The checkpoint does not name its classes.".lstrip(),
+        doubt=doubt,
+    )
+
+
+NOTES: dict[Publisher, tuple[str, str]] = {
+    "dli14": ("Squeeze-and-excitation comes before the activation.", ""),
+    "torchvision": ("Batch norm has an epsilon of 1e-3.", ""),
+    "timm": (
+        "",
+        "Assumed to be timm's mobilenetv3_*. Its tf_mobilenetv3_* have the same names, but pad as TensorFlow does and "
+        "have an epsilon of 1e-3: those do not compute the same here.",
     ),
+}
+"""What a user should know about the weights of each publisher, and what their names do not show."""
+
+IMPORTERS = (
+    *(_importer(publisher, *said) for publisher, said in NOTES.items()),
+    *(_classifier_importer(publisher, *said) for publisher, said in NOTES.items()),
 )
+"""Backbones first: the names of both are the same, and a checkpoint is taken as the first that recognises it."""

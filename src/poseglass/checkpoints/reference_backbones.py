@@ -1,7 +1,8 @@
 """References of ResNet, MobileNetV3, EfficientNet-Lite and DLA classifiers, up to their last map, by public names.
 
 Written from tables of names, shapes and layers; see ``reference`` for what a reference is. Each returns the levels of
-the corresponding backbone in ``BACKBONES``, finest first.
+the corresponding backbone in ``BACKBONES``, finest first. MobileNetV3's classifier and torchvision's LR-ASPP on it are
+here too, to their logits.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from poseglass.checkpoints.reference import blocks, conv, norm, norm_relu, pooled
+from poseglass.core.prediction import Prediction
 
 _STRIDES = {
     15: (1, 2, 1, 2, 1, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1),
@@ -44,21 +46,67 @@ def mobilenet_v3(
         publisher: Determines the names, the epsilon of batch norm, and the order of activation and
             squeeze-and-excitation.
     """
+    maps = _mobilenet_v3_maps(state, images, publisher)
+    strides = _STRIDES[len(maps) - 2]
+    return [*(maps[i] for i, stride in enumerate(strides) if stride == 2), maps[-1]]
+
+
+def mobilenet_v3_classifier(
+    state: Mapping[str, Tensor], images: Tensor, *, publisher: Literal["dli14", "torchvision", "timm"]
+) -> Prediction:
+    """Return the logits of a MobileNetV3 classifier as ``"class"`` ``(B, C)``; arguments as in ``mobilenet_v3``."""
+    hidden, classes = ("conv_head", "classifier") if publisher == "timm" else ("classifier.0", "classifier.3")
+    x = _mobilenet_v3_maps(state, images, publisher)[-1].mean((2, 3))
+    for name in (hidden, classes):  # some store the first as a 1x1 kernel
+        x = functional.linear(x, state[f"{name}.weight"].float().flatten(1), state[f"{name}.bias"].float())
+        x = functional.hardswish(x) if name == hidden else x
+    return {"class": x}
+
+
+def lr_aspp(state: Mapping[str, Tensor], images: Tensor) -> Prediction:
+    """Return the logits of torchvision's LR-ASPP on MobileNetV3-Large as ``"mask"`` ``(B, C, H, W)``.
+
+    The last three blocks have a dilation of 2, and none of them a stride. The fine features are those of the first
+    block of stride 8, number 4 counted from the first convolution.
+
+    Args:
+        state: State with torchvision's names, ``backbone.*`` and ``classifier.*``.
+        images: ``(B, 3, H, W)``, normalised.
+    """
+    features = {name.replace("backbone.", "features.", 1): tensor for name, tensor in state.items()}
+    maps = _mobilenet_v3_maps(features, images, "torchvision", dilated_from=12)
+    fine, coarse = maps[4], maps[-1]
+    reduced = norm_relu(state, "classifier.cbr.1", conv(state, "classifier.cbr.0", coarse))
+    weights = torch.sigmoid(conv(state, "classifier.scale.1", coarse.mean((2, 3), keepdim=True)))
+    weighted = functional.interpolate(reduced * weights, size=fine.shape[2:], mode="bilinear", align_corners=False)
+    logits = conv(state, "classifier.low_classifier", fine) + conv(state, "classifier.high_classifier", weighted)
+    return {"mask": functional.interpolate(logits, size=images.shape[2:], mode="bilinear", align_corners=False)}
+
+
+def _mobilenet_v3_maps(
+    state: Mapping[str, Tensor],
+    images: Tensor,
+    publisher: Literal["dli14", "torchvision", "timm"],
+    *,
+    dilated_from: int | None = None,
+) -> list[Tensor]:
+    """Return the outputs of the first convolution, of every block, and of the last convolution."""
     eps = 1e-3 if publisher == "torchvision" else 1e-5
     stem = {"timm": ("conv_stem", "bn1")}.get(publisher, ("features.0.0", "features.0.1"))
     x = functional.hardswish(norm(state, stem[1], conv(state, stem[0], images, stride=2), eps=eps))
     bases = list(_bases(state, publisher))
-    levels: list[Tensor] = []
+    maps = [x]
     for i, base in enumerate(bases):
-        stride = _STRIDES[len(bases)][i]
-        if stride == 2:
-            levels.append(x)
+        stride, dilation = _STRIDES[len(bases)][i], 1
+        if dilated_from is not None and i >= dilated_from:
+            stride, dilation = 1, 2
         act = functional.hardswish if i >= _FIRST_HARD[len(bases)] else functional.relu
         at, y = _places(state, publisher, base, i > 0), x
         if i:
             y = act(norm(state, f"{base}.{at['pw_bn']}", conv(state, f"{base}.{at['pw']}", y), eps=eps))
         kernel = state[f"{base}.{at['dw']}.weight"].float()
-        y = functional.conv2d(y, kernel, None, stride, kernel.shape[-1] // 2, groups=len(kernel))
+        reach = dilation * (kernel.shape[-1] // 2)
+        y = functional.conv2d(y, kernel, None, stride, reach, dilation, groups=len(kernel))
         y = norm(state, f"{base}.{at['dw_bn']}", y, eps=eps)
         squeeze = f"{base}.{at['fc1']}"
         if f"{squeeze}.weight" not in state:
@@ -69,6 +117,7 @@ def mobilenet_v3(
             y = _excited(state, squeeze, f"{base}.{at['fc2']}", act(y))
         y = norm(state, f"{base}.{at['out_bn']}", conv(state, f"{base}.{at['out']}", y), eps=eps)
         x = x + y if x.shape == y.shape else y
+        maps.append(x)
     last = {
         "dli14": ("conv.0", "conv.1"),
         "torchvision": (f"features.{len(bases) + 1}.0", f"features.{len(bases) + 1}.1"),
@@ -76,7 +125,7 @@ def mobilenet_v3(
     }[publisher]
     deepest = int(bases[-1].split(".")[1]) + 1  # among timm's stages
     kernel, its_norm = (name.format(deepest) for name in last)
-    return [*levels, functional.hardswish(norm(state, its_norm, conv(state, kernel, x), eps=eps))]
+    return [*maps, functional.hardswish(norm(state, its_norm, conv(state, kernel, x), eps=eps))]
 
 
 def _bases(state: Mapping[str, Tensor], publisher: str) -> Iterator[str]:

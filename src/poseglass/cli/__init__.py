@@ -80,6 +80,10 @@ COMMANDS = {
         "models", "models",
         "List the networks with parameters, multiply-adds and stride, and the built-in weights with their terms.",
     ),
+    "channels": Command(
+        "channels", "channels",
+        "Show which input channels the outputs of each block depend on, and whether that is all of them.",
+    ),
     "calibrate": Command(
         "calibrate", "calibrate",
         "Fit how often a keypoint of a given score is right, so that predictions state a probability and a radius.",

@@ -114,8 +114,8 @@ def compare_found(
     given: Evaluation | None = None
     finder: Estimator
     posed = len(dataset.skeleton) > 0
-    parts = [part for part in parts if posed]
     if isinstance(estimator, OneStageEstimator):
+        parts = [part for part in parts if posed or _of_boxes(part["name"])]
         if detector is not None:
             raise ValueError(
                 f"Weights {weights} find everybody themselves, so no --detector comes before them. Omit it."
@@ -124,6 +124,7 @@ def compare_found(
         classes = estimator.card.classes if estimator.card is not None else ()
         how = f"found by {weights}"
     else:
+        parts = [part for part in parts if posed]
         name = detector or loading.DEFAULT_DETECTOR
         if name is None:
             raise ValueError("--found needs weights that find the boxes: add --detector NAME_OR_FILE.")
@@ -191,6 +192,11 @@ def in_words(part: dict[str, Any]) -> str:
 
 def _metrics(parts: Sequence[dict[str, Any]]) -> list[Any]:
     return [make(METRICS, part, "metric") for part in parts]
+
+
+def _of_boxes(name: str) -> bool:
+    """Return whether a metric compares everything that is found with everything that is labelled, without keypoints."""
+    return name in METRICS and not getattr(METRICS[name], "rows_correspond", True)
 
 
 def _average_precision(dataset: Dataset) -> list[dict[str, Any]]:

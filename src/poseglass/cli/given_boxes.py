@@ -20,12 +20,14 @@ class GivenImage:
         image_id: Id for the results: from the file of boxes, else from the image's name, else a running number.
         boxes: ``(N, 4)`` x0 y0 x1 y1, or None: one person fills the image.
         category_id: Category of its boxes.
+        projection: Calibration of its camera, ``(3, 4)``, camera frame in millimetres to pixels; None if not known.
     """
 
     path: Path
     image_id: int | str
     boxes: np.ndarray | None
     category_id: int = 1
+    projection: np.ndarray | None = None
 
 
 def images_without_boxes(paths: Sequence[Path], boxes: np.ndarray | None) -> tuple[list[GivenImage], list[str]]:

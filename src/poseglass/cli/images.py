@@ -30,6 +30,7 @@ class NamedImage:
         category_id: Category id for the results file.
         levels: How values of more than 8 bits were scaled; None for an 8-bit image.
         frames: Number of frames or pages in the file, of which the first is read.
+        projection: Calibration of its camera, ``(3, 4)``, camera frame in millimetres to pixels; None if not known.
     """
 
     name: str
@@ -40,6 +41,7 @@ class NamedImage:
     category_id: int = 1
     levels: Levels | None = None
     frames: int = 1
+    projection: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +198,9 @@ def read_images(
             else:
                 yield str(error)
             continue
-        yield NamedImage(name, str(one.path), image, one.boxes, one.image_id, one.category_id, levels, frames)
+        yield NamedImage(
+            name, str(one.path), image, one.boxes, one.image_id, one.category_id, levels, frames, one.projection
+        )
 
 
 def enlarged(image: np.ndarray, people: Instances, min_score: float = 0.0) -> tuple[np.ndarray, Instances]:

@@ -17,6 +17,8 @@ of its keypoint scores, times the score of its box if that was found), and
 - ``box_score``: in [0, 1], if the box was found by a detector or one-stage weights.
 - ``box_probability``: if the detector is calibrated, how often such a box is a person's.
 - ``whole_image``: true if no box was given, so that the image was treated as one instance filling it.
+- ``box_3d``: if the weights find boxes in space, ``center_mm`` (x right, y down, z away), ``length_mm``, ``height_mm``,
+  ``width_mm`` and ``yaw`` (radians about the y axis; 0 looks along x) in the frame of the camera.
 - ``keypoints_3d``: with ``predict --lift``, x, y and z of each keypoint of the lifter by name, in millimetres relative
   to the pelvis: x right, y down, z away from the camera. null if too few keypoints were found to lift the person.
 - ``spread_3d_mm``: how far the lifter expects each of them to be from the truth, by name.
@@ -73,6 +75,10 @@ def result_records(
     if people.visibility is not None:
         for record, words in zip(records, people.visibility_words, strict=True):
             record["visibility"] = words
+    if people.box_3d is not None:
+        for row, record in enumerate(records):
+            if np.isfinite(people.box_3d[row]).all():
+                record["box_3d"] = people.named_box_3d(row)
     more_of: dict[str, tuple[np.ndarray | None, int]] = {
         "keypoint_probabilities": (people.probability, 4),
         "keypoint_radii_px": (people.keypoint_extra.get("radius_px"), 2),

@@ -9,6 +9,7 @@ import torch
 import typer
 from rich.console import Console
 
+from poseglass.cli.calibrations import with_calibrations
 from poseglass.cli.given_boxes import GivenImage, boxes_of_images, images_without_boxes
 from poseglass.cli.images import list_images, parse_box, parse_scales, read_images, read_list, unique_names
 from poseglass.cli.journal import FILE_NAME, Journal, fingerprint
@@ -23,6 +24,7 @@ from poseglass.cli.write_poses import (
     characters_of,
     check_not_overwritten,
     classes_found,
+    finds_boxes_3d,
     people_of,
     write_characters,
     write_files,
@@ -175,6 +177,14 @@ def predict(
             "files, else estimated once for all images and printed.",
         ),
     ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            "--calibration",
+            help="For weights that find boxes in space: a text file with the calibration of the camera (P2 of KITTI), "
+            "or a folder with one for each image. Default: a .txt beside each image.",
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda, ...")] = "auto",
     bfloat16: BFLOAT16 = False,
     compiled: COMPILED = False,
@@ -248,6 +258,10 @@ def predict(
         raise ValueError(
             f"--heatmaps shows the maps of one person in a box, but {weights} finds everybody in an image. Omit it."
         )
+    if finds_boxes_3d(estimator):
+        given = with_calibrations(given, calibration)
+    elif calibration is not None:
+        raise ValueError(f"--calibration is for weights that find boxes in space, and {weights} does not. Omit it.")
     if lifts is not None:
         check_mappable(lifts, estimator.skeleton, weights)
     say_compiling(compiled)
@@ -272,6 +286,7 @@ def predict(
         "--names": names,
         "--heatmaps": heatmaps,
         "--images": draw_images,
+        "--calibration": _calibration_setting(calibration),
         "--white": [list(pair) for pair in levels.whites] if isinstance(levels, WhiteLevels) else levels,
         "--bfloat16": bfloat16,
         "--crop-scales": None if crops_at == (1.0,) else crops_at,
@@ -283,6 +298,13 @@ def predict(
         draw_images=draw_images, resume=resume, reading=reading, lifter=lifts,
         sheet=draw_images and 1 < len(paths) <= SHEET_UP_TO if sheet is None else sheet,
     )  # fmt: skip
+
+
+def _calibration_setting(calibration: Path | None) -> Any:
+    """Return what tells calibrations of several runs apart: the content of a file, or the name of a folder."""
+    if calibration is None:
+        return None
+    return fingerprint(calibration) if calibration.is_file() else str(calibration)
 
 
 def _check_options(

@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from poseglass.cli.calibrations import uncalibrated
 from poseglass.cli.images import NamedImage, enlarged, level_notes, make_folder, mostly_outside
 from poseglass.cli.journal import FILE_NAME, Journal
 from poseglass.cli.lift_poses import Lifting
@@ -34,6 +35,7 @@ from poseglass.core.sample import PoseSample
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.skeletons import BOXES
 from poseglass.core.table import listed
+from poseglass.drawing.boxes_3d import draw_boxes_3d
 from poseglass.drawing.characters import draw_characters
 from poseglass.drawing.heatmap import heatmap_grid
 from poseglass.drawing.pose import draw
@@ -344,6 +346,7 @@ def _found(
     Raises:
         ValueError: The annotated image would overwrite an input image.
     """
+    spatial = finds_boxes_3d(estimator)
     with closing(ahead(items, most=MOST_AHEAD, weigh=lambda item: 1 + _pixels(item) // 1_000_000)) as ready:
         source = iter(_watched(ready, bar))
         held: deque[NamedImage] = deque()
@@ -368,12 +371,16 @@ def _found(
                     except ValueError as error:
                         failed.append(f"{item.file_name or item.name}: {error}")
                         continue
+                    if spatial and item.projection is None:
+                        failed.append(uncalibrated(item.file_name or item.name))
+                        bar.done()
+                        continue
                     large = isinstance(item.image, LargeImage)
                     if large and pending:  # it comes alone, as reading its parts may fail
                         held.append(item)
                         return
                     pending.append(item)
-                    yield item.image, item.boxes
+                    yield (item.image, item.boxes, item.projection) if spatial else (item.image, item.boxes)
                     if large:
                         return
 
@@ -455,6 +462,11 @@ def classes_found(estimator: PoseEstimator) -> tuple[str, ...]:
 def reads_boxes(estimator: PoseEstimator) -> bool:
     """Return whether an estimator tells the class of what a given box shows, instead of keypoints."""
     return not len(estimator.skeleton) and not isinstance(estimator, OneStageEstimator)
+
+
+def finds_boxes_3d(estimator: PoseEstimator) -> bool:
+    """Return whether an estimator finds boxes in space, for which the calibration of each image is needed."""
+    return isinstance(estimator, OneStageEstimator) and estimator.finds_boxes_3d
 
 
 def card_of(estimator: PoseEstimator) -> WeightCard | None:
@@ -547,6 +559,11 @@ class _Work:
         image, people, reduce = _drawable(item.image, self.least.of(people))
         if reduce > 1:
             self.smaller.append(f"{item.name} at 1/{reduce}")
+        if people.box_3d is not None:
+            drawn = draw_boxes_3d(image, people, names=self.classes)
+            if drawn.shape[1] != image.shape[1]:
+                self.larger.append(f"{item.name} {drawn.shape[1] / image.shape[1]:.1f} times")
+            return drawn
         if self.characters:
             return draw_characters(image, people, [self.characters[label] for label in people.label], self.font)
         before = image.shape[1]
@@ -648,6 +665,11 @@ class _Work:
             )
         elif self.poses and reads_boxes(self.estimator):
             console.print("These weights tell the class of what a box shows. score: that of the class, 0 to 1.")
+        elif self.poses and finds_boxes_3d(self.estimator):
+            console.print(
+                "These weights find boxes in space: box_3d in poses.json, millimetres and radians in the frame of the "
+                "camera. The crossed face is the front. score: that of the box, 0 to 1."
+            )
         elif self.poses:
             console.print("These weights find boxes without keypoints. score: that of the box, 0 to 1.")
         card = card_of(self.estimator)

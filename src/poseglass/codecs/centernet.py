@@ -7,7 +7,8 @@ How this differs from the public code: boxes may be aligned by pixel centres (``
 keypoints that nobody labelled of a person, are left out of the loss instead of being trained as background; people
 without any labelled keypoint are detected like others (``unposed="ignore"`` restores the public rule); the flip test
 averages logits, not probabilities; keypoints have scores; and, if asked for (``visibility``), the network says of every
-keypoint whether it is visible, occluded or absent, which the paper's does not.
+keypoint whether it is visible, occluded or absent, which the paper's does not. Boxes in space are in ``centernet_3d``:
+depths at one focal length (``focal_px``) and projected middles (``middles_3d``) are ours.
 """
 
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from poseglass.codecs.centernet_3d import decoded_3d, flipped_3d, targets_3d
 from poseglass.codecs.heatmap import Alignment, flip_heatmaps, to_heatmap, to_input
 from poseglass.codecs.spec import CodecSpec, Output
 from poseglass.core.prediction import Decoded, Prediction
@@ -67,10 +69,20 @@ class CenterNetCodec:
             centres of all classes, and this many channels of features, of which those at a centre give its class by a
             linear classifier: memory does not grow with the number of classes. The score of an instance is then that
             of its centre times the probability of its class. The network's head needs the same number.
+        boxes_3d: Whether instances have boxes in space: the outputs "depth", "dimensions" and "rotation", see
+            ``codecs.centernet_3d``. The network's head needs the same.
+        focal_px: For cameras of several focal lengths: the network predicts each depth as if the view had this focal
+            length, pixels, since in a view of twice the focal length an object looks as it does at half its depth. A
+            view that augmentation scaled is one of another focal length, so that depths are learnt from it too. 0
+            predicts depths as they are, which is the published form: it suits one camera, and neither depth nor
+            dimensions are learnt from scaled views.
+        middles_3d: Predict also where the middle of the box in space is projected to (the output "middle_3d"), which is
+            not the centre of the box in the image, least of all where the view cuts the object off. The published form
+            takes that centre.
 
     Raises:
         ValueError: A number or option out of range, or ``visibility`` without ``poses``, or ``unlabelled`` without
-            ``visibility``.
+            ``visibility``, or ``focal_px`` or ``middles_3d`` without ``boxes_3d``.
     """
 
     stride: int = 4
@@ -83,6 +95,9 @@ class CenterNetCodec:
     visibility: bool = False
     unlabelled: Literal["unknown", "absent"] = "unknown"
     features: int = 0
+    boxes_3d: bool = False
+    focal_px: float = 0.0
+    middles_3d: bool = False
 
     def __post_init__(self) -> None:
         if self.stride < 1 or self.most < 1 or not 0 < self.min_overlap < 1:
@@ -100,6 +115,14 @@ class CenterNetCodec:
                 raise ValueError(
                     f"CenterNetCodec.{name} must be {' or '.join(map(repr, known))}, got {getattr(self, name)!r}."
                 )
+        if not 0 <= self.focal_px < float("inf"):
+            raise ValueError(f"CenterNetCodec.focal_px must be 0 or a focal length in pixels, got {self.focal_px}.")
+        if (self.focal_px or self.middles_3d) and not self.boxes_3d:
+            named = "focal_px" if self.focal_px else "middles_3d"
+            raise ValueError(
+                f"CenterNetCodec.{named} is of boxes in space, but boxes_3d is False. Set boxes_3d to True, or leave "
+                f"{named} out."
+            )
         if self.visibility and not self.poses:
             raise ValueError(
                 "CenterNetCodec.visibility is of keypoints, but poses is False, so there are none. Set poses to True, "
@@ -136,6 +159,13 @@ class CenterNetCodec:
         if self.visibility:
             outputs["visibility"] = Output(("K", 3, "h", "w"), "softmax")
             extra += ("visibility_weight",)
+        if self.boxes_3d:
+            outputs |= {
+                "depth": Output((1, "h", "w")), "dimensions": Output((3, "h", "w")), "rotation": Output((8, "h", "w")),
+            }  # fmt: skip
+            extra += ("depth_weight", "rotation_weight")
+        if self.middles_3d:
+            outputs["middle_3d"] = Output((2, "h", "w"))
         return CodecSpec(
             outputs, self.stride, self.alignment, loss_keys=extra, instances=self.most, keypoints=self.poses
         )
@@ -160,10 +190,12 @@ class CenterNetCodec:
             With ``visibility``, ``"visibility"`` ``(B, K, 3, h, w)`` has at a centre 1 for the state that the labels
             give (visible, occluded, absent) and all 0 elsewhere, and where it is unknown;
             ``"visibility_weight"`` ``(B, N, K)`` is 0 where it is unknown.
+            With ``boxes_3d``, ``"depth_weight"`` ``(B, N)`` is 0 where depth and dimensions are not learnt, and
+            ``"rotation_weight"`` ``(B, N)`` where the box in space is unknown.
 
         Raises:
             TypeError: A whole batch was passed instead of its targets.
-            ValueError: A label is not below ``num_classes``.
+            ValueError: A label is not below ``num_classes``; or ``boxes_3d``, and the labels have none.
         """
         check_targets(targets)
         device, (batch, count) = targets.xy.device, targets.valid.shape
@@ -207,6 +239,8 @@ class CenterNetCodec:
             found |= self._encode_keypoints(targets, instance, crowd, low, high, pixel, radius, index, (width, height))
         if self.visibility:
             found |= self._encode_visibility(targets, instance, index, size_wh, (width, height))
+        if self.boxes_3d:
+            found |= self._encode_3d(targets, detected, pixel, index, (width, height))
         return found
 
     def _encode_keypoints(
@@ -262,6 +296,30 @@ class CenterNetCodec:
         maps = _placed(one.float().flatten(2), index, counted.any(-1), map_wh)
         return {"visibility": maps.unflatten(1, (-1, 3)), "visibility_weight": counted.float()}
 
+    def _encode_3d(
+        self, targets: Targets, detected: Tensor, pixel: Tensor, index: Tensor, map_wh: tuple[int, int]
+    ) -> Prediction:
+        """Return the maps and weights of boxes in space.
+
+        Raises:
+            ValueError: The labels have none.
+        """
+        observed = targets.observed_3d
+        if observed is None:
+            if bool(detected.any()):
+                raise ValueError(
+                    "CenterNetCodec.boxes_3d needs labels with boxes in space (Instances.box_3d) and the calibration "
+                    "of each image (Instances.projection), but these have none. Train on data that have them, such as "
+                    "kitti or streets, or set codec.boxes_3d to false."
+                )
+            observed = torch.full((*detected.shape, 8), torch.nan, device=index.device)
+        values, weights = targets_3d(observed.float(), detected, targets.scaled, self.focal_px)
+        there = weights["rotation_weight"] > 0
+        if self.middles_3d:
+            middle = to_heatmap(observed[..., :2].float().nan_to_num(0.0), self.stride, self.alignment)
+            values["middle_3d"] = middle - pixel
+        return {name: _placed(value, index, there, map_wh) for name, value in values.items()} | weights
+
     def decode(self, prediction: Prediction) -> Decoded:
         """Decode the ``most`` highest peaks of a view, of all classes together, best first.
 
@@ -274,7 +332,8 @@ class CenterNetCodec:
             box's longer side. A keypoint's score is that of the peak, else the heatmap's value where it lies. Places
             of a view that are not peaks are not ``valid``. With ``visibility``, every keypoint has the probabilities of
             its three states, and the most probable state; neither changes where a keypoint is or its score, so an
-            absent one keeps both. A prediction without that output gives None for them.
+            absent one keeps both. A prediction without that output gives None for them. With ``boxes_3d``, every
+            instance has an ``observed_3d``, which becomes a box in space with the calibration of the image.
 
         Source:
             Zhou et al. 2019, sections 3.1 and 4.2; thresholds from the public code.
@@ -297,7 +356,9 @@ class CenterNetCodec:
         box = to_input(torch.stack([low, high], -2), self.stride, self.alignment).flatten(-2)
         if not self.poses:
             xy, keypoint_score = middle[:, :, None][:, :, :0], score[..., None][..., :0]
-            return Decoded(xy, keypoint_score, score > 0, label, score, box)
+            return Decoded(
+                xy, keypoint_score, score > 0, label, score, box, observed_3d=self._observed(prediction, index, middle)
+            )
         vectors = _gathered(prediction["keypoints"].flatten(1, 2), index, reach).unflatten(-1, (-1, 2))
         regressed = pixel[:, :, None] + vectors
         xy, keypoint_score = self._snapped(prediction, regressed, low, high)
@@ -306,8 +367,27 @@ class CenterNetCodec:
             to_input(xy, self.stride, self.alignment), keypoint_score, score > 0, label, score, box,
             # from the order of the states to that of COCO's flags: absent 0, occluded 1, visible 2
             visibility=None if states is None else _ABSENT - states.argmax(-1),
-            visibility_probability=states,
+            visibility_probability=states, observed_3d=self._observed(prediction, index, middle),
         )  # fmt: skip
+
+    def _observed(self, prediction: Prediction, index: Tensor, middle: Tensor) -> Tensor | None:
+        """Return what is observed of boxes in space ``(B, N, 8)`` at pixels ``(B, N)``, or None.
+
+        Args:
+            prediction: As in ``decode``.
+            index: Pixels of the centres.
+            middle: ``(B, N, 2)``, centres of the boxes in the image, map pixels.
+        """
+        if not self.boxes_3d:
+            return None
+        values = {
+            name: _gathered(prediction[name], index, _LARGEST_LOGIT) for name in ("depth", "dimensions", "rotation")
+        }
+        if self.middles_3d:
+            width = prediction["middle_3d"].shape[-1]
+            pixel = torch.stack([index % width, index // width], -1).float()
+            middle = pixel + _gathered(prediction["middle_3d"], index, float(8 * width))
+        return decoded_3d(values, to_input(middle, self.stride, self.alignment), self.focal_px)
 
     def _states(self, prediction: Prediction, index: Tensor) -> Tensor | None:
         """Return the probabilities of visible, occluded and absent ``(B, N, K, 3)`` at pixels ``(B, N)``, or None."""
@@ -351,6 +431,8 @@ class CenterNetCodec:
         }
         if self.features:
             turned["features"] = _flipped(prediction["features"], self.alignment)
+        if self.boxes_3d:
+            turned |= {name: _flipped(maps, self.alignment) for name, maps in flipped_3d(prediction).items()}
         if self.poses:
             order = torch.as_tensor(skeleton.flip, device=prediction["keypoints"].device)
             vectors = prediction["keypoints"].index_select(1, order)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from poseglass.core.affine import Affine
+from poseglass.core.box_3d import mirrored, moved_projection
 from poseglass.core.boxes import around, xyxy_to_xywh
 from poseglass.core.skeleton import Skeleton
 
@@ -18,10 +19,11 @@ _SHAPES: dict[str, tuple[type, tuple[str | int, ...]]] = {
     "probability": (np.float32, ("N", "K")),
     "track_id": (np.int64, ("N",)),
     "box_3d": (np.float32, ("N", 7)),
+    "projection": (np.float64, ("N", 3, 4)),
     "xyz_mm": (np.float32, ("N", "K", 3)),
 }
 """Dtype and axes of the optional arrays."""
-_OPTIONAL = ("visibility", "probability", "mask", "track_id", "box_3d", "xyz_mm")
+_OPTIONAL = ("visibility", "probability", "mask", "track_id", "box_3d", "projection", "xyz_mm")
 
 VISIBILITY_WORDS = ("absent", "occluded", "visible")
 """What 0, 1 and 2 in ``Instances.visibility`` are called in files."""
@@ -46,11 +48,14 @@ class Instances:
         mask: ``(N, H, W)`` bool, image pixels, or None.
         track_id: ``(N,)`` int64, or None.
         box_3d: ``(N, 7)`` float32, camera frame: centre x, y, z and length, height, width in millimetres, and the
-            rotation about the y axis in radians; or None.
+            rotation about the y axis in radians (see ``core.box_3d``); NaN where unknown; or None.
+        projection: ``(N, 3, 4)`` float64, the calibration of the image that each instance is in, camera frame in
+            millimetres to its pixels: the same for all of one image. It belongs to ``box_3d``; or None.
         xyz_mm: ``(N, K, 3)`` float32, millimetres, camera frame, or None.
         extra: One row per instance, first axis N. Known keys: "area" (N,) square pixels, "head_px" (N,), "torso_px"
             (N,), "crowd" (N,) bool, "annotation_id" (N,) int64, "category_id" (N,) int64, "box_probability"
-            (N,) float32, calibrated.
+            (N,) float32, calibrated; of labels in 3D also "truncation" (N,) 0 to 1, "occlusion" (N,) 0 to 3 as KITTI
+            counts, and "scaled" (N,) bool, whether augmentation made the view larger or smaller.
         keypoint_extra: One entry per keypoint, first axes ``(N, K)``; they follow the keypoints wherever these are
             reordered. Known keys: "occluded" (N, K) bool, labelled but hidden; "visibility_probability" (N, K, 3)
             float32, predicted: of visible, occluded and absent, in this order; "radius_px" (N, K) float32, image
@@ -71,6 +76,7 @@ class Instances:
     mask: np.ndarray | None = None
     track_id: np.ndarray | None = None
     box_3d: np.ndarray | None = None
+    projection: np.ndarray | None = None
     xyz_mm: np.ndarray | None = None
     extra: dict[str, np.ndarray] = field(default_factory=dict)
     keypoint_extra: dict[str, np.ndarray] = field(default_factory=dict)
@@ -224,19 +230,27 @@ class Instances:
 
         Lengths and areas in ``extra`` ("area", and names that end in "_px") follow the scale. Boxes become the upright
         boxes around the moved ones. ``xyz_mm`` is rotated and flipped about the optical axis as the image is; its scale
-        is kept, because enlarging an image does not make the person larger.
+        is kept, because enlarging an image does not make the person larger. ``box_3d`` stays where it is in the camera
+        frame, and ``projection`` follows the pixels; a map that flips mirrors both.
 
         Raises:
             ValueError: There is ``xyz_mm`` and the map stretches one direction over 5 % more than the other; or there
-                is a ``mask`` or ``box_3d``, which cannot be moved yet.
+                is a ``mask``, which cannot be moved yet; or a ``box_3d`` without a ``projection``, or the map turns
+                them.
         """
         order = self.skeleton.flip if affine.flips else slice(None)
-        if (self.mask is not None or self.box_3d is not None) and not np.array_equal(affine.matrix, np.eye(2, 3)):
-            kept = [name for name in ("mask", "box_3d") if getattr(self, name) is not None]
+        lost = {"mask": self.mask is not None, "box_3d": self.box_3d is not None and self.projection is None}
+        if any(lost.values()) and not np.array_equal(affine.matrix, np.eye(2, 3)):
+            kept = [name for name, there in lost.items() if there]
             raise ValueError(
                 f"Instances with {' and '.join(kept)} cannot be moved to another frame; drop them first: "
                 f"dataclasses.replace(instances, {', '.join(f'{name}=None' for name in kept)})."
+                + (" A box_3d can be moved together with the projection of its camera." if lost["box_3d"] else "")
             )
+        box_3d, projection = self.box_3d, self.projection
+        if projection is not None:
+            projection = moved_projection(projection, affine.matrix)
+            box_3d = mirrored(box_3d) if box_3d is not None and affine.flips else box_3d
         extra = {}
         for name, array in self.extra.items():
             values = np.asarray(array)
@@ -256,7 +270,8 @@ class Instances:
             self.label,
             visibility=None if self.visibility is None else self.visibility[:, order],
             probability=None if self.probability is None else self.probability[:, order],
-            mask=self.mask, track_id=self.track_id, box_3d=self.box_3d, xyz_mm=xyz_mm, extra=extra,
+            mask=self.mask, track_id=self.track_id, box_3d=box_3d, projection=projection, xyz_mm=xyz_mm,
+            extra=extra,
             keypoint_extra={
                 name: np.asarray(a)[:, order] * affine.scale if name.endswith("_px") else np.asarray(a)[:, order]
                 for name, a in self.keypoint_extra.items()
@@ -323,6 +338,21 @@ class Instances:
             extra=common("extra"), keypoint_extra=common("keypoint_extra"),
         )  # fmt: skip
 
+    def named_box_3d(self, row: int) -> dict[str, Any]:
+        """Return a box in space with the names of its numbers, for files: millimetres, radians, camera frame.
+
+        Raises:
+            ValueError: There are no boxes in space.
+        """
+        if self.box_3d is None:
+            raise ValueError("These instances have no box_3d; they are those of a network that finds no boxes in 3D.")
+        values = self.box_3d[row].astype(float)
+        return {
+            "center_mm": [round(v, 1) for v in values[:3].tolist()],
+            "length_mm": round(float(values[3]), 1), "height_mm": round(float(values[4]), 1),
+            "width_mm": round(float(values[5]), 1), "yaw": round(float(values[6]), 5),
+        }  # fmt: skip
+
     def to_coco(self, image_id: int | str = 0, category_id: int = 1) -> list[dict[str, Any]]:
         """Return COCO results: flat ``x, y, v`` per keypoint, ``bbox`` xywh, ``score`` of the instance.
 
@@ -373,6 +403,8 @@ class Instances:
             person = {"keypoints": points, "box_xyxy": box, "box_score": round(float(self.box_score[i]), 4)}
             if "box_probability" in self.extra:
                 person["box_probability"] = round(float(self.extra["box_probability"][i]), 4)
+            if self.box_3d is not None and np.isfinite(self.box_3d[i]).all():
+                person["box_3d"] = self.named_box_3d(i)
             people.append(person)
         return json.dumps({"skeleton": self.skeleton.name, "instances": people}, indent=1)
 

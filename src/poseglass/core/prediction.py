@@ -31,7 +31,9 @@ class Decoded:
         probability: ``(B, N, K)`` float32, calibrated: how often such a keypoint is right; or None.
         mask: ``(B, N, H, W)`` float32 in [0, 1], at the view's size; or None.
         track_id: ``(B, N)`` int64, or None.
-        box_3d: ``(B, N, 7)`` float32, as ``Instances.box_3d``; or None.
+        observed_3d: ``(B, N, 8)`` float32, what a view shows of a box in space, columns as ``core.box_3d.OBSERVED``:
+            x and y in view pixels. The focal length is that for which the depth is stated, 0 if it is the depth itself;
+            see ``core.box_3d.lift``. Or None.
         xyz_mm: ``(B, N, K, 3)`` float32, camera frame; or None.
         visibility_probability: ``(B, N, K, 3)`` float32 in [0, 1], of visible, occluded and absent (not in the view),
             in this order; they sum to 1. Or None.
@@ -50,7 +52,7 @@ class Decoded:
     probability: Tensor | None = None
     mask: Tensor | None = None
     track_id: Tensor | None = None
-    box_3d: Tensor | None = None
+    observed_3d: Tensor | None = None
     xyz_mm: Tensor | None = None
     visibility_probability: Tensor | None = None
     radius_px: Tensor | None = None

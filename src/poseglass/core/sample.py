@@ -88,8 +88,9 @@ def check_image(image: np.ndarray, name: str = "image") -> None:
 class Dataset(Protocol):
     """Images with instances. Labels are known without decoding an image; an image may be decoded reduced.
 
-    A dataset may also have an attribute ``classes`` and a method ``boxes_complete(index)``, for training detectors;
-    ``classes_of`` and ``boxes_complete`` ask for them.
+    A dataset may also have an attribute ``classes`` and a method ``boxes_complete(index)``, for training detectors, and
+    a method ``projection(index)``, the calibration of an image's camera, for boxes in space; ``classes_of``,
+    ``boxes_complete`` and ``projection_of`` ask for them.
     """
 
     @property
@@ -137,3 +138,9 @@ def boxes_complete(dataset: Dataset, index: int) -> bool:
     """
     stated = getattr(dataset, "boxes_complete", None)
     return True if stated is None else bool(stated(index))
+
+
+def projection_of(dataset: Dataset, index: int) -> np.ndarray | None:
+    """Return the calibration of an image, ``(3, 4)``, camera frame in millimetres to its pixels; None if not stated."""
+    stated = getattr(dataset, "projection", None)
+    return None if stated is None else stated(index)

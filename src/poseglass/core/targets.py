@@ -26,6 +26,9 @@ class Targets:
         crowd: ``(B, N)`` bool: a region to ignore, in which nothing counts as found or missed.
         occluded: ``(B, N, K)`` bool, labelled but hidden; None where not annotated.
         xyz_mm: ``(B, N, K, 3)`` float32, camera frame, NaN where unknown or padding; None where not annotated.
+        observed_3d: ``(B, N, 8)`` float32, what the view shows of boxes in space, columns as ``core.box_3d.OBSERVED``,
+            NaN where unknown or padding; None where not annotated.
+        scaled: ``(B, N)`` bool: augmentation made the view larger or smaller; None where it was not told.
 
     Raises:
         ValueError: A shape does not match that of ``xy``.
@@ -39,6 +42,8 @@ class Targets:
     crowd: Tensor
     occluded: Tensor | None = None
     xyz_mm: Tensor | None = None
+    observed_3d: Tensor | None = None
+    scaled: Tensor | None = None
 
     def __post_init__(self) -> None:
         batch, count, keypoints = self.xy.shape[:3]
@@ -46,6 +51,7 @@ class Targets:
             "xy": (batch, count, keypoints, 2), "known": (batch, count, keypoints), "valid": (batch, count),
             "label": (batch, count), "box_xyxy": (batch, count, 4), "crowd": (batch, count),
             "occluded": (batch, count, keypoints), "xyz_mm": (batch, count, keypoints, 3),
+            "observed_3d": (batch, count, 8), "scaled": (batch, count),
         }  # fmt: skip
         for name, shape in expected.items():
             value = getattr(self, name)

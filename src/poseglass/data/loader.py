@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
+from poseglass.core.box_3d import observe
+from poseglass.core.instances import Instances
 from poseglass.core.sample import PoseSample
 from poseglass.core.targets import RawBatch, Targets
 from poseglass.data.examples import Examples, Place
@@ -115,10 +117,19 @@ def collate(samples: Sequence[PoseSample]) -> RawBatch:
             crowd=padded([np.asarray(p.extra.get("crowd", np.zeros(len(p)))) > 0 for p in people], np.bool_),
             occluded=told([p.keypoint_extra.get("occluded") for p in people], np.bool_),
             xyz_mm=told([p.xyz_mm for p in people], np.float32, np.nan),
+            observed_3d=told([_observed(p) for p in people], np.float32, np.nan),
+            scaled=told([p.extra.get("scaled") for p in people], np.bool_),
         ),
         to_source=torch.from_numpy(np.stack([s.to_source.matrix for s in samples])),
         sources=[s.source for s in samples],
     )
+
+
+def _observed(people: Instances) -> np.ndarray | None:
+    """Return what the view shows of boxes in space, ``(N, 8)``; None without boxes or the camera's projection."""
+    if people.box_3d is None or people.projection is None:
+        return None
+    return observe(people.box_3d, people.projection)
 
 
 def _start_worker(_worker: int) -> None:

@@ -98,9 +98,14 @@ class WholeImages:
         rng = np.random.default_rng([self.seed, epoch, number])
         index, instances = int(self.images[number]), self._of_image[number]
         size_wh = self.dataset.size_wh(index)
-        view = View.letterbox(size_wh, (width, height))
+        view = whole = View.letterbox(size_wh, (width, height))
         for choice in self._views:
             view = choice.choose_view(view, instances, self.input, rng)
+        if instances.box_3d is not None:
+            scaled = abs(view.to_view.scale / whole.to_view.scale - 1) > 1e-6
+            instances = dataclasses.replace(
+                instances, extra={**instances.extra, "scaled": np.full(len(instances), scaled)}
+            )
         return sample_of_view(self.dataset, index, instances, view, self._transforms, rng, epoch=epoch)
 
 

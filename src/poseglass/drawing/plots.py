@@ -270,6 +270,81 @@ def error_breakdown(errors: Mapping[str, Mapping[str, float]], *, theme: Theme =
     return figure
 
 
+_MOST_NODES = 64
+"""Channels of a row up to which lines can be told apart."""
+
+
+def channel_dependency(
+    steps: Mapping[str, np.ndarray], *, output: int = 0, title: str = "", theme: Theme = "light"
+) -> "Figure":
+    """Return a drawing of which channels depend on which: a row of nodes before and after each step, and lines.
+
+    Inputs are on top and outputs below. Everything that one output depends on is highlighted, step by step, up to its
+    channel receptive field among the inputs. With more than 64 channels in a row, the steps are combined and drawn as a
+    matrix, a row for each output.
+
+    Args:
+        steps: Name to ``(outputs, inputs)`` bool, in the order in which they are applied.
+        output: Output channel whose field is highlighted.
+        title: Line above the drawing.
+        theme: Colours for a light or dark background.
+
+    Raises:
+        ValueError: No steps, steps that do not fit each other, or no such output channel.
+
+    Source:
+        Zhang 2018, https://arxiv.org/abs/1712.06145, figure 2.
+    """
+    tables = [np.asarray(table, bool) for table in steps.values()]
+    if not tables:
+        raise ValueError("A channel dependency graph needs at least one step, got none.")
+    for (name, table), before in zip(list(steps.items())[1:], tables, strict=False):
+        if np.shape(table)[1] != before.shape[0]:
+            raise ValueError(f"Step {name!r} takes {np.shape(table)[1]} channels, but gets {before.shape[0]}.")
+    if not 0 <= output < len(tables[-1]):
+        raise ValueError(f"output must be from 0 to {len(tables[-1]) - 1}, got {output}.")
+    fields = [np.arange(len(tables[-1])) == output]
+    for table in reversed(tables):
+        fields.insert(0, table[fields[0]].any(0))
+    words = f"output {output} depends on {int(fields[0].sum())} of {len(fields[0])} inputs"
+    counts = [tables[0].shape[1], *(len(table) for table in tables)]
+    if max(counts) > _MOST_NODES:
+        whole = tables[0]
+        for table in tables[1:]:
+            whole = (table.astype(np.float32) @ whole.astype(np.float32)) > 0
+        figure = _figure((5.0, 4.4), theme)
+        axes = figure.add_subplot()
+        axes.imshow(whole, cmap="Greys", vmin=0, vmax=1.4, interpolation="nearest", aspect="auto")
+        _style(axes, theme, xlabel="input channel", ylabel="output channel", title=title or words)
+        axes.grid(False)
+        return figure
+    figure = _figure((max(3.6, 0.19 * max(counts) + 1.6), 1.1 * len(tables) + 0.7), theme)
+    axes = figure.add_subplot()
+    colors = _THEMES[theme]
+    places = [(np.arange(count) - (count - 1) / 2) * (max(counts) - 1) / max(count - 1, 1) for count in counts]
+    for row, (name, table) in enumerate(zip(steps, tables, strict=True)):
+        for lit in (False, True):
+            chosen = table & fields[row + 1][:, None]
+            to, of = np.nonzero(chosen if lit else table & ~chosen)
+            axes.plot(
+                np.stack([places[row][of], places[row + 1][to]]), np.tile([[-row], [-row - 1]], len(of)),
+                color=_LINES[0] if lit else _LINES[5], linewidth=1.1 if lit else 0.5, alpha=1.0 if lit else 0.45,
+                zorder=2 + lit,
+            )  # fmt: skip
+        axes.text(places[0].min() - 1.0, -row - 0.5, _label(name), ha="right", va="center", fontsize=8,
+                  color=colors["text"])  # fmt: skip
+    for row, (place, field) in enumerate(zip(places, fields, strict=True)):
+        face = [_LINES[0] if lit else colors["ground"] for lit in field]
+        axes.scatter(
+            place, np.full(len(place), -row), s=26, c=face, edgecolors=colors["text"], linewidths=0.7, zorder=5
+        )
+    for row, words_at in ((0, "inputs"), (len(tables), "outputs")):
+        axes.text(places[0].min() - 1.0, -row, words_at, ha="right", va="center", fontsize=8, color=colors["text"])
+    axes.set_title(_label(f"{title}: {words}" if title else words), fontsize=9, color=colors["text"], loc="left")
+    axes.set_axis_off()
+    return figure
+
+
 def _column_kind(name: str) -> str:
     words = set(re.split(r"[^a-z]+", name.lower())) - {""}
     if words & {"pck", "pckh", "ap", "ar", "auc", "oks", "accuracy", "score", "map"}:

@@ -5,6 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
+from poseglass.core.box_3d import check_projection
 from poseglass.core.instances import Instances
 from poseglass.core.large_image import ReadableImage
 from poseglass.core.skeleton import Skeleton
@@ -12,8 +13,9 @@ from poseglass.core.skeleton import Skeleton
 Boxes = np.ndarray | list | None
 """``(N, 4)`` x0 y0 x1 y1 in image pixels, or None if not given."""
 
-Frame = ReadableImage | tuple[ReadableImage, Boxes]
-"""An image ``(H, W, 3)`` uint8 RGB, or a large one, alone or with its boxes."""
+Frame = ReadableImage | tuple[ReadableImage, Boxes] | tuple[ReadableImage, Boxes, np.ndarray | None]
+"""An image ``(H, W, 3)`` uint8 RGB, or a large one, alone or with its boxes; and for boxes in space with the
+calibration of its camera, ``(3, 4)``, camera frame in millimetres to pixels."""
 
 
 class Estimator(Protocol):
@@ -49,4 +51,14 @@ class Estimator(Protocol):
 
 def image_and_boxes(frame: Frame) -> tuple[ReadableImage, Boxes]:
     """Return a frame's image and its boxes."""
-    return frame if isinstance(frame, tuple) else (frame, None)
+    return (frame[0], frame[1]) if isinstance(frame, tuple) else (frame, None)
+
+
+def projection_given(frame: Frame) -> np.ndarray | None:
+    """Return the calibration of a frame's camera, ``(3, 4)``, or None if none is given.
+
+    Raises:
+        ValueError: It is no calibration; see ``core.box_3d.check_projection``.
+    """
+    given = frame[2] if isinstance(frame, tuple) and len(frame) == 3 else None
+    return None if given is None else check_projection(given)

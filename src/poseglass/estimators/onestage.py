@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
+from poseglass.core.box_3d import lift
 from poseglass.core.boxes import iou
 from poseglass.core.card import WeightCard
 from poseglass.core.input_spec import InputSpec
@@ -19,7 +20,7 @@ from poseglass.core.large_image import ReadableImage
 from poseglass.core.prediction import Decoded
 from poseglass.core.view import View
 from poseglass.estimators.chips import Chips
-from poseglass.estimators.estimator import Boxes, Frame, image_and_boxes
+from poseglass.estimators.estimator import Boxes, Frame, image_and_boxes, projection_given
 from poseglass.estimators.of_program import OfProgram
 from poseglass.estimators.topdown import check_boxes, check_one_image
 from poseglass.metrics.box_nms import soft_box_nms
@@ -27,8 +28,15 @@ from poseglass.programs.graphs import LEAST_SIDE_PX
 from poseglass.programs.program import Program
 from poseglass.programs.torch_program import TorchProgram
 
-_Waiting = tuple[list[View], tuple[int, int], np.ndarray | None]
-"""An image that was read: its views, one per scale, its size, and the given boxes."""
+_Waiting = tuple[list[View], tuple[int, int], np.ndarray | None, np.ndarray | None]
+"""An image that was read: its views, one per scale, its size, the given boxes, and the calibration of its camera."""
+
+UNCALIBRATED = (
+    "These weights find boxes in space, for which the calibration of the camera of each image must be known: a "
+    "projection of 3 rows and 4 columns, camera frame in millimetres to pixels. On the command line give --calibration "
+    "FILE, or put a text file with P2 beside each image; in Python, estimator(image, projection=P)."
+)
+"""What is said of an image without a calibration."""
 
 LARGEST_SIDE_PX = 4096
 """Longest side of a view that a test scale may ask for; memory grows with its square."""
@@ -55,7 +63,7 @@ class OneStageEstimator(OfProgram):
         ValueError: A score outside [0, 1] or a batch size below 1; chips together with scales; scales that are not
             positive, or of which two give the same view; several scales, and the program is not PyTorch's, which runs
             views of one size, or its network does not state its ``divisor``. When called: an image that is not uint8
-            RGB, or boxes that are not valid.
+            RGB, or boxes that are not valid, or no calibration for a program that finds boxes in space.
     """
 
     program: Program
@@ -96,19 +104,26 @@ class OneStageEstimator(OfProgram):
         """True: it finds the instances of an image itself."""
         return True
 
-    def __call__(self, image: ReadableImage, boxes: Boxes = None) -> Instances:
+    @property
+    def finds_boxes_3d(self) -> bool:
+        """Whether instances have boxes in space, for which each image needs the calibration of its camera."""
+        return "depth" in self.program.spec.outputs
+
+    def __call__(self, image: ReadableImage, boxes: Boxes = None, *, projection: np.ndarray | None = None) -> Instances:
         """Find the instances of one image.
 
         Args:
             image: ``(H, W, 3)`` uint8 RGB.
             boxes: ``(N, 4)`` x0 y0 x1 y1 in image pixels, or None.
+            projection: For a program that finds boxes in space, the calibration of the image, ``(3, 4)``: camera frame
+                in millimetres to its pixels.
 
         Returns:
             In image pixels, best first, without boxes that are narrower than half a pixel in the image. If boxes are
             given, one instance per box, in their order: the one that was found with the largest overlap, each at most
             once; where none overlaps by half (IoU), all keypoints are unknown (NaN, score 0).
         """
-        return next(self.stream([(image, boxes)]))
+        return next(self.stream([(image, boxes, projection)]))
 
     def stream(self, frames: Iterable[Frame], *, causal: bool = False) -> Iterator[Instances]:
         """Find the instances of many images; yields one ``Instances`` each, in order.
@@ -116,7 +131,7 @@ class OneStageEstimator(OfProgram):
         Memory stays bounded: only the views of one batch are held.
 
         Args:
-            frames: Images, or pairs of an image and its boxes.
+            frames: Images, alone or with boxes, and with the calibration of the camera; see ``Frame``.
             causal: Yield the result of each frame before the next one is requested.
         """
         pixels: list[list[np.ndarray]] = []
@@ -125,21 +140,24 @@ class OneStageEstimator(OfProgram):
             image, boxes = image_and_boxes(frame)
             check_one_image(image)
             given = None if boxes is None else check_boxes(image, boxes)
+            projection = projection_given(frame)
+            if self.finds_boxes_3d and projection is None:
+                raise ValueError(UNCALIBRATED)
             size_wh = (image.shape[1], image.shape[0])
             if self.chips is not None:
-                found = self._in_chips(image, self.chips)
+                found = self._in_chips(image, self.chips, projection)
                 yield found if given is None else of_boxes(found, given)
                 continue
             views = [View.letterbox(size_wh, side) for side in self._sizes_wh]
             pixels.append([view.read(image) for view in views])
-            waiting.append((views, size_wh, given))
+            waiting.append((views, size_wh, given, projection))
             if causal or len(pixels) == self.batch_size:
                 yield from self._run(pixels, waiting)
                 pixels, waiting = [], []
         if pixels:
             yield from self._run(pixels, waiting)
 
-    def _in_chips(self, image: ReadableImage, chips: Chips) -> Instances:
+    def _in_chips(self, image: ReadableImage, chips: Chips, projection: np.ndarray | None) -> Instances:
         """Return what is found in the chips of an image, a batch of chips at a time."""
         image_wh = (image.shape[1], image.shape[0])
         rule = chips.rule_for(image_wh, self.input.size_wh)
@@ -149,7 +167,7 @@ class OneStageEstimator(OfProgram):
             batch = places[first : first + self.batch_size]
             decoded = self.program(torch.from_numpy(np.stack([chip.view.read(image) for chip in batch]))).cpu()
             for row, chip in enumerate(batch):
-                here = self._instances(decoded, row, chip.view, image_wh, self.min_box_score)
+                here = self._instances(decoded, row, chip.view, image_wh, self.min_box_score, projection)
                 here = here[chips.counts(here.box_xyxy, chip, rule, image_wh)]
                 if len(here):
                     found.append(here)
@@ -159,12 +177,12 @@ class OneStageEstimator(OfProgram):
 
     def _run(self, pixels: list[list[np.ndarray]], waiting: list[_Waiting]) -> Iterator[Instances]:
         by_scale = [self.program(torch.from_numpy(np.stack(views))).cpu() for views in zip(*pixels, strict=True)]
-        for row, (views, size_wh, given) in enumerate(waiting):
+        for row, (views, size_wh, given, projection) in enumerate(waiting):
             if len(views) == 1:
-                found = self._instances(by_scale[0], row, views[0], size_wh, self.min_box_score)
+                found = self._instances(by_scale[0], row, views[0], size_wh, self.min_box_score, projection)
             else:
                 of_scales = [
-                    self._instances(decoded, row, view, size_wh, 0.0)
+                    self._instances(decoded, row, view, size_wh, 0.0, projection)
                     for decoded, view in zip(by_scale, views, strict=True)
                 ]
                 found = self._joined(of_scales, most=self.program.spec.instances)
@@ -187,7 +205,10 @@ class OneStageEstimator(OfProgram):
         plain = replace(together, probability=None, extra=extra, keypoint_extra=of_points)
         return replace(plain[rows[keep]], box_score=lowered[keep])
 
-    def _instances(self, decoded: Decoded, row: int, view: View, size_wh: tuple[int, int], lowest: float) -> Instances:
+    def _instances(
+        self, decoded: Decoded, row: int, view: View, size_wh: tuple[int, int], lowest: float,
+        projection: np.ndarray | None,
+    ) -> Instances:  # fmt: skip
         """Return the instances of one view in image pixels: boxes clipped to the image, none outside or tiny.
 
         Args:
@@ -196,6 +217,7 @@ class OneStageEstimator(OfProgram):
             view: The view.
             size_wh: Size of the image, pixels.
             lowest: Least score of a box.
+            projection: Calibration of the image, for boxes in space.
 
         Raises:
             ValueError: The program finds no boxes.
@@ -214,11 +236,18 @@ class OneStageEstimator(OfProgram):
         seen, sure = decoded.visibility, decoded.probability
         by_keypoint = {"visibility_probability": decoded.visibility_probability, "radius_px": decoded.radius_px}
         by_box = {"box_probability": decoded.box_probability}
+        box_3d = projections = None
+        if decoded.observed_3d is not None and projection is not None:
+            observed = decoded.observed_3d[row].double().numpy()[keep]
+            observed = np.concatenate([view.home(observed[:, :2]), observed[:, 2:]], 1)
+            box_3d = lift(observed, projection)
+            projections = np.broadcast_to(projection, (len(box_3d), 3, 4))
         return Instances(
             self.skeleton, view.home(decoded.xy[row].double().numpy()[keep]), decoded.score[row].numpy()[keep],
             box[keep], score[keep], decoded.label[row].numpy()[keep],
             visibility=None if seen is None else seen[row].numpy()[keep],
             probability=None if sure is None else sure[row].numpy()[keep],
+            box_3d=box_3d, projection=projections,
             extra={name: values[row].numpy()[keep] for name, values in by_box.items() if values is not None},
             keypoint_extra={
                 name: values[row].float().numpy()[keep] * (view.home.scale if name == "radius_px" else 1.0)
@@ -280,7 +309,8 @@ def of_boxes(found: Instances, boxes_xyxy: np.ndarray) -> Instances:
         boxes_xyxy: ``(N, 4)``, in the pixels of the instances.
 
     Returns:
-        N instances with the given boxes; without a match, unknown keypoints (NaN), and scores and visibility of 0.
+        N instances with the given boxes; without a match, unknown keypoints and box in space (NaN), and scores and
+        visibility of 0.
     """
     keypoints = len(found.skeleton)
     xy = np.full((len(boxes_xyxy), keypoints, 2), np.nan, np.float32)
@@ -292,6 +322,8 @@ def of_boxes(found: Instances, boxes_xyxy: np.ndarray) -> Instances:
         name: np.zeros((len(boxes_xyxy), *np.shape(values)[1:]), values.dtype)
         for name, values in found.keypoint_extra.items()
     }
+    box_3d = None if found.box_3d is None else np.full((len(boxes_xyxy), 7), np.nan, np.float32)
+    projection = None if found.projection is None else np.full((len(boxes_xyxy), 3, 4), np.nan)
     overlap = iou(boxes_xyxy, found.box_xyxy)
     while overlap.size and overlap.max() >= 0.5:
         box, row = np.unravel_index(int(overlap.argmax()), overlap.shape)
@@ -302,10 +334,14 @@ def of_boxes(found: Instances, boxes_xyxy: np.ndarray) -> Instances:
             visibility[box] = found.visibility[row]
         if probability is not None and found.probability is not None:
             probability[box] = found.probability[row]
+        if box_3d is not None and found.box_3d is not None:
+            box_3d[box] = found.box_3d[row]
+        if projection is not None and found.projection is not None:
+            projection[box] = found.projection[row]
         for name, values in found.keypoint_extra.items():
             more[name][box] = values[row]
         overlap[box], overlap[:, row] = -1.0, -1.0
     return Instances(
         found.skeleton, xy, score, boxes_xyxy, box_score, label, visibility=visibility, probability=probability,
-        keypoint_extra=more,
+        box_3d=box_3d, projection=projection, keypoint_extra=more,
     )  # fmt: skip

@@ -168,9 +168,12 @@ def to_other_classes(
 
     Returns:
         The state, and a sentence about the classes that begins with a space. The state as it is, and "", if both have
-        the same classes, or one each, or if it differs in more than the number of classes.
+        the same classes, or one each, or if it differs in more than the number of classes. If the card does not name
+        its classes, as that of a public classifier, and their number is another, all are new.
     """
     theirs, ours = tuple(card.classes), tuple(classes)
+    if not theirs and ours:
+        return _all_new(network, state, card)
     if not theirs or not ours or theirs == ours or len(theirs) == len(ours) == 1:
         return dict(state), ""
     own = network.state_dict()
@@ -193,6 +196,20 @@ def to_other_classes(
     new = [name for name in ours if name not in theirs]
     said = f" {len(shared):,} of {len(ours):,} classes are in both and keep their weights, matched by name"
     return found, f"{said}; new, from initial values: {listed(new)}." if new else f"{said}."
+
+
+def _all_new(network: nn.Module, state: Mapping[str, Tensor], card: WeightCard) -> tuple[dict[str, Tensor], str]:
+    """Return the state with the network's own values where only the number of classes differs, and a sentence."""
+    own = network.state_dict()
+    wrong = [name for name in own if name in state and own[name].shape != state[name].shape]
+    axes = _class_axes(card) if wrong else {}
+    if not wrong or any(axis_that_differs(own[name], state[name]) != axes.get(name, -2) for name in wrong):
+        return dict(state), ""
+    count = state[wrong[0]].shape[axes[wrong[0]]]
+    return dict(state) | {name: own[name] for name in wrong}, (
+        f" The weights do not name their {count:,} classes, so that the layer that tells them has initial values: "
+        f"{listed(wrong)}."
+    )
 
 
 def _class_axes(card: WeightCard) -> dict[str, int]:

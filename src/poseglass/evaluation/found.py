@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from poseglass.core.instances import Instances
-from poseglass.core.sample import Dataset, boxes_complete, classes_of
+from poseglass.core.sample import Dataset, boxes_complete, classes_of, projection_of
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import listed
-from poseglass.estimators.estimator import Estimator
+from poseglass.estimators.estimator import Estimator, Frame
 from poseglass.estimators.onestage import of_boxes
 from poseglass.evaluation.evaluate import (
     Evaluation,
@@ -85,9 +85,10 @@ def evaluate_found(
     renumbered = class_numbers(classes, classes_of(dataset))
     part = processes.part_of([1 + len(people) for people in labels])
 
-    def images() -> Iterator[np.ndarray]:
+    def images() -> Iterator[Frame]:
         for i in range(len(dataset))[part]:
-            yield dataset.image(i)
+            projection = projection_of(dataset, i)
+            yield dataset.image(i) if projection is None else (dataset.image(i), None, projection)
 
     def judge() -> list[Instances]:
         predicted = []
@@ -142,17 +143,24 @@ def _at_labels(found: Instances, truth: Instances) -> Instances:
     xy, score = pairs.xy.copy(), pairs.score.copy()
     box_score, label = pairs.box_score.copy(), truth.label.copy()
     probability = None if pairs.probability is None else pairs.probability.copy()
+    box_3d = None if pairs.box_3d is None else pairs.box_3d.copy()
+    projection = None if pairs.projection is None else pairs.projection.copy()
     for c, part in parts.items():
         rows = truth.label == c
         xy[rows], score[rows], box_score[rows] = part.xy, part.score, part.box_score
         if probability is not None and part.probability is not None:
             probability[rows] = part.probability
+        if box_3d is not None and part.box_3d is not None:
+            box_3d[rows] = part.box_3d
+        if projection is not None and part.projection is not None:
+            projection[rows] = part.projection
     more = {name: np.zeros_like(values) for name, values in pairs.keypoint_extra.items()}
     for name, values in more.items():
         for c, part in parts.items():
             values[truth.label == c] = part.keypoint_extra[name]
     return dataclasses.replace(
-        pairs, xy=xy, score=score, box_score=box_score, label=label, probability=probability, keypoint_extra=more
+        pairs, xy=xy, score=score, box_score=box_score, label=label, probability=probability, box_3d=box_3d,
+        projection=projection, keypoint_extra=more,
     )  # fmt: skip
 
 

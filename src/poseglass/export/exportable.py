@@ -114,6 +114,12 @@ def exportable(
             "once. Export them without --whole-image and --detector."
         )
 
+    if whole_image and one_stage and "depth" in program.spec.outputs:
+        raise CheckpointError(
+            f"Weights {card.name!r} find boxes in space, for which the calibration of each image is needed, and a file "
+            "that takes whole images has no place for it. Export them without --whole-image."
+        )
+
     def graph_of(pose: TorchProgram, finds: TorchProgram | None) -> nn.Module:
         if finds is not None:
             return TwoStageGraph(finds, pose, min_box_score, sigmas=tuple(pose.skeleton.sigmas or ()))

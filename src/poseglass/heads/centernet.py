@@ -32,10 +32,12 @@ class CenterNetHead(nn.Module):
         features: For thousands of classes: one map of centres for all of them, this many channels of features, and a
             linear classifier of the features at a centre; for ``CenterNetCodec(features=...)``. 0 has a map for each
             class.
+        boxes_3d: Also output depth, dimensions and rotation of a box in space; for ``CenterNetCodec(boxes_3d=True)``.
+        middles_3d: Also output where its middle is; for ``CenterNetCodec(middles_3d=True)``.
 
     Raises:
         ValueError: A negative number of keypoints or features, or fewer than one class or channel; or ``visibility``
-            without keypoints.
+            without keypoints, or ``middles_3d`` without ``boxes_3d``.
 
     Source:
         Zhou et al. 2019, sections 3, 4.2 and 5; the bias is from RetinaNet (Lin et al. 2017, section 4.1).
@@ -50,6 +52,8 @@ class CenterNetHead(nn.Module):
         width: int = 64,
         visibility: bool = False,
         features: int = 0,
+        boxes_3d: bool = False,
+        middles_3d: bool = False,
     ) -> None:
         super().__init__()
         if num_keypoints < 0 or num_classes < 1 or width < 1 or features < 0:
@@ -63,6 +67,11 @@ class CenterNetHead(nn.Module):
                 "CenterNetHead has visibility=True, which is of keypoints, but num_keypoints=0. Give the number of "
                 "keypoints, or leave visibility out."
             )
+        if middles_3d and not boxes_3d:
+            raise ValueError(
+                "CenterNetHead has middles_3d=True, which is of boxes in space, but boxes_3d=False. Set boxes_3d=True, "
+                "or leave middles_3d out."
+            )
         self.num_keypoints = num_keypoints
         channels = {"center": 1 if features else num_classes, "size": 2, "center_offset": 2}
         if num_keypoints:
@@ -71,6 +80,10 @@ class CenterNetHead(nn.Module):
             channels["visibility"] = 3 * num_keypoints
         if features:
             channels["features"] = features
+        if boxes_3d:
+            channels |= {"depth": 1, "dimensions": 3, "rotation": 8}
+        if middles_3d:
+            channels["middle_3d"] = 2
         self.outputs = nn.ModuleDict(
             {
                 name: _output(in_channels, width, count, name in ("center", "heatmap"))
@@ -93,7 +106,9 @@ class CenterNetHead(nn.Module):
             ``(B, K, 3, h, w)``, at a centre the logits of visible, occluded and absent of each keypoint. With
             ``features``, ``"center"`` has one map, ``"features"`` ``(B, D, h, w)`` are read at a centre, and
             ``"classifier"`` ``(B, C, D + 1)``, the same for every image, gives logits of classes from them: weights,
-            then the bias.
+            then the bias. With ``boxes_3d`` also ``"depth"`` ``(B, 1, h, w)``, ``"dimensions"`` ``(B, 3, h, w)`` and
+            ``"rotation"`` ``(B, 8, h, w)``, see ``codecs.centernet_3d``; with ``middles_3d`` also ``"middle_3d"``
+            ``(B, 2, h, w)``, x and y from the centre's whole pixel to the projected middle of the box in space.
         """
         maps = {name: output(features) for name, output in self.outputs.items()}
         if self.num_keypoints:

@@ -21,12 +21,15 @@ class InvertedResidual(nn.Module):
         out_channels: Channels of the output.
         kernel_size: Kernel size of the depthwise convolution.
         stride: Stride of the depthwise convolution.
+        dilation: Dilation of the depthwise convolution.
         squeeze: Whether the block has squeeze-and-excitation.
         activation: Activation after the expansion and after the depthwise convolution.
         order: What comes first after the depthwise norm: the activation (torchvision, timm) or squeeze-and-excitation
             (d-li14/mobilenetv3.pytorch, whose blocks without expansion nevertheless activate first).
         eps: Epsilon of the norms.
         same: Whether the depthwise convolution pads as TensorFlow does, see ``conv_norm.pad_same``.
+        adds: Whether the input is added; None adds it if the shapes agree. A block that has dilation in place of its
+            stride never adds, as the one with a stride does not.
 
     Source:
         Howard et al. 2019, section 5.3 and figure 4, https://arxiv.org/abs/1905.02244.
@@ -40,23 +43,33 @@ class InvertedResidual(nn.Module):
         *,
         kernel_size: int = 3,
         stride: int = 1,
+        dilation: int = 1,
         squeeze: bool = False,
         activation: Activation = "relu",
         order: Order = "activate_excite",
         eps: float = 1e-5,
         same: bool = False,
+        adds: bool | None = None,
     ) -> None:
         super().__init__()
         self.activation: Activation = activation
         widens = expanded != in_channels
         self.expand = ConvNorm(in_channels, expanded, 1, activation=activation, eps=eps) if widens else None
         self.depthwise = ConvNorm(
-            expanded, expanded, kernel_size, stride=stride, groups=expanded, activation="none", eps=eps, same=same
+            expanded,
+            expanded,
+            kernel_size,
+            stride=stride,
+            dilation=dilation,
+            groups=expanded,
+            activation="none",
+            eps=eps,
+            same=same,
         )
         self.squeeze_excite = SqueezeExcite(expanded) if squeeze else None
         self.excites_first = order == "excite_activate" and widens
         self.project = ConvNorm(expanded, out_channels, 1, activation="none", eps=eps)
-        self.adds = stride == 1 and in_channels == out_channels
+        self.adds = stride == 1 and in_channels == out_channels if adds is None else adds
 
     def forward(self, features: Tensor) -> Tensor:
         """Map ``(B, in, h, w)`` to ``(B, out, h / stride, w / stride)``."""

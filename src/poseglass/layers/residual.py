@@ -4,6 +4,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
+def check_widths(kind: str, in_channels: int, out_channels: int, *, multiple: int) -> None:
+    """Raise unless a residual can have these widths.
+
+    Raises:
+        ValueError: Fewer than one channel, or an output whose width is not a multiple of ``multiple``.
+    """
+    if in_channels < 1 or out_channels < 1:
+        raise ValueError(
+            f"A {kind} residual needs at least 1 channel before and behind, got {in_channels} and {out_channels}."
+        )
+    if out_channels % multiple:
+        number = "an even number of output channels" if multiple == 2 else f"output channels in multiples of {multiple}"
+        raise ValueError(f"A {kind} residual needs {number}, got {out_channels}.")
+
+
 class PreActivationResidual(nn.Module):
     """BN - ReLU - conv, three times (1x1, 3x3, 1x1), added to the input.
 
@@ -15,7 +30,7 @@ class PreActivationResidual(nn.Module):
         out_channels: Channels of the output, even.
 
     Raises:
-        ValueError: ``out_channels`` is odd.
+        ValueError: Fewer than one channel, or ``out_channels`` is odd.
 
     Source:
         Newell et al. 2016, section 3.1 and figure 4 left; public Lua code, ``Residual.lua``.
@@ -23,8 +38,7 @@ class PreActivationResidual(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        if out_channels % 2:
-            raise ValueError(f"A bottleneck residual needs an even number of output channels, got {out_channels}.")
+        check_widths("bottleneck", in_channels, out_channels, multiple=2)
         middle = out_channels // 2
         self.norm1 = nn.BatchNorm2d(in_channels)
         self.conv1 = nn.Conv2d(in_channels, middle, 1)

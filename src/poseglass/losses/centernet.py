@@ -1,7 +1,9 @@
-"""The losses of CenterNet: a focal loss on heatmaps, L1 and, for our visibility, cross-entropy at instances' pixels.
+"""The losses of CenterNet: a focal loss on heatmaps, L1, bins of orientation and, for our visibility, cross-entropy.
 
 Zhou, Wang, Krähenbühl, "Objects as Points", 2019, https://arxiv.org/abs/1904.07850, section 3.
 """
+
+import math
 
 import torch
 from torch import Tensor
@@ -79,3 +81,39 @@ def cross_entropy_at_pixels(maps: Tensor, target: Tensor, index: Tensor, weight:
     each = -(wanted * found.log_softmax(-1)).sum(-1)
     # not a product alone, because 0 times the infinite loss of a pixel that does not count is NaN
     return torch.where(weight > 0, each * weight, 0.0).sum() / weight.sum().clamp_min(1.0)
+
+
+def orientation_at_pixels(maps: Tensor, target: Tensor, index: Tensor, weight: Tensor, *, rows: int = 50) -> Tensor:
+    """Return the loss of orientations in two bins at the pixels of instances.
+
+    It is the mean cross-entropy of each bin's two logits, and for each bin the mean smooth L1 distance of sine and of
+    cosine over the instances whose angle is in it.
+
+    Args:
+        maps: ``(B, 8, h, w)``: per bin two logits, sine and cosine.
+        target: ``(B, 8, h, w)``, read at the same pixels: 1 in the place of the logit that is true, sine, cosine.
+        index: ``(B, N)``, pixels in row-major order.
+        weight: ``(B, N)``; 0 leaves out.
+        rows: The public code pads every image to 50 rows, and the mean of the cross-entropy is over all of them; padded
+            rows have both logits at 0, so that each adds ln 2, a constant. It is over at least this many an image; 0
+            takes the mean over the instances that count, which weighs the bins as much in images of few.
+
+    Source:
+        Mousavian et al. 2017, section 4; Zhou et al. 2019, section 4.1, and xingyizhou/CenterNet.
+    """
+    at = index[:, None].expand(-1, 8, -1)
+    found, wanted = (values.flatten(2).gather(2, at).transpose(1, 2).float() for values in (maps, target))
+    counts = weight > 0
+    found, wanted = found[counts], wanted[counts]
+    there = found.new_tensor(float(len(found)))
+    total = found.sum() * 0.0  # so that there is a gradient without instances too
+    padded = max(rows, index.shape[1]) * len(index) - there if rows else there * 0.0
+    for first in (0, 4):
+        inside = wanted[:, first + 1]
+        each = functional.cross_entropy(found[:, first : first + 2], (inside > 0.5).long(), reduction="sum")
+        total = total + (each + padded * math.log(2)) / (there + padded).clamp_min(1.0)
+        away = functional.smooth_l1_loss(
+            found[:, first + 2 : first + 4], wanted[:, first + 2 : first + 4], reduction="none"
+        )
+        total = total + (away.sum(-1) * inside).sum() / inside.sum().clamp_min(1.0)
+    return total

@@ -166,7 +166,8 @@ class Pose3dErrors:
         Args:
             predicted_mm: ``(N, K, 3)``. A known keypoint that is NaN here is "missing": wrong for PCK and AUC, and left
                 out of the means in millimetres.
-            truth_mm: ``(N, K, 3)``; keypoints that are NaN here are "unknown" and not measured.
+            truth_mm: ``(N, K, 3)``; keypoints that are NaN here are "unknown" and not measured. To measure some
+                keypoints alone, set the others to NaN.
 
         Raises:
             ValueError: Shapes differ or are not those of the skeleton, or a position is infinite.
@@ -179,8 +180,8 @@ class Pose3dErrors:
             )
         if np.isinf(predicted_mm).any() or np.isinf(truth_mm).any():
             raise ValueError("Positions must be finite, or NaN where unknown; got infinity.")
-        known = np.isfinite(truth_mm).all(-1)
-        given = np.isfinite(predicted_mm).all(-1)
+        known = np.asarray(np.isfinite(truth_mm).all(-1))
+        given = np.asarray(np.isfinite(predicted_mm).all(-1))
         rooted = np.ones(len(truth_mm), bool)
         placed, wanted = predicted_mm, truth_mm
         if self.root is not None:
@@ -229,7 +230,7 @@ class Pose3dErrors:
         three keypoints, or a truth of one point).
         """
         sums, numbers = self._total("sums"), self._total("numbers")
-        results = dict.fromkeys(_ROWS, float("nan"))
+        results: dict[str, float] = dict.fromkeys(_ROWS, float("nan"))
         if self._seen:
             results |= {row: _ratio(sums[i].sum(), numbers[i].sum()) for i, row in enumerate(_ROWS)}
         right, measured = self._total("right"), float(np.sum(self._total("measured")))
@@ -292,7 +293,7 @@ def _pair(predicted_mm: np.ndarray, truth_mm: np.ndarray) -> tuple[np.ndarray, n
 
 
 def _known(predicted_mm: np.ndarray, truth_mm: np.ndarray) -> np.ndarray:
-    return np.isfinite(predicted_mm).all(-1) & np.isfinite(truth_mm).all(-1)
+    return np.asarray(np.isfinite(predicted_mm).all(-1) & np.isfinite(truth_mm).all(-1))
 
 
 def _size(points: np.ndarray, both: np.ndarray | None = None) -> np.ndarray:

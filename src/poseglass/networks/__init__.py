@@ -19,12 +19,16 @@ from poseglass.networks.centernet import (
     centernet_resnet101,
 )
 from poseglass.networks.centernet_fpn import CenterNetFPN, centernet_fpn_resnet18
+from poseglass.networks.classifier import classifier
+from poseglass.networks.clcnet import clcnet_a_classifier, clcnet_b_classifier
 from poseglass.networks.compose import ComposedNetwork
 from poseglass.networks.corner_hourglass import CornerHourglass, hourglass_52, hourglass_52_light, hourglass_104
 from poseglass.networks.cpm import ConvolutionalPoseMachine, cpm, cpm_light
 from poseglass.networks.cpn import CascadedPyramidNetwork, cpn_light, cpn_r50, cpn_r101
 from poseglass.networks.hrnet import hrnet, hrnet_w16_light, hrnet_w32, hrnet_w48
 from poseglass.networks.mobile_pose import mobile_pose_large, mobile_pose_small
+from poseglass.networks.mobilenet_v3 import mobilenet_v3_large_classifier, mobilenet_v3_small_classifier
+from poseglass.networks.msdnet import MultiScaleDenseNet, msdnet
 from poseglass.networks.simple_baseline import (
     dilated_light,
     dilated_r50,
@@ -51,6 +55,8 @@ FAMILIES: dict[str, Callable[..., nn.Module]] = {
     "centernet_hourglass": CenterNetHourglass,
     "centernet_resnet": centernet_resnet,
     "centernet_fpn": CenterNetFPN,
+    "multi_scale_densenet": MultiScaleDenseNet,
+    "classifier": classifier,
 }
 """Builders of a whole family: any member can be built from keyword arguments, which determine its cost."""
 
@@ -95,5 +101,10 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = FAMILIES | {
     "centernet_hrnet_w32": centernet_hrnet_w32,
     "centernet_mobilenet_v3": centernet_mobilenet_v3,
     "centernet_fpn_resnet18": centernet_fpn_resnet18,
+    "mobilenet_v3_large_classifier": mobilenet_v3_large_classifier,
+    "mobilenet_v3_small_classifier": mobilenet_v3_small_classifier,
+    "msdnet": msdnet,
+    "clcnet_a_classifier": clcnet_a_classifier,
+    "clcnet_b_classifier": clcnet_b_classifier,
 }
 """Every network that a recipe or a card can name. Each states its ``stride``, ``divisor`` and ``usual_size_wh``."""

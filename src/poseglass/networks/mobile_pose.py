@@ -1,4 +1,4 @@
-"""MobileNetV3 with a thin, separable U-Net neck; the small one has the fewest multiply-adds of all networks here.
+"""MobileNetV3 with a thin, separable U-Net neck; the small one has the fewest multiply-adds of all here.
 
 Howard et al., "Searching for MobileNetV3", ICCV 2019, https://arxiv.org/abs/1905.02244, for the backbone; Ronneberger
 et al. 2015 for the neck; the combination is our own. No paper proposes these two networks, so there are no published

@@ -195,7 +195,7 @@ def msdnet(
     growth: int = 16,
     stem_stride: int = 4,
 ) -> MultiScaleDenseNet:
-    """Five exits, four layers apart, over four scales: 16,162,888 parameters at 1,000 classes."""
+    """Five exits, four layers apart, over four scales: 16,162,888 parameters at 1000 classes, for inputs of 224 px."""
     return MultiScaleDenseNet(
         num_keypoints, num_classes=num_classes, exits=exits, layers=layers, growth=growth, stem_stride=stem_stride
     )

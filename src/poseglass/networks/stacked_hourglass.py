@@ -5,8 +5,9 @@ Reference code: princeton-vl/pose-hg-train (BSD), princeton-vl/pytorch_stacked_h
 and tables of their layers.
 
 How this differs from the paper: it does not, at ``width=256, depth=4, num_blocks=1, stem="newell"``. The light family
-is our own: narrower, for inputs of 128 px, where a depth of 3 ends at the paper's 4 x 4. The network that mmpose and
-CenterNet call Hourglass-52 and Hourglass-104 is a different one (CornerNet's), and its weights do not fit here.
+is our own: narrower, for inputs of 128 px, where a depth of 3 ends at the paper's 4 x 4. So are the lighter residuals
+of ``layers/light_residual.py`` (``block``). The network that mmpose and CenterNet call Hourglass-52 and Hourglass-104
+is a different one (CornerNet's), and its weights do not fit here.
 """
 
 import itertools
@@ -19,16 +20,19 @@ from torch.nn import functional
 
 from poseglass.core.prediction import Prediction, Stages
 from poseglass.layers.input_size import check_input
-from poseglass.layers.residual import PreActivationResidual
+from poseglass.layers.light_residual import RESIDUALS, check_block
+
+Block = Literal["bottleneck", "depthwise", "dense"]
+"""What an hourglass is made of: the paper's residual, or a lighter one."""
 
 MOST_SCALE = 8
 """Largest factor by which features are enlarged."""
 
 
-def residuals(in_channels: int, out_channels: int, count: int) -> nn.Sequential:
+def residuals(in_channels: int, out_channels: int, count: int, block: Block = "bottleneck") -> nn.Sequential:
     """Return ``count`` residuals in sequence; the first one changes the width."""
     widths = [in_channels, *[out_channels] * count]
-    return nn.Sequential(*(PreActivationResidual(a, b) for a, b in itertools.pairwise(widths)))
+    return nn.Sequential(*(RESIDUALS[block](a, b) for a, b in itertools.pairwise(widths)))
 
 
 class Hourglass(nn.Module):
@@ -38,19 +42,20 @@ class Hourglass(nn.Module):
         depth: Number of poolings.
         width: Number of channels, the same everywhere.
         num_blocks: Number of residuals at every position.
+        block: Kind of the residuals.
 
     Source:
         Newell et al. 2016, section 3.1, figure 3. Upsampling is nearest-neighbour.
     """
 
-    def __init__(self, depth: int, width: int, num_blocks: int = 1) -> None:
+    def __init__(self, depth: int, width: int, num_blocks: int = 1, block: Block = "bottleneck") -> None:
         super().__init__()
-        self.skip = residuals(width, width, num_blocks)
-        self.down = residuals(width, width, num_blocks)
+        self.skip = residuals(width, width, num_blocks, block)
+        self.down = residuals(width, width, num_blocks, block)
         self.inner: nn.Module = (
-            Hourglass(depth - 1, width, num_blocks) if depth > 1 else residuals(width, width, num_blocks)
+            Hourglass(depth - 1, width, num_blocks, block) if depth > 1 else residuals(width, width, num_blocks, block)
         )
-        self.up = residuals(width, width, num_blocks)
+        self.up = residuals(width, width, num_blocks, block)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map ``(B, width, h, w)`` to the same shape; h and w must be divisible by ``2 ** depth``."""
@@ -61,15 +66,16 @@ class Hourglass(nn.Module):
 class Stem(nn.Module):
     """Image to features at a quarter of its size: 7x7 stride 2, residual, pool, two residuals."""
 
-    def __init__(self, width: int, layout: Literal["newell", "bearpaw"]) -> None:
+    def __init__(self, width: int, layout: Literal["newell", "bearpaw"], block: Block = "bottleneck") -> None:
         super().__init__()
+        residual = RESIDUALS[block]
         first, half = width // 4, width // 2
         middle = half if layout == "newell" else width
         self.conv = nn.Conv2d(3, first, 7, stride=2, padding=3)
         self.norm = nn.BatchNorm2d(first)
-        self.residual1 = PreActivationResidual(first, half)
-        self.residual2 = PreActivationResidual(half, middle)
-        self.residual3 = PreActivationResidual(middle, width)
+        self.residual1 = residual(first, half)
+        self.residual2 = residual(half, middle)
+        self.residual3 = residual(middle, width)
 
     def forward(self, images: Tensor) -> Tensor:
         """Map ``(B, 3, H, W)`` to ``(B, width, H/4, W/4)``."""
@@ -81,9 +87,9 @@ class Stem(nn.Module):
 class Output(nn.Module):
     """After each hourglass: residual, 1x1 with BN and ReLU (the "features"), 1x1 to the heatmaps."""
 
-    def __init__(self, width: int, num_keypoints: int, num_blocks: int) -> None:
+    def __init__(self, width: int, num_keypoints: int, num_blocks: int, block: Block = "bottleneck") -> None:
         super().__init__()
-        self.residual = residuals(width, width, num_blocks)
+        self.residual = residuals(width, width, num_blocks, block)
         self.conv = nn.Conv2d(width, width, 1)
         self.norm = nn.BatchNorm2d(width)
         self.heatmap = nn.Conv2d(width, num_keypoints, 1)
@@ -100,7 +106,8 @@ class StackedHourglass(nn.Module):
     Args:
         num_keypoints: Number of keypoints, K.
         num_stacks: Number of hourglasses in sequence, each supervised; no weights are shared.
-        width: Channels of every hourglass, a multiple of 4. The stem widens from a quarter of it.
+        width: Channels of every hourglass, a multiple of 4 (of 16 with dense residuals). The stem widens from a
+            quarter of it.
         depth: Number of poolings inside an hourglass.
         num_blocks: Number of residuals at every position of an hourglass.
         stem: "newell" (64-128-128-256 at width 256) as published, or "bearpaw" (64-128-256-256) as
@@ -108,6 +115,8 @@ class StackedHourglass(nn.Module):
         scales: Scales at which the hourglasses see the features of the stem, which is run once; the heatmaps of every
             stage are averaged on the grid of the scale 1. Our own, not in the paper: multi-scale testing for less, see
             ``programs.several_scales``. The weights are those of a network with one scale.
+        block: Kind of every residual: "bottleneck" as published; "depthwise" or "dense", see
+            ``layers/light_residual.py``, with about 0.4 and 0.66 of its parameters.
 
     Attributes:
         stride: Stride of the heatmaps, 4.
@@ -135,16 +144,14 @@ class StackedHourglass(nn.Module):
         num_blocks: int = 1,
         stem: Literal["newell", "bearpaw"] = "newell",
         scales: Sequence[float] = (1.0,),
+        block: Block = "bottleneck",
     ) -> None:
         super().__init__()
         counts = {"num_keypoints": num_keypoints, "num_stacks": num_stacks, "depth": depth, "num_blocks": num_blocks}
         for name, value in counts.items():
             if int(value) != value or value < 1:
                 raise ValueError(f"StackedHourglass: {name} must be a whole number above 0, got {value!r}.")
-        if width < 4 or width % 4:
-            raise ValueError(
-                f"StackedHourglass: width must be a multiple of 4 (the stem starts at width/4), got {width}."
-            )
+        check_block("StackedHourglass", block, width)
         if stem not in ("newell", "bearpaw"):
             raise ValueError(f"StackedHourglass: stem must be 'newell' or 'bearpaw', got {stem!r}.")
         self.scales = tuple(float(scale) for scale in scales)
@@ -159,9 +166,9 @@ class StackedHourglass(nn.Module):
         self.num_keypoints = num_keypoints
         self.divisor = self.stride * 2**depth
         self._grain = 2**depth
-        self.stem = Stem(width, stem)
-        self.hourglasses = nn.ModuleList(Hourglass(depth, width, num_blocks) for _ in range(num_stacks))
-        self.outputs = nn.ModuleList(Output(width, num_keypoints, num_blocks) for _ in range(num_stacks))
+        self.stem = Stem(width, stem, block)
+        self.hourglasses = nn.ModuleList(Hourglass(depth, width, num_blocks, block) for _ in range(num_stacks))
+        self.outputs = nn.ModuleList(Output(width, num_keypoints, num_blocks, block) for _ in range(num_stacks))
         self.feature_feedback = nn.ModuleList(nn.Conv2d(width, width, 1) for _ in range(num_stacks - 1))
         self.heatmap_feedback = nn.ModuleList(nn.Conv2d(num_keypoints, width, 1) for _ in range(num_stacks - 1))
 
@@ -257,15 +264,15 @@ def hg8(num_keypoints: int, *, stem: Literal["newell", "bearpaw"] = "newell") ->
     return StackedHourglass(num_keypoints, num_stacks=8, stem=stem)
 
 
-def hg1_light(num_keypoints: int) -> StackedHourglass:
+def hg1_light(num_keypoints: int, *, block: Block = "bottleneck") -> StackedHourglass:
     """One narrow stack for inputs of 64 to 128 px; trains in a minute."""
-    network = StackedHourglass(num_keypoints, num_stacks=1, width=64, depth=3)
+    network = StackedHourglass(num_keypoints, num_stacks=1, width=64, depth=3, block=block)
     network.usual_size_wh = (64, 64)
     return network
 
 
-def hg2_light(num_keypoints: int, *, width: int = 160) -> StackedHourglass:
+def hg2_light(num_keypoints: int, *, width: int = 160, block: Block = "bottleneck") -> StackedHourglass:
     """Two stacks of width 160 and depth 3, for inputs of 128 px and up (sides a multiple of 32); weights ship."""
-    network = StackedHourglass(num_keypoints, num_stacks=2, width=width, depth=3)
+    network = StackedHourglass(num_keypoints, num_stacks=2, width=width, depth=3, block=block)
     network.usual_size_wh = (128, 128)
     return network

@@ -7,6 +7,7 @@ from poseglass.readers.coco import coco
 from poseglass.readers.coco_write import write_coco
 from poseglass.readers.flic import flic
 from poseglass.readers.folder import folder
+from poseglass.readers.kitti import kitti
 from poseglass.readers.kuzushiji import kuzushiji
 from poseglass.readers.labelled import LabelledImages, PackedLabels
 from poseglass.readers.lsp import lsp
@@ -17,6 +18,7 @@ READERS: dict[str, Callable[..., Dataset]] = {
     "coco": coco,
     "flic": flic,
     "folder": folder,
+    "kitti": kitti,
     "kuzushiji": kuzushiji,
     "lsp": lsp,
     "mpii": mpii,
@@ -31,6 +33,7 @@ __all__ = [
     "coco",
     "flic",
     "folder",
+    "kitti",
     "kuzushiji",
     "lsp",
     "mixed",

@@ -53,6 +53,9 @@ _ROOT = "root"
 _ORDER = ("tx", "ty", "tz", "rx", "ry", "rz")
 INCH_MM = 25.4
 
+USUAL_FRAMES_PER_SECOND = 120.0
+"""Of most clips of the CMU database."""
+
 
 @dataclass(slots=True)
 class _Bone:
@@ -80,7 +83,7 @@ def read_amc(
     path: str | Path,
     asf: str | Path | None = None,
     *,
-    frames_per_second: float = 120.0,
+    frames_per_second: float | None = None,
     unit: str | float | None = None,
     up: str | None = None,
 ) -> Motion:
@@ -92,7 +95,8 @@ def read_amc(
         path: The motion, ``08_01.amc``.
         asf: The skeleton. None takes the only ``.asf`` file beside the motion whose name it begins with (``08.asf`` for
             ``08_01.amc``), or the only one there is.
-        frames_per_second: Neither file states it; 120 in the CMU database, 60 in some of its clips.
+        frames_per_second: Neither file states it. None takes 120, as in the CMU database but for some of its clips, and
+            says so.
         unit: As ``read_bvh``; None takes the one that the skeleton states.
         up: As ``read_bvh``.
 
@@ -133,6 +137,9 @@ def read_amc(
     positions_mm, notes = to_world(
         names, positions, unit, up, str(path), stated_mm=INCH_MM / skeleton.length if skeleton.length else None
     )
+    if frames_per_second is None:
+        notes += (f"{USUAL_FRAMES_PER_SECOND:g} frames per second are assumed, as neither file states it.",)
+        frames_per_second = USUAL_FRAMES_PER_SECOND
     return Motion(names, parents, positions_mm, frames_per_second, path.stem, notes)
 
 
@@ -251,7 +258,7 @@ def _bone(bone: _Bone, key: str, rest: list[str], place: str) -> None:
         if bone.length < 0:
             raise ValueError(f"{place}: the length of {bone.name!r} must not be negative, got {bone.length:g}.")
     elif key == "axis":
-        words = _exactly(rest, 4, place, key)
+        words = _exactly([*rest, "XYZ"] if len(rest) == 3 else rest, 4, place, key)  # some writers leave it out
         bone.angles, bone.order = numbers(words[:3], place), words[3].upper()
         if sorted(bone.order) != ["X", "Y", "Z"]:
             raise ValueError(f"{place}: the order of an axis must be XYZ or another order of these, got {words[3]!r}.")

@@ -96,6 +96,8 @@ class LabelledImages:
         notes: What the reader assumed, corrected or excluded, a sentence each, for the user to read.
         classes: Names of the classes that the labels of the instances count through: ("person",), or any others.
         complete: ``(M,)`` bool, whether everybody (everything of the classes) in an image has a box; None: in all.
+        projections: ``(M, 3, 4)`` float64, the calibrations of the images' cameras, camera frame in millimetres to
+            pixels; None where they are not known.
         white: For images of more than 8 bits, the value that becomes 255. None finds it once for all of them, by the
             rule of ``core.levels``, from ``white_from``; it is the same in every process and in every subset.
         white_from: Images from which white is found; empty takes images spread evenly over the set.
@@ -115,6 +117,7 @@ class LabelledImages:
     white_from: tuple[Path, ...] = field(default=(), repr=False)
     classes: tuple[str, ...] = ("person",)
     complete: np.ndarray | None = field(default=None, repr=False)
+    projections: np.ndarray | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "paths", tuple(Path(p) for p in self.paths))
@@ -150,6 +153,10 @@ class LabelledImages:
             if complete.shape != (m,):
                 raise ValueError(f"LabelledImages {self.name!r}: complete must be ({m},) bool, got {complete.shape}.")
             object.__setattr__(self, "complete", complete)
+        if self.projections is not None and np.shape(self.projections) != (m, 3, 4):
+            raise ValueError(
+                f"LabelledImages {self.name!r}: projections must be ({m}, 3, 4), got {np.shape(self.projections)}."
+            )
         if self.sizes_wh is not None:
             sizes = np.asarray(self.sizes_wh, dtype=np.int64)
             if sizes.shape != (m, 2):
@@ -273,6 +280,11 @@ class LabelledImages:
         i = _position(index, len(self))
         return self.complete is None or bool(self.complete[i])
 
+    def projection(self, index: int) -> np.ndarray | None:
+        """Return the calibration of an image's camera, ``(3, 4)``, camera frame in millimetres to pixels, or None."""
+        i = _position(index, len(self))
+        return None if self.projections is None else np.asarray(self.projections[i])
+
     @property
     def num_instances(self) -> int:
         """The number of instances in all images."""
@@ -306,6 +318,7 @@ class LabelledImages:
             image_ids=tuple(self.image_ids[i] for i in rows),
             sizes_wh=None if self.sizes_wh is None else self.sizes_wh[rows],
             complete=None if self.complete is None else self.complete[rows],
+            projections=None if self.projections is None else self.projections[rows],
         )
 
 

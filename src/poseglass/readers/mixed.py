@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from poseglass.core.instances import Instances
-from poseglass.core.sample import Dataset, PoseSample, boxes_complete, classes_of
+from poseglass.core.sample import Dataset, PoseSample, boxes_complete, classes_of, projection_of
 from poseglass.core.sides import canonical_name
 from poseglass.core.skeleton import Skeleton
 from poseglass.readers.labelled import LabelledImages
@@ -86,6 +86,11 @@ class MixedDatasets:
         """Return width and height of an image at full size."""
         part, i = self.origin(index)
         return part.size_wh(i)
+
+    def projection(self, index: int) -> np.ndarray | None:
+        """Return the calibration of an image, if its part states one; see ``core.sample.projection_of``."""
+        part, i = self.origin(index)
+        return projection_of(part, i)
 
     def boxes_complete(self, index: int) -> bool:
         """Return whether everything of all classes in an image has a box; see ``core.sample.boxes_complete``.

@@ -64,24 +64,27 @@ def numbers(words: Sequence[str], where: str) -> list[float]:
     return found
 
 
-def as_array(rows: Sequence[str], first_line: Sequence[int], columns: int, where: str) -> np.ndarray:
+def as_array(rows: Sequence[str], lines: Sequence[int], columns: int, where: str) -> np.ndarray:
     """Return rows of numbers as ``(T, columns)`` float64.
 
     Args:
         rows: The lines, each of which has ``columns`` words.
-        first_line: Number of each row in the file.
+        lines: Number of each row in the file.
         columns: Words of a row.
         where: The file, for messages.
 
     Raises:
         ValueError: A word is not a finite number below ten million.
     """
+    if not rows:
+        return np.zeros((0, columns))
     try:
-        table = np.array([row.split() for row in rows], dtype=np.float64).reshape(len(rows), columns)
+        table = np.loadtxt(rows, np.float64, comments=None, ndmin=2)
     except ValueError:
         table = None
-    if table is None or not (np.abs(table) < MAX_ABS).all() or any("_" in row for row in rows):
-        for row, line in zip(rows, first_line, strict=True):
+    if table is None or not (np.abs(table) < MAX_ABS).all():
+        for row, line in zip(rows, lines, strict=True):
             numbers(row.split(), f"{where}, line {line}")
-    assert table is not None
+    if table is None or table.shape != (len(rows), columns):
+        raise ValueError(f"{where}, line {lines[0]}: expected {columns} numbers in each of {len(rows)} lines.")
     return table

@@ -12,12 +12,13 @@ Three layouts are read:
 All give the 17 joints of the test set, ``MPI3DHP17``, in the camera frame (x right, y down, z away).
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from poseglass.core.lifting_pairs import LiftingPairs
-from poseglass.core.skeletons import MPI3DHP17
+from poseglass.core.skeletons import H36M17, MPI3DHP17
 from poseglass.core.table import counted
 from poseglass.readers.joint_names import LEG_MM
 from poseglass.readers.mat_file import as_numbers, check_file, is_hdf5, listed, read_hdf5, read_mat
@@ -74,6 +75,22 @@ def read_mpi_inf_3dhp(
         MPI3DHP17, xy.astype(np.float32), (xyz_mm - root_mm[:, None]).astype(np.float32), root_mm.astype(np.float32),
         np.full(len(xy), np.nan, np.float32), pose.astype(np.int64),
     )  # fmt: skip
+
+
+def as_h36m17(pairs: LiftingPairs) -> LiftingPairs:
+    """Return pairs of ``MPI3DHP17`` in the keypoints of ``H36M17``, to compare the two.
+
+    All are there: its neck is the thorax there, and its head the neck. The two were placed by different motion
+    capture systems, so the same person has other hips, spine and head in the two.
+
+    Raises:
+        ValueError: The pairs are in another skeleton.
+    """
+    if pairs.skeleton.keypoints != MPI3DHP17.keypoints:
+        raise ValueError(f"Expected pairs in skeleton {MPI3DHP17.name!r}, got {pairs.skeleton.name!r}.")
+    named = [H36M_NAMES.get(name, name) for name in MPI3DHP17.keypoints]
+    order = [named.index(name) for name in H36M17.keypoints]
+    return replace(pairs, skeleton=H36M17, xy=pairs.xy[:, order], xyz_mm=pairs.xyz_mm[:, order])
 
 
 def _train(path: Path, cameras: tuple[int, ...] | None, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -32,6 +32,7 @@ from poseglass.training.criterion import LossPart, completed, loss_line, losses_
 from poseglass.training.loop import Progress
 from poseglass.training.monitor import Monitor
 from poseglass.training.schedule import Schedule
+from poseglass.transforms import Augmentation, RandomAffine
 
 FREE_TO_CHANGE = (
     "notes", "data.cache_gb", "train.workers", "train.checkpoint_seconds", "train.flat_after_steps",
@@ -120,6 +121,12 @@ def _check_key(
             f"The codec encodes 'visibility', but stage {number} of the network returns "
             f"{', '.join(map(repr, stage))}. Set network.head.visibility = true (network.visibility for "
             "centernet_hourglass and centernet_resnet), or omit codec.visibility."
+        )
+    if key not in stage and key in ("depth", "dimensions", "rotation", "middle_3d"):
+        option = "middles_3d" if key == "middle_3d" else "boxes_3d"
+        raise RecipeError(
+            f"The codec encodes {key!r}, but stage {number} of the network returns {', '.join(map(repr, stage))}. Set "
+            f"network.head.{option} = true (of a composed network with the head centernet), or omit codec.{option}."
         )
     if key not in stage:
         raise RecipeError(
@@ -305,6 +312,33 @@ def check_visibility(codec: Codec, labels: Instances) -> None:
             "codec.visibility is true, but no keypoint of the training data is marked as occluded (COCO: v = 1 beside "
             "v = 2), or not every training set has such marks, so a network would learn to call every keypoint "
             "visible. Omit codec.visibility, or train with labels that mark occlusion."
+        )
+
+
+def check_boxes_3d(recipe: Recipe, codec: Codec, labels: Instances, augment: Sequence[Augmentation]) -> None:
+    """Raise if a codec learns boxes in space that the labels or the views cannot teach.
+
+    Raises:
+        RecipeError: The labels have none, or no calibrations; a view is turned; or chips are of several scales, and
+            depths are not stated at one focal length.
+    """
+    if "depth" not in codec.spec.outputs:
+        return
+    if labels.box_3d is None or labels.projection is None:
+        raise RecipeError(
+            "codec.boxes_3d is true, but the training data have no boxes in space with the calibration of each image, "
+            "or not every set has. Train on data that have them, such as kitti or streets, or omit codec.boxes_3d."
+        )
+    for i, each in enumerate(augment):
+        if isinstance(each, RandomAffine) and each.degrees > 0:
+            raise RecipeError(
+                f"augment[{i}] turns views by up to {each.degrees:g} degrees, but boxes in space stand upright in "
+                f"them. Set augment.{i}.degrees = 0.0."
+            )
+    if recipe.data.chips is not None and not getattr(codec, "focal_px", 0.0):
+        raise RecipeError(
+            "data.chips shows images at several scales, from which depths can only be learnt at one focal length. Set "
+            "codec.focal_px to about that of the views, in pixels, or remove data.chips."
         )
 
 

@@ -39,6 +39,7 @@ from poseglass.runs.build import (
 )
 from poseglass.runs.check import (
     check_best,
+    check_boxes_3d,
     check_end,
     check_evaluation,
     check_loss,
@@ -121,6 +122,7 @@ def prepare(
         examples = examples.cached(int(recipe.data.cache_gb * 1e9))
     check_occluded(recipe, examples.labels)
     check_visibility(codec, examples.labels)
+    check_boxes_3d(recipe, codec, examples.labels, getattr(examples, "augment", ()))
     check_poses(codec, examples.skeleton)
     val = validation_data(recipe)
     different = different_whites(examples.dataset, val)
@@ -244,11 +246,17 @@ def _notes(examples: Examples, val: Dataset | None) -> tuple[str, ...]:
 def _check_same_backbone(card: WeightCard, backbone: object) -> None:
     """Raise if a network's backbone is another variant than that of the weights, which shapes may not reveal.
 
+    Args:
+        card: Card of a backbone, or of a network, whose table may have the variant itself or in that of its backbone.
+        backbone: The backbone of the network that starts from the weights, if it has one.
+
     Raises:
         RecipeError: It is; the message gives the key and its value in the card.
     """
+    inner = card.network.get("backbone")
+    stated = (inner if isinstance(inner, dict) else {}) | card.network
     for key in ("order", "eps"):
-        value = card.network.get(key)
+        value = stated.get(key)
         if value is not None and getattr(backbone, key, value) != value:
             raise RecipeError(
                 f"train.init_from: weights {card.name!r} are for a backbone with {key} = {value!r}, but the network's "
@@ -291,8 +299,8 @@ def _start(
         RecipeError: The network's backbone is another variant than theirs, or its widths differ from theirs.
     """
     _check_same_widths(card, network)
+    _check_same_backbone(card, getattr(network, "backbone", None))
     if card.skeleton is None:
-        _check_same_backbone(card, getattr(network, "backbone", None))
         unused = load_backbone(network, weights, source=card.name)
         left = f" {len(unused)} tensors of the weights are unused: {listed(unused)}." if unused else ""
         return f"Started from {source}: all of the backbone; the layers above it have initial values.{left}"

@@ -1,7 +1,7 @@
 """The criterion that CenterNet is trained with.
 
-Zhou, Wang, Krähenbühl, "Objects as Points", 2019, https://arxiv.org/abs/1904.07850, sections 3 and 4.2; weights of the
-terms for poses and the mean over stacks from xingyizhou/CenterNet. The terms "visibility" and "class" are ours.
+Zhou, Wang, Krähenbühl, "Objects as Points", 2019, https://arxiv.org/abs/1904.07850, sections 3, 4.1 and 4.2; weights
+of the terms for poses and the mean over stacks from xingyizhou/CenterNet. The terms "visibility" and "class" are ours.
 """
 
 from collections.abc import Mapping
@@ -11,17 +11,23 @@ from torch import Tensor
 from torch.nn import functional
 
 from poseglass.codecs.centernet import classified
+from poseglass.codecs.centernet_3d import metres_of
 from poseglass.core.prediction import Prediction, Stages
 from poseglass.core.table import nearest
 from poseglass.core.targets import ModelInput
-from poseglass.losses.centernet import cross_entropy_at_pixels, l1_at_pixels, penalty_reduced_focal
+from poseglass.losses.centernet import (
+    cross_entropy_at_pixels,
+    l1_at_pixels,
+    orientation_at_pixels,
+    penalty_reduced_focal,
+)
 
 WEIGHTS: dict[str, float] = {
     "center": 1.0, "size": 0.1, "center_offset": 1.0, "keypoints": 1.0, "heatmap": 1.0, "heatmap_offset": 1.0,
-    "visibility": 1.0, "class": 1.0,
+    "visibility": 1.0, "class": 1.0, "depth": 1.0, "dimensions": 1.0, "rotation": 1.0, "middle_3d": 1.0,
 }  # fmt: skip
-"""Published weight of each term; those of "visibility" and "class" are ours. The term of visibility is ln 3 for a
-network that knows nothing, that of the class ln C."""
+"""Published weight of each term; those of "visibility", "class" and "middle_3d" are ours. The term of visibility is
+ln 3 for a network that knows nothing, that of the class ln C."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +36,15 @@ class CenterNetCriterion:
 
     Args:
         weights: Weight of terms that differs from ``WEIGHTS``, by output.
+        rotation_rows: Rows of an image over which the bins of orientations are averaged at least; 50 in the public
+            code, 0 for those with an object. See ``losses.centernet.orientation_at_pixels``.
 
     Raises:
-        ValueError: A weight for an unknown output, or below 0.
+        ValueError: A weight for an unknown output, or below 0; or a number of rows below 0.
     """
 
     weights: Mapping[str, float] = field(default_factory=dict)
+    rotation_rows: int = 50
 
     def __post_init__(self) -> None:
         for name, value in self.weights.items():
@@ -44,6 +53,9 @@ class CenterNetCriterion:
                     f"CenterNetCriterion.weights must be numbers of at least 0 for {', '.join(WEIGHTS)}, got "
                     f"{name!r}: {value!r}.{nearest(name, WEIGHTS)}"
                 )
+
+        if self.rotation_rows < 0:
+            raise ValueError(f"CenterNetCriterion.rotation_rows must be 0 or more, got {self.rotation_rows}.")
 
     def __call__(self, stages: Stages, targets: Prediction, batch: ModelInput) -> dict[str, Tensor]:
         """Return one term per output, averaged over stages.
@@ -54,13 +66,13 @@ class CenterNetCriterion:
         weights = WEIGHTS | dict(self.weights)
         terms: dict[str, Tensor] = {}
         for stage in stages:
-            for name, value in _terms(stage, targets).items():
+            for name, value in _terms(stage, targets, self.rotation_rows).items():
                 part = value * (weights[name] / len(stages))
                 terms[name] = terms[name] + part if name in terms else part
         return terms
 
 
-def _terms(stage: Prediction, targets: Prediction) -> dict[str, Tensor]:
+def _terms(stage: Prediction, targets: Prediction, rotation_rows: int) -> dict[str, Tensor]:
     if "label" in targets and "classifier" not in stage:
         raise ValueError(
             f"The codec has features for the class of an instance, but the network returns only {', '.join(stage)}. "
@@ -97,6 +109,35 @@ def _terms(stage: Prediction, targets: Prediction) -> dict[str, Tensor]:
         terms["visibility"] = cross_entropy_at_pixels(
             stage["visibility"], targets["visibility"], index, targets["visibility_weight"]
         )
+    if "rotation" in targets:
+        terms |= _terms_3d(stage, targets, rotation_rows)
+    return terms
+
+
+def _terms_3d(stage: Prediction, targets: Prediction, rotation_rows: int) -> dict[str, Tensor]:
+    """Return the terms of boxes in space; depths are compared in metres.
+
+    Raises:
+        ValueError: The network has no such outputs.
+    """
+    wanted = [name for name in ("depth", "dimensions", "rotation", "middle_3d") if name in targets]
+    lacking = [name for name in wanted if name not in stage]
+    if lacking:
+        option = "middles_3d" if lacking == ["middle_3d"] else "boxes_3d"
+        raise ValueError(
+            f"The codec encodes {', '.join(lacking)}, but the network returns only {', '.join(stage)}. Build its head "
+            f"with {option}=True (a recipe: network.head.{option} = true), or set codec.{option} to false."
+        )
+    index, known, measured = targets["index"], targets["rotation_weight"], targets["depth_weight"]
+    terms = {
+        "depth": l1_at_pixels(metres_of(stage["depth"]), metres_of(targets["depth"]), index, measured),
+        "dimensions": l1_at_pixels(stage["dimensions"], targets["dimensions"], index, measured),
+        "rotation": orientation_at_pixels(
+            stage["rotation"], targets["rotation"], index, known, rows=rotation_rows
+        ),
+    }  # fmt: skip
+    if "middle_3d" in wanted:
+        terms["middle_3d"] = l1_at_pixels(stage["middle_3d"], targets["middle_3d"], index, known)
     return terms
 
 

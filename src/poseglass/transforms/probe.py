@@ -145,7 +145,9 @@ class _Bench:
             name: rng.random(np.shape(array)) < 0.5 if np.asarray(array).dtype == bool else array
             for name, array in person.keypoint_extra.items()
         }
-        self._person = replace(person, score=np.ones_like(person.score), mask=None, box_3d=None, keypoint_extra=flags)
+        self._person = replace(
+            person, score=np.ones_like(person.score), mask=None, box_3d=None, projection=None, keypoint_extra=flags
+        )
         flip = person.skeleton.flip
         paired = flip != np.arange(len(flip))
         self._paired, self._single = np.flatnonzero(paired), np.flatnonzero(~paired)

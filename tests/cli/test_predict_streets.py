@@ -1,0 +1,176 @@
+"""`predict` of boxes in space: calibrations, files, drawings, and what is said without a calibration."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import poseglass as pg
+from poseglass import cli
+from poseglass.core.box_3d import lift, observe
+from poseglass.core.image import write_image
+from poseglass.core.skeletons import BOXES
+from poseglass.estimators.load import load_detector
+from poseglass.estimators.onestage import OneStageEstimator
+from poseglass.estimators.weights_file import CheckpointError, save_weights
+from poseglass.evaluation.found import evaluate_found
+from poseglass.export.exportable import exportable
+from poseglass.metrics import BoxAp, KittiAp
+from poseglass.networks import NETWORKS
+from poseglass.readers.kitti import read_calibration
+from poseglass.synthetic.streets import CLASSES, streets
+
+
+def run(monkeypatch, *words) -> int:
+    monkeypatch.setattr(sys, "argv", ["poseglass", *map(str, words)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return int(ended.value.code or 0)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    """Write weights of a small network that finds something everywhere."""
+    torch.manual_seed(0)
+    table = {
+        "name": "composed", "num_keypoints": 0, "backbone": {"name": "mobilenet_v3_small"},
+        "neck": {"name": "unet", "width": 8},
+        "head": {"name": "centernet", "num_classes": 3, "width": 8, "boxes_3d": True, "middles_3d": True},
+    }  # fmt: skip
+    network = pg.build(NETWORKS, table["name"], **{key: value for key, value in table.items() if key != "name"})
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    for name, value in (("center", 4.0), ("size", 5.0), ("depth", -2.5), ("dimensions", 1.6)):
+        state[f"head.outputs.{name}.last.bias"] += value
+    codec = {
+        "name": "centernet", "poses": False, "most": 12, "boxes_3d": True, "middles_3d": True, "focal_px": 260.0,
+    }  # fmt: skip
+    path = tmp_path_factory.mktemp("weights") / "streets.safetensors"
+    save_weights(path, state, pg.WeightCard("3d", table, codec, BOXES, pg.InputSpec((192, 64)), classes=CLASSES))
+    return path
+
+
+def calibration(path: Path, projection: np.ndarray) -> Path:
+    """Write a calibration in metres."""
+    metres = projection.copy()
+    metres[:, 3] /= 1000
+    path.write_text("P2: " + " ".join(f"{value!r}" for value in metres.reshape(-1).tolist()) + "\n")
+    return path
+
+
+@pytest.fixture
+def street(tmp_path) -> tuple[Path, np.ndarray]:
+    data = streets(1)
+    write_image(tmp_path / "street.png", data.image(0))
+    return tmp_path / "street.png", data.projection(0)
+
+
+def test_boxes_in_space_are_written_and_drawn(tmp_path, monkeypatch, capsys, weights, street):
+    file, projection = street
+    given = calibration(tmp_path / "camera.txt", projection)
+    np.testing.assert_allclose(read_calibration(given), projection)
+    words = ("predict", file, "--weights", weights, "--calibration", given, "--out", tmp_path / "out")
+    assert run(monkeypatch, *words) == 0
+    assert "These weights find boxes in space: box_3d in poses.json" in " ".join(capsys.readouterr().out.split())
+    poses = json.loads((tmp_path / "out" / "poses.json").read_text())
+    found = load_detector(str(weights))(pg.read_image(file), projection=projection)
+    assert len(poses) == len(found) > 3
+    for row, pose in enumerate(poses):
+        box = pose["box_3d"]
+        numbers = [*box["center_mm"], box["length_mm"], box["height_mm"], box["width_mm"]]
+        np.testing.assert_allclose(numbers, found.box_3d[row, :6], atol=0.06)
+        assert box["yaw"] == pytest.approx(found.box_3d[row, 6], abs=1e-4)
+        assert pose["category"] in CLASSES
+    drawn = np.asarray(Image.open(tmp_path / "out" / "street.png"))
+    assert drawn.shape == (128 * 3, 384 * 3, 3)  # enlarged, so that lines do not hide what is small
+    np.testing.assert_array_equal(pg.read_image(file), streets(1).image(0))
+
+
+def test_a_calibration_beside_the_image_is_found(tmp_path, monkeypatch, capsys, weights, street):
+    file, projection = street
+    words = ("predict", file, "--weights", weights, "--no-images", "--out", tmp_path / "out")
+    assert run(monkeypatch, *words) != 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "street.png: there is no calibration of its camera, which boxes in space need. Give --calibration" in said
+    calibration(tmp_path / "street.txt", projection)
+    assert run(monkeypatch, *words) == 0
+    (tmp_path / "street.txt").write_text("P2: " + "0 " * 12)
+    assert run(monkeypatch, *words) != 0
+    assert "street.txt: P2 is singular" in " ".join(capsys.readouterr().err.split())
+
+
+def test_kitti_s_folders_are_known(tmp_path, monkeypatch, weights):
+    data = streets(2)
+    (tmp_path / "image_2").mkdir()
+    (tmp_path / "calib").mkdir()
+    for i in range(2):
+        write_image(tmp_path / "image_2" / f"{i:06}.png", data.image(i))
+        calibration(tmp_path / "calib" / f"{i:06}.txt", data.projection(i))
+    words = ("predict", tmp_path / "image_2", "--weights", weights, "--no-images")
+    assert run(monkeypatch, *words, "--out", tmp_path / "a") == 0
+    assert run(monkeypatch, *words, "--calibration", tmp_path / "calib", "--out", tmp_path / "b") == 0
+    both = [json.loads((tmp_path / name / "poses.json").read_text()) for name in ("a", "b")]
+    assert both[0] == both[1]
+    (tmp_path / "calib" / "000001.txt").unlink()
+    assert run(monkeypatch, *words, "--out", tmp_path / "c") == 1  # the other one is done
+    assert len({pose["file_name"] for pose in json.loads((tmp_path / "c" / "poses.json").read_text())}) == 1
+
+
+def test_other_weights_take_no_calibration(tmp_path, monkeypatch, capsys, street):
+    given = calibration(tmp_path / "camera.txt", street[1])
+    words = ("predict", street[0], "--calibration", given, "--out", tmp_path / "out")
+    assert run(monkeypatch, *words) != 0
+    assert "--calibration is for weights that find boxes in space" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_file_that_is_not_there(tmp_path, monkeypatch, capsys, weights, street):
+    words = (
+        "predict",
+        street[0],
+        "--weights",
+        weights,
+        "--calibration",
+        tmp_path / "no.txt",
+        "--out",
+        tmp_path / "out",
+    )
+    assert run(monkeypatch, *words) != 0
+    assert "No such calibration" in " ".join(capsys.readouterr().err.split())
+
+
+def test_an_estimator_asks_for_the_calibration(weights, street):
+    finder = load_detector(str(weights))
+    assert isinstance(finder, OneStageEstimator)
+    assert finder.finds_boxes_3d
+    image = pg.read_image(street[0])
+    with pytest.raises(ValueError, match=r"the calibration of the camera of each image must be known"):
+        finder(image)
+    with pytest.raises(ValueError, match=r"projection must be a projection of 3 rows and 4 columns"):
+        finder(image, projection=np.eye(3))
+    found = finder(image, projection=street[1])
+    assert found.projection.shape == (len(found), 3, 4)
+    np.testing.assert_allclose(lift(observe(found.box_3d, street[1]), street[1]), found.box_3d, rtol=1e-4, atol=0.05)
+    again = finder(image, found.box_xyxy[:2], projection=street[1])
+    np.testing.assert_allclose(again.box_3d, found.box_3d[:2])
+    double = street[1].copy()
+    double[:2] *= 2  # a camera of twice the focal length, whose picture is the same: everything is twice as far
+    np.testing.assert_allclose(finder(image, projection=double).box_3d[:, 2], 2 * found.box_3d[:, 2], rtol=1e-3)
+
+
+def test_several_scales_and_evaluation(weights):
+    data = streets(3)
+    finder = load_detector(str(weights), min_box_score=0.01)
+    result = evaluate_found(finder, data, [KittiAp(least_height_px=(16, 10, 10)), BoxAp()], classes=CLASSES)
+    assert 0 <= result.results["AP40_3d_moderate"] <= 1
+    scaled = load_detector(str(weights), min_box_score=0.01, scales=(0.5, 1.0))
+    found = scaled(data.image(0), projection=data.projection(0))
+    assert np.isfinite(found.box_3d).all()
+
+
+def test_a_file_of_whole_images_has_no_place_for_a_calibration(weights):
+    with pytest.raises(CheckpointError, match=r"has no place for it. Export them without --whole-image"):
+        exportable(weights, whole_image=True)
+    assert "observed_3d" in exportable(weights).outputs

@@ -1,0 +1,171 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from poseglass.core.box_3d import corners_of, observe, project
+from poseglass.core.image import write_image
+from poseglass.core.sample import boxes_complete, classes_of, projection_of
+from poseglass.data import DATASETS
+from poseglass.readers.kitti import CLASSES, checked_names, kitti, read_calibration, read_results, write_results
+from poseglass.runs.build import make
+
+P2 = "721.5377 0 609.5593 44.85728 0 721.5377 172.854 0.2163791 0 0 1 0.002745884"
+CALIBRATION = f"P0: {P2.replace('44.85728', '0')}\nP2: {P2}\nR0_rect: 1 0 0 0 1 0 0 0 1\n\n"
+CAR = "Car 0.00 0 1.85 387.63 181.54 423.81 203.12 1.67 1.87 3.69 -16.53 2.39 58.49 1.57"
+PERSON = "Pedestrian 0.20 1 -0.20 712.40 143.00 810.73 307.92 1.89 0.48 1.20 1.84 1.47 8.41 0.01"
+VAN = "Van 0.00 0 -1.6 300 150 400 200 2.0 1.9 5.0 -5 1.7 20 -1.8"
+TRUCK = "Truck 0.00 0 -1.57 599.41 156.40 629.75 189.25 2.85 2.63 12.34 0.47 1.49 69.44 -1.56"
+TRAM = "Tram 0.00 3 -1.6 20 100 90 300 3.5 2.5 16 -10 1.7 30 -1.8"
+NOT_CARED = "DontCare -1 -1 -10 503.89 169.71 590.61 190.13 -1 -1 -1 -1000 -1000 -1000 -10"
+
+
+def folder(tmp_path, *labels: str, calibration: str = CALIBRATION):
+    for part in ("label_2", "calib", "image_2"):
+        (tmp_path / part).mkdir(exist_ok=True)
+    for number, label in enumerate(labels):
+        (tmp_path / "label_2" / f"{number:06}.txt").write_text(label)
+        (tmp_path / "calib" / f"{number:06}.txt").write_text(calibration)
+        write_image(tmp_path / "image_2" / f"{number:06}.png", np.full((375, 1242, 3), 90, np.uint8))
+    return tmp_path
+
+
+def test_labels_are_read(tmp_path):
+    data = kitti(folder(tmp_path, "\n".join([PERSON, CAR, VAN, TRUCK, TRAM, NOT_CARED]), ""))
+    assert len(data) == 2
+    assert classes_of(data) == ("pedestrian", "car", "cyclist")
+    assert data.image_ids == ("000000", "000001")
+    assert boxes_complete(data, 0)
+    people = data.instances(0)
+    assert people.label.tolist() == [0, 1, 1, 1, 0]
+    assert people.extra["crowd"].tolist() == [False, False, True, True, True]
+    np.testing.assert_allclose(people.box_3d[0], [1840, 1470 - 945, 8410, 1200, 1890, 480, 0.01], rtol=1e-6)
+    np.testing.assert_allclose(people.box_3d[1], [-16530, 2390 - 835, 58490, 3690, 1670, 1870, 1.57], rtol=1e-6)
+    assert np.isfinite(people.box_3d[2]).all()
+    assert np.isnan(people.box_3d[3:]).all()
+    np.testing.assert_allclose(people.box_xyxy[1], [387.63, 181.54, 423.81, 203.12], rtol=1e-6)
+    assert people.extra["occlusion"].tolist() == [1, 0, 0, 0, 3]
+    np.testing.assert_allclose(people.extra["truncation"], [0.2, 0, 0, 0, 0])
+    assert data.notes == (
+        "Regions to ignore, in which nothing is learnt: 1 Van, 1 Truck, 1 DontCare.", "Left out: 1 Tram.",
+    )  # fmt: skip
+    assert projection_of(data, 1)[0, 3] == pytest.approx(44857.28)
+    assert data[1].image.shape == (375, 1242, 3)
+    assert len(data.instances(1)) == 0
+
+
+@pytest.mark.parametrize(("row", "p2", "off_px"), [
+    (CAR, P2, (0.3, 0.3)),
+    (PERSON, "707.0493 0 604.0814 45.75831 0 707.0493 180.5066 -0.3454157 0 0 1 0.004981016", (10.0, 1.1)),
+])  # fmt: skip
+def test_labels_agree_with_their_calibration(tmp_path, row, p2, off_px):
+    """Two rows of KITTI: alpha and the box in the picture follow from the box in space."""
+    people = kitti(folder(tmp_path, row, calibration=f"P2: {p2}")).instances(0)
+    alpha = observe(people.box_3d, people.projection)[:, 7]
+    np.testing.assert_allclose(alpha, float(row.split()[3]), atol=0.02)
+    corners = project(corners_of(people.box_3d), people.projection[:, None])
+    tight = np.concatenate([corners.min(1), corners.max(1)], 1)
+    # annotators draw arms and legs into the box in the picture, not all of them into that in space
+    assert (np.abs(tight - people.box_xyxy) < [*off_px, *off_px]).all()
+
+
+def test_a_split_chooses(tmp_path):
+    root = folder(tmp_path, CAR, PERSON, CAR)
+    (root / "val.txt").write_text("000002\n000001\n")
+    data = make(DATASETS, {"name": "kitti", "folder": str(root), "split": str(root / "val.txt")}, "dataset")
+    assert data.image_ids == ("000002", "000001")
+    assert data.name == "val"
+    part = data.subset([1])
+    assert part.projection(0)[0, 3] == data.projection(1)[0, 3]
+    (root / "val.txt").write_text("000002\n000002\n")
+    with pytest.raises(ValueError, match="names pictures twice: 000002"):
+        kitti(root, split=root / "val.txt")
+    (root / "val.txt").write_text("000009\n")
+    with pytest.raises(FileNotFoundError, match=r"1 label of 1 have no picture in .*image_2: 000009"):
+        kitti(root, split=root / "val.txt")
+
+
+def test_results_come_back(tmp_path):
+    data = kitti(folder(tmp_path, "\n".join([PERSON, CAR])))
+    people = data.instances(0)
+    write_results(tmp_path / "000000.txt", people, classes=data.classes)
+    lines = (tmp_path / "000000.txt").read_text().splitlines()
+    assert lines[1].startswith("Car -1 -1 1.8")
+    assert all(len(line.split()) == 16 for line in lines)
+    again = read_results(tmp_path / "000000.txt", data.projection(0))
+    np.testing.assert_allclose(again.box_3d[:, :6], people.box_3d[:, :6], atol=0.2)
+    np.testing.assert_allclose(again.box_3d[:, 6], people.box_3d[:, 6], atol=1e-4)
+    np.testing.assert_allclose(again.box_xyxy, people.box_xyxy, atol=0.01)
+    assert again.label.tolist() == [0, 1]
+    assert again.box_score.tolist() == [1.0, 1.0]
+    write_results(tmp_path / "none.txt", people[:0])
+    assert (tmp_path / "none.txt").read_text() == ""
+
+
+@pytest.mark.parametrize(("row", "says"), [
+    (f"{CAR} 0.9", r"000000.txt: row 1 has 16 fields; a label has 15. The 16th is the score of a result"),
+    (CAR.rsplit(" ", 1)[0], r"row 1 has 14 fields; a label has 15\.$"),
+    (f"\n{CAR.replace('1.67', '-1.67')}", r"000000.txt: row 2: height must be metres above 0, got -1.67"),
+    (CAR.replace("3.69", "0"), r"row 1: length must be metres above 0, got 0"),
+    (CAR.replace("Car", "Cat"), r"row 1: type 'Cat' is none of KITTI's: Pedestrian, Car, .* Did you mean 'Car'"),
+    (CAR.replace("58.49", "far"), r"row 1: z must be a number, got 'far'"),
+    (CAR.replace("58.49", "nan"), r"row 1: z must be a finite number, got 'nan'"),
+    (CAR.replace("387.63", "500"), r"row 1: the box has left 500, .* right must be larger than left"),
+    (CAR.replace("1.57", "157"), r"row 1: rotation_y must be radians from -pi to pi, got 157"),
+    (CAR.replace("0.00 0 ", "0.00 7 "), r"row 1: occluded must be 0, 1, 2 or 3, got 7"),
+    (CAR.replace("0.00 0 ", "1.50 0 "), r"row 1: truncated must be from 0 to 1, got 1.5"),
+])  # fmt: skip
+def test_bad_rows_are_named(tmp_path, row, says):
+    with pytest.raises(ValueError, match=says):
+        kitti(folder(tmp_path, row))
+
+
+def test_a_label_is_no_result(tmp_path):
+    (tmp_path / "000000.txt").write_text(CAR)
+    with pytest.raises(ValueError, match=r"row 1 has 15 fields; a result has 16. Results end in a score"):
+        read_results(tmp_path / "000000.txt", np.eye(3, 4))
+
+
+@pytest.mark.parametrize(("text", "says"), [
+    (f"P2: {P2[:-12]}", r"P2 must have 12 numbers, 3 rows of 4, got 11"),
+    (f"P3: {P2}", r"has no camera P2; it has P3. Did you mean 'P3'"),
+    ("P2: a b c", r"expected the numbers of P2, got 'a b c'"),
+    ("P2: " + "0 " * 12, r"P2 is singular"),
+    ("", r"P2 must have 12 numbers, 3 rows of 4, got 0"),
+])  # fmt: skip
+def test_bad_calibrations_are_named(tmp_path, text, says):
+    with pytest.raises(ValueError, match=says):
+        kitti(folder(tmp_path, CAR, calibration=text))
+
+
+def test_a_calibration_may_be_twelve_numbers(tmp_path):
+    (tmp_path / "a.txt").write_text(P2.replace("0.2163791 ", "0.2163791\n"))
+    (tmp_path / "b.txt").write_text(CALIBRATION)
+    np.testing.assert_array_equal(read_calibration(tmp_path / "a.txt"), read_calibration(tmp_path / "b.txt"))
+    with pytest.raises(FileNotFoundError, match="No such calibration file"):
+        read_calibration(tmp_path / "c.txt")
+    (tmp_path / "d.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match="is not a text file in UTF-8, so it is no calibration"):
+        read_calibration(tmp_path / "d.txt")
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*label_2. KITTI's training data have"):
+        kitti(tmp_path)
+    (tmp_path / "label_2").mkdir()
+    (tmp_path / "calib").mkdir()
+    (tmp_path / "image_2").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"label_2 has no label such as 000000.txt"):
+        kitti(tmp_path)
+
+
+def test_results_need_boxes_in_space(tmp_path):
+    data = kitti(folder(tmp_path, CAR))
+    with pytest.raises(ValueError, match=r"'lorry' is none of KITTI's types"):
+        write_results(tmp_path / "r.txt", data.instances(0), classes=("lorry",))
+    with pytest.raises(ValueError, match=r"Label 1 is none of the 1 classes"):
+        write_results(tmp_path / "r.txt", data.instances(0), classes=("car",))
+    flat = replace(data.instances(0), box_3d=None, projection=None)
+    with pytest.raises(ValueError, match=r"these instances have no box_3d and projection"):
+        write_results(tmp_path / "r.txt", flat)
+    assert checked_names(CLASSES) == ("Pedestrian", "Car", "Cyclist")

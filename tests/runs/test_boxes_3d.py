@@ -1,0 +1,70 @@
+"""Runs that learn boxes in space: the terms fall, and what cannot be learnt is refused before training."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from poseglass.estimators.load import load_detector
+from poseglass.readers import write_coco
+from poseglass.runs.prepare import prepare
+from poseglass.runs.recipe import Recipe, RecipeError
+from poseglass.synthetic import streets
+
+pytestmark = pytest.mark.usefixtures("plain_reports")
+
+
+def tiny(*overrides: str, **changes: Any) -> Recipe:
+    network = {
+        "name": "composed", "backbone": {"name": "mobilenet_v3_small"}, "neck": {"name": "unet", "width": 8},
+        "head": {"name": "centernet", "width": 8, "boxes_3d": True, "middles_3d": True},
+    }  # fmt: skip
+    table = {
+        "name": "tiny", "network": network,
+        "codec": {"name": "centernet", "poses": False, "boxes_3d": True, "middles_3d": True, "focal_px": 130.0},
+        "criterion": {"name": "centernet"}, "input": {"size_wh": [192, 64]},
+        "augment": [{"name": "random_affine", "degrees": 0.0, "scale": [0.9, 1.1]}],
+        "data": {"train": {"name": "streets", "count": 8}, "val": {"name": "streets", "count": 2, "seed": 1}},
+        "train": {"epochs": 2, "batch_size": 4, "workers": 0, "optimizer": {"name": "adamw", "lr": 0.003}},
+        "evaluate": {
+            "metrics": [{"name": "kitti_ap", "least_height_px": [16, 10, 10]}, {"name": "box_ap"}],
+            "monitor": "depth_error", "flip_test": False,
+        },
+    }  # fmt: skip
+    return Recipe.from_dict(table | changes, overrides=overrides)
+
+
+@pytest.mark.slow
+def test_a_run_learns_and_its_weights_find_boxes_in_space(tmp_path: Path) -> None:
+    run = prepare(tiny(), tmp_path / "run", device="cpu")
+    run.train()
+    rows = list(csv.DictReader((tmp_path / "run" / "curve.csv").open()))
+    assert {"train/depth", "train/dimensions", "train/rotation", "train/middle_3d", "val/yaw_15"} <= set(rows[0])
+    assert float(rows[1]["train/depth"]) < float(rows[0]["train/depth"])
+    data = streets(1)
+    finder = load_detector(str(tmp_path / "run"), min_box_score=0.0)
+    found = finder(data.image(0), projection=data.projection(0))
+    assert len(found) > 0
+    assert np.isfinite(found.box_3d).all()
+
+
+def test_labels_must_have_boxes_in_space(tmp_path: Path) -> None:
+    plain = streets(4)
+    write_coco(plain, tmp_path / "plain.json", write_images=True)
+    table = {"name": "coco", "annotations": str(tmp_path / "plain.json"), "boxes_only": True}
+    with pytest.raises(
+        RecipeError, match=r"the training data have no boxes in space with the calibration of each image"
+    ):
+        prepare(tiny(data={"train": table}, evaluate={}), tmp_path / "run", device="cpu")
+
+
+@pytest.mark.parametrize(("override", "says"), [
+    ("augment.0.degrees=5.0", r"augment\[0\] turns views by up to 5 degrees"),
+    ("network.head.boxes_3d=false", r"middles_3d=True, which is of boxes in space, but boxes_3d=False"),
+    ("network.head.middles_3d=false", r"Set network.head.middles_3d = true"),
+])  # fmt: skip
+def test_what_cannot_be_learnt_is_refused(tmp_path: Path, override: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        prepare(tiny(override), tmp_path / "run", device="cpu")
