@@ -15,6 +15,7 @@ from poseglass.networks.widths import apply_widths, card_widths, widths_of, widt
 
 REQUIRED: dict[str, dict[str, Any]] = {
     "composed": {"backbone": {"name": "mobilenet_v3_small", "width": 0.5}, "neck": {"name": "fpn", "width": 16}},
+    "classifier": {"backbone": {"name": "mobilenet_v3_small", "width": 0.5}},
 }
 TABLE = {"name": "hg1_light", "num_keypoints": 5}
 

@@ -122,6 +122,8 @@ def test_the_recipe_in_the_card_of_what_ships_is_one(path):
 def stages_of(recipe: Recipe) -> int:
     """Return how many stages a recipe's network has."""
     kind = recipe.network["name"]
+    if kind == "stacked_hourglass":
+        return int(recipe.network["num_stacks"])
     return int(kind[2]) if kind.startswith("hg") else {"cpm": 6, "cpn_r50": 5}.get(kind, 1)
 
 
