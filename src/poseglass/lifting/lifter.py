@@ -75,10 +75,11 @@ class LifterCard:
         """
         try:
             data = json.loads(text)
-            known = {key: value for key, value in data.items() if key in cls.__slots__}
+            known: dict[str, Any] = {key: value for key, value in data.items() if key in cls.__slots__}
             if not isinstance(known["network"], dict):
                 raise ValueError("'network' must be a table")
-            return cls(**known | {"skeleton": Skeleton.from_dict(data["skeleton"])})
+            known["skeleton"] = Skeleton.from_dict(data["skeleton"])
+            return cls(**known)
         except (json.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise ValueError(f"The card of this lifter cannot be read: {error!s}.") from error
 
@@ -189,7 +190,7 @@ class Lifter:
             )
         if np.isinf(points).any():
             raise ValueError("Points must be finite, or NaN where unknown, got infinity. Set unknown points to NaN.")
-        known = np.isfinite(points).all(-1)
+        known: np.ndarray = np.asarray(np.isfinite(points).all(-1))
         few = np.flatnonzero(known.sum(1) < self.least_known)
         if len(few):
             why = "" if self._takes_unknown else ", since it was trained with all of them"
