@@ -189,7 +189,7 @@ class KittiAp:
         there = np.isfinite(errors).all(1)
         return means | {
             "depth_error": _mean(errors[there, 0]),
-            "yaw_15": _mean(errors[there, 1] <= np.deg2rad(15)),
+            "yaw_15": _mean(np.asarray(errors[there, 1] <= np.deg2rad(15))),
             "found": _mean(there),
         }
 
@@ -236,7 +236,7 @@ class KittiAp:
         """
         least = self.least_overlap[label] if label < len(self.least_overlap) else 1.0
         low = self.least_height_px[level]
-        parts = []
+        parts: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
         counted = 0
         for image in self._images:
             mine = image.label == label
