@@ -15,6 +15,7 @@ from rich.table import Table
 from torch import nn
 
 from poseglass.backbones import BACKBONES
+from poseglass.core.files import write_bytes
 from poseglass.core.table import counted, listed, lookup
 from poseglass.networks import NETWORKS
 from poseglass.networks.channel_dependency import (
@@ -149,5 +150,5 @@ def draw_block(name: str, block: str, module: nn.Module, graph: ChannelGraph, ou
         steps = {}
     figure = channel_dependency(steps or {type(module).__name__: graph.depends}, output=output, title=f"{name} {block}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(to_png(figure))
+    write_bytes(path, to_png(figure))
     print(path)

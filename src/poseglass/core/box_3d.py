@@ -82,6 +82,20 @@ def project(xyz_mm: np.ndarray, projection: np.ndarray) -> np.ndarray:
     return seen[..., :2] / np.where(seen[..., 2:] >= NEAREST_MM, seen[..., 2:], np.nan)
 
 
+def turn_of(yaw: np.ndarray | float) -> np.ndarray:
+    """Return the rotations ``(..., 3, 3)`` of yaws ``(...)``: points ``(M, 3)`` of a box, times it, are turned.
+
+    Example:
+        At -pi / 2 the front, which is along x in the box, looks along z.
+
+        >>> ([[1.0, 0.0, 0.0]] @ turn_of(-np.pi / 2)).round(6).tolist()
+        [[0.0, 0.0, 1.0]]
+    """
+    cos, sin = np.cos(yaw), np.sin(yaw)
+    zero, one = np.zeros_like(cos), np.ones_like(cos)
+    return np.stack([cos, zero, -sin, zero, one, zero, sin, zero, cos], -1).reshape(*np.shape(yaw), 3, 3)
+
+
 def corners_of(box_3d: np.ndarray) -> np.ndarray:
     """Return the corners ``(..., 8, 3)`` of boxes ``(..., 7)``, millimetres: the front face's four, then the back's.
 
@@ -95,9 +109,7 @@ def corners_of(box_3d: np.ndarray) -> np.ndarray:
     """
     box = np.asarray(box_3d, np.float64)
     own = _SIGNS * box[..., None, 3:6] / 2
-    cos, sin = np.cos(box[..., None, 6]), np.sin(box[..., None, 6])
-    turned = np.stack([cos * own[..., 0] + sin * own[..., 2], own[..., 1], cos * own[..., 2] - sin * own[..., 0]], -1)
-    return turned + box[..., None, :3]
+    return own @ turn_of(box[..., 6]) + box[..., None, :3]
 
 
 def observe(box_3d: np.ndarray, projection: np.ndarray) -> np.ndarray:

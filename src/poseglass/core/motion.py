@@ -90,7 +90,7 @@ class PoseClips:
         notes: What was assumed or left out, a sentence each.
 
     Raises:
-        ValueError: Shapes do not fit each other.
+        ValueError: Shapes do not fit each other, or frames per second that are not positive.
     """
 
     skeleton: Skeleton
@@ -112,6 +112,8 @@ class PoseClips:
                 f"Poses in skeleton {self.skeleton.name!r} need xyz_mm of shape (N, {k}, 3) and clip of shape (N,), "
                 f"got {self.xyz_mm.shape} and {self.clip.shape}."
             )
+        if not (np.isfinite(self.frames_per_second) and self.frames_per_second > 0):
+            raise ValueError(f"Frames per second must be positive, got {self.frames_per_second}.")
         if len(self.subjects) != len(self.clip_names):
             raise ValueError(
                 f"Every clip needs a subject, got {counted(len(self.clip_names), 'clip')} and "

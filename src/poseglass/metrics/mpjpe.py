@@ -165,7 +165,8 @@ class Pose3dErrors:
 
         Args:
             predicted_mm: ``(N, K, 3)``. A known keypoint that is NaN here is "missing": wrong for PCK and AUC, and left
-                out of the means in millimetres.
+                out of the means in millimetres. If the root is NaN here, nothing of the pose can be placed: all its
+                known keypoints are missing, though Procrustes, which needs no root, still measures those given.
             truth_mm: ``(N, K, 3)``; keypoints that are NaN here are "unknown" and not measured. To measure some
                 keypoints alone, set the others to NaN.
 
@@ -182,11 +183,13 @@ class Pose3dErrors:
             raise ValueError("Positions must be finite, or NaN where unknown; got infinity.")
         known = np.asarray(np.isfinite(truth_mm).all(-1))
         given = np.asarray(np.isfinite(predicted_mm).all(-1))
-        rooted = np.ones(len(truth_mm), bool)
+        rooted, unplaced = np.ones(len(truth_mm), bool), np.zeros(len(truth_mm), bool)
         placed, wanted = predicted_mm, truth_mm
         if self.root is not None:
             at = self.skeleton.index(self.root)
             rooted = known[:, at]
+            unplaced = rooted & ~given[:, at]
+            given &= ~unplaced[:, None]
             placed, wanted = relative_to(predicted_mm, at), relative_to(truth_mm, at)
         reflected = align_procrustes(predicted_mm, truth_mm, reflection=True)
         rotated = align_procrustes(predicted_mm, truth_mm, reflection=False)
@@ -216,6 +219,7 @@ class Pose3dErrors:
                 "unknown": np.array((~known).sum()),
                 "missing": np.array((known & ~given).sum()),
                 "without_root": np.array((~rooted & some).sum()),
+                "without_predicted_root": np.array(unplaced.sum()),
                 "degenerate": np.array(np.isnan(rotated).all((1, 2)).sum()),
             }
         )
@@ -226,8 +230,9 @@ class Pose3dErrors:
         In millimetres "mpjpe" (relative to the root), "n_mpjpe" (also scaled), "pa_mpjpe" (after Procrustes, rotations
         only), "pa_mpjpe_reflected" (mirroring allowed) and "symmetry_error" (of the prediction); in [0, 1] "pck3d@150"
         and "auc3d", both relative to the root. And numbers: "poses"; keypoints "unknown" in the truth and "missing" in
-        the prediction; poses "without_root" in the truth; and "degenerate" poses that Procrustes leaves out (fewer than
-        three keypoints, or a truth of one point).
+        the prediction, those of a pose without a predicted root included; poses "without_root" in the truth and
+        "without_predicted_root"; and "degenerate" poses that Procrustes leaves out (fewer than three keypoints, or a
+        truth of one point).
         """
         sums, numbers = self._total("sums"), self._total("numbers")
         results: dict[str, float] = dict.fromkeys(_ROWS, float("nan"))
@@ -239,7 +244,7 @@ class Pose3dErrors:
         results["auc3d"] = float(np.mean(pck[1:])) if len(pck) > 1 else float("nan")
         symmetry = self._total("symmetry")
         results["symmetry_error"] = _ratio(symmetry[0], symmetry[1]) if self._seen else float("nan")
-        for name in ("poses", "unknown", "missing", "without_root", "degenerate"):
+        for name in ("poses", "unknown", "missing", "without_root", "without_predicted_root", "degenerate"):
             results[name] = float(np.sum(self._total(name)))
         return results
 

@@ -494,6 +494,9 @@ def _convolution(call: _Call) -> Known:
     groups, transposed = call.argument(8, "groups", 1), call.argument(6, "transposed", False)
     if weight in call.known:
         raise _Unfollowed("the weights of a convolution depend on the input")
+    bias = call.argument(2, "bias")
+    if bias is not None and bias in call.known:
+        raise _Unfollowed("the bias of a convolution depends on the input")
     known = call.of(features)
     if any(size > 1 for size in known.shape[2:-1]):
         raise _Unfollowed("channels were moved to an axis of pixels before a convolution")
@@ -713,7 +716,9 @@ def _constant(_: _Call) -> None:
 
 
 def _product(call: _Call) -> Known:
-    """Matrix products; the first argument of ``addmm`` is a constant."""
+    """Matrix products; ``addmm`` adds its first argument to that of the other two, which must be a constant."""
+    if len(call.args) > 2 and call.args[0] in call.known:
+        raise _Unfollowed("what is added to a matrix product depends on the input")
     first, second = call.args[-2:]
     one, other = (_whole(call.of(m), m.shape, [m.ndim - 2, m.ndim - 1]) for m in (first, second))
     rows, columns = one.any(-2), other.any(-3)

@@ -14,7 +14,7 @@ Example:
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from poseglass.backbones import BACKBONES
 from poseglass.core.prediction import Stages
-from poseglass.core.table import build_part
+from poseglass.core.table import build_part, lookup
 from poseglass.heads import MASK_HEADS
 from poseglass.layers.input_size import check_input
 
@@ -32,7 +32,8 @@ class SegmentationNetwork(nn.Module):
 
     Args:
         num_classes: Number of classes, C, background included.
-        backbone: ``{"name": ..., ...}``, built from ``BACKBONES``.
+        backbone: ``{"name": ..., ...}``, built from ``BACKBONES``, or your own, "package.module:name". It is given
+            ``output_stride`` if it has an argument of that name; without one it is used as it is, at 32.
         head: ``{"name": ..., ...}``, built from ``MASK_HEADS`` with the backbone's ``channels`` and ``strides`` and C.
         output_stride: Stride of the backbone's last level: 8 or 16, or 32 for no dilation.
 
@@ -83,20 +84,20 @@ def _dilated(backbone: Mapping[str, Any], output_stride: int) -> dict[str, Any]:
             f"output_stride is {output_stride}, but the backbone's table says {stated}. State it once, as the argument "
             "output_stride of SegmentationNetwork."
         )
-    name = str(table.get("name", ""))
-    if name not in BACKBONES or _can_dilate(name):
-        return table  # an unknown name is reported where it is built
+    name = table.get("name")
+    if not isinstance(name, str) or _can_dilate(lookup(BACKBONES, name, kind="backbone")):
+        return table  # a table without a name is reported where it is built
     if output_stride == 32:
         return {key: value for key, value in table.items() if key != "output_stride"}
-    able = ", ".join(other for other in BACKBONES if _can_dilate(other))
+    able = ", ".join(other for other, builder in BACKBONES.items() if _can_dilate(builder))
     raise ValueError(
-        f"The backbone {name!r} cannot give an output stride of {output_stride}: it has no dilated variant. Use one of "
-        f"{able}, or output_stride=32."
+        f"The backbone {name!r} cannot give an output stride of {output_stride}: it has no dilated variant, which "
+        f"takes an argument output_stride. Use one of {able}, or output_stride=32."
     )
 
 
-def _can_dilate(name: str) -> bool:
-    return "output_stride" in inspect.signature(BACKBONES[name]).parameters
+def _can_dilate(builder: Callable[..., Any]) -> bool:
+    return "output_stride" in inspect.signature(builder).parameters
 
 
 def lr_aspp_mobilenet_v3_large(num_classes: int = 21) -> SegmentationNetwork:

@@ -6,8 +6,11 @@ pickled dict of subject ("S1") to action ("Walking 1") to an array ``(T, 32, 3)`
 frames a second. The pickle is read as data; nothing in it is run. The owners' own files (``Poses_D3_Positions``, CDF)
 are not read: the package cdflib reads them.
 
-Of 32 joints, some of which are doubled, the usual 17 are kept, as ``H36M17``. Subjects S1, S5, S6, S7 and S8 are for
-training, S9 and S11 for testing.
+Of 32 joints, some of which are doubled, the usual 17 are kept, as ``H36M17``. Arrays ``(T, 17, 3)``, from which the
+others were left out before, are read too; their joints must be in the order that the 17 have among the 32, which is
+that of ``H36M17``: pelvis, right leg, left leg, spine, thorax, neck, head, left arm, right arm.
+
+Subjects S1, S5, S6, S7 and S8 are for training, S9 and S11 for testing.
 """
 
 import io
@@ -18,11 +21,12 @@ from typing import Any
 import numpy as np
 
 from poseglass.core.motion import PoseClips
-from poseglass.core.pickled import Foreign, PickleError, PickleReader, Stored
+from poseglass.core.pickled import Foreign, PickleReader, Stored
 from poseglass.core.skeletons import H36M17
 from poseglass.core.table import counted, listed
-from poseglass.readers.joint_names import LEG_MM
+from poseglass.readers.joint_names import check_leg, leg_of_poses
 from poseglass.readers.mat_file import MAX_UNPACKED_BYTES, check_file
+from poseglass.readers.poses_npz import ZIP_ERRORS, read_header, said
 
 TEST_SUBJECTS = ("S9", "S11")
 
@@ -41,7 +45,7 @@ def read_h36m(path: str | Path, *, every: int = 1) -> PoseClips:
         every: Take every n-th frame.
 
     Returns:
-        One clip for each subject and action, called "S1 Walking 1".
+        One clip in ``H36M17`` for each subject and action, called "S1 Walking 1".
 
     Raises:
         FileNotFoundError: No such file.
@@ -60,8 +64,9 @@ def read_h36m(path: str | Path, *, every: int = 1) -> PoseClips:
         found = array[::every, OF_32] if array.shape[1] == 32 else array[::every]
         if not np.isfinite(found).all() or (np.abs(found) > 1e6).any():
             raise ValueError(f"{path}: {subject} {action} has positions that are not finite numbers below a million.")
-        _check_metres(found, f"{path}: {subject} {action}")
-        parts.append((found @ _FROM_Z_UP.T * 1000.0).astype(np.float32))
+        xyz_mm = (found @ _FROM_Z_UP.T * 1000.0).astype(np.float32)
+        check_leg(leg_of_poses(H36M17, xyz_mm), f"{path}: {subject} {action}", "Positions must be metres in the file.")
+        parts.append(xyz_mm)
         clip.append(np.full(len(found), len(names)))
         names.append(f"{subject} {action}")
         subjects.append(subject)
@@ -93,15 +98,13 @@ def _actions(path: Path) -> dict[tuple[str, str], Any]:
             if size > MAX_UNPACKED_BYTES:
                 raise ValueError(f"{path}: it unpacks to {size:,} bytes; at most {MAX_UNPACKED_BYTES:,} are read.")
             data = archive.read("positions_3d.npy")
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
-        raise ValueError(f"{path} is not an .npz file of NumPy, or damaged or truncated ({error}).") from error
+    except ZIP_ERRORS as error:
+        raise ValueError(f"{path} is not an .npz file of NumPy, or damaged or truncated ({said(error)}).") from error
     try:
         file = io.BytesIO(data)
-        version = np.lib.format.read_magic(file)
-        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read_header(file)
         whole = PickleReader(memoryview(data), file.tell()).load() if dtype.hasobject else None
-    except (PickleError, ValueError) as error:
+    except ValueError as error:
         raise ValueError(f"{path}: 'positions_3d' is damaged, or holds more than arrays ({error}).") from error
     inner = whole.state if isinstance(whole, Foreign) and whole.name == "numpy.ndarray" else None
     table = inner[0] if isinstance(inner, list) and len(inner) == 1 and shape == () else None
@@ -111,14 +114,3 @@ def _actions(path: Path) -> dict[tuple[str, str], Any]:
     if not found:
         raise ValueError(f"{path}: {counted(len(table), 'subject')} without any action.")
     return found
-
-
-def _check_metres(xyz: np.ndarray, where: str) -> None:
-    """Raise unless the legs are a person's in metres."""
-    chain = xyz[:, H36M17.indices_of(("left_hip", "left_knee", "left_ankle"))]
-    leg = float(np.median(np.linalg.norm(np.diff(chain, axis=1), axis=-1).sum(1))) if len(xyz) else 0.85
-    if not LEG_MM[0] / 2 <= leg * 1000 <= LEG_MM[1] * 1.5:
-        raise ValueError(
-            f"{where}: legs (hip to ankle) are {leg:.4g} long, and positions must be metres, in which a person's are "
-            "0.6 to 1.1."
-        )

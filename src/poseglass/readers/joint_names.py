@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from poseglass.core.motion import Motion
+from poseglass.core.skeleton import Skeleton
 from poseglass.core.skeletons import H36M17
 from poseglass.core.table import counted, listed
 
@@ -21,6 +22,9 @@ UNITS_MM: dict[str, float] = {
 
 LEG_MM = (600.0, 1100.0)
 """Thigh and shin together, from hip to ankle, of a person. The units are so far apart that at most one gives this."""
+
+STATED_LEG_MM = (300.0, 1650.0)
+"""The same with toddlers and giants, for files whose layout states the unit: any other metric unit is beyond it."""
 
 CHARACTER_HEAD_MM = 228.8
 """From the head joint to the top of the head of the character that the retargeted clips share."""
@@ -219,6 +223,45 @@ def leg_length(names: tuple[str, ...], positions: np.ndarray) -> float | None:
         for upper, lower in pairwise(plain.index(joint) for joint in chain):
             lengths.append(np.median(np.linalg.norm(positions[:, upper] - positions[:, lower], axis=-1)))
     return float(sum(lengths)) / 2
+
+
+def leg_of_poses(skeleton: Skeleton, xyz: np.ndarray) -> float | None:
+    """Return thigh and shin together, the left ones, the median over poses, in the unit of the positions.
+
+    Args:
+        skeleton: Its K keypoints.
+        xyz: ``(N, K, 3)``; NaN where unknown.
+
+    Returns:
+        None where the skeleton has no such keypoints, or no pose has them all.
+    """
+    chain = skeleton.indices_of(("left_hip", "left_knee", "left_ankle"))
+    if (chain < 0).any():
+        return None
+    legs = np.linalg.norm(np.diff(xyz[:, chain].astype(np.float64), axis=1), axis=-1).sum(1)
+    legs = legs[np.isfinite(legs)]
+    return float(np.median(legs)) if len(legs) else None
+
+
+def check_leg(
+    leg_mm: float | None, where: str, advice: str, *, within_mm: tuple[float, float] = STATED_LEG_MM
+) -> None:
+    """Raise unless legs are a person's; None, which is unknown, passes.
+
+    Args:
+        leg_mm: Thigh and shin together.
+        where: The file, or the part of it, for the message.
+        advice: What to do, a sentence that ends the message.
+        within_mm: Narrower where units differ by less than a factor of ten, as inches and centimetres do.
+
+    Raises:
+        ValueError: They are not.
+    """
+    if leg_mm is not None and not within_mm[0] <= leg_mm <= within_mm[1]:
+        raise ValueError(
+            f"{where}: legs (hip to ankle) are {leg_mm:.4g} mm long, which is no person's; most are {LEG_MM[0]:,.0f} to "
+            f"{LEG_MM[1]:,.0f} mm. {advice}"
+        )
 
 
 def unit_of(leg: float) -> str | None:

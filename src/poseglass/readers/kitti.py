@@ -62,7 +62,7 @@ def kitti(
     """Read KITTI's object data.
 
     Vans and trucks are regions to ignore as cars, seated persons as pedestrians; trams and the rest are left out.
-    ``DontCare`` regions are ignored for all classes. A van may be found as a car without being wrong, as in the
+    ``DontCare`` regions are ignored for all classes: each is there once per class, as a crowd without a box in space. A van may be found as a car without being wrong, as in the
     benchmark; a truck has no box in space here, since the benchmark takes a detection of it for wrong.
 
     Args:
@@ -219,18 +219,21 @@ def write_results(path: str | Path, found: Instances, *, classes: Sequence[str] 
 
 
 def _labels(rows: list[tuple[str, list[float]]], projection: np.ndarray) -> Instances:
-    """Return the labels of a picture; what is ignored is a crowd."""
-    use = [(kind, numbers) for kind, numbers in rows if kind not in LEFT_OUT]
-    values = np.array([numbers for _, numbers in use]).reshape(-1, 15)
-    kinds = [kind for kind, _ in use]
+    """Return the labels of a picture; what is ignored is a crowd, for ``DontCare`` one of each class."""
+    use = [
+        (kind, numbers, label)
+        for kind, numbers in rows if kind not in LEFT_OUT
+        for label in (range(len(TYPES)) if kind == DONT_CARE else [TYPES.index(IGNORED_AS.get(kind, kind))])
+    ]  # fmt: skip
+    values = np.array([numbers for _, numbers, _ in use]).reshape(-1, 15)
+    kinds = [kind for kind, _, _ in use]
     box = values[:, 3:7].astype(np.float32)
     solid = _box_3d(values)
     solid[[kind in (DONT_CARE, "Truck") for kind in kinds]] = np.nan
     count = len(use)
     return Instances(
         BOXES, np.zeros((count, 0, 2)), np.zeros((count, 0)), box, np.ones(count),
-        np.array([TYPES.index(IGNORED_AS.get(kind, kind)) if kind != DONT_CARE else 0 for kind in kinds], np.int64),
-        box_3d=solid, projection=np.broadcast_to(projection, (count, 3, 4)),
+        np.array([label for _, _, label in use], np.int64), box_3d=solid, projection=np.broadcast_to(projection, (count, 3, 4)),
         extra={
             "area": np.prod(box[:, 2:] - box[:, :2], axis=1),
             "crowd": np.array([kind not in TYPES for kind in kinds], bool),

@@ -20,7 +20,7 @@ import numpy as np
 from poseglass.core.lifting_pairs import LiftingPairs
 from poseglass.core.skeletons import H36M17, MPI3DHP17
 from poseglass.core.table import counted
-from poseglass.readers.joint_names import LEG_MM
+from poseglass.readers.joint_names import check_leg, leg_of_poses
 from poseglass.readers.mat_file import as_numbers, check_file, is_hdf5, listed, read_hdf5, read_mat
 from poseglass.readers.poses_npz import read_npz
 
@@ -69,7 +69,7 @@ def read_mpi_inf_3dhp(
     wrong = (np.isinf(xyz_mm) | np.isinf(xy).any(-1, keepdims=True)).any((1, 2)) | (np.abs(xyz_mm) > 1e6).any((1, 2))
     if wrong.any():
         raise ValueError(f"{path}: row {int(wrong.argmax()) + 1} has positions that are not numbers below a kilometre.")
-    _check_millimetres(xyz_mm, path)
+    check_leg(leg_of_poses(MPI3DHP17, xyz_mm), str(path), "Expected are millimetres in .mat and metres in .npz.")
     root_mm = xyz_mm[:, MPI3DHP17.index("pelvis")]
     return LiftingPairs(
         MPI3DHP17, xy.astype(np.float32), (xyz_mm - root_mm[:, None]).astype(np.float32), root_mm.astype(np.float32),
@@ -142,15 +142,3 @@ def _packed(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     xy = np.where(part[..., 2:] > 0, part[..., :2], np.nan)
     xyz_mm = np.where(solid[..., 3:] > 0, solid[..., :3] * 1000.0, np.nan)
     return xy, xyz_mm, np.arange(len(part))
-
-
-def _check_millimetres(xyz_mm: np.ndarray, path: Path) -> None:
-    """Raise unless the legs are a person's."""
-    chain = xyz_mm[:, MPI3DHP17.indices_of(("left_hip", "left_knee", "left_ankle"))]
-    legs = np.linalg.norm(np.diff(chain, axis=1), axis=-1).sum(1)
-    legs = legs[np.isfinite(legs)]
-    if len(legs) and not LEG_MM[0] / 2 <= float(np.median(legs)) <= LEG_MM[1] * 1.5:
-        raise ValueError(
-            f"{path}: legs (hip to ankle) are {float(np.median(legs)):.4g} mm long, and a person's are {LEG_MM[0]:g} "
-            f"to {LEG_MM[1]:g}. Expected are millimetres in .mat and metres in .npz."
-        )

@@ -3,7 +3,7 @@
 import numpy as np
 
 from poseglass.core.table import nearest
-from poseglass.readers.joint_names import LEG_MM, UNITS_MM, leg_length, unit_of, upright_axis
+from poseglass.readers.joint_names import LEG_MM, UNITS_MM, check_leg, leg_length, unit_of, upright_axis
 
 ASKED_LEG_MM = (450.0, 1300.0)
 """A stated unit may give legs of this length: those of children too, but no legs in another unit."""
@@ -88,10 +88,8 @@ def _unit(unit: str | float | None, leg: float | None, where: str, stated_mm: fl
     mm = UNITS_MM[unit] if unit is not None else stated_mm
     assert mm is not None
     about = f"the unit {unit!r}" if unit is not None else f"the unit that it states, {mm:.4g} mm"
-    if leg is not None and not ASKED_LEG_MM[0] <= leg * mm <= ASKED_LEG_MM[1]:
-        hint = f" They would be {leg * UNITS_MM[fits]:.0f} mm in {fits}: use unit={fits!r}." if fits else ""
-        raise ValueError(
-            f"{where}: in {about}, legs (hip to ankle) are {leg * mm:.4g} mm long, which is no person's.{hint} "
-            f"If it is right, give millimetres per unit: unit={mm:.6g}."
-        )
+    if leg is not None:
+        hint = f"They would be {leg * UNITS_MM[fits]:.0f} mm in {fits}: use unit={fits!r}. " if fits else ""
+        advice = f"{hint}If it is right, give millimetres per unit: unit={mm:.6g}."
+        check_leg(leg * mm, f"{where}, in {about}", advice, within_mm=ASKED_LEG_MM)
     return mm, f"The unit is {unit}, as given." if unit is not None else f"The unit is {mm:.4g} mm, as the file states."

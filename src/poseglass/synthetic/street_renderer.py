@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from poseglass.core.box_3d import turn_of
 from poseglass.synthetic.street_things import Face, Piece, Solid, Stroke, Thing
 from poseglass.synthetic.texture import noise
 
@@ -88,9 +89,7 @@ class Stand:
 
     def placed(self, points: np.ndarray) -> np.ndarray:
         """Map the thing's points ``(M, 3)`` to the camera's frame."""
-        cos, sin = np.cos(self.yaw), np.sin(self.yaw)
-        turn = np.array([[cos, 0.0, -sin], [0.0, 1.0, 0.0], [sin, 0.0, cos]])
-        return points @ turn + self.middle
+        return points @ turn_of(self.yaw) + self.middle
 
     def pieces(self) -> list[Piece]:
         """Return the pieces in the order of drawing."""

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from poseglass.core.affine import Affine
+from poseglass.core.box_3d import wrapped
 from poseglass.core.instances import Instances
 from poseglass.core.sample import PoseSample
 from poseglass.core.skeleton import Skeleton
@@ -272,14 +273,14 @@ class Streets:
 
     def _yaw(self, rng: np.random.Generator, kind: int, street: Street, side: float) -> float:
         """Draw a direction: cars and cyclists mostly follow the road, on the right or on the left."""
-        ahead = -np.pi / 2 - street.turn
+        ahead = street.turn - np.pi / 2
         share = {0: 0.35, 1: 0.6, 2: 0.6}.get(kind, 0.0)
         if rng.random() < share:
             turned = np.pi if rng.random() < 0.5 else 0.0
             yaw = ahead + turned + rng.normal(0, 0.1)
         else:
             yaw = rng.uniform(-np.pi, np.pi)
-        return float(np.pi - np.mod(np.pi - yaw, 2 * np.pi))
+        return float(wrapped(np.asarray(yaw)))
 
     def _checked(self, index: int) -> int:
         """Return a number that is not negative.
