@@ -45,8 +45,8 @@ def _mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     sys.modules.pop("mine_channels", None)
 
 
-def run(name: str, **options: object) -> None:
-    given = {"block": None, "size": 16, "draw": None, "output": 0, "json": False} | options
+def run(name: str | None, **options: object) -> None:
+    given = {"block": None, "size": 16, "draw": None, "output": 0, "costs": False, "json": False} | options
     channels(name, **given)  # type: ignore[arg-type]
 
 
@@ -85,6 +85,15 @@ def test_a_block_is_drawn(name: str, block: str, tmp_path: Path, capsys: pytest.
     assert image.std() > 5
 
 
+def test_costs_of_groups_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    run(None, costs=True)
+    (row,) = [line for line in capsys.readouterr().out.split("\n") if line.strip().startswith("512")]
+    assert row.split() == ["512", "(64,", "8)", "69,632", "69,511", "140,288", "266,752", "2,359,296"]
+    run(None, costs=True, json=True)
+    rows = json.loads(capsys.readouterr().out)
+    assert (rows[-1]["width"], rows[-1]["groups"], rows[-1]["cheapest"]) == (1024, [128, 8], 204_800)
+
+
 def test_a_network_without_blocks_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     run("mine_channels:plain")
     assert "No blocks: nothing with two convolutions or more is repeated." in capsys.readouterr().out
@@ -106,6 +115,8 @@ def test_a_network_without_blocks_says_so(capsys: pytest.CaptureFixture[str]) ->
             ValueError,
             "output channels 0 to 7",
         ),
+        (None, {}, ValueError, "Give the NAME of a network or backbone such as clcnet_a, or --costs"),
+        ("clcnet_a", {"costs": True}, ValueError, "--costs is a table of block widths, not of a network. Leave out NAME"),
         ("mine_channels:mine", {"block": "9"}, LookupError, "no module '9'"),
     ],
 )

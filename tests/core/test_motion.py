@@ -51,6 +51,9 @@ def test_faults_of_poses():
         PoseClips(H36M17, np.zeros((2, 17, 3)), np.zeros(2), ("a",), ("x", "y"), 15)
     with pytest.raises(ValueError, match=r"clip must number the 1 clip from 0, got numbers from 0 to 1"):
         PoseClips(H36M17, np.zeros((2, 17, 3)), np.arange(2), ("a",), ("x",), 15)
+    for rate in (0.0, np.nan, np.inf):
+        with pytest.raises(ValueError, match=rf"Frames per second must be positive, got {rate}"):
+            PoseClips(H36M17, np.zeros((2, 17, 3)), np.zeros(2), ("a",), ("x",), rate)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,6 @@
 """Channel local convolutions: the interlace, the block as one dense convolution, and what groups cost."""
 
 import itertools
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -136,17 +134,6 @@ SHEET = [
 
 def test_the_search_gives_the_table() -> None:
     assert [(*row[:3], round(row.bound), *row[4:]) for row in cost_table()] == SHEET
-
-
-@pytest.mark.slow
-def test_the_table_is_printed_for_the_widths_that_are_asked_for() -> None:
-    command = [sys.executable, "-m", "poseglass.layers.channel_local"]
-    printed = subprocess.run([*command, "64", "512"], capture_output=True, text=True, check=True).stdout
-    assert "| 512 | (64, 8) | 69,632 | 69,511 | 140,288 | 266,752 | 2,359,296 |" in printed
-    assert len(printed.splitlines()) == 4
-    refused = subprocess.run([*command, "many"], capture_output=True, text=True, check=False)
-    assert refused.returncode == 1
-    assert "Expected widths, whole even numbers such as 64 128" in refused.stderr
 
 
 @pytest.mark.parametrize("sizes", [(24, 24, 48), (96, 96, 40), (30, 30, 30), (7, 7, 7), (64, 32, 128)])

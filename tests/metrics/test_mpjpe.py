@@ -138,6 +138,8 @@ def test_missing_predictions_are_wrong_and_are_counted():
     predicted[1, 0] = np.nan  # the root: nothing can be placed
     found = measured(predicted, truth)
     assert found["pck3d@150"] == pytest.approx(16 / 34)
+    assert (found["missing"], found["without_predicted_root"], found["without_root"]) == (1 + 17, 1, 0)
+    assert measured(predicted, truth, root=None)["missing"] == 2
     assert found["pa_mpjpe"] == pytest.approx(0, abs=1e-8)
 
 

@@ -265,6 +265,14 @@ def added_in_part(features: Tensor) -> Tensor:
         (Function(lambda x: x[:, x.mean((0, 2, 3)) > 0]), r"aten\.(index|nonzero)"),
         (Function(lambda x, c: c(x.transpose(1, 2)), nn.Conv2d(8, 8, 1)), r"channels were moved to an axis of pixels"),
         (Function(lambda x: functional.conv2d(x, x[:, :1, :1, :1].expand(8, 8, 1, 1))), r"weights of a convolution"),
+        (
+            Function(lambda x: functional.conv2d(x, torch.ones(8, 8, 1, 1), x.mean((0, 2, 3)))),
+            r"the bias of a convolution depends",
+        ),
+        (
+            Function(lambda x: torch.addmm(x[0].flatten(1), torch.ones(8, 8), torch.ones(8, 64))[None]),
+            r"what is added to a matrix product depends",
+        ),
         (Function(lambda x: [x]), r"returns a list, not a tensor\. Pick one: output=lambda made: made\[-1\]\."),
         (Function(lambda x: x.sum()), r"output must be features \(B, C, \.\.\.\), got \(\)\."),
     ],

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from poseglass.backbones import BACKBONES
 from poseglass.heads import MASK_HEADS
 from poseglass.heads.aspp import AsppHead, r_aspp
 from poseglass.heads.lr_aspp import PAPER_POOL_HW, LrAsppHead
@@ -82,6 +83,27 @@ def test_r_aspp_is_aspp_without_dilated_convolutions() -> None:
     full = AsppHead((8,), (16,), 3, width=4)
     assert [conv.conv.dilation[0] for conv in full.dilated] == [12, 24, 36]  # type: ignore[union-attr]
     assert full.project.conv.in_channels == 20
+
+
+def plain_backbone():
+    """Somebody's own backbone, without a dilated variant."""
+    return BACKBONES["efficientnet_lite0"]()
+
+
+def dilated_backbone(output_stride: int = 32):
+    return BACKBONES["mobilenet_v3_small"](output_stride=output_stride)
+
+
+def test_a_backbone_of_one_s_own_is_used() -> None:
+    lite, here = {"name": "lr_aspp"}, __name__
+    with torch.device("meta"):
+        plain = SegmentationNetwork(3, backbone={"name": f"{here}:plain_backbone"}, head=lite, output_stride=32)
+        dilated = SegmentationNetwork(3, backbone={"name": f"{here}:dilated_backbone"}, head=lite, output_stride=16)
+    assert (plain.divisor, dilated.divisor) == (32, 16)
+    with pytest.raises(ValueError, match=r":plain_backbone' cannot give an output stride of 16: .* Use one of mobilen"):
+        SegmentationNetwork(3, backbone={"name": f"{here}:plain_backbone"}, head=lite)
+    with pytest.raises(LookupError, match=r":nothing' cannot be imported"):
+        SegmentationNetwork(3, backbone={"name": f"{here}:nothing"}, head=lite)
 
 
 def test_what_cannot_be_built_is_refused() -> None:

@@ -2,8 +2,10 @@
 
 import copy
 import gzip
+import io
 import json
 import math
+import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,13 @@ import scipy.io
 
 from poseglass.audit.audit import audit
 from poseglass.audit.labels import read_coco_leniently
+from poseglass.core.motion import PoseClips
+from poseglass.core.skeletons import H36M17, MPI3DHP17
 from poseglass.readers import LabelledImages, coco, flic, lsp, mat_file, mpii
+from poseglass.readers.h36m import read_h36m
 from poseglass.readers.json_file import read_bytes, read_json
+from poseglass.readers.mpi_inf_3dhp import read_mpi_inf_3dhp
+from poseglass.readers.poses_npz import read_poses, write_poses
 
 hypothesis = pytest.importorskip("hypothesis")
 HealthCheck, given, settings, st = hypothesis.HealthCheck, hypothesis.given, hypothesis.settings, hypothesis.strategies
@@ -269,3 +276,92 @@ def test_a_matlab_7_3_file_is_reported(tmp_path):
     (tmp_path / "x.mat").write_bytes(spoilt_stream)
     with pytest.raises(ValueError, match="is a damaged or truncated MATLAB file"):
         lsp(tmp_path / "x.mat")
+
+
+PERSON = np.zeros((2, 17, 3), np.float32)
+PERSON[:, [2, 5], 1], PERSON[:, [3, 6], 1] = 0.42, 0.83  # knees and ankles, metres; hips are the origin
+
+
+def poses_bytes(path: Path) -> None:
+    clips = PoseClips(H36M17, PERSON * 1000, np.zeros(2), ("walk",), ("ann",), 15.0)
+    write_poses(path, clips)
+
+
+def h36m_bytes(path: Path) -> None:
+    np.savez_compressed(path, positions_3d=np.array({"S1": {"Walking": PERSON}}, object))
+
+
+def dhp_bytes(path: Path) -> None:
+    whole = np.ones((2, 17, 4), np.float32)
+    whole[..., :3] = 0.0
+    whole[:, MPI3DHP17.index("left_knee"), 1], whole[:, MPI3DHP17.index("left_ankle"), 1] = 0.42, 0.83
+    np.savez(path, part=np.ones((2, 17, 3), np.float32), S=whole)
+
+
+PACKED = {
+    "poses": (read_poses, poses_bytes), "h36m": (read_h36m, h36m_bytes), "mpi_inf_3dhp": (read_mpi_inf_3dhp, dhp_bytes),
+}  # fmt: skip
+
+
+def answers_or_names(reader, path: Path) -> bool:
+    """Return whether the file was read; a ValueError must name it, and anything else is a failure."""
+    try:
+        reader(path)
+    except ValueError as error:
+        assert str(path) in str(error)
+        assert len(str(error)) < 2000
+        return False
+    return True
+
+
+def changed_arrays(whole: bytes, path: Path, change) -> None:
+    """Write the archive anew, with sums that are right, after changing the bytes of each member."""
+    with zipfile.ZipFile(io.BytesIO(whole)) as old, zipfile.ZipFile(path, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, bytes(change(bytearray(old.read(name)))))
+
+
+@pytest.mark.parametrize("kind", PACKED)
+def test_npz_files_with_bytes_changed(tmp_path, kind):
+    reader, make = PACKED[kind]
+    path = tmp_path / "changed.npz"
+    make(path)
+    whole = path.read_bytes()
+    assert answers_or_names(reader, path)
+    rng = np.random.default_rng(0)
+
+    def spoil(content: bytearray, end: int) -> bytearray:
+        for _ in range(int(rng.integers(1, 5))):
+            content[int(rng.integers(0, min(end, len(content))))] = int(rng.integers(0, 256))
+        return content
+
+    for _ in range(150):
+        path.write_bytes(spoil(bytearray(whole), len(whole)))
+        answers_or_names(reader, path)
+    for end in (128, 128, 400):  # the headers of the arrays, and what follows
+        for _ in range(70):
+            changed_arrays(whole, path, lambda content, end=end: spoil(content, end))
+            answers_or_names(reader, path)
+
+
+@pytest.mark.parametrize("kind", PACKED)
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000, 17, 3), }",
+        "{'descr': '<U0', 'fortran_order': False, 'shape': (1000000000000,), }",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (-2, 17, 3), }",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (0, " + "9" * 90 + "), }",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 17, 3",
+        "(" * 3000,
+        "{[]: 1}",
+    ],
+)
+def test_headers_that_promise_what_is_not_there(tmp_path, kind, header):
+    reader, make = PACKED[kind]
+    path = tmp_path / "bomb.npz"
+    make(path)
+    line = header.encode() + b"\n"
+    magic = b"\x93NUMPY\x01\x00" + len(line).to_bytes(2, "little")
+    changed_arrays(path.read_bytes(), path, lambda _: magic + line + bytes(100))
+    assert not answers_or_names(reader, path)

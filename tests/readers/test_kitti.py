@@ -7,6 +7,7 @@ from poseglass.core.box_3d import corners_of, observe, project
 from poseglass.core.image import write_image
 from poseglass.core.sample import boxes_complete, classes_of, projection_of
 from poseglass.data import DATASETS
+from poseglass.metrics.box_average_precision import BoxAp
 from poseglass.readers.kitti import CLASSES, checked_names, kitti, read_calibration, read_results, write_results
 from poseglass.runs.build import make
 
@@ -37,21 +38,32 @@ def test_labels_are_read(tmp_path):
     assert data.image_ids == ("000000", "000001")
     assert boxes_complete(data, 0)
     people = data.instances(0)
-    assert people.label.tolist() == [0, 1, 1, 1, 0]
-    assert people.extra["crowd"].tolist() == [False, False, True, True, True]
+    assert people.label.tolist() == [0, 1, 1, 1, 0, 1, 2]  # the last three are one region
+    assert people.extra["crowd"].tolist() == [False, False, True, True, True, True, True]
     np.testing.assert_allclose(people.box_3d[0], [1840, 1470 - 945, 8410, 1200, 1890, 480, 0.01], rtol=1e-6)
     np.testing.assert_allclose(people.box_3d[1], [-16530, 2390 - 835, 58490, 3690, 1670, 1870, 1.57], rtol=1e-6)
     assert np.isfinite(people.box_3d[2]).all()
     assert np.isnan(people.box_3d[3:]).all()
     np.testing.assert_allclose(people.box_xyxy[1], [387.63, 181.54, 423.81, 203.12], rtol=1e-6)
-    assert people.extra["occlusion"].tolist() == [1, 0, 0, 0, 3]
-    np.testing.assert_allclose(people.extra["truncation"], [0.2, 0, 0, 0, 0])
+    assert people.extra["occlusion"].tolist() == [1, 0, 0, 0, 3, 3, 3]
+    np.testing.assert_allclose(people.extra["truncation"], [0.2, 0, 0, 0, 0, 0, 0])
     assert data.notes == (
         "Regions to ignore, in which nothing is learnt: 1 Van, 1 Truck, 1 DontCare.", "Left out: 1 Tram.",
     )  # fmt: skip
     assert projection_of(data, 1)[0, 3] == pytest.approx(44857.28)
     assert data[1].image.shape == (375, 1242, 3)
     assert len(data.instances(1)) == 0
+
+
+def test_what_is_found_where_nobody_cares_is_not_wrong(tmp_path):
+    """A region is ignored for every class, by the metric of boxes too."""
+    truth = kitti(folder(tmp_path, f"{CAR}\n{NOT_CARED}")).instances(0)
+    for label in range(3):
+        found = truth[[1, 0]]
+        found = replace(found, label=np.array([label, 1]), box_score=np.array([0.9, 0.8], np.float32))
+        metric = BoxAp()
+        metric.update(found, truth)
+        assert metric.compute()["AP"] == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(("row", "p2", "off_px"), [

@@ -61,9 +61,9 @@ def test_poses_are_what_was_written(tmp_path):
         ({"subjects": np.array(["x"])}, r"Every clip needs a subject, got 3 clips and 1 subject"),
         (
             {"xyz_mm": PERSON[None] / 1000},
-            r"legs .* are 0.8301 long, and positions must be .* look like metres: multiply",
+            r"legs .* are 0.8301 mm long, .* Positions must be millimetres. They look like metres: multiply",
         ),
-        ({"xyz_mm": PERSON[None] * 1000}, r"legs .* are 8.3e\+05 long|positions must be within 1,000,000 mm"),
+        ({"xyz_mm": PERSON[None] * 1000}, r"positions must be within 1,000,000 mm"),
         ({"xyz_mm": np.full((6, 17, 3), np.inf)}, r"positions must be within 1,000,000 mm, or NaN where unknown"),
         ({"xyz_mm": np.array([{"a": 1}])}, r"poses.npz has arrays of pickled Python objects, which can run code"),
     ],
@@ -76,6 +76,20 @@ def test_faults_of_poses(tmp_path, change, message):
     np.savez(path, **{name: value for name, value in arrays.items() if value is not None})
     with pytest.raises(ValueError, match=message):
         read_poses(path)
+
+
+def test_poses_are_written_whole_and_under_the_name_given(tmp_path, monkeypatch):
+    path = tmp_path / "poses"
+    write_poses(path, clips())
+    assert [file.name for file in tmp_path.iterdir()] == ["poses"]
+    assert len(read_poses(path)) == 6
+    before = path.read_bytes()
+    monkeypatch.setattr("pathlib.Path.replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
+    with pytest.raises(OSError, match="full"):
+        write_poses(path, clips().select(np.arange(2)))
+    assert path.read_bytes() == before
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        write_poses(tmp_path / "none" / "poses.npz", clips())
 
 
 @pytest.mark.parametrize("read", [read_poses, read_h36m, read_mpi_inf_3dhp])
@@ -104,6 +118,9 @@ def test_recordings_are_gathered():
     assert np.bincount(found.clip).tolist() == [5, 20]
     np.testing.assert_allclose(found.xyz_mm[:5, 0], positions[::8, 0], rtol=1e-6)
     assert found.notes == ("walk has 12 frames per second instead of 15.",)
+    for rate in (0, -1.0, np.nan):
+        with pytest.raises(ValueError, match=r"Frames per second must be positive, got"):
+            gather([fast], ["ann"], frames_per_second=rate)
     with pytest.raises(ValueError, match=r"Every motion needs a subject, got 1 motions and 2 subjects"):
         gather([fast], ["ann", "bob"])
 
@@ -153,7 +170,7 @@ class Shell:
             r"S1 Walking must be an array \(T, 32, 3\) or \(T, 17, 3\), got \(3, 20, 3",
         ),
         ({"S1": {"Walking": "far"}}, r"S1 Walking must be an array .*, got str"),
-        ({"S1": {"Walking": h36m_of() * 1000}}, r"S1 Walking: legs .* are 830.* long, and positions must be metres"),
+        ({"S1": {"Walking": h36m_of() * 1000}}, r"S1 Walking: legs .* are 8.301e\+05 mm long, .* Positions must be metres"),
         ({"S1": {"Walking": h36m_of() * np.nan}}, r"S1 Walking has positions that are not finite numbers"),
         ({"S1": {}}, r"1 subject without any action"),
         ({"S1": [1]}, r"'positions_3d' must be a dict of subjects, each a dict of actions"),

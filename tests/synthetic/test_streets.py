@@ -66,6 +66,25 @@ def test_labels_agree_with_each_other():
     assert np.histogram(yaws, 4, (-np.pi, np.pi))[0].min() > 5
 
 
+def test_cars_that_follow_the_road_look_along_it():
+    """Most cars are within three deviations of the street's direction, which ``Street.at`` gives."""
+    along, across = [], []
+    data = streets(60, seed=3)
+    for i in range(len(data)):
+        scene = data._scene(i)
+        (x0, z0), (x1, z1) = scene.street.at(0.0, 0.0), scene.street.at(0.0, 1.0)
+        for stand, label in zip(scene.stands, scene.labels, strict=True):
+            if label == 1:
+                front = stand.placed(np.array([[1.0, 0.0, 0.0]]))[0] - stand.middle
+                along.append(front[0] * (x1 - x0) + front[2] * (z1 - z0))
+                across.append(front[0] * (z1 - z0) - front[2] * (x1 - x0))
+    off = np.arcsin(np.clip(across, -1, 1)) * np.sign(along)  # of the line of the road, radians
+    assert len(off) > 80
+    near = off[np.abs(off) < 0.5]
+    assert len(near) > 0.6 * len(off)
+    assert np.median(np.abs(near)) < 0.1  # they are drawn with a deviation of 0.1; the mirrored street gives more
+
+
 @pytest.mark.parametrize("maker", [pedestrian, car, cyclist, tree, block])
 def test_things_fill_the_box_that_they_state(maker):
     """From all sides the outline of a thing is that of its box, to the roundness of its corners."""

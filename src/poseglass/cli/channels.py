@@ -17,6 +17,7 @@ from torch import nn
 from poseglass.backbones import BACKBONES
 from poseglass.core.files import write_bytes
 from poseglass.core.table import counted, listed, lookup
+from poseglass.layers.channel_local import CostRow, cost_table
 from poseglass.networks import NETWORKS
 from poseglass.networks.channel_dependency import (
     BlockGraphs,
@@ -31,7 +32,9 @@ KEYPOINTS = 16
 
 
 def channels(
-    name: Annotated[str, typer.Argument(help="Network or backbone, by its name, or package.module:name of your own.")],
+    name: Annotated[
+        str | None, typer.Argument(help="Network or backbone, by its name, or package.module:name of your own.")
+    ] = None,
     block: Annotated[
         str | None, typer.Option(help="Module to analyse instead of every block, such as stages.1.0.")
     ] = None,
@@ -42,6 +45,9 @@ def channels(
         Path | None, typer.Option(help="Draw the graph of --block to this PNG file.", dir_okay=False)
     ] = None,
     output: Annotated[int, typer.Option(min=0, help="Output channel that is highlighted in the drawing.")] = 0,
+    costs: Annotated[
+        bool, typer.Option("--costs", help="Print what channel local blocks cost with the cheapest groups, by width.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Show which input channels the outputs of each block depend on, and whether that is all of them.
@@ -49,6 +55,13 @@ def channels(
     Depthwise and grouped convolutions see a part of the channels; a block should see all of them together. The analysis
     follows every operation, see poseglass.networks.channel_dependency; the weights do not count.
     """
+    if costs:
+        if name is not None or block is not None or draw is not None:
+            raise ValueError("--costs is a table of block widths, not of a network. Leave out NAME, --block and --draw.")
+        print_costs(cost_table(), Console(), json=json)
+        return
+    if name is None:
+        raise ValueError("Give the NAME of a network or backbone such as clcnet_a, or --costs for a table of widths.")
     if draw is not None and block is None:
         raise ValueError("--draw needs --block: the graph of one block is drawn. Run without both to list the blocks.")
     if draw is not None and draw.suffix.lower() != ".png":
@@ -136,6 +149,22 @@ def print_blocks(found: BlockGraphs, network: nn.Module, console: Console) -> No
         console.print("No blocks: nothing with two convolutions or more is repeated. Choose a module with --block.")
     for name, why in found.skipped.items():
         console.print(escape(f"Not analysed: {name}. {why}"), highlight=False, soft_wrap=True)
+
+
+def print_costs(rows: list[CostRow], console: Console, *, json: bool) -> None:
+    """Print multiply-adds per output pixel of blocks, by width, as a table or as JSON."""
+    if json:
+        json_format.dump([row._asdict() for row in rows], sys.stdout, indent=1)
+        print()
+        return
+    table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    heads = ("channels", "cheapest\n(g1, g2)", "cost", "bound", "published\n(half, 2)", "depthwise\nand 1x1", "dense\n3x3")
+    for head in heads:
+        table.add_column(head, justify="right", no_wrap=True)
+    for row in rows:
+        numbers = (row.cheapest, row.bound, row.published, row.separable, row.dense)
+        table.add_row(str(row.width), f"({row.groups[0]}, {row.groups[1]})", *(f"{number:,.0f}" for number in numbers))
+    console.print(table)
 
 
 def draw_block(name: str, block: str, module: nn.Module, graph: ChannelGraph, output: int, path: Path) -> None:

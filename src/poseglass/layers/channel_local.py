@@ -244,7 +244,7 @@ class CostRow(NamedTuple):
 def cost_table(widths: tuple[int, ...] = (32, 64, 128, 256, 512, 1024)) -> list[CostRow]:
     """Return what blocks of several widths cost with the cheapest groups, the published ones, and as other kinds.
 
-    ``python -m poseglass.layers.channel_local`` prints it; widths can be given.
+    ``poseglass channels --costs`` prints it.
 
     Raises:
         ValueError: A width below one, or an odd one, for which there are no published groups.
@@ -272,25 +272,3 @@ def _check_divides(who: str, name: str, number: int, what: str, count: int) -> N
     if count % number:
         near = min(_divisors(count), key=lambda divisor: abs(divisor - number))
         raise ValueError(f"{who}: {name} = {number} must divide the {count} {what}; {near} would.")
-
-
-def _print_table(words: list[str]) -> None:
-    """Print the table as Markdown, for the widths that are given as words."""
-    try:
-        rows = cost_table(tuple(map(int, words))) if words else cost_table()
-    except ValueError as error:
-        raise SystemExit(f"Expected widths, whole even numbers such as 64 128: {error}") from None
-    print("| channels | cheapest (g1, g2) | cost | bound | published (half, 2) | depthwise and 1x1 | dense 3x3 |")
-    print("|---|---|---|---|---|---|---|")
-    for row in rows:
-        g1, g2 = row.groups
-        print(
-            f"| {row.width} | ({g1}, {g2}) | {row.cheapest:,} | {row.bound:,.0f} | {row.published:,} | "
-            f"{row.separable:,} | {row.dense:,} |"
-        )
-
-
-if __name__ == "__main__":
-    import sys
-
-    _print_table(sys.argv[1:])

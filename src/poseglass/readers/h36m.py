@@ -65,7 +65,7 @@ def read_h36m(path: str | Path, *, every: int = 1) -> PoseClips:
         if not np.isfinite(found).all() or (np.abs(found) > 1e6).any():
             raise ValueError(f"{path}: {subject} {action} has positions that are not finite numbers below a million.")
         xyz_mm = (found @ _FROM_Z_UP.T * 1000.0).astype(np.float32)
-        check_leg(leg_of_poses(H36M17, xyz_mm), f"{path}: {subject} {action}", "Positions must be metres in the file.")
+        check_leg(leg_of_poses(H36M17, xyz_mm), f"{path}: {subject} {action}:", "Positions must be metres in the file.")
         parts.append(xyz_mm)
         clip.append(np.full(len(found), len(names)))
         names.append(f"{subject} {action}")

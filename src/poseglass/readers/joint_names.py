@@ -250,7 +250,7 @@ def check_leg(
 
     Args:
         leg_mm: Thigh and shin together.
-        where: The file, or the part of it, for the message.
+        where: What the message begins with: "clip.bvh:".
         advice: What to do, a sentence that ends the message.
         within_mm: Narrower where units differ by less than a factor of ten, as inches and centimetres do.
 
@@ -259,7 +259,7 @@ def check_leg(
     """
     if leg_mm is not None and not within_mm[0] <= leg_mm <= within_mm[1]:
         raise ValueError(
-            f"{where}: legs (hip to ankle) are {leg_mm:.4g} mm long, which is no person's; most are {LEG_MM[0]:,.0f} to "
+            f"{where} legs (hip to ankle) are {leg_mm:.4g} mm long, which is no person's; most are {LEG_MM[0]:,.0f} to "
             f"{LEG_MM[1]:,.0f} mm. {advice}"
         )
 

@@ -69,7 +69,7 @@ def read_mpi_inf_3dhp(
     wrong = (np.isinf(xyz_mm) | np.isinf(xy).any(-1, keepdims=True)).any((1, 2)) | (np.abs(xyz_mm) > 1e6).any((1, 2))
     if wrong.any():
         raise ValueError(f"{path}: row {int(wrong.argmax()) + 1} has positions that are not numbers below a kilometre.")
-    check_leg(leg_of_poses(MPI3DHP17, xyz_mm), str(path), "Expected are millimetres in .mat and metres in .npz.")
+    check_leg(leg_of_poses(MPI3DHP17, xyz_mm), f"{path}:", "Expected are millimetres in .mat and metres in .npz.")
     root_mm = xyz_mm[:, MPI3DHP17.index("pelvis")]
     return LiftingPairs(
         MPI3DHP17, xy.astype(np.float32), (xyz_mm - root_mm[:, None]).astype(np.float32), root_mm.astype(np.float32),

@@ -83,7 +83,7 @@ def read_poses(path: str | Path) -> PoseClips:
         raise ValueError(f"{path}: {error}") from error
     leg = leg_of_poses(clips.skeleton, xyz_mm)
     likely = " They look like metres: multiply by 1,000." if leg is not None and 0.3 < leg < 1.65 else ""
-    check_leg(leg, str(path), f"Positions must be millimetres.{likely}")
+    check_leg(leg, f"{path}:", f"Positions must be millimetres.{likely}")
     alike = sorted({s for s in subjects if s.startswith(RETARGETED)})
     if not alike:
         return clips

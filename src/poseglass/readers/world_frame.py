@@ -91,5 +91,5 @@ def _unit(unit: str | float | None, leg: float | None, where: str, stated_mm: fl
     if leg is not None:
         hint = f"They would be {leg * UNITS_MM[fits]:.0f} mm in {fits}: use unit={fits!r}. " if fits else ""
         advice = f"{hint}If it is right, give millimetres per unit: unit={mm:.6g}."
-        check_leg(leg * mm, f"{where}, in {about}", advice, within_mm=ASKED_LEG_MM)
+        check_leg(leg * mm, f"{where}: in {about},", advice, within_mm=ASKED_LEG_MM)
     return mm, f"The unit is {unit}, as given." if unit is not None else f"The unit is {mm:.4g} mm, as the file states."
