@@ -116,7 +116,7 @@ def test_a_network_without_blocks_says_so(capsys: pytest.CaptureFixture[str]) ->
             "output channels 0 to 7",
         ),
         (None, {}, ValueError, "Give the NAME of a network or backbone such as clcnet_a, or --costs"),
-        ("clcnet_a", {"costs": True}, ValueError, "--costs is a table of block widths, not of a network. Leave out NAME"),
+        ("clcnet_a", {"costs": True}, ValueError, "--costs is a table of block widths, not of a network: leave"),
         ("mine_channels:mine", {"block": "9"}, LookupError, "no module '9'"),
     ],
 )

@@ -170,7 +170,7 @@ class Shell:
             r"S1 Walking must be an array \(T, 32, 3\) or \(T, 17, 3\), got \(3, 20, 3",
         ),
         ({"S1": {"Walking": "far"}}, r"S1 Walking must be an array .*, got str"),
-        ({"S1": {"Walking": h36m_of() * 1000}}, r"S1 Walking: legs .* are 8.301e\+05 mm long, .* Positions must be metres"),
+        ({"S1": {"Walking": h36m_of() * 1000}}, r"S1 Walking: legs .* are 8.301e\+05 mm .* Positions must be metres"),
         ({"S1": {"Walking": h36m_of() * np.nan}}, r"S1 Walking has positions that are not finite numbers"),
         ({"S1": {}}, r"1 subject without any action"),
         ({"S1": [1]}, r"'positions_3d' must be a dict of subjects, each a dict of actions"),

@@ -57,7 +57,7 @@ def channels(
     """
     if costs:
         if name is not None or block is not None or draw is not None:
-            raise ValueError("--costs is a table of block widths, not of a network. Leave out NAME, --block and --draw.")
+            raise ValueError("--costs is a table of block widths, not of a network: leave out NAME, --block, --draw.")
         print_costs(cost_table(), Console(), json=json)
         return
     if name is None:
@@ -158,8 +158,8 @@ def print_costs(rows: list[CostRow], console: Console, *, json: bool) -> None:
         print()
         return
     table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    heads = ("channels", "cheapest\n(g1, g2)", "cost", "bound", "published\n(half, 2)", "depthwise\nand 1x1", "dense\n3x3")
-    for head in heads:
+    groups, others = ("channels", "cheapest\n(g1, g2)"), ("published\n(half, 2)", "depthwise\nand 1x1", "dense\n3x3")
+    for head in (*groups, "cost", "bound", *others):
         table.add_column(head, justify="right", no_wrap=True)
     for row in rows:
         numbers = (row.cheapest, row.bound, row.published, row.separable, row.dense)

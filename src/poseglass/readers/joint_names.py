@@ -243,9 +243,7 @@ def leg_of_poses(skeleton: Skeleton, xyz: np.ndarray) -> float | None:
     return float(np.median(legs)) if len(legs) else None
 
 
-def check_leg(
-    leg_mm: float | None, where: str, advice: str, *, within_mm: tuple[float, float] = STATED_LEG_MM
-) -> None:
+def check_leg(leg_mm: float | None, where: str, advice: str, *, within_mm: tuple[float, float] = STATED_LEG_MM) -> None:
     """Raise unless legs are a person's; None, which is unknown, passes.
 
     Args:

@@ -62,8 +62,8 @@ def kitti(
     """Read KITTI's object data.
 
     Vans and trucks are regions to ignore as cars, seated persons as pedestrians; trams and the rest are left out.
-    ``DontCare`` regions are ignored for all classes: each is there once per class, as a crowd without a box in space. A van may be found as a car without being wrong, as in the
-    benchmark; a truck has no box in space here, since the benchmark takes a detection of it for wrong.
+    ``DontCare`` regions are ignored for all classes: each is there once per class, as a crowd without a
+    box in space. A van may be found as a car without being wrong, as in the benchmark; a truck has no box in space here, since the benchmark takes a detection of it for wrong.
 
     Args:
         folder: Has ``label_2``, ``calib`` and ``image_2``: "kitti/training".
@@ -233,7 +233,8 @@ def _labels(rows: list[tuple[str, list[float]]], projection: np.ndarray) -> Inst
     count = len(use)
     return Instances(
         BOXES, np.zeros((count, 0, 2)), np.zeros((count, 0)), box, np.ones(count),
-        np.array([label for _, _, label in use], np.int64), box_3d=solid, projection=np.broadcast_to(projection, (count, 3, 4)),
+        np.array([label for _, _, label in use], np.int64), box_3d=solid,
+        projection=np.broadcast_to(projection, (count, 3, 4)),
         extra={
             "area": np.prod(box[:, 2:] - box[:, :2], axis=1),
             "crowd": np.array([kind not in TYPES for kind in kinds], bool),
