@@ -62,8 +62,9 @@ def kitti(
     """Read KITTI's object data.
 
     Vans and trucks are regions to ignore as cars, seated persons as pedestrians; trams and the rest are left out.
-    ``DontCare`` regions are ignored for all classes: each is there once per class, as a crowd without a
-    box in space. A van may be found as a car without being wrong, as in the benchmark; a truck has no box in space here, since the benchmark takes a detection of it for wrong.
+    ``DontCare`` regions are ignored for all classes: each is there once per class, as a crowd without a box in space. A
+    van may be found as a car without being wrong, as in the benchmark; a truck has no box in space here, since the
+    benchmark takes a detection of it for wrong.
 
     Args:
         folder: Has ``label_2``, ``calib`` and ``image_2``: "kitti/training".
