@@ -7,7 +7,7 @@ from poseglass.core.box_3d import corners_of, observe, project
 from poseglass.core.image import write_image
 from poseglass.core.sample import boxes_complete, classes_of, projection_of
 from poseglass.data import DATASETS
-from poseglass.metrics.box_average_precision import BoxAp
+from poseglass.metrics.box_ap import BoxAp
 from poseglass.readers.kitti import CLASSES, checked_names, kitti, read_calibration, read_results, write_results
 from poseglass.runs.build import make
 
