@@ -60,7 +60,7 @@ def test_poses_are_what_was_written(tmp_path):
         ({"clip": np.arange(6)}, r"clip must number the 3 clips from 0, got numbers from 0 to 5"),
         ({"subjects": np.array(["x"])}, r"Every clip needs a subject, got 3 clips and 1 subject"),
         (
-            {"xyz_mm": PERSON[None] / 1000},
+            {"xyz_mm": np.repeat(PERSON[None], 6, 0) / 1000},
             r"legs .* are 0.8301 mm long, .* Positions must be millimetres. They look like metres: multiply",
         ),
         ({"xyz_mm": PERSON[None] * 1000}, r"positions must be within 1,000,000 mm"),
