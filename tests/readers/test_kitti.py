@@ -63,7 +63,7 @@ def test_what_is_found_where_nobody_cares_is_not_wrong(tmp_path):
         found = replace(found, label=np.array([label, 1]), box_score=np.array([0.9, 0.8], np.float32))
         metric = BoxAp()
         metric.update(found, truth)
-        assert metric.compute()[""] == pytest.approx(1.0)
+        assert metric.compute()["box_AP"] == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(("row", "p2", "off_px"), [
