@@ -62,7 +62,7 @@ class Views:
     Args:
         elevation_degrees: Of the camera above the person's horizon, drawn uniformly from this range.
         roll_degrees: Of the camera about its axis, drawn uniformly up to this to either side.
-        distance_m: From the pelvis. Its logarithm is drawn uniformly, so that twice as far is as frequent at each end.
+        distance_m: From the pelvis, drawn from this range with a uniform logarithm, so more often near.
         tilted: Share of the poses that are turned by any rotation, as in jumps, on floors and on hands.
     """
 
