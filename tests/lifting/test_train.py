@@ -10,8 +10,8 @@ import pytest
 import torch
 from tests.lifting.toy_motion import toy_clips
 
-from poseglass.core.lifting_pairs import view_poses
 from poseglass.core.instances import Instances
+from poseglass.core.lifting_pairs import view_poses
 from poseglass.core.skeletons import COCO17, H36M17, LSP14, MPI3DHP17
 from poseglass.estimators.weights_file import read_safetensors
 from poseglass.lifting import load_lifter
@@ -205,7 +205,7 @@ def test_labelled_points_that_cannot_be_used(tmp_path, points: np.ndarray, match
 
 def test_labels_of_coco_have_no_neck():
     people = Instances.from_keypoints(COCO17, np.zeros((1, 17, 2)))
-    with pytest.raises(ValueError, match="have no head_top, neck, which RepNet needs.*those of COCO itself"):
+    with pytest.raises(ValueError, match=r"have no head_top, neck, which RepNet needs.*those of COCO itself"):
         labelled_points(people, toy_clips(2).xyz_mm, H36M17)
 
 
