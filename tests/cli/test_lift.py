@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +14,18 @@ import torch
 from tests.lifting.toy_motion import toy_clips
 
 from poseglass import cli
+from poseglass.cli.journal import Journal
+from poseglass.cli.lift_poses import Lifting, _on_page, write_page
+from poseglass.cli.poses_file import Least, result_records
 from poseglass.core.card import WeightCard
 from poseglass.core.image import read_image, write_image
 from poseglass.core.input_spec import InputSpec
+from poseglass.core.instances import Instances
 from poseglass.core.page import render_page
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.skeletons import H36M17, LSP14
 from poseglass.estimators.weights_file import save_weights
-from poseglass.lifting import Lifter, LifterCard, save_lifter
+from poseglass.lifting import Lifter, LifterCard, lift_people, load_lifter, save_lifter
 from poseglass.lifting.lifter import build_lifter_network
 from poseglass.lifting.recipe import NetworkPart
 from poseglass.networks import StackedHourglass
@@ -108,6 +113,58 @@ def test_people_with_few_keypoints_are_said(files, monkeypatch, capsys):
     assert not (files / "out" / "poses_3d.html").exists()
 
 
+def people_with(probability: np.ndarray) -> Instances:
+    xy = np.random.default_rng(0).uniform(0, 60, (*probability.shape, 2))
+    return replace(Instances.from_keypoints(LSP14, xy), probability=probability.astype(np.float32))
+
+
+def test_keypoints_of_a_low_probability_are_unknown(files):
+    """With --min-probability the least score is 0, so the probability alone must tell."""
+    probability = np.full((2, 14), 0.9)
+    probability[0, :3], probability[1, 2:] = 0.2, 0.2
+    lifting = Lifting(load_lifter(files / "lifter.safetensors"), Least(0.0, 0.5))
+    people = people_with(probability)
+    found = lifting.of(people)
+    assert found.row.tolist() == [0]
+    assert found.few == 1
+    without = replace(people[[0]], xy=np.where((probability[:1] > 0.5)[..., None], people.xy[:1], np.nan))
+    assert np.allclose(found.lifted.xyz_mm, lift_people(lifting.lifter, without).lifted.xyz_mm, atol=1e-3)
+    assert not np.allclose(found.lifted.xyz_mm, lift_people(lifting.lifter, people).lifted.xyz_mm[:1], atol=1.0)
+    lifting.add("a", [{"number": 1}, {"number": 2}], found)
+    assert any("5 keypoints of a probability of at least 0.5 that 'toy' knows" in line for line in lifting.lines())
+
+
+def test_the_page_draws_what_is_likely(files, monkeypatch):
+    probability = np.full((1, 14), 0.9)
+    probability[0, :4] = 0.2
+    lifting, people = Lifting(load_lifter(files / "lifter.safetensors"), Least(0.0, 0.5)), people_with(probability)
+    records = result_records(people, 1, 1, "one.png")
+    lifting.add("one.png", records, lifting.of(people))
+    journal = Journal(files / "journal.jsonl", {})
+    entry = {"id": 1, "file_name": "one.png", "width": 60, "height": 80}
+    journal.add(files / "one.png", "one", entry, records)
+    drawn: list[Instances] = []
+
+    def draw(image, people, **_):
+        drawn.append(people)
+        return image
+
+    monkeypatch.setattr("poseglass.cli.lift_poses.draw", draw)
+    page = {"white": None, "least": lifting.least}
+    assert write_page(LSP14, lifting.lifter, journal, [files / "one.png"], files, **page) == 1
+    assert np.isnan(drawn[0].xy[0]).any(-1).tolist() == [True] * 4 + [False] * 10
+
+
+def test_poses_of_points_that_coincide_are_not_trusted(files):
+    lifting = Lifting(load_lifter(files / "lifter.safetensors"), Least())
+    records: list[dict] = [{"number": 1}]
+    lifting.add("a", records, lifting.of(Instances.from_keypoints(LSP14, np.full((1, 14, 2), 7.0))))
+    assert records[0]["lift_residual"] is None
+    json.dumps(records, allow_nan=False)
+    assert any(line.startswith("Do not trust the 3D poses of a: 1") for line in lifting.lines())
+    assert "Do not trust it: all keypoints found are at one place" in _on_page(records[0], lifting.lifter)["trust"]
+
+
 @pytest.mark.parametrize(
     ("words", "match"),
     [
@@ -170,9 +227,25 @@ def test_train_lifter_with_labels(files, monkeypatch, capsys):
     category = {"id": 1, "name": "person", "keypoints": list(LSP14.keypoints), "skeleton": []}
     images = [{"id": 1, "file_name": "one.png", "width": 60, "height": 80}]
     (files / "labels.json").write_text(json.dumps({"images": images, "annotations": people, "categories": [category]}))
-    words = ["train-lifter", files / "tiny.toml", "--poses", files / "poses.npz", "--run", files / "run"]
-    assert run(monkeypatch, *words, "--labels", files / "labels.json") == 0
+    labels = files / "labels.json"
+    words = ["train-lifter", files / "tiny.toml", "--poses", files / "poses.npz", "--labels", labels]
+    assert run(monkeypatch, *words, "--run", files / "run") == 0
     assert "1 of 2 labelled people have all keypoints" in capsys.readouterr().out
+    # a recipe that holds nobody out
+    (files / "tiny.toml").write_text((files / "tiny.toml").read_text().partition("[split]")[0])
+    assert run(monkeypatch, *words, "--run", files / "all") == 0
+    assert "1 of 2 labelled people have all keypoints" in capsys.readouterr().out
+    # nobody has all keypoints
+    people[0]["keypoints"] = some
+    labels.write_text(json.dumps({"images": images, "annotations": people, "categories": [category]}))
+    assert run(monkeypatch, *words, "--run", files / "none") == 2
+    assert "Nobody in the labels has all keypoints that RepNet needs" in capsys.readouterr().err
+
+
+def test_an_interrupted_training_exits_as_others_do(files, monkeypatch):
+    write_poses(files / "poses.npz", toy_clips(8))
+    monkeypatch.setattr("poseglass.cli.train_lifter.train_lifter", lambda *_args, **_options: None)
+    assert run(monkeypatch, "train-lifter", "repnet", "--poses", files / "poses.npz", "--run", files / "run") == 130
 
 
 HARNESS = """

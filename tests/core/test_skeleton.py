@@ -18,6 +18,13 @@ PAIRS = [
 ]  # fmt: skip
 
 
+def test_positions_of_names_none_of_which_may_be_missing() -> None:
+    skeleton = Skeleton("s", ("a", "b", "c"))
+    assert skeleton.all_indices_of(("c", "a"), needed_by="it", advice="Do.").tolist() == [2, 0]
+    with pytest.raises(ValueError, match=r"Skeleton 's' lacks d, e, which it needs\. Do\."):
+        skeleton.all_indices_of(("d", "a", "e"), needed_by="it", advice="Do.")
+
+
 @pytest.mark.parametrize(("left", "right"), PAIRS)
 def test_names_of_two_sides_are_a_pair(left: str, right: str) -> None:
     pairs = name_pairs(["nose", right, "neck", left])

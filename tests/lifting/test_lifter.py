@@ -152,6 +152,13 @@ def test_weights_of_another_skeleton(tmp_path):
         {"limb_mm": -1.0},
         {"skeleton": {"name": "x"}},
         {"limb_mm": "a"},
+        {"limb_mm": True},
+        {"trained_on": "abc"},
+        {"trained_on": [1]},
+        {"results": [1]},
+        {"results": {"mpjpe": "a"}},
+        {"name": 5},
+        {"notes": None},
     ],
 )
 def test_cards_that_cannot_be_read(tmp_path, change: dict):
@@ -161,6 +168,42 @@ def test_cards_that_cannot_be_read(tmp_path, change: dict):
     write_safetensors(path, lifter.network.state_dict(), {LIFTER_KEY: text}, "toy")
     with pytest.raises(CheckpointError, match=r"a\.safetensors"):
         load_lifter(path)
+
+
+@pytest.mark.parametrize("critic", [False, True])
+def test_a_card_that_does_not_match_its_file_costs_no_memory(tmp_path, monkeypatch, critic: bool):
+    lifter = toy("repnet", REPNET16) if critic else toy()
+    network = lifter.card.network | ({"critic_width": 8192} if critic else {"width": 8192, "blocks": 32})
+    path = tmp_path / "a.safetensors"
+    card = LifterCard("toy", network, lifter.skeleton, 330.0)
+    save_lifter(path, Lifter(card, lifter.network, lifter.critic))
+    devices: list[str] = []
+    linear = torch.nn.Linear.__init__
+
+    def noted(self, *args, **kwargs):
+        linear(self, *args, **kwargs)
+        devices.append(self.weight.device.type)
+
+    monkeypatch.setattr(torch.nn.Linear, "__init__", noted)
+    with pytest.raises(CheckpointError, match="different lifters"):
+        load_lifter(path)
+    assert set(devices) == {"meta"}
+
+
+def test_a_critic_of_a_skeleton_without_bones(tmp_path):
+    lifter = toy("repnet", REPNET16)
+    card = LifterCard("toy", lifter.card.network, Skeleton("bare", REPNET16.keypoints), 330.0)
+    save_lifter(tmp_path / "a.safetensors", Lifter(card, lifter.network, lifter.critic))
+    with pytest.raises(CheckpointError, match=r"cannot be built \(A kinematic chain needs bones"):
+        load_lifter(tmp_path / "a.safetensors")
+
+
+def test_points_that_coincide_have_no_residual():
+    points = points_of(2, 17)
+    points[1] = [31.7, 1e4 + 0.1]
+    lifted = toy().lift(points)
+    assert np.isfinite(lifted.residual).tolist() == [True, False]
+    assert np.isnan(lifted.residual[1])
 
 
 def test_a_lifter_is_no_weights_of_a_pose_network(tmp_path):

@@ -1,28 +1,46 @@
 """Training a lifter: it learns, resumes bit for bit, keeps subjects apart, and says what is wrong with a recipe."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from tests.lifting.toy_motion import toy_clips
 
+from poseglass.core.instances import Instances
 from poseglass.core.lifting_pairs import view_poses
-from poseglass.core.skeletons import H36M17
+from poseglass.core.skeletons import COCO17, H36M17, LSP14, MPI3DHP17
 from poseglass.estimators.weights_file import read_safetensors
 from poseglass.lifting import load_lifter
-from poseglass.lifting.bodies import aligned
+from poseglass.lifting.bodies import aligned, seen_by_cameras
+from poseglass.lifting.labelled import labelled_points
 from poseglass.lifting.normalise import LEAST_KNOWN
-from poseglass.lifting.recipe import LiftRecipe, read_lift_recipe, recipe_text, shipped_recipes
+from poseglass.lifting.recipe import (
+    READ_BY,
+    BodiesPart,
+    LiftRecipe,
+    NetworkPart,
+    PointsPart,
+    SplitPart,
+    TrainPart,
+    ViewsPart,
+    read_lift_recipe,
+    recipe_text,
+    shipped_recipes,
+)
 from poseglass.lifting.repnet import REPNET16
 from poseglass.lifting.train import (
+    PairsTrainer,
     bodies_of,
     draw_points,
     errors_of,
     held_out_pairs,
     rate_at,
     train_lifter,
+    training_part,
     weight_at,
 )
 from poseglass.metrics.mpjpe import Pose3dErrors
@@ -59,7 +77,8 @@ def tensors(path: Path) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("method", list(SMALL))
 def test_a_resumed_run_is_the_same_bit_for_bit(tmp_path, method: str):
     clips = toy_clips(10)
-    recipe = recipe_of(method, points={"noise": 0.02, "habit": 0.02, "unknown": True})
+    points = {"points": {"noise": 0.02, "habit": 0.02, "unknown": True}}
+    recipe = recipe_of(method, **(points if method == "masked" else {}))
     whole = train_lifter(recipe, clips, tmp_path / "whole", seed=3, say=quiet)
     assert train_lifter(recipe, clips, tmp_path / "parts", seed=3, say=quiet, stop_after=4) is None
     parts = train_lifter(recipe, clips, tmp_path / "parts", seed=3, say=quiet, resume=True)
@@ -96,7 +115,7 @@ def test_a_run_is_not_overwritten_or_mixed(tmp_path):
         train_lifter(recipe, clips, tmp_path, say=quiet)
     with pytest.raises(ValueError, match="a run with another seed, which cannot be continued"):
         train_lifter(recipe, clips, tmp_path, say=quiet, seed=9, resume=True)
-    with pytest.raises(ValueError, match="with another poses"):
+    with pytest.raises(ValueError, match="a run with another number of poses, which cannot"):
         train_lifter(recipe, toy_clips(5), tmp_path, say=quiet, resume=True)
 
 
@@ -120,8 +139,114 @@ def test_labels_are_for_repnet(tmp_path):
 
 def test_divergence_is_an_error(tmp_path):
     recipe = recipe_of("masked", train={"steps": 40, "batch": 8, "learning_rate": 1e30, "save_every": 40})
-    with pytest.raises(ValueError, match=r"diverged before step 40.*Lower train\.learning_rate"):
+    with pytest.raises(ValueError, match=r"diverged before step 40.*Lower train\.learning_rate and start in another"):
         train_lifter(recipe, toy_clips(4), tmp_path, say=quiet)
+
+
+def test_an_interrupted_run_keeps_a_checkpoint_that_can_be_continued(tmp_path, monkeypatch):
+    """Ctrl-C after the weights became NaN does not replace the last good ones."""
+    recipe = recipe_of("masked", train={"steps": 6, "batch": 8, "save_every": 2})
+    step = PairsTrainer.step
+
+    def broken(self, generator, done=0.0):
+        losses = step(self, generator, done)
+        if done >= 0.5:  # the fourth: the losses are those of before the step, and finite
+            with torch.no_grad():
+                next(self.net.parameters()).fill_(torch.nan)
+        return losses
+
+    monkeypatch.setattr(PairsTrainer, "step", broken)
+    assert train_lifter(recipe, toy_clips(4), tmp_path, say=quiet, stop_after=3) is None
+    good = (tmp_path / "last.pt").read_bytes()
+    with pytest.raises(ValueError, match=r"step 4: .*not finite\. .*last\.pt is of an earlier step\. Lower"):
+        train_lifter(recipe, toy_clips(4), tmp_path, say=quiet, resume=True)
+    recipe = recipe_of("masked", train={"steps": 6, "batch": 8, "save_every": 5})
+    assert train_lifter(recipe, toy_clips(4), tmp_path / "b", say=quiet, stop_after=3) is None
+    with pytest.raises(ValueError, match="diverged before step 4"):
+        train_lifter(recipe, toy_clips(4), tmp_path / "b", say=quiet, resume=True, stop_after=4)
+    assert (tmp_path / "last.pt").read_bytes() == good
+
+
+def test_keypoints_that_are_missing_are_not_replaced_by_the_last(tmp_path):
+    """MPI-INF-3DHP's skeleton has no thorax and no head top of these names."""
+    other = replace(toy_clips(4), skeleton=MPI3DHP17)
+    pairs = view_poses(other.xyz_mm, MPI3DHP17)
+    lacks = r"'mpi3dhp17' lacks .*thorax.*, which {} needs\. Convert .* as_h36m17, .* to_h36m17"
+    for skeleton in (H36M17, REPNET16):
+        with pytest.raises(ValueError, match=lacks.format("the lifter")):
+            errors_of(SimpleNamespace(skeleton=skeleton), pairs)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=lacks.format("RepNet")):
+        train_lifter(recipe_of("repnet"), other, tmp_path, say=quiet)
+    people = Instances.from_keypoints(LSP14, np.random.default_rng(0).uniform(0, 100, (3, 14, 2)))
+    with pytest.raises(ValueError, match=lacks.format("RepNet")):
+        labelled_points(people, other.xyz_mm, MPI3DHP17)
+
+
+def test_training_part():
+    clips = toy_clips(3)
+    assert training_part(clips, SplitPart()) is clips
+    part = training_part(clips, SplitPart(test=("dan",), validation=("ann",)))
+    assert sorted(set(part.subject_of_pose.tolist())) == ["bob", "cho"]
+
+
+@pytest.mark.parametrize(
+    ("points", "match"),
+    [
+        (np.zeros((0, 16, 2)), "Nobody in the labels has all keypoints that RepNet needs: arms, legs, neck"),
+        (np.zeros((3, 17, 2)), r"shape \(M, 16, 2\).*'repnet16', got \(3, 17, 2\)"),
+        (np.zeros((16, 2)), r"got \(16, 2\)"),
+        (np.full((3, 16, 2), np.nan), "NaN or infinity in 3 of 3 people"),
+    ],
+)
+def test_labelled_points_that_cannot_be_used(tmp_path, points: np.ndarray, match: str):
+    with pytest.raises(ValueError, match=match):
+        train_lifter(recipe_of("repnet"), toy_clips(4), tmp_path, say=quiet, labelled=points)
+
+
+def test_labels_of_coco_have_no_neck():
+    people = Instances.from_keypoints(COCO17, np.zeros((1, 17, 2)))
+    with pytest.raises(ValueError, match=r"have no head_top, neck, which RepNet needs.*those of COCO itself"):
+        labelled_points(people, toy_clips(2).xyz_mm, H36M17)
+
+
+@pytest.mark.parametrize(
+    ("method", "table", "key", "value"),
+    [
+        ("martinez", "network", "unknown", True),
+        ("martinez", "network", "camera", "rotation"),
+        ("martinez", "points", "noise", 0.1),
+        ("masked", "train", "reprojection", 5.0),
+        ("repnet", "bodies", "flip", True),
+        ("repnet", "points", "unknown", True),
+        ("repnet", "network", "blocks", 2),
+    ],
+)
+def test_keys_that_a_method_never_reads(method: str, table: str, key: str, value: object):
+    tables: dict[str, dict[str, object]] = {"network": {"method": method}, "train": {"steps": 3}}
+    LiftRecipe(name="a", **tables)  # type: ignore[arg-type]
+    tables[table] = tables.get(table, {}) | {key: value}
+    with pytest.raises(ValueError, match=rf"{table}\.{key} is of .*, and network\.method is '{method}'; omit it"):
+        LiftRecipe(name="a", **tables)  # type: ignore[arg-type]
+
+
+def test_every_key_of_a_method_is_one_of_a_recipe():
+    parts = {"network": NetworkPart, "train": TrainPart, "bodies": BodiesPart, "points": PointsPart}
+    for key in READ_BY:
+        table, _, field = key.partition(".")
+        assert field in parts[table].model_fields
+
+
+def test_default_widths_are_the_published_ones():
+    widths = {method: NetworkPart(method=method).width for method in ("repnet", "martinez", "masked")}
+    assert widths == {"repnet": 1000, "martinez": 1024, "masked": 512}
+
+
+def test_a_level_camera_can_be_stated():
+    views = ViewsPart(elevation_degrees=(0, 0), distance_m=(4, 4), roll_degrees=0).views()
+    world = torch.tensor([[[0.0, 0.0, 0.0], [0.0, 1.0, 0.0]]]).expand(5, 2, 3)
+    points, camera = seen_by_cameras(world, views, torch.Generator().manual_seed(0))
+    assert torch.allclose(camera[:, 1], torch.tensor([0.0, -1.0, 0.0]), atol=1e-6)
+    assert torch.allclose(points[:, 1], torch.tensor([0.0, -0.25]), atol=1e-6)
 
 
 def test_bodies_have_one_size_and_unknown_poses_are_counted():
@@ -235,14 +360,18 @@ def test_recipes_of_other_names_or_keys(tmp_path):
     text = 'name = "a"\n[network]\nmethod = "masked"\n[train]\nsteps = 3\n'
     for wrong, match in (
         ("[train]\nstep = 3", "train.steps|train.step"),
-        ("[views]\nelevation_degrees = [3, 1]\n", "views.elevation_degrees: .*low and a high end"),
+        ("[views]\nelevation_degrees = [3, 1]\n", "views.elevation_degrees: .*low end and one that is not lower"),
         ("[views]\ndistance_m = [-1, 1]\n", "views.distance_m: .*above 0"),
         ('[split]\ntest = ["a"]\nvalidation = ["a"]\n', "split.validation: .*in test and in validation"),
         ("[points]\nnoise = 3\n", "points.noise"),
+        ("[points]\nnoise = 0.1\n[bodies]\nflip = true\n[network2]\n", "network2"),
         ("name", "is not TOML"),
     ):
         path.write_text(text.replace("[train]\nsteps = 3\n", "") + wrong if "[train]" in wrong else text + wrong)
         with pytest.raises(ValueError, match=match):
             read_lift_recipe(path)
+    path.write_text(text.replace("masked", "martinez") + "reprojection = 5\n")
+    with pytest.raises(ValueError, match=r"a\.toml: train\.reprojection is of repnet, .* omit it\. Fix that line"):
+        read_lift_recipe(path)
     path.write_text(text)
     assert read_lift_recipe(path).train.steps == 3

@@ -1,6 +1,7 @@
 """``poseglass predict --lift``: 3D poses in ``poses.json``, beside the annotated images, and on a page to turn them."""
 
 import base64
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ import cv2
 import numpy as np
 
 from poseglass.cli.journal import Journal
+from poseglass.cli.poses_file import Least, people_of
 from poseglass.core.files import write_bytes
 from poseglass.core.image import TooLargeError, read_with_levels
 from poseglass.core.instances import Instances
@@ -38,7 +40,7 @@ class Lifting:
 
     Args:
         lifter: Lifts them.
-        min_score: Lowest score of the keypoints that count as known.
+        least: Which keypoints count as known.
         whole: Number of people who were lifted.
         few: Number of people with too few known keypoints.
         poor: Those whose points do not fit the pose, as "image: person".
@@ -46,7 +48,7 @@ class Lifting:
     """
 
     lifter: Lifter
-    min_score: float
+    least: Least
     whole: int = 0
     few: int = 0
     poor: list[str] = field(default_factory=list)
@@ -54,7 +56,7 @@ class Lifting:
 
     def of(self, people: Instances) -> LiftedPeople:
         """Lift the people of one image."""
-        return lift_people(self.lifter, people, min_score=self.min_score)
+        return lift_people(self.lifter, self.least.of(people), min_score=self.least.score)
 
     def add(self, name: str, records: list[dict[str, Any]], people: LiftedPeople) -> None:
         """Add the poses to the records of an image for ``poses.json``, and count them."""
@@ -68,8 +70,9 @@ class Lifting:
             record["keypoints_3d"] = {
                 key: [round(float(v), 1) for v in xyz] for key, xyz in zip(keypoints, lifted.xyz_mm[at], strict=True)
             }
-            record["lift_residual"] = round(float(lifted.residual[at]), 4)
-            if lifted.residual[at] > POOR:
+            residual = float(lifted.residual[at])
+            record["lift_residual"] = round(residual, 4) if math.isfinite(residual) else None
+            if not residual <= POOR:  # NaN is not to be trusted either
                 self.poor.append(f"{name}: {record['number']}")
             if lifted.spread_mm is not None:
                 spread = lifted.spread_mm[at]
@@ -98,14 +101,14 @@ class Lifting:
             )
         if self.few:
             said.append(
-                f"Not lifted: {self.few:,} with fewer than {self.lifter.least_known} keypoints of a score of at least "
-                f"{self.min_score:g} that {name!r} knows."
+                f"Not lifted: {self.few:,} with fewer than {self.lifter.least_known} keypoints of {self.least} "
+                f"that {name!r} knows."
             )
         if self.poor:
             shown = ", ".join(self.poor[:8]) + (f" and {len(self.poor) - 8:,} more" if len(self.poor) > 8 else "")
             said.append(
                 f"Do not trust the 3D poses of {shown}: projected, they miss their own keypoints by more than "
-                f"{POOR:.0%} of the person's size."
+                f"{POOR:.0%} of the person's size, or these are all at one place."
             )
         return said
 
@@ -118,8 +121,7 @@ def write_page(
     out: Path,
     *,
     white: float | WhiteLevels | None,
-    min_score: float,
-    people_of: Any,
+    least: Least,
 ) -> int:
     """Write ``poses_3d.html``, the first images with poses that can be turned, and return their number.
 
@@ -132,8 +134,7 @@ def write_page(
         files: The images.
         out: Output folder.
         white: White level of the images.
-        min_score: Lowest score of the keypoints that are drawn.
-        people_of: Makes instances of records.
+        least: Which keypoints are drawn.
     """
     shown: list[dict[str, Any]] = []
     for file, _, records in journal.entries(files):
@@ -146,8 +147,8 @@ def write_page(
         except (TooLargeError, ValueError, OSError):  # too large for a page, or removed since
             continue
         small, to_small = resized(image, min(PAGE_PX, max(image.shape[:2])))
-        people = people_of(skeleton, records).moved(to_small)
-        drawn = draw(small, people, min_score=min_score, boxes=True, numbers=True)
+        people = least.of(people_of(skeleton, records)).moved(to_small)
+        drawn = draw(small, people, min_score=least.score, boxes=True, numbers=True)
         done, data = cv2.imencode(".jpg", drawn[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
         photo = f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}" if done else ""
         poses = [_on_page(record, lifter) for record in records if record.get("keypoints_3d")]
@@ -177,7 +178,12 @@ def _css(color: np.ndarray) -> str:
 def _on_page(record: dict[str, Any], lifter: Lifter) -> dict[str, Any]:
     """Return what the page shows of a person."""
     xyz = np.array([record["keypoints_3d"][name] for name in lifter.skeleton.keypoints])
-    trust = f"Projected, the pose is {record['lift_residual']:.1%} of the person's size from the keypoints found."
+    residual = record["lift_residual"]
+    trust = (
+        "Do not trust it: all keypoints found are at one place, which fits any pose."
+        if residual is None
+        else f"Projected, the pose is {residual:.1%} of the person's size from the keypoints found."
+    )
     spread = record.get("spread_3d_mm")
     if spread:
         most = max(spread, key=spread.__getitem__)

@@ -23,7 +23,7 @@ of its keypoint scores, times the score of its box if that was found), and
   to the pelvis: x right, y down, z away from the camera. null if too few keypoints were found to lift the person.
 - ``spread_3d_mm``: how far the lifter expects each of them to be from the truth, by name.
 - ``lift_residual``: how far the found keypoints are from the 3D pose as a weak perspective camera sees it, as a share
-  of the person's size in the image.
+  of the person's size in the image. null if all found keypoints coincide, which fits any pose: do not trust it.
 - ``lift_critic``: what RepNet's critic says of the pose, lower for poses like real ones; only with such a lifter.
 - ``doubtful``: true if such a pose has a low score: the instance may be small in the image, cut off, or absent.
 
@@ -35,16 +35,43 @@ open it. File names are relative to its folder.
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from poseglass.core.boxes import area
-from poseglass.core.instances import Instances
+from poseglass.core.instances import VISIBILITY_WORDS, Instances
 from poseglass.core.skeleton import Skeleton
 
 _PERSON = {"left_wrist", "right_wrist", "left_ankle", "right_ankle", "left_hip", "right_hip"}
+
+
+@dataclass(frozen=True, slots=True)
+class Least:
+    """Which keypoints are drawn and counted as found.
+
+    Args:
+        score: Lowest score.
+        probability: Lowest calibrated probability; None asks for none.
+    """
+
+    score: float = 0.3
+    probability: float | None = None
+
+    def __str__(self) -> str:
+        if self.probability is None:
+            return f"a score of at least {self.score:g}"
+        return f"a probability of at least {self.probability:g}"
+
+    def of(self, people: Instances) -> Instances:
+        """Return the people without keypoints of a lower probability."""
+        return people if self.probability is None else people.likely(self.probability)
+
+
+DRAWN = Least()
+"""Which keypoints are drawn by default."""
 
 
 def noun_of(skeleton: Skeleton) -> str:
@@ -158,3 +185,26 @@ def _seen_from(out: Path, file_name: str) -> str:
         return Path(os.path.relpath(path.resolve(), out)).as_posix()
     except ValueError:  # another drive on Windows
         return path.resolve().as_posix()
+
+
+def people_of(skeleton: Skeleton, records: list[dict[str, Any]]) -> Instances:
+    """Return the instances of one image from its records; boxes of whole images are not drawn, so they have none."""
+    if not records:
+        return Instances.empty(skeleton)
+    flat = np.array([record["keypoints"] for record in records], np.float32).reshape(len(records), len(skeleton), 3)
+    score = np.array([record["keypoint_scores"] for record in records], np.float32).reshape(flat.shape[:2])
+    box_xywh = np.array([record["bbox"] for record in records], np.float32)
+    box_xyxy = np.concatenate([box_xywh[:, :2], box_xywh[:, :2] + box_xywh[:, 2:]], 1)
+    box_xyxy[[bool(record.get("whole_image")) for record in records]] = np.nan
+    xy = np.where((score > 0)[..., None], flat[..., :2], np.nan)
+    box_score = np.array([record.get("box_score", 1.0) for record in records], np.float32)
+    words = [record.get("visibility") for record in records]
+    visibility = None
+    if all(row is not None for row in words):
+        numbers: dict[str | None, int] = {word: number for number, word in enumerate(VISIBILITY_WORDS)}
+        visibility = np.array([[numbers.get(word, 0) for word in row or ()] for row in words], np.int64)
+    chances = [record.get("keypoint_probabilities") for record in records]
+    probability = None if any(row is None for row in chances) else np.array(chances, np.float32)
+    return Instances(
+        skeleton, xy, score, box_xyxy, box_score, visibility=visibility, probability=probability
+    )  # fmt: skip

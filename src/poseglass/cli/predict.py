@@ -14,18 +14,16 @@ from poseglass.cli.given_boxes import GivenImage, boxes_of_images, images_withou
 from poseglass.cli.images import list_images, parse_box, parse_scales, read_images, read_list, unique_names
 from poseglass.cli.journal import FILE_NAME, Journal, fingerprint
 from poseglass.cli.lift_poses import Lifting, write_page
-from poseglass.cli.poses_file import noun_of
+from poseglass.cli.poses_file import Least, noun_of
 from poseglass.cli.screen import wide_console
 from poseglass.cli.speed import BFLOAT16, COMPILED, CROP_SCALES, EARLY_EXIT, benched, say_compiling
 from poseglass.cli.write_poses import (
     SHEET_IMAGES,
-    Least,
     PoseEstimator,
     characters_of,
     check_not_overwritten,
     classes_found,
     finds_boxes_3d,
-    people_of,
     write_characters,
     write_files,
     write_poses,
@@ -500,7 +498,7 @@ def _predict(
         failed = write_poses(
             estimator, items, out, console, journal=journal, total=len(paths), already=len(done), least=least,
             names=names, heatmaps=heatmaps, images=draw_images, reading=reading,
-            lift=None if lifter is None else Lifting(lifter, least.score),
+            lift=None if lifter is None else Lifting(lifter, least),
         )  # fmt: skip
     except BaseException:  # Ctrl-C too
         journal.close(finished=False)
@@ -534,8 +532,7 @@ def _predict(
         said += [f"sheet.jpg (the first {shown} of {len(order):,} images)"] * (shown > 0)
     if lifter is not None:
         turnable = write_page(
-            estimator.skeleton, lifter, journal, [path for path, _, _ in order], out, white=levels,
-            min_score=least.score, people_of=people_of,
+            estimator.skeleton, lifter, journal, [path for path, _, _ in order], out, white=levels, least=least,
         )  # fmt: skip
         said += [f"poses_3d.html (3D poses to turn, of {counted(turnable, 'image')})"] * (turnable > 0)
         said += ["3D poses beside the images (...-3d.png)"] * (draw_images and turnable > 0)

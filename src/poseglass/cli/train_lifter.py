@@ -13,7 +13,7 @@ from poseglass.core.skeletons import H36M17
 from poseglass.lifting.labelled import labelled_points
 from poseglass.lifting.lifter import load_lifter
 from poseglass.lifting.recipe import read_lift_recipe, recipe_text, shipped_recipes
-from poseglass.lifting.train import errors_of, held_out_pairs, train_lifter
+from poseglass.lifting.train import errors_of, held_out_pairs, train_lifter, training_part
 from poseglass.readers.poses_npz import read_poses
 
 
@@ -30,17 +30,18 @@ def train_lifter_command(
         Path | None,
         typer.Option(
             "--labels",
-            help="2D labels of photographs with arms, legs, neck and head top, for RepNet: half of each batch then.",
+            help="2D labels of photographs, for RepNet: half of each batch then. They need arms, legs, neck and "
+            "head_top, as LSP's have; COCO's own labels lack the last two.",
         ),
     ] = None,
-    format: Annotated[str, typer.Option(help="Format of the labels; see `poseglass evaluate --help`.")] = "coco",
+    format: Annotated[str, typer.Option(help="Format of the labels' file; see `poseglass evaluate --help`.")] = "coco",
     seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder.")] = False,
 ) -> None:
     """Train a lifter of 2D keypoints to 3D on motion capture: RepNet without pairs, or others with pairs.
 
-    Ctrl-C writes a checkpoint. At the end, the errors on the test subjects of the recipe, from eight sides, are
-    printed: millimetres on people of the mean size of the training people.
+    Ctrl-C writes a checkpoint, and the exit status is then 130. At the end, the errors on the test subjects of the
+    recipe, from eight sides, are printed: millimetres on people of the mean size of the training people.
     """
     console = Console()
 
@@ -59,7 +60,7 @@ def train_lifter_command(
         dataset = read_data(labels, format, None, data_options(None))
         say_notes(dataset, console, mirroring=False)
         people = Instances.concatenate([dataset.instances(i) for i in range(len(dataset))])
-        train, _ = clips.split_by_subject([*chosen.split.test, *chosen.split.validation])
+        train = training_part(clips, chosen.split)
         world = train.xyz_mm[np.isfinite(train.xyz_mm).all((1, 2))]
         points = labelled_points(people, world, clips.skeleton)
         say(f"{len(points):,} of {len(people):,} labelled people have all keypoints, and are seen in training.")
@@ -67,7 +68,7 @@ def train_lifter_command(
         chosen, clips, run, seed=seed, labelled=points, resume=resume, recipe_text=recipe_text(recipe), say=say
     )
     if file is None:
-        raise typer.Exit(1)
+        raise typer.Exit(130)
     pairs = held_out_pairs(clips, chosen.split.test)
     if pairs is not None:
         found = errors_of(load_lifter(file), pairs).compute()

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,14 @@ from poseglass.cli.calibrations import uncalibrated
 from poseglass.cli.images import NamedImage, enlarged, level_notes, make_folder, mostly_outside
 from poseglass.cli.journal import FILE_NAME, Journal
 from poseglass.cli.lift_poses import Lifting
-from poseglass.cli.poses_file import coco_chunks, noun_of, result_records, results_chunks
+from poseglass.cli.poses_file import DRAWN, Least, coco_chunks, noun_of, people_of, result_records, results_chunks
 from poseglass.core.affine import Affine
 from poseglass.core.ahead import ahead
 from poseglass.core.card import WeightCard
 from poseglass.core.files import write_chunks
 from poseglass.core.fonts import font_with
 from poseglass.core.image import TooLargeError, read_with_levels, write_image
-from poseglass.core.instances import VISIBILITY_WORDS, Instances
+from poseglass.core.instances import Instances
 from poseglass.core.large_image import KEPT_BYTES, LargeImage
 from poseglass.core.levels import Levels, WhiteLevels
 from poseglass.core.reading_order import reading_order
@@ -85,28 +85,6 @@ MANY_VIEWS = 64
 """An image that is looked at in this many views tells how many are done."""
 
 
-@dataclass(frozen=True, slots=True)
-class Least:
-    """Which keypoints are drawn and counted as found.
-
-    Args:
-        score: Lowest score.
-        probability: Lowest calibrated probability; None asks for none.
-    """
-
-    score: float = 0.3
-    probability: float | None = None
-
-    def __str__(self) -> str:
-        if self.probability is None:
-            return f"a score of at least {self.score:g}"
-        return f"a probability of at least {self.probability:g}"
-
-    def of(self, people: Instances) -> Instances:
-        """Return the people without keypoints of a lower probability."""
-        return people if self.probability is None else people.likely(self.probability)
-
-
 def write_poses(
     estimator: PoseEstimator,
     items: Iterable[NamedImage | str],
@@ -116,7 +94,7 @@ def write_poses(
     journal: Journal | None = None,
     total: int | None = None,
     already: int = 0,
-    least: Least = Least(),
+    least: Least = DRAWN,
     names: bool = False,
     heatmaps: bool = False,
     images: bool = True,
@@ -295,29 +273,6 @@ def write_sheet(
         return 0
     write_image(out / "sheet.jpg", sheet)
     return len(shown)
-
-
-def people_of(skeleton: Skeleton, records: list[dict[str, Any]]) -> Instances:
-    """Return the instances of one image from its records; boxes of whole images are not drawn, so they have none."""
-    if not records:
-        return Instances.empty(skeleton)
-    flat = np.array([record["keypoints"] for record in records], np.float32).reshape(len(records), len(skeleton), 3)
-    score = np.array([record["keypoint_scores"] for record in records], np.float32).reshape(flat.shape[:2])
-    box_xywh = np.array([record["bbox"] for record in records], np.float32)
-    box_xyxy = np.concatenate([box_xywh[:, :2], box_xywh[:, :2] + box_xywh[:, 2:]], 1)
-    box_xyxy[[bool(record.get("whole_image")) for record in records]] = np.nan
-    xy = np.where((score > 0)[..., None], flat[..., :2], np.nan)
-    box_score = np.array([record.get("box_score", 1.0) for record in records], np.float32)
-    words = [record.get("visibility") for record in records]
-    visibility = None
-    if all(row is not None for row in words):
-        numbers: dict[str | None, int] = {word: number for number, word in enumerate(VISIBILITY_WORDS)}
-        visibility = np.array([[numbers.get(word, 0) for word in row or ()] for row in words], np.int64)
-    chances = [record.get("keypoint_probabilities") for record in records]
-    probability = None if any(row is None for row in chances) else np.array(chances, np.float32)
-    return Instances(
-        skeleton, xy, score, box_xyxy, box_score, visibility=visibility, probability=probability
-    )  # fmt: skip
 
 
 def _telling(estimator: PoseEstimator, bar: "_Bar") -> PoseEstimator:

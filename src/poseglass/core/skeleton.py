@@ -148,6 +148,27 @@ class Skeleton:
         known = {name: i for i, name in enumerate(self.keypoints)}
         return np.array([known.get(name, -1) for name in keypoints], dtype=np.int64)
 
+    def all_indices_of(self, keypoints: Sequence[str], *, needed_by: str, advice: str) -> np.ndarray:
+        """Return the position of each name here, where none may be missing: ``(len(keypoints),)`` int64.
+
+        Args:
+            keypoints: Names.
+            needed_by: What needs them, for the message.
+            advice: What to do without them, a sentence for the message.
+
+        Raises:
+            ValueError: This skeleton lacks some.
+
+        Example:
+            >>> Skeleton("eyes", ("left_eye", "right_eye")).all_indices_of(["left_eye"], needed_by="a", advice="B.")
+            array([0])
+        """
+        found = self.indices_of(keypoints)
+        lacking = [name for name, at in zip(keypoints, found.tolist(), strict=True) if at < 0]
+        if lacking:
+            raise ValueError(f"Skeleton {self.name!r} lacks {listed(lacking)}, which {needed_by} needs. {advice}")
+        return found
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain lists and strings for a card or a JSON file."""
         return {

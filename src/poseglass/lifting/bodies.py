@@ -29,6 +29,21 @@ PARENTS = {
 """The keypoint that each one hangs on, in an order in which parents come first."""
 
 
+CONVERT = "Convert pairs of MPI-INF-3DHP with as_h36m17, and recordings with to_h36m17, both in poseglass.readers."
+"""What to do where a skeleton lacks keypoints."""
+
+
+def root_of(skeleton: Skeleton) -> list[int]:
+    """Return the keypoints in whose middle the origin of a pose is: the pelvis, or both hips where there is none.
+
+    Raises:
+        LookupError: Neither is there.
+    """
+    if "pelvis" in skeleton.keypoints:
+        return [skeleton.index("pelvis")]
+    return [skeleton.index("left_hip"), skeleton.index("right_hip")]
+
+
 def limb_length(xyz: np.ndarray, skeleton: Skeleton) -> np.ndarray:
     """Return the mean length of arms and legs, upper and lower, of each pose ``(N, K, 3)``: ``(N,)``, in its unit."""
     ends = np.array([[skeleton.index(a), skeleton.index(b)] for a, b in LIMBS])
@@ -42,12 +57,12 @@ def upright_to_camera(xyz: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Views:
-    """Where cameras are that look at a pose, each number drawn uniformly from its range.
+    """Where cameras are that look at a pose. The side is any, with equal probability.
 
     Args:
-        elevation_degrees: Of the camera above the person's horizon.
-        roll_degrees: Of the camera about its axis, up to this to either side.
-        distance_m: From the pelvis.
+        elevation_degrees: Of the camera above the person's horizon, drawn uniformly from this range.
+        roll_degrees: Of the camera about its axis, drawn uniformly up to this to either side.
+        distance_m: From the pelvis, drawn from this range with a uniform logarithm, so more often near.
         tilted: Share of the poses that are turned by any rotation, as in jumps, on floors and on hands.
     """
 

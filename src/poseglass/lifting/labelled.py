@@ -4,6 +4,7 @@ import numpy as np
 
 from poseglass.core.instances import Instances
 from poseglass.core.skeleton import Skeleton
+from poseglass.lifting.bodies import CONVERT
 from poseglass.lifting.repnet import REPNET16
 
 
@@ -20,7 +21,7 @@ def labelled_points(people: Instances, world: np.ndarray, skeleton: Skeleton) ->
         skeleton: Of the poses.
 
     Raises:
-        ValueError: The labels lack more than the trunk: no arms, legs, neck or head.
+        ValueError: The labels lack more than the trunk: no arms, legs, neck or head. Or the poses lack keypoints.
 
     Example:
         >>> from poseglass.core.skeletons import H36M17, LSP14
@@ -37,13 +38,13 @@ def labelled_points(people: Instances, world: np.ndarray, skeleton: Skeleton) ->
         odd = sorted(set(lacking) - {"spine", "thorax"})
         raise ValueError(
             f"Labels in skeleton {people.skeleton.name!r} have no {', '.join(odd)}, which RepNet needs. Give labels "
-            "with arms, legs, neck and head_top, such as LSP's."
+            "with arms, legs, neck and head_top, such as LSP's; those of COCO itself have neither neck nor head_top."
         )
     xy = people.xy[:, source[there]].astype(np.float64)
     xy = xy[people.known[:, source[there]].all(1)]
     out = np.zeros((len(xy), len(names), 2))
     out[:, there] = xy
-    poses = np.asarray(world, np.float64)[:, skeleton.indices_of(names)]
+    poses = np.asarray(world, np.float64)[:, skeleton.all_indices_of(names, needed_by="RepNet", advice=CONVERT)]
     poses = poses - poses[:, there].mean(1, keepdims=True)
     middle = xy.mean(1, keepdims=True)
     for name in lacking:

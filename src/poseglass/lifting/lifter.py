@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 
 import poseglass
+from poseglass.core.shapes_only import shapes_only
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import counted, listed
 from poseglass.estimators.load import SHIPPED_FOLDER
 from poseglass.estimators.weights_file import LIFTER_KEY, CheckpointError, read_safetensors, write_safetensors
+from poseglass.lifting.bodies import root_of
 from poseglass.lifting.normalise import LEAST_KNOWN, by_axis, normalise
 from poseglass.lifting.recipe import NetworkPart
 from poseglass.lifting.repnet import RepNet, RepNetCritic, in_camera
@@ -76,12 +78,40 @@ class LifterCard:
         try:
             data = json.loads(text)
             known: dict[str, Any] = {key: value for key, value in data.items() if key in cls.__slots__}
-            if not isinstance(known["network"], dict):
-                raise ValueError("'network' must be a table")
+            for key, value in known.items():
+                _check_type(key, value)
             known["skeleton"] = Skeleton.from_dict(data["skeleton"])
             return cls(**known)
         except (json.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise ValueError(f"The card of this lifter cannot be read: {error!s}.") from error
+
+
+_TEXTS = ("name", "data", "license", "recipe", "commit", "notes", "poseglass")
+"""Fields of a card that are text."""
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _check_type(key: str, value: Any) -> None:
+    """Raise unless a field of a card, as JSON has it, is of its type.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if key in _TEXTS:
+        right, expected = isinstance(value, str), "text"
+    elif key == "limb_mm":
+        right, expected = _is_number(value), "a number"
+    elif key == "results":
+        right, expected = isinstance(value, dict) and all(map(_is_number, value.values())), "a table of numbers"
+    elif key == "trained_on":
+        right, expected = isinstance(value, list) and all(isinstance(one, str) for one in value), "a list of texts"
+    else:
+        right, expected = isinstance(value, dict), "a table"
+    if not right:
+        raise ValueError(f"{key!r} must be {expected}, got {str(value)[:60]!r}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,7 +126,7 @@ class Lifted:
         residual: ``(N,)`` float32: distance between the given points and the pose as a weak perspective camera sees it,
             root mean square over the known points, as a share of the size of the person in the image (the root mean
             square distance of the known points from their middle). Points that no person of the training could have
-            made leave a large one.
+            made leave a large one. NaN if all known points coincide: they fit any pose, so trust none.
         critic: ``(N,)`` float32, what RepNet's critic says of the poses, lower for poses like the real ones; None for
             lifters without a critic.
     """
@@ -211,19 +241,13 @@ class Lifter:
             normal, _, _ = normalise(values, there)
             pose, spread, critic = self._run(normal, there)
             residual = weak_perspective_residual(pose, normal, there)
-        pose = pose - pose[:, self._root].mean(1, keepdim=True)
+        pose = pose - pose[:, root_of(self.skeleton)].mean(1, keepdim=True)
         return Lifted(
             pose.numpy() * np.float32(1000),
             None if spread is None else spread.numpy() * np.float32(1000),
             residual.numpy(),
             None if critic is None else critic.numpy(),
         )
-
-    @property
-    def _root(self) -> list[int]:
-        if "pelvis" in self.skeleton.keypoints:
-            return [self.skeleton.index("pelvis")]
-        return [self.skeleton.index("left_hip"), self.skeleton.index("right_hip")]
 
     def _run(self, normal: Tensor, known: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Return poses ``(N, K, 3)`` in metres in the camera frame, their spread, and what the critic says."""
@@ -253,8 +277,9 @@ def weak_perspective_residual(pose: Tensor, points: Tensor, known: Tensor) -> Te
     flat = (pose[..., :2] - (pose[..., :2] * weight).sum(1, keepdim=True) / count) * weight
     seen = (points - (points * weight).sum(1, keepdim=True) / count) * weight
     scale = (flat * seen).sum((1, 2)) / flat.square().sum((1, 2)).clamp_min(1e-12)
-    rest = (seen - scale[:, None, None] * flat).square().sum((1, 2))
-    return (rest / seen.square().sum((1, 2)).clamp_min(1e-12)).sqrt()
+    rest, size = (seen - scale[:, None, None] * flat).square().sum((1, 2)), seen.square().sum((1, 2))
+    # of points that coincide, rounding alone is left of the size
+    return torch.where(size > 1e-12, (rest / size.clamp_min(1e-12)).sqrt(), torch.nan)
 
 
 _CRITIC = "critic."
@@ -297,13 +322,26 @@ def load_lifter(weights: str | Path = DEFAULT_LIFTER) -> Lifter:
     except ValueError as error:
         first = str(error).splitlines()[0]
         raise CheckpointError(f"{path}: the card's network cannot be built ({first}). Fetch the file again.") from error
-    network = build_lifter_network(part, len(card.skeleton))
-    critic = build_critic(part, card.skeleton) if any(key.startswith(_CRITIC) for key in state) else None
     own = {key: tensor for key, tensor in state.items() if not key.startswith(_CRITIC)}
-    _load(network, own, path, card)
+    of_critic = {key.removeprefix(_CRITIC): value for key, value in state.items() if key.startswith(_CRITIC)}
+
+    def build() -> tuple[nn.Module, RepNetCritic | None]:
+        network = build_lifter_network(part, len(card.skeleton))
+        return network, build_critic(part, card.skeleton) if of_critic else None
+
+    try:
+        # first on the meta device, so that a card that does not match its file costs no memory
+        with shapes_only():
+            hollow, hollow_critic = build()
+        _check_fit(hollow, own, path, card)
+        if hollow_critic is not None:
+            _check_fit(hollow_critic, of_critic, path, card)
+        network, critic = build()
+    except ValueError as error:  # such as a critic of a skeleton without bones
+        raise CheckpointError(f"{path}: the card's network cannot be built ({error}). Fetch the file again.") from error
+    network.load_state_dict(own)
     if critic is not None:
-        of_critic = {key.removeprefix(_CRITIC): value for key, value in state.items() if key.startswith(_CRITIC)}
-        _load(critic, of_critic, path, card)
+        critic.load_state_dict(of_critic)
     return Lifter(card, network, critic)
 
 
@@ -329,8 +367,8 @@ def _card(metadata: Mapping[str, str], path: Path) -> LifterCard:
         raise CheckpointError(f"{path}: {error} Fetch the file again, or ask its author.") from error
 
 
-def _load(module: nn.Module, state: Mapping[str, Tensor], path: Path, card: LifterCard) -> None:
-    """Fill a module.
+def _check_fit(module: nn.Module, state: Mapping[str, Tensor], path: Path, card: LifterCard) -> None:
+    """Raise unless a state has the names and shapes of a module, which may be on the meta device.
 
     Raises:
         CheckpointError: The tensors are not those of the card's network and skeleton.
@@ -346,7 +384,6 @@ def _load(module: nn.Module, state: Mapping[str, Tensor], path: Path, card: Lift
             f"{found.get(first, 'absent')} ({counted(len(odd), 'tensor')} differ). The card and the weights are of "
             "different lifters; save it again with save_lifter."
         )
-    module.load_state_dict(dict(state))
 
 
 def find_lifter(weights: str | Path) -> Path:

@@ -2,9 +2,9 @@
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from poseglass.core.part import Part
 from poseglass.core.table import nearest
@@ -17,12 +17,37 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Range = tuple[float, float]
 
 
+WIDTHS = {"repnet": 1000, "martinez": 1024, "masked": 512}
+"""Default width by method."""
+
+READ_BY = {
+    "network.blocks": ("martinez", "masked"),
+    "network.camera": ("repnet",),
+    "network.critic_width": ("repnet",),
+    "network.critic_pose_width": ("repnet",),
+    "network.chain": ("repnet",),
+    "network.unit_m": ("repnet",),
+    "network.start_from_mean": ("repnet",),
+    "network.unknown": ("repnet",),
+    "train.critic_rate": ("repnet",),
+    "train.reprojection": ("repnet",),
+    "train.reprojection_end": ("repnet",),
+    "bodies.flip": ("martinez", "masked"),
+    "bodies.limb_spread": ("martinez", "masked"),
+    "bodies.other_legs": ("martinez", "masked"),
+    "points.noise": ("masked",),
+    "points.habit": ("masked",),
+    "points.unknown": ("masked",),
+}
+"""The methods that read a key; all others are read by every method."""
+
+
 class NetworkPart(Part):
     """The network: a method, and what differs from its paper.
 
     Attributes:
         method: "repnet" is trained without pairs, "martinez" and "masked" (ours) with them.
-        width: Of its layers; published are 1000 for RepNet and 1024 for Martinez.
+        width: Of its layers; by default 1000 for RepNet and 1024 for Martinez, as published, and 512 for "masked".
         blocks: Residual blocks of "martinez" (published: 2) and "masked"; those of RepNet are fixed.
         camera: Of RepNet: "free" as published, or "rotation".
         critic_width: Of the path of RepNet's critic that sees the kinematic chain space, 1000 as published.
@@ -35,7 +60,7 @@ class NetworkPart(Part):
     """
 
     method: Literal["repnet", "martinez", "masked"]
-    width: Annotated[int, Field(ge=1, le=8192)] = 1000
+    width: Annotated[int, Field(ge=1, le=8192)] = Field(default_factory=lambda data: WIDTHS.get(data.get("method"), 1))
     blocks: Annotated[int, Field(ge=1, le=32)] = 2
     camera: Literal["free", "rotation"] = "free"
     critic_width: Annotated[int, Field(ge=1, le=8192)] = 1000
@@ -83,8 +108,8 @@ class ViewsPart(Part):
     @field_validator("elevation_degrees", "distance_m")
     @classmethod
     def _in_order(cls, value: Range) -> Range:
-        if not value[0] < value[1]:
-            raise ValueError(f"expected a low and a high end, got {value[0]:g} and {value[1]:g}")
+        if not value[0] <= value[1]:
+            raise ValueError(f"expected a low end and one that is not lower, got {value[0]:g} and {value[1]:g}")
         return value
 
     @field_validator("distance_m")
@@ -168,6 +193,19 @@ class LiftRecipe(Part):
     points: PointsPart = PointsPart()
     split: SplitPart = SplitPart()
 
+    @model_validator(mode="after")
+    def _all_read(self) -> Self:
+        """Refuse keys that the method never reads."""
+        method = self.network.method
+        parts: dict[str, Part] = {
+            "network": self.network, "train": self.train, "bodies": self.bodies, "points": self.points
+        }  # fmt: skip
+        for key, methods in READ_BY.items():
+            table, _, field = key.partition(".")
+            if field in parts[table].model_fields_set and method not in methods:
+                raise ValueError(f"{key} is of {' and '.join(methods)}, and network.method is {method!r}; omit it")
+        return self
+
 
 def shipped_recipes() -> dict[str, Path]:
     """Return the recipes that ship, by name."""
@@ -188,8 +226,9 @@ def read_lift_recipe(recipe: str | Path) -> LiftRecipe:
         raise ValueError(f"{path} is not TOML ({error}).") from error
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"{path}: {where}: {first['msg']}. Fix that line.") from error
+        where = "".join(f"{part}." for part in first["loc"])[:-1]
+        what = f"{where}: {first['msg']}" if where else first["msg"].removeprefix("Value error, ")
+        raise ValueError(f"{path}: {what}. Fix that line.") from error
 
 
 def recipe_text(recipe: str | Path) -> str:

@@ -8,7 +8,7 @@ import csv
 import io
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,10 +22,20 @@ from poseglass.core.lifting_pairs import LiftingPairs, view_poses
 from poseglass.core.motion import PoseClips
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import counted
-from poseglass.lifting.bodies import aligned, flipped, limb_length, other_legs, other_limbs, seen_by_cameras
+from poseglass.lifting.bodies import (
+    CONVERT,
+    aligned,
+    flipped,
+    limb_length,
+    other_legs,
+    other_limbs,
+    root_of,
+    seen_by_cameras,
+    upright_to_camera,
+)
 from poseglass.lifting.lifter import Lifter, build_critic, build_lifter_network, new_card, save_lifter
 from poseglass.lifting.normalise import LEAST_KNOWN, by_axis, normalise
-from poseglass.lifting.recipe import LiftRecipe
+from poseglass.lifting.recipe import LiftRecipe, SplitPart
 from poseglass.lifting.repnet import (
     JOINT_WEIGHTS,
     REPNET16,
@@ -41,6 +51,12 @@ from poseglass.training.checkpoint import load_checkpoint, save_checkpoint
 from poseglass.training.signals import asked_to_stop
 
 Say = Callable[[str], None]
+
+_ANOTHER = {
+    "recipe": "another recipe", "seed": "another seed", "poses": "another number of poses",
+    "labelled": "another number of labelled people",
+}  # fmt: skip
+"""How a run in the folder may differ from the one that is asked for."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -157,8 +173,10 @@ class RepNetTrainer:
         part = recipe.network
         self.net = RepNet(len(REPNET16), part.width, camera=part.camera, mask=part.unknown)
         self.critic = build_critic(part, REPNET16)
-        self.order = torch.from_numpy(bodies.skeleton.indices_of(REPNET16.keypoints))
-        poses = aligned(bodies.world[:, self.order].numpy().astype(np.float64) * [1.0, -1.0, -1.0])
+        self.order = torch.from_numpy(
+            bodies.skeleton.all_indices_of(REPNET16.keypoints, needed_by="RepNet", advice=CONVERT)
+        )
+        poses = aligned(upright_to_camera(bodies.world[:, self.order].double()).numpy())
         self.real = by_axis(torch.from_numpy((poses / part.unit_m).astype(np.float32)))
         if part.start_from_mean:
             with torch.no_grad():
@@ -306,19 +324,32 @@ def errors_of(lifter: Lifter, pairs: LiftingPairs) -> Pose3dErrors:
 
     Poses are scaled to millimetres of the training people, so the errors without alignment contain the difference in
     size.
+
+    Raises:
+        ValueError: The pairs lack keypoints of the lifter.
     """
     skeleton = lifter.skeleton
-    order = pairs.skeleton.indices_of(skeleton.keypoints)
+    order = pairs.skeleton.all_indices_of(skeleton.keypoints, needed_by="the lifter", advice=CONVERT)
     truth = pairs.xyz_mm[:, order].astype(np.float64)
     predicted = lifter(pairs.xy[:, order]).astype(np.float64)
-    if "pelvis" in skeleton.keypoints:
-        errors = Pose3dErrors(skeleton)
+    root = root_of(skeleton)
+    if len(root) == 1:
+        errors = Pose3dErrors(skeleton, root=skeleton.keypoints[root[0]])
     else:  # of RepNet's keypoints none is a root: both are moved to the middle of the hips
-        hips = [skeleton.index("left_hip"), skeleton.index("right_hip")]
-        truth, predicted = (xyz - xyz[:, hips].mean(1, keepdims=True) for xyz in (truth, predicted))
+        truth, predicted = (xyz - xyz[:, root].mean(1, keepdims=True) for xyz in (truth, predicted))
         errors = Pose3dErrors(skeleton, root=None)
     errors.update(predicted, truth)
     return errors
+
+
+def training_part(clips: PoseClips, split: SplitPart) -> PoseClips:
+    """Return the motion capture of everybody whom a split does not hold out: all of it without a split.
+
+    Raises:
+        ValueError: The split names a subject that is not there, or holds out everybody.
+    """
+    held_out = [*split.test, *split.validation]
+    return clips.split_by_subject(held_out)[0] if held_out else clips
 
 
 def train_lifter(
@@ -351,12 +382,11 @@ def train_lifter(
 
     Raises:
         ValueError: The folder holds a run and ``resume`` was not asked for, or one of another recipe, or the split
-            names subjects that are not there, or training diverged.
+            names subjects that are not there, or the motion capture lacks keypoints, or the labelled points have
+            another shape, or there are none, or training diverged.
     """
-    held_out = [*recipe.split.test, *recipe.split.validation]
-    rest = clips
-    if held_out:
-        rest, _ = clips.split_by_subject(held_out)
+    rest = training_part(clips, recipe.split)
+    if rest is not clips:
         for note in rest.notes:
             say(note)
     bodies, dropped = bodies_of(rest)
@@ -377,8 +407,8 @@ def train_lifter(
         changed = [name for name in about if state["about"].get(name) != about[name]]
         if changed:
             raise ValueError(
-                f"{run} holds a run with another {' and '.join(changed)}, which cannot be continued with this one. "
-                "Give another folder."
+                f"{run} holds a run with {' and '.join(_ANOTHER[name] for name in changed)}, which cannot be continued "
+                "with this one. Give another folder."
             )
         step, seconds, curve = state["step"], state["seconds"], state["curve"]
         for name, module in trainer.modules.items():
@@ -395,6 +425,17 @@ def train_lifter(
         f"{recipe.train.batch}"
     )
 
+    def check_not_diverged(losses: Mapping[str, float]) -> None:
+        parts = [tensor for module in trainer.modules.values() for tensor in module.state_dict().values()]
+        broken = any(not bool(torch.isfinite(tensor).all()) for tensor in parts)
+        if broken or not all(math.isfinite(value) for value in losses.values()):
+            kept = f" {checkpoint} is of an earlier step." if checkpoint.is_file() else ""
+            raise ValueError(
+                f"Training diverged before step {step:,}: losses {dict(losses)}"
+                f"{', and weights that are not finite' * broken}.{kept} Lower train.learning_rate and start in another "
+                "folder."
+            )
+
     def save() -> None:
         state = {
             "about": about, "step": step, "seconds": seconds, "curve": curve, "generator": generator.get_state(),
@@ -405,7 +446,7 @@ def train_lifter(
         save_checkpoint(checkpoint, state)
         _write_curve(run / "curve.csv", curve)
 
-    last = min(recipe.train.steps, stop_after or recipe.train.steps)
+    last, losses = min(recipe.train.steps, stop_after or recipe.train.steps), {}
     with asked_to_stop() as stop:
         start = time.monotonic() - seconds
         while step < last and not stop():
@@ -415,11 +456,7 @@ def train_lifter(
             losses = trainer.step(generator, step / recipe.train.steps)
             step += 1
             if step % recipe.train.save_every == 0 or step == recipe.train.steps:
-                if not all(math.isfinite(value) for value in losses.values()):
-                    raise ValueError(
-                        f"Training diverged before step {step:,}: {losses}. Lower train.learning_rate, or resume from "
-                        f"{checkpoint} with another recipe in another folder."
-                    )
+                check_not_diverged(losses)
                 seconds = time.monotonic() - start
                 row = {"step": step, "seconds": round(seconds, 1)} | {k: round(v, 6) for k, v in losses.items()}
                 lifter = _lifter(recipe, bodies, trainer, recipe_text)
@@ -434,6 +471,7 @@ def train_lifter(
                 say(", ".join(f"{name} {value:g}" for name, value in row.items()))
         seconds = time.monotonic() - start
     if step < recipe.train.steps:
+        check_not_diverged(losses)
         save()
         say(f"Interrupted at step {step:,}. The same command with --resume continues.")
         return None
@@ -450,8 +488,32 @@ def _trainer(recipe: LiftRecipe, bodies: Bodies, labelled: np.ndarray | None) ->
                 f"Labels without 3D are of use to RepNet alone; {recipe.network.method!r} learns from pairs. Omit them."
             )
         return PairsTrainer(recipe, bodies)
-    more = None if labelled is None else torch.from_numpy(np.asarray(labelled, np.float32))
-    return RepNetTrainer(recipe, bodies, more)
+    return RepNetTrainer(recipe, bodies, None if labelled is None else _checked(labelled))
+
+
+def _checked(labelled: np.ndarray) -> Tensor:
+    """Return labelled points as a tensor.
+
+    Raises:
+        ValueError: Another shape, nobody, or a coordinate that is not finite.
+    """
+    points, k = np.asarray(labelled, np.float32), len(REPNET16)
+    if points.ndim != 3 or points.shape[1:] != (k, 2):
+        raise ValueError(
+            f"Labelled points must have shape (M, {k}, 2), x and y of the keypoints of {REPNET16.name!r}, got "
+            f"{points.shape}. Make them with labelled_points."
+        )
+    if not len(points):
+        raise ValueError(
+            "Nobody in the labels has all keypoints that RepNet needs: arms, legs, neck and head top. Give labels of "
+            "people who are seen whole, or none."
+        )
+    if not np.isfinite(points).all():
+        raise ValueError(
+            f"Labelled points must be finite, got NaN or infinity in {int((~np.isfinite(points)).any((1, 2)).sum()):,} "
+            f"of {len(points):,} people. Leave these out, as labelled_points does."
+        )
+    return torch.from_numpy(points)
 
 
 def _lifter(recipe: LiftRecipe, bodies: Bodies, trainer: Trainer, text: str) -> Lifter:
