@@ -259,7 +259,9 @@ def predict(
             f"--heatmaps shows the maps of one person in a box, but {weights} finds everybody in an image. Omit it."
         )
     if finds_boxes_3d(estimator):
-        given = with_calibrations(given, calibration)
+        given, more = with_calibrations(given, calibration)
+        for note in more:
+            console.print(note, markup=False, highlight=False)
     elif calibration is not None:
         raise ValueError(f"--calibration is for weights that find boxes in space, and {weights} does not. Omit it.")
     if lifts is not None:
