@@ -242,8 +242,8 @@ class OneStageEstimator(OfProgram):
             if (self.scales != (1.0,) or self.chips is not None) and (observed[:, 3] == 0).any():
                 raise ValueError(
                     "These weights tell depths at the scale of whole images only, so several scales or chips would "
-                    "give wrong ones. Show each image once, or train with codec.focal_px, which states depths at one focal "
-                    "length."
+                    "give wrong ones. Show each image once, or train with codec.focal_px, which states depths at one "
+                    "focal length."
                 )
             # a focal length is in pixels of the view, as the middle is
             observed = np.concatenate(
