@@ -28,7 +28,7 @@ files, for whom a box in the first half pixel lies outside the image. The rest i
 
 BY_INSTANCE = (
     "xy", "score", "box_xyxy", "box_score", "label", "visibility", "probability", "visibility_probability", "radius_px",
-    "box_probability", "xyz_mm", "observed_3d",
+    "box_probability", "xyz_mm",
 )  # fmt: skip
 """Fields of ``Decoded`` that a graph of whole images returns, in this order, where they are not None."""
 
