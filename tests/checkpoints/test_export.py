@@ -6,6 +6,7 @@ import os
 import runpy
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -52,6 +53,7 @@ MAKE: dict[str, Callable[[], State]] = {
     "mobilenet_v3_dli14": lambda: mobile.small("dli14"),
     "mobilenet_v3_torchvision": lambda: mobile.small("torchvision"),
     "mobilenet_v3_timm": lambda: mobile.small("timm"),
+    **{f"mobilenet_v3_{one}_classifier": partial(mobile.small, one) for one in ("dli14", "torchvision", "timm")},
     "efficientnet_lite": efficient.lite0,
     "dla_imagenet": resnets.dla,
 }

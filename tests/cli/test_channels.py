@@ -104,6 +104,7 @@ def test_a_network_without_blocks_says_so(capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.parametrize(
     ("name", "options", "error", "message"),
     [
+        ("os:path", {}, ValueError, "os:path is a module; expected a class or function that returns a network"),
         ("clcnet_c", {}, LookupError, r"Unknown network or backbone 'clcnet_c'\. Did you mean 'clcnet_[ab]'"),
         ("composed", {}, ValueError, "composed cannot be built without backbone, neck"),
         ("mine_channels:nothing", {}, ValueError, r"made a NoneType; a torch\.nn\.Module is needed"),

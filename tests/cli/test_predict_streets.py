@@ -11,6 +11,8 @@ from PIL import Image
 
 import poseglass as pg
 from poseglass import cli
+from poseglass.cli.calibrations import with_calibrations
+from poseglass.cli.given_boxes import GivenImage
 from poseglass.core.box_3d import lift, observe
 from poseglass.core.image import write_image
 from poseglass.core.skeletons import BOXES
@@ -99,6 +101,8 @@ def test_a_calibration_beside_the_image_is_found(tmp_path, monkeypatch, capsys, 
     assert run(monkeypatch, *words) == 0
     (tmp_path / "street.txt").write_text("P2: " + "0 " * 12)
     assert run(monkeypatch, *words) != 0
+    assert "no calibration and not used." in " ".join(capsys.readouterr().out.split())
+    assert run(monkeypatch, *words, "--calibration", tmp_path / "street.txt") != 0
     assert "street.txt: P2 is singular" in " ".join(capsys.readouterr().err.split())
 
 
@@ -174,3 +178,16 @@ def test_a_file_of_whole_images_has_no_place_for_a_calibration(weights):
     with pytest.raises(CheckpointError, match=r"has no place for it. Export them without --whole-image"):
         exportable(weights, whole_image=True)
     assert "observed_3d" in exportable(weights).outputs
+
+
+def test_a_text_file_beside_an_image_that_is_no_calibration_is_named_and_not_used(tmp_path):
+    image = tmp_path / "a.png"
+    image.write_bytes(b"")
+    (tmp_path / "a.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    given, notes = with_calibrations([GivenImage(image, 1, None)], None)
+    assert given[0].projection is None
+    assert len(notes) == 1
+    assert notes[0].startswith("A text file beside an image is no calibration and not used. ")
+    assert "a.txt" in notes[0]
+    with pytest.raises(ValueError, match=r"a\.txt"):
+        with_calibrations([GivenImage(image, 1, None)], tmp_path)

@@ -19,6 +19,9 @@ from poseglass.programs.fast import CHUNK, difference, fast_forward, fold_batch_
 from poseglass.programs.torch_program import torch_forward
 
 SMALL: dict[str, dict[str, Any]] = {
+    "classifier": {"backbone": {"name": "mobilenet_v3_small", "width": 0.5}},
+    "multi_scale_densenet": {"exits": 2, "layers": 2, "growth": 4, "width": 8, "num_classes": 3},
+    "msdnet": {"exits": 2, "layers": 2, "growth": 4, "num_classes": 3},
     "stacked_hourglass": {"num_stacks": 2, "width": 16, "depth": 2, "num_blocks": 2},
     "unet": {"width": 8, "depth": 2},
     "corner_hourglass": {"num_stacks": 2, "widths": (16, 16, 24), "blocks": (2, 1, 2)},

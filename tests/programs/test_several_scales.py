@@ -109,7 +109,7 @@ def test_logits_are_averaged_as_the_probabilities_that_they_mean():
     ("scales", "codec", "message"),
     [
         ((), codec_of("center"), "Expected 1 to 16 scales"),
-        ((1.0, 0.0), codec_of("center"), "above 0, and at most 8, such as 0.75 or 1.25; got 0.0"),
+        ((1.0, 0.0), codec_of("center"), r"from 0\.2 to 4\.0, such as 0\.75 or 1\.25; got 0\.0"),
         ((1.0, float("nan")), codec_of("center"), "got nan"),
         ((1.0, 0.5, 1.0), codec_of("center"), "The scale 1 is given twice"),
         ((0.5, 1.0), CODECS["simcc"](), r"SimccCodec decodes x \(K, X\)"),
@@ -170,3 +170,20 @@ def test_shared_scales_that_give_the_same_features_are_refused():
     network = NETWORKS["stacked_hourglass"](3, num_stacks=1, width=8, depth=2, scales=[1.0, 1.1])
     with pytest.raises(ValueError, match=r"the scales 1 and 1\.1 both give features of 16 x 16"):
         network(torch.zeros(1, 3, 64, 64))
+
+
+def test_probabilities_and_scales_are_told_apart(monkeypatch, capsys, tmp_path):
+    import sys
+
+    from poseglass import cli
+
+    file = tmp_path / "a.png"
+    pg.write_image(file, np.zeros((64, 48, 3), np.uint8))
+    words = ["predict", file, "--whole-image", "--weights", "people-pose", "--crop-scales", "0.8,1"]
+    monkeypatch.setattr(
+        sys, "argv", ["poseglass", *map(str, words), "--min-probability", "0.5", "--out", str(tmp_path)]
+    )
+    with pytest.raises(SystemExit):
+        cli.main()
+    said = " ".join(capsys.readouterr().err.split())
+    assert "with --crop-scales or --early-exit they mean something else" in said

@@ -11,8 +11,8 @@ FORMAT = "a text file with a line 'P2: ' and 12 numbers, as KITTI's, or with the
 """What a calibration is."""
 
 
-def with_calibrations(given: Sequence[GivenImage], calibration: Path | None) -> list[GivenImage]:
-    """Return images with the calibrations of their cameras; those without stay without.
+def with_calibrations(given: Sequence[GivenImage], calibration: Path | None) -> tuple[list[GivenImage], list[str]]:
+    """Return images with the calibrations of their cameras, those without stay without; and what is to be said.
 
     Args:
         given: The images.
@@ -21,7 +21,8 @@ def with_calibrations(given: Sequence[GivenImage], calibration: Path | None) -> 
 
     Raises:
         FileNotFoundError: There is no such file or folder.
-        ValueError: A calibration is invalid.
+        ValueError: A calibration is invalid. A text file beside an image that was not asked for may be something else,
+            such as labels: then it is named in what is to be said, and not used.
     """
     if calibration is not None and not calibration.exists():
         raise FileNotFoundError(
@@ -29,12 +30,23 @@ def with_calibrations(given: Sequence[GivenImage], calibration: Path | None) -> 
         )
     if calibration is not None and not calibration.is_dir():
         projection = read_calibration(calibration)
-        return [replace(one, projection=projection) for one in given]
-    found = []
+        return [replace(one, projection=projection) for one in given], []
+    found, others = [], []
     for one in given:
-        file = next((path for path in places(one.path, calibration) if path.is_file()), None)
-        found.append(one if file is None else replace(one, projection=read_calibration(file)))
-    return found
+        projection = None
+        for file in places(one.path, calibration):
+            if projection is None and file.is_file():
+                try:
+                    projection = read_calibration(file)
+                except ValueError as error:
+                    if calibration is not None:
+                        raise
+                    others.append(str(error))
+        found.append(one if projection is None else replace(one, projection=projection))
+    if not others:
+        return found, []
+    many = f"{len(others):,} text files beside images are" if len(others) > 1 else "A text file beside an image is"
+    return found, [f"{many} no calibration and not used. {others[0]}"]
 
 
 def places(image: Path, folder: Path | None) -> list[Path]:

@@ -86,6 +86,8 @@ def built(name: str) -> nn.Module:
         ValueError: It cannot be built without arguments, or is no module.
     """
     maker: Any = lookup({**BACKBONES, **NETWORKS}, name, kind="network or backbone")
+    if not callable(maker):
+        raise ValueError(f"{name} is a {type(maker).__name__}; expected a class or function that returns a network.")
     given = {"num_keypoints": KEYPOINTS} if "num_keypoints" in inspect.signature(maker).parameters else {}
     needed = [
         key

@@ -17,7 +17,7 @@ from poseglass.cli.write_poses import TELL_SECONDS
 from poseglass.core.device import choose_device
 from poseglass.core.files import write_bytes
 from poseglass.core.sample import Dataset, boxes_complete
-from poseglass.core.table import counted
+from poseglass.core.table import counted, lookup
 from poseglass.estimators import load as loading
 from poseglass.estimators.estimator import Estimator
 from poseglass.estimators.onestage import OneStageEstimator
@@ -196,7 +196,7 @@ def _metrics(parts: Sequence[dict[str, Any]]) -> list[Any]:
 
 def _of_boxes(name: str) -> bool:
     """Return whether a metric compares everything that is found with everything that is labelled, without keypoints."""
-    return name in METRICS and not getattr(METRICS[name], "rows_correspond", True)
+    return not getattr(lookup(METRICS, name, kind="metric"), "rows_correspond", True)
 
 
 def _average_precision(dataset: Dataset) -> list[dict[str, Any]]:

@@ -132,6 +132,7 @@ class Journal:
         """
         if self._file is None:
             make_folder(self.path.parent)
+            self._locked()
             self._file = self._opened()
         place, version = self._file.tell(), _version(file, name)
         entry = {"key": _key(file), "version": version, "image": image, "records": records}
@@ -140,7 +141,10 @@ class Journal:
         self._end = self._file.tell()
         self._places[_key(file)] = (place, version)
 
-    def _opened(self) -> BinaryIO:
+    def _locked(self) -> None:
+        """Keep other programs from writing to the journal, until it is closed."""
+        if self._lock is not None:
+            return
         lock = FileLock(self.path.with_suffix(".lock"), thread_local=False)
         try:
             lock.acquire(timeout=0)
@@ -150,6 +154,8 @@ class Journal:
                 "it ends, or give another folder with --out."
             ) from None
         self._lock = lock
+
+    def _opened(self) -> BinaryIO:
         if not self._places:
             file = self.path.open("w+b")
             file.write(json.dumps({"settings": self.settings}).encode() + b"\n")
@@ -175,6 +181,7 @@ class Journal:
     def close(self, *, finished: bool, keep: bool = True) -> None:
         """Close the file; ``finished`` marks a run that came to its end. Unless it is kept, it is removed then."""
         if self._file is None and finished and self._places and not self.finished:
+            self._locked()
             self._file = self._opened()
         if self._file is not None:
             if finished:

@@ -244,7 +244,7 @@ def print_networks(rows: list[NetworkRow], num_keypoints: int, console: Console)
     table = Table(header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("network", overflow="fold")
     # the header of two lines leaves room for the longest names in 80 columns
-    for column in ("parameters", "multiply-\nadds", "input", "stride", "divisor", *(["ms here"] if timed else [])):
+    for column in ("parameters", "multiply-\nadds", "input", "stride,\ndivisor", *(["ms here"] if timed else [])):
         table.add_column(column, justify="right", no_wrap=True)
     families: dict[str, list[NetworkRow]] = {}
     for row in rows:
@@ -257,8 +257,7 @@ def print_networks(rows: list[NetworkRow], num_keypoints: int, console: Console)
                 f"{row.parameters:,}",
                 _giga(row.multiply_adds or 0),
                 "" if row.size_wh is None else f"{row.size_wh[0]} x {row.size_wh[1]}",
-                str(row.stride or ""),
-                str(row.divisor or ""),
+                ", ".join(str(number or "") for number in (row.stride, row.divisor)),
             ]
             if timed:
                 results.append("" if row.latency_ms is None else f"{row.latency_ms:.1f}")

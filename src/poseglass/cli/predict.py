@@ -42,7 +42,10 @@ from poseglass.estimators.twostage import TwoStageEstimator
 from poseglass.estimators.whole_image import WholeImageEstimator
 from poseglass.lifting.lifter import DEFAULT_LIFTER, Lifter, find_lifter, load_lifter
 from poseglass.lifting.people import check_mappable
+from poseglass.programs.early_exit import EarlyExit
 from poseglass.programs.fast import Precision
+from poseglass.programs.several_scales import SeveralScales
+from poseglass.programs.torch_program import TorchProgram
 
 SHEET_UP_TO = 1000
 """Largest number of images that get a contact sheet without --sheet: it shows the first only, which say little then."""
@@ -257,7 +260,9 @@ def predict(
             f"--heatmaps shows the maps of one person in a box, but {weights} finds everybody in an image. Omit it."
         )
     if finds_boxes_3d(estimator):
-        given = with_calibrations(given, calibration)
+        given, more = with_calibrations(given, calibration)
+        for note in more:
+            console.print(note, markup=False, highlight=False)
     elif calibration is not None:
         raise ValueError(f"--calibration is for weights that find boxes in space, and {weights} does not. Omit it.")
     if lifts is not None:
@@ -432,6 +437,12 @@ def _shown_whole(estimator: PoseEstimator) -> bool:
     return isinstance(finder, OneStageEstimator) and finder.chips is None
 
 
+def _scores_differ(estimator: TopDownEstimator) -> bool:
+    """Return whether the scores of an estimator are not those that its weights were calibrated with."""
+    forward = estimator.program.forward if isinstance(estimator.program, TorchProgram) else None
+    return isinstance(forward, SeveralScales | EarlyExit)
+
+
 def _drawn(estimator: PoseEstimator, weights: str, score: float | None, probability: float | None) -> Least:
     """Return which keypoints are drawn.
 
@@ -447,6 +458,11 @@ def _drawn(estimator: PoseEstimator, weights: str, score: float | None, probabil
         raise ValueError(
             "--min-probability needs scores as they were calibrated, at one scale, but --scales or --chips join "
             "several. Use --min-score."
+        )
+    if isinstance(poses, TopDownEstimator) and _scores_differ(poses):
+        raise ValueError(
+            "--min-probability needs scores as they were calibrated, but with --crop-scales or --early-exit they mean "
+            "something else. Omit those, or use --min-score."
         )
     if not poses.calibrated:
         raise ValueError(

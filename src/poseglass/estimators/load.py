@@ -1,6 +1,7 @@
 """``poseglass.load``: opens weights by name or path and returns an estimator that is ready to use."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import overload
 
@@ -150,7 +151,7 @@ def load(
     precision: Precision = "float32",
     compiled: bool = False,
     chips: bool | None = None,
-    crop_scales: tuple[float, ...] = (1.0,),
+    crop_scales: Sequence[float] = (1.0,),
     early_exit_px: float | None = None,
     trust_code: bool = False,
 ) -> TwoStageEstimator: ...
@@ -169,7 +170,7 @@ def load(
     precision: Precision = "float32",
     compiled: bool = False,
     chips: bool | None = None,
-    crop_scales: tuple[float, ...] = (1.0,),
+    crop_scales: Sequence[float] = (1.0,),
     early_exit_px: float | None = None,
     trust_code: bool = False,
 ) -> AnyEstimator: ...
@@ -187,7 +188,7 @@ def load(
     precision: Precision = "float32",
     compiled: bool = False,
     chips: bool | None = None,
-    crop_scales: tuple[float, ...] = (1.0,),
+    crop_scales: Sequence[float] = (1.0,),
     early_exit_px: float | None = None,
     trust_code: bool = False,
 ) -> AnyEstimator:
@@ -238,6 +239,7 @@ def load(
             ``precision`` or ``compiled`` is set) a size that the network does not accept; scales or an early exit that
             is not valid, or that these weights or a faster precision do not allow.
     """
+    crop_scales = tuple(crop_scales)
     if detector is None and weights is None:
         detector = DEFAULT_DETECTOR
     if weights is not None and is_graph_file(weights):
@@ -290,7 +292,7 @@ def load(
 
 
 def other_inference(
-    program: TorchProgram, crop_scales: tuple[float, ...] = (1.0,), early_exit_px: float | None = None
+    program: TorchProgram, crop_scales: Sequence[float] = (1.0,), early_exit_px: float | None = None
 ) -> TorchProgram:
     """Return a program of keypoints in a box that averages scales, or stops early, or both; see ``load``.
 
@@ -299,13 +301,20 @@ def other_inference(
     Raises:
         ValueError: Scales or a distance that are not valid, or that this network and codec do not allow.
     """
+    crop_scales = tuple(crop_scales)
     if crop_scales == (1.0,) and early_exit_px is None:
         return program
     forward = program.forward or torch_forward(program.network)
     if early_exit_px is not None:
         forward = EarlyExit(program.network, program.codec, early_exit_px)
-    divisor = int(getattr(program.network, "divisor", 1))
     if crop_scales != (1.0,):
+        divisor = getattr(program.network, "divisor", None)
+        if not isinstance(divisor, int):
+            raise ValueError(
+                "Crop scales need to know by what the sides of a crop must be divisible, but "
+                f"{type(program.network).__name__} states divisor={divisor!r}. Give the network an attribute divisor, "
+                "such as 32, or omit the scales."
+            )
         forward = SeveralScales(forward, program.codec, crop_scales, divisor)
         forward.sizes_wh(program.input.size_wh)  # raises now, not at the first image
     return dataclasses.replace(program, forward=forward, calibrations=())
@@ -320,7 +329,7 @@ def load_top_down(
     device: str | torch.device = "cpu",
     precision: Precision = "float32",
     compiled: bool = False,
-    crop_scales: tuple[float, ...] = (1.0,),
+    crop_scales: Sequence[float] = (1.0,),
     early_exit_px: float | None = None,
     trust_code: bool = False,
 ) -> TopDownEstimator:

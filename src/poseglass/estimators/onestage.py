@@ -239,7 +239,16 @@ class OneStageEstimator(OfProgram):
         box_3d = projections = None
         if decoded.observed_3d is not None and projection is not None:
             observed = decoded.observed_3d[row].double().numpy()[keep]
-            observed = np.concatenate([view.home(observed[:, :2]), observed[:, 2:]], 1)
+            if (self.scales != (1.0,) or self.chips is not None) and (observed[:, 3] == 0).any():
+                raise ValueError(
+                    "These weights tell depths at the scale of whole images only, so several scales or chips would "
+                    "give wrong ones. Show each image once, or train with codec.focal_px, which states depths at one "
+                    "focal length."
+                )
+            # a focal length is in pixels of the view, as the middle is
+            observed = np.concatenate(
+                [view.home(observed[:, :2]), observed[:, 2:3], observed[:, 3:4] * view.home.scale, observed[:, 4:]], 1
+            )
             box_3d = lift(observed, projection)
             projections = np.broadcast_to(projection, (len(box_3d), 3, 4))
         return Instances(

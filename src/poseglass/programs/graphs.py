@@ -28,7 +28,7 @@ files, for whom a box in the first half pixel lies outside the image. The rest i
 
 BY_INSTANCE = (
     "xy", "score", "box_xyxy", "box_score", "label", "visibility", "probability", "visibility_probability", "radius_px",
-    "box_probability", "xyz_mm", "observed_3d",
+    "box_probability", "xyz_mm",
 )  # fmt: skip
 """Fields of ``Decoded`` that a graph of whole images returns, in this order, where they are not None."""
 
@@ -244,8 +244,11 @@ def _at_home(decoded: Decoded, linear: Tensor, shift: Tensor) -> Decoded:
         area = linear[:, 0, 0] * linear[:, 1, 1] - linear[:, 0, 1] * linear[:, 1, 0]
         changed["radius_px"] = decoded.radius_px * area.abs().sqrt()[:, None, None]
     if decoded.observed_3d is not None:
-        middle = torch.matmul(decoded.observed_3d[..., :2], linear.transpose(-1, -2)) + shift[:, None]
-        changed["observed_3d"] = torch.cat([middle, decoded.observed_3d[..., 2:]], -1)
+        observed = decoded.observed_3d
+        middle = torch.matmul(observed[..., :2], linear.transpose(-1, -2)) + shift[:, None]
+        area = linear[:, 0, 0] * linear[:, 1, 1] - linear[:, 0, 1] * linear[:, 1, 0]
+        focal = observed[..., 3:4] * area.abs().sqrt()[:, None, None]
+        changed["observed_3d"] = torch.cat([middle, observed[..., 2:3], focal, observed[..., 4:]], -1)
     return replace(decoded, **changed)
 
 
@@ -258,8 +261,10 @@ def _mapped(decoded: Decoded, scale: Tensor, shift: Tensor, *, boxes: bool) -> D
     if decoded.radius_px is not None:
         changed["radius_px"] = decoded.radius_px * scale.prod(-1).sqrt()
     if decoded.observed_3d is not None:
-        middle = decoded.observed_3d[..., :2] * scale[:, 0] + shift[:, 0]
-        changed["observed_3d"] = torch.cat([middle, decoded.observed_3d[..., 2:]], -1)
+        observed = decoded.observed_3d
+        middle = observed[..., :2] * scale[:, 0] + shift[:, 0]
+        focal = observed[..., 3:4] * scale[:, 0].prod(-1, keepdim=True).sqrt()
+        changed["observed_3d"] = torch.cat([middle, observed[..., 2:3], focal, observed[..., 4:]], -1)
     return replace(decoded, **changed)
 
 

@@ -19,6 +19,9 @@ from poseglass.programs.program import Forward
 MOST_SCALES = 16
 """Largest number of scales; more is a mistake."""
 
+LEAST_SCALE, MOST_SCALE = 0.2, 4.0
+"""Smallest and largest scale: beyond them a network sees nothing that it has learnt."""
+
 SMALLEST = 1e-12
 """Smallest probability that is turned into a logit."""
 
@@ -32,8 +35,10 @@ def check_scales(scales: tuple[float, ...]) -> None:
     if not 1 <= len(scales) <= MOST_SCALES:
         raise ValueError(f"Expected 1 to {MOST_SCALES} scales, such as 0.75, 1 and 1.25; got {len(scales)}.")
     for scale in scales:
-        if not 0 < scale <= 8:
-            raise ValueError(f"A scale must be a number above 0, and at most 8, such as 0.75 or 1.25; got {scale!r}.")
+        if not LEAST_SCALE <= scale <= MOST_SCALE:
+            raise ValueError(
+                f"A scale must be a number from {LEAST_SCALE} to {MOST_SCALE}, such as 0.75 or 1.25; got {scale!r}."
+            )
     for i, scale in enumerate(scales):
         if scale in scales[:i]:
             raise ValueError(
