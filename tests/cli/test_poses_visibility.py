@@ -12,8 +12,7 @@ from PIL import Image
 
 import poseglass as pg
 from poseglass import cli
-from poseglass.cli.poses_file import result_records
-from poseglass.cli.write_poses import _people
+from poseglass.cli.poses_file import people_of, result_records
 from poseglass.core.instances import Instances
 from poseglass.core.skeleton import Skeleton
 from poseglass.estimators.weights_file import save_weights
@@ -38,9 +37,9 @@ def test_records_have_words_where_visibility_is_predicted() -> None:
     assert told[0]["keypoint_scores"] == [0.9, 0.02, 0.5]
     flags = [0 if i % 3 == 2 else value for i, value in enumerate(told[0]["keypoints"])]
     assert flags == [0 if i % 3 == 2 else value for i, value in enumerate(plain[0]["keypoints"])]
-    read = _people(TOY, json.loads(json.dumps(told)))
+    read = people_of(TOY, json.loads(json.dumps(told)))
     assert read.visibility_words == [["visible", "absent", "occluded"], ["visible", None, "absent"]]
-    assert _people(TOY, plain).visibility is None
+    assert people_of(TOY, plain).visibility is None
 
 
 @pytest.mark.slow
