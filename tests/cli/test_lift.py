@@ -152,6 +152,7 @@ def test_the_page_draws_what_is_likely(files, monkeypatch):
     monkeypatch.setattr("poseglass.cli.lift_poses.draw", draw)
     page = {"white": None, "least": lifting.least}
     assert write_page(LSP14, lifting.lifter, journal, [files / "one.png"], files, **page) == 1
+    journal.close(finished=False)
     assert np.isnan(drawn[0].xy[0]).any(-1).tolist() == [True] * 4 + [False] * 10
 
 

@@ -6,7 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from poseglass.core.box_3d import lift
+from poseglass.core.view import View
 from poseglass.estimators.load import load_detector
 from poseglass.readers import write_coco
 from poseglass.runs.prepare import prepare
@@ -30,7 +33,7 @@ def tiny(*overrides: str, **changes: Any) -> Recipe:
         "train": {"epochs": 2, "batch_size": 4, "workers": 0, "optimizer": {"name": "adamw", "lr": 0.003}},
         "evaluate": {
             "metrics": [{"name": "kitti_ap", "least_height_px": [16, 10, 10]}, {"name": "box_ap"}],
-            "monitor": "depth_error", "flip_test": False,
+            "monitor": "AP40_3d_moderate", "flip_test": False,
         },
     }  # fmt: skip
     return Recipe.from_dict(table | changes, overrides=overrides)
@@ -38,16 +41,19 @@ def tiny(*overrides: str, **changes: Any) -> Recipe:
 
 @pytest.mark.slow
 def test_a_run_learns_and_its_weights_find_boxes_in_space(tmp_path: Path) -> None:
-    run = prepare(tiny(), tmp_path / "run", device="cpu")
+    run = prepare(tiny("train.epochs=12", "train.batch_size=2"), tmp_path / "run", device="cpu")
     run.train()
     rows = list(csv.DictReader((tmp_path / "run" / "curve.csv").read_text().splitlines()))
     assert {"depth", "dimensions", "rotation", "middle_3d", "val/yaw_15"} <= set(rows[0])
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
     data = streets(1)
     finder = load_detector(str(tmp_path / "run"), min_box_score=0.0)
-    found = finder(data.image(0), projection=data.projection(0))
-    assert len(found) > 0
-    assert np.isfinite(found.box_3d).all()
+    image = data.image(0)
+    view = View.letterbox((image.shape[1], image.shape[0]), finder.input.size_wh)
+    observed = finder.program(torch.from_numpy(view.read(image)[None])).observed_3d
+    assert observed is not None
+    assert observed.shape == (1, 100, 8)
+    assert np.isfinite(lift(observed[0].numpy(), data.projection(0))).all()
 
 
 def test_labels_must_have_boxes_in_space(tmp_path: Path) -> None:

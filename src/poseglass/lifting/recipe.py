@@ -60,7 +60,9 @@ class NetworkPart(Part):
     """
 
     method: Literal["repnet", "martinez", "masked"]
-    width: Annotated[int, Field(ge=1, le=8192)] = Field(default_factory=lambda data: WIDTHS.get(data.get("method"), 1))
+    width: Annotated[int, Field(ge=1, le=8192)] = Field(
+        default_factory=lambda data: WIDTHS.get(str(data.get("method")), 1)
+    )
     blocks: Annotated[int, Field(ge=1, le=32)] = 2
     camera: Literal["free", "rotation"] = "free"
     critic_width: Annotated[int, Field(ge=1, le=8192)] = 1000

@@ -189,8 +189,8 @@ class KittiAp:
         there = np.isfinite(errors).all(1)
         return means | {
             "depth_error": _mean(errors[there, 0]),
-            "yaw_15": _mean(np.asarray(errors[there, 1] <= np.deg2rad(15))),
-            "found": _mean(there),
+            "yaw_15": _mean(np.asarray(errors[there, 1] <= np.deg2rad(15), float)),
+            "found": _mean(np.asarray(there, float)),
         }
 
     def better(self, name: str) -> Better:

@@ -719,7 +719,7 @@ def _product(call: _Call) -> Known:
     """Matrix products; ``addmm`` adds its first argument to that of the other two, which must be a constant."""
     if len(call.args) > 2 and call.args[0] in call.known:
         raise _Unfollowed("what is added to a matrix product depends on the input")
-    first, second = call.args[-2:]
+    first, second = list(call.args)[-2:]
     one, other = (_whole(call.of(m), m.shape, [m.ndim - 2, m.ndim - 1]) for m in (first, second))
     rows, columns = one.any(-2), other.any(-3)
     if second not in call.known:  # a linear layer: every output of a row depends on what the row depends on
