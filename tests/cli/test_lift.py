@@ -156,6 +156,19 @@ def test_the_page_draws_what_is_likely(files, monkeypatch):
     assert np.isnan(drawn[0].xy[0]).any(-1).tolist() == [True] * 4 + [False] * 10
 
 
+def test_people_who_are_not_drawn_beside_an_image_are_told(files):
+    lifting = Lifting(load_lifter(files / "lifter.safetensors"), Least())
+    xy = np.random.default_rng(0).uniform(0, 60, (10, 14, 2))
+    people = Instances.from_keypoints(LSP14, xy)
+    records: list[dict] = [{"number": i + 1} for i in range(10)]
+    lifted = lifting.of(people)
+    lifting.add("a", records, lifted)
+    lifting.beside(np.zeros((80, 60, 3), np.uint8), lifted)
+    said = lifting.lines()
+    assert said[0].startswith("lifted 10 poses to 3D")
+    assert "Beside 1 image, only the first 8 people are drawn in 3D; poses_3d.html has all." in said
+
+
 def test_poses_of_points_that_coincide_are_not_trusted(files):
     lifting = Lifting(load_lifter(files / "lifter.safetensors"), Least())
     records: list[dict] = [{"number": 1}]

@@ -18,9 +18,10 @@ from poseglass.core.instances import Instances
 from poseglass.core.levels import WhiteLevels
 from poseglass.core.page import render_page
 from poseglass.core.skeleton import Skeleton
+from poseglass.core.table import counted
 from poseglass.drawing.palette import pose_colors
 from poseglass.drawing.pose import draw, resized
-from poseglass.drawing.scene3d import draw_beside
+from poseglass.drawing.scene3d import MOST_BESIDE, draw_beside
 from poseglass.lifting.lifter import Lifter
 from poseglass.lifting.people import LiftedPeople, lift_people
 
@@ -43,6 +44,7 @@ class Lifting:
         least: Which keypoints count as known.
         whole: Number of people who were lifted.
         few: Number of people with too few known keypoints.
+        crowded: Number of images with more people than are drawn beside them.
         poor: Those whose points do not fit the pose, as "image: person".
         spread_mm: Mean expected error of each person.
     """
@@ -51,6 +53,7 @@ class Lifting:
     least: Least
     whole: int = 0
     few: int = 0
+    crowded: int = 0
     poor: list[str] = field(default_factory=list)
     spread_mm: list[float] = field(default_factory=list)
 
@@ -84,21 +87,25 @@ class Lifting:
                 record["lift_critic"] = round(float(lifted.critic[at]), 4)
 
     def beside(self, image: np.ndarray, people: LiftedPeople) -> np.ndarray:
-        """Return an annotated image with the 3D poses beside it."""
+        """Return an annotated image with the 3D poses beside it, the first ``MOST_BESIDE`` of them."""
+        self.crowded += len(people.row) > MOST_BESIDE
         return draw_beside(image, people.lifted.xyz_mm, [row + 1 for row in people.row.tolist()], people.skeleton)
 
     def lines(self) -> list[str]:
         """Return what is to be said at the end."""
         name = self.lifter.card.name
         said = [
-            f"lifted {self.whole:,} poses to 3D with {name!r}: millimetres relative to the pelvis, x right, y down, z "
-            "away. Everybody has the mean size of the training people, as an image does not tell it."
+            f"lifted {counted(self.whole, 'pose')} to 3D with {name!r}: millimetres relative to the pelvis, x right, y "
+            "down, z away. Everybody has the mean size of the training people, as an image does not tell it."
         ]
         if self.spread_mm:
             said.append(
                 f"The network expects its keypoints to be {np.median(self.spread_mm):.0f} mm from the truth on average "
                 "(median over people); spread_3d_mm in poses.json has each."
             )
+        if self.crowded:
+            images = counted(self.crowded, "image")
+            said.append(f"Beside {images}, only the first {MOST_BESIDE} people are drawn in 3D; poses_3d.html has all.")
         if self.few:
             said.append(
                 f"Not lifted: {self.few:,} with fewer than {self.lifter.least_known} keypoints of {self.least} "
