@@ -108,11 +108,16 @@ def run(way: str, seed: int, data: Path, start: Path, runs: Path, file: Path) ->
     result: dict[str, Any] = {
         "way": way, "seed": seed, "steps": sum(int(row["step"]) for row in rows),
         "train_seconds": round(sum(float(row["train_seconds"]) for row in rows)),
-        "log": [line for line in done.stdout.splitlines() + done.stderr.splitlines() if "chips" in line],
+        "log": [
+            line.replace(f"{runs}/", "runs/small-people/")
+            for line in done.stdout.splitlines() + done.stderr.splitlines()
+            if "chips" in line
+        ],
         "tests": tests(folder, way, parts[seed % FOLDS], data, scenes), "machine": machine(), "commit": commit(),
     }  # fmt: skip
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.with_suffix(".part").write_text(json.dumps(result))
+    lines = json.dumps(result).replace('{"boxes"', '\n{"boxes"')  # a line for each image
+    file.with_suffix(".part").write_text(lines + "\n")
     file.with_suffix(".part").rename(file)
 
 
