@@ -42,10 +42,7 @@ from poseglass.estimators.twostage import TwoStageEstimator
 from poseglass.estimators.whole_image import WholeImageEstimator
 from poseglass.lifting.lifter import DEFAULT_LIFTER, Lifter, find_lifter, load_lifter
 from poseglass.lifting.people import check_mappable
-from poseglass.programs.early_exit import EarlyExit
 from poseglass.programs.fast import Precision
-from poseglass.programs.several_scales import SeveralScales
-from poseglass.programs.torch_program import TorchProgram
 
 SHEET_UP_TO = 1000
 """Largest number of images that get a contact sheet without --sheet: it shows the first only, which say little then."""
@@ -218,6 +215,11 @@ def predict(
         check_white(white)
     shown_at = (1.0,) if scales is None else parse_scales(scales)
     crops_at = (1.0,) if crop_scales is None else parse_scales(crop_scales, "--crop-scales")
+    if min_probability is not None and (crops_at != (1.0,) or early_exit is not None):
+        raise ValueError(
+            "--min-probability needs scores as they were calibrated, but with --crop-scales or --early-exit they mean "
+            "something else. Omit those, or use --min-score."
+        )
     console = wide_console()
     notes = list(found.notes)
     if boxes_file is not None:
@@ -437,12 +439,6 @@ def _shown_whole(estimator: PoseEstimator) -> bool:
     return isinstance(finder, OneStageEstimator) and finder.chips is None
 
 
-def _scores_differ(estimator: TopDownEstimator) -> bool:
-    """Return whether the scores of an estimator are not those that its weights were calibrated with."""
-    forward = estimator.program.forward if isinstance(estimator.program, TorchProgram) else None
-    return isinstance(forward, SeveralScales | EarlyExit)
-
-
 def _drawn(estimator: PoseEstimator, weights: str, score: float | None, probability: float | None) -> Least:
     """Return which keypoints are drawn.
 
@@ -458,11 +454,6 @@ def _drawn(estimator: PoseEstimator, weights: str, score: float | None, probabil
         raise ValueError(
             "--min-probability needs scores as they were calibrated, at one scale, but --scales or --chips join "
             "several. Use --min-score."
-        )
-    if isinstance(poses, TopDownEstimator) and _scores_differ(poses):
-        raise ValueError(
-            "--min-probability needs scores as they were calibrated, but with --crop-scales or --early-exit they mean "
-            "something else. Omit those, or use --min-score."
         )
     if not poses.calibrated:
         raise ValueError(
