@@ -61,6 +61,8 @@ def test_beside():
     assert tall.shape == (900, 200 + 2 * 300 + 8, 3)
     assert (out[:300, :200] == 90).all()
     assert draw_beside(image, poses[:0], [], ONE) is image
+    said = draw_beside(image, poses[:1], [1], ONE, doubtful=[1])
+    assert (said != draw_beside(image, poses[:1], [1], ONE, doubtful=[2])).any()
 
 
 def test_poses_of_another_shape():

@@ -89,7 +89,10 @@ class Lifting:
     def beside(self, image: np.ndarray, people: LiftedPeople) -> np.ndarray:
         """Return an annotated image with the 3D poses beside it, the first ``MOST_BESIDE`` of them."""
         self.crowded += len(people.row) > MOST_BESIDE
-        return draw_beside(image, people.lifted.xyz_mm, [row + 1 for row in people.row.tolist()], people.skeleton)
+        numbers = [row + 1 for row in people.row.tolist()]
+        # NaN is not to be trusted either
+        doubtful = [n for n, residual in zip(numbers, people.lifted.residual, strict=True) if not residual <= POOR]
+        return draw_beside(image, people.lifted.xyz_mm, numbers, people.skeleton, doubtful=doubtful)
 
     def lines(self) -> list[str]:
         """Return what is to be said at the end."""

@@ -1,5 +1,7 @@
 """Poses in three dimensions, seen from any side."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -101,7 +103,9 @@ MOST_BESIDE = 8
 _LEAST_PX, _MOST_PX, _GAP_PX = 180, 360, 8
 
 
-def draw_beside(image: np.ndarray, poses_mm: np.ndarray, numbers: list[int], skeleton: Skeleton) -> np.ndarray:
+def draw_beside(
+    image: np.ndarray, poses_mm: np.ndarray, numbers: list[int], skeleton: Skeleton, *, doubtful: Sequence[int] = ()
+) -> np.ndarray:
     """Return an image with the 3D poses of its people beside it: each seen as in the image and from the right.
 
     Args:
@@ -109,6 +113,7 @@ def draw_beside(image: np.ndarray, poses_mm: np.ndarray, numbers: list[int], ske
         poses_mm: ``(N, K, 3)``, camera frame; the first ``MOST_BESIDE`` are drawn.
         numbers: N numbers, as in the image.
         skeleton: Of the poses.
+        doubtful: Numbers of people whose poses are not to be trusted, which their second view says.
     """
     count = min(len(poses_mm), MOST_BESIDE)
     if not count:
@@ -117,12 +122,11 @@ def draw_beside(image: np.ndarray, poses_mm: np.ndarray, numbers: list[int], ske
     size = int(np.clip(image.shape[0] // rows, _LEAST_PX, _MOST_PX))
     people = []
     for pose, number in zip(poses_mm[:count], numbers, strict=False):
-        views = [
-            draw_3d(
-                pose, skeleton, side_degrees=side, size_px=size, title=title if side else f"{number}: {title}"
-            )
-            for title, side in VIEWS
-        ]  # fmt: skip
+        views = []
+        for title, side in VIEWS:
+            words = f"{title}, doubtful" if number in doubtful else title
+            titled = words if side else f"{number}: {title}"
+            views.append(draw_3d(pose, skeleton, side_degrees=side, size_px=size, title=titled))
         people.append(np.concatenate(views, 1))
     columns = -(-count // rows)
     width = people[0].shape[1]
