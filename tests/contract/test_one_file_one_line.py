@@ -278,7 +278,7 @@ def test_each_is_listed_and_trains_by_a_recipe(package: Path, tmp_path: Path) ->
     assert done.returncode == 0, done.stdout + done.stderr
     assert digests(package) == before
     listed, measured, looked, trained, evaluated = done.stdout.split("$ ")[1:]
-    assert re.search(r"\n three_layers +952 .* 32 x 48 +4 +4 ", listed), listed
+    assert re.search(r"\n three_layers +952 .* 32 x 48 +4, 4 ", listed), listed
     assert re.search(r"\n\| tent \| 1\.\d\d / ", measured), measured  # a stride of 4, read without a fraction
     assert "8 images, 8 people with a label, 3 keypoints (dots3)" in looked
     assert "8 people, 835 parameters, 1 epochs of 2 steps" in trained
