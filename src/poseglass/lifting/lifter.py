@@ -19,7 +19,7 @@ from poseglass.estimators.weights_file import LIFTER_KEY, CheckpointError, read_
 from poseglass.lifting.bodies import root_of
 from poseglass.lifting.normalise import LEAST_KNOWN, by_axis, normalise
 from poseglass.lifting.recipe import NetworkPart
-from poseglass.lifting.repnet import RepNet, RepNetCritic, in_camera
+from poseglass.lifting.repnet import RepNet, RepNetCritic, in_camera, nearer_to_real
 from poseglass.lifting.residual_mlp import MartinezLifter, MaskedLifter
 
 DEFAULT_LIFTER = "lift-people"
@@ -143,7 +143,7 @@ class Lifted:
 def build_lifter_network(part: NetworkPart, num_keypoints: int) -> nn.Module:
     """Return the network that a recipe's table describes, with fresh weights."""
     if part.method == "repnet":
-        return RepNet(num_keypoints, part.width, camera=part.camera, mask=part.unknown)
+        return RepNet(num_keypoints, part.width, camera=part.camera, mask=part.unknown, mirror=part.mirror)
     if part.method == "martinez":
         return MartinezLifter(num_keypoints, part.width, part.blocks)
     return MaskedLifter(num_keypoints, part.width, part.blocks)
@@ -260,8 +260,12 @@ class Lifter:
         if self._takes_unknown:
             values = torch.cat([values, known.to(values.dtype)], 1)
         pose, camera = self.network(values)
-        unit_m = float(self.card.network.get("unit_m", 1.0))
-        return unit_m * in_camera(pose, camera), None, None if self.critic is None else self.critic(pose)
+        unit_m, critic = float(self.card.network.get("unit_m", 1.0)), None
+        if self.critic is not None and getattr(self.network, "mirror", False):
+            pose, camera, critic = nearer_to_real(self.critic, pose, camera, self.network.template)
+        elif self.critic is not None:
+            critic = self.critic(pose)
+        return unit_m * in_camera(pose, camera), None, critic
 
 
 def weak_perspective_residual(pose: Tensor, points: Tensor, known: Tensor) -> Tensor:
@@ -324,6 +328,11 @@ def load_lifter(weights: str | Path = DEFAULT_LIFTER) -> Lifter:
         raise CheckpointError(f"{path}: the card's network cannot be built ({first}). Fetch the file again.") from error
     own = {key: tensor for key, tensor in state.items() if not key.startswith(_CRITIC)}
     of_critic = {key.removeprefix(_CRITIC): value for key, value in state.items() if key.startswith(_CRITIC)}
+    if part.mirror and not of_critic:
+        raise CheckpointError(
+            f"{path}: the critic that chooses between poses and mirror images is missing. Fetch the file again, or save "
+            "the lifter with its critic."
+        )
 
     def build() -> tuple[nn.Module, RepNetCritic | None]:
         network = build_lifter_network(part, len(card.skeleton))

@@ -28,6 +28,7 @@ READ_BY = {
     "network.chain": ("repnet",),
     "network.unit_m": ("repnet",),
     "network.start_from_mean": ("repnet",),
+    "network.mirror": ("repnet",),
     "network.unknown": ("repnet",),
     "train.critic_rate": ("repnet",),
     "train.reprojection": ("repnet",),
@@ -56,6 +57,8 @@ class NetworkPart(Part):
         unit_m: Unit of RepNet's poses in metres, 1 as published. Ours: about the standard deviation of a keypoint, 0.1,
             in which a step of the optimiser moves a pose less, so that the critic can follow with few steps.
         start_from_mean: Ours: RepNet's first poses are near the mean of the real ones, which saves thousands of steps.
+        mirror: Ours: of each pose of RepNet and its mirror image in depth, which project alike, the critic chooses. Needs
+            camera = "rotation".
         unknown: Ours, for RepNet: keypoints are left out in training, and the network is told which.
     """
 
@@ -70,7 +73,17 @@ class NetworkPart(Part):
     chain: bool = True
     unit_m: Annotated[float, Field(gt=0, le=1)] = 1.0
     start_from_mean: bool = False
+    mirror: bool = False
     unknown: bool = False
+
+    @model_validator(mode="after")
+    def _mirror_of_a_rotation(self) -> Self:
+        if self.mirror and self.camera != "rotation":
+            raise ValueError(
+                f"mirror = true needs camera = 'rotation', got {self.camera!r}: only where the rows of a camera are "
+                "orthogonal do a pose and its mirror image project alike"
+            )
+        return self
 
 
 class TrainPart(Part):

@@ -69,12 +69,16 @@ class RepNet(nn.Module):
             is 0.
         mask: Ours: K further inputs tell which keypoints are known, so that unknown ones (0, 0) can be told from known
             ones in the middle.
+        mirror: Ours: the critic chooses between poses and their mirror images (``nearer_to_real``); ``template`` is the
+            mean of the real poses, which training sets.
 
     Example:
         >>> net = RepNet()
         >>> sum(p.numel() for p in net.parameters())
         11098054
     """
+
+    template: Tensor
 
     def __init__(
         self,
@@ -83,11 +87,19 @@ class RepNet(nn.Module):
         *,
         camera: Literal["free", "rotation"] = "free",
         mask: bool = False,
+        mirror: bool = False,
     ) -> None:
         super().__init__()
         if camera not in ("free", "rotation"):
             raise ValueError(f"camera must be 'free' (as published) or 'rotation', got {camera!r}.")
-        self.num_keypoints, self.camera_form, self.mask = num_keypoints, camera, mask
+        if mirror and camera != "rotation":
+            raise ValueError(
+                f"mirror needs camera 'rotation', got {camera!r}: only where the rows of a camera are orthogonal do a "
+                "pose and its mirror image project alike."
+            )
+        self.num_keypoints, self.camera_form, self.mask, self.mirror = num_keypoints, camera, mask, mirror
+        if mirror:
+            self.register_buffer("template", torch.zeros(3, num_keypoints))
         self.enter = nn.Linear((3 if mask else 2) * num_keypoints, width)
         self.shared = ResidualBlock(width)
         self.pose_blocks = nn.Sequential(ResidualBlock(width), ResidualBlock(width))
@@ -268,3 +280,55 @@ def in_camera(poses: Tensor, camera: Tensor) -> Tensor:
     rows = functional.normalize(orthogonal(camera), dim=2)
     rotation = torch.stack([rows[:, 0], rows[:, 1], torch.linalg.cross(rows[:, 0], rows[:, 1])], 1)
     return (rotation @ poses.view(len(poses), 3, -1)).mT
+
+
+def mirrored(poses: Tensor, camera: Tensor, template: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the poses and cameras that project alike: mirrored in depth, with left and right as they were.
+
+    A weak perspective camera cannot tell a pose from its mirror image at the plane of the image. The image is rotated
+    to be as near to a template as it can, so that it stands in RepNet's common orientation; no gradient flows through
+    that rotation.
+
+    Args:
+        poses: ``(B, 3K)``, x then y then z.
+        camera: ``(B, 2, 3)``, whose rows are orthogonal and of the same length.
+        template: ``(3, K)``, the mean of the real poses, centred.
+
+    Returns:
+        Poses ``(B, 3K)`` and cameras ``(B, 2, 3)``; ``reproject`` gives the same points of them.
+    """
+    image = in_camera(poses, camera).mT * poses.new_tensor([1.0, 1.0, -1.0])[:, None]
+    with torch.no_grad():
+        u, _, vt = torch.linalg.svd(template @ image.mT)  # of a centred template: where the image is does not matter
+        sign = torch.ones(len(u), 3, dtype=poses.dtype, device=poses.device)
+        sign[:, 2] = torch.linalg.det(u @ vt)  # rotations only: a reflection would undo the mirror
+        turn = (u * sign[:, None]) @ vt
+    scale = camera.norm(dim=2, keepdim=True)
+    return (turn @ image).flatten(1), scale * turn.mT[:, :2]
+
+
+def nearer_to_real(
+    critic: nn.Module, poses: Tensor, camera: Tensor, template: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return of each pose and its mirror image the one that the critic takes for a real pose rather than the other.
+
+    Ours. The kinematic chain space is the same for both, and a generator seldom finds the way from one to the other,
+    which leads through flat poses; but the critic sees which way knees bend.
+
+    Args:
+        critic: Maps ``(B, 3K)`` to ``(B,)``, lower for poses like the real ones.
+        poses: ``(B, 3K)``, x then y then z.
+        camera: As ``mirrored`` takes it.
+        template: As ``mirrored`` takes it.
+
+    Returns:
+        Poses ``(B, 3K)``, their cameras ``(B, 2, 3)``, and what the critic says ``(B,)``.
+    """
+    image, other_camera = mirrored(poses, camera, template)
+    said, of_image = critic(poses), critic(image)
+    better = of_image < said
+    return (
+        torch.where(better[:, None], image, poses),
+        torch.where(better[:, None, None], other_camera, camera),
+        torch.minimum(said, of_image),
+    )

@@ -42,6 +42,7 @@ from poseglass.lifting.repnet import (
     RepNet,
     camera_loss,
     gradient_penalty,
+    nearer_to_real,
     reproject,
     reprojection_loss,
 )
@@ -51,6 +52,9 @@ from poseglass.training.checkpoint import load_checkpoint, save_checkpoint
 from poseglass.training.signals import asked_to_stop
 
 Say = Callable[[str], None]
+
+MIRROR_FROM = 0.2
+"""Share of the steps after which RepNet's critic chooses between poses and mirror images: before, it knows neither."""
 
 _ANOTHER = {
     "recipe": "another recipe", "seed": "another seed", "poses": "another number of poses",
@@ -171,13 +175,15 @@ class RepNetTrainer:
     def __init__(self, recipe: LiftRecipe, bodies: Bodies, labelled: Tensor | None = None) -> None:
         self.recipe, self.bodies, self.labelled = recipe, bodies, labelled
         part = recipe.network
-        self.net = RepNet(len(REPNET16), part.width, camera=part.camera, mask=part.unknown)
+        self.net = RepNet(len(REPNET16), part.width, camera=part.camera, mask=part.unknown, mirror=part.mirror)
         self.critic = build_critic(part, REPNET16)
         self.order = torch.from_numpy(
             bodies.skeleton.all_indices_of(REPNET16.keypoints, needed_by="RepNet", advice=CONVERT)
         )
         poses = aligned(upright_to_camera(bodies.world[:, self.order].double()).numpy())
         self.real = by_axis(torch.from_numpy((poses / part.unit_m).astype(np.float32)))
+        if part.mirror:
+            self.net.template.copy_(self.real.mean(0).view(3, -1))
         if part.start_from_mean:
             with torch.no_grad():
                 self.net.pose.weight.mul_(0.1)
@@ -213,8 +219,11 @@ class RepNetTrainer:
         inputs, points, weights = self._batch(generator)
         real = self.real[torch.randint(len(self.real), (len(inputs),), generator=generator)]
         mix = torch.rand(len(inputs), 1, generator=generator)
+        choose = self.recipe.network.mirror and done >= MIRROR_FROM
         with torch.no_grad():
-            fake, _ = self.net(inputs)
+            fake, camera = self.net(inputs)
+            if choose:
+                fake, _, _ = nearer_to_real(self.critic, fake, camera, self.net.template)
         # what the critic says of real poses counts +1, of generated ones -1: it learns low numbers for the real
         said = self.critic(torch.cat([real, fake]))
         distance = said[len(real) :].mean() - said[: len(real)].mean()
@@ -225,7 +234,8 @@ class RepNetTrainer:
 
         self.critic.requires_grad_(False)
         fake, camera = self.net(inputs)
-        adversarial = self.critic(fake).mean()
+        said = nearer_to_real(self.critic, fake, camera, self.net.template)[2] if choose else self.critic(fake)
+        adversarial = said.mean()
         reprojection = reprojection_loss(points, reproject(fake, camera), weights)
         of_camera = camera_loss(camera)
         self.optimizers["network"].zero_grad()

@@ -182,7 +182,7 @@ def read_results(path: str | Path, projection: np.ndarray, *, classes: Sequence[
 
 
 def write_results(path: str | Path, found: Instances, *, classes: Sequence[str] = CLASSES) -> None:
-    """Write what was found in a picture as KITTI's results: 16 numbers a row, the last of which is the score.
+    """Write what was found in a picture as KITTI's results: 16 fields a row, the last of which is the score.
 
     Args:
         path: The file, 000123.txt.
@@ -200,23 +200,78 @@ def write_results(path: str | Path, found: Instances, *, classes: Sequence[str] 
             "that find boxes in 3D, and give the calibration of the picture."
         )
     lines = []
-    if len(found):
-        assert found.box_3d is not None
-        assert found.projection is not None
-        if not 0 <= found.label.min() <= found.label.max() < len(classes):
-            raise ValueError(
-                f"Label {int(found.label.max())} is none of the {len(classes)} classes {', '.join(classes)}."
-            )
-        alphas = observe(found.box_3d, found.projection)[:, 7]
-        for row, alpha in enumerate(alphas):
-            x, y, z, length, height, width, yaw = found.box_3d[row].astype(float).tolist()
-            if not np.isfinite([x, alpha]).all():
-                continue
-            box = [float(v) for v in found.box_xyxy[row]]
-            numbers = [height / 1000, width / 1000, length / 1000, x / 1000, (y + height / 2) / 1000, z / 1000, yaw]
-            words = [f"{v:.2f}" for v in box] + [f"{v:.4f}" for v in numbers] + [f"{float(found.box_score[row]):.6f}"]
-            lines.append(f"{types[int(found.label[row])]} -1 -1 {alpha:.4f} {' '.join(words)}")
-    write_bytes(path, ("\n".join(lines) + ("\n" if lines else "")).encode())
+    for row, words in _fields(found, classes):
+        lines.append(f"{types[int(found.label[row])]} -1 -1 {words} {float(found.box_score[row]):.6f}\n")
+    write_bytes(path, "".join(lines).encode())
+
+
+def write_labels(path: str | Path, truth: Instances, *, classes: Sequence[str] = CLASSES) -> None:
+    """Write the labels of a picture as KITTI's: 15 fields a row. What is a crowd becomes a ``DontCare`` region.
+
+    Args:
+        path: The file, 000123.txt.
+        truth: Instances with ``box_3d`` and ``projection``, and ``extra`` "truncation", "occlusion" and "crowd", as
+            ``kitti`` reads them.
+        classes: As for ``write_results``.
+
+    Raises:
+        ValueError: Instances without one of these, or of a class beyond ``classes``; or a class that is none of
+            KITTI's.
+    """
+    types = checked_names(classes)
+    lacking = [name for name in ("truncation", "occlusion", "crowd") if name not in truth.extra]
+    if len(truth) and (truth.box_3d is None or truth.projection is None or lacking):
+        raise ValueError(
+            "KITTI's labels are of boxes in space, with truncation and occlusion, but these instances have no "
+            f"{', '.join(lacking) if lacking else 'box_3d and projection'}. Give instances as the reader returns them."
+        )
+    lines = []
+    for row, words in _fields(truth, classes):
+        if truth.extra["crowd"][row]:
+            box = " ".join(words.split()[1:5])
+            lines.append(f"{DONT_CARE} -1 -1 -10 {box} -1 -1 -1 -1000 -1000 -1000 -10\n")
+        else:
+            hidden = f"{float(truth.extra['truncation'][row]):.2f} {int(truth.extra['occlusion'][row])}"
+            lines.append(f"{types[int(truth.label[row])]} {hidden} {words}\n")
+    write_bytes(path, "".join(lines).encode())
+
+
+def write_calibration(path: str | Path, projection: np.ndarray, *, camera: str = "P2") -> None:
+    """Write the calibration of a picture as KITTI's.
+
+    Args:
+        path: The file, 000123.txt.
+        projection: ``(3, 4)``, camera frame in millimetres to pixels.
+        camera: Before its colon.
+    """
+    numbers = (np.asarray(projection, np.float64) / [1.0, 1.0, 1.0, 1000.0]).ravel()
+    write_bytes(path, f"{camera}: {' '.join(f'{v:.12e}' for v in numbers)}\n".encode())
+
+
+def _fields(instances: Instances, classes: Sequence[str]) -> list[tuple[int, str]]:
+    """Return alpha, box, size, place and yaw of each row that has a box in space, as words.
+
+    Raises:
+        ValueError: A label is none of the classes.
+    """
+    if not len(instances):
+        return []
+    assert instances.box_3d is not None
+    assert instances.projection is not None
+    if not 0 <= instances.label.min() <= instances.label.max() < len(classes):
+        raise ValueError(
+            f"Label {int(instances.label.max())} is none of the {len(classes)} classes {', '.join(classes)}."
+        )
+    out = []
+    for row, alpha in enumerate(observe(instances.box_3d, instances.projection)[:, 7]):
+        x, y, z, length, height, width, yaw = instances.box_3d[row].astype(float).tolist()
+        if not np.isfinite([x, alpha]).all():
+            continue
+        box = [float(v) for v in instances.box_xyxy[row]]
+        numbers = [height / 1000, width / 1000, length / 1000, x / 1000, (y + height / 2) / 1000, z / 1000, yaw]
+        words = [f"{alpha:.4f}", *(f"{v:.2f}" for v in box), *(f"{v:.4f}" for v in numbers)]
+        out.append((row, " ".join(words)))
+    return out
 
 
 def _labels(rows: list[tuple[str, list[float]]], projection: np.ndarray) -> Instances:
