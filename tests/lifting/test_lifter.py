@@ -1,6 +1,7 @@
 """A lifter and its file: what it promises for its input and output, and what it says of bad ones."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -93,8 +94,17 @@ def test_published_lifters_need_every_keypoint():
 def test_infinite_points():
     points = points_of(1, 17)
     points[0, 2, 1] = np.inf
-    with pytest.raises(ValueError, match="finite, or NaN where unknown, got infinity"):
+    with pytest.raises(ValueError, match=r"at most 10,000,000, or NaN where unknown, got inf in row 0"):
         toy()(points)
+    points[0, 2, 1] = -1e30
+    with pytest.raises(ValueError, match=r"or NaN where unknown, got -1e\+30 in row 0. Set unknown points to NaN"):
+        toy()(points)
+
+
+@pytest.mark.parametrize("points", ["left_hip", [[[1.0, 2.0]], [[1.0, 2.0], [3.0, 4.0]]], [None, "x"]])
+def test_points_that_are_no_numbers(points: object):
+    with pytest.raises(ValueError, match=r"an array of numbers of shape \(N, 17, 2\), and cannot be made one"):
+        toy()(points)  # type: ignore[arg-type]
 
 
 def test_residual_of_a_projection_is_zero():
@@ -127,6 +137,13 @@ def test_files_that_hold_no_lifter(tmp_path):
         load_lifter("src/poseglass/weights/people.safetensors")
     with pytest.raises(FileNotFoundError, match=r"No lifter 'nothing'.*a name that ships"):
         load_lifter("nothing")
+    with pytest.raises(
+        FileNotFoundError, match=r"'people-pose' finds keypoints in images.*open it with poseglass.load"
+    ):
+        load_lifter("people-pose")
+    np.savez(tmp_path / "poses.npz", a=np.zeros(3))
+    with pytest.raises(CheckpointError, match=r"poses.npz holds arrays .* and no lifter. Train one on them"):
+        load_lifter(tmp_path / "poses.npz")
     (tmp_path / "run").mkdir()
     with pytest.raises(FileNotFoundError, match=r"nor a folder with lifter\.safetensors"):
         load_lifter(tmp_path / "run")
@@ -286,3 +303,30 @@ def test_the_shipped_file_is_in_half_precision():
     state, metadata = read_safetensors(shipped_lifters()["lift-people"])
     assert LIFTER_KEY in metadata
     assert sum(t.numel() for t in state.values()) * 2 < shipped_lifters()["lift-people"].stat().st_size < 5_000_000
+
+
+def test_a_lifter_that_chooses_between_mirror_images(tmp_path):
+    """It gives the pose that its critic takes for a real one, and is nothing without the critic."""
+    torch.manual_seed(0)
+    part = NetworkPart(method="repnet", width=16, critic_width=10, camera="rotation", mirror=True)
+    network = build_lifter_network(part, len(REPNET16))
+    network.template.copy_(torch.randn(3, 16))
+    network.template.sub_(network.template.mean(1, keepdim=True))
+    card = LifterCard("mirror", part.model_dump(), REPNET16, 330.0)
+    lifter = Lifter(card, network, build_critic(part, REPNET16))
+    save_lifter(tmp_path / "a.safetensors", lifter)
+    again, points = load_lifter(tmp_path / "a.safetensors"), points_of(40, 16)
+    lifted = again.lift(points)
+    assert np.abs(lifted.xyz_mm - lifter(points)).max() < 1e-3
+    plain = NetworkPart(method="repnet", width=16, critic_width=10, camera="rotation")
+    alone = build_lifter_network(plain, len(REPNET16))
+    alone.load_state_dict({key: value for key, value in network.state_dict().items() if key != "template"})
+    first = Lifter(replace(card, network=plain.model_dump()), alone, lifter.critic).lift(points)
+    same = np.abs(lifted.xyz_mm - first.xyz_mm).max((1, 2)) < 1e-2
+    assert 0 < same.sum() < 40
+    assert (lifted.critic[~same] < first.critic[~same]).all()
+    assert np.allclose(lifted.xyz_mm[~same] * [1, 1, -1], first.xyz_mm[~same], atol=0.1)
+    assert np.allclose(lifted.residual, first.residual, atol=1e-4)
+    save_lifter(tmp_path / "b.safetensors", Lifter(card, network))
+    with pytest.raises(CheckpointError, match="the critic that chooses between poses and mirror images is missing"):
+        load_lifter(tmp_path / "b.safetensors")

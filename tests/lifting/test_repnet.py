@@ -19,6 +19,8 @@ from poseglass.lifting.repnet import (
     camera_norm,
     gradient_penalty,
     in_camera,
+    mirrored,
+    nearer_to_real,
     orthogonal,
     reproject,
     reprojection_loss,
@@ -153,6 +155,62 @@ def test_in_camera_turns_and_keeps_shape():
     found = in_camera(poses, 2.5 * rotation[:, :2])
     expected = (rotation @ poses.view(6, 3, 16)).mT
     assert torch.allclose(found, expected, atol=1e-5)
+
+
+def turned(count: int, seed: int) -> torch.Tensor:
+    return torch.from_numpy(Rotation.random(count, rng=np.random.default_rng(seed)).as_matrix()).float()
+
+
+def test_a_mirror_image_projects_alike_and_stands_as_the_template():
+    template = torch.randn(3, 16, generator=torch.Generator().manual_seed(8))
+    template -= template.mean(1, keepdim=True)
+    poses = template.flatten() + 0.05 * torch.randn(6, 48, generator=torch.Generator().manual_seed(9))
+    camera = 2.5 * turned(6, 8)[:, :2]
+    image, other = mirrored(poses, camera, template)
+    assert torch.allclose(reproject(image, other), reproject(poses, camera), atol=1e-4)
+    assert float(camera_loss(other)) < 1e-5
+    one, two = in_camera(poses, camera), in_camera(image, other)
+    assert torch.allclose(one * torch.tensor([1.0, 1.0, -1.0]), two, atol=1e-4)
+    # no rotation brings it nearer to the template
+    centred = image.view(6, 3, 16) - image.view(6, 3, 16).mean(2, keepdim=True)
+    apart = (centred - template).square().sum((1, 2))
+    for seed in range(20):
+        small = torch.from_numpy(
+            Rotation.from_rotvec(0.1 * np.random.default_rng(seed).normal(size=(6, 3))).as_matrix()
+        )
+        assert ((small.float() @ centred - template).square().sum((1, 2)) >= apart - 1e-3).all()
+    back, _ = mirrored(image, other, template)
+    pairs = (in_camera(mirrored(poses, camera, template)[0], other), two)
+    assert torch.allclose(*pairs, atol=1e-4)
+    # of the image, the image: the pose again, turned as near to the template as it can be
+    bones = poses.view(6, 3, 16)[..., 1:] - poses.view(6, 3, 16)[..., :1]
+    bones_back = back.view(6, 3, 16)[..., 1:] - back.view(6, 3, 16)[..., :1]
+    assert torch.allclose(torch.linalg.det(bones[..., :3]), torch.linalg.det(bones_back[..., :3]), atol=1e-3)
+
+
+def test_the_critic_chooses_between_a_pose_and_its_mirror_image():
+    """A critic that likes one handedness gets it, whichever of both the generator gave; gradients reach the pose."""
+    template = torch.randn(3, 16, generator=torch.Generator().manual_seed(8))
+    template -= template.mean(1, keepdim=True)
+
+    def hand(poses: torch.Tensor) -> torch.Tensor:
+        bones = poses.view(-1, 3, 16)[..., 1:4] - poses.view(-1, 3, 16)[..., :1]
+        return torch.linalg.det(bones)
+
+    critic = type("Hand", (nn.Module,), {"forward": lambda _self, poses: hand(poses)})()
+    poses = torch.randn(8, 48, generator=torch.Generator().manual_seed(10), requires_grad=True)
+    camera = turned(8, 9)[:, :2]
+    assert (hand(poses) > 0).any()
+    assert (hand(poses) < 0).any()
+    chosen, cameras, said = nearer_to_real(critic, poses, camera, template)
+    assert (said < 0).all()
+    assert torch.allclose(hand(chosen), said, atol=1e-4)
+    assert torch.allclose(reproject(chosen, cameras), reproject(poses, camera), atol=1e-4)
+    said.sum().backward()
+    assert poses.grad is not None
+    assert (poses.grad.abs().sum(1) > 0).all()
+    with pytest.raises(ValueError, match=r"mirror needs camera 'rotation', got 'free'"):
+        RepNet(width=8, mirror=True)
 
 
 def test_orthogonal_cameras():

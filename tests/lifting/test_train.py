@@ -54,7 +54,7 @@ SMALL = {
     "repnet-ours": {
         "network": {
             "method": "repnet", "width": 16, "critic_width": 10, "camera": "rotation", "start_from_mean": True,
-            "unknown": True, "chain": False, "unit_m": 0.1,
+            "unknown": True, "chain": False, "unit_m": 0.1, "mirror": True,
         },
         "train": {"steps": 6, "batch": 8},
     },
@@ -227,6 +227,19 @@ def test_keys_that_a_method_never_reads(method: str, table: str, key: str, value
     tables[table] = tables.get(table, {}) | {key: value}
     with pytest.raises(ValueError, match=rf"{table}\.{key} is of .*, and network\.method is '{method}'; omit it"):
         LiftRecipe(name="a", **tables)  # type: ignore[arg-type]
+
+
+def test_misspelt_keys_are_named(tmp_path):
+    text = "name = 'a'\n[network]\nmethod = 'repnet'\nmirorr = true\n[train]\nsteps = 3\n"
+    (tmp_path / "a.toml").write_text(text)
+    with pytest.raises(ValueError, match=r"a.toml: unknown key 'network.mirorr'. Did you mean 'mirror'\? Known here:"):
+        read_lift_recipe(tmp_path / "a.toml")
+    (tmp_path / "a.toml").write_text(text.replace("mirorr = true", "mirror = true"))
+    with pytest.raises(ValueError, match=r"mirror = true needs camera = 'rotation', got 'free'"):
+        read_lift_recipe(tmp_path / "a.toml")
+    (tmp_path / "a.toml").write_text("trian = 3\n" + text.replace("mirorr = true", ""))
+    with pytest.raises(ValueError, match=r"unknown key 'trian'. Did you mean 'train'\?"):
+        read_lift_recipe(tmp_path / "a.toml")
 
 
 def test_every_key_of_a_method_is_one_of_a_recipe():

@@ -1,3 +1,4 @@
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -6,10 +7,20 @@ import pytest
 from poseglass.core.box_3d import corners_of, observe, project
 from poseglass.core.image import write_image
 from poseglass.core.sample import boxes_complete, classes_of, projection_of
-from poseglass.data import DATASETS
+from poseglass.data import DATASETS, write_streets
 from poseglass.metrics.box_ap import BoxAp
-from poseglass.readers.kitti import CLASSES, checked_names, kitti, read_calibration, read_results, write_results
+from poseglass.readers.kitti import (
+    CLASSES,
+    checked_names,
+    kitti,
+    read_calibration,
+    read_results,
+    write_calibration,
+    write_labels,
+    write_results,
+)
 from poseglass.runs.build import make
+from poseglass.synthetic.streets import streets
 
 P2 = "721.5377 0 609.5593 44.85728 0 721.5377 172.854 0.2163791 0 0 1 0.002745884"
 CALIBRATION = f"P0: {P2.replace('44.85728', '0')}\nP2: {P2}\nR0_rect: 1 0 0 0 1 0 0 0 1\n\n"
@@ -93,8 +104,12 @@ def test_a_split_chooses(tmp_path):
     with pytest.raises(ValueError, match="names pictures twice: 000002"):
         kitti(root, split=root / "val.txt")
     (root / "val.txt").write_text("000009\n")
-    with pytest.raises(FileNotFoundError, match=r"1 label of 1 have no picture in .*image_2: 000009"):
+    says = r"val.txt names 1 picture, of which 1 have no label in .*label_2: 000009. Correct the split"
+    with pytest.raises(FileNotFoundError, match=says):
         kitti(root, split=root / "val.txt")
+    (root / "image_2" / "000001.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"label_2 has labels of 3 pictures, of which 1 have no picture in"):
+        kitti(root)
 
 
 def test_results_come_back(tmp_path):
@@ -181,3 +196,40 @@ def test_results_need_boxes_in_space(tmp_path):
     with pytest.raises(ValueError, match=r"these instances have no box_3d and projection"):
         write_results(tmp_path / "r.txt", flat)
     assert checked_names(CLASSES) == ("Pedestrian", "Car", "Cyclist")
+
+
+def test_labels_and_calibrations_come_back(tmp_path):
+    root = folder(tmp_path, CAR, PERSON)
+    data = kitti(root)
+    for index, name in enumerate(data.image_ids):
+        write_labels(root / "label_2" / f"{name}.txt", data.instances(index))
+        write_calibration(root / "calib" / f"{name}.txt", data.projection(index))
+    again = kitti(root)
+    for index in range(2):
+        first, second = data.instances(index), again.instances(index)
+        assert np.abs(first.box_3d - second.box_3d)[:, :6].max() <= 0.1
+        assert np.abs(first.box_xyxy - second.box_xyxy).max() <= 0.01
+        assert all((first.extra[key] == second.extra[key]).all() for key in ("occlusion", "crowd", "truncation"))
+        assert np.allclose(data.projection(index), again.projection(index), rtol=1e-12)
+    with pytest.raises(ValueError, match=r"these instances have no truncation, occlusion, crowd. Give instances as"):
+        write_labels(root / "a.txt", replace(data.instances(0), extra={}))
+
+
+def test_streets_are_written_as_they_are(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["write_streets", str(tmp_path / "s"), "--count", "4", "--seed", "3"])
+    write_streets.main()
+    assert "4 streets written" in capsys.readouterr().out
+    read, rendered = kitti(tmp_path / "s"), streets(4, seed=3)
+    boxes = 0
+    for index in range(4):
+        first, second = (data.instances(index) for data in (read, rendered))
+        first, second = (one[~one.extra["crowd"]] for one in (first, second))
+        assert (first.label == second.label).all()
+        assert np.allclose(first.box_3d, second.box_3d, atol=0.1)
+        assert np.allclose(first.box_xyxy, second.box_xyxy, atol=0.006)
+        assert (read.image(index) == rendered.image(index)).all()
+        boxes += len(first)
+    assert boxes > 5
+    with pytest.raises(SystemExit):  # not over what is there
+        write_streets.main()
+    assert "has labels already. Give another folder" in capsys.readouterr().err

@@ -14,7 +14,7 @@ import poseglass
 from poseglass.core.shapes_only import shapes_only
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import counted, listed
-from poseglass.estimators.load import SHIPPED_FOLDER
+from poseglass.estimators.load import SHIPPED_FOLDER, shipped
 from poseglass.estimators.weights_file import LIFTER_KEY, CheckpointError, read_safetensors, write_safetensors
 from poseglass.lifting.bodies import root_of
 from poseglass.lifting.normalise import LEAST_KNOWN, by_axis, normalise
@@ -24,6 +24,9 @@ from poseglass.lifting.residual_mlp import MartinezLifter, MaskedLifter
 
 DEFAULT_LIFTER = "lift-people"
 """The lifter that ships."""
+
+FARTHEST_PX = 1e7
+"""Largest coordinate of a point, to either side; sentinels such as 1e30 are no pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,17 +212,28 @@ class Lifter:
             points: ``(N, K, 2)`` image pixels, x right and y down, in the order of ``skeleton``; NaN = unknown.
 
         Raises:
-            ValueError: Another shape, a coordinate that is infinite, or a person with too few known keypoints.
+            ValueError: No numbers, another shape, a coordinate beyond ``FARTHEST_PX``, or a person with too few known
+                keypoints.
         """
-        points = np.asarray(points, np.float64)
         k = len(self.skeleton)
+        try:
+            points = np.asarray(points, np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"Points must be an array of numbers of shape (N, {k}, 2), and cannot be made one ({error})."
+            ) from error
         if points.ndim != 3 or points.shape[1:] != (k, 2):
             raise ValueError(
                 f"Points must have shape (N, {k}, 2), x and y of the {k} keypoints of {self.skeleton.name!r}, got "
                 f"{points.shape}. Poses of another skeleton: instances.in_skeleton(lifter.skeleton).xy."
             )
-        if np.isinf(points).any():
-            raise ValueError("Points must be finite, or NaN where unknown, got infinity. Set unknown points to NaN.")
+        far = np.abs(points) > FARTHEST_PX
+        if far.any():
+            row = int(np.argwhere(far)[0][0])
+            raise ValueError(
+                f"Points must be pixels of at most {FARTHEST_PX:,.0f}, or NaN where unknown, got "
+                f"{points[far][0]:g} in row {row}. Set unknown points to NaN."
+            )
         known: np.ndarray = np.asarray(np.isfinite(points).all(-1))
         few = np.flatnonzero(known.sum(1) < self.least_known)
         if len(few):
@@ -319,6 +333,11 @@ def load_lifter(weights: str | Path = DEFAULT_LIFTER) -> Lifter:
         CheckpointError: Not a lifter, or a damaged one.
     """
     path = find_lifter(weights)
+    if path.suffix == ".npz":
+        raise CheckpointError(
+            f"{path} holds arrays such as poses of motion capture, and no lifter. Train one on them: poseglass "
+            f"train-lifter RECIPE --poses {path}."
+        )
     state, metadata = read_safetensors(path)
     card = _card(metadata, path)
     try:
@@ -330,8 +349,8 @@ def load_lifter(weights: str | Path = DEFAULT_LIFTER) -> Lifter:
     of_critic = {key.removeprefix(_CRITIC): value for key, value in state.items() if key.startswith(_CRITIC)}
     if part.mirror and not of_critic:
         raise CheckpointError(
-            f"{path}: the critic that chooses between poses and mirror images is missing. Fetch the file again, or save "
-            "the lifter with its critic."
+            f"{path}: the critic that chooses between poses and mirror images is missing. Fetch the file again, or "
+            "save the lifter with its critic."
         )
 
     def build() -> tuple[nn.Module, RepNetCritic | None]:
@@ -408,6 +427,11 @@ def find_lifter(weights: str | Path) -> Path:
         return path
     if (path / "lifter.safetensors").is_file():
         return path / "lifter.safetensors"
+    if name in shipped():
+        raise FileNotFoundError(
+            f"{name!r} finds keypoints in images, and lifts none to 3D: open it with poseglass.load. Lifters that "
+            f"ship: {', '.join(shipped_lifters())}."
+        )
     raise FileNotFoundError(
         f"No lifter {name!r}: neither a name that ships ({', '.join(shipped_lifters()) or 'none'}), nor a file, nor a "
         "folder with lifter.safetensors, which poseglass train-lifter writes."

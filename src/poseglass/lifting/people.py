@@ -55,8 +55,10 @@ def lift_people(lifter: Lifter, people: Instances, *, min_score: float = 0.0) ->
         min_score: Keypoints of a lower score count as unknown.
 
     Raises:
-        ValueError: The skeletons share too few keypoints.
+        ValueError: The skeletons share too few keypoints, or ``min_score`` is not from 0 to 1.
     """
+    if not 0 <= min_score <= 1:
+        raise ValueError(f"min_score must be from 0 to 1, got {min_score!r}.")
     check_mappable(lifter, people.skeleton, people.skeleton.name)
     mapped = people.in_skeleton(lifter.skeleton)
     there = mapped.known & (mapped.score >= min_score)

@@ -57,7 +57,7 @@ class NetworkPart(Part):
         unit_m: Unit of RepNet's poses in metres, 1 as published. Ours: about the standard deviation of a keypoint, 0.1,
             in which a step of the optimiser moves a pose less, so that the critic can follow with few steps.
         start_from_mean: Ours: RepNet's first poses are near the mean of the real ones, which saves thousands of steps.
-        mirror: Ours: of each pose of RepNet and its mirror image in depth, which project alike, the critic chooses. Needs
+        mirror: Ours: RepNet's critic chooses between each pose and its mirror image in depth, which project alike. Needs
             camera = "rotation".
         unknown: Ours, for RepNet: keypoints are left out in training, and the network is told which.
     """
@@ -242,8 +242,23 @@ def read_lift_recipe(recipe: str | Path) -> LiftRecipe:
     except ValidationError as error:
         first = error.errors()[0]
         where = "".join(f"{part}." for part in first["loc"])[:-1]
-        what = f"{where}: {first['msg']}" if where else first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            keys = _keys_beside(first["loc"][:-1])
+            what = f"unknown key '{where}'.{nearest(str(first['loc'][-1]), keys)} Known here: {', '.join(keys)}"
+        else:
+            what = f"{where}: {first['msg']}" if where else first["msg"].removeprefix("Value error, ")
         raise ValueError(f"{path}: {what}. Fix that line.") from error
+
+
+def _keys_beside(table: tuple[int | str, ...]) -> list[str]:
+    """Return the keys of a table of a recipe."""
+    part: type[Part] = LiftRecipe
+    for name in table:
+        annotation = part.model_fields[str(name)].annotation
+        assert isinstance(annotation, type)
+        assert issubclass(annotation, Part)
+        part = annotation
+    return list(part.model_fields)
 
 
 def recipe_text(recipe: str | Path) -> str:

@@ -307,9 +307,7 @@ def mirrored(poses: Tensor, camera: Tensor, template: Tensor) -> tuple[Tensor, T
     return (turn @ image).flatten(1), scale * turn.mT[:, :2]
 
 
-def nearer_to_real(
-    critic: nn.Module, poses: Tensor, camera: Tensor, template: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def nearer_to_real(critic: nn.Module, poses: Tensor, camera: Tensor, template: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return of each pose and its mirror image the one that the critic takes for a real pose rather than the other.
 
     Ours. The kinematic chain space is the same for both, and a generator seldom finds the way from one to the other,

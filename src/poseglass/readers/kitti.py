@@ -95,12 +95,19 @@ def kitti(
     if not names:
         raise FileNotFoundError(f"{labels} has no label such as 000000.txt.")
     files = {file.stem: file for file in sorted(pictures.iterdir()) if file.suffix.lower() in (".png", ".jpg", ".jpeg")}
-    missing = [one for one in names if one not in files]
-    if missing:
-        raise FileNotFoundError(
-            f"{counted(len(missing), 'label')} of {len(names):,} have no picture in {pictures}: {listed(missing)}. "
-            "Set images to the folder with the pictures."
-        )
+    for what, there, kept in (
+        ("label", labels, {file.stem for file in labels.glob("*.txt")}), ("picture", pictures, set(files))
+    ):  # fmt: skip
+        missing = [one for one in names if one not in kept]
+        if missing:
+            listed_by = f"{split} names" if split is not None else f"{labels} has labels of"
+            advice = "" if what == "label" else " Set images to the folder with the pictures."
+            if split is not None:
+                advice = f" Correct the split, or give the folder that it is of.{advice}"
+            raise FileNotFoundError(
+                f"{listed_by} {counted(len(names), 'picture')}, of which {len(missing):,} have no {what} in {there}: "
+                f"{listed(missing)}.{advice}"
+            )
     types: Counter[str] = Counter()
     projections, parts = [], []
     for one in names:
