@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from poseglass.core.skeleton import Skeleton
+from poseglass.core.skeletons import H36M17
 from poseglass.drawing.scene3d import GROUND_RGB, MOST_BESIDE, draw_3d, draw_beside, turned
 
 ONE = Skeleton("one", ("left_hand", "right_hand"), (("left_hand", "right_hand"),))
@@ -50,6 +51,20 @@ def test_unknown_keypoints_and_large_poses():
     assert len(np.unique(draw_3d(half, ONE, size_px=64).reshape(-1, 3), axis=0)) > 1
     huge = draw_3d(np.array([[9e4, 0, 0], [-9e4, 0, 0]]), ONE, size_px=64)
     assert where(huge, "left")[0] < 64
+
+
+def test_guessed_keypoints_are_hollow():
+    pose = np.zeros((17, 3))
+    pose[:, 0], pose[:, 1] = 100 * np.arange(17) - 800, 50 * np.arange(17)
+    guessed = np.zeros(17, bool)
+    guessed[H36M17.index("left_wrist")] = True
+    plain, hollow = draw_3d(pose, H36M17), draw_3d(pose, H36M17, guessed=guessed)
+    changed = np.argwhere((plain != hollow).any(2))
+    assert len(changed) > 0
+    assert np.ptp(changed, axis=0).max() < 80  # it, and the bone that ends there
+    image = np.zeros((200, 300, 3), np.uint8)
+    beside = draw_beside(image, pose[None], [1], H36M17, guessed=guessed[None])
+    assert (beside != draw_beside(image, pose[None], [1], H36M17)).any()
 
 
 def test_beside():

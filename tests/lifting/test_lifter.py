@@ -252,7 +252,19 @@ def test_people_with_few_keypoints_are_counted_and_left_out():
     assert found.row.tolist() == [0, 2]
     assert found.few == 1
     assert len(found) == len(found.lifted) == 2
+    assert not found.guessed.any()
     assert len(lift_people(toy(), Instances.empty(COCO17))) == 0
+    with pytest.raises(ValueError, match=r"min_score must be from 0 to 1, got 30"):
+        lift_people(toy(), people, min_score=30)
+
+
+def test_keypoints_that_are_guessed_are_told():
+    """Those that the people's skeleton has; that it has no spine is no fault of the image."""
+    score = np.ones((2, 17), np.float32)
+    score[1, COCO17.index("left_wrist")] = 0.2
+    found = lift_people(toy(), Instances.from_keypoints(COCO17, points_of(2, 17), score=score), min_score=0.3)
+    assert [H36M17.keypoints[k] for k in np.flatnonzero(found.guessed[1])] == ["left_wrist"]
+    assert not found.guessed[0].any()
 
 
 def test_skeletons_that_cannot_be_mapped():

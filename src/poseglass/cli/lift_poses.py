@@ -45,6 +45,7 @@ class Lifting:
         whole: Number of people who were lifted.
         few: Number of people with too few known keypoints.
         crowded: Number of images with more people than are drawn beside them.
+        guessed: Number of keypoints that are drawn hollow beside images.
         poor: Those whose points do not fit the pose, as "image: person".
         spread_mm: Mean expected error of each person.
     """
@@ -54,6 +55,7 @@ class Lifting:
     whole: int = 0
     few: int = 0
     crowded: int = 0
+    guessed: int = 0
     poor: list[str] = field(default_factory=list)
     spread_mm: list[float] = field(default_factory=list)
 
@@ -92,7 +94,10 @@ class Lifting:
         numbers = [row + 1 for row in people.row.tolist()]
         # NaN is not to be trusted either
         doubtful = [n for n, residual in zip(numbers, people.lifted.residual, strict=True) if not residual <= POOR]
-        return draw_beside(image, people.lifted.xyz_mm, numbers, people.skeleton, doubtful=doubtful)
+        self.guessed += int(people.guessed[:MOST_BESIDE].sum())
+        return draw_beside(
+            image, people.lifted.xyz_mm, numbers, people.skeleton, doubtful=doubtful, guessed=people.guessed
+        )
 
     def lines(self) -> list[str]:
         """Return what is to be said at the end."""
@@ -109,6 +114,11 @@ class Lifting:
         if self.crowded:
             images = counted(self.crowded, "image")
             said.append(f"Beside {images}, only the first {MOST_BESIDE} people are drawn in 3D; poses_3d.html has all.")
+        if self.guessed:
+            said.append(
+                f"{counted(self.guessed, 'keypoint')} of the drawn poses in 3D {'is' if self.guessed == 1 else 'are'} "
+                f"hollow: not found in the image with {self.least}, and guessed from the others."
+            )
         if self.few:
             said.append(
                 f"Not lifted: {self.few:,} with fewer than {self.lifter.least_known} keypoints of {self.least} "

@@ -1,6 +1,7 @@
 """Poses in three dimensions, seen from any side."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -49,6 +50,7 @@ def draw_3d(
     size_px: int = 240,
     span_mm: float = 1900.0,
     title: str = "",
+    guessed: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return one pose without perspective, seen from a side: ``(size_px, size_px, 3)`` uint8 RGB.
 
@@ -63,6 +65,7 @@ def draw_3d(
         size_px: Side of the image.
         span_mm: What the side of the image shows; a larger pose is made to fit.
         title: Written in the upper left corner.
+        guessed: ``(K,)`` bool: keypoints that are drawn hollow, since the image does not show them.
 
     Raises:
         ValueError: The pose has another shape, or a size is not positive.
@@ -87,6 +90,8 @@ def draw_3d(
         near, far = depth[known].min(), depth[known].max()
         score = 1 - (1 - _FARTHEST) * (depth - near) / max(float(far - near), 1.0)
         person = Instances.from_keypoints(skeleton, flat[None], score=np.where(known, score, 0.0)[None])
+        if guessed is not None:
+            person = replace(person, keypoint_extra={"occluded": np.asarray(guessed, bool)[None]})
         canvas = draw(canvas, person, min_score=0.01)
     if title:
         text = max(10, size_px // 17)
@@ -104,7 +109,13 @@ _LEAST_PX, _MOST_PX, _GAP_PX = 180, 360, 8
 
 
 def draw_beside(
-    image: np.ndarray, poses_mm: np.ndarray, numbers: list[int], skeleton: Skeleton, *, doubtful: Sequence[int] = ()
+    image: np.ndarray,
+    poses_mm: np.ndarray,
+    numbers: list[int],
+    skeleton: Skeleton,
+    *,
+    doubtful: Sequence[int] = (),
+    guessed: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return an image with the 3D poses of its people beside it: each seen as in the image and from the right.
 
@@ -114,6 +125,7 @@ def draw_beside(
         numbers: N numbers, as in the image.
         skeleton: Of the poses.
         doubtful: Numbers of people whose poses are not to be trusted, which their second view says.
+        guessed: ``(N, K)`` bool, as for ``draw_3d``.
     """
     count = min(len(poses_mm), MOST_BESIDE)
     if not count:
@@ -121,12 +133,13 @@ def draw_beside(
     rows = min(count, max(1, image.shape[0] // _LEAST_PX))
     size = int(np.clip(image.shape[0] // rows, _LEAST_PX, _MOST_PX))
     people = []
-    for pose, number in zip(poses_mm[:count], numbers, strict=False):
+    hollow = np.zeros(poses_mm.shape[:2], bool) if guessed is None else guessed
+    for pose, number, unseen in zip(poses_mm[:count], numbers, hollow, strict=False):
         views = []
         for title, side in VIEWS:
             words = f"{title}, doubtful" if number in doubtful else title
             titled = words if side else f"{number}: {title}"
-            views.append(draw_3d(pose, skeleton, side_degrees=side, size_px=size, title=titled))
+            views.append(draw_3d(pose, skeleton, side_degrees=side, size_px=size, title=titled, guessed=unseen))
         people.append(np.concatenate(views, 1))
     columns = -(-count // rows)
     width = people[0].shape[1]

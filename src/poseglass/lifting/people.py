@@ -19,12 +19,14 @@ class LiftedPeople:
         row: ``(M,)`` int64: which of the people each is.
         lifted: Their M poses.
         few: Number of people who have too few known keypoints.
+        guessed: ``(M, K)`` bool: keypoints that the people's skeleton has, and that were not known.
     """
 
     skeleton: Skeleton
     row: np.ndarray
     lifted: Lifted
     few: int
+    guessed: np.ndarray
 
     def __len__(self) -> int:
         return len(self.row)
@@ -64,4 +66,5 @@ def lift_people(lifter: Lifter, people: Instances, *, min_score: float = 0.0) ->
     there = mapped.known & (mapped.score >= min_score)
     points = np.where(there[..., None], mapped.xy, np.nan)
     enough = np.flatnonzero(there.sum(1) >= lifter.least_known)
-    return LiftedPeople(lifter.skeleton, enough, lifter.lift(points[enough]), len(people) - len(enough))
+    guessed = ~there[enough] & np.isin(lifter.skeleton.keypoints, people.skeleton.keypoints)
+    return LiftedPeople(lifter.skeleton, enough, lifter.lift(points[enough]), len(people) - len(enough), guessed)

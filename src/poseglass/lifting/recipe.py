@@ -57,8 +57,8 @@ class NetworkPart(Part):
         unit_m: Unit of RepNet's poses in metres, 1 as published. Ours: about the standard deviation of a keypoint, 0.1,
             in which a step of the optimiser moves a pose less, so that the critic can follow with few steps.
         start_from_mean: Ours: RepNet's first poses are near the mean of the real ones, which saves thousands of steps.
-        mirror: Ours: RepNet's critic chooses between each pose and its mirror image in depth, which project alike. Needs
-            camera = "rotation".
+        mirror: Ours: RepNet's critic chooses between a pose and its mirror image in depth, which project alike. It
+            needs camera = "rotation".
         unknown: Ours, for RepNet: keypoints are left out in training, and the network is told which.
     """
 
