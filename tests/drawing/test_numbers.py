@@ -1,13 +1,17 @@
 """Numbers of people on images and contact sheets."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from poseglass.core.affine import Affine
 from poseglass.core.instances import Instances
 from poseglass.core.sample import PoseSample
-from poseglass.core.skeletons import COCO17
+from poseglass.core.skeletons import COCO17, LSP14
+from poseglass.drawing import pose
 from poseglass.drawing.pose import draw
 from poseglass.drawing.sheet import contact_sheet
+from poseglass.drawing.text import text_size
 
 
 def person(box: list[float]) -> Instances:
@@ -38,3 +42,26 @@ def test_a_sheet_shows_numbers_and_hides_low_scores():
     assert (contact_sheet([sample], captions=[""]) != plain).any()
     boxed = PoseSample(image, person([20, 20, 90, 70]), Affine.identity(), "a.png")
     assert (contact_sheet([boxed], captions=[""], numbers=True) != plain).any()
+
+
+def test_labels_cover_neither_each_other_nor_joints(monkeypatch):
+    """Three people in one place and one whose head is where the label of another would be."""
+    box = np.array([[60, 60, 120, 160]] * 3 + [[60, 10, 120, 100]], float)
+    xy = np.full((4, 14, 2), np.nan)
+    xy[:, :, 0], xy[:, :, 1] = np.linspace(70, 110, 14), np.linspace(70, 150, 14)
+    xy[3, :, 1] = np.linspace(20, 90, 14)
+    xy[3, LSP14.index("head_top")] = 68, 53
+    people = replace(Instances.from_keypoints(LSP14, xy), box_xyxy=box.astype(np.float32))
+    written: list[tuple[float, float, float, float]] = []
+
+    def record(_image: np.ndarray, text: str, left_top: tuple[float, float], *, size_px: int, ground: object) -> None:
+        wide, high = text_size(text, size_px)
+        written.append((*left_top, left_top[0] + wide, left_top[1] + high))
+
+    monkeypatch.setattr(pose, "write_text", record)
+    draw(np.zeros((240, 240, 3), np.uint8), people, numbers=True)
+    assert len(written) == 4
+    for i, (a, b, c, d) in enumerate(written):
+        assert all(a >= g or c <= e or b >= h or d <= f for e, f, g, h in written[:i])
+        inside = (xy[..., 0] > a) & (xy[..., 0] < c) & (xy[..., 1] > b) & (xy[..., 1] < d)
+        assert not inside.any()

@@ -61,6 +61,8 @@ def test_guessed_keypoints_are_hollow():
     plain, hollow = draw_3d(pose, H36M17), draw_3d(pose, H36M17, guessed=guessed)
     changed = np.argwhere((plain != hollow).any(2))
     assert len(changed) > 0
+    drawn, drawn_hollow = ((view != GROUND_RGB).any(2).sum() for view in (plain, hollow))
+    assert abs(int(drawn) - int(drawn_hollow)) < 8  # it is still there, with its bone
     assert np.ptp(changed, axis=0).max() < 80  # it, and the bone that ends there
     image = np.zeros((200, 300, 3), np.uint8)
     beside = draw_beside(image, pose[None], [1], H36M17, guessed=guessed[None])

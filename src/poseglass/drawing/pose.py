@@ -68,9 +68,11 @@ def draw(
             _draw_box(out, people, i, radii[i])
     for i in order:
         _draw_person(out, people, i, shown[i], hidden[i], radii[i])
-    for i in order:
-        if boxes or numbers:
-            _write_label(out, people, i, radii[i], number=numbers, score=boxes)
+    if boxes or numbers:
+        placed: list[tuple[float, float, float, float]] = []
+        joints = people.xy[shown].astype(np.float64)
+        for i in order:
+            _write_label(out, people, i, radii[i], joints, placed, number=numbers, score=boxes)
     if names:
         taken: list[tuple[float, float, float, float]] = []
         without = sum(_draw_names(out, people, i, shown[i], radii[i], taken) for i in order)
@@ -275,8 +277,22 @@ def _draw_box(image: np.ndarray, people: Instances, row: int, radius: float) -> 
             _line(image, a, b, width + grow, color, opacity)
 
 
-def _write_label(image: np.ndarray, people: Instances, row: int, radius: float, *, number: bool, score: bool) -> None:
-    """Write a person's number, track and the score of a found box above its box, within the image."""
+def _write_label(
+    image: np.ndarray,
+    people: Instances,
+    row: int,
+    radius: float,
+    joints: np.ndarray,
+    placed: list[tuple[float, float, float, float]],
+    *,
+    number: bool,
+    score: bool,
+) -> None:
+    """Write a person's number, track and the score of a found box at its box, within the image.
+
+    It is written above the box on the left, or where it covers fewer of all people's ``joints`` ``(J, 2)`` and other
+    labels (``placed``, x0 y0 x1 y1), to which it is added.
+    """
     box = people.box_xyxy[row]
     if not np.isfinite(box).all():
         return
@@ -288,9 +304,24 @@ def _write_label(image: np.ndarray, people: Instances, row: int, radius: float, 
         return
     size_px = int(np.clip(round(4 * radius), 9, 200))
     width, height = text_size(" ".join(words), size_px)
-    left = min(float(box[0]) + size_px / 4, image.shape[1] - width - size_px / 4)
-    top = min(float(box[1]) - height - size_px / 4, float(image.shape[0] - height))
-    write_text(image, " ".join(words), (max(left, 0.0), max(top, 0.0)), size_px=size_px, ground=OUTLINE_RGB)
+    gap = size_px / 4
+    x0, y0, x1, y1 = (float(v) for v in box)
+    best, least = (0.0, 0.0), np.inf
+    for left, top in (
+        (x0 + gap, y0 - height - gap), (x1 - width - gap, y0 - height - gap), (x0 + gap, y1 + gap),
+        (x1 - width - gap, y1 + gap), (x0 - width - gap, y0 + gap), (x1 + gap, y0 + gap),
+        (x0 + gap, y0 + gap), (x1 - width - gap, y0 + gap),
+    ):  # fmt: skip
+        left = max(min(left, image.shape[1] - width - gap), 0.0)
+        top = max(min(top, float(image.shape[0] - height)), 0.0)
+        right, bottom = left + width + gap, top + height + gap
+        inside = (joints > (left - gap, top - gap)) & (joints < (right, bottom))
+        others = sum(left < c and right > a and top < d and bottom > b for a, b, c, d in placed)
+        covered = int(inside.all(1).sum()) + 3 * others
+        if covered < least:
+            best, least = (left, top), covered
+    placed.append((*best, best[0] + width + gap, best[1] + height + gap))
+    write_text(image, " ".join(words), best, size_px=size_px, ground=OUTLINE_RGB)
 
 
 def _draw_names(

@@ -92,7 +92,7 @@ def draw_3d(
         person = Instances.from_keypoints(skeleton, flat[None], score=np.where(known, score, 0.0)[None])
         if guessed is not None:
             person = replace(person, keypoint_extra={"occluded": np.asarray(guessed, bool)[None]})
-        canvas = draw(canvas, person, min_score=0.01)
+        canvas = draw(canvas, person, min_score=0.01, occluded=True)
     if title:
         text = max(10, size_px // 17)
         write_text(canvas, title, (text // 2, text // 3), size_px=text, ground=OUTLINE_RGB)
