@@ -88,3 +88,17 @@ def test_boxes_off_by_15_percent_cost_six_joints(
         labels.append(dataclasses.replace(person, box_xyxy=person.box_xyxy + shift * np.tile(size_wh, 2)))
     results = evaluate(estimator, dataclasses.replace(people, labels=labels), [torso_pck()]).results
     assert correct(results) <= CORRECT - 6  # 68 and 66 are left
+
+
+@pytest.mark.parametrize("weights", ["hg2-light-lspet", "people-pose"])
+def test_pose_networks_that_ship_state_probabilities(weights: str, people: LabelledImages):
+    result = evaluate(pg.load_top_down(weights, flip_test=True), people, [])
+    for found in result.predicted:
+        assert found.probability is not None
+        assert ((found.probability >= 0) & (found.probability <= 1)).all()
+        assert (found.keypoint_extra["radius_px"][found.known] > 0).all()
+    scores = np.concatenate([found.score for found in result.predicted])
+    chances = np.concatenate([found.probability for found in result.predicted])
+    for k in range(scores.shape[1]):
+        order = np.argsort(scores[:, k])
+        assert (np.diff(chances[order, k]) >= -1e-6).all()

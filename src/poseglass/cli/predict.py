@@ -126,7 +126,7 @@ def predict(
             min=0,
             max=1,
             help="Lowest probability of the keypoints to draw, instead of a score: how often such a keypoint is right. "
-            "For weights that are calibrated, such as people-pose.",
+            "For weights that are calibrated, as the pose networks that ship are.",
         ),
     ] = None,
     flip_test: Annotated[
