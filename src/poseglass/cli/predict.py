@@ -117,7 +117,9 @@ def predict(
     min_score: Annotated[
         float | None,
         typer.Option(
-            min=0, max=1, help="Lowest score of the keypoints to draw. The files contain all keypoints. Default: 0.3."
+            min=0,
+            max=1,
+            help="Lowest score of the keypoints to draw and to lift to 3D. The files contain all. Default: 0.3.",
         ),
     ] = None,
     min_probability: Annotated[
