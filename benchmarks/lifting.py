@@ -1,6 +1,7 @@
 """Lifters on subjects that they were not trained on, seen from eight sides; with baselines on the same split.
 
-    python benchmarks/lifting.py poses.npz --runs RUNS --train repnet_narrow repnet_narrow_no_chain --seeds 3
+    python benchmarks/lifting.py poses.npz --runs RUNS --train repnet_narrow repnet_narrow_no_chain \
+        repnet_narrow_no_mirror --seeds 3
     python benchmarks/lifting.py poses.npz --runs RUNS
 
 The first trains recipes that are not in RUNS yet, one after the other, into RUNS/RECIPE-SEED, and resumes those that
@@ -191,6 +192,9 @@ def main() -> None:
     lifts: list[tuple[str, object, Lift, dict[str, object]]] = []
     for name, lift, pairs in (("mean pose", mean_pose(every), every), ("linear, a tenth of pairs", linear(few), few)):
         lifts.append((name, "", lambda seen, lift=lift: of_16(lift(seen), clips.skeleton), {"steps": len(pairs)}))
+    shipped_lifter = load_lifter()
+    parameters = sum(p.numel() for p in shipped_lifter.network.parameters())
+    lifts.append((f"{shipped_lifter.card.name} (ships)", "", of_lifter(shipped_lifter), {"parameters": parameters}))
     curves: list[dict[str, object]] = []
     for (recipe, seed), file in runs_in(given.runs).items():
         lifter = load_lifter(file)
@@ -216,7 +220,7 @@ def main() -> None:
         write_rows(
             RESULTS / "lifting_curves.csv", [{key: row.get(key, "") for key in keys} for row in curves], "lifting"
         )
-    shipped = shipped_rows(clips, load_lifter())
+    shipped = shipped_rows(clips, shipped_lifter)
     for row in shipped:
         print(*(f"{key} {value}" for key, value in row.items()), sep="  ")
     write_rows(RESULTS / "lifting_shipped.csv", shipped, "lifting", "core", "metrics")
