@@ -144,8 +144,8 @@ def draw_beside(
     columns = -(-count // rows)
     width = people[0].shape[1]
     out = np.full(
-        (max(image.shape[0], rows * size), image.shape[1] + columns * (width + _GAP_PX), 3), 255, np.uint8
-    )  # fmt: skip
+        (max(image.shape[0], rows * size), image.shape[1] + columns * (width + _GAP_PX), 3), GROUND_RGB, np.uint8
+    )
     out[: image.shape[0], : image.shape[1]] = image
     for i, person in enumerate(people):
         left = image.shape[1] + _GAP_PX + (i // rows) * (width + _GAP_PX)
