@@ -29,8 +29,9 @@ FOLDER = Path(poseglass.__file__).parent / "recipes"
 RECIPES = sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*.toml"))
 
 
-WITHOUT_FILES = {"synthetic/one_minute.toml", "pages/characters.toml", "pages/places.toml", "pages/classifier.toml",
-                 "streets/boxes_3d.toml"}  # fmt: skip
+WITHOUT_FILES = {
+    "synthetic/one_minute.toml", "pages/characters.toml", "pages/places.toml", "pages/classifier.toml"
+}  # fmt: skip
 """Recipes whose data are rendered."""
 
 pytestmark = pytest.mark.usefixtures("plain_reports")
@@ -73,9 +74,8 @@ def test_a_recipe_names_data_that_a_user_may_put_anywhere(name):
     assert "shared" not in (FOLDER / name).read_text()
     recipe = Recipe.read(FOLDER / name)
     sets = [*recipe.data.train, *([recipe.data.val] if recipe.data.val else [])]
-    paths = [
-        v for table in sets for k, v in table.items() if k in ("annotations", "images", "head_boxes", "cutouts", "onto")
-    ]
+    of_paths = ("annotations", "images", "head_boxes", "cutouts", "onto", "folder")
+    paths = [v for table in sets for k, v in table.items() if k in of_paths]
     assert all(path.startswith("data/") for path in paths)
     assert bool(paths) == (name not in WITHOUT_FILES)
 
