@@ -275,7 +275,7 @@ class Lifter:
             values = torch.cat([values, known.to(values.dtype)], 1)
         pose, camera = self.network(values)
         unit_m, critic = float(self.card.network.get("unit_m", 1.0)), None
-        if self.critic is not None and getattr(self.network, "mirror", False):
+        if self.critic is not None and isinstance(self.network, RepNet) and self.network.mirror:
             pose, camera, critic = nearer_to_real(self.critic, pose, camera, self.network.template)
         elif self.critic is not None:
             critic = self.critic(pose)
