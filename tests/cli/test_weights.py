@@ -136,6 +136,7 @@ def test_the_list_with_terms(run) -> None:
         DEFAULT,
         DEFAULT_DETECTOR,
         "people-pose",
+        "people-quick",
         "lift-people",
         "bear",
         "bear-nc",

@@ -90,7 +90,7 @@ def test_boxes_off_by_15_percent_cost_six_joints(
     assert correct(results) <= CORRECT - 6  # 68 and 66 are left
 
 
-@pytest.mark.parametrize("weights", ["hg2-light-lspet", "people-pose"])
+@pytest.mark.parametrize("weights", ["hg2-light-lspet", "people-pose", "people-quick"])
 def test_pose_networks_that_ship_state_probabilities(weights: str, people: LabelledImages):
     result = evaluate(pg.load_top_down(weights, flip_test=True), people, [])
     for found in result.predicted:
