@@ -230,15 +230,15 @@ def test_keys_that_a_method_never_reads(method: str, table: str, key: str, value
 
 
 def test_misspelt_keys_are_named(tmp_path):
-    text = "name = 'a'\n[network]\nmethod = 'repnet'\nmirorr = true\n[train]\nsteps = 3\n"
+    text = "name = 'a'\n[network]\nmethod = 'repnet'\nmirrors = true\n[train]\nsteps = 3\n"
     (tmp_path / "a.toml").write_text(text)
-    with pytest.raises(ValueError, match=r"a.toml: unknown key 'network.mirorr'. Did you mean 'mirror'\? Known here:"):
+    with pytest.raises(ValueError, match=r"a.toml: unknown key 'network.mirrors'. Did you mean 'mirror'\? Known here:"):
         read_lift_recipe(tmp_path / "a.toml")
-    (tmp_path / "a.toml").write_text(text.replace("mirorr = true", "mirror = true"))
+    (tmp_path / "a.toml").write_text(text.replace("mirrors = true", "mirror = true"))
     with pytest.raises(ValueError, match=r"mirror = true needs camera = 'rotation', got 'free'"):
         read_lift_recipe(tmp_path / "a.toml")
-    (tmp_path / "a.toml").write_text("trian = 3\n" + text.replace("mirorr = true", ""))
-    with pytest.raises(ValueError, match=r"unknown key 'trian'. Did you mean 'train'\?"):
+    (tmp_path / "a.toml").write_text("trains = 3\n" + text.replace("mirrors = true", ""))
+    with pytest.raises(ValueError, match=r"unknown key 'trains'. Did you mean 'train'\?"):
         read_lift_recipe(tmp_path / "a.toml")
 
 
