@@ -211,6 +211,11 @@ def test_labels_and_calibrations_come_back(tmp_path):
         assert np.abs(first.box_xyxy - second.box_xyxy).max() <= 0.01
         assert all((first.extra[key] == second.extra[key]).all() for key in ("occlusion", "crowd", "truncation"))
         assert np.allclose(data.projection(index), again.projection(index), rtol=1e-12)
+    region = "DontCare -1 -1 -10 503.89 169.71 590.61 190.13 -1 -1 -1 -1000 -1000 -1000 -10"
+    (root / "label_2" / "000000.txt").write_text(f"{CAR}\n{region}\n")
+    write_labels(root / "label_2" / "000000.txt", kitti(root).instances(0))  # one region, which is read once per class
+    assert (root / "label_2" / "000000.txt").read_text().splitlines()[1:] == [region]
+    assert len(kitti(root).instances(0)) == 1 + len(CLASSES)
     with pytest.raises(ValueError, match=r"these instances have no truncation, occlusion, crowd. Give instances as"):
         write_labels(root / "a.txt", replace(data.instances(0), extra={}))
 

@@ -213,7 +213,9 @@ def write_results(path: str | Path, found: Instances, *, classes: Sequence[str] 
 
 
 def write_labels(path: str | Path, truth: Instances, *, classes: Sequence[str] = CLASSES) -> None:
-    """Write the labels of a picture as KITTI's: 15 fields a row. What is a crowd becomes a ``DontCare`` region.
+    """Write the labels of a picture as KITTI's: 15 fields a row.
+
+    What is a crowd becomes a ``DontCare`` region, the only kind of row that needs no box in space.
 
     Args:
         path: The file, 000123.txt.
@@ -232,15 +234,16 @@ def write_labels(path: str | Path, truth: Instances, *, classes: Sequence[str] =
             "KITTI's labels are of boxes in space, with truncation and occlusion, but these instances have no "
             f"{', '.join(lacking) if lacking else 'box_3d and projection'}. Give instances as the reader returns them."
         )
+    regions: dict[str, None] = {}  # each once, though a region is read once per class
     lines = []
+    for row in np.flatnonzero(truth.extra["crowd"]) if len(truth) else ():
+        box = " ".join(f"{float(v):.2f}" for v in truth.box_xyxy[row])
+        regions[f"{DONT_CARE} -1 -1 -10 {box} -1 -1 -1 -1000 -1000 -1000 -10\n"] = None
     for row, words in _fields(truth, classes):
-        if truth.extra["crowd"][row]:
-            box = " ".join(words.split()[1:5])
-            lines.append(f"{DONT_CARE} -1 -1 -10 {box} -1 -1 -1 -1000 -1000 -1000 -10\n")
-        else:
+        if not truth.extra["crowd"][row]:
             hidden = f"{float(truth.extra['truncation'][row]):.2f} {int(truth.extra['occlusion'][row])}"
             lines.append(f"{types[int(truth.label[row])]} {hidden} {words}\n")
-    write_bytes(path, "".join(lines).encode())
+    write_bytes(path, "".join([*lines, *regions]).encode())
 
 
 def write_calibration(path: str | Path, projection: np.ndarray, *, camera: str = "P2") -> None:
