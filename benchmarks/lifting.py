@@ -1,4 +1,4 @@
-"""Lifters on subjects that they were not trained on, seen from eight sides; with baselines on the same split.
+r"""Lifters on subjects that they were not trained on, seen from eight sides; with baselines on the same split.
 
     python benchmarks/lifting.py poses.npz --runs RUNS --train repnet_narrow repnet_narrow_no_chain \
         repnet_narrow_no_mirror --seeds 3

@@ -1,3 +1,4 @@
+import shutil
 import sys
 from dataclasses import replace
 
@@ -208,6 +209,8 @@ def test_labels_and_calibrations_come_back(tmp_path):
     for index in range(2):
         first, second = data.instances(index), again.instances(index)
         assert np.abs(first.box_3d - second.box_3d)[:, :6].max() <= 0.1
+        assert np.abs(first.box_3d - second.box_3d)[:, 6].max() <= 1e-4
+        assert (first.label == second.label).all()
         assert np.abs(first.box_xyxy - second.box_xyxy).max() <= 0.01
         assert all((first.extra[key] == second.extra[key]).all() for key in ("occlusion", "crowd", "truncation"))
         assert np.allclose(data.projection(index), again.projection(index), rtol=1e-12)
@@ -216,6 +219,13 @@ def test_labels_and_calibrations_come_back(tmp_path):
     write_labels(root / "label_2" / "000000.txt", kitti(root).instances(0))  # one region, which is read once per class
     assert (root / "label_2" / "000000.txt").read_text().splitlines()[1:] == [region]
     assert len(kitti(root).instances(0)) == 1 + len(CLASSES)
+    nowhere = replace(data.instances(0), box_3d=np.full((1, 7), np.nan, np.float32))
+    with pytest.raises(ValueError, match=r"Instance 0 has no box in space .* as have 1 of 1. Mark such as crowds"):
+        write_labels(root / "a.txt", nowhere)
+    with pytest.raises(
+        ValueError, match=r"projection must be a projection of 3 rows and 4 columns, got shape \(3, 3\)"
+    ):
+        write_calibration(root / "a.txt", np.eye(3))
     with pytest.raises(ValueError, match=r"these instances have no truncation, occlusion, crowd. Give instances as"):
         write_labels(root / "a.txt", replace(data.instances(0), extra={}))
 
@@ -230,11 +240,21 @@ def test_streets_are_written_as_they_are(tmp_path, monkeypatch, capsys):
         first, second = (data.instances(index) for data in (read, rendered))
         first, second = (one[~one.extra["crowd"]] for one in (first, second))
         assert (first.label == second.label).all()
-        assert np.allclose(first.box_3d, second.box_3d, atol=0.1)
+        assert np.allclose(first.box_3d[:, :6], second.box_3d[:, :6], atol=0.1)
+        assert np.allclose(first.box_3d[:, 6], second.box_3d[:, 6], atol=1e-4)
+        assert (first.extra["occlusion"] == second.extra["occlusion"]).all()
+        assert np.allclose(first.extra["truncation"], second.extra["truncation"], atol=0.006)
+        assert np.allclose(read.projection(index), rendered.projection(index))
         assert np.allclose(first.box_xyxy, second.box_xyxy, atol=0.006)
         assert (read.image(index) == rendered.image(index)).all()
         boxes += len(first)
     assert boxes > 5
     with pytest.raises(SystemExit):  # not over what is there
         write_streets.main()
-    assert "has labels already. Give another folder" in capsys.readouterr().err
+    assert "has files already. Give another folder" in capsys.readouterr().err
+    shutil.rmtree(tmp_path / "s" / "label_2")  # nor over pictures without labels, such as KITTI's for testing
+    before = (tmp_path / "s" / "image_2" / "000000.png").read_bytes()
+    monkeypatch.setattr(sys, "argv", ["write_streets", str(tmp_path / "s"), "--count", "1", "--seed", "9"])
+    with pytest.raises(SystemExit):
+        write_streets.main()
+    assert (tmp_path / "s" / "image_2" / "000000.png").read_bytes() == before

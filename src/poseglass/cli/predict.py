@@ -460,7 +460,8 @@ def _drawn(estimator: PoseEstimator, weights: str, score: float | None, probabil
     if not poses.calibrated:
         raise ValueError(
             f"--min-probability needs weights whose scores are calibrated, and {weights} are not. Use --min-score, or "
-            "--weights people-pose, or calibrate them: poseglass calibrate WEIGHTS LABELS --out FILE."
+            "a pose network that ships (hg2-light-lspet, people-pose, people-quick), or calibrate them: "
+            "poseglass calibrate WEIGHTS LABELS --out FILE."
         )
     return Least(0.0, probability)
 

@@ -4,7 +4,8 @@
     python -m poseglass.data.write_streets data/streets-val --count 100 --seed 1
 
 Rendering a street takes several times as long as reading it. Boxes in the image are rounded to 0.01 px, lengths to
-0.1 mm. Streets of another seed have nothing in common with these.
+0.1 mm. What is hidden or too small becomes a region without a class or a box in space. Streets of another
+seed have nothing in common with these.
 """
 
 import argparse
@@ -25,19 +26,20 @@ def write_streets(data: Streets, folder: Path) -> None:
         folder: Created if it is not there.
 
     Raises:
-        FileExistsError: The folder has labels already.
+        FileExistsError: The folder has pictures, labels or calibrations already.
         OSError: The folder is not writable, or the disk is full.
     """
-    labels = folder / "label_2"
-    if labels.is_dir() and any(labels.iterdir()):
-        raise FileExistsError(f"{labels} has labels already. Give another folder, or remove this one.")
-    for name in ("image_2", "label_2", "calib"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
+    parts = [folder / name for name in ("image_2", "label_2", "calib")]
+    for part in parts:
+        if part.is_dir() and any(part.iterdir()):
+            raise FileExistsError(f"{part} has files already. Give another folder, or remove this one.")
+    for part in parts:
+        part.mkdir(parents=True, exist_ok=True)
     for index in range(len(data)):
         _, png = cv2.imencode(".png", data.image(index)[..., ::-1])
         write_bytes(folder / "image_2" / f"{index:06d}.png", png.tobytes())
         write_calibration(folder / "calib" / f"{index:06d}.txt", data.projection(index))
-        write_labels(labels / f"{index:06d}.txt", data.instances(index), classes=CLASSES)
+        write_labels(folder / "label_2" / f"{index:06d}.txt", data.instances(index), classes=CLASSES)
 
 
 def main() -> None:
@@ -54,7 +56,7 @@ def main() -> None:
         write_streets(data, given.folder)
     except (ValueError, OSError) as error:
         parser.error(str(error))
-    print(f"{given.count:,} streets written to {given.folder}; read them as data sets of name kitti.")
+    print(f'{given.count:,} streets written to {given.folder}; read them with name = "kitti".')
 
 
 if __name__ == "__main__":

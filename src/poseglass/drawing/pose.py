@@ -68,14 +68,13 @@ def draw(
             _draw_box(out, people, i, radii[i])
     for i in order:
         _draw_person(out, people, i, shown[i], hidden[i], radii[i])
+    placed: list[tuple[float, float, float, float]] = []
     if boxes or numbers:
-        placed: list[tuple[float, float, float, float]] = []
         joints = people.xy[shown].astype(np.float64)
         for i in order:
             _write_label(out, people, i, radii[i], joints, placed, number=numbers, score=boxes)
     if names:
-        taken: list[tuple[float, float, float, float]] = []
-        without = sum(_draw_names(out, people, i, shown[i], radii[i], taken) for i in order)
+        without = sum(_draw_names(out, people, i, shown[i], radii[i], placed) for i in order)
         if without:
             text = f"+{without} name{'s' * (without > 1)}"
             high = text_size(text, _SMALLEST_PX)[1]
@@ -320,6 +319,8 @@ def _write_label(
         covered = int(inside.all(1).sum()) + 3 * others
         if covered < least:
             best, least = (left, top), covered
+        if not covered:
+            break
     placed.append((*best, best[0] + width + gap, best[1] + height + gap))
     write_text(image, " ".join(words), best, size_px=size_px, ground=OUTLINE_RGB)
 

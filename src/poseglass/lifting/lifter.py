@@ -168,7 +168,10 @@ class Lifter:
     Args:
         card: Describes the network.
         network: Its network, ready to run.
-        critic: RepNet's critic, for the score of poses.
+        critic: RepNet's critic, for the score of poses, and for the choice between mirror images.
+
+    Raises:
+        ValueError: The network needs a critic for that choice, and there is none.
 
     Example:
         >>> lifter = load_lifter()
@@ -181,6 +184,11 @@ class Lifter:
     """
 
     def __init__(self, card: LifterCard, network: nn.Module, critic: RepNetCritic | None = None) -> None:
+        if critic is None and getattr(network, "mirror", False):
+            raise ValueError(
+                f"{card.name!r} chooses between poses and mirror images by the critic it was trained with, got none. "
+                "Give it as critic."
+            )
         self.card, self.network, self.critic = card, network.eval(), None if critic is None else critic.eval()
         self._takes_unknown = isinstance(network, MaskedLifter) or bool(getattr(network, "mask", False))
 

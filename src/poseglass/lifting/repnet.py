@@ -308,7 +308,7 @@ def mirrored(poses: Tensor, camera: Tensor, template: Tensor) -> tuple[Tensor, T
 
 
 def nearer_to_real(critic: nn.Module, poses: Tensor, camera: Tensor, template: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return of each pose and its mirror image the one that the critic takes for a real pose rather than the other.
+    """Return, of each pose and its mirror image, the one that the critic prefers.
 
     Ours. The kinematic chain space is the same for both, and a generator seldom finds the way from one to the other,
     which leads through flat poses; but the critic sees which way knees bend.

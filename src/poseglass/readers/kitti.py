@@ -224,8 +224,8 @@ def write_labels(path: str | Path, truth: Instances, *, classes: Sequence[str] =
         classes: As for ``write_results``.
 
     Raises:
-        ValueError: Instances without one of these, or of a class beyond ``classes``; or a class that is none of
-            KITTI's.
+        ValueError: Instances without one of these, or that have no box in space and are no crowd, or of a class
+            beyond ``classes``; or a class that is none of KITTI's.
     """
     types = checked_names(classes)
     lacking = [name for name in ("truncation", "occlusion", "crowd") if name not in truth.extra]
@@ -234,6 +234,14 @@ def write_labels(path: str | Path, truth: Instances, *, classes: Sequence[str] =
             "KITTI's labels are of boxes in space, with truncation and occlusion, but these instances have no "
             f"{', '.join(lacking) if lacking else 'box_3d and projection'}. Give instances as the reader returns them."
         )
+    if len(truth):
+        assert truth.box_3d is not None
+        unknown = np.flatnonzero(~np.isfinite(truth.box_3d).all(1) & ~np.asarray(truth.extra["crowd"], bool))
+        if len(unknown):
+            raise ValueError(
+                f"Instance {unknown[0]} has no box in space (NaN), which KITTI's labels need, as have {len(unknown)} "
+                f"of {len(truth)}. Mark such as crowds to write regions to ignore, or leave them out."
+            )
     regions: dict[str, None] = {}  # each once, though a region is read once per class
     lines = []
     for row in np.flatnonzero(truth.extra["crowd"]) if len(truth) else ():
@@ -253,8 +261,11 @@ def write_calibration(path: str | Path, projection: np.ndarray, *, camera: str =
         path: The file, 000123.txt.
         projection: ``(3, 4)``, camera frame in millimetres to pixels.
         camera: Before its colon.
+
+    Raises:
+        ValueError: No calibration, as ``check_projection`` says.
     """
-    numbers = (np.asarray(projection, np.float64) / [1.0, 1.0, 1.0, 1000.0]).ravel()
+    numbers = (check_projection(projection, f"{path}: projection") / [1.0, 1.0, 1.0, 1000.0]).ravel()
     write_bytes(path, f"{camera}: {' '.join(f'{v:.12e}' for v in numbers)}\n".encode())
 
 
