@@ -6,6 +6,7 @@ precision is measured in the images in which everybody is labelled. Intervals ar
 replacement, 95 %.
 
     python benchmarks/found_people.py [--data ../shared/data] [--detector people] [--poses hg2-light-lspet]
+    python benchmarks/found_people.py --scales 0.5 1 1.5 --output FILE    # the detector looks at three sizes
 """
 
 import argparse
@@ -70,9 +71,11 @@ def main() -> None:
     parser.add_argument("--poses", default=DEFAULT)
     parser.add_argument("--flip-test", action="store_true")
     parser.add_argument("--size", type=int, default=0, help="Side of the detector's view; 0 is the card's.")
+    parser.add_argument("--scales", type=float, nargs="+", default=[1.0], help="Scales at which the detector looks.")
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--output", type=Path, default=RESULTS / "found-people.csv")
     arguments = parser.parse_args()
-    torch.set_num_threads(2)
+    torch.set_num_threads(arguments.threads)
     chosen = {"split": "val2017"}
     test = coco(arguments.data / "coco_more" / "train.json", where=chosen)
     whole = coco(arguments.data / "coco_more" / "train.json", where=chosen | {"boxes_complete": True})
@@ -80,7 +83,10 @@ def main() -> None:
     people = sum(int(test.instances(i).known.any(1).sum()) for i in range(len(test)))
     print(f"{len(test)} images, {people} people with keypoints; average precision in {len(whole)} with {boxes} boxes")
     size_wh = (arguments.size, arguments.size) if arguments.size else None
-    detector = pg.load_detector(arguments.detector, min_box_score=0.05, flip_test=arguments.flip_test, size_wh=size_wh)
+    detector = pg.load_detector(
+        arguments.detector, min_box_score=0.05, flip_test=arguments.flip_test, size_wh=size_wh,
+        scales=tuple(arguments.scales), chips=False,
+    )  # fmt: skip
     poses = pg.load_top_down(arguments.poses, flip_test=True)
     both = pg.TwoStageEstimator(detector, poses)
     rows: list[dict[str, object]] = []

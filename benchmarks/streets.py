@@ -4,10 +4,12 @@
     python benchmarks/streets.py runs/streets-3d/best.safetensors
 
 Scenes are those of another seed than the recipe's. Cameras are also taken by thirds of their focal lengths, to see
-whether depth follows the focal length.
+whether depth follows the focal length. Objects by their height in the picture have no average precision, as what is
+found has no true height.
 """
 
 import argparse
+import itertools
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +21,9 @@ from machine import RESULTS, write_rows
 from poseglass.estimators.load import load_detector
 from poseglass.metrics.kitti_ap import KittiAp
 from poseglass.synthetic.streets import CLASSES, streets
+
+HEIGHTS_PX = (0.0, 16.0, 24.0, 32.0, 48.0, np.inf)
+"""Limits of the parts by height."""
 
 LEAST_HEIGHT_PX = (16.0, 10.0, 10.0)
 """Of KITTI's 40, 25 and 25 px, as much as the pictures are smaller."""
@@ -38,6 +43,8 @@ def main() -> None:
     thirds = np.quantile([data.projection(i)[0, 0] for i in range(len(data))], (1 / 3, 2 / 3))
     parts = {"all": KittiAp(least_height_px=LEAST_HEIGHT_PX)}
     parts |= {name: KittiAp(least_height_px=LEAST_HEIGHT_PX) for name in (*CLASSES, "short", "medium", "long")}
+    ranges = {f"{low:.0f} to {high:.0f} px": (low, high) for low, high in itertools.pairwise(HEIGHTS_PX)}
+    parts |= {name: KittiAp(least_height_px=LEAST_HEIGHT_PX) for name in ranges}
     began = time.perf_counter()
     for i in range(len(data)):
         projection = data.projection(i)
@@ -47,9 +54,15 @@ def main() -> None:
             parts[name].update(found, truth)
         for label, name in enumerate(CLASSES):
             parts[name].update(found[found.label == label], truth[truth.label == label])
+        height = truth.box_xyxy[:, 3] - truth.box_xyxy[:, 1]
+        for name, (low, high) in ranges.items():
+            parts[name].update(found, truth[(height >= low) & (height < high)])
     rows: list[dict[str, object]] = []
     for name, metric in parts.items():
-        rows.append({"part": name, "streets": len(data), "seed": args.seed} | metric.compute())
+        results = metric.compute()
+        if name in ranges:
+            results = {key: np.nan if "AP" in key else value for key, value in results.items()}
+        rows.append({"part": name, "streets": len(data), "seed": args.seed} | results)
         shown = ("AP40_bev_moderate", "AP40_3d_moderate", "depth_error", "yaw_15", "found")
         print(f"{name:<12}", *(f"{key} {rows[-1][key]:.4f}" for key in shown))
     print(f"{len(data)} streets in {time.perf_counter() - began:.0f} s")

@@ -84,6 +84,22 @@ def test_weights_that_find_everybody_need_no_detector(folder, monkeypatch, capsy
     printed = capsys.readouterr().out
     assert "given boxes" not in printed
     assert "box_AP50" in printed
+    assert "scales" not in printed
+
+
+@pytest.mark.parametrize("words", [["--weights", "RUN"], ["--detector", "RUN"]])
+def test_what_finds_people_may_look_at_several_scales(folder, monkeypatch, capsys, words):
+    words = [folder / "run" if word == "RUN" else word for word in words]
+    made, asked = pg.OneStageEstimator.__post_init__, []
+
+    def noted(self) -> None:
+        made(self)
+        asked.append(self.scales)
+
+    monkeypatch.setattr(pg.OneStageEstimator, "__post_init__", noted)
+    assert not run(monkeypatch, "evaluate", folder / "train.json", *words, "--found", "--scales", "0.5,1")
+    assert ", at the scales 0.5, 1;" in " ".join(capsys.readouterr().out.split())
+    assert asked[-1] == (0.5, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -92,6 +108,7 @@ def test_weights_that_find_everybody_need_no_detector(folder, monkeypatch, capsy
         (["--weights", "RUN", "--found", "--detector", "RUN"], "find everybody themselves, so no --detector comes"),
         (["--weights", "RUN"], "find any number of instances in a whole image"),
         (["--detector", "RUN"], "--detector finds the boxes for --found. Add --found"),
+        (["--scales", "0.5,1"], "--scales says how people are looked for, which only --found does. Add --found"),
         (["--found", "--protocol", "coco"], "--protocol coco prescribes the boxes"),
     ],
 )

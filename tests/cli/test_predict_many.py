@@ -135,10 +135,14 @@ def test_whole_images_are_looked_at_at_several_scales(monkeypatch, tmp_path, tin
         words = ("predict", folder, *weights, *least, "--out", out / kind)
         assert run(monkeypatch, *words) == 0
         boxes = {tuple(record["bbox"]) for record in poses(out / kind)}
+        hint = "If some are missing, --scales 0.5,1,1.5 looks at each image at three sizes"
+        assert hint in " ".join(capsys.readouterr().out.split())
         assert run(monkeypatch, *words, "--scales", "1") == 0
         assert {tuple(record["bbox"]) for record in poses(out / kind)} == boxes
+        capsys.readouterr()
         assert run(monkeypatch, *words, "--scales", "0.5, 1,2") == 0
         assert {tuple(record["bbox"]) for record in poses(out / kind)} != boxes
+        assert "If some are missing" not in capsys.readouterr().out
         assert run(monkeypatch, *words, "--resume") == 2
         assert "--scales was [0.5, 1.0, 2.0] and is not set" in " ".join(capsys.readouterr().err.split())
     image = folder / "photo_00000.bmp"

@@ -56,6 +56,17 @@ def test_what_finds_people_by_default():
     assert both.skeleton.keypoints == pg.load_top_down().skeleton.keypoints
 
 
+def test_what_finds_people_may_look_at_several_scales():
+    detector = pg.load(scales=(0.5, 1.0)).detector
+    assert isinstance(detector, pg.OneStageEstimator)
+    assert detector.scales == (0.5, 1.0)
+    alone = pg.load("people", scales=(0.5, 1.0))
+    assert isinstance(alone, pg.OneStageEstimator)
+    assert alone.scales == (0.5, 1.0)
+    with pytest.raises(ValueError, match=r"scales are for what finds everybody .* Crops are shown at several sizes by"):
+        pg.load("hg2-light-lspet", scales=(0.5, 1.0))
+
+
 def test_every_shipped_file_loads():
     for name in shipped():
         estimate = pg.load(name)

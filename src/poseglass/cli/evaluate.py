@@ -102,6 +102,13 @@ def evaluate_weights(
             "detector that ships, for people.",
         ),
     ] = None,
+    scales: Annotated[
+        str | None,
+        typer.Option(
+            "--scales",
+            help="For --found: scales at which the detector looks at each image, such as 0.5,1,1.5. Default: 1.",
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda, ...")] = "auto",
     bfloat16: BFLOAT16 = False,
     compiled: COMPILED = False,
@@ -124,7 +131,8 @@ def evaluate_weights(
         )
     if protocol is not None:
         lookup(PROTOCOLS, protocol, kind="protocol")
-    check_found(found, detector, protocol)
+    check_found(found, detector, protocol, scales)
+    shown_at = (1.0,) if scales is None else parse_scales(scales)
     crops_at = (1.0,) if crop_scales is None else parse_scales(crop_scales, "--crop-scales")
     changed = bfloat16 or compiled or crops_at != (1.0,) or early_exit is not None
     estimator = (load_one if found else load_top_down)(
@@ -197,7 +205,7 @@ def evaluate_weights(
     if found:
         compare_found(
             estimator, weights, data, dataset, parts, console,
-            detector=detector, device=device, json_file=json_file, report=report,
+            detector=detector, scales=shown_at, device=device, json_file=json_file, report=report,
         )  # fmt: skip
         return
     assert isinstance(estimator, TopDownEstimator)

@@ -38,12 +38,17 @@ LOWEST_SCORE = 0.05
 """Box score below which nothing is asked of the pose network, although average precision would still see it."""
 
 
-def check_found(found: bool, detector: str | None, protocol: str | None) -> None:
+def check_found(found: bool, detector: str | None, protocol: str | None, scales: str | None = None) -> None:
     """Raise unless the options of found boxes go together.
 
     Raises:
-        ValueError: A detector without ``found``, or a protocol with it.
+        ValueError: A detector or scales without ``found``, or a protocol with it.
     """
+    if scales is not None and not found:
+        raise ValueError(
+            "--scales says how people are looked for, which only --found does. Add --found, or omit --scales. The "
+            "scales at which crops are shown are --crop-scales."
+        )
     if detector is not None and not found:
         raise ValueError("--detector finds the boxes for --found. Add --found, or omit --detector.")
     if found and protocol is not None:
@@ -89,6 +94,7 @@ def compare_found(
     console: Console,
     *,
     detector: str | None,
+    scales: tuple[float, ...] = (1.0,),
     device: str,
     json_file: Path | None,
     report: Path | None,
@@ -103,6 +109,7 @@ def compare_found(
         parts: Metrics of poses, as tables; average precision is added.
         console: Where to print.
         detector: Weights that find the boxes for a pose network; None takes those that ship.
+        scales: Scales at which what finds everybody looks at each image.
         device: Where the detector runs.
         json_file: Where to write all results.
         report: Where to write the report, of the found boxes.
@@ -121,6 +128,8 @@ def compare_found(
                 f"Weights {weights} find everybody themselves, so no --detector comes before them. Omit it."
             )
         finder = _with_low_scores(estimator)
+        if scales != (1.0,):
+            finder = dataclasses.replace(finder, scales=scales, chips=None)
         classes = estimator.card.classes if estimator.card is not None else ()
         how = f"found by {weights}"
     else:
@@ -128,7 +137,7 @@ def compare_found(
         name = detector or loading.DEFAULT_DETECTOR
         if name is None:
             raise ValueError("--found needs weights that find the boxes: add --detector NAME_OR_FILE.")
-        first = loading.load_detector(name, min_box_score=LOWEST_SCORE, device=choose_device(device))
+        first = loading.load_detector(name, min_box_score=LOWEST_SCORE, scales=scales, device=choose_device(device))
         finder = TwoStageEstimator(first, estimator)
         telling = estimator.card if finder.tells_classes else first.card
         classes = telling.classes if telling is not None else ()
@@ -138,6 +147,8 @@ def compare_found(
     more = _average_precision(dataset)
     with bar_of(console, "finding", len(dataset)) as advance:
         found = evaluate_found(finder, dataset, _metrics([*parts, *more]), on_image=advance, classes=classes)
+    if scales != (1.0,):
+        how += f", at the scales {', '.join(f'{scale:g}' for scale in scales)}"
     flip = "flip test" if estimator.flip_test else "no flip test"
     partly = sum(not boxes_complete(dataset, i) for i in range(len(dataset)))
     lines = [

@@ -43,6 +43,7 @@ from poseglass.estimators.whole_image import WholeImageEstimator
 from poseglass.lifting.lifter import DEFAULT_LIFTER, Lifter, find_lifter, load_lifter
 from poseglass.lifting.people import check_mappable
 from poseglass.programs.fast import Precision
+from poseglass.programs.torch_program import TorchProgram
 
 SHEET_UP_TO = 1000
 """Largest number of images that get a contact sheet without --sheet: it shows the first only, which say little then."""
@@ -441,6 +442,18 @@ def _shown_whole(estimator: PoseEstimator) -> bool:
     return isinstance(finder, OneStageEstimator) and finder.chips is None
 
 
+def _at_one_scale(estimator: PoseEstimator) -> bool:
+    """Return whether people are found by a network that could look at several scales, and looks at one."""
+    finder = estimator.detector if isinstance(estimator, TwoStageEstimator) else estimator
+    return (
+        isinstance(finder, OneStageEstimator)
+        and isinstance(finder.program, TorchProgram)
+        and not finder.finds_boxes_3d
+        and finder.chips is None
+        and finder.scales == (1.0,)
+    )
+
+
 def _drawn(estimator: PoseEstimator, weights: str, score: float | None, probability: float | None) -> Least:
     """Return which keypoints are drawn.
 
@@ -551,6 +564,11 @@ def _predict(
         console.print(
             f"Nobody was found in {len(empty):,} of {len(order):,} images: {listed(empty)}."
             + (" For people who are small in a large image, try --chips." if _shown_whole(estimator) else ""),
+            markup=False, highlight=False,
+        )  # fmt: skip
+    if _at_one_scale(estimator) and given[0].boxes is None:
+        console.print(
+            "If some are missing, --scales 0.5,1,1.5 looks at each image at three sizes and finds more of them.",
             markup=False, highlight=False,
         )  # fmt: skip
     console.print(f"written to {out}: {', '.join(said)}", markup=False)
