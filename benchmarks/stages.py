@@ -1,15 +1,16 @@
 """CenterNet in stages against one stage, at equal multiply-adds and equal training time, on people and on pages.
 
 Each further stage sees the features and the maps of the stage before. The networks differ in the number of stages and
-in the width of their heads, which is chosen so that all cost the same. Backbone and neck start alike: for people those
-of recipes/people/small_people.toml, for pages of a network that was trained on other pages.
+in the width of their heads, which is chosen so that all cost the same. Backbone and neck start alike: those of a
+network that was trained before, such as by recipes/people/small_people.toml, or of ImageNet, or random. They are those
+of the recipe ("light"), or ResNet-18 or the way down of an hourglass, both under the same neck.
 
 People are tested in the photographs of coco_more in which everybody is labelled (AP and AP50 of boxes), pages on 60
 rendered pages (F1 with and without the character). Intervals are 95 % of 300 draws of images with replacement, of the
 mean over seeds.
 
     python benchmarks/stages.py people --start runs/small-start --data data     # trains; resumes where it was stopped
-    python benchmarks/stages.py pages --start runs/pages-start
+    python benchmarks/stages.py pages --network resnet
     python benchmarks/stages.py people --summary
     python benchmarks/stages.py people --maps IMAGE --data data                 # an image of the maps of each stage
 """
@@ -34,6 +35,13 @@ WIDTH = 96
 """Width of the head of one stage; the others have less."""
 
 VARIANTS = {"1 stage": (1, False), "2 stages": (2, False), "3 stages": (3, False), "3 stages, shared": (3, True)}
+NETWORKS = {
+    "light": None,
+    "resnet": '{ name = "composed", backbone = { name = "resnet18" }, neck = NECK, head = HEAD }',
+    "hourglass": '{ name = "composed", backbone = { name = "residual_path", width = 128 }, neck = NECK, head = HEAD }',
+}
+"""Tables of networks with a place for the head; None is the recipe's network."""
+
 RECIPES = {"people": ROOT / "recipes/people/small_people.toml", "pages": ROOT / "recipes/pages/characters.toml"}
 
 
@@ -41,7 +49,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("what", choices=RECIPES)
     parser.add_argument("--data", type=Path, default=Path("data"), help="Folder with lspet, coco and coco_more.")
-    parser.add_argument("--start", type=Path, help="Training run whose backbone and neck all start from.")
+    parser.add_argument("--network", choices=NETWORKS, default="light", help="What is under the heads.")
+    parser.add_argument(
+        "--start", type=Path, help="Training run whose backbone and neck all start from. Default: ImageNet, or random."
+    )
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", default=list(VARIANTS), help="Only these variants.")
@@ -50,13 +61,27 @@ def main() -> None:
     parser.add_argument("--maps", type=Path, help="Only draw the maps of each stage for this image, of seed 0.")
     arguments = parser.parse_args()
     if arguments.maps:
-        draw_maps(arguments.what, arguments.maps, arguments.runs)
+        draw_maps(folder_of(arguments), arguments.maps, arguments.runs)
         return
     if not arguments.summary:
         for seed in arguments.seeds:
             for variant in arguments.only:
                 run(arguments.what, variant, seed, arguments)
-    summarise(arguments.what)
+    summarise(arguments.what, folder_of(arguments))
+
+
+def folder_of(arguments: argparse.Namespace) -> str:
+    """Return the name under which the results of these data and this network are kept."""
+    return arguments.what if arguments.network == "light" else f"{arguments.what}-{arguments.network}"
+
+
+def network_of(kind: str, table: str) -> str:
+    """Return the override of the recipe that puts a head on a network."""
+    whole = NETWORKS[kind]
+    if whole is None:
+        return f"network.head={table}"
+    neck = '{ name = "unet", width = 64 }'
+    return f"network={whole.replace('NECK', neck).replace('HEAD', table)}"
 
 
 def head(what: str, variant: str, width: int) -> str:
@@ -86,7 +111,7 @@ def settings(what: str, data: Path, seed: int) -> list[str]:
     ]  # fmt: skip
 
 
-def width_of(what: str, variant: str, data: Path) -> tuple[int, int]:
+def width_of(what: str, kind: str, variant: str, data: Path) -> tuple[int, int]:
     """Return the width of a variant's heads and the multiply-adds with it, nearly those of one stage."""
     from poseglass.core.skeletons import BOXES
     from poseglass.networks.cost import multiply_adds
@@ -96,7 +121,7 @@ def width_of(what: str, variant: str, data: Path) -> tuple[int, int]:
     classes = () if what == "people" else tuple(map(str, range(48)))
 
     def cost(name: str, width: int) -> int:
-        recipe = Recipe.read(RECIPES[what], [*settings(what, data, 0), f"network.head={head(what, name, width)}"])
+        recipe = Recipe.read(RECIPES[what], [*settings(what, data, 0), network_of(kind, head(what, name, width))])
         return multiply_adds(make_network(recipe, BOXES, classes)[0], recipe.input.size_wh)
 
     aim = cost("1 stage", WIDTH)
@@ -110,14 +135,18 @@ def width_of(what: str, variant: str, data: Path) -> tuple[int, int]:
 def run(what: str, variant: str, seed: int, arguments: argparse.Namespace) -> None:
     """Train one network and store what each of its stages finds."""
     name = f"{variant.replace(',', '').replace(' ', '-')}-{seed}"
-    file, folder = RESULTS / "stages" / what / f"{name}.json", arguments.runs / what / name
+    file = RESULTS / "stages" / folder_of(arguments) / f"{name}.json"
+    folder = arguments.runs / folder_of(arguments) / name
     if file.is_file():
         return
     data = arguments.data.resolve()
-    width, cost = width_of(what, variant, data)
+    width, cost = width_of(what, arguments.network, variant, data)
     overrides = [
-        *settings(what, data, seed), f"train.epochs={arguments.epochs}", f"network.head={head(what, variant, width)}"
+        *settings(what, data, seed), f"train.epochs={arguments.epochs}",
+        network_of(arguments.network, head(what, variant, width)),
     ]  # fmt: skip
+    if arguments.network != "light":
+        overrides.append("train.init_from=")
     if arguments.start:
         overrides.append(f'train.init_from="{arguments.start.resolve() / "best.safetensors"}"')
     command = [sys.executable, "-m", "poseglass", "train"]
@@ -125,7 +154,8 @@ def run(what: str, variant: str, seed: int, arguments: argparse.Namespace) -> No
         command += ["--resume", "--run", str(folder)]
     else:
         sets = [part for override in overrides for part in ("--set", override)]
-        command += [str(RECIPES[what]), "--data", str(data), "--run", str(folder), *sets]
+        where = ["--data", str(data)] if what == "people" else []  # pages are rendered
+        command += [str(RECIPES[what]), *where, "--run", str(folder), *sets]
     begun = time.monotonic()
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
     print(what, variant, seed, done.stdout.strip().splitlines()[-2:], f"{time.monotonic() - begun:.0f} s", flush=True)
@@ -208,9 +238,9 @@ def metric_of(what: str, images: list[dict[str, Any]]) -> dict[str, float]:
     return {name: found[key] for name, key in names.items()}
 
 
-def summarise(what: str) -> None:
+def summarise(what: str, folder: str) -> None:
     """Write a row for each variant and stage."""
-    results = [json.loads(file.read_text()) for file in sorted((RESULTS / "stages" / what).glob("*.json"))]
+    results = [json.loads(file.read_text()) for file in sorted((RESULTS / "stages" / folder).glob("*.json"))]
     rows: list[dict[str, object]] = []
     for variant, (stages, _) in VARIANTS.items():
         mine = [one for one in results if one["variant"] == variant]
@@ -236,10 +266,10 @@ def summarise(what: str) -> None:
             row["train seconds"] = " ".join(str(one["train_seconds"]) for one in mine)
             rows.append(row)
             print(*row.values(), sep="  ", flush=True)
-    write_rows(RESULTS / f"stages-{what}.csv", rows)
+    write_rows(RESULTS / f"stages-{folder}.csv", rows)
 
 
-def draw_maps(what: str, image: Path, runs: Path) -> None:
+def draw_maps(folder: str, image: Path, runs: Path) -> None:
     """Draw the map of centres of every stage of the network of three stages beside the image."""
     import cv2
     import torch
@@ -248,7 +278,7 @@ def draw_maps(what: str, image: Path, runs: Path) -> None:
     from poseglass.core.image import read_image
     from poseglass.heads.stacked_centernet import StackedCenterNetHead
 
-    estimator = pg.load_detector(runs / what / "3-stages-0", chips=False)
+    estimator = pg.load_detector(runs / folder / "3-stages-0", chips=False)
     pixels = read_image(image)
     maps: list[np.ndarray] = []
     head = next(part for part in estimator.network.modules() if isinstance(part, StackedCenterNetHead))
@@ -269,7 +299,7 @@ def draw_maps(what: str, image: Path, runs: Path) -> None:
     for values in maps:
         grey = cv2.resize((255 * values).astype(np.uint8), (side, side), interpolation=cv2.INTER_NEAREST)
         tiles.append(cv2.cvtColor(cv2.applyColorMap(grey, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB))
-    path = ROOT / f"docs/images/stages-{what}.png"
+    path = ROOT / f"docs/images/stages-{folder}.png"
     cv2.imwrite(str(path), np.concatenate(tiles, 1)[..., ::-1])
     print(path)
 

@@ -117,6 +117,12 @@ def test_the_folder_of_data_is_given_apart(tmp_path, train):
     assert Recipe.read(path, ["data.train.0.annotations=c.json"]).data.train[0]["annotations"] == "c.json"
 
 
+def test_a_start_is_taken_away_by_an_empty_one():
+    given = {"train": PLAIN["train"] | {"init_from": "people"}}
+    assert Recipe.from_dict(PLAIN | given).train.init_from == "people"
+    assert Recipe.from_dict(PLAIN | given, overrides=["train.init_from="]).train.init_from is None
+
+
 def test_a_folder_of_data_that_no_recipe_wants_is_refused():
     with pytest.raises(RecipeError, match=r"no dataset of this recipe has a path that begins with data/\. Omit --data"):
         Recipe.read("synthetic/one_minute.toml", data_folder="sets")

@@ -150,6 +150,11 @@ class TrainPart(Part):
         default=0, ge=0, description="Evaluations without a new best before training ends; 0 trains to the last epoch."
     )
 
+    @field_validator("init_from")
+    @classmethod
+    def _nothing(cls, value: str | None) -> str | None:
+        return value or None  # --set train.init_from= trains a recipe from nothing
+
     @model_validator(mode="after")
     def _norms_with_statistics(self) -> "TrainPart":
         if self.freeze_norms and self.init_from is None:
