@@ -166,6 +166,14 @@ def test_shared_scales_that_are_not_valid_are_refused(scales, message):
         NETWORKS["stacked_hourglass"](3, num_stacks=1, width=8, depth=2, scales=scales)
 
 
+def test_shared_scales_are_trained_in_bfloat16():
+    network = NETWORKS["stacked_hourglass"](3, num_stacks=2, width=8, depth=2, scales=[0.5, 1.0])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        stages = network(torch.rand(1, 3, 64, 64))
+    sum(stage["heatmap"].float().square().mean() for stage in stages).backward()
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in network.parameters())
+
+
 def test_shared_scales_that_give_the_same_features_are_refused():
     network = NETWORKS["stacked_hourglass"](3, num_stacks=1, width=8, depth=2, scales=[1.0, 1.1])
     with pytest.raises(ValueError, match=r"the scales 1 and 1\.1 both give features of 16 x 16"):

@@ -241,7 +241,8 @@ def _resized(maps: Tensor, size_hw: tuple[int, ...]) -> Tensor:
     if tuple(maps.shape[-2:]) == tuple(size_hw):
         return maps
     smaller = size_hw[0] < maps.shape[-2]
-    return functional.interpolate(maps, tuple(size_hw), mode="bilinear", antialias=smaller)
+    # on CPUs PyTorch has no antialiased resizing in bfloat16
+    return functional.interpolate(maps.float(), tuple(size_hw), mode="bilinear", antialias=smaller).to(maps.dtype)
 
 
 def hg1(num_keypoints: int, *, stem: Literal["newell", "bearpaw"] = "newell") -> StackedHourglass:
