@@ -292,16 +292,23 @@ def plot(rows: list[dict[str, Any]]) -> None:
     labels = {
         "latency ms": "latency of one crop, ms (one thread, float32)", "multiply-adds": "multiply-adds of one crop, M"
     }  # fmt: skip
+    colours = pyplot.get_cmap("tab20").colors  # type: ignore[attr-defined]
     for axes, (key, label) in zip(places, labels.items(), strict=True):
-        for row in rows:
+        for number, row in enumerate(rows, 1):
             x = float(row[key]) / (1e6 if key == "multiply-adds" else 1)
             y = float(row["PCK@0.2"])
-            axes.errorbar(x, y, [[y - float(row["from"])], [float(row["to"]) - y]], fmt="o", capsize=2, markersize=4)
-            axes.annotate(row["network"], (x, y), textcoords="offset points", xytext=(5, 4), fontsize=7)
+            axes.errorbar(
+                x, y, [[y - float(row["from"])], [float(row["to"]) - y]], fmt="o", capsize=2, markersize=4,
+                color=colours[number - 1], label=f"{number}  {row['network']}",
+            )  # fmt: skip
+            side = -9 if number % 2 else 5
+            axes.annotate(str(number), (x, y), textcoords="offset points", xytext=(side, 4), fontsize=8)
         axes.set_xlabel(label)
-        axes.set_xscale("log")
         axes.grid(alpha=0.25)
-        axes.margins(x=0.2)
+        axes.set_xlim(left=0)
+        axes.set_ylim(bottom=0)
+    handles, names = places[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside right upper", fontsize=8, frameon=False)
     places[0].set_ylabel(f"PCK@0.2 on lspet/val after {rows[0]['minutes']:g} minutes")
     path = Path(__file__).parents[1] / "docs/images/backbones-pose.png"
     figure.savefig(path)
