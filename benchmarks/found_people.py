@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--poses", default=DEFAULT)
     parser.add_argument("--flip-test", action="store_true")
     parser.add_argument("--size", type=int, default=0, help="Side of the detector's view; 0 is the card's.")
-    parser.add_argument("--scales", type=float, nargs="+", default=[1.0], help="Scales at which the detector looks.")
+    parser.add_argument("--scales", type=float, nargs="+", help="Scales at which the detector looks.")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--output", type=Path, default=RESULTS / "found-people.csv")
     arguments = parser.parse_args()
@@ -85,7 +85,7 @@ def main() -> None:
     size_wh = (arguments.size, arguments.size) if arguments.size else None
     detector = pg.load_detector(
         arguments.detector, min_box_score=0.05, flip_test=arguments.flip_test, size_wh=size_wh,
-        scales=tuple(arguments.scales), chips=False,
+        scales=tuple(arguments.scales) if arguments.scales else None,
     )  # fmt: skip
     poses = pg.load_top_down(arguments.poses, flip_test=True)
     both = pg.TwoStageEstimator(detector, poses)

@@ -146,7 +146,7 @@ def run(what: str, variant: str, seed: int, arguments: argparse.Namespace) -> No
         network_of(arguments.network, head(what, variant, width)),
     ]  # fmt: skip
     if arguments.network != "light":
-        overrides.append("train.init_from=")
+        overrides.append("train.init_from=random")
     if arguments.start:
         overrides.append(f'train.init_from="{arguments.start.resolve() / "best.safetensors"}"')
     command = [sys.executable, "-m", "poseglass", "train"]

@@ -63,6 +63,8 @@ def test_what_finds_people_may_look_at_several_scales():
     alone = pg.load("people", scales=(0.5, 1.0))
     assert isinstance(alone, pg.OneStageEstimator)
     assert alone.scales == (0.5, 1.0)
+    with pytest.raises(ValueError, match="Chips have scales of their own"):
+        pg.load(scales=[0.5, 1.0], chips=True)
     with pytest.raises(ValueError, match=r"scales are for what finds everybody .* Crops are shown at several sizes by"):
         pg.load("hg2-light-lspet", scales=(0.5, 1.0))
 

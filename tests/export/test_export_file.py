@@ -368,6 +368,10 @@ def test_what_a_file_cannot_change(views_file, boxes_file) -> None:
         pg.load(views_file, skeleton="coco17")
     with pytest.raises(CheckpointError, match="was exported without --skeleton coco17"):
         pg.load(boxes_file, skeleton="coco17")
+    with pytest.raises(ValueError, match=r"scales are for what finds everybody in an image, but .* Give a detector"):
+        pg.load(boxes_file, scales=(0.5, 1.0))
+    with pytest.raises(ValueError, match="chips are for what finds everybody in an image, but"):
+        pg.load(boxes_file, chips=True)
     with pytest.raises(CheckpointError, match="compiles it by itself"):
         pg.load(views_file, compiled=True)
     with pytest.raises(CheckpointError, match="takes whole images, and crops are needed here"):

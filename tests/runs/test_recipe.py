@@ -117,10 +117,13 @@ def test_the_folder_of_data_is_given_apart(tmp_path, train):
     assert Recipe.read(path, ["data.train.0.annotations=c.json"]).data.train[0]["annotations"] == "c.json"
 
 
-def test_a_start_is_taken_away_by_an_empty_one():
+def test_a_start_is_taken_away_by_a_random_one():
     given = {"train": PLAIN["train"] | {"init_from": "people"}}
     assert Recipe.from_dict(PLAIN | given).train.init_from == "people"
-    assert Recipe.from_dict(PLAIN | given, overrides=["train.init_from="]).train.init_from is None
+    assert Recipe.from_dict(PLAIN | given, overrides=["train.init_from=random"]).train.init_from is None
+    frozen = {"train": given["train"] | {"freeze_norms": True}}
+    with pytest.raises(RecipeError, match="freeze_norms keeps statistics, which come with initial weights"):
+        Recipe.from_dict(PLAIN | frozen, overrides=["train.init_from=random"])
 
 
 def test_a_folder_of_data_that_no_recipe_wants_is_refused():

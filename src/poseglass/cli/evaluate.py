@@ -106,7 +106,8 @@ def evaluate_weights(
         str | None,
         typer.Option(
             "--scales",
-            help="For --found: scales at which the detector looks at each image, such as 0.5,1,1.5. Default: 1.",
+            help="For --found: scales at which the detector looks at each image, such as 0.5,1,1.5. Default: 1, or "
+            "chips if it was trained on them.",
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda, ...")] = "auto",
@@ -132,7 +133,7 @@ def evaluate_weights(
     if protocol is not None:
         lookup(PROTOCOLS, protocol, kind="protocol")
     check_found(found, detector, protocol, scales)
-    shown_at = (1.0,) if scales is None else parse_scales(scales)
+    shown_at = None if scales is None else parse_scales(scales)
     crops_at = (1.0,) if crop_scales is None else parse_scales(crop_scales, "--crop-scales")
     changed = bfloat16 or compiled or crops_at != (1.0,) or early_exit is not None
     estimator = (load_one if found else load_top_down)(

@@ -94,7 +94,7 @@ def compare_found(
     console: Console,
     *,
     detector: str | None,
-    scales: tuple[float, ...] = (1.0,),
+    scales: tuple[float, ...] | None = None,
     device: str,
     json_file: Path | None,
     report: Path | None,
@@ -109,7 +109,7 @@ def compare_found(
         parts: Metrics of poses, as tables; average precision is added.
         console: Where to print.
         detector: Weights that find the boxes for a pose network; None takes those that ship.
-        scales: Scales at which what finds everybody looks at each image.
+        scales: Scales at which what finds everybody looks at each image; None is 1, or chips if trained on them.
         device: Where the detector runs.
         json_file: Where to write all results.
         report: Where to write the report, of the found boxes.
@@ -128,7 +128,7 @@ def compare_found(
                 f"Weights {weights} find everybody themselves, so no --detector comes before them. Omit it."
             )
         finder = _with_low_scores(estimator)
-        if scales != (1.0,):
+        if scales is not None:
             finder = dataclasses.replace(finder, scales=scales, chips=None)
         classes = estimator.card.classes if estimator.card is not None else ()
         how = f"found by {weights}"
@@ -147,7 +147,7 @@ def compare_found(
     more = _average_precision(dataset)
     with bar_of(console, "finding", len(dataset)) as advance:
         found = evaluate_found(finder, dataset, _metrics([*parts, *more]), on_image=advance, classes=classes)
-    if scales != (1.0,):
+    if scales is not None:
         how += f", at the scales {', '.join(f'{scale:g}' for scale in scales)}"
     flip = "flip test" if estimator.flip_test else "no flip test"
     partly = sum(not boxes_complete(dataset, i) for i in range(len(dataset)))

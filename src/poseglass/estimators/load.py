@@ -150,7 +150,7 @@ def load(
     device: str | torch.device = "cpu",
     precision: Precision = "float32",
     compiled: bool = False,
-    scales: Sequence[float] = (1.0,),
+    scales: Sequence[float] | None = None,
     chips: bool | None = None,
     crop_scales: Sequence[float] = (1.0,),
     early_exit_px: float | None = None,
@@ -170,7 +170,7 @@ def load(
     device: str | torch.device = "cpu",
     precision: Precision = "float32",
     compiled: bool = False,
-    scales: Sequence[float] = (1.0,),
+    scales: Sequence[float] | None = None,
     chips: bool | None = None,
     crop_scales: Sequence[float] = (1.0,),
     early_exit_px: float | None = None,
@@ -189,7 +189,7 @@ def load(
     device: str | torch.device = "cpu",
     precision: Precision = "float32",
     compiled: bool = False,
-    scales: Sequence[float] = (1.0,),
+    scales: Sequence[float] | None = None,
     chips: bool | None = None,
     crop_scales: Sequence[float] = (1.0,),
     early_exit_px: float | None = None,
@@ -217,7 +217,7 @@ def load(
         compiled: Compile the network on the first batch, which takes 3 to 90 s and needs a C++ compiler; without one it
             runs uncompiled, with a warning. See ``fast_forward``. A detector is not compiled.
         scales: What finds everybody is shown each image once per scale: (0.5, 1.0, 1.5) finds smaller and larger people
-            in 3.5 times the time that it takes at one; see ``OneStageEstimator``.
+            in 3.5 times the time that it takes at one; None is (1.0,). See ``OneStageEstimator``.
         chips: Whether what finds everybody looks at each image in overlapping chips at several scales, for images much
             larger than its views. None does so if it was trained on chips, and no scales are given; see
             ``OneStageEstimator``.
@@ -243,11 +243,10 @@ def load(
         LookupError: No skeleton of that name.
         ValueError: An unavailable device, an unknown precision, keypoints that the weights do not predict; (if
             ``precision`` or ``compiled`` is set) a size that the network does not accept; scales or an early exit that
-            is not valid, or that these weights or a faster precision do not allow.
+            is not valid, or that these weights or a faster precision do not allow; scales together with chips.
     """
-    crop_scales, scales = tuple(crop_scales), tuple(scales)
-    if scales != (1.0,) and chips is None:
-        chips = False
+    crop_scales = tuple(crop_scales)
+    scales, chips = _looks(scales, chips)
     if detector is None and weights is None:
         detector = DEFAULT_DETECTOR
     if weights is not None and is_graph_file(weights):
@@ -275,7 +274,7 @@ def load(
         what = "Crop scales are" if crop_scales != (1.0,) else "Early exit is"
         raise ValueError(
             f"{what} for weights that find the keypoints in a box, and {card.name!r} find everybody in an image. Omit "
-            "them, or use the scales of the detector."
+            "them, or use scales."
         )
     if compiled or precision != "float32":
         program = fast_program(program, precision=precision, compiled=compiled)
@@ -377,7 +376,7 @@ def load_detector(
     min_box_score: float | None = None,
     flip_test: bool = False,
     size_wh: tuple[int, int] | None = None,
-    scales: tuple[float, ...] = (1.0,),
+    scales: Sequence[float] | None = None,
     chips: bool | None = None,
     device: str | torch.device = "cpu",
     trust_code: bool = False,
@@ -390,7 +389,7 @@ def load_detector(
         flip_test: Average with the flipped image: twice the computation, slightly more accurate.
         size_wh: View size other than the card's; both sides must be divisible by the network's ``divisor``.
         scales: Each image is shown once per scale, and the results are joined by soft-NMS: (0.5, 1.0, 1.5) finds
-            smaller and larger instances in 3.5 times the time. See ``OneStageEstimator``.
+            smaller and larger instances in 3.5 times the time. None is (1.0,). See ``OneStageEstimator``.
         chips: Look at each image in overlapping chips; None does so if the network was trained on chips, and no scales
             are given.
         device: The device to run on.
@@ -406,8 +405,7 @@ def load_detector(
         ValueError: An unavailable device; scales that are not positive or of which two give the same view; or scales
             and chips.
     """
-    if scales != (1.0,) and chips is None:
-        chips = False
+    scales, chips = _looks(scales, chips)
     if is_graph_file(weights):
         opened = _open_file(weights, flip_test, None, size_wh, device, "float32", False, trust_code)
         if opened.card.kind != "views" or opened.card.spec.instances == 1:
@@ -427,6 +425,13 @@ def load_detector(
         )
     looks = chips_of(card, chips, program.input.size_wh)
     return OneStageEstimator(program, _least(min_box_score), card=card, scales=scales, chips=looks)
+
+
+def _looks(scales: Sequence[float] | None, chips: bool | None) -> tuple[tuple[float, ...], bool | None]:
+    """Return the scales, and whether there are chips: scales that are given, even 1 alone, are instead of chips."""
+    if scales is None:
+        return (1.0,), chips
+    return tuple(scales), False if chips is None else chips
 
 
 def chips_of(card: WeightCard | None, wanted: bool | None, size_wh: tuple[int, int]) -> Chips | None:

@@ -242,7 +242,8 @@ def _resized(maps: Tensor, size_hw: tuple[int, ...]) -> Tensor:
         return maps
     smaller = size_hw[0] < maps.shape[-2]
     # on CPUs PyTorch has no antialiased resizing in bfloat16
-    return functional.interpolate(maps.float(), tuple(size_hw), mode="bilinear", antialias=smaller).to(maps.dtype)
+    wide = maps.float() if maps.dtype in (torch.bfloat16, torch.float16) else maps
+    return functional.interpolate(wide, tuple(size_hw), mode="bilinear", antialias=smaller).to(maps.dtype)
 
 
 def hg1(num_keypoints: int, *, stem: Literal["newell", "bearpaw"] = "newell") -> StackedHourglass:

@@ -152,8 +152,8 @@ class TrainPart(Part):
 
     @field_validator("init_from")
     @classmethod
-    def _nothing(cls, value: str | None) -> str | None:
-        return value or None  # --set train.init_from= trains a recipe from nothing
+    def _random(cls, value: str | None) -> str | None:
+        return None if value == "random" else value  # takes a recipe's own start away: --set train.init_from=random
 
     @model_validator(mode="after")
     def _norms_with_statistics(self) -> "TrainPart":
