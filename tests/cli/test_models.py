@@ -247,6 +247,7 @@ NUMBER = 3
 def _mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (tmp_path / "mine.py").write_text(MINE)
     monkeypatch.syspath_prepend(tmp_path)
+    sys.modules.pop("mine", None)  # another test may have imported a file of this name
     yield
     del sys.modules["mine"]
 
