@@ -215,9 +215,7 @@ def predict(
     lifts = load_lifter(DEFAULT_LIFTER if lifter is None else lifter) if lift else None
     if white is not None:
         check_white(white)
-    shown_at = (1.0,) if scales is None else parse_scales(scales)
-    if scales is not None and chips is None:
-        chips = False  # a scale that is given, even 1 alone, is instead of chips
+    shown_at = None if scales is None else parse_scales(scales)
     crops_at = (1.0,) if crop_scales is None else parse_scales(crop_scales, "--crop-scales")
     if min_probability is not None and (crops_at != (1.0,) or early_exit is not None):
         raise ValueError(
@@ -280,7 +278,7 @@ def predict(
         "the choice of `poseglass bench`": None if choice is None else choice.in_words(),
         "--detector": None if detector_name is None else fingerprint(find_weights(detector_name)),
         "--detector-score": 0.3 if detector_score is None else detector_score,
-        "--scales": None if shown_at == (1.0,) else shown_at,
+        "--scales": shown_at,
         "--chips": chips,
         "--reading-order": reading,
         "--whole-image": whole,
@@ -365,7 +363,7 @@ def _open(
     find: bool,
     whole: bool,
     score: float | None,
-    scales: tuple[float, ...],
+    scales: tuple[float, ...] | None,
     chips: bool | None,
     flip_test: bool,
     skeleton: str | None,
@@ -391,16 +389,18 @@ def _open(
         device=device,
         precision=precision,
         compiled=compiled,
-        chips=False if chips is False else None,
         crop_scales=crop_scales,
         early_exit_px=early_exit,
     )
-    if chips and scales != (1.0,):
+    if chips and scales is not None:
         raise ValueError("--chips looks at each image at several scales, and so does --scales. Omit one of them.")
     if chips and isinstance(estimator, WholeImageEstimator) and estimator.finds_boxes:
         raise ValueError(f"{weights} takes whole images, so it cannot look at --chips. Give the weights themselves.")
-    if chips is not None and isinstance(estimator, OneStageEstimator):
-        estimator = replace(estimator, chips=chips_of(estimator.card, chips, estimator.input.size_wh))
+    if isinstance(estimator, OneStageEstimator):
+        if scales is not None:
+            estimator = replace(estimator, scales=scales, chips=None)
+        elif chips is not None:
+            estimator = replace(estimator, chips=chips_of(estimator.card, chips, estimator.input.size_wh))
     if estimator.finds_boxes or isinstance(estimator, OneStageEstimator | TwoStageEstimator):
         for option, used in (("--whole-image", whole), ("--detector", detector is not None)):
             if used:
@@ -408,7 +408,7 @@ def _open(
                     f"{weights} finds everybody in an image itself. Omit {option}, or give --weights that find the "
                     f"keypoints in a box, such as {DEFAULT}."
                 )
-        return (replace(estimator, scales=scales) if isinstance(estimator, OneStageEstimator) else estimator), None
+        return estimator, None
     if find and detector is None and loading.DEFAULT_DETECTOR is not None:
         if noun_of(estimator.skeleton) == "person":
             detector = loading.DEFAULT_DETECTOR
@@ -428,7 +428,7 @@ def _open(
                 f"--chips is for weights that look at whole images, but {weights} finds the keypoints in a box, and no "
                 "boxes are looked for. Add --detector, or omit --chips."
             )
-        if scales != (1.0,):
+        if scales is not None:
             raise ValueError(
                 f"--scales is for weights that look at whole images, but {weights} finds the keypoints in a box, and "
                 "no boxes are looked for. Add --detector, or omit the scales."

@@ -289,13 +289,7 @@ def load(
     if skeleton is not None:
         poses = poses.in_skeleton(skeleton)
     if detector is None:
-        if chips or scales != (1.0,):
-            what = "chips" if chips else "scales"
-            raise ValueError(
-                f"{what} are for what finds everybody in an image, but {card.name!r} finds the keypoints in a box, and "
-                f"there is no detector. Give a detector, or omit {what}."
-                + (" Crops are shown at several sizes by crop_scales." if not chips else "")
-            )
+        _check_nobody_is_looked_for(repr(card.name), scales, chips)
         return poses
     finds = load_detector(
         detector, min_box_score=min_box_score, device=device, scales=scales, chips=chips, trust_code=trust_code
@@ -434,6 +428,17 @@ def _looks(scales: Sequence[float] | None, chips: bool | None) -> tuple[tuple[fl
     return tuple(scales), False if chips is None else chips
 
 
+def _check_nobody_is_looked_for(name: str, scales: tuple[float, ...], chips: bool | None) -> None:
+    """Raise ValueError if scales or chips are given to weights of keypoints in a box that have no detector."""
+    if chips or scales != (1.0,):
+        what = "chips" if chips else "scales"
+        raise ValueError(
+            f"{what} are for what finds everybody in an image, but {name} finds the keypoints in a box, and there is "
+            f"no detector. Give a detector, or omit {what}."
+            + ("" if chips else " Crops are shown at several sizes by crop_scales.")
+        )
+
+
 def chips_of(card: WeightCard | None, wanted: bool | None, size_wh: tuple[int, int]) -> Chips | None:
     """Return how a network looks at chips of this size: as it was trained, or tiles; None for whole images.
 
@@ -534,12 +539,7 @@ def _of_file(
     poses: TopDownEstimator | WholeImageEstimator
     poses = WholeImageEstimator(opened) if graph is None else TopDownEstimator(graph, card=card.card)
     if detector is None:
-        if chips or scales != (1.0,):
-            what = "chips" if chips else "scales"
-            raise ValueError(
-                f"{what} are for what finds everybody in an image, but {path} finds the keypoints in a box, and there "
-                f"is no detector. Give a detector, or omit {what}."
-            )
+        _check_nobody_is_looked_for(str(path), scales, chips)
         return poses
     finds = load_detector(
         detector, min_box_score=min_box_score, device=device, scales=scales, chips=chips, trust_code=trust_code
