@@ -247,7 +247,14 @@ def predict(
     for note in notes:
         console.print(note, markup=False, highlight=False)
     run_on = choose_device(device)
-    faster = bfloat16 or compiled or heatmaps or shown_at != (1.0,) or crops_at != (1.0,) or early_exit is not None
+    faster = (
+        bfloat16
+        or compiled
+        or heatmaps
+        or shown_at not in (None, (1.0,))
+        or crops_at != (1.0,)
+        or early_exit is not None
+    )
     choice = benched(weights, flip_test=flip_test, device=run_on, faster=faster, console=console)
     estimator, detector_name = _open(
         weights, choice, detector=None if has_boxes else detector, find=not has_boxes and not whole, whole=whole,
