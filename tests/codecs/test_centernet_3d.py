@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from poseglass.codecs.centernet import CenterNetCodec
-from poseglass.codecs.centernet_3d import alpha_of, bins_of, depth_of, metres_of, rotation_of
+from poseglass.codecs.centernet_3d import alpha_of, bins_of, depth_of, flipped_3d, metres_of, rotation_of
 from poseglass.codecs.conformance import as_output
 from poseglass.core.affine import Affine
 from poseglass.core.box_3d import corners_of, lift, observe, project
@@ -54,15 +54,17 @@ def perfect(codec: CenterNetCodec, target: dict[str, torch.Tensor]) -> dict[str,
     return out | {"center": out["center"].clamp(1e-6, 1 - 1e-6).logit()}
 
 
-def test_every_angle_comes_back():
+@pytest.mark.parametrize("bins", [2, 4, 12])
+def test_every_angle_comes_back(bins: int):
     alpha = torch.linspace(-math.pi, math.pi, 100_001, dtype=torch.float64)[1:]
-    back = alpha_of(rotation_of(alpha))
+    back = alpha_of(rotation_of(alpha, bins))
     off = torch.remainder(back - alpha + math.pi, 2 * math.pi) - math.pi
     assert off.abs().max() < 1e-6
     assert (back > -math.pi).all()
     assert (back <= math.pi).all()
-    assert bins_of(alpha).any(-1).all()  # each is in one bin or both
-    assert 0.3 < bins_of(alpha).all(-1).double().mean() < 0.35
+    count = bins_of(alpha, bins).sum(-1)
+    assert set(count.tolist()) == {1, 2}  # each is in one bin or in two
+    assert (count == 2).double().mean() == pytest.approx(1 / 3, abs=0.001)
     known = torch.tensor([0.0, math.pi / 2, -math.pi / 2, math.pi])
     assert bins_of(known).tolist() == [[True, True], [False, True], [True, False], [True, True]]
 
@@ -74,9 +76,9 @@ def test_depth_is_a_bounded_function_of_the_output():
     assert torch.isfinite(metres_of(torch.tensor([-1e4, 1e4]))).all()
 
 
-@pytest.mark.parametrize("focal_px", [0.0, 444.0])
-def test_boxes_in_space_come_back(focal_px):
-    codec = replace(CODEC, focal_px=focal_px)
+@pytest.mark.parametrize(("focal_px", "bins"), [(0.0, 2), (444.0, 2), (444.0, 12)])
+def test_boxes_in_space_come_back(focal_px, bins):
+    codec = replace(CODEC, focal_px=focal_px, heading_bins=bins)
     one = sample(THREE)
     target = codec.encode(collate([one]).targets, SIZE_WH, num_classes=3)
     decoded = codec.decode(perfect(codec, target))
@@ -195,6 +197,21 @@ def test_the_loss_of_orientations_is_the_public_code_s():
     assert float(none) == 0.0
 
 
+@pytest.mark.parametrize("bins", [2, 4, 12])
+def test_mirrored_headings_are_those_of_the_mirrored_angle(bins: int):
+    alpha = torch.linspace(-math.pi, math.pi, 1001, dtype=torch.float64)[1:-1]
+    maps = {
+        "rotation": rotation_of(alpha, bins).T[None, :, None],
+        "depth": torch.zeros(1),
+        "dimensions": torch.zeros(1),
+    }
+    found = flipped_3d(maps)["rotation"][0, :, 0].T
+    mirrored = math.pi - torch.remainder(alpha, 2 * math.pi)  # pi - alpha, in (-pi, pi]
+    edge = (bins_of(alpha, bins) != bins_of(alpha + 1e-6, bins)) | (bins_of(alpha, bins) != bins_of(alpha - 1e-6, bins))
+    inside = ~edge.any(-1)
+    torch.testing.assert_close(found[inside], rotation_of(mirrored, bins)[inside])
+
+
 def test_labels_without_boxes_in_space_are_refused():
     one = sample(THREE)
     plain = PoseSample(one.image, replace(one.instances, box_3d=None, projection=None), one.to_source, one.source)
@@ -211,6 +228,14 @@ def test_options_must_fit():
         CenterNetCodec(boxes_3d=True, focal_px=-1)
     with pytest.raises(ValueError, match=r"middles_3d=True, which is of boxes in space, but boxes_3d=False"):
         CenterNetHead(8, 0, middles_3d=True)
+    with pytest.raises(ValueError, match=r"heading_bins is of boxes in space, but boxes_3d is False"):
+        CenterNetCodec(heading_bins=4)
+    with pytest.raises(ValueError, match=r"heading_bins must be an even number from 2 on, .* got 3"):
+        CenterNetCodec(boxes_3d=True, heading_bins=3)
+    with pytest.raises(ValueError, match=r"must be an even number from 2 on, .* got heading_bins=3, boxes_3d=True"):
+        CenterNetHead(8, 0, boxes_3d=True, heading_bins=3)
+    with pytest.raises(ValueError, match=r"needs boxes_3d=True, got heading_bins=4, boxes_3d=False"):
+        CenterNetHead(8, 0, heading_bins=4)
     with pytest.raises(ValueError, match=r"rotation_rows must be 0 or more, got -1"):
         CenterNetCriterion(rotation_rows=-1)
 

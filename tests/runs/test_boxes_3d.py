@@ -70,6 +70,7 @@ def test_labels_must_have_boxes_in_space(tmp_path: Path) -> None:
     ("augment.0.degrees=5.0", r"augment\[0\] turns views by up to 5 degrees"),
     ("network.head.boxes_3d=false", r"middles_3d=True, which is of boxes in space, but boxes_3d=False"),
     ("network.head.middles_3d=false", r"Set network.head.middles_3d = true"),
+    ("codec.heading_bins=12", r"predicts headings in 2 bins, but the codec reads 12. Set codec.heading_bins and"),
 ])  # fmt: skip
 def test_what_cannot_be_learnt_is_refused(tmp_path: Path, override: str, says: str) -> None:
     with pytest.raises(ValueError, match=says):

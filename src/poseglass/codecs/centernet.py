@@ -79,10 +79,12 @@ class CenterNetCodec:
         middles_3d: Predict also where the middle of the box in space is projected to (the output "middle_3d"), which is
             not the centre of the box in the image, least of all where the view cuts the object off. The published form
             takes that centre.
+        heading_bins: In how many bins the heading is predicted; an even number, 2 in the published form. In narrow bins
+            a short training goes further. The network's head needs the same number.
 
     Raises:
         ValueError: A number or option out of range, or ``visibility`` without ``poses``, or ``unlabelled`` without
-            ``visibility``, or ``focal_px`` or ``middles_3d`` without ``boxes_3d``.
+            ``visibility``, or ``focal_px``, ``middles_3d`` or ``heading_bins`` without ``boxes_3d``.
     """
 
     stride: int = 4
@@ -98,6 +100,7 @@ class CenterNetCodec:
     boxes_3d: bool = False
     focal_px: float = 0.0
     middles_3d: bool = False
+    heading_bins: int = 2
 
     def __post_init__(self) -> None:
         if self.stride < 1 or self.most < 1 or not 0 < self.min_overlap < 1:
@@ -117,8 +120,13 @@ class CenterNetCodec:
                 )
         if not 0 <= self.focal_px < float("inf"):
             raise ValueError(f"CenterNetCodec.focal_px must be 0 or a focal length in pixels, got {self.focal_px}.")
-        if (self.focal_px or self.middles_3d) and not self.boxes_3d:
-            named = "focal_px" if self.focal_px else "middles_3d"
+        if self.heading_bins < 2 or self.heading_bins % 2:
+            raise ValueError(
+                "CenterNetCodec.heading_bins must be an even number from 2 on, so that a mirrored bin is a bin, got "
+                f"{self.heading_bins}."
+            )
+        if (self.focal_px or self.middles_3d or self.heading_bins != 2) and not self.boxes_3d:
+            named = "focal_px" if self.focal_px else "middles_3d" if self.middles_3d else "heading_bins"
             raise ValueError(
                 f"CenterNetCodec.{named} is of boxes in space, but boxes_3d is False. Set boxes_3d to True, or leave "
                 f"{named} out."
@@ -161,8 +169,10 @@ class CenterNetCodec:
             extra += ("visibility_weight",)
         if self.boxes_3d:
             outputs |= {
-                "depth": Output((1, "h", "w")), "dimensions": Output((3, "h", "w")), "rotation": Output((8, "h", "w")),
-            }  # fmt: skip
+                "depth": Output((1, "h", "w")),
+                "dimensions": Output((3, "h", "w")),
+                "rotation": Output((4 * self.heading_bins, "h", "w")),
+            }
             extra += ("depth_weight", "rotation_weight")
         if self.middles_3d:
             outputs["middle_3d"] = Output((2, "h", "w"))
@@ -313,7 +323,7 @@ class CenterNetCodec:
                     "kitti or streets, or set codec.boxes_3d to false."
                 )
             observed = torch.full((*detected.shape, 8), torch.nan, device=index.device)
-        values, weights = targets_3d(observed.float(), detected, targets.scaled, self.focal_px)
+        values, weights = targets_3d(observed.float(), detected, targets.scaled, self.focal_px, self.heading_bins)
         there = weights["rotation_weight"] > 0
         if self.middles_3d:
             middle = to_heatmap(observed[..., :2].float().nan_to_num(0.0), self.stride, self.alignment)

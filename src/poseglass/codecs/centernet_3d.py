@@ -8,9 +8,11 @@ Geometry", CVPR 2017. Bins and constants are those of xingyizhou/CenterNet (MIT)
 
 - ``"depth"`` ``(B, 1, h, w)``: x, of which 1 / (sigmoid(x) + 1e-6) - 1 are metres;
 - ``"dimensions"`` ``(B, 3, h, w)``: height, width and length, metres;
-- ``"rotation"`` ``(B, 8, h, w)``: for each of two bins, two logits (outside and inside), and sine and cosine of alpha
-  from the bin's middle. The bins are those about -pi / 2 and pi / 2, each reaches over two thirds of the circle, and in
-  the overlaps, where the object is seen along or from its front or back, an angle is in both.
+- ``"rotation"`` ``(B, 4 * H, h, w)``: for each of H = ``heading_bins`` bins, two logits (outside and inside), and sine
+  and cosine of alpha from the bin's middle. The two published bins are those about -pi / 2 and pi / 2, each reaches
+  over two thirds of the circle, and in the overlaps, where the object is seen along or from its front or back, an angle
+  is in both. More bins divide the circle alike, and overlap by as large a share. They are ours: a network that is
+  trained briefly draws angles to the middle of their bin, which matters less the narrower the bins are.
 - ``"middle_3d"`` ``(B, 2, h, w)``, only with ``middles_3d``: from the centre's whole pixel to the projection of the
   middle of the box in space, map pixels. It is ours: the public code takes the centre of the box in the image for it.
 """
@@ -25,8 +27,8 @@ from poseglass.core.prediction import Prediction
 _FLOOR = 1e-6
 """What is added to the sigmoid of a depth, so that the depth is finite."""
 
-_MIDDLES = (-math.pi / 2, math.pi / 2)
-"""Middles of the two bins of alpha, radians."""
+_REACH = 2 / 3
+"""How far a bin reaches to both sides of its middle, as a share of the distance of two middles."""
 
 
 def metres_of(depth: Tensor) -> Tensor:
@@ -40,36 +42,39 @@ def depth_of(metres: Tensor) -> Tensor:
     return (share.log() - torch.log1p(-share)).to(metres.dtype)
 
 
-def rotation_of(alpha: Tensor) -> Tensor:
-    """Return the output "rotation" ``(..., 8)`` of a perfect network for angles ``(...)`` in (-pi, pi].
+def middles_of(bins: int) -> list[float]:
+    """Return the middles of so many bins of alpha, radians from -pi on."""
+    return [-math.pi + 2 * math.pi / bins * (place + 0.5) for place in range(bins)]
+
+
+def rotation_of(alpha: Tensor, bins: int = 2) -> Tensor:
+    """Return the output "rotation" ``(..., 4 * bins)`` of a perfect network for angles ``(...)`` in (-pi, pi].
 
     The two numbers of a bin are 1 and 0 if the angle is outside, 0 and 1 if it is inside, instead of logits.
     """
-    parts = []
-    for middle, inside in zip(_MIDDLES, bins_of(alpha).unbind(-1), strict=True):
-        rest = alpha - middle
-        parts += [1.0 - inside.to(alpha.dtype), inside.to(alpha.dtype), rest.sin(), rest.cos()]
-    return torch.stack(parts, -1)
+    rest = alpha[..., None] - alpha.new_tensor(middles_of(bins))
+    inside = bins_of(alpha, bins).to(alpha.dtype)
+    return torch.stack([1.0 - inside, inside, rest.sin(), rest.cos()], -1).flatten(-2)
 
 
-def bins_of(alpha: Tensor) -> Tensor:
-    """Return in which of the two bins angles in (-pi, pi] are: ``(..., 2)`` bool; each is in one or both."""
-    sixth = math.pi / 6
-    first = (alpha < sixth) | (alpha > 5 * sixth)
-    second = (alpha > -sixth) | (alpha < -5 * sixth)
-    return torch.stack([first, second], -1)
+def bins_of(alpha: Tensor, bins: int = 2) -> Tensor:
+    """Return in which of the bins angles in (-pi, pi] are: ``(..., bins)`` bool; each is in one or in two of them."""
+    away = alpha[..., None] - alpha.new_tensor(middles_of(bins))
+    away = torch.remainder(away + math.pi, 2 * math.pi) - math.pi
+    return away.abs() < _REACH * 2 * math.pi / bins
 
 
 def alpha_of(rotation: Tensor) -> Tensor:
-    """Return angles in (-pi, pi] from ``(..., 8)``: that of the bin that the network is surer the angle is in."""
-    first = torch.atan2(rotation[..., 2], rotation[..., 3]) + _MIDDLES[0]
-    second = torch.atan2(rotation[..., 6], rotation[..., 7]) + _MIDDLES[1]
-    alpha = torch.where(rotation[..., 1] > rotation[..., 5], first, second)
+    """Return angles in (-pi, pi] from ``(..., 4 * bins)``: that of the bin that the network is surest it is in."""
+    each = rotation.unflatten(-1, (-1, 4))
+    best = each[..., 1].argmax(-1, keepdim=True)
+    rest = torch.atan2(each[..., 2], each[..., 3]).gather(-1, best)[..., 0]
+    alpha = rest + rest.new_tensor(middles_of(each.shape[-2]))[best[..., 0]]
     return math.pi - torch.remainder(math.pi - alpha, 2 * math.pi)
 
 
 def targets_3d(
-    observed: Tensor, counted: Tensor, scaled: Tensor | None, focal_px: float
+    observed: Tensor, counted: Tensor, scaled: Tensor | None, focal_px: float, heading_bins: int = 2
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return what a perfect network outputs for instances ``(B, N, D)``, and what of it is learnt ``(B, N)``.
 
@@ -78,6 +83,7 @@ def targets_3d(
         counted: ``(B, N)`` bool, instances whose centre is learnt.
         scaled: ``(B, N)`` bool, views that augmentation enlarged or reduced; None for none.
         focal_px: See ``CenterNetCodec``.
+        heading_bins: See ``CenterNetCodec``.
 
     Returns:
         Values by output: "depth", "dimensions", "rotation"; and weights by name: "depth_weight" for depth and
@@ -95,7 +101,7 @@ def targets_3d(
     values = {
         "depth": depth_of(metres)[..., None],
         "dimensions": torch.stack([height, width, length], -1),
-        "rotation": rotation_of(seen[..., 7]),
+        "rotation": rotation_of(seen[..., 7], heading_bins),
     }
     return values, {"depth_weight": learnt.float(), "rotation_weight": there.float()}
 
@@ -117,9 +123,12 @@ def decoded_3d(values: dict[str, Tensor], middle_xy: Tensor, focal_px: float) ->
 def flipped_3d(prediction: Prediction) -> Prediction:
     """Return depth, dimensions and rotation of a mirrored image, not yet flipped in place.
 
-    Alpha becomes pi - alpha, which stays in the same bin, on the other side of its middle.
+    Alpha becomes pi - alpha, on the other side of the middle of the bin that has the mirrored middle; of two bins, that
+    is the same one.
     """
-    sign = prediction["rotation"].new_tensor([1.0, 1.0, -1.0, 1.0, 1.0, 1.0, -1.0, 1.0])[:, None, None]
-    return {
-        "depth": prediction["depth"], "dimensions": prediction["dimensions"], "rotation": prediction["rotation"] * sign,
-    }  # fmt: skip
+    each = prediction["rotation"].unflatten(1, (-1, 4))
+    bins = each.shape[1]
+    mirrored = [(bins // 2 - 1 - place) % bins for place in range(bins)]
+    sign = each.new_tensor([1.0, 1.0, -1.0, 1.0])[:, None, None]
+    turned = (each[:, mirrored] * sign).flatten(1, 2)
+    return {"depth": prediction["depth"], "dimensions": prediction["dimensions"], "rotation": turned}

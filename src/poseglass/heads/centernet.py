@@ -34,10 +34,11 @@ class CenterNetHead(nn.Module):
             class.
         boxes_3d: Also output depth, dimensions and rotation of a box in space; for ``CenterNetCodec(boxes_3d=True)``.
         middles_3d: Also output where its middle is; for ``CenterNetCodec(middles_3d=True)``.
+        heading_bins: In how many bins its heading is; for ``CenterNetCodec(heading_bins=...)``.
 
     Raises:
         ValueError: A negative number of keypoints or features, or fewer than one class or channel; or ``visibility``
-            without keypoints, or ``middles_3d`` without ``boxes_3d``.
+            without keypoints, or ``middles_3d`` or ``heading_bins`` without ``boxes_3d``, or an odd number of bins.
 
     Source:
         Zhou et al. 2019, sections 3, 4.2 and 5; the bias is from RetinaNet (Lin et al. 2017, section 4.1).
@@ -54,6 +55,7 @@ class CenterNetHead(nn.Module):
         features: int = 0,
         boxes_3d: bool = False,
         middles_3d: bool = False,
+        heading_bins: int = 2,
     ) -> None:
         super().__init__()
         if num_keypoints < 0 or num_classes < 1 or width < 1 or features < 0:
@@ -72,6 +74,11 @@ class CenterNetHead(nn.Module):
                 "CenterNetHead has middles_3d=True, which is of boxes in space, but boxes_3d=False. Set boxes_3d=True, "
                 "or leave middles_3d out."
             )
+        if heading_bins < 2 or heading_bins % 2 or (heading_bins != 2 and not boxes_3d):
+            raise ValueError(
+                "CenterNetHead.heading_bins must be an even number from 2 on, and needs boxes_3d=True, got "
+                f"heading_bins={heading_bins}, boxes_3d={boxes_3d}."
+            )
         self.num_keypoints = num_keypoints
         channels = {"center": 1 if features else num_classes, "size": 2, "center_offset": 2}
         if num_keypoints:
@@ -81,7 +88,7 @@ class CenterNetHead(nn.Module):
         if features:
             channels["features"] = features
         if boxes_3d:
-            channels |= {"depth": 1, "dimensions": 3, "rotation": 8}
+            channels |= {"depth": 1, "dimensions": 3, "rotation": 4 * heading_bins}
         if middles_3d:
             channels["middle_3d"] = 2
         self.outputs = nn.ModuleDict(
@@ -107,8 +114,9 @@ class CenterNetHead(nn.Module):
             ``features``, ``"center"`` has one map, ``"features"`` ``(B, D, h, w)`` are read at a centre, and
             ``"classifier"`` ``(B, C, D + 1)``, the same for every image, gives logits of classes from them: weights,
             then the bias. With ``boxes_3d`` also ``"depth"`` ``(B, 1, h, w)``, ``"dimensions"`` ``(B, 3, h, w)`` and
-            ``"rotation"`` ``(B, 8, h, w)``, see ``codecs.centernet_3d``; with ``middles_3d`` also ``"middle_3d"``
-            ``(B, 2, h, w)``, x and y from the centre's whole pixel to the projected middle of the box in space.
+            ``"rotation"`` ``(B, 4 * heading_bins, h, w)``, see ``codecs.centernet_3d``; with ``middles_3d`` also
+            ``"middle_3d"`` ``(B, 2, h, w)``, x and y from the centre's whole pixel to the projected middle of the box
+            in space.
         """
         maps = {name: output(features) for name, output in self.outputs.items()}
         if self.num_keypoints:

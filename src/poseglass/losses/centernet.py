@@ -84,14 +84,15 @@ def cross_entropy_at_pixels(maps: Tensor, target: Tensor, index: Tensor, weight:
 
 
 def orientation_at_pixels(maps: Tensor, target: Tensor, index: Tensor, weight: Tensor, *, rows: int = 50) -> Tensor:
-    """Return the loss of orientations in two bins at the pixels of instances.
+    """Return the loss of orientations in bins at the pixels of instances.
 
     It is the mean cross-entropy of each bin's two logits, and for each bin the mean smooth L1 distance of sine and of
     cosine over the instances whose angle is in it.
 
     Args:
-        maps: ``(B, 8, h, w)``: per bin two logits, sine and cosine.
-        target: ``(B, 8, h, w)``, read at the same pixels: 1 in the place of the logit that is true, sine, cosine.
+        maps: ``(B, 4 * bins, h, w)``: per bin two logits, sine and cosine.
+        target: ``(B, 4 * bins, h, w)``, read at the same pixels: 1 in the place of the logit that is true, sine and
+            cosine.
         index: ``(B, N)``, pixels in row-major order.
         weight: ``(B, N)``; 0 leaves out.
         rows: The public code pads every image to 50 rows, and the mean of the cross-entropy is over all of them; padded
@@ -101,14 +102,14 @@ def orientation_at_pixels(maps: Tensor, target: Tensor, index: Tensor, weight: T
     Source:
         Mousavian et al. 2017, section 4; Zhou et al. 2019, section 4.1, and xingyizhou/CenterNet.
     """
-    at = index[:, None].expand(-1, 8, -1)
+    at = index[:, None].expand(-1, maps.shape[1], -1)
     found, wanted = (values.flatten(2).gather(2, at).transpose(1, 2).float() for values in (maps, target))
     counts = weight > 0
     found, wanted = found[counts], wanted[counts]
     there = found.new_tensor(float(len(found)))
     total = found.sum() * 0.0  # so that there is a gradient without instances too
     padded = max(rows, index.shape[1]) * len(index) - there if rows else there * 0.0
-    for first in (0, 4):
+    for first in range(0, maps.shape[1], 4):
         inside = wanted[:, first + 1]
         each = functional.cross_entropy(found[:, first : first + 2], (inside > 0.5).long(), reduction="sum")
         total = total + (each + padded * math.log(2)) / (there + padded).clamp_min(1.0)

@@ -137,6 +137,11 @@ def _check_key(
     got = tuple(stage[key].shape)
     if got == expected:
         return
+    if key == "rotation" and got[-2:] == expected[-2:]:
+        raise RecipeError(
+            f"Stage {number} of the network predicts headings in {got[1] // 4} bins, but the codec reads "
+            f"{expected[1] // 4}. Set codec.heading_bins and network.head.heading_bins to the same number."
+        )
     if len(got) != len(expected) or (len(got) >= 4 and got[-2:] == expected[-2:]):
         raise RecipeError(
             f"Stage {number} of the network returns {key!r} of shape {got[1:]}, but the codec reads {expected[1:]} "
