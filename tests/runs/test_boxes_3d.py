@@ -56,6 +56,15 @@ def test_a_run_learns_and_its_weights_find_boxes_in_space(tmp_path: Path) -> Non
     assert np.isfinite(lift(observed[0].numpy(), data.projection(0))).all()
 
 
+def test_a_run_starts_from_weights_with_other_bins_of_headings(tmp_path: Path) -> None:
+    prepare(tiny("train.epochs=1"), tmp_path / "old", device="cpu").train()
+    start = f"train.init_from={tmp_path / 'old' / 'last.safetensors'}"
+    bins = ("codec.heading_bins=6", "network.head.heading_bins=6")
+    run = prepare(tiny(start, "train.epochs=1", *bins), tmp_path / "new", device="cpu")
+    assert "all of its weights. The weights predict headings in 2 bins, the network in 6: the last layer" in run.note
+    run.train()
+
+
 def test_labels_must_have_boxes_in_space(tmp_path: Path) -> None:
     plain = streets(4)
     write_coco(plain, tmp_path / "plain.json", write_images=True)

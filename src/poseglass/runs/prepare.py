@@ -306,6 +306,8 @@ def _start(
         return f"Started from {source}: all of the backbone; the layers above it have initial values.{left}"
     theirs, ours = card.skeleton.keypoints, skeleton.keypoints
     weights, added = _with_visibility(network, weights)
+    weights, told = _with_heading_bins(network, weights)
+    added += told
     weights, told = to_other_classes(network, weights, card, classes)
     added += told
     parts = load_trunk(network, weights)
@@ -344,6 +346,25 @@ def _with_visibility(network: nn.Module, weights: dict[str, torch.Tensor]) -> tu
     if not lacking or not weights.keys().isdisjoint(lacking):
         return weights, ""
     return weights | lacking, " The weights predict no visibility: this output has initial values."
+
+
+def _with_heading_bins(network: nn.Module, weights: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], str]:
+    """Return weights with a network's initial values of the headings if they have other bins; and a sentence then."""
+    ours = network.state_dict()
+    differing: list[str] = []
+    for name, module in network.named_modules():
+        if isinstance(module, CenterNetHead) and "rotation" in module.outputs:
+            prefix = f"{name}.outputs.rotation.last." if name else "outputs.rotation.last."
+            keys = [key for key in ours if key.startswith(prefix) and key in weights]
+            differing += [key for key in keys if len(weights[key]) != len(ours[key])]
+    if not differing:
+        return weights, ""
+    theirs, new = (len(tensors[differing[0]]) // 4 for tensors in (weights, ours))
+    return (
+        weights | {key: ours[key] for key in differing},
+        f" The weights predict headings in {theirs} bins, the network in {new}: the last layer of this output has "
+        "initial values.",
+    )
 
 
 def _other_normalisation(card: WeightCard, recipe: Recipe) -> str:
