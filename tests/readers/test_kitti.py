@@ -230,6 +230,21 @@ def test_labels_and_calibrations_come_back(tmp_path):
         write_labels(root / "a.txt", replace(data.instances(0), extra={}))
 
 
+def test_wider_streets_show_as_much(tmp_path, monkeypatch, capsys):
+    wide, usual = write_streets.streets_of_width(3, 3, 576), streets(3, seed=3)
+    for index in range(3):
+        assert wide.image(index).shape == (192, 576, 3)
+        np.testing.assert_allclose(wide.projection(index)[:2], 1.5 * usual.projection(index)[:2], rtol=1e-6)
+        first, second = wide.instances(index), usual.instances(index)
+        assert len(first) == len(second) > 0
+        np.testing.assert_allclose(first.box_3d, second.box_3d)
+        np.testing.assert_allclose(first.box_xyxy, 1.5 * second.box_xyxy, atol=2.0)
+    monkeypatch.setattr(sys, "argv", ["write_streets", str(tmp_path / "s"), "--count", "1", "--width", "400"])
+    with pytest.raises(SystemExit):
+        write_streets.main()
+    assert "must be divisible by 3, as they are a third as high, got 400" in capsys.readouterr().err
+
+
 def test_streets_are_written_as_they_are(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["write_streets", str(tmp_path / "s"), "--count", "4", "--seed", "3"])
     write_streets.main()

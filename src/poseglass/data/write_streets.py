@@ -2,6 +2,7 @@
 
     python -m poseglass.data.write_streets data/streets --count 2000
     python -m poseglass.data.write_streets data/streets-val --count 100 --seed 1
+    python -m poseglass.data.write_streets data/large-streets --count 2000 --width 576
 
 Rendering a street takes several times as long as reading it. Boxes in the image are rounded to 0.01 px, lengths to
 0.1 mm. What is hidden or too small becomes a region without a class or a box in space. Streets of another
@@ -15,7 +16,7 @@ import cv2
 
 from poseglass.core.files import write_bytes
 from poseglass.readers.kitti import write_calibration, write_labels
-from poseglass.synthetic.streets import CLASSES, Streets, streets
+from poseglass.synthetic.streets import CLASSES, FOCAL_PX, SIZE_WH, Streets, streets
 
 
 def write_streets(data: Streets, folder: Path) -> None:
@@ -42,6 +43,21 @@ def write_streets(data: Streets, folder: Path) -> None:
         write_labels(folder / "label_2" / f"{index:06d}.txt", data.instances(index), classes=CLASSES)
 
 
+def streets_of_width(count: int, seed: int, width_px: int) -> Streets:
+    """Return streets whose pictures are so wide and a third as high, with focal lengths that show as much as usual.
+
+    Raises:
+        ValueError: A number is out of range, or the width is not divisible by 3.
+    """
+    if width_px % 3:
+        raise ValueError(
+            f"The width of the pictures must be divisible by 3, as they are a third as high, got {width_px}."
+        )
+    scale = width_px / SIZE_WH[0]
+    focal_px = (FOCAL_PX[0] * scale, FOCAL_PX[1] * scale)
+    return streets(count, seed=seed, size_wh=(width_px, width_px // 3), focal_px=focal_px)
+
+
 def main() -> None:
     """Write streets from the command line."""
     parser = argparse.ArgumentParser(
@@ -50,9 +66,13 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="folder to write to")
     parser.add_argument("--count", type=int, default=2000, help="number of streets (default: 2000)")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
+    parser.add_argument(
+        "--width", type=int, default=SIZE_WH[0],
+        help=f"width of the pictures, which are a third as high and show as much (default: {SIZE_WH[0]})",
+    )  # fmt: skip
     given = parser.parse_args()
     try:
-        data = streets(given.count, seed=given.seed)
+        data = streets_of_width(given.count, given.seed, given.width)
         write_streets(data, given.folder)
     except (ValueError, OSError) as error:
         parser.error(str(error))

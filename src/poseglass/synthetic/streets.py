@@ -26,6 +26,12 @@ CLASSES = ("pedestrian", "car", "cyclist")
 
 MAKERS = (pedestrian, car, cyclist)
 
+SIZE_WH = (384, 128)
+"""Usual size of the pictures, pixels."""
+
+FOCAL_PX = (180.0, 360.0)
+"""Usual range of focal lengths, pixels."""
+
 LARGER = 2
 """Pictures are drawn this many times as large, and reduced."""
 
@@ -297,8 +303,8 @@ def streets(
     count: int,
     *,
     seed: int = 0,
-    size_wh: tuple[int, int] = (384, 128),
-    focal_px: tuple[float, float] = (180.0, 360.0),
+    size_wh: tuple[int, int] = SIZE_WH,
+    focal_px: tuple[float, float] = FOCAL_PX,
     height_m: tuple[float, float] = (1.3, 2.2),
     most: int = 10,
 ) -> Streets:
