@@ -18,10 +18,9 @@ import numpy as np
 import torch
 from machine import RESULTS, write_rows
 
-from poseglass.data.write_streets import streets_of_width
 from poseglass.estimators.load import load_detector
 from poseglass.metrics.kitti_ap import KittiAp
-from poseglass.synthetic.streets import CLASSES, SIZE_WH
+from poseglass.synthetic.streets import CLASSES, SIZE_WH, streets_of_width
 
 HEIGHTS_PX = (0.0, 16.0, 24.0, 32.0, 48.0, np.inf)
 """Limits of the parts by height."""

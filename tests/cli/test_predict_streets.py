@@ -21,6 +21,7 @@ from poseglass.estimators.onestage import OneStageEstimator
 from poseglass.estimators.weights_file import CheckpointError, save_weights
 from poseglass.evaluation.found import evaluate_found
 from poseglass.export.exportable import exportable
+from poseglass.export.torch_export import TorchTarget
 from poseglass.metrics import BoxAp, KittiAp
 from poseglass.networks import NETWORKS
 from poseglass.readers.kitti import read_calibration
@@ -41,7 +42,9 @@ def weights(tmp_path_factory) -> Path:
     table = {
         "name": "composed", "num_keypoints": 0, "backbone": {"name": "mobilenet_v3_small"},
         "neck": {"name": "unet", "width": 8},
-        "head": {"name": "centernet", "num_classes": 3, "width": 8, "boxes_3d": True, "middles_3d": True},
+        "head": {
+            "name": "centernet", "num_classes": 3, "width": 8, "boxes_3d": True, "middles_3d": True, "heading_bins": 12,
+        },
     }  # fmt: skip
     network = pg.build(NETWORKS, table["name"], **{key: value for key, value in table.items() if key != "name"})
     state = {name: value.clone() for name, value in network.state_dict().items()}
@@ -49,6 +52,7 @@ def weights(tmp_path_factory) -> Path:
         state[f"head.outputs.{name}.last.bias"] += value
     codec = {
         "name": "centernet", "poses": False, "most": 12, "boxes_3d": True, "middles_3d": True, "focal_px": 260.0,
+        "heading_bins": 12,
     }  # fmt: skip
     path = tmp_path_factory.mktemp("weights") / "streets.safetensors"
     save_weights(path, state, pg.WeightCard("3d", table, codec, BOXES, pg.InputSpec((192, 64)), classes=CLASSES))
@@ -178,6 +182,18 @@ def test_a_file_of_whole_images_has_no_place_for_a_calibration(weights):
     with pytest.raises(CheckpointError, match=r"has no place for it. Export them without --whole-image"):
         exportable(weights, whole_image=True)
     assert "observed_3d" in exportable(weights).outputs
+
+
+def test_an_exported_graph_observes_the_same(weights):
+    work = exportable(weights)
+    program = TorchTarget().convert(work)
+    views = torch.randint(0, 256, (1, 64, 192, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    inputs = views, torch.eye(2, 3)[None]  # the view is the image
+    with torch.inference_mode():
+        expected = dict(zip(work.outputs, work.reference(*inputs), strict=True))
+        found = dict(zip(work.outputs, program.module()(*inputs), strict=True))
+    assert len(expected["observed_3d"][0]) == 12
+    torch.testing.assert_close(found["observed_3d"], expected["observed_3d"], rtol=1e-3, atol=1e-3)
 
 
 def test_a_text_file_beside_an_image_that_is_no_calibration_is_named_and_not_used(tmp_path):

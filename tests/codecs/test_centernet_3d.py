@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from poseglass.codecs.centernet import CenterNetCodec
-from poseglass.codecs.centernet_3d import alpha_of, bins_of, depth_of, flipped_3d, metres_of, rotation_of
+from poseglass.codecs.centernet_3d import alpha_of, bins_of, depth_of, flipped_3d, metres_of, middles_of, rotation_of
 from poseglass.codecs.conformance import as_output
 from poseglass.core.affine import Affine
 from poseglass.core.box_3d import corners_of, lift, observe, project
@@ -152,12 +152,13 @@ def test_augmentation_tells_whether_it_scaled(scale, some):
     assert torch.isfinite(targets.observed_3d[targets.valid]).all()
 
 
-def test_the_flip_test_mirrors_alpha():
+@pytest.mark.parametrize("bins", [2, 12])
+def test_the_flip_test_mirrors_alpha(bins: int):
     """What a network says of the mirrored view, flipped back, is what it says of the view itself."""
-    one = sample(THREE)
-    straight = CODEC.encode(collate([one]).targets, SIZE_WH, num_classes=3)
-    mirrored = CODEC.encode(collate([one.flipped()]).targets, SIZE_WH, num_classes=3)
-    turned = CODEC.flip(perfect(CODEC, mirrored), BOXES)
+    one, codec = sample(THREE), replace(CODEC, heading_bins=bins)
+    straight = codec.encode(collate([one]).targets, SIZE_WH, num_classes=3)
+    mirrored = codec.encode(collate([one.flipped()]).targets, SIZE_WH, num_classes=3)
+    turned = codec.flip(perfect(codec, mirrored), BOXES)
     assert "middle_3d" not in turned  # of a pixel, as the offset
     columns = SIZE_WH[0] // CODEC.stride
     there = mirrored["index"][0]
@@ -169,24 +170,26 @@ def test_the_flip_test_mirrors_alpha():
     np.testing.assert_allclose(alpha, observe(np.array(THREE), CAMERA)[:, 7], atol=1e-4)
 
 
-def test_the_loss_of_orientations_is_the_public_code_s():
+@pytest.mark.parametrize("bins", [2, 12])
+def test_the_loss_of_orientations_is_the_public_code_s(bins: int):
     """Written out as in the public code: 50 padded rows, masked logits that count, residuals of the rows of a bin."""
     torch.manual_seed(1)
     alpha = torch.tensor([0.1, -1.5, 2.9])
     index = torch.tensor([[3, 17, 40]])
-    maps = torch.randn(1, 8, 6, 8)
-    target = torch.zeros(1, 8, 48).index_copy(2, index[0], rotation_of(alpha).T[None]).unflatten(2, (6, 8))
-    out = torch.zeros(50, 8)
+    maps = torch.randn(1, 4 * bins, 6, 8)
+    target = torch.zeros(1, 4 * bins, 48).index_copy(2, index[0], rotation_of(alpha, bins).T[None])
+    target = target.unflatten(2, (6, 8))
+    out = torch.zeros(50, 4 * bins)
     out[:3] = maps[0].flatten(1)[:, index[0]].T
-    inside = torch.zeros(50, 2, dtype=torch.long)
-    inside[:3] = bins_of(alpha).long()
+    inside = torch.zeros(50, bins, dtype=torch.long)
+    inside[:3] = bins_of(alpha, bins).long()
     expected = torch.zeros(())
-    for n, middle in enumerate((-math.pi / 2, math.pi / 2)):
+    for n, middle in enumerate(middles_of(bins)):
         part = out[:, 4 * n : 4 * n + 4]
         expected = expected + torch.nn.functional.cross_entropy(part[:, :2], inside[:, n])
         rows = inside[:, n].bool()
         rest = alpha[rows[:3]] - middle
-        for column, wanted in ((2, rest.sin()), (3, rest.cos())):
+        for column, wanted in ((2, rest.sin()), (3, rest.cos())) if rows.any() else ():
             expected = expected + torch.nn.functional.smooth_l1_loss(part[rows, column], wanted)
     weight = torch.ones(1, 3)
     torch.testing.assert_close(orientation_at_pixels(maps, target, index, weight), expected)
@@ -232,9 +235,9 @@ def test_options_must_fit():
         CenterNetCodec(heading_bins=4)
     with pytest.raises(ValueError, match=r"heading_bins must be an even number from 2 on, .* got 3"):
         CenterNetCodec(boxes_3d=True, heading_bins=3)
-    with pytest.raises(ValueError, match=r"must be an even number from 2 on, .* got heading_bins=3, boxes_3d=True"):
+    with pytest.raises(ValueError, match=r"CenterNetHead.heading_bins must be an even number from 2 on, got 3"):
         CenterNetHead(8, 0, boxes_3d=True, heading_bins=3)
-    with pytest.raises(ValueError, match=r"needs boxes_3d=True, got heading_bins=4, boxes_3d=False"):
+    with pytest.raises(ValueError, match=r"heading_bins=4, which is of boxes in space, but boxes_3d=False"):
         CenterNetHead(8, 0, heading_bins=4)
     with pytest.raises(ValueError, match=r"rotation_rows must be 0 or more, got -1"):
         CenterNetCriterion(rotation_rows=-1)
@@ -251,3 +254,6 @@ def test_a_head_has_the_outputs_of_the_codec():
     without = CenterNetHead(8, 0, num_classes=3, boxes_3d=True)
     with pytest.raises(ValueError, match=r"Build its head with middles_3d=True"):
         CenterNetCriterion()([without(torch.zeros(1, 8, 40, 128))], target, None)
+    more = replace(CODEC, heading_bins=12).encode(collate([sample(THREE)]).targets, SIZE_WH, num_classes=3)
+    with pytest.raises(ValueError, match=r"encodes headings in 12 bins, but the network returns 2"):
+        CenterNetCriterion()([found], more, None)

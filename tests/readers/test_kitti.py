@@ -21,7 +21,7 @@ from poseglass.readers.kitti import (
     write_results,
 )
 from poseglass.runs.build import make
-from poseglass.synthetic.streets import streets
+from poseglass.synthetic.streets import streets, streets_of_width
 
 P2 = "721.5377 0 609.5593 44.85728 0 721.5377 172.854 0.2163791 0 0 1 0.002745884"
 CALIBRATION = f"P0: {P2.replace('44.85728', '0')}\nP2: {P2}\nR0_rect: 1 0 0 0 1 0 0 0 1\n\n"
@@ -231,12 +231,13 @@ def test_labels_and_calibrations_come_back(tmp_path):
 
 
 def test_wider_streets_show_as_much(tmp_path, monkeypatch, capsys):
-    wide, usual = write_streets.streets_of_width(3, 3, 576), streets(3, seed=3)
+    wide, usual = streets_of_width(3, 3, 576), streets(3, seed=3)
     for index in range(3):
         assert wide.image(index).shape == (192, 576, 3)
         np.testing.assert_allclose(wide.projection(index)[:2], 1.5 * usual.projection(index)[:2], rtol=1e-6)
         first, second = wide.instances(index), usual.instances(index)
         assert len(first) == len(second) > 0
+        assert not (first.extra["crowd"] & ~second.extra["crowd"]).any()  # what is labelled stays so
         np.testing.assert_allclose(first.box_3d, second.box_3d)
         np.testing.assert_allclose(first.box_xyxy, 1.5 * second.box_xyxy, atol=2.0)
     monkeypatch.setattr(sys, "argv", ["write_streets", str(tmp_path / "s"), "--count", "1", "--width", "400"])

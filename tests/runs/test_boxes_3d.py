@@ -61,8 +61,13 @@ def test_a_run_starts_from_weights_with_other_bins_of_headings(tmp_path: Path) -
     start = f"train.init_from={tmp_path / 'old' / 'last.safetensors'}"
     bins = ("codec.heading_bins=6", "network.head.heading_bins=6")
     run = prepare(tiny(start, "train.epochs=1", *bins), tmp_path / "new", device="cpu")
-    assert "all of its weights. The weights predict headings in 2 bins, the network in 6: the last layer" in run.note
+    assert "all of its other weights. The weights predict headings in 2 bins, the network in 6: the last" in run.note
+    old = load_detector(str(tmp_path / "old" / "last.safetensors")).network.state_dict()
+    new = run.loop.network.state_dict()
+    differing = {key for key in old if old[key].shape != new[key].shape or not torch.equal(old[key], new[key])}
+    assert differing == {"head.outputs.rotation.last.weight", "head.outputs.rotation.last.bias"}
     run.train()
+    assert load_detector(str(tmp_path / "new")).program.codec.heading_bins == 6
 
 
 def test_labels_must_have_boxes_in_space(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_a_run_starts_from_weights_that_predict_no_visibility(data: Path, tmp_pa
     prepare(tiny(data, visibility=False), tmp_path / "old", device="cpu").train()
     weights = tmp_path / "old" / "last.safetensors"
     run = prepare(tiny(data, f"train.init_from={weights}"), tmp_path / "new", device="cpu")
-    assert "all of its weights. The weights predict no visibility: this output has initial values." in run.note
+    assert "all of its other weights. The weights predict no visibility: this output has initial values." in run.note
     again = prepare(tiny(data, f"train.init_from={weights}", visibility=False), tmp_path / "again", device="cpu")
     assert "visibility" not in again.note
 

@@ -79,8 +79,8 @@ class CenterNetCodec:
         middles_3d: Predict also where the middle of the box in space is projected to (the output "middle_3d"), which is
             not the centre of the box in the image, least of all where the view cuts the object off. The published form
             takes that centre.
-        heading_bins: In how many bins the heading is predicted; an even number, 2 in the published form. In narrow bins
-            a short training goes further. The network's head needs the same number.
+        heading_bins: In how many bins the heading is predicted; an even number, 2 in the published form. The terms of
+            the loss are summed over the bins. The network's head needs the same number.
 
     Raises:
         ValueError: A number or option out of range, or ``visibility`` without ``poses``, or ``unlabelled`` without

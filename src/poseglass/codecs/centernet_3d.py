@@ -43,7 +43,7 @@ def depth_of(metres: Tensor) -> Tensor:
 
 
 def middles_of(bins: int) -> list[float]:
-    """Return the middles of so many bins of alpha, radians from -pi on."""
+    """Return the middles of ``bins`` equal bins of alpha, radians, rising from -pi."""
     return [-math.pi + 2 * math.pi / bins * (place + 0.5) for place in range(bins)]
 
 
@@ -65,9 +65,14 @@ def bins_of(alpha: Tensor, bins: int = 2) -> Tensor:
 
 
 def alpha_of(rotation: Tensor) -> Tensor:
-    """Return angles in (-pi, pi] from ``(..., 4 * bins)``: that of the bin that the network is surest it is in."""
+    """Return angles in (-pi, pi] from ``(..., 4 * bins)``: that of the bin that the network is surest it is in.
+
+    Of the two published bins, that is the one with the larger logit of inside, as in the public code; of more, the one
+    where it exceeds that of outside by most, which is what the loss trains.
+    """
     each = rotation.unflatten(-1, (-1, 4))
-    best = each[..., 1].argmax(-1, keepdim=True)
+    inside = each[..., 1] if each.shape[-2] == 2 else each[..., 1] - each[..., 0]
+    best = inside.argmax(-1, keepdim=True)
     rest = torch.atan2(each[..., 2], each[..., 3]).gather(-1, best)[..., 0]
     alpha = rest + rest.new_tensor(middles_of(each.shape[-2]))[best[..., 0]]
     return math.pi - torch.remainder(math.pi - alpha, 2 * math.pi)

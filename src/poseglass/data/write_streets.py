@@ -5,8 +5,8 @@
     python -m poseglass.data.write_streets data/large-streets --count 2000 --width 576
 
 Rendering a street takes several times as long as reading it. Boxes in the image are rounded to 0.01 px, lengths to
-0.1 mm. What is hidden or too small becomes a region without a class or a box in space. Streets of another
-seed have nothing in common with these.
+0.1 mm. What is hidden or too small becomes a region without a class or a box in space. Streets of another seed have
+nothing in common with these. Wider images show as much; the limit of what is too small is the same number of pixels.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import cv2
 
 from poseglass.core.files import write_bytes
 from poseglass.readers.kitti import write_calibration, write_labels
-from poseglass.synthetic.streets import CLASSES, FOCAL_PX, SIZE_WH, Streets, streets
+from poseglass.synthetic.streets import CLASSES, SIZE_WH, Streets, streets_of_width
 
 
 def write_streets(data: Streets, folder: Path) -> None:
@@ -41,21 +41,6 @@ def write_streets(data: Streets, folder: Path) -> None:
         write_bytes(folder / "image_2" / f"{index:06d}.png", png.tobytes())
         write_calibration(folder / "calib" / f"{index:06d}.txt", data.projection(index))
         write_labels(folder / "label_2" / f"{index:06d}.txt", data.instances(index), classes=CLASSES)
-
-
-def streets_of_width(count: int, seed: int, width_px: int) -> Streets:
-    """Return streets whose pictures are so wide and a third as high, with focal lengths that show as much as usual.
-
-    Raises:
-        ValueError: A number is out of range, or the width is not divisible by 3.
-    """
-    if width_px % 3:
-        raise ValueError(
-            f"The width of the pictures must be divisible by 3, as they are a third as high, got {width_px}."
-        )
-    scale = width_px / SIZE_WH[0]
-    focal_px = (FOCAL_PX[0] * scale, FOCAL_PX[1] * scale)
-    return streets(count, seed=seed, size_wh=(width_px, width_px // 3), focal_px=focal_px)
 
 
 def main() -> None:

@@ -74,10 +74,12 @@ class CenterNetHead(nn.Module):
                 "CenterNetHead has middles_3d=True, which is of boxes in space, but boxes_3d=False. Set boxes_3d=True, "
                 "or leave middles_3d out."
             )
-        if heading_bins < 2 or heading_bins % 2 or (heading_bins != 2 and not boxes_3d):
+        if heading_bins < 2 or heading_bins % 2:
+            raise ValueError(f"CenterNetHead.heading_bins must be an even number from 2 on, got {heading_bins}.")
+        if heading_bins != 2 and not boxes_3d:
             raise ValueError(
-                "CenterNetHead.heading_bins must be an even number from 2 on, and needs boxes_3d=True, got "
-                f"heading_bins={heading_bins}, boxes_3d={boxes_3d}."
+                f"CenterNetHead has heading_bins={heading_bins}, which is of boxes in space, but boxes_3d=False. Set "
+                "boxes_3d=True, or leave heading_bins out."
             )
         self.num_keypoints = num_keypoints
         channels = {"center": 1 if features else num_classes, "size": 2, "center_offset": 2}

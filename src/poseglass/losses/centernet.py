@@ -87,7 +87,7 @@ def orientation_at_pixels(maps: Tensor, target: Tensor, index: Tensor, weight: T
     """Return the loss of orientations in bins at the pixels of instances.
 
     It is the mean cross-entropy of each bin's two logits, and for each bin the mean smooth L1 distance of sine and of
-    cosine over the instances whose angle is in it.
+    cosine over the instances whose angle is in it, summed over the bins.
 
     Args:
         maps: ``(B, 4 * bins, h, w)``: per bin two logits, sine and cosine.

@@ -137,7 +137,8 @@ def _check_key(
     got = tuple(stage[key].shape)
     if got == expected:
         return
-    if key == "rotation" and got[-2:] == expected[-2:]:
+    bins = key == "rotation" and len(got) == len(expected) == 4 and got[1] % 4 == expected[1] % 4 == 0
+    if bins and got[-2:] == expected[-2:]:
         raise RecipeError(
             f"Stage {number} of the network predicts headings in {got[1] // 4} bins, but the codec reads "
             f"{expected[1] // 4}. Set codec.heading_bins and network.head.heading_bins to the same number."

@@ -322,7 +322,7 @@ def _start(
         source=card.name,
     )
     if theirs == ours:
-        return f"Started from {source}: all of its weights.{added}"
+        return f"Started from {source}: all of its {'other ' if added else ''}weights.{added}"
     new, unused = [name for name in ours if name not in theirs], [name for name in theirs if name not in ours]
     parts = [f"{len(ours) - len(new)} of {len(ours)} keypoints are in both and keep their weights, matched by name"]
     parts += [f"new, from initial values: {listed(new)}"] if new else []

@@ -335,3 +335,21 @@ def streets(
         int(count), int(seed), (int(size_wh[0]), int(size_wh[1])), (float(focal_px[0]), float(focal_px[1])),
         (float(height_m[0]), float(height_m[1])), int(most),
     )  # fmt: skip
+
+
+def streets_of_width(count: int, seed: int, width_px: int) -> Streets:
+    """Create rendered streets with images of a given width, a third of that in height, which show as much as usual.
+
+    Focal lengths grow with the width. Things of ``SMALLEST_PX`` and more are labelled in any width, so wider images
+    have a few more labels.
+
+    Raises:
+        ValueError: A number is out of range, or the width is not divisible by 3.
+    """
+    if width_px % 3:
+        raise ValueError(
+            f"The width of the pictures must be divisible by 3, as they are a third as high, got {width_px}."
+        )
+    scale = width_px / SIZE_WH[0]
+    focal_px = (FOCAL_PX[0] * scale, FOCAL_PX[1] * scale)
+    return streets(count, seed=seed, size_wh=(width_px, width_px // 3), focal_px=focal_px)

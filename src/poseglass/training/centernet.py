@@ -118,7 +118,7 @@ def _terms_3d(stage: Prediction, targets: Prediction, rotation_rows: int) -> dic
     """Return the terms of boxes in space; depths are compared in metres.
 
     Raises:
-        ValueError: The network has no such outputs.
+        ValueError: The network has no such outputs, or another number of bins of headings.
     """
     wanted = [name for name in ("depth", "dimensions", "rotation", "middle_3d") if name in targets]
     lacking = [name for name in wanted if name not in stage]
@@ -127,6 +127,12 @@ def _terms_3d(stage: Prediction, targets: Prediction, rotation_rows: int) -> dic
         raise ValueError(
             f"The codec encodes {', '.join(lacking)}, but the network returns only {', '.join(stage)}. Build its head "
             f"with {option}=True (a recipe: network.head.{option} = true), or set codec.{option} to false."
+        )
+    found, encoded = (values["rotation"].shape[1] // 4 for values in (stage, targets))
+    if found != encoded:
+        raise ValueError(
+            f"The codec encodes headings in {encoded} bins, but the network returns {found}. Give codec and head the "
+            "same heading_bins."
         )
     index, known, measured = targets["index"], targets["rotation_weight"], targets["depth_weight"]
     terms = {
