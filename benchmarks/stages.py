@@ -1,4 +1,4 @@
-"""CenterNet in stages against one stage, at equal multiply-adds and equal training time, on people and on pages.
+"""CenterNet in stages against one stage, at equal multiply-adds and equal steps of training, on people and on pages.
 
 Each further stage sees the features and the maps of the stage before. The networks differ in the number of stages and
 in the width of their heads, which is chosen so that all cost the same. Backbone and neck start alike: those of a
@@ -13,6 +13,8 @@ mean over seeds.
     python benchmarks/stages.py pages --network resnet
     python benchmarks/stages.py people --summary
     python benchmarks/stages.py people --maps IMAGE --data data                 # an image of the maps of each stage
+
+What every stage of a network finds is kept beside its weights in --runs, as found.json.
 """
 
 import argparse
@@ -31,6 +33,9 @@ from machine import RESULTS, commit, machine, write_rows
 
 ROOT = Path(__file__).parents[1]
 DRAWS = 300
+LEAST_SCORE = 0.1
+"""Of characters on pages, which F1 counts."""
+
 WIDTH = 96
 """Width of the head of one stage; the others have less."""
 
@@ -67,7 +72,7 @@ def main() -> None:
         for seed in arguments.seeds:
             for variant in arguments.only:
                 run(arguments.what, variant, seed, arguments)
-    summarise(arguments.what, folder_of(arguments))
+    summarise(arguments.what, folder_of(arguments), arguments.runs)
 
 
 def folder_of(arguments: argparse.Namespace) -> str:
@@ -135,8 +140,8 @@ def width_of(what: str, kind: str, variant: str, data: Path) -> tuple[int, int]:
 def run(what: str, variant: str, seed: int, arguments: argparse.Namespace) -> None:
     """Train one network and store what each of its stages finds."""
     name = f"{variant.replace(',', '').replace(' ', '-')}-{seed}"
-    file = RESULTS / "stages" / folder_of(arguments) / f"{name}.json"
     folder = arguments.runs / folder_of(arguments) / name
+    file = folder / "found.json"
     if file.is_file():
         return
     data = arguments.data.resolve()
@@ -167,7 +172,6 @@ def run(what: str, variant: str, seed: int, arguments: argparse.Namespace) -> No
         "train_seconds": round(float(last["train_seconds"])), "stages": stages_of(what, folder, data),
         "machine": machine(), "commit": commit(),
     }  # fmt: skip
-    file.parent.mkdir(parents=True, exist_ok=True)
     file.with_suffix(".part").write_text(json.dumps(result))
     file.with_suffix(".part").rename(file)
 
@@ -182,7 +186,8 @@ def stages_of(what: str, folder: Path, data: Path) -> list[list[dict[str, Any]]]
     from poseglass.synthetic.pages import pages
 
     torch.set_num_threads(1)
-    estimator = pg.load_detector(folder, min_box_score=0.02, chips=False)
+    least = 0.02 if what == "people" else LEAST_SCORE  # F1 counts no others
+    estimator = pg.load_detector(folder, min_box_score=least, chips=False)
     heads = [part for part in estimator.network.modules() if isinstance(part, StackedCenterNetHead)]
     dataset = (
         coco(data / "coco_more/people19.json", where={"boxes_complete": True}, boxes_only=True)
@@ -226,7 +231,7 @@ def metric_of(what: str, images: list[dict[str, Any]]) -> dict[str, float]:
             BOXES, np.zeros((n, 0, 2)), np.zeros((n, 0)), box_xyxy, np.asarray(scores), np.asarray(labels, int), **extra
         )
 
-    metric = BoxAp() if what == "people" else CenterF1(min_score=0.1)
+    metric = BoxAp() if what == "people" else CenterF1(min_score=LEAST_SCORE)
     for one in images:
         crowd = {"extra": {"crowd": np.asarray(one["crowd"], bool)}}
         metric.update(
@@ -238,9 +243,9 @@ def metric_of(what: str, images: list[dict[str, Any]]) -> dict[str, float]:
     return {name: found[key] for name, key in names.items()}
 
 
-def summarise(what: str, folder: str) -> None:
+def summarise(what: str, folder: str, runs: Path) -> None:
     """Write a row for each variant and stage."""
-    results = [json.loads(file.read_text()) for file in sorted((RESULTS / "stages" / folder).glob("*.json"))]
+    results = [json.loads(file.read_text()) for file in sorted((runs / folder).glob("*/found.json"))]
     rows: list[dict[str, object]] = []
     for variant, (stages, _) in VARIANTS.items():
         mine = [one for one in results if one["variant"] == variant]
