@@ -64,7 +64,9 @@ def test_a_classifier_starts_from_a_public_one_of_other_classes() -> None:
     theirs, ours = classifier_card(), classifier_card(num_classes=3)
     old, network = card_network(theirs), card_network(ours)
     said = _start(network, old.state_dict(), theirs, BOXES, "x", ("a", "b", "c"))
-    assert said.startswith("Started from x: all of its weights. The weights do not name their 1,000 classes, so that")
+    assert said.startswith(
+        "Started from x: all of its other weights. The weights do not name their 1,000 classes, so that"
+    )
     kept = old.state_dict()
     assert all(torch.equal(value, kept[name]) for name, value in network.state_dict().items() if "classes" not in name)
 
