@@ -21,8 +21,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from detector_scales import SCORE, matched
+from found_boxes import instances_of, intervals, kept
 from machine import RESULTS, commit, machine, write_rows
 
 RECIPE = Path(__file__).parents[1] / "recipes/people/detector.toml"
@@ -153,40 +153,21 @@ def found(folder: Path, data: Path) -> list[dict[str, Any]]:
         for index in range(len(dataset)):
             with torch.inference_mode():
                 objects = find(dataset.image(index))
-            truth = dataset.instances(index)
-            images.append(
-                {
-                    "boxes": np.round(objects.box_xyxy.astype(float), 1).tolist(),
-                    "scores": np.round(objects.box_score.astype(float), 4).tolist(),
-                    "truth": np.round(truth.box_xyxy.astype(float), 1).tolist(),
-                    "crowd": np.asarray(truth.extra.get("crowd", np.zeros(len(truth))), bool).tolist(),
-                }
-            )
+            images.append(kept(objects, dataset.instances(index), len(objects)))
     return images
 
 
 def metric_of(images: list[dict[str, Any]]) -> dict[str, float]:
     """Return the average precision in these images, and the share of people found at the default score."""
-    from poseglass.core.instances import Instances
-    from poseglass.core.skeletons import BOXES
     from poseglass.metrics import BoxAp
 
-    def instances(boxes: list, scores: np.ndarray, **extra: Any) -> Instances:
-        n = len(boxes)
-        return Instances(
-            BOXES, np.zeros((n, 0, 2)), np.zeros((n, 0)), np.asarray(boxes, np.float32).reshape(-1, 4), scores,
-            np.zeros(n, int), **extra,
-        )  # fmt: skip
-
     metric, right, people = BoxAp(), 0, 0
-    for one in images:
-        scores = np.asarray(one["scores"])
-        predicted = instances(one["boxes"], scores)
-        crowd = np.asarray(one["crowd"], bool)
-        truth = instances(one["truth"], np.ones(len(one["truth"])), extra={"crowd": crowd})
+    for image in images:
+        predicted, truth = instances_of(image)
         metric.update(predicted, truth)
-        right += matched(predicted.box_xyxy[scores >= SCORE], truth.box_xyxy[~crowd])
-        people += int((~crowd).sum())
+        labelled = truth.box_xyxy[~truth.extra["crowd"]]
+        right += matched(predicted.box_xyxy[predicted.box_score >= SCORE], labelled)
+        people += len(labelled)
     results = metric.compute()
     return {"AP50": results["box_AP50"], "AP": results["box_AP"], "found": right / people}
 
@@ -201,15 +182,10 @@ def summarise() -> None:
             continue
         sets = [one["images"] for one in mine]
         each = [metric_of(images) for images in sets]
-        rng = np.random.default_rng(0)
-        drawn = [rng.integers(0, len(sets[0]), len(sets[0])) for _ in range(DRAWS)]
-        draws = [
-            {key: statistics.mean(r[key] for r in one) for key in each[0]}
-            for one in ([metric_of([s[i] for i in order]) for s in sets] for order in drawn)
-        ]
+        ends = intervals(sets, metric_of, DRAWS)
         row: dict[str, object] = {"variant": name, "minutes": mine[0]["minutes"], "views": mine[0]["views"]}
         for key in each[0]:
-            low, high = np.quantile([one[key] for one in draws], [0.025, 0.975])
+            low, high = ends[key]
             row[key] = f"{statistics.mean(one[key] for one in each):.4f}"
             row[f"{key} interval"] = f"{low:.3f} to {high:.3f}"
             row[f"{key} seeds"] = " ".join(f"{one[key]:.4f}" for one in each)

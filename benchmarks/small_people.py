@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from found_boxes import intervals, kept
 from machine import RESULTS, commit, machine, write_rows
 
 RECIPE = Path(__file__).parents[1] / "recipes/people/small_people.toml"
@@ -186,18 +187,7 @@ def tests(folder: Path, way: str, left_out: list[int], data: Path, scenes: Path)
             images, begun = [], time.monotonic()
             for i in range(len(dataset)):
                 sample = dataset[i]
-                people = estimator(sample.image)
-                best = np.argsort(-people.box_score)[:100]
-                truth = dataset.instances(i)
-                crowd = np.asarray(truth.extra.get("crowd", np.zeros(len(truth))), bool)
-                images.append(
-                    {
-                        "boxes": np.round(people.box_xyxy[best].astype(float), 1).tolist(),
-                        "scores": np.round(people.box_score[best].astype(float), 4).tolist(),
-                        "truth": np.round(truth.box_xyxy.astype(float), 1).tolist(),
-                        "crowd": crowd.tolist(),
-                    }
-                )
+                images.append(kept(estimator(sample.image), dataset.instances(i), 100))
             seconds = (time.monotonic() - begun) / len(dataset)
             found[f"{name}, {look}"] = {"seconds_per_image": round(seconds, 3), "images": images}
     return found
@@ -233,18 +223,6 @@ def measured(images: list[dict[str, Any]]) -> dict[str, float]:
     return {name: value if value >= 0 else float("nan") for name, value in values.items()}
 
 
-def drawn(sets: list[list[dict[str, Any]]], seed: int = 0) -> dict[str, tuple[float, float]]:
-    """Return the 95 % interval of the mean over ``sets`` of each result, their images drawn alike."""
-    rng = np.random.default_rng(seed)
-    values: dict[str, list[float]] = {}
-    for _ in range(DRAWS):
-        order = rng.integers(0, len(sets[0]), len(sets[0]))
-        each = [measured([images[i] for i in order]) for images in sets]
-        for name in each[0]:
-            values.setdefault(name, []).append(statistics.mean(one[name] for one in each))
-    return {name: (float(np.nanquantile(v, 0.025)), float(np.nanquantile(v, 0.975))) for name, v in values.items()}
-
-
 def summarise() -> None:
     """Write a row for each way and test set; photographs of the folds are pooled, since each is tested once."""
     files = sorted((RESULTS / "small-people").glob("*.json"))
@@ -260,7 +238,7 @@ def summarise() -> None:
                     continue
                 sets = [[image for images in found for image in images]] if test == "photographs" else found
                 each = [measured(images) for images in sets]
-                ends = drawn(sets)
+                ends = intervals(sets, measured, DRAWS)
                 times = [one["tests"][key] for one in mine]
                 row: dict[str, object] = {"test": test, "trained on": way, "looks at": look}
                 for name in ("AP", "AP50", "recall"):

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from found_boxes import instances_of, intervals, kept
 from machine import RESULTS, commit, machine, write_rows
 
 ROOT = Path(__file__).parents[1]
@@ -200,44 +201,19 @@ def stages_of(what: str, folder: Path, data: Path) -> list[list[dict[str, Any]]]
         images = []
         for i in range(len(dataset)):
             sample = dataset[i]
-            objects, truth = estimator(sample.image), dataset.instances(i)
-            best = np.argsort(-objects.box_score)[: 100 if what == "people" else 400]
-            crowd = np.asarray(truth.extra.get("crowd", np.zeros(len(truth))), bool)
-            images.append(
-                {
-                    "boxes": np.round(objects.box_xyxy[best].astype(float), 1).tolist(),
-                    "scores": np.round(objects.box_score[best].astype(float), 4).tolist(),
-                    "labels": objects.label[best].tolist(),
-                    "truth": np.round(truth.box_xyxy.astype(float), 1).tolist(),
-                    "truth_labels": truth.label.tolist(),
-                    "crowd": crowd.tolist(),
-                }
-            )
+            images.append(kept(estimator(sample.image), dataset.instances(i), 100 if what == "people" else 400))
         found.append(images)
     return found
 
 
 def metric_of(what: str, images: list[dict[str, Any]]) -> dict[str, float]:
     """Return the results of these images."""
-    from poseglass.core.instances import Instances
-    from poseglass.core.skeletons import BOXES
     from poseglass.metrics import BoxAp
     from poseglass.metrics.center_f1 import CenterF1
 
-    def instances(boxes: list, scores: list, labels: list, **extra: Any) -> Instances:
-        n = len(boxes)
-        box_xyxy = np.asarray(boxes, np.float32).reshape(-1, 4)
-        return Instances(
-            BOXES, np.zeros((n, 0, 2)), np.zeros((n, 0)), box_xyxy, np.asarray(scores), np.asarray(labels, int), **extra
-        )
-
     metric = BoxAp() if what == "people" else CenterF1(min_score=LEAST_SCORE)
-    for one in images:
-        crowd = {"extra": {"crowd": np.asarray(one["crowd"], bool)}}
-        metric.update(
-            instances(one["boxes"], one["scores"], one["labels"]),
-            instances(one["truth"], np.ones(len(one["truth"])), one["truth_labels"], **crowd),
-        )
+    for image in images:
+        metric.update(*instances_of(image))
     found = metric.compute()
     names = {"AP": "box_AP", "AP50": "box_AP50"} if what == "people" else {"F1": "f1", "F1 of places": "place_f1"}
     return {name: found[key] for name, key in names.items()}
@@ -252,18 +228,13 @@ def summarise(what: str, folder: str, runs: Path) -> None:
         for stage in range(stages if mine else 0):
             sets = [one["stages"][stage] for one in mine]
             each = [metric_of(what, images) for images in sets]
-            rng = np.random.default_rng(0)
-            drawn = [rng.integers(0, len(sets[0]), len(sets[0])) for _ in range(DRAWS)]
-            draws = [
-                {k: statistics.mean(r[k] for r in one) for k in each[0]}
-                for one in ([metric_of(what, [s[i] for i in order]) for s in sets] for order in drawn)
-            ]
+            ends = intervals(sets, lambda images: metric_of(what, images), DRAWS)
             row: dict[str, object] = {
                 "variant": variant, "result of stage": stage + 1, "head width": mine[0]["width"],
                 "multiply-adds": mine[0]["multiply_adds"],
             }  # fmt: skip
             for name in each[0]:
-                low, high = np.quantile([one[name] for one in draws], [0.025, 0.975])
+                low, high = ends[name]
                 row[name] = f"{statistics.mean(one[name] for one in each):.4f}"
                 row[f"{name} interval"] = f"{low:.3f} to {high:.3f}"
                 row[f"{name} seeds"] = " ".join(f"{one[name]:.4f}" for one in each)
