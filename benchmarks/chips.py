@@ -6,7 +6,7 @@ are counted for images of 800 x 1333 px, the size to which the article compares:
 image pyramid (scales 3, 1.667 and 512 / longest side), and those of the image itself. The same for the images of COCO
 as they are, with their own boxes; sizes and ranges are scaled by the ratio of the images' longest sides.
 
-    python benchmarks/chips.py [--data ../shared/data] [--images 1000]
+    python benchmarks/chips.py [--data data] [--images 1000]
 """
 
 import argparse
@@ -79,7 +79,7 @@ def counted(rule: ChipRule, images: list[tuple[tuple[int, int], np.ndarray]], wh
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--output", type=Path, default=RESULTS / "chips.csv")
     arguments = parser.parse_args()

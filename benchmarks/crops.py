@@ -3,7 +3,7 @@
 The same network in PyTorch, in float32, on crops read by the graph and on crops read by the estimator, of up to four
 people in each of 40 images of coco_more; distances in pixels of a crop.
 
-    python benchmarks/crops.py [WEIGHTS] [--data ../shared/data]
+    python benchmarks/crops.py [WEIGHTS] [--data data]
 """
 
 import argparse
@@ -22,7 +22,7 @@ from poseglass.readers import coco
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("weights", nargs="?", default="people-pose")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--data", type=Path, default=Path("data"))
     given = parser.parse_args()
     estimator = load_top_down(given.weights)
     graph = BoxesGraph(estimator.torch_program).eval()

@@ -5,7 +5,7 @@ finds people, cuts crops, finds keypoints, decodes them and writes the JSON file
 the very same batches of views and crops, prepared in memory. Both run interleaved in one process, with two threads; the
 result is the ratio of medians.
 
-    python benchmarks/end_to_end.py [--data ../shared/data] [--images 60] [--repeats 5]
+    python benchmarks/end_to_end.py [--data data] [--images 60] [--repeats 5]
 """
 
 import argparse
@@ -45,7 +45,7 @@ class Recorded:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--detector", default="people")
     parser.add_argument("--poses", default=DEFAULT)
     parser.add_argument("--images", type=int, default=60)

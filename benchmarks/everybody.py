@@ -7,7 +7,7 @@ The difference is what reading, cropping, decoding and matching cost. All are in
 The photographs are scenes composed of people of lspet's validation set, so that their number is known. Detectors find
 more or fewer of them; how many is stated, and it is what the time of two stages depends on.
 
-    python benchmarks/everybody.py [--lspet ../shared/data/lspet/val.json] [--repeats 15] [--threads 2]
+    python benchmarks/everybody.py [--lspet data/lspet/val.json] [--repeats 15] [--threads 2]
 """
 
 import argparse
@@ -59,7 +59,7 @@ def ready(estimator: pg.OneStageEstimator | pg.TopDownEstimator, views: list[np.
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--lspet", type=Path, default=Path("../shared/data/lspet/val.json"))
+    parser.add_argument("--lspet", type=Path, default=Path("data/lspet/val.json"))
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--output", type=Path, default=RESULTS)

@@ -11,7 +11,7 @@ no keypoint says anything.
 The limit is the time that the network's multiply-adds take at the rate of this machine's fastest convolution (3x3, 128
 channels, 64 x 64 pixels, batch 8), measured in the same run in float32 and bfloat16.
 
-    python benchmarks/exported.py people-pose hg2-light-lspet hg2 hrnet_w32 simple_baseline_r50 [--data ../shared/data]
+    python benchmarks/exported.py people-pose hg2-light-lspet hg2 hrnet_w32 simple_baseline_r50 [--data data]
 """
 
 import argparse
@@ -169,7 +169,7 @@ def measure(name: str, folder: Path, arguments: argparse.Namespace, rates: dict[
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("networks", nargs="+")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--repeats", type=int, default=21)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--runtimes", nargs="*", default=["onnx", "openvino"])

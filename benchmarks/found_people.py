@@ -1,11 +1,11 @@
 """How well people are found: boxes, poses in one stage and in two, and what found boxes cost against given ones.
 
-The test set is the images of COCO 2017 in ../shared/data/coco_more whose field "split" is val2017; nothing that ships
-was trained on them. (Those of ../shared/data/coco are left out: the pose network was trained on them.) Average
+The test set is the images of COCO 2017 in data/coco_more whose field "split" is val2017; nothing that ships
+was trained on them. (Those of data/coco are left out: the pose network was trained on them.) Average
 precision is measured in the images in which everybody is labelled. Intervals are of 1,000 draws of images with
 replacement, 95 %.
 
-    python benchmarks/found_people.py [--data ../shared/data] [--detector people] [--poses hg2-light-lspet]
+    python benchmarks/found_people.py [--data data] [--detector people] [--poses hg2-light-lspet]
     python benchmarks/found_people.py --scales 0.5 1 1.5 --output FILE    # the detector looks at three sizes
 """
 
@@ -66,7 +66,7 @@ class PerImage:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--detector", default="people")
     parser.add_argument("--poses", default=DEFAULT)
     parser.add_argument("--flip-test", action="store_true")

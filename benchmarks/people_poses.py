@@ -4,7 +4,7 @@ Three test sets, none of which was used to train, to choose or to calibrate: lsp
 people of COCO's val2017 images in coco and coco_more, or in coco_more alone, for networks that were trained on coco.
 A keypoint is right within a fifth of the torso. Intervals are of 2,000 draws of people with replacement, 95 %.
 
-    python benchmarks/people_poses.py WEIGHTS... [--data ../shared/data] [--teacher FOLDER]
+    python benchmarks/people_poses.py WEIGHTS... [--data data] [--teacher FOLDER]
 
 FOLDER holds movenet_torch.py, see recipes/people/ask_teacher.py; MoveNet then sees the same people in the same boxes,
 enlarged by 1.1 for lspet and by 1.25 for COCO, as it does best. It has no neck and no head top.
@@ -49,7 +49,7 @@ def test_sets(data: Path) -> dict[str, list[LabelledImages]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("weights", nargs="*")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--trained-on-coco", nargs="*", default=["hg2-light-lspet"])
     parser.add_argument("--teacher", type=Path)
     parser.add_argument("--no-flip-test", action="store_true")
