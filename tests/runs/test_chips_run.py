@@ -208,17 +208,18 @@ def test_a_pyramid_has_a_scale_for_every_size_up_to_the_image(image_wh):
         assert scale.up_to_px * rule.factor(level, image_wh) <= 0.25 * 384 + 1e-9
 
 
-@pytest.mark.parametrize(("chips", "image_wh"), [
-    (Chips(), (2000, 2000)), (Chips(), (901, 640)), (Chips(overlap=0.5), (1500, 700)),
-    (Chips(ChipRule(size_wh=(384, 384))), (800, 600)),
+@pytest.mark.parametrize(("chips", "image_wh", "narrowest"), [
+    (Chips(), (2000, 2000), 0.5), (Chips(), (901, 640), 0.5), (Chips(overlap=0.5), (1500, 700), 0.2),
+    (Chips(ChipRule(size_wh=(384, 384))), (800, 600), 0.5), (Chips(ChipRule(size_wh=(384, 384))), (1333, 800), 0.25),
+    (Chips(ChipRule(size_wh=(256, 256))), (1333, 800), 0.3), (Chips(ChipRule(size_wh=(256, 256))), (600, 1500), 0.2),
 ])  # fmt: skip
-def test_somebody_of_any_size_is_whole_in_a_chip_and_counts_only_there(chips, image_wh):
+def test_somebody_of_any_size_is_whole_in_a_chip_and_counts_only_there(chips, image_wh, narrowest):
     rng = np.random.default_rng(0)
-    rule = chips.rule_for(image_wh, (384, 384))
+    rule = chips.rule_for(image_wh, chips.rule.size_wh if chips.rule is not None else (384, 384))
     places = chips.of_image(image_wh, rule)
     for _ in range(300):
         height = float(np.exp(rng.uniform(np.log(8), np.log(0.9 * min(image_wh)))))
-        size = np.array([height * rng.uniform(0.5, 1.0), height])
+        size = np.array([height * rng.uniform(narrowest, 1.0), height])
         low = rng.uniform(3, np.array(image_wh) - size - 3)
         box = np.concatenate([low, low + size])
         seen = 0

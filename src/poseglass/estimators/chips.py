@@ -1,9 +1,10 @@
 """Chips of large images for a network that finds everybody: where it looks, and what of each look counts.
 
 Where the network was trained on chips, scales and valid ranges are those of its training: of each scale, only the
-instances of a size in its range count (Singh, Najibi, Davis, "SNIPER", NeurIPS 2018, sections 3.4 and 4). For any other
-network of whole images, it is tiling with overlap: the image at full size, at half, and so on down to the whole image
-in one chip, each for the sizes that fit its overlap.
+instances of a size in its range count (Singh, Najibi, Davis, "SNIPER", NeurIPS 2018, sections 3.4 and 4). How this
+differs: an instance that is too long to be whole in some chip of its scale for sure also counts at the coarser ones,
+down to the first that shows it whole. For any other network of whole images, it is tiling with overlap: the image at
+full size, at half, and so on down to the whole image in one chip, each for the sizes that fit its overlap.
 """
 
 from dataclasses import dataclass
@@ -81,7 +82,8 @@ class Chips:
 
         What touches an edge of the chip inside the image may be a part of something larger, and is left to the
         neighbour, or to a coarser scale. The valid size is the square root of the area for a rule that a network was
-        trained with, and the longer side for a pyramid, which has to know what is whole in some chip.
+        trained with, and the longer side for a pyramid, which has to know what is whole in some chip. With a trained
+        rule, an instance of a smaller size counts as well if every finer scale may cut it.
 
         Args:
             box_xyxy: ``(N, 4)``, image pixels.
@@ -94,11 +96,38 @@ class Chips:
         near = _BORDER_PX / chip.scale
         scale = rule.scales[chip.level]
         longer = (box[:, 2:] - box[:, :2]).max(-1, initial=0.0)
-        counts = scale.holds(box) if self.rule is not None else (longer >= scale.from_px) & (longer < scale.up_to_px)
+        if self.rule is None:
+            counts = (longer >= scale.from_px) & (longer < scale.up_to_px)
+        else:
+            counts = scale.holds(box) | self._missed_by_finer(box, chip.level, rule, image_wh)
         for axis in range(2):
             counts &= ~((box[:, axis] < edge[axis] + near) & (edge[axis] > image[axis] + 0.5))
             counts &= ~((box[:, axis + 2] > edge[axis + 2] - near) & (edge[axis + 2] < image[axis + 2] - 0.5))
         return np.asarray(counts)
+
+    def _missed_by_finer(
+        self, box_xyxy: np.ndarray, level: int, rule: ChipRule, image_wh: tuple[int, int]
+    ) -> np.ndarray:
+        """Return which boxes ``(N, 4)`` are valid at a finer scale and may be cut by all chips of every such scale."""
+        finer = [k for k in range(len(rule.scales)) if rule.factor(k, image_wh) > rule.factor(level, image_wh)]
+        valid, whole = np.zeros((2, len(box_xyxy)), dtype=bool)
+        for each in finer:
+            here = rule.scales[each].holds(box_xyxy)
+            valid |= here
+            whole |= here & self._whole_in_some(box_xyxy, each, rule, image_wh)
+        return np.asarray(valid & ~whole)
+
+    def _whole_in_some(
+        self, box_xyxy: np.ndarray, level: int, rule: ChipRule, image_wh: tuple[int, int]
+    ) -> np.ndarray:
+        """Return which boxes ``(N, 4)`` lie whole in some chip of a scale, wherever they are."""
+        factor = rule.factor(level, image_wh)
+        shared = round(self._share(level, rule, image_wh) * min(rule.size_wh)) - 2 * _BORDER_PX
+        whole = np.ones(len(box_xyxy), dtype=bool)
+        for axis in range(2):
+            if image_wh[axis] * factor > rule.size_wh[axis]:  # otherwise one chip shows the whole axis
+                whole &= (box_xyxy[:, axis + 2] - box_xyxy[:, axis]) * factor <= shared
+        return whole
 
 
 def pyramid(image_wh: tuple[int, int], size_wh: tuple[int, int], overlap: float = OVERLAP) -> ChipRule:
