@@ -1,3 +1,4 @@
+import tracemalloc
 from pathlib import Path
 
 import matplotlib
@@ -27,6 +28,16 @@ def test_a_gap_in_a_column_does_not_end_it():
     right = np.stack([100 + 0 * y, y, 115 + 0 * y, y + 15], 1)
     left = right - np.array([40, 0, 40, 0])
     assert reading_order(np.concatenate([left, right])).tolist() == [*range(10, 20), *range(10)]
+
+
+def test_a_scan_of_many_characters_does_not_take_all_pairs():
+    corner = np.random.default_rng(0).uniform(0, 4000, (4000, 2))
+    tracemalloc.start()
+    order = reading_order(np.concatenate([corner, corner + 40], 1))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert sorted(order) == list(range(4000))
+    assert most < 30e6  # all pairs would be 128 MB for each of several arrays
 
 
 def test_few_boxes():

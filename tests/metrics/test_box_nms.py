@@ -46,6 +46,23 @@ def test_as_the_loop_does(method, seed):
     assert lowered == pytest.approx([value for _, value in expected])
 
 
+@pytest.mark.parametrize("method", ["gaussian", "linear"])
+def test_boxes_of_all_sizes_over_a_large_image_are_as_in_the_loop(method):
+    rng = np.random.default_rng(5)
+    corner = rng.uniform(-500, 500, (250, 2))
+    boxes = np.concatenate([corner, corner + np.exp2(rng.uniform(-3, 10, (250, 2)))], -1)
+    boxes[7] = np.nan  # overlaps nothing
+    boxes[8, 2] = np.inf
+    score, label = rng.random(250), rng.integers(0, 2, 250)
+    rows, lowered = soft_box_nms(boxes, score, label, method=method, lowest=0.1)
+    finite = np.nan_to_num(boxes, nan=1e9, posinf=1e9)
+    finite[[7, 8]] = [[1e9, 1e9, 1e9, 1e9], [2e9, 2e9, 2e9, 2e9]]
+    expected = loop(finite, score, label, method, 0.5, 0.5, 0.1)
+    assert rows.tolist() == [row for row, _ in expected]
+    assert 20 < len(rows) < 250
+    assert lowered == pytest.approx([value for _, value in expected])
+
+
 def test_by_hand():
     boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 5], [90, 0, 99, 9]])
     rows, score = soft_box_nms(boxes, np.array([0.8, 0.6, 0.5]))

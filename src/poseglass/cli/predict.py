@@ -127,7 +127,8 @@ def predict(
         typer.Option(
             min=0,
             max=1,
-            help="Lowest probability of the keypoints to draw and to lift to 3D, instead of a score: how often such a keypoint is right. "
+            help="Lowest probability of the keypoints to draw and to lift to 3D, instead of a score: how often such a "
+            "keypoint is right. "
             "For weights that are calibrated, as the pose networks that ship are.",
         ),
     ] = None,

@@ -26,16 +26,10 @@ def reading_order(box_xyxy: np.ndarray) -> np.ndarray:
         return np.zeros(0, np.int64)
     middle, size = (box[:, :2] + box[:, 2:]) / 2, box[:, 2:] - box[:, :2]
     typical = float(np.median(size.max(1)))
-    # Of each pair, j below i: how far below, and how far beside.
-    below = middle[None, :, 1] - middle[:, None, 1]
-    beside = np.abs(middle[None, :, 0] - middle[:, None, 0])
-    follows = (below > 0.25 * typical) & (beside < 0.5 * typical)
-    cost = np.where(follows, below + 2 * beside, np.inf)
+    upper, lower, cost = _pairs(middle, typical)
     after, before = np.full(count, -1), np.full(count, -1)
-    for flat in np.argsort(cost, axis=None, kind="stable"):
-        i, j = divmod(int(flat), count)
-        if not np.isfinite(cost[i, j]):
-            break
+    for pair in np.argsort(cost, kind="stable"):
+        i, j = int(upper[pair]), int(lower[pair])
         if after[i] < 0 and before[j] < 0:
             after[i], before[j] = j, i
     columns = []
@@ -46,6 +40,23 @@ def reading_order(box_xyxy: np.ndarray) -> np.ndarray:
         columns.append(np.array(chain))
     ordered = _from_right(columns, middle, typical)
     return np.concatenate(ordered).astype(np.int64)
+
+
+def _pairs(middle: np.ndarray, typical: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the pairs of an upper and a lower character that are about in line: rows of both, and the cost of each.
+
+    They are looked for among the neighbours along x alone: all pairs of 20,000 characters would take gigabytes.
+    """
+    order = np.argsort(middle[:, 0], kind="stable")
+    along = middle[order, 0]
+    first = np.searchsorted(along, middle[:, 0] - 0.5 * typical)
+    number = np.searchsorted(along, middle[:, 0] + 0.5 * typical, side="right") - first
+    upper = np.repeat(np.arange(len(middle)), number)
+    lower = order[np.arange(len(upper)) - np.repeat(np.cumsum(number) - number, number) + np.repeat(first, number)]
+    beside, below = np.abs(middle[lower, 0] - middle[upper, 0]), middle[lower, 1] - middle[upper, 1]
+    follows = np.flatnonzero((below > 0.25 * typical) & (beside < 0.5 * typical))
+    follows = follows[np.lexsort((lower[follows], upper[follows]))]  # equal costs: by their order in the list
+    return upper[follows], lower[follows], below[follows] + 2 * beside[follows]
 
 
 def _from_right(columns: list[np.ndarray], middle: np.ndarray, typical: float) -> list[np.ndarray]:

@@ -117,9 +117,7 @@ class Chips:
             whole |= here & self._whole_in_some(box_xyxy, each, rule, image_wh)
         return np.asarray(valid & ~whole)
 
-    def _whole_in_some(
-        self, box_xyxy: np.ndarray, level: int, rule: ChipRule, image_wh: tuple[int, int]
-    ) -> np.ndarray:
+    def _whole_in_some(self, box_xyxy: np.ndarray, level: int, rule: ChipRule, image_wh: tuple[int, int]) -> np.ndarray:
         """Return which boxes ``(N, 4)`` lie whole in some chip of a scale, wherever they are."""
         factor = rule.factor(level, image_wh)
         shared = round(self._share(level, rule, image_wh) * min(rule.size_wh)) - 2 * _BORDER_PX

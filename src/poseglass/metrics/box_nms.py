@@ -4,6 +4,9 @@ Bodla et al., "Soft-NMS: Improving Object Detection With One Line of Code" (ICCV
 rescoring. CenterNet (Zhou et al., "Objects as Points", 2019) merges the detections of several test scales, class by
 class, by the Gaussian one with width 0.5; its public code also sets N_t to 0.5, which only the linear one uses.
 How this differs: the overlap is that of edge-to-edge boxes.
+
+Boxes far from the best one are not compared with it, so that the time grows with the number of boxes and of their
+neighbours: pages and scans give tens of thousands.
 """
 
 from typing import Literal, get_args
@@ -66,17 +69,52 @@ def soft_box_nms(
         raise ValueError(f"The method of soft-NMS must be 'gaussian' or 'linear', got {method!r}.")
     if not width > 0:
         raise ValueError(f"The width of soft-NMS must be above 0, got {width}; CenterNet's is 0.5.")
-    left = np.flatnonzero(lowered >= lowest)
-    kept = []
-    while len(left):
-        at = int(lowered[left].argmax())
-        best, left = left[at], np.delete(left, at)
-        kept.append(int(best))
-        overlap = np.nan_to_num(iou(boxes[best][None], boxes[left])[0]) * (classes[left] == classes[best])
+    left = np.where(lowered >= lowest, lowered, -np.inf)  # of each box that is not taken or dropped yet
+    neighbours = _Neighbours(boxes)
+    kept: list[int] = []
+    for _ in range(n):
+        best = int(left.argmax())
+        if left[best] == -np.inf:
+            break
+        kept.append(best)
+        left[best] = -np.inf
+        near = neighbours.of(best)
+        near = near[(left[near] > -np.inf) & (classes[near] == classes[best])]
+        overlap = np.nan_to_num(iou(boxes[best][None], boxes[near])[0])
         if method == "gaussian":
-            lowered[left] *= np.exp(-(overlap**2) / width)
+            lowered[near] *= np.exp(-(overlap**2) / width)
         else:
-            lowered[left] *= np.where(overlap > threshold, 1 - overlap, 1.0)
-        left = left[lowered[left] >= lowest]
+            lowered[near] *= np.where(overlap > threshold, 1 - overlap, 1.0)
+        left[near] = np.where(lowered[near] >= lowest, lowered[near], -np.inf)
     rows = np.array(kept, np.int64)
     return rows, lowered[rows]
+
+
+class _Neighbours:
+    """Finds the boxes that may overlap a box: by their left edges, in groups of boxes of about equal width.
+
+    Within a group, a box that overlaps another begins at most the largest width of the group before it, and before it
+    ends. A few wide boxes therefore do not make neighbours of all the narrow ones.
+    """
+
+    def __init__(self, box_xyxy: np.ndarray) -> None:
+        self._boxes = box_xyxy
+        rows = np.flatnonzero(np.isfinite(box_xyxy).all(-1))
+        width = np.maximum(box_xyxy[rows, 2] - box_xyxy[rows, 0], 1.0)
+        group = np.floor(np.log2(width)).astype(np.int64)
+        self._groups: list[tuple[np.ndarray, np.ndarray, float]] = []
+        for each in np.unique(group):
+            inside = rows[group == each]
+            inside = inside[np.argsort(box_xyxy[inside, 0], kind="stable")]
+            self._groups.append((inside, box_xyxy[inside, 0], 2.0 ** (float(each) + 1)))
+
+    def of(self, row: int) -> np.ndarray:
+        """Return the rows of boxes whose horizontal extent may overlap that of a box, itself included."""
+        low, high = self._boxes[row, 0], self._boxes[row, 2]
+        if not np.isfinite(self._boxes[row]).all():
+            return np.zeros(0, np.int64)
+        spans = [
+            rows[np.searchsorted(left, low - widest) : np.searchsorted(left, high, side="right")]
+            for rows, left, widest in self._groups
+        ]
+        return np.concatenate(spans)
