@@ -1,5 +1,6 @@
 """BVH: positions by hand and against recorded ones, units and axes, and faults that are named with their line."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -131,6 +132,37 @@ def test_every_naming_gives_the_same_person(tmp_path, naming):
     np.testing.assert_allclose(xyz_mm[:, same], expected[:, same], atol=0.01)
     head = xyz_mm[0, H36M17.index("head_top")] - xyz_mm[0, H36M17.index("neck")]
     assert np.linalg.norm(head) == pytest.approx(naming.head_mm or 150, abs=0.01)
+
+
+BIOVISION = NAMINGS[6]
+
+
+@pytest.mark.parametrize("mm", [1, 25.4 / 0.45, 1000])
+def test_a_leg_with_a_misspelt_joint_leaves_the_other(tmp_path, mm):
+    """In inches times 0.45, both mm and m would be wrong; whichever leg it is, the other tells."""
+    for side in ("Left", "Right"):
+        text = body(mm, naming=BIOVISION).replace(f"{side}Knee", f"{side}Kne")
+        motion = read(tmp_path, text)
+        assert motion.notes[0].endswith("the legs are then 830 mm long.")
+        assert to_h36m17(motion)[1][0].endswith(
+            f"unknown: {side.lower()}_knee (no joint '{side}Knee', but '{side}Kne')."
+        )
+    for unit, its_mm in (("mm", 1), ("m", 1000)):
+        if its_mm != mm:
+            with pytest.raises(ValueError, match=rf"clip\.bvh: in the unit '{unit}', legs .*would be 830 mm in"):
+                read(tmp_path, text, unit=unit)
+
+
+def test_without_any_leg_the_missing_joints_are_named(tmp_path):
+    text = body(10.0, naming=BIOVISION).replace("LeftKnee", "LeftKne").replace("RightHip", "RightThigh")
+    why = "as the hierarchy (BioVision) has no joint 'LeftKnee', but 'LeftKne'; no joint 'RightHip'."
+    with pytest.raises(ValueError, match=rf"clip\.bvh does not state its unit, .* legs, {re.escape(why)} Give unit="):
+        read(tmp_path, text)
+    assert read(tmp_path, text, unit="cm").notes == (f"The unit is cm, as given. No leg confirms it, {why}",)
+    whole = body(10.0, naming=BIOVISION)
+    cut = whole[: whole.index("Frames: 1")] + "Frames: 0\nFrame Time: .05\n"
+    with pytest.raises(ValueError, match=r"cannot be told from the legs, as there is no frame\. Give unit="):
+        read(tmp_path, cut)
 
 
 def test_z_up_becomes_y_up_and_left_stays_left(tmp_path):
@@ -298,14 +330,14 @@ def test_changed_bytes_are_refused_or_read(tmp_path):
 def test_unknown_hierarchies(tmp_path):
     motion = read(tmp_path, SMALL, unit="cm")
     with pytest.raises(
-        ValueError, match=r"clip: the hierarchy of 3 joints \(Hips, Arm, Arm_end\) is none of the known"
+        ValueError, match=r"clip\.bvh: the hierarchy of 3 joints \(Hips, Arm, Arm_end\) is none of the known"
     ):
         to_h36m17(motion)
     xyz_mm, notes = to_h36m17(motion, {"pelvis": "Hips", "left_wrist": "Arm_end"})
     assert xyz_mm[1, H36M17.index("left_wrist")].tolist() == [30, 20, 20]
     assert np.isfinite(xyz_mm).all(-1).sum(1).tolist() == [2, 2]
     assert notes[0].startswith("15 of 17 keypoints have no joint in this hierarchy and are unknown: right_hip, ")
-    with pytest.raises(LookupError, match=r"No joint 'Arms'. Did you mean 'Arm'\?"):
+    with pytest.raises(LookupError, match=r"clip\.bvh: No joint 'Arms'. Did you mean 'Arm'\?"):
         to_h36m17(motion, {"pelvis": "Arms"})
     with pytest.raises(LookupError, match=r"has no keypoint 'hand'"):
         to_h36m17(motion, {"hand": "Arm"})
@@ -314,7 +346,7 @@ def test_unknown_hierarchies(tmp_path):
 def test_a_keypoint_without_a_joint_is_unknown_and_named(tmp_path):
     text = body().replace("Spine1", "Torso")
     xyz_mm, notes = to_h36m17(read(tmp_path, text))
-    assert notes == ("1 of 17 keypoints have no joint in this hierarchy and are unknown: spine.",)
+    assert notes == ("1 of 17 keypoints have no joint in this hierarchy and are unknown: spine (no joint 'Spine1').",)
     assert np.isnan(xyz_mm[:, H36M17.index("spine")]).all()
     prefixed = body().replace("ROOT ", "ROOT mixamorig:").replace("JOINT ", "JOINT mixamorig:")
     assert to_h36m17(read(tmp_path, prefixed))[1] == ()

@@ -63,6 +63,10 @@ def test_poses_are_what_was_written(tmp_path):
             {"xyz_mm": np.repeat(PERSON[None], 6, 0) / 1000},
             r"legs .* are 0.8301 mm long, .* Positions must be millimetres. They look like metres: multiply",
         ),
+        (
+            {"xyz_mm": np.where(np.array(H36M17.keypoints)[:, None] == "left_knee", np.nan, [PERSON / 1000] * 6)},
+            r"legs .* are 0.8301 mm long, .* They look like metres: multiply",
+        ),
         ({"xyz_mm": PERSON[None] * 1000}, r"positions must be within 1,000,000 mm"),
         ({"xyz_mm": np.full((6, 17, 3), np.inf)}, r"positions must be within 1,000,000 mm, or NaN where unknown"),
         ({"xyz_mm": np.array([{"a": 1}])}, r"poses.npz has arrays of pickled Python objects, which can run code"),

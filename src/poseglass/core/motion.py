@@ -28,6 +28,7 @@ class Motion:
         frames_per_second: Positive.
         name: Name of the recording.
         notes: What the reader assumed, a sentence each.
+        file: What it was read from, for messages; empty for none.
 
     Raises:
         ValueError: Shapes do not fit each other, a name repeats, a parent comes after its child, or a position is not
@@ -40,6 +41,7 @@ class Motion:
     frames_per_second: float
     name: str = ""
     notes: tuple[str, ...] = ()
+    file: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", tuple(self.names))
@@ -72,7 +74,8 @@ class Motion:
             LookupError: No joint of that name.
         """
         if joint not in self.names:
-            raise LookupError(f"No joint {joint!r}.{nearest(joint, self.names)} Known: {', '.join(self.names)}.")
+            where = f"{self.file}: " if self.file else ""
+            raise LookupError(f"{where}No joint {joint!r}.{nearest(joint, self.names)} Known: {', '.join(self.names)}.")
         return self.names.index(joint)
 
 

@@ -140,7 +140,7 @@ def read_amc(
     if frames_per_second is None:
         notes += (f"{USUAL_FRAMES_PER_SECOND:g} frames per second are assumed, as neither file states it.",)
         frames_per_second = USUAL_FRAMES_PER_SECOND
-    return Motion(names, parents, positions_mm, frames_per_second, path.stem, notes)
+    return Motion(names, parents, positions_mm, frames_per_second, path.stem, notes, str(path))
 
 
 def _fixed_axes(angles_rad: np.ndarray, order: str) -> np.ndarray:

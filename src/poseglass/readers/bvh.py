@@ -88,7 +88,7 @@ def read_bvh(
         angles.append(np.radians(np.stack([a for _, a in rotated], 1) if rotated else np.zeros((len(table), 0))))
     positions = forward_kinematics(parents, translations, angles, axes)
     positions_mm, notes = to_world(names, positions, unit, up, str(path))
-    return Motion(names, parents, positions_mm, 1.0 / seconds, path.stem, notes)
+    return Motion(names, parents, positions_mm, 1.0 / seconds, path.stem, notes, str(path))
 
 
 def _hierarchy(lines: list[str], path: Path) -> tuple[list[_Joint], int]:

@@ -1,6 +1,7 @@
 """Joint names of known motion capture hierarchies: to the 17 keypoints of ``H36M17``, and from the legs to the unit."""
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -159,7 +160,8 @@ def to_h36m17(motion: Motion, names: Mapping[str, str] | None = None) -> tuple[n
         that name these.
 
     Raises:
-        ValueError: The hierarchy is not known and no names are given, or a name is not a joint or keypoint.
+        ValueError: The hierarchy is not known and no names are given.
+        LookupError: A name is not a joint or keypoint.
     """
     joints = {_plain(name): index for index, name in enumerate(motion.names)}
     notes: list[str] = []
@@ -167,10 +169,11 @@ def to_h36m17(motion: Motion, names: Mapping[str, str] | None = None) -> tuple[n
     if names is None:
         naming = naming_of(motion.names)
         if naming is None:
+            where = motion.file or motion.name or "This motion"
             raise ValueError(
-                f"{motion.name or 'This motion'}: the hierarchy of {counted(len(motion.names), 'joint')} "
-                f"({listed(motion.names)}) is none of the known ({', '.join(n.name for n in NAMINGS)}). Give the joint "
-                "of each keypoint: names={'pelvis': ..., 'left_hip': ...}."
+                f"{where}: the hierarchy of {counted(len(motion.names), 'joint')} ({listed(motion.names)}) is none "
+                f"of the known ({', '.join(n.name for n in NAMINGS)}). Give the joint of each keypoint: "
+                "names={'pelvis': ..., 'left_hip': ...}."
             )
         wanted, head_mm = naming.joints(), naming.head_mm
         if naming.note and head_mm is None:
@@ -192,6 +195,8 @@ def to_h36m17(motion: Motion, names: Mapping[str, str] | None = None) -> tuple[n
         xyz_mm[:, top] = xyz_mm[:, neck] + head_mm * along / np.where(length > 0, length, np.nan)
         notes.append(f"{naming.note}: it is placed {head_mm:g} mm beyond the head joint, in line with thorax and neck.")
     lacking = [name for k, name in enumerate(H36M17.keypoints) if np.isnan(xyz_mm[:, k]).all()]
+    if naming is not None:
+        lacking = [f"{name} ({_no(wanted[name], naming, joints)})" if name in wanted else name for name in lacking]
     if lacking and len(motion):
         notes.append(
             f"{len(lacking)} of {len(H36M17)} keypoints have no joint in this hierarchy and are unknown: "
@@ -203,30 +208,59 @@ def to_h36m17(motion: Motion, names: Mapping[str, str] | None = None) -> tuple[n
 def leg_length(names: tuple[str, ...], positions: np.ndarray) -> float | None:
     """Return thigh and shin together, the mean of both sides and the median over frames, in the unit of the positions.
 
+    A leg of which a joint is missing is left out.
+
     Args:
         names: K names of joints.
         positions: ``(T, K, 3)``.
 
     Returns:
-        None where the hierarchy is not known or has no frame.
+        None where there is no such leg; ``why_no_leg`` says why.
     """
     naming = naming_of(names)
     if naming is None or not len(positions):
         return None
     plain = [_plain(name) for name in names]
-    wanted = naming.joints()
     lengths = []
-    for side in ("left", "right"):
-        chain = [wanted[f"{side}_{part}"] for part in ("hip", "knee", "ankle")]
-        if not all(joint in plain for joint in chain):
-            return None
-        for upper, lower in pairwise(plain.index(joint) for joint in chain):
-            lengths.append(np.median(np.linalg.norm(positions[:, upper] - positions[:, lower], axis=-1)))
-    return float(sum(lengths)) / 2
+    for chain in _legs(naming):
+        if all(joint in plain for joint in chain):
+            for upper, lower in pairwise(plain.index(joint) for joint in chain):
+                lengths.append(np.median(np.linalg.norm(positions[:, upper] - positions[:, lower], axis=-1)))
+    return float(sum(lengths)) / (len(lengths) / 2) if lengths else None
+
+
+def why_no_leg(names: tuple[str, ...]) -> str:
+    """Return why ``leg_length`` finds no leg, as the end of a sentence that begins with "as".
+
+    Example:
+        >>> why_no_leg(("root", "arm"))
+        'the hierarchy is not a known one'
+    """
+    naming, plain = naming_of(names), {_plain(name) for name in names}
+    if naming is None:
+        return "the hierarchy is not a known one"
+    absent = [_no(joint, naming, plain) for chain in _legs(naming) for joint in chain if joint not in plain]
+    return f"the hierarchy ({naming.name}) has {'; '.join(absent)}" if absent else "there is no frame"
+
+
+def _legs(naming: Naming) -> list[list[str]]:
+    """Return the joints of each leg, from the hip down."""
+    wanted = naming.joints()
+    return [[wanted[f"{side}_{part}"] for part in ("hip", "knee", "ankle")] for side in ("left", "right")]
+
+
+def _no(joint: str, naming: Naming, plain: Collection[str]) -> str:
+    """Return that a joint of a naming is not there, and what may be it: "no joint 'LeftKnee', but 'LeftKne'"."""
+    others = sorted(set(plain) - set(naming.joints().values()))
+    # stricter than nearest(): nobody typed these, and most hierarchies have joints of a similar name, as LeftToe
+    like = difflib.get_close_matches(joint, others, n=1, cutoff=0.75)
+    return f"no joint {joint!r}{f', but {like[0]!r}' if like else ''}"
 
 
 def leg_of_poses(skeleton: Skeleton, xyz: np.ndarray) -> float | None:
-    """Return thigh and shin together, the left ones, the median over poses, in the unit of the positions.
+    """Return thigh and shin together, the median over poses, in the unit of the positions.
+
+    They are the left ones, or the right ones where no pose has all of those.
 
     Args:
         skeleton: Its K keypoints.
@@ -235,12 +269,14 @@ def leg_of_poses(skeleton: Skeleton, xyz: np.ndarray) -> float | None:
     Returns:
         None where the skeleton has no such keypoints, or no pose has them all.
     """
-    chain = skeleton.indices_of(("left_hip", "left_knee", "left_ankle"))
-    if (chain < 0).any():
-        return None
-    legs = np.linalg.norm(np.diff(xyz[:, chain].astype(np.float64), axis=1), axis=-1).sum(1)
-    legs = legs[np.isfinite(legs)]
-    return float(np.median(legs)) if len(legs) else None
+    for side in ("left", "right"):
+        chain = skeleton.indices_of((f"{side}_hip", f"{side}_knee", f"{side}_ankle"))
+        if (chain >= 0).all():
+            legs = np.linalg.norm(np.diff(xyz[:, chain].astype(np.float64), axis=1), axis=-1).sum(1)
+            legs = legs[np.isfinite(legs)]
+            if len(legs):
+                return float(np.median(legs))
+    return None
 
 
 def check_leg(leg_mm: float | None, where: str, advice: str, *, within_mm: tuple[float, float] = STATED_LEG_MM) -> None:

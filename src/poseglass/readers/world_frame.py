@@ -3,7 +3,7 @@
 import numpy as np
 
 from poseglass.core.table import nearest
-from poseglass.readers.joint_names import LEG_MM, UNITS_MM, check_leg, leg_length, unit_of, upright_axis
+from poseglass.readers.joint_names import LEG_MM, UNITS_MM, check_leg, leg_length, unit_of, upright_axis, why_no_leg
 
 ASKED_LEG_MM = (450.0, 1300.0)
 """A stated unit may give legs of this length: those of children too, but no legs in another unit."""
@@ -54,7 +54,7 @@ def to_world(
     if up is not None and up not in _TO_Y_UP:
         raise ValueError(f"up must be one of {', '.join(_TO_Y_UP)}, got {up!r}.")
     leg = leg_length(names, positions)
-    scale, about_unit = _unit(unit, leg, where, stated_mm)
+    scale, about_unit = _unit(unit, leg, where, stated_mm, "" if leg is not None else why_no_leg(names))
     found = upright_axis(names, positions)
     about_up = ""
     if up is None:
@@ -67,16 +67,18 @@ def to_world(
     return positions @ _TO_Y_UP[up].T * scale, (f"{about_unit}{about_up}",)
 
 
-def _unit(unit: str | float | None, leg: float | None, where: str, stated_mm: float | None) -> tuple[float, str]:
-    """Return millimetres per unit, and a sentence on why."""
+def _unit(
+    unit: str | float | None, leg: float | None, where: str, stated_mm: float | None, no_leg: str
+) -> tuple[float, str]:
+    """Return millimetres per unit, and a sentence on why; ``no_leg`` says why there is no leg, if there is none."""
     if isinstance(unit, int | float):
         return float(unit), f"The unit is {unit:g} mm, as given."
     fits = unit_of(leg) if leg is not None else None
     if unit is None and stated_mm is None:
         if leg is None:
             raise ValueError(
-                f"{where} does not state its unit, and it cannot be told from the legs, as the hierarchy is not a "
-                f"known one with frames. Give unit=, one of {', '.join(UNITS_MM)}, or millimetres per unit."
+                f"{where} does not state its unit, and it cannot be told from the legs, as {no_leg}. Give unit=, "
+                f"one of {', '.join(UNITS_MM)}, or millimetres per unit."
             )
         if fits is None:
             raise ValueError(
@@ -92,4 +94,5 @@ def _unit(unit: str | float | None, leg: float | None, where: str, stated_mm: fl
         hint = f"They would be {leg * UNITS_MM[fits]:.0f} mm in {fits}: use unit={fits!r}. " if fits else ""
         advice = f"{hint}If it is right, give millimetres per unit: unit={mm:.6g}."
         check_leg(leg * mm, f"{where}: in {about},", advice, within_mm=ASKED_LEG_MM)
-    return mm, f"The unit is {unit}, as given." if unit is not None else f"The unit is {mm:.4g} mm, as the file states."
+    said = f"{unit}, as given" if unit is not None else f"{mm:.4g} mm, as the file states"
+    return mm, f"The unit is {said}." if leg is not None else f"The unit is {said}. No leg confirms it, as {no_leg}."
