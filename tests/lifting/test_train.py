@@ -274,8 +274,22 @@ def test_bodies_have_one_size_and_unknown_poses_are_counted():
     assert bodies.world[:, 0].abs().max() == 0
     assert bodies.subjects == ("ann", "bob", "cho", "dan")
     clips.xyz_mm[:] = np.nan
-    with pytest.raises(ValueError, match="No poses to train on"):
+    with pytest.raises(
+        ValueError,
+        match=r"No poses to train on: .*pelvis in 40 of ann_walk, bob_walk, .*; 13 other keypoints\).*to_h36m17\(",
+    ):
         bodies_of(clips)
+
+
+def test_keypoints_that_cost_poses_are_named(tmp_path):
+    clips = toy_clips(10)
+    clips.xyz_mm[:10, H36M17.index("left_elbow")] = np.nan
+    clips.xyz_mm[[0, 12], H36M17.index("spine")] = np.nan
+    lines: list[str] = []
+    train_lifter(recipe_of("masked"), clips, tmp_path, say=lines.append, stop_after=1)
+    assert lines[0] == (
+        "11 poses with unknown keypoints left out: left_elbow in 10 of ann_walk; spine in 2 of ann_walk, bob_walk."
+    )
 
 
 def test_drawn_points():

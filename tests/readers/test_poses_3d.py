@@ -1,6 +1,7 @@
 """Files of 3D poses: our own, Human3.6M's and MPI-INF-3DHP's, in the layouts that the field passes on."""
 
 import os
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -122,6 +123,12 @@ def test_recordings_are_gathered():
     assert np.bincount(found.clip).tolist() == [5, 20]
     np.testing.assert_allclose(found.xyz_mm[:5, 0], positions[::8, 0], rtol=1e-6)
     assert found.notes == ("walk has 12 frames per second instead of 15.",)
+    misspelt = replace(fast, names=tuple(name.replace("LeftForeArm", "LeftForArm") for name in names), name="wave")
+    found = gather([fast, misspelt], ["ann", "bob"], frames_per_second=120)
+    assert found.notes == (
+        "wave: 1 of 17 keypoints have no joint in this hierarchy and are unknown: left_elbow (no joint 'LeftForeArm', "
+        "but 'LeftForArm').",
+    )
     for rate in (0, -1.0, np.nan):
         with pytest.raises(ValueError, match=r"Frames per second must be positive, got"):
             gather([fast], ["ann"], frames_per_second=rate)

@@ -21,7 +21,7 @@ from poseglass.core.files import write_bytes
 from poseglass.core.lifting_pairs import LiftingPairs, view_poses
 from poseglass.core.motion import PoseClips
 from poseglass.core.skeleton import Skeleton
-from poseglass.core.table import counted
+from poseglass.core.table import counted, listed
 from poseglass.lifting.bodies import (
     CONVERT,
     aligned,
@@ -89,12 +89,27 @@ def bodies_of(clips: PoseClips) -> tuple[Bodies, int]:
     whole = np.isfinite(clips.xyz_mm).all((1, 2))
     xyz_mm, subject = clips.xyz_mm[whole].astype(np.float64), clips.subject_of_pose[whole]
     if not len(xyz_mm):
-        raise ValueError("No poses to train on: each has a keypoint that is unknown. Give others.")
+        raise ValueError(
+            f"No poses to train on: each has a keypoint that is unknown ({unknown_keypoints(clips)}). Give others, or "
+            "read the recordings with the joints of these keypoints: to_h36m17(motion, names)."
+        )
     limb_mm = limb_length(xyz_mm, clips.skeleton)
     names = tuple(sorted(set(subject.tolist())))
     mean_mm = float(np.mean([limb_mm[subject == name].mean() for name in names]))
     world = (xyz_mm - xyz_mm[:, [clips.skeleton.index("pelvis")]]) * (mean_mm / limb_mm)[:, None, None] / 1000
     return Bodies(clips.skeleton, torch.from_numpy(world.astype(np.float32)), mean_mm, names), int((~whole).sum())
+
+
+def unknown_keypoints(clips: PoseClips) -> str:
+    """Return which keypoints are unknown, in how many poses of which recordings: "left_elbow in 40 of walk, run"."""
+    unknown = ~np.isfinite(clips.xyz_mm).all(2)
+    said = []
+    for k in np.argsort(-unknown.sum(0), kind="stable"):
+        if unknown[:, k].any():
+            names = [clips.clip_names[clip] for clip in np.unique(clips.clip[unknown[:, k]])]
+            said.append(f"{clips.skeleton.keypoints[k]} in {unknown[:, k].sum():,} of {listed(names)}")
+    more = f"; {counted(len(said) - 4, 'other keypoint')}" if len(said) > 4 else ""
+    return "; ".join(said[:4]) + more
 
 
 def draw_points(
@@ -401,7 +416,7 @@ def train_lifter(
             say(note)
     bodies, dropped = bodies_of(rest)
     if dropped:
-        say(f"{counted(dropped, 'pose')} with unknown keypoints left out.")
+        say(f"{counted(dropped, 'pose')} with unknown keypoints left out: {unknown_keypoints(rest)}.")
     pairs = held_out_pairs(clips, recipe.split.validation, every=4)
     torch.manual_seed(seed)
     trainer = _trainer(recipe, bodies, labelled)

@@ -132,16 +132,19 @@ def gather(motions: Sequence[Motion], subjects: Sequence[str], *, frames_per_sec
     if len(motions) != len(subjects) or not motions:
         raise ValueError(f"Every motion needs a subject, got {len(motions)} motions and {len(subjects)} subjects.")
     parts, clip, notes = [], [], []
+    said_of: dict[str, list[str]] = {}
     for number, motion in enumerate(motions):
         xyz_mm, about = to_h36m17(motion)
         step = max(1, round(motion.frames_per_second / frames_per_second))
         parts.append(xyz_mm[::step])
         clip.append(np.full(len(parts[-1]), number))
-        notes += about
+        for note in about:
+            said_of.setdefault(note, []).append(motion.name)
         rate = motion.frames_per_second / step
         if abs(rate - frames_per_second) > 0.05 * frames_per_second:
             notes.append(f"{motion.name} has {rate:.3g} frames per second instead of {frames_per_second:g}.")
     names = tuple(motion.name for motion in motions)
+    notes = [f"{listed(of)}: {note}" for note, of in said_of.items()] + notes
     return PoseClips(
         H36M17, np.concatenate(parts), np.concatenate(clip), names, tuple(subjects), frames_per_second,
         tuple(dict.fromkeys(notes)),
