@@ -34,6 +34,7 @@ from poseglass.lifting.recipe import (
 from poseglass.lifting.repnet import REPNET16
 from poseglass.lifting.train import (
     PairsTrainer,
+    RepNetTrainer,
     bodies_of,
     draw_points,
     errors_of,
@@ -305,6 +306,15 @@ def test_drawn_points():
     shares = known.float().mean(0)
     assert float(shares[H36M17.index("spine")]) < 0.5 < float(shares[H36M17.index("left_wrist")])
     assert (known.sum(1) == 17).any()
+
+
+def test_repnet_is_trained_with_as_many_known_keypoints_as_are_lifted():
+    """The pelvis, which RepNet does not have, does not count among them."""
+    changed = recipe_of("repnet-ours", train={"steps": 1, "batch": 20000})
+    trainer = RepNetTrainer(changed, bodies_of(toy_clips(4))[0])
+    inputs, _, _ = trainer._batch(torch.Generator().manual_seed(0))
+    known = inputs[:, 2 * len(REPNET16) :].sum(1)
+    assert (int(known.min()), int(known.max())) == (LEAST_KNOWN, len(REPNET16))
 
 
 def test_rates():

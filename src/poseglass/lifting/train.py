@@ -145,7 +145,7 @@ def _known(count: int, skeleton: Skeleton, generator: torch.Generator) -> Tensor
 
     def without(names: tuple[str, ...], share: float) -> None:
         rows = torch.rand(count, generator=generator) < share
-        columns = [skeleton.index(name) for name in names]
+        columns = [skeleton.index(name) for name in names if name in skeleton.keypoints]
         known[:, columns] &= ~rows[:, None]
 
     without(("pelvis", "spine", "thorax"), 0.6)
@@ -223,7 +223,7 @@ class RepNetTrainer:
             points = torch.cat([points, self.labelled[more]])
         known = torch.ones(points.shape[:2], dtype=torch.bool)
         if self.recipe.network.unknown:
-            known = _known_of_16(count, generator)
+            known = _known(count, REPNET16, generator)
         normal, _, _ = normalise(points, known)
         values = by_axis(normal)
         inputs = torch.cat([values, known.to(values.dtype)], 1) if self.recipe.network.unknown else values
@@ -263,13 +263,6 @@ class RepNetTrainer:
     def lifter_parts(self) -> tuple[nn.Module, Any]:
         """Return the network and the critic."""
         return self.net, self.critic
-
-
-def _known_of_16(count: int, generator: torch.Generator) -> Tensor:
-    return _known(count, _WITH_PELVIS, generator)[:, 1:]
-
-
-_WITH_PELVIS = Skeleton("repnet16+pelvis", ("pelvis", *REPNET16.keypoints))
 
 
 class PairsTrainer:
