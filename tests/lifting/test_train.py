@@ -38,6 +38,7 @@ from poseglass.lifting.train import (
     bodies_of,
     draw_points,
     errors_of,
+    halves,
     held_out_pairs,
     rate_at,
     train_lifter,
@@ -216,6 +217,7 @@ def test_labels_of_coco_have_no_neck():
         ("martinez", "network", "unknown", True),
         ("martinez", "network", "camera", "rotation"),
         ("martinez", "points", "noise", 0.1),
+        ("martinez", "train", "apart", True),
         ("masked", "train", "reprojection", 5.0),
         ("repnet", "bodies", "flip", True),
         ("repnet", "points", "unknown", True),
@@ -315,6 +317,29 @@ def test_repnet_is_trained_with_as_many_known_keypoints_as_are_lifted():
     inputs, _, _ = trainer._batch(torch.Generator().manual_seed(0))
     known = inputs[:, 2 * len(REPNET16) :].sum(1)
     assert (int(known.min()), int(known.max())) == (LEAST_KNOWN, len(REPNET16))
+
+
+def test_points_and_poses_of_repnet_can_be_of_different_people(tmp_path):
+    """Retargeted subjects are one body, and stay together."""
+    clips = toy_clips(6, ("ann", "bob", "cho", "ic_1", "ic_2"))
+    bodies, _ = bodies_of(clips)
+    assert halves(bodies) == (("cho", "ic_1", "ic_2"), ("ann", "bob"))
+    apart = recipe_of("repnet", train={"steps": 1, "batch": 8, "apart": True}, split={})
+    whole = RepNetTrainer(recipe_of("repnet"), bodies)
+    trainer = RepNetTrainer(apart, bodies)
+    of_2d, of_3d = (bodies.rows_of(names) for names in halves(bodies))
+    assert torch.equal(trainer.seen, bodies.world[of_2d])
+    assert (len(of_2d), len(of_3d), len(trainer.real)) == (18, 12, 12)
+    assert sorted([*of_2d.tolist(), *of_3d.tolist()]) == list(range(30))
+    assert (len(whole.seen), len(whole.real)) == (30, 30)
+    lines: list[str] = []
+    train_lifter(apart, clips, tmp_path / "a", say=lines.append)
+    assert "2D of cho, ic_1, ic_2; 3D of ann, bob" in lines
+    one = recipe_of("repnet", train={"steps": 1, "batch": 8, "apart": True}, split={"test": ["ann", "bob", "cho"]})
+    with pytest.raises(
+        ValueError, match=r"train\.apart = true needs poses of at least two people, .* got 1 \(ic_1, ic"
+    ):
+        train_lifter(one, clips, tmp_path / "b", say=quiet)
 
 
 def test_rates():

@@ -30,6 +30,7 @@ READ_BY = {
     "network.start_from_mean": ("repnet",),
     "network.mirror": ("repnet",),
     "network.unknown": ("repnet",),
+    "train.apart": ("repnet",),
     "train.critic_rate": ("repnet",),
     "train.reprojection": ("repnet",),
     "train.reprojection_end": ("repnet",),
@@ -93,6 +94,8 @@ class TrainPart(Part):
         steps: Of the optimiser; for RepNet each is one of the critic and one of the generator.
         batch: Poses in a step.
         learning_rate: At the start.
+        apart: Ours, for RepNet: 2D points are of one half of the training subjects, and 3D poses of the other. By
+            default both are of all of them, drawn independently.
         critic_rate: Learning rate of RepNet's critic, in times that of its generator; 1 as published.
         reprojection: Weight of RepNet's reprojection loss beside the critic's, 1 as published.
         reprojection_end: Ours: the weight at the last step, towards which it grows by the same factor in each step.
@@ -105,6 +108,7 @@ class TrainPart(Part):
     steps: Annotated[int, Field(ge=1)]
     batch: Annotated[int, Field(ge=2)] = 32
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    apart: bool = False
     critic_rate: Annotated[float, Field(gt=0)] = 1.0
     reprojection: Annotated[float, Field(gt=0)] = 1.0
     reprojection_end: Annotated[float, Field(gt=0)] | None = None

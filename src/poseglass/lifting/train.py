@@ -1,5 +1,10 @@
 """Train a lifter on motion capture: RepNet without pairs, in its own short loop, or others with pairs.
 
+Cameras that the recipe chooses look at poses of motion capture, which gives the 2D. RepNet's 3D poses are drawn from
+the same subjects, independently: no pair is shown to it, but 3D poses of the people whom it sees in 2D are. With
+``train.apart`` the 2D is of one half of the training subjects, and the 3D of the other. Photographs with labels have no
+3D at all.
+
 A run writes ``last.pt`` (all that is needed to resume), ``curve.csv`` and, at the end, ``lifter.safetensors``. The
 same recipe, files and seed give the same weights on the same machine, also if the run was interrupted and resumed.
 """
@@ -19,7 +24,7 @@ from torch import Tensor, nn
 
 from poseglass.core.files import write_bytes
 from poseglass.core.lifting_pairs import LiftingPairs, view_poses
-from poseglass.core.motion import PoseClips
+from poseglass.core.motion import RETARGETED, PoseClips
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import counted, listed
 from poseglass.lifting.bodies import (
@@ -72,12 +77,19 @@ class Bodies:
         world: ``(N, K, 3)`` float32 metres, y up, relative to the pelvis.
         limb_mm: Mean length of arms and legs that every pose was scaled to, the mean over people.
         subjects: Whose poses they are.
+        subject: ``(N,)`` int64, whose each is: a number among the subjects.
     """
 
     skeleton: Skeleton
     world: Tensor
     limb_mm: float
     subjects: tuple[str, ...]
+    subject: Tensor
+
+    def rows_of(self, subjects: Sequence[str]) -> Tensor:
+        """Return the rows of some subjects."""
+        wanted = torch.tensor([name in subjects for name in self.subjects])
+        return torch.nonzero(wanted[self.subject])[:, 0]
 
 
 def bodies_of(clips: PoseClips) -> tuple[Bodies, int]:
@@ -97,12 +109,38 @@ def bodies_of(clips: PoseClips) -> tuple[Bodies, int]:
     names = tuple(sorted(set(subject.tolist())))
     mean_mm = float(np.mean([limb_mm[subject == name].mean() for name in names]))
     world = (xyz_mm - xyz_mm[:, [clips.skeleton.index("pelvis")]]) * (mean_mm / limb_mm)[:, None, None] / 1000
-    return Bodies(clips.skeleton, torch.from_numpy(world.astype(np.float32)), mean_mm, names), int((~whole).sum())
+    number = torch.from_numpy(np.searchsorted(names, subject))
+    bodies = Bodies(clips.skeleton, torch.from_numpy(world.astype(np.float32)), mean_mm, names, number)
+    return bodies, int((~whole).sum())
+
+
+def halves(bodies: Bodies) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the subjects in two groups with about as many poses: those seen in 2D, and those of the 3D poses.
+
+    Retargeted subjects have one body, so they stay together.
+
+    Raises:
+        ValueError: There is one body only.
+    """
+    bodily: dict[str, list[str]] = {}
+    for name in bodies.subjects:
+        bodily.setdefault(RETARGETED if name.startswith(RETARGETED) else name, []).append(name)
+    if len(bodily) < 2:
+        raise ValueError(
+            f"train.apart = true needs poses of at least two people, one for 2D and one for 3D, got {len(bodily)} "
+            f"({listed(bodies.subjects)}; those that begin with {RETARGETED!r} are one). Give more, or omit it."
+        )
+    poses = {name: len(bodies.rows_of(group)) for name, group in bodily.items()}
+    groups: tuple[list[str], list[str]] = ([], [])
+    for name in sorted(bodily, key=lambda name: -poses[name]):  # the largest first, each to the smaller group
+        sizes = [len(bodies.rows_of(group)) for group in groups]
+        groups[int(sizes[1] < sizes[0])].extend(bodily[name])
+    return tuple(sorted(groups[0])), tuple(sorted(groups[1]))
 
 
 def unknown_keypoints(clips: PoseClips) -> str:
     """Return which keypoints are unknown, in how many poses of which recordings: "left_elbow in 40 of walk, run"."""
-    unknown = ~np.isfinite(clips.xyz_mm).all(2)
+    unknown = ~np.isfinite(clips.xyz_mm.sum(2))
     said = []
     for k in np.argsort(-unknown.sum(0), kind="stable"):
         if unknown[:, k].any():
@@ -179,12 +217,13 @@ class RepNetTrainer:
 
     Args:
         recipe: Of a RepNet.
-        bodies: Whose poses the cameras see, and, in another order, the critic.
+        bodies: Whose poses the cameras see, and, drawn independently, the critic; half of the subjects each with
+            ``train.apart``.
         labelled: Further 2D points ``(M, 16, 2)`` without any 3D, such as labels of photographs: they are half of each
             batch then. None for none.
 
     Raises:
-        ValueError: The skeleton lacks keypoints.
+        ValueError: The skeleton lacks keypoints, or there is one person only and ``train.apart`` needs two.
     """
 
     def __init__(self, recipe: LiftRecipe, bodies: Bodies, labelled: Tensor | None = None) -> None:
@@ -195,7 +234,9 @@ class RepNetTrainer:
         self.order = torch.from_numpy(
             bodies.skeleton.all_indices_of(REPNET16.keypoints, needed_by="RepNet", advice=CONVERT)
         )
-        poses = aligned(upright_to_camera(bodies.world[:, self.order].double()).numpy())
+        of_2d, of_3d = halves(bodies) if recipe.train.apart else (bodies.subjects, bodies.subjects)
+        self.seen = bodies.world[bodies.rows_of(of_2d)]
+        poses = aligned(upright_to_camera(bodies.world[bodies.rows_of(of_3d)][:, self.order].double()).numpy())
         self.real = by_axis(torch.from_numpy((poses / part.unit_m).astype(np.float32)))
         if part.mirror:
             self.net.template.copy_(self.real.mean(0).view(3, -1))
@@ -215,8 +256,8 @@ class RepNetTrainer:
         """Return inputs, points ``(B, 32)`` and the weights of their keypoints ``(B, 16)``."""
         count = self.recipe.train.batch
         from_images = count // 2 if self.labelled is not None else 0
-        rows = torch.randint(len(self.bodies.world), (count - from_images,), generator=generator)
-        points, _ = seen_by_cameras(self.bodies.world[rows], self.recipe.views.views(), generator)
+        rows = torch.randint(len(self.seen), (count - from_images,), generator=generator)
+        points, _ = seen_by_cameras(self.seen[rows], self.recipe.views.views(), generator)
         points = points[:, self.order]
         if self.labelled is not None:
             more = torch.randint(len(self.labelled), (from_images,), generator=generator)
@@ -442,6 +483,9 @@ def train_lifter(
         f"{0 if pairs is None else len(pairs):,} views for validation, {recipe.train.steps:,} steps of "
         f"{recipe.train.batch}"
     )
+    if recipe.train.apart:
+        of_2d, of_3d = halves(bodies)
+        say(f"2D of {listed(of_2d)}; 3D of {listed(of_3d)}")
 
     def check_not_diverged(losses: Mapping[str, float]) -> None:
         parts = [tensor for module in trainer.modules.values() for tensor in module.state_dict().values()]
