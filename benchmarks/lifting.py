@@ -2,16 +2,20 @@ r"""Lifters on subjects that they were not trained on, seen from eight sides; wi
 
     python benchmarks/lifting.py poses.npz --runs RUNS --train repnet_narrow repnet_narrow_no_chain \
         repnet_narrow_no_mirror --seeds 3
+    python benchmarks/lifting.py poses.npz --runs RUNS --train repnet_narrow --labels data/lspet/train.json --seeds 3
     python benchmarks/lifting.py poses.npz --runs RUNS
 
 The first trains recipes that are not in RUNS yet, one after the other, into RUNS/RECIPE-SEED, and resumes those that
-were interrupted. Both measure every run in RUNS, and write lifting.csv (a row for each run and group of test subjects),
-lifting_curves.csv (errors on the validation subjects during training), and, for the lifter that ships,
+were interrupted. The second trains a RepNet with labels of photographs, which are half of each batch, into
+RUNS/RECIPE_labels-SEED. All measure every run in RUNS, and write lifting.csv (a row for each run and group of test
+subjects), lifting_curves.csv (errors on the validation subjects during training), and, for the lifter that ships,
 lifting_shipped.csv (what becomes of it with points as pose networks give them, for every fourth pose). --pack RUN --out
 FILE writes the lifter of a run in half precision, with its results in the card.
 
-All methods are compared over RepNet's 16 keypoints. Intervals are the 2.5 and 97.5 percentiles of 1,000 samples of the
-test clips, drawn with replacement: poses of one clip are much alike.
+Baselines are "mean seen", "mean person" and "linear" of lifting_baselines.py, fitted to poses of one size, as the
+lifters' training has them. All methods are compared over RepNet's 16 keypoints. Intervals, of PA-MPJPE and of the
+symmetry error, are the 2.5 and 97.5 percentiles of 1,000 samples of the test clips, drawn with replacement: poses of
+one clip are much alike.
 """
 
 import argparse
@@ -24,14 +28,17 @@ import numpy as np
 from lifting_baselines import linear, mean_pose
 from machine import RESULTS, write_rows
 
+from poseglass.core.instances import Instances
 from poseglass.core.lifting_pairs import EIGHT_SIDES, LiftingPairs, view_poses
 from poseglass.core.motion import RETARGETED, PoseClips
 from poseglass.core.skeletons import COCO17, PEOPLE19
 from poseglass.lifting import Lifter, load_lifter, save_lifter
+from poseglass.lifting.labelled import labelled_points
 from poseglass.lifting.recipe import read_lift_recipe, recipe_text
 from poseglass.lifting.repnet import REPNET16
 from poseglass.lifting.train import bodies_of, train_lifter
-from poseglass.metrics.mpjpe import align_procrustes, distances_mm, symmetry_error_mm
+from poseglass.metrics.mpjpe import AUC_MM, align_procrustes, distances_mm, symmetry_error_mm
+from poseglass.readers.coco import coco
 from poseglass.readers.poses_npz import read_poses
 
 SPLIT = read_lift_recipe("lift_people").split
@@ -58,7 +65,7 @@ def of_lifter(lifter: Lifter) -> Lift:
 
 
 def errors_of_each(lift: Lift, pairs: LiftingPairs) -> dict[str, np.ndarray]:
-    """Return errors in millimetres of each of N pairs, and the share of keypoints within 150 mm."""
+    """Return errors in millimetres of each of N pairs, the share of keypoints within 150 mm, and the AUC."""
     predicted, truth = lift(pairs), of_16(pairs.xyz_mm, pairs.skeleton)
     apart = distances_mm(predicted, truth)
     return {
@@ -67,18 +74,20 @@ def errors_of_each(lift: Lift, pairs: LiftingPairs) -> dict[str, np.ndarray]:
         "mpjpe": apart.mean(1),
         "symmetry_error": symmetry_error_mm(predicted, REPNET16),
         "pck3d@150": (apart <= 150).mean(1),
+        "auc3d": np.mean([(apart <= mm).mean(1) for mm in AUC_MM], 0),
     }
 
 
 def summary(each: dict[str, np.ndarray], clip: np.ndarray) -> dict[str, float]:
-    """Return the means, and the interval of PA-MPJPE over clips; ``clip`` is that of each pair."""
+    """Return the means, and intervals over clips of PA-MPJPE and symmetry error; ``clip`` is that of each pair."""
     found = {name: float(np.nanmean(values)) for name, values in each.items()}
     clips = np.unique(clip)
-    sums = np.array([each["pa_mpjpe"][clip == one].sum() for one in clips])
     counts = np.array([(clip == one).sum() for one in clips])
     drawn = np.random.default_rng(0).integers(len(clips), size=(1000, len(clips)))
-    means = sums[drawn].sum(1) / counts[drawn].sum(1)
-    found["pa_low"], found["pa_high"] = (float(np.percentile(means, q)) for q in (2.5, 97.5))
+    for name, short in (("pa_mpjpe", "pa"), ("symmetry_error", "symmetry")):
+        sums = np.array([each[name][clip == one].sum() for one in clips])
+        means = sums[drawn].sum(1) / counts[drawn].sum(1)
+        found[f"{short}_low"], found[f"{short}_high"] = (float(np.percentile(means, q)) for q in (2.5, 97.5))
     return found
 
 
@@ -91,9 +100,17 @@ def poses_of_test(clips: PoseClips, every: int = 1) -> tuple[PoseClips, dict[str
 
 
 def row_of(name: str, seed: object, group: str, found: dict[str, float], **more: object) -> dict[str, object]:
-    digits = {"pck3d@150": 3}
+    digits = {"pck3d@150": 3, "auc3d": 3}
     numbers = {key: f"{value:.{digits.get(key, 1)}f}" for key, value in found.items()}
     return {"lifter": name, "seed": seed, "test_subjects": group, **more, **numbers}
+
+
+def points_of_labels(labels: Path, clips: PoseClips) -> np.ndarray:
+    """Return the labelled people as RepNet's training takes them."""
+    dataset = coco(labels)
+    people = Instances.concatenate([dataset.instances(i) for i in range(len(dataset))])
+    rest, _ = clips.split_by_subject([*SPLIT.test, *SPLIT.validation])
+    return labelled_points(people, rest.xyz_mm[np.isfinite(rest.xyz_mm).all((1, 2))], clips.skeleton)
 
 
 def runs_in(folder: Path) -> dict[tuple[str, int], Path]:
@@ -169,6 +186,7 @@ def main() -> None:
     parser.add_argument("poses", type=Path)
     parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--train", nargs="*", default=[], help="names of recipes")
+    parser.add_argument("--labels", type=Path, help="2D labels of photographs, in COCO's format, for --train")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--pack", type=Path, help="a run")
     parser.add_argument("--out", type=Path)
@@ -177,20 +195,28 @@ def main() -> None:
     if given.pack:
         pack(given.pack, given.out, clips)
         return
+    labelled = points_of_labels(given.labels, clips) if given.labels and given.train else None
     for seed in range(given.seeds):  # every recipe has its first seed before any has its second
         for name in given.train:
-            folder = given.runs / f"{name}-{seed}"
+            folder = given.runs / f"{name}{'_labels' if labelled is not None else ''}-{seed}"
             if not (folder / "lifter.safetensors").is_file():
                 recipe, resume = read_lift_recipe(name), (folder / "last.pt").is_file()
-                train_lifter(recipe, clips, folder, seed=seed, resume=resume, recipe_text=recipe_text(name))
+                text = recipe_text(name)
+                train_lifter(recipe, clips, folder, seed=seed, labelled=labelled, resume=resume, recipe_text=text)
     rest, _ = clips.split_by_subject([*SPLIT.test, *SPLIT.validation])
     some = np.sort(np.random.default_rng(0).choice(len(rest), round(SHARE * len(rest)), replace=False))
     # of one size, as the lifters' training has them, so that the errors without alignment compare too
     bodies, _ = bodies_of(rest)
     sized = 1000 * bodies.world.numpy()
     every, few = view_poses(sized, clips.skeleton), view_poses(sized[some], clips.skeleton)
+    facing = view_poses(sized, clips.skeleton, (0.0,), relative_to="person")
     lifts: list[tuple[str, object, Lift, dict[str, object]]] = []
-    for name, lift, pairs in (("mean pose", mean_pose(every), every), ("linear, a tenth of pairs", linear(few), few)):
+    baselines = (
+        ("mean seen", mean_pose(every), every),
+        ("mean person", mean_pose(facing), facing),
+        ("linear, a tenth of pairs", linear(few), few),
+    )
+    for name, lift, pairs in baselines:
         lifts.append((name, "", lambda seen, lift=lift: of_16(lift(seen), clips.skeleton), {"steps": len(pairs)}))
     shipped_lifter = load_lifter()
     parameters = sum(p.numel() for p in shipped_lifter.network.parameters())
