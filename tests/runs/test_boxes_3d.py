@@ -89,3 +89,11 @@ def test_labels_must_have_boxes_in_space(tmp_path: Path) -> None:
 def test_what_cannot_be_learnt_is_refused(tmp_path: Path, override: str, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         prepare(tiny(override), tmp_path / "run", device="cpu")
+
+
+def test_views_of_several_sizes_need_one_focal_length(tmp_path: Path) -> None:
+    sizes = "train.sizes=[{ epoch = 1, size_wh = [256, 96] }]"
+    with pytest.raises(RecipeError, match=r"2 sizes \(192 x 64, 256 x 96 pixels\).*Set codec.focal_px to about that"):
+        prepare(tiny(sizes, "codec.focal_px=0.0"), tmp_path / "run", device="cpu")
+    prepare(tiny(sizes), tmp_path / "at_one", device="cpu")
+    prepare(tiny(sizes.replace("256, 96", "192, 64"), "codec.focal_px=0.0"), tmp_path / "same", device="cpu")

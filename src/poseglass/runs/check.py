@@ -325,8 +325,8 @@ def check_boxes_3d(recipe: Recipe, codec: Codec, labels: Instances, augment: Seq
     """Raise if a codec learns boxes in space that the labels or the views cannot teach.
 
     Raises:
-        RecipeError: The labels have none, or no calibrations; a view is turned; or chips are of several scales, and
-            depths are not stated at one focal length.
+        RecipeError: The labels have none, or no calibrations; a view is turned; or chips are of several scales, or
+            views of several sizes, and depths are not stated at one focal length.
     """
     if "depth" not in codec.spec.outputs:
         return
@@ -341,10 +341,20 @@ def check_boxes_3d(recipe: Recipe, codec: Codec, labels: Instances, augment: Seq
                 f"augment[{i}] turns views by up to {each.degrees:g} degrees, but boxes in space stand upright in "
                 f"them. Set augment.{i}.degrees = 0.0."
             )
-    if recipe.data.chips is not None and not getattr(codec, "focal_px", 0.0):
+    if getattr(codec, "focal_px", 0.0):
+        return
+    if recipe.data.chips is not None:
         raise RecipeError(
             "data.chips shows images at several scales, from which depths can only be learnt at one focal length. Set "
             "codec.focal_px to about that of the views, in pixels, or remove data.chips."
+        )
+    sizes = list(dict.fromkeys(crop_sizes(recipe)))
+    if len(sizes) > 1:
+        words = ", ".join(f"{width} x {height}" for width, height in sizes)
+        raise RecipeError(
+            f"train.sizes shows images in views of {len(sizes)} sizes ({words} pixels), which are of several focal "
+            "lengths, but depths can only be learnt at one. Set codec.focal_px to about that of the views, in pixels, "
+            "or remove train.sizes."
         )
 
 
