@@ -134,6 +134,20 @@ def test_other_weights_take_no_calibration(tmp_path, monkeypatch, capsys, street
     assert "--calibration is for weights that find boxes in space" in " ".join(capsys.readouterr().err.split())
 
 
+def test_a_detector_of_boxes_in_space_comes_before_no_other_weights(tmp_path, monkeypatch, capsys, weights, street):
+    file, projection = street
+    words = ("predict", file, "--detector", weights, "--out", tmp_path / "out")
+    for more in ((), ("--calibration", calibration(tmp_path / "camera.txt", projection))):
+        assert run(monkeypatch, *words, *more) != 0
+        said = " ".join(capsys.readouterr().err.split())
+        assert "streets.safetensors finds boxes in space, but hg2-light-lspet takes boxes in the image. Give" in said
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(
+        ValueError, match=r"TwoStageEstimator.detector must find boxes in images, but .* finds boxes in"
+    ):
+        pg.load(detector=str(weights))
+
+
 def test_a_file_that_is_not_there(tmp_path, monkeypatch, capsys, weights, street):
     words = (
         "predict",

@@ -443,6 +443,11 @@ def _open(
             )
         return estimator, None
     finds = load_detector(detector, min_box_score=score, scales=scales, chips=chips, device=device)
+    if finds.finds_boxes_3d:
+        raise ValueError(
+            f"--detector {detector} finds boxes in space, but {weights} takes boxes in the image. Give {detector} as "
+            "--weights, with --calibration, or name another detector."
+        )
     return TwoStageEstimator(finds, estimator), detector
 
 

@@ -30,7 +30,8 @@ class TwoStageEstimator:
             memory at that time.
 
     Raises:
-        ValueError: ``nms_oks`` outside (0, 1], fewer than one image per batch, or ``poses`` that find boxes themselves.
+        ValueError: ``nms_oks`` outside (0, 1], fewer than one image per batch, ``poses`` that find boxes themselves, or
+            a ``detector`` of boxes in space, which needs the calibration of each image.
     """
 
     detector: Estimator
@@ -47,6 +48,12 @@ class TwoStageEstimator:
 
         if self.poses.finds_boxes:
             raise ValueError(f"TwoStageEstimator.poses must take boxes, but {self.poses!r} finds them itself.")
+        if getattr(self.detector, "finds_boxes_3d", False):
+            raise ValueError(
+                f"TwoStageEstimator.detector must find boxes in images, but {self.detector!r} finds boxes in space, "
+                "which a second network does not take. Use it alone (`poseglass predict --weights`), or another "
+                "detector."
+            )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.detector!r}, {self.poses!r})"
