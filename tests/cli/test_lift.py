@@ -18,7 +18,7 @@ from poseglass.cli.journal import Journal
 from poseglass.cli.lift_poses import Lifting, _on_page, write_page
 from poseglass.cli.poses_file import Least, result_records
 from poseglass.core.card import WeightCard
-from poseglass.core.image import read_image, write_image
+from poseglass.core.image import read_image, read_with_levels, write_image
 from poseglass.core.input_spec import InputSpec
 from poseglass.core.instances import Instances
 from poseglass.core.page import render_page
@@ -151,7 +151,7 @@ def test_the_page_draws_what_is_likely(files, monkeypatch):
 
     monkeypatch.setattr("poseglass.cli.lift_poses.draw", draw)
     page = {"white": None, "least": lifting.least}
-    assert write_page(LSP14, lifting.lifter, journal, [files / "one.png"], files, **page) == 1
+    assert write_page(LSP14, lifting.lifter, journal, [files / "one.png"], files, **page).shown == 1
     journal.close(finished=False)
     assert np.isnan(drawn[0].xy[0]).any(-1).tolist() == [True] * 4 + [False] * 10
 
@@ -166,7 +166,35 @@ def test_people_who_are_not_drawn_beside_an_image_are_told(files):
     lifting.beside(np.zeros((80, 60, 3), np.uint8), lifted)
     said = lifting.lines()
     assert said[0].startswith("lifted 10 poses to 3D")
-    assert "Beside 1 image, only the first 8 people are drawn in 3D; poses_3d.html has all." in said
+    assert (
+        "Beside 1 image, only the first 8 people are drawn in 3D; poses.json has all, and poses_3d.html all of"
+        in (said[2])
+    )
+
+
+def test_the_page_tells_which_images_it_shows(files, monkeypatch, capsys):
+    shutil.copy(files / "one.png", files / "three.png")
+    paths = [files / f"{name}.png" for name in ("one", "two", "three")]
+    words = ["predict", *paths, "--weights", files / "people.safetensors", "--lift", "--no-images", "--min-score", 0]
+    words += ["--lifter", files / "lifter.safetensors"]
+    assert run(monkeypatch, *words, "--out", files / "a") == 0
+    assert "poses_3d.html (3D poses to turn, of 3 images)" in capsys.readouterr().out
+    real = read_with_levels
+
+    def read(file, **options):
+        if file.name == "one.png":
+            raise OSError("gone")
+        return real(file, **options)
+
+    monkeypatch.setattr("poseglass.cli.lift_poses.read_with_levels", read)
+    assert run(monkeypatch, *words, "--out", files / "b") == 0
+    said = capsys.readouterr().out
+    assert "poses_3d.html (3D poses to turn, of 2 of 3 images)" in said
+    assert "Not in poses_3d.html, because they are too large for it or cannot be read again: one.png." in said
+    monkeypatch.setattr("poseglass.cli.lift_poses.PAGE_IMAGES", 1)
+    assert run(monkeypatch, *words, "--out", files / "c") == 0
+    said = capsys.readouterr().out
+    assert "poses_3d.html (3D poses to turn, of the first 1 of 3 images)" in said
 
 
 def test_poses_of_points_that_coincide_are_not_trusted(files):

@@ -113,7 +113,10 @@ class Lifting:
             )
         if self.crowded:
             images = counted(self.crowded, "image")
-            said.append(f"Beside {images}, only the first {MOST_BESIDE} people are drawn in 3D; poses_3d.html has all.")
+            said.append(
+                f"Beside {images}, only the first {MOST_BESIDE} people are drawn in 3D; poses.json has all, and "
+                "poses_3d.html all of the images that it shows."
+            )
         if self.guessed:
             said.append(
                 f"{counted(self.guessed, 'keypoint')} of the drawn poses in 3D {'is' if self.guessed == 1 else 'are'} "
@@ -133,6 +136,28 @@ class Lifting:
         return said
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Which images ``poses_3d.html`` shows.
+
+    Args:
+        shown: Number of images that it shows; 0 wrote no page.
+        lifted: Number of images with poses that can be turned.
+        skipped: Names of images before the last one shown that are too large for it, or cannot be read again.
+    """
+
+    shown: int
+    lifted: int
+    skipped: tuple[str, ...] = ()
+
+    def in_words(self) -> str:
+        """Return of how many images it is."""
+        if self.shown == self.lifted:
+            return counted(self.shown, "image")
+        first = "" if self.shown + len(self.skipped) == self.lifted else "the first "
+        return f"{first}{self.shown:,} of {counted(self.lifted, 'image')}"
+
+
 def write_page(
     skeleton: Skeleton,
     lifter: Lifter,
@@ -142,8 +167,8 @@ def write_page(
     *,
     white: float | WhiteLevels | None,
     least: Least,
-) -> int:
-    """Write ``poses_3d.html``, the first images with poses that can be turned, and return their number.
+) -> Page:
+    """Write ``poses_3d.html``, the first images with poses that can be turned, and return which they are.
 
     The images are read again, one at a time, so that a run that was resumed shows those done before too.
 
@@ -157,14 +182,18 @@ def write_page(
         least: Which keypoints are drawn.
     """
     shown: list[dict[str, Any]] = []
+    skipped: list[str] = []
+    total = 0
     for file, _, records in journal.entries(files):
-        if len(shown) == PAGE_IMAGES:
-            break
         if not any(record.get("keypoints_3d") for record in records):
+            continue
+        total += 1
+        if len(shown) == PAGE_IMAGES:
             continue
         try:
             image, _ = read_with_levels(file, white=white)
         except (TooLargeError, ValueError, OSError):  # too large for a page, or removed since
+            skipped.append(file.name)
             continue
         small, to_small = resized(image, min(PAGE_PX, max(image.shape[:2])))
         people = least.of(people_of(skeleton, records)).moved(to_small)
@@ -173,8 +202,9 @@ def write_page(
         photo = f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}" if done else ""
         poses = [_on_page(record, lifter) for record in records if record.get("keypoints_3d")]
         shown.append({"name": file.name, "photo": photo, "people": poses})
+    page = Page(len(shown), total, tuple(skipped))
     if not shown:
-        return 0
+        return page
     joints, bones = pose_colors(lifter.skeleton)
     ends = lifter.skeleton.bone_indices.tolist()
     values = {
@@ -188,7 +218,7 @@ def write_page(
         },
     }
     write_bytes(out / "poses_3d.html", render_page("poses_3d.html", values).encode())
-    return len(shown)
+    return page
 
 
 def _css(color: np.ndarray) -> str:

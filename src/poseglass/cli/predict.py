@@ -32,7 +32,7 @@ from poseglass.cli.write_poses import (
 from poseglass.core.device import choose_device
 from poseglass.core.image import white_levels
 from poseglass.core.levels import WhiteLevels, check_white
-from poseglass.core.table import counted, listed
+from poseglass.core.table import listed
 from poseglass.estimators import load as loading
 from poseglass.estimators.choice import Choice
 from poseglass.estimators.load import DEFAULT, chips_of, find_weights, load, load_detector
@@ -570,11 +570,16 @@ def _predict(
         shown = write_sheet(estimator.skeleton, journal, [path for path, _, _ in order], out, white=levels, least=least)
         said += [f"sheet.jpg (the first {shown} of {len(order):,} images)"] * (shown > 0)
     if lifter is not None:
-        turnable = write_page(
+        page = write_page(
             estimator.skeleton, lifter, journal, [path for path, _, _ in order], out, white=levels, least=least,
         )  # fmt: skip
-        said += [f"poses_3d.html (3D poses to turn, of {counted(turnable, 'image')})"] * (turnable > 0)
-        said += ["3D poses beside the images (...-3d.png)"] * (draw_images and turnable > 0)
+        said += [f"poses_3d.html (3D poses to turn, of {page.in_words()})"] * (page.shown > 0)
+        said += ["3D poses beside the images (...-3d.png)"] * (draw_images and page.lifted > 0)
+        if page.skipped:
+            console.print(
+                "Not in poses_3d.html, because they are too large for it or cannot be read again: "
+                f"{listed(page.skipped)}.", markup=False, highlight=False,
+            )  # fmt: skip
     journal.close(finished=True, keep=len(paths) > 1)
     if empty and given[0].boxes is None:
         console.print(
