@@ -26,8 +26,9 @@ from poseglass.core.skeleton import Skeleton
 from poseglass.core.skeletons import H36M17, LSP14
 from poseglass.estimators.weights_file import save_weights
 from poseglass.lifting import Lifter, LifterCard, lift_people, load_lifter, save_lifter
-from poseglass.lifting.lifter import build_lifter_network
+from poseglass.lifting.lifter import build_critic, build_lifter_network
 from poseglass.lifting.recipe import NetworkPart
+from poseglass.lifting.repnet import REPNET16
 from poseglass.networks import StackedHourglass
 from poseglass.readers.poses_npz import write_poses
 
@@ -170,6 +171,21 @@ def test_people_who_are_not_drawn_beside_an_image_are_told(files):
         "Beside 1 image, only the first 8 people are drawn in 3D; poses.json has all, and poses_3d.html all of"
         in (said[2])
     )
+
+
+def test_what_the_critic_says_is_told():
+    part = NetworkPart(method="repnet", width=16, critic_width=10)
+    torch.manual_seed(1)
+    card = LifterCard("toy", part.model_dump(), REPNET16, 330.0)
+    lifting = Lifting(Lifter(card, build_lifter_network(part, 16), build_critic(part, REPNET16)), Least())
+    xy = np.random.default_rng(0).uniform(0, 60, (1, 16, 2))
+    records: list[dict] = [{"number": 1}]
+    lifting.add("a", records, lifting.of(Instances.from_keypoints(REPNET16, xy)))
+    critic = f"{records[0]['lift_critic']:.3g}"
+    assert _on_page(records[0], lifting.lifter)["trust"].endswith(
+        f"from the keypoints found. The critic gives it {critic}, lower for poses like real ones."
+    )
+    assert any(f"The critic of 'toy' gives the poses {critic} (median over people)" in line for line in lifting.lines())
 
 
 def test_the_page_tells_which_images_it_shows(files, monkeypatch, capsys):

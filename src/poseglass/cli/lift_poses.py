@@ -48,6 +48,7 @@ class Lifting:
         guessed: Number of keypoints that are drawn hollow beside images.
         poor: Those whose points do not fit the pose, as "image: person".
         spread_mm: Mean expected error of each person.
+        critic: What the lifter's critic says of each pose, if it has one.
     """
 
     lifter: Lifter
@@ -58,6 +59,7 @@ class Lifting:
     guessed: int = 0
     poor: list[str] = field(default_factory=list)
     spread_mm: list[float] = field(default_factory=list)
+    critic: list[float] = field(default_factory=list)
 
     def of(self, people: Instances) -> LiftedPeople:
         """Lift the people of one image."""
@@ -87,6 +89,7 @@ class Lifting:
                 self.spread_mm.append(float(spread.mean()))
             if lifted.critic is not None:
                 record["lift_critic"] = round(float(lifted.critic[at]), 4)
+                self.critic.append(record["lift_critic"])
 
     def beside(self, image: np.ndarray, people: LiftedPeople) -> np.ndarray:
         """Return an annotated image with the 3D poses beside it, the first ``MOST_BESIDE`` of them."""
@@ -110,6 +113,11 @@ class Lifting:
             said.append(
                 f"The network expects its keypoints to be {np.median(self.spread_mm):.0f} mm from the truth on average "
                 "(median over people); spread_3d_mm in poses.json has each."
+            )
+        if self.critic:
+            said.append(
+                f"The critic of {name!r} gives the poses {np.median(self.critic):.3g} (median over people), lower for "
+                "poses like real ones; lift_critic in poses.json has each."
             )
         if self.crowded:
             images = counted(self.crowded, "image")
@@ -241,6 +249,8 @@ def _on_page(record: dict[str, Any], lifter: Lifter) -> dict[str, Any]:
             f"Expected error: {np.mean(list(spread.values())):.0f} mm on average, {spread[most]:.0f} mm at the "
             f"{most.replace('_', ' ')}. {trust}"
         )
+    if "lift_critic" in record:
+        trust = f"{trust} The critic gives it {record['lift_critic']:.3g}, lower for poses like real ones."
     return {
         "number": record["number"],
         "xyz_mm": xyz.tolist(),
