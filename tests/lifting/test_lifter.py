@@ -118,6 +118,12 @@ def test_residual_of_a_projection_is_zero():
     assert float(weak_perspective_residual(pose, off, known).min()) > 0.1
 
 
+def test_residual_of_a_pose_upside_down_is_large():
+    pose = torch.from_numpy(np.random.default_rng(3).normal(size=(4, 17, 3)))
+    known = torch.ones(4, 17, dtype=torch.bool)
+    assert weak_perspective_residual(pose, -3.0 * pose[..., :2], known).tolist() == pytest.approx([1.0] * 4)
+
+
 @pytest.mark.parametrize("half", [False, True])
 def test_a_file_gives_the_same_again(tmp_path, half: bool):
     for lifter in (toy(), toy("repnet", REPNET16), toy("martinez")):

@@ -302,7 +302,8 @@ def weak_perspective_residual(pose: Tensor, points: Tensor, known: Tensor) -> Te
     count = weight.sum(1, keepdim=True)
     flat = (pose[..., :2] - (pose[..., :2] * weight).sum(1, keepdim=True) / count) * weight
     seen = (points - (points * weight).sum(1, keepdim=True) / count) * weight
-    scale = (flat * seen).sum((1, 2)) / flat.square().sum((1, 2)).clamp_min(1e-12)
+    # a camera of negative scale would see the pose turned by 180 degrees
+    scale = ((flat * seen).sum((1, 2)) / flat.square().sum((1, 2)).clamp_min(1e-12)).clamp_min(0.0)
     rest, size = (seen - scale[:, None, None] * flat).square().sum((1, 2)), seen.square().sum((1, 2))
     # of points that coincide, rounding alone is left of the size
     return torch.where(size > 1e-12, (rest / size.clamp_min(1e-12)).sqrt(), torch.nan)
