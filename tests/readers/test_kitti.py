@@ -130,6 +130,22 @@ def test_results_come_back(tmp_path):
     assert (tmp_path / "none.txt").read_text() == ""
 
 
+def test_results_without_extent_come_back(tmp_path):
+    data = kitti(folder(tmp_path, "\n".join([PERSON, CAR])))
+    found = data.instances(0)
+    box, solid = found.box_xyxy.copy(), found.box_3d.copy()
+    box[1] = [387.631, 181.54, 387.634, 181.542]
+    solid[0, 3], solid[1, 3:6] = 0.04, 0.0
+    flat = replace(found, box_xyxy=box, box_3d=solid)
+    write_results(tmp_path / "r.txt", flat)
+    again = read_results(tmp_path / "r.txt", data.projection(0))
+    np.testing.assert_allclose(again.box_3d[1], [*solid[1, :3], 0.1, 0.1, 0.1, solid[1, 6]], atol=0.06)
+    assert again.box_3d[0, 3] == pytest.approx(0.1)
+    np.testing.assert_allclose(again.box_xyxy[1], [387.63, 181.54, 387.64, 181.55], atol=1e-4)
+    write_labels(tmp_path / "label_2" / "000000.txt", replace(flat, extra=flat.extra | {"crowd": np.array([0, 1])}))
+    assert len(kitti(tmp_path).instances(0)) == 4
+
+
 @pytest.mark.parametrize(("row", "says"), [
     (f"{CAR} 0.9", r"000000.txt: row 1 has 16 fields; a label has 15. The 16th is the score of a result"),
     (CAR.rsplit(" ", 1)[0], r"row 1 has 14 fields; a label has 15\.$"),

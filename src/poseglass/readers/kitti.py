@@ -47,6 +47,9 @@ FIELDS = (
 )  # fmt: skip
 """Fields of a row, in order; only results have the last."""
 
+LEAST_SIDE_MM = 0.1
+"""Smallest height, width and length that are written: a network may predict 0, which no row may have."""
+
 MAX_FILE_BYTES = 4 * 1024**2
 """Largest label or calibration file that is read; KITTI's have a few thousand bytes."""
 
@@ -191,6 +194,9 @@ def read_results(path: str | Path, projection: np.ndarray, *, classes: Sequence[
 def write_results(path: str | Path, found: Instances, *, classes: Sequence[str] = CLASSES) -> None:
     """Write what was found in a picture as KITTI's results: 16 fields a row, the last of which is the score.
 
+    So that every row can be read back, height, width and length are written as 0.0001 m at least, and a box in the
+    picture whose edges would be written alike as one of 0.01 px.
+
     Args:
         path: The file, 000123.txt.
         found: Instances with ``box_3d`` and ``projection``; those without a box in space are left out.
@@ -215,7 +221,8 @@ def write_results(path: str | Path, found: Instances, *, classes: Sequence[str] 
 def write_labels(path: str | Path, truth: Instances, *, classes: Sequence[str] = CLASSES) -> None:
     """Write the labels of a picture as KITTI's: 15 fields a row.
 
-    What is a crowd becomes a ``DontCare`` region, the only kind of row that needs no box in space.
+    What is a crowd becomes a ``DontCare`` region, the only kind of row that needs no box in space. Nothing is written
+    smaller than ``write_results`` does.
 
     Args:
         path: The file, 000123.txt.
@@ -245,7 +252,7 @@ def write_labels(path: str | Path, truth: Instances, *, classes: Sequence[str] =
     regions: dict[str, None] = {}  # each once, though a region is read once per class
     lines = []
     for row in np.flatnonzero(truth.extra["crowd"]) if len(truth) else ():
-        box = " ".join(f"{float(v):.2f}" for v in truth.box_xyxy[row])
+        box = _box_words(truth.box_xyxy[row])
         regions[f"{DONT_CARE} -1 -1 -10 {box} -1 -1 -1 -1000 -1000 -1000 -10\n"] = None
     for row, words in _fields(truth, classes):
         if not truth.extra["crowd"][row]:
@@ -288,11 +295,18 @@ def _fields(instances: Instances, classes: Sequence[str]) -> list[tuple[int, str
         x, y, z, length, height, width, yaw = instances.box_3d[row].astype(float).tolist()
         if not np.isfinite([x, alpha]).all():
             continue
-        box = [float(v) for v in instances.box_xyxy[row]]
+        height, width, length = (max(side, LEAST_SIDE_MM) for side in (height, width, length))
         numbers = [height / 1000, width / 1000, length / 1000, x / 1000, (y + height / 2) / 1000, z / 1000, yaw]
-        words = [f"{alpha:.4f}", *(f"{v:.2f}" for v in box), *(f"{v:.4f}" for v in numbers)]
+        words = [f"{alpha:.4f}", _box_words(instances.box_xyxy[row]), *(f"{v:.4f}" for v in numbers)]
         out.append((row, " ".join(words)))
     return out
+
+
+def _box_words(box_xyxy: np.ndarray) -> str:
+    """Return left, top, right and bottom of a box as words, the later ones larger if they round to the same."""
+    left, top, right, bottom = (round(float(v), 2) for v in box_xyxy)
+    right, bottom = (high + 0.01 * (high == low) for low, high in ((left, right), (top, bottom)))
+    return " ".join(f"{v:.2f}" for v in (left, top, right, bottom))
 
 
 def _labels(rows: list[tuple[str, list[float]]], projection: np.ndarray) -> Instances:
