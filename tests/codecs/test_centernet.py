@@ -5,8 +5,10 @@ import torch
 from torch import Tensor
 
 from poseglass.codecs.centernet import CenterNetCodec, gaussian_radius, peaks
+from poseglass.core.prediction import Prediction
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.targets import Targets
+from poseglass.losses.centernet import penalty_reduced_focal
 
 TOY = Skeleton("toy3", ("nose", "left_eye", "right_eye"))
 SIZE_WH = (256, 192)
@@ -106,10 +108,50 @@ def test_crowds_are_left_out_but_not_the_people_in_them() -> None:
     box = torch.tensor([[20.0, 20.0, 180.0, 160.0], [60.0, 60.0, 100.0, 120.0]])
     target = CenterNetCodec(poses=False).encode(targets(box, crowd=torch.tensor([True, False])), SIZE_WH)
     assert target["weight"].tolist() == [[0.0, 1.0]]
-    weight = target["center_weight"][0, 0]
-    assert weight[10, 10] == 0
-    assert weight[2, 2] == weight[22, 19] == 1
-    assert target["center"].amax() == 1
+    center = target["center"][0, 0]
+    assert center[10, 10] == pytest.approx(0.9999)
+    assert center[2, 2] == 0
+    assert center[22, 19] == 1
+    assert 0 < center[22, 20] < 0.99
+    assert target["center_weight"].min() == 1
+
+
+def learnt_of(target: Prediction) -> Tensor:
+    """Return at which pixels of the maps ``(C, h, w)`` a network that finds everything everywhere learns."""
+    maps = torch.full_like(target["center"], 3.0, requires_grad=True)
+    penalty_reduced_focal(maps, target["center"], target["center_weight"]).backward()
+    assert maps.grad is not None
+    return maps.grad[0].abs() > 1e-10
+
+
+def test_a_crowd_of_a_class_is_left_out_of_the_map_of_that_class_alone() -> None:
+    box = torch.tensor([[20.0, 20.0, 180.0, 160.0], [60.0, 60.0, 100.0, 120.0], [200.0, 20.0, 240.0, 60.0]])
+    crowd = torch.tensor([True, False, False])
+    codec = CenterNetCodec(poses=False)
+    target = codec.encode(targets(box, label=torch.tensor([1, 0, 2]), crowd=crowd), SIZE_WH)
+    learnt = learnt_of(target)
+    assert learnt[[0, 2]].all()
+    assert learnt[1, 2, 2]
+    assert not learnt[1, 6:40, 6:44].any()  # the instance in it is of another class
+    anywhere = codec.encode(targets(box, label=torch.tensor([-1, 0, 2]), crowd=crowd), SIZE_WH)
+    learnt = learnt_of(anywhere)
+    assert not learnt[:, 10, 10].any()
+    assert learnt[:, 22, 19].all()
+    assert learnt[:, 2, 2].all()
+    assert anywhere["center_weight"].shape == target["center_weight"].shape == (1, 1, 48, 64)
+
+
+def test_a_crowd_is_left_out_of_the_one_map_of_many_classes() -> None:
+    box = torch.tensor([[20.0, 20.0, 180.0, 160.0], [60.0, 60.0, 100.0, 120.0]])
+    for label in (7, -1):
+        many = targets(box, label=torch.tensor([label, 4000]), crowd=torch.tensor([True, False]))
+        target = CenterNetCodec(poses=False, features=4).encode(many, SIZE_WH)
+        assert target["center"].shape == (1, 1, 48, 64)
+        assert target["label"].min() >= 0
+        learnt = learnt_of(target)
+        assert not learnt[0, 10, 10]
+        assert learnt[0, 22, 19]
+        assert learnt[0, 2, 2]
 
 
 def test_keypoints_in_a_crowd_are_learnt_with_their_surroundings() -> None:
@@ -118,10 +160,9 @@ def test_keypoints_in_a_crowd_are_learnt_with_their_surroundings() -> None:
     target = CenterNetCodec().encode(
         targets(box, xy=xy, known=torch.tensor([[0.0], [1.0]]), crowd=torch.tensor([True, False])), SIZE_WH
     )
-    for name in ("center", "heatmap"):
-        taught, drawn = target[f"{name}_weight"][0, 0] > 0, target[name][0, 0] > 0
-        assert drawn.sum() > 9
-        assert taught.equal(drawn)
+    taught, drawn = target["heatmap_weight"][0, 0] > 0, target["heatmap"][0, 0] > 0
+    assert drawn.sum() > 9
+    assert taught.equal(drawn)
 
 
 def test_boxes_are_clipped_and_those_outside_are_skipped() -> None:

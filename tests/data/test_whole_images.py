@@ -126,7 +126,7 @@ def test_it_says_what_it_made_and_what_it_excludes():
         "3 images of 5 without a labelled instance excluded.",
         "1 annotation without a usable box: boxes were made around the keypoints.",
         "1 annotation with neither a box nor a keypoint excluded.",
-        "1 crowd: nothing is learnt inside them.",
+        "1 crowd: nothing of their class is learnt inside.",
         "In 1 image of 2 not everybody is labelled (boxes_complete is false): there, nothing is learnt as background.",
     )
 
@@ -138,6 +138,7 @@ def test_around_the_labels_of_a_partly_labelled_image_nothing_is_learnt():
     partly = examples[0, 1, 64, 64].instances
     assert partly.extra["crowd"].tolist() == [False, True]
     assert partly.box_xyxy[1].tolist() == [-0.5, -0.5, 63.5, 63.5]
+    assert partly.label.tolist() == [0, -1]  # of any class
     assert not partly.known[1].any()
 
 

@@ -60,7 +60,8 @@ def test_labels_are_read(tmp_path):
     assert people.extra["occlusion"].tolist() == [1, 0, 0, 0, 3, 3, 3]
     np.testing.assert_allclose(people.extra["truncation"], [0.2, 0, 0, 0, 0, 0, 0])
     assert data.notes == (
-        "Regions to ignore, in which nothing is learnt: 1 Van, 1 Truck, 1 DontCare.", "Left out: 1 Tram.",
+        "Regions to ignore, in which nothing of their classes is learnt: 1 Van, 1 Truck, 1 DontCare.",
+        "Left out: 1 Tram.",
     )  # fmt: skip
     assert projection_of(data, 1)[0, 3] == pytest.approx(44857.28)
     assert data[1].image.shape == (375, 1242, 3)

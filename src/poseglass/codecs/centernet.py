@@ -4,11 +4,12 @@ Zhou, Wang, Krähenbühl, "Objects as Points", 2019, https://arxiv.org/abs/1904.
 those of xingyizhou/CenterNet (MIT), read for facts.
 
 How this differs from the public code: boxes may be aligned by pixel centres (``alignment="center"``); crowds, and the
-keypoints that nobody labelled of a person, are left out of the loss instead of being trained as background; people
-without any labelled keypoint are detected like others (``unposed="ignore"`` restores the public rule); the flip test
-averages logits, not probabilities; keypoints have scores; and, if asked for (``visibility``), the network says of every
-keypoint whether it is visible, occluded or absent, which the paper's does not. Boxes in space are in ``centernet_3d``:
-depths at one focal length (``focal_px``) and projected middles (``middles_3d``) are ours.
+keypoints that nobody labelled of a person, are left out of the loss instead of being trained as background, but a crowd
+of a class only on the map of that class, as with the public code's regions to ignore in KITTI; people without any
+labelled keypoint are detected like others (``unposed="ignore"`` restores the public rule); the flip test averages
+logits, not probabilities; keypoints have scores; and, if asked for (``visibility``), the network says of every keypoint
+whether it is visible, occluded or absent, which the paper's does not. Boxes in space are in ``centernet_3d``: depths at
+one focal length (``focal_px``) and projected middles (``middles_3d``) are ours.
 """
 
 from dataclasses import dataclass
@@ -185,7 +186,8 @@ class CenterNetCodec:
 
         Args:
             targets: B views with up to N instances each. Boxes are clipped to the view; those with nothing left in it
-                are skipped. If several centres share a pixel, the last instance keeps it.
+                are skipped. If several centres share a pixel, the last instance keeps it. A crowd with a label below 0
+                is one of any class.
             size_wh: Size of the views.
             num_classes: Number of classes, C; None takes the largest label and 1.
 
@@ -193,7 +195,9 @@ class CenterNetCodec:
             The keys of ``spec.outputs``, as a perfect network would give them but with heatmaps as values in [0, 1]
             instead of logits, and without "features" and "classifier", which no label gives; and for the loss:
             ``"weight"`` ``(B, N)``, instances that count; ``"index"`` ``(B, N)``, their centre's pixel in row-major
-            order; ``"center_weight"`` ``(B, 1, h, w)``, 0 in crowds outside the Gaussians of instances; with poses,
+            order; ``"center_weight"`` ``(B, 1, h, w)``, 0 in crowds of any class (label below 0) outside the Gaussians
+            of instances. In a crowd of one class, outside the Gaussians of its instances, ``"center"`` is 0.9999 on the
+            map of that class, where the loss is practically 0, whatever is predicted. With poses,
             ``"keypoint_weight"`` and ``"keypoint_index"`` ``(B, N, K)``, the keypoints inside the map, and
             ``"heatmap_weight"`` ``(B, K, h, w)``, 0 around people where the keypoint is not labelled, and in crowds,
             outside the Gaussians of keypoints; with ``features``, ``"label"`` ``(B, N)``.
@@ -210,7 +214,7 @@ class CenterNetCodec:
         check_targets(targets)
         device, (batch, count) = targets.xy.device, targets.valid.shape
         width, height = size_wh[0] // self.stride, size_wh[1] // self.stride
-        label = torch.where(targets.valid, targets.label, 0)
+        label = torch.where(targets.valid, targets.label, 0).clamp_min(0)
         classes = count_classes(targets, num_classes)
         corners = to_heatmap(
             targets.box_xyxy.float().nan_to_num(0.0).unflatten(-1, (2, 2)), self.stride, self.alignment
@@ -236,10 +240,15 @@ class CenterNetCodec:
             drawn = torch.where(instance[:, n, None, None], drawn.clamp(max=peak), 0.0)
             center[rows, map_of[:, n]] = torch.maximum(center[rows, map_of[:, n]], drawn)
         index = (pixel[..., 1] * width + pixel[..., 0]).long()
-        first = torch.ones_like(center[:, :1])
+        taught = (center > 0).any(1, keepdim=True)
+        of_any, of_class = crowd & (targets.label < 0), crowd & (targets.label >= 0)
+        for n in _columns(of_class):
+            own = center[rows, map_of[:, n]]
+            left_out = _inside(low[:, n], high[:, n], (width, height)) & of_class[:, n, None, None] & (own == 0)
+            center[rows, map_of[:, n]] = torch.where(left_out, _IGNORED, own)
         found = {
             "center": center, "index": index, "weight": detected.float(),
-            "center_weight": torch.where((center > 0).any(1, keepdim=True), 1.0, _without(first, low, high, crowd)),
+            "center_weight": torch.where(taught, 1.0, _without(torch.ones_like(center[:, :1]), low, high, of_any)),
             "size": _placed(size, index, detected, (width, height)),
             "center_offset": _placed(middle - pixel, index, detected, (width, height)),
         }  # fmt: skip
@@ -549,9 +558,14 @@ def _inside(low: Tensor, high: Tensor, map_wh: tuple[int, int]) -> Tensor:
     return down[:, :, None] & across[:, None, :]
 
 
+def _columns(chosen: Tensor) -> list[int]:
+    """Return the numbers of the instances that are chosen ``(B, N)`` in any view, mostly few."""
+    return chosen.any(0).nonzero().flatten().tolist()
+
+
 def _without(maps: Tensor, low: Tensor, high: Tensor, chosen: Tensor) -> Tensor:
     """Return maps ``(B, 1, h, w)`` with 0 in the chosen boxes."""
-    for n in range(chosen.shape[1]):
+    for n in _columns(chosen):
         inside = _inside(low[:, n], high[:, n], (maps.shape[-1], maps.shape[-2])) & chosen[:, n, None, None]
         maps = torch.where(inside[:, None], 0.0, maps)
     return maps

@@ -21,9 +21,9 @@ class Targets:
         xy: ``(B, N, K, 2)`` float32, view pixels; 0 where unknown.
         known: ``(B, N, K)`` float32, the weight of a keypoint: 0 where unknown or padding.
         valid: ``(B, N)`` bool, False for padding.
-        label: ``(B, N)`` int64, the class; 0 where there is one class.
+        label: ``(B, N)`` int64, the class; 0 where there is one class, -1 for a crowd of any class.
         box_xyxy: ``(B, N, 4)`` float32, view pixels; all 0 where there is none.
-        crowd: ``(B, N)`` bool: a region to ignore, in which nothing counts as found or missed.
+        crowd: ``(B, N)`` bool: a region to ignore, in which nothing of its class counts as found or missed.
         occluded: ``(B, N, K)`` bool, labelled but hidden; None where not annotated.
         xyz_mm: ``(B, N, K, 3)`` float32, camera frame, NaN where unknown or padding; None where not annotated.
         observed_3d: ``(B, N, 8)`` float32, what the view shows of boxes in space, columns as ``core.box_3d.OBSERVED``,

@@ -161,7 +161,7 @@ def labelled_images(dataset: Dataset) -> LabelledParts:
     if nowhere:
         notes.append(f"{counted(nowhere, 'annotation')} with neither a box nor a keypoint excluded.")
     if crowd.any():
-        notes.append(f"{counted(int(crowd.sum()), 'crowd')}: nothing is learnt inside them.")
+        notes.append(f"{counted(int(crowd.sum()), 'crowd')}: nothing of their class is learnt inside.")
     if any(partly):
         notes.append(
             f"In {counted(sum(partly), 'image')} of {len(images):,} not everybody is labelled (boxes_complete is "
@@ -274,11 +274,11 @@ def _visible(instances: Instances, size_wh: tuple[int, int]) -> Instances:
 
 
 def _with_surroundings(instances: Instances, pattern: Instances, size_wh: tuple[int, int]) -> Instances:
-    """Return instances with one more, a crowd as large as the view: outside the others, people may be unlabelled."""
+    """Return instances with one more, a crowd of any class (-1) as large as the view: others may be unlabelled."""
     view = np.array([[-0.5, -0.5, size_wh[0] - 0.5, size_wh[1] - 0.5]], pattern.box_xyxy.dtype)
     around = dataclasses.replace(
         pattern, xy=np.full_like(pattern.xy, np.nan), score=np.zeros_like(pattern.score), box_xyxy=view,
-        extra={**pattern.extra, "crowd": np.ones(1, bool)},
+        label=np.full_like(pattern.label, -1), extra={**pattern.extra, "crowd": np.ones(1, bool)},
     )  # fmt: skip
     if not len(instances):
         return around

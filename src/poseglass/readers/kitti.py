@@ -33,7 +33,7 @@ TYPES = ("Pedestrian", "Car", "Cyclist")
 """What files call the classes."""
 
 IGNORED_AS = {"Van": "Car", "Truck": "Car", "Person_sitting": "Pedestrian"}
-"""Types that are like a class: they may be found as it, and nothing is learnt where they are (CenterNet's choice)."""
+"""Types that are like a class: they may be found as it, which is not learnt where they are (CenterNet's choice)."""
 
 LEFT_OUT = ("Tram", "Misc")
 """Types that are treated as if they were not labelled."""
@@ -123,7 +123,7 @@ def kitti(
     ignored = {kind: types[kind] for kind in (*IGNORED_AS, DONT_CARE) if types[kind]}
     if ignored:
         words = ", ".join(f"{number:,} {kind}" for kind, number in ignored.items())
-        notes.append(f"Regions to ignore, in which nothing is learnt: {words}.")
+        notes.append(f"Regions to ignore, in which nothing of their classes is learnt: {words}.")
     left = {kind: types[kind] for kind in LEFT_OUT if types[kind]}
     if left:
         notes.append(f"Left out: {', '.join(f'{number:,} {kind}' for kind, number in left.items())}.")
