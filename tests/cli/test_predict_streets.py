@@ -13,9 +13,11 @@ import poseglass as pg
 from poseglass import cli
 from poseglass.cli.calibrations import with_calibrations
 from poseglass.cli.given_boxes import GivenImage
+from poseglass.cli.poses_file import people_of
 from poseglass.core.box_3d import lift, observe
 from poseglass.core.image import write_image
 from poseglass.core.skeletons import BOXES
+from poseglass.drawing.boxes_3d import draw_boxes_3d
 from poseglass.estimators.load import load_detector
 from poseglass.estimators.onestage import OneStageEstimator
 from poseglass.estimators.weights_file import CheckpointError, save_weights
@@ -125,6 +127,36 @@ def test_kitti_s_folders_are_known(tmp_path, monkeypatch, weights):
     (tmp_path / "calib" / "000001.txt").unlink()
     assert run(monkeypatch, *words, "--out", tmp_path / "c") == 1  # the other one is done
     assert len({pose["file_name"] for pose in json.loads((tmp_path / "c" / "poses.json").read_text())}) == 1
+
+
+def test_the_sheet_shows_boxes_in_space(tmp_path, monkeypatch, weights):
+    data = streets(2)
+    for i in range(2):
+        write_image(tmp_path / f"{i}.png", data.image(i))
+        calibration(tmp_path / f"{i}.txt", data.projection(i))
+    drawn = []
+
+    def draw(image, found, **options):
+        drawn.append(found)
+        return draw_boxes_3d(image, found, **options)
+
+    monkeypatch.setattr("poseglass.drawing.sheet.draw_boxes_3d", draw)
+    words = ("predict", tmp_path / "0.png", tmp_path / "1.png", "--weights", weights, "--no-images", "--sheet")
+    assert run(monkeypatch, *words, "--out", tmp_path / "out") == 0
+    assert pg.read_image(tmp_path / "out" / "sheet.jpg").shape[1] < 4 * 340  # tiles are not enlarged
+    poses = json.loads((tmp_path / "out" / "poses.json").read_text())
+    assert len(drawn) == 2
+    for i, found in enumerate(drawn):
+        own = [pose for pose in poses if pose["file_name"].endswith(f"{i}.png")]
+        np.testing.assert_allclose(found.box_3d[:, :3], [pose["box_3d"]["center_mm"] for pose in own], rtol=1e-6)
+        assert [CLASSES[label] for label in found.label] == [pose["category"] for pose in own]
+        scale = 320 / data.image(i).shape[1]  # the projection is that of the tile
+        assert found.projection[0, 0, 0] == pytest.approx(scale * data.projection(i)[0, 0], rel=1e-2)
+    dropped = [{key: value for key, value in pose.items() if key != "box_3d" or i} for i, pose in enumerate(own)]
+    again = people_of(BOXES, dropped, projection=data.projection(1))
+    assert np.isnan(again.box_3d[0]).all()
+    np.testing.assert_allclose(again.box_3d[1:], drawn[1].box_3d[1:])
+    assert people_of(BOXES, own).box_3d is None
 
 
 def test_other_weights_take_no_calibration(tmp_path, monkeypatch, capsys, street):

@@ -35,7 +35,7 @@ open it. File names are relative to its folder.
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -187,8 +187,14 @@ def _seen_from(out: Path, file_name: str) -> str:
         return path.resolve().as_posix()
 
 
-def people_of(skeleton: Skeleton, records: list[dict[str, Any]]) -> Instances:
-    """Return the instances of one image from its records; boxes of whole images are not drawn, so they have none."""
+def people_of(skeleton: Skeleton, records: list[dict[str, Any]], *, projection: np.ndarray | None = None) -> Instances:
+    """Return the instances of one image from its records; boxes of whole images are not drawn, so they have none.
+
+    Args:
+        skeleton: Of the records.
+        records: As ``result_records`` returns them.
+        projection: The calibration of the image, ``(3, 4)``, with which boxes in space are returned.
+    """
     if not records:
         return Instances.empty(skeleton)
     flat = np.array([record["keypoints"] for record in records], np.float32).reshape(len(records), len(skeleton), 3)
@@ -205,6 +211,18 @@ def people_of(skeleton: Skeleton, records: list[dict[str, Any]]) -> Instances:
         visibility = np.array([[numbers.get(word, 0) for word in row or ()] for row in words], np.int64)
     chances = [record.get("keypoint_probabilities") for record in records]
     probability = None if any(row is None for row in chances) else np.array(chances, np.float32)
-    return Instances(
-        skeleton, xy, score, box_xyxy, box_score, visibility=visibility, probability=probability
+    label = np.array([record["category_id"] - 1 if "category" in record else 0 for record in records], np.int64)
+    people = Instances(
+        skeleton, xy, score, box_xyxy, box_score, label, visibility=visibility, probability=probability
     )  # fmt: skip
+    if projection is None or not any("box_3d" in record for record in records):
+        return people
+    box_3d = np.array([_box_3d(record.get("box_3d")) for record in records], np.float32)
+    return replace(people, box_3d=box_3d, projection=np.broadcast_to(projection, (len(records), 3, 4)))
+
+
+def _box_3d(named: dict[str, Any] | None) -> list[float]:
+    """Return the numbers of a box in space, as ``Instances.box_3d`` has them, from their names; NaN without one."""
+    if named is None:
+        return [float("nan")] * 7
+    return [*named["center_mm"], named["length_mm"], named["height_mm"], named["width_mm"], named["yaw"]]

@@ -567,7 +567,10 @@ def _predict(
     said = ["annotated images"] * draw_images + ["poses.json (COCO results)"]
     said += ["poses_coco.json (with the keypoints' names)"] + ["heatmaps"] * heatmaps
     if sheet:
-        shown = write_sheet(estimator.skeleton, journal, [path for path, _, _ in order], out, white=levels, least=least)
+        shown = write_sheet(
+            estimator.skeleton, journal, [path for path, _, _ in order], out, white=levels, least=least,
+            projections={one.path: one.projection for one in given if one.projection is not None},
+        )  # fmt: skip
         said += [f"sheet.jpg (the first {shown} of {len(order):,} images)"] * (shown > 0)
     if lifter is not None:
         page = write_page(

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -243,10 +243,20 @@ def write_sheet(
     *,
     white: float | WhiteLevels | None,
     least: Least,
+    projections: Mapping[Path, np.ndarray] | None = None,
 ) -> int:
     """Write ``sheet.jpg``, the first images that are done with their poses, and return their number.
 
     The images are read again, one at a time, so that a run that was resumed shows those done before too.
+
+    Args:
+        skeleton: Of the poses.
+        journal: Holds the poses.
+        files: The images.
+        out: Output folder.
+        white: White level of the images.
+        least: Which keypoints are drawn.
+        projections: Calibrations of images, with which boxes in space are drawn.
     """
     shown: list[str] = []
 
@@ -254,7 +264,7 @@ def write_sheet(
         for file, _, records in journal.entries(files):
             if len(shown) == SHEET_IMAGES:
                 return
-            people = least.of(people_of(skeleton, records))
+            people = least.of(people_of(skeleton, records, projection=(projections or {}).get(file)))
             try:
                 try:
                     image, _ = read_with_levels(file, white=white)

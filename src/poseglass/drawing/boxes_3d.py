@@ -22,7 +22,7 @@ _SHIFT = 4
 
 
 def draw_boxes_3d(
-    image: np.ndarray, found: Instances, *, names: Sequence[str] = (), numbers: bool = True
+    image: np.ndarray, found: Instances, *, names: Sequence[str] = (), numbers: bool = True, enlarge: bool = True
 ) -> np.ndarray:
     """Return an image with the edges of boxes in space, the farthest drawn first.
 
@@ -33,9 +33,10 @@ def draw_boxes_3d(
         found: Instances with ``box_3d`` and ``projection``; where a box is unknown (NaN), that in the image is drawn.
         names: Names of the classes; empty writes none.
         numbers: Whether the row, from 1, is written at each box.
+        enlarge: Whether a small image is enlarged.
 
     Returns:
-        A new image, larger by a whole number if the image is small.
+        A new image, larger by a whole number if the image is small and may be enlarged.
 
     Raises:
         ValueError: An image that is not uint8 RGB, or instances without boxes in space.
@@ -46,7 +47,7 @@ def draw_boxes_3d(
             "draw_boxes_3d needs instances with box_3d and projection, and these have none. Draw boxes in the image "
             "with poseglass.drawing.draw(image, instances, boxes=True)."
         )
-    times = max(-(-SHORTEST_PX // max(image.shape[:2])), 1)
+    times = max(-(-SHORTEST_PX // max(image.shape[:2])), 1) if enlarge else 1
     size_wh = (image.shape[1] * times, image.shape[0] * times)
     canvas = image.copy() if times == 1 else cv2.resize(image, size_wh, interpolation=cv2.INTER_CUBIC)
     if not len(found):

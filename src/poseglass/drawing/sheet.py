@@ -8,6 +8,7 @@ import numpy as np
 
 from poseglass.core.sample import PoseSample
 from poseglass.core.skeleton import Skeleton
+from poseglass.drawing.boxes_3d import draw_boxes_3d
 from poseglass.drawing.heatmap import tiled
 from poseglass.drawing.palette import OUTLINE_RGB, SIDE_RGB, sides
 from poseglass.drawing.pose import draw, resized
@@ -36,7 +37,7 @@ def contact_sheet(
         columns: Tiles in a row.
         tile_px: Space for each image, pixels square; it is scaled to fit.
         captions: A text for each sample; None takes the file's name and the number of people where it is not one.
-        boxes: Also draw the boxes.
+        boxes: Also draw the boxes, in space where the instances have such boxes and the projection.
         names: Also write the keypoints' names.
         legend: Explain the marks under the tiles: sides, hidden keypoints, boxes.
         numbers: Also write the number of each instance, from 1.
@@ -59,7 +60,11 @@ def contact_sheet(
         image, to_tile = resized(sample.image, tile_px)
         people = sample.instances.moved(to_tile)
         skeletons.append(people.skeleton)
-        tiles.append(draw(image, people, min_score=min_score, occluded=True, boxes=boxes, names=names, numbers=numbers))
+        if boxes and people.box_3d is not None and people.projection is not None:
+            tile = draw_boxes_3d(image, people, numbers=numbers, enlarge=False)
+        else:
+            tile = draw(image, people, min_score=min_score, occluded=True, boxes=boxes, names=names, numbers=numbers)
+        tiles.append(tile)
         kind = "people" if "left_shoulder" in people.skeleton.keypoints else "objects"
         count = "" if len(people) == 1 else f"{len(people)} {kind}" if len(people) else "nobody"
         texts.append((PurePath(sample.source).name or sample.source, count))
