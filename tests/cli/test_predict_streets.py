@@ -26,6 +26,7 @@ from poseglass.export.exportable import exportable
 from poseglass.export.torch_export import TorchTarget
 from poseglass.metrics import BoxAp, KittiAp
 from poseglass.networks import NETWORKS
+from poseglass.readers import coco, write_coco
 from poseglass.readers.kitti import read_calibration
 from poseglass.synthetic.streets import CLASSES, streets
 
@@ -200,7 +201,9 @@ def test_an_estimator_asks_for_the_calibration(weights, street):
     assert isinstance(finder, OneStageEstimator)
     assert finder.finds_boxes_3d
     image = pg.read_image(street[0])
-    with pytest.raises(ValueError, match=r"the calibration of the camera of each image must be known"):
+    with pytest.raises(
+        ValueError, match=r"of each image must be known: a .* to `poseglass predict` with --calibration"
+    ):
         finder(image)
     with pytest.raises(ValueError, match=r"projection must be a projection of 3 rows and 4 columns"):
         finder(image, projection=np.eye(3))
@@ -222,6 +225,14 @@ def test_several_scales_and_evaluation(weights):
     scaled = load_detector(str(weights), min_box_score=0.01, scales=(0.5, 1.0))
     found = scaled(data.image(0), projection=data.projection(0))
     assert np.isfinite(found.box_3d).all()
+
+
+def test_evaluation_names_an_image_without_a_calibration(tmp_path, weights):
+    write_coco(streets(2), tmp_path / "plain.json", write_images=True)
+    data = coco(tmp_path / "plain.json", boxes_only=True)
+    says = r"of each image must be known, but these data have none for .*\. Evaluate on data that have them, such as"
+    with pytest.raises(ValueError, match=says):
+        evaluate_found(load_detector(str(weights)), data, [BoxAp()])
 
 
 def test_a_file_of_whole_images_has_no_place_for_a_calibration(weights):

@@ -80,6 +80,15 @@ def test_labels_must_have_boxes_in_space(tmp_path: Path) -> None:
         prepare(tiny(data={"train": table}, evaluate={}), tmp_path / "run", device="cpu")
 
 
+def test_validation_data_must_have_calibrations(tmp_path: Path) -> None:
+    write_coco(streets(2), tmp_path / "plain.json", write_images=True)
+    table = {"name": "coco", "annotations": str(tmp_path / "plain.json"), "boxes_only": True}
+    data = {"train": {"name": "streets", "count": 4}, "val": table}
+    metrics = {"metrics": [{"name": "box_ap"}], "flip_test": False}
+    with pytest.raises(ValueError, match=r"these data have none for .*Evaluate on data that have them, such as kitti"):
+        prepare(tiny(data=data, evaluate=metrics), tmp_path / "run", device="cpu")
+
+
 @pytest.mark.parametrize(("override", "says"), [
     ("augment.0.degrees=5.0", r"augment\[0\] turns views by up to 5 degrees"),
     ("network.head.boxes_3d=false", r"middles_3d=True, which is of boxes in space, but boxes_3d=False"),

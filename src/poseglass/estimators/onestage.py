@@ -33,8 +33,9 @@ _Waiting = tuple[list[View], tuple[int, int], np.ndarray | None, np.ndarray | No
 
 UNCALIBRATED = (
     "These weights find boxes in space, for which the calibration of the camera of each image must be known: a "
-    "projection of 3 rows and 4 columns, camera frame in millimetres to pixels. On the command line give --calibration "
-    "FILE, or put a text file with P2 beside each image; in Python, estimator(image, projection=P)."
+    "projection of 3 rows and 4 columns, camera frame in millimetres to pixels. Give it as estimator(image, "
+    "projection=P), or to `poseglass predict` with --calibration FILE; evaluate on data that state it, such as kitti "
+    "or streets."
 )
 """What is said of an image without a calibration."""
 

@@ -60,8 +60,8 @@ def evaluate_found(
 
     Raises:
         ValueError: The skeletons share no joint, or estimator and labels no class; nothing in the dataset is labelled;
-            average precision is requested but no image is completely labelled; or OKS is requested and the areas are
-            implausible for the boxes.
+            average precision is requested but no image is completely labelled; OKS is requested and the areas are
+            implausible for the boxes; or the estimator finds boxes in space, and an image has no calibration.
     """
     skeleton = dataset.skeleton
     names = respelt(estimator.skeleton, skeleton.keypoints)
@@ -82,12 +82,15 @@ def evaluate_found(
         check_areas([people for people in truth if len(people)])
     complete = [boxes_complete(dataset, i) for i in range(len(dataset))]
     check_complete(dataset, metrics)
+    spatial = getattr(estimator, "finds_boxes_3d", False)
     renumbered = class_numbers(classes, classes_of(dataset))
     part = processes.part_of([1 + len(people) for people in labels])
 
     def images() -> Iterator[Frame]:
         for i in range(len(dataset))[part]:
             projection = projection_of(dataset, i)
+            if spatial and projection is None:
+                raise ValueError(_uncalibrated(dataset, i))
             yield dataset.image(i) if projection is None else (dataset.image(i), None, projection)
 
     def judge() -> list[Instances]:
@@ -134,6 +137,24 @@ def check_complete(dataset: Dataset, metrics: Sequence[Metric]) -> None:
             f"beside the labelled boxes cannot be judged. Leave out {type(precise[0]).__name__}, or give completely "
             "labelled images."
         )
+
+
+def check_calibrated(dataset: Dataset) -> None:
+    """Raise if an image has no calibration of its camera, which is needed to find boxes in space.
+
+    Raises:
+        ValueError: One has none.
+    """
+    without = next((i for i in range(len(dataset)) if projection_of(dataset, i) is None), None)
+    if without is not None:
+        raise ValueError(_uncalibrated(dataset, without))
+
+
+def _uncalibrated(dataset: Dataset, index: int) -> str:
+    return (
+        "To find boxes in space, the calibration of the camera of each image must be known, but these data have none "
+        f"for {dataset.source(index)}. Evaluate on data that have them, such as kitti or streets."
+    )
 
 
 def _at_labels(found: Instances, truth: Instances) -> Instances:

@@ -16,7 +16,7 @@ from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import nearest
 from poseglass.estimators.weights_file import read_weights
 from poseglass.evaluation.evaluate import class_numbers, people_to_judge
-from poseglass.evaluation.found import check_complete
+from poseglass.evaluation.found import check_calibrated, check_complete
 from poseglass.losses import LOSSES
 from poseglass.losses.loss import find_loss
 from poseglass.metrics import METRICS
@@ -373,7 +373,13 @@ def check_poses(codec: Codec, skeleton: Skeleton) -> None:
 
 
 def check_evaluation(
-    recipe: Recipe, val: Dataset | None, skeleton: Skeleton, *, finds: bool = False, classes: Sequence[str] = ()
+    recipe: Recipe,
+    val: Dataset | None,
+    skeleton: Skeleton,
+    *,
+    finds: bool = False,
+    in_space: bool = False,
+    classes: Sequence[str] = (),
 ) -> Monitor:
     """Evaluate the first labelled image against itself, so that a result that is not available is found early.
 
@@ -382,6 +388,7 @@ def check_evaluation(
         val: The validation set, if there is one.
         skeleton: Skeleton of the network.
         finds: Whether the network finds instances in whole images.
+        in_space: Whether it finds boxes in space.
         classes: Classes of the training set, if it names them.
 
     Returns:
@@ -392,7 +399,7 @@ def check_evaluation(
         RecipeError: ``evaluate.monitor`` names no result of the metrics or the protocol, or its metric does not say
             whether higher or lower values are better.
         ValueError, LookupError: Raised by the metric or the protocol: nobody is labelled, a length is missing, no
-            keypoint is shared, or the boxes belong to other images.
+            keypoint is shared, the boxes belong to other images, or calibrations are missing.
     """
     metrics: list[Metric] = [make(METRICS, part, "metric") for part in recipe.evaluate.metrics]
     protocol = protocol_of(recipe.evaluate)
@@ -403,6 +410,8 @@ def check_evaluation(
         metrics = [protocol.metric()]
     if finds:
         check_complete(val, metrics)
+    if in_space:
+        check_calibrated(val)
     if finds or not len(skeleton):
         class_numbers(classes, classes_of(val))
     labelled = (val.instances(i) if protocol is None else protocol.people(val, i) for i in range(len(val)))
