@@ -45,6 +45,12 @@ def test_classes_come_from_the_translation(tmp_path):
     assert read_translation(tmp_path / "unicode_translation.csv") == {"U+306F": "は", "U+3042": "あ", "U+304C": "が"}
 
 
+def test_a_code_point_beyond_the_last_is_named_with_its_row(tmp_path):
+    files(tmp_path, translation="U+10FFFF,\nU+FFFFFF,\n")
+    with pytest.raises(ValueError, match=r"row 2: expected a code point from U\+0000 to U\+10FFFF, .* got 'U\+FFFFFF'"):
+        read_translation(tmp_path / "unicode_translation.csv")
+
+
 def test_all_characters_may_be_one_class(tmp_path):
     data = kuzushiji(files(tmp_path), one_class=True)
     assert classes_of(data) == ("character",)
@@ -72,8 +78,13 @@ def test_no_more_predictions_than_allowed(tmp_path):
 
 
 @pytest.mark.parametrize(("rows", "says"), [
-    ({"umgy003-011": "U+306F 1 2 3"}, r"page umgy003-011: 4 words; expected fives .* Entry 1 is 'U\+306F 1 2 3'"),
-    ({"umgy003-011": "U+306F 1 2 3 4 U+306F 1 2 3 4 U+304C 1"}, r"12 words; .* Entry 3 is 'U\+304C 1'"),
+    ({"umgy003-011": "U+306F 1 2 3"},
+     r"page umgy003-011: entry 1, 'U\+306F 1 2 3', has 4 words; expected 5: code point, x, y, width and height"),
+    ({"umgy003-011": "U+306F 1 2 3 4 U+306F 1 2 3 4 U+304C"}, r"entry 3, 'U\+304C', has 1 word; expected 5"),
+    ({"umgy003-011": "U+306F 1 2 3 U+304C 5 6 7 8"}, r"entry 1, 'U\+306F 1 2 3', has 4 words"),
+    ({"umgy003-011": "U+306F 1 2 3 U+304C 5 6 7 8 9"}, r"entry 1, 'U\+306F 1 2 3', has 4 words"),
+    ({"umgy003-011": "U+306F 1 2 3 4 5"}, r"entry 1, 'U\+306F 1 2 3 4 5', has 6 words"),
+    ({"umgy003-011": "U+306F 1 2 3 4 u+304c 1 2 3 4"}, r"entry 2: expected a code point .*, got 'u\+304c'"),
     ({"umgy003-011": "3042 1 2 3 4"}, r"page umgy003-011: entry 1: expected a code point such as U\+306F, got '3042'"),
     ({"umgy003-011": "U+306F 1 2 x 4"}, r"entry 1: expected numbers of pixels, got '1 2 x 4'"),
     ({"umgy003-011": "U+306F 1 2 nan 4"}, r"entry 1: '1 2 nan 4' are not all finite"),
@@ -117,7 +128,9 @@ def test_bytes_that_are_no_text(tmp_path):
 
 
 @pytest.mark.parametrize(("labels", "says"), [
-    ("U+306F 1", r"page a: 2 words; expected threes .* The last is 'U\+306F 1'"),
+    ("U+306F 1", r"page a: entry 1, 'U\+306F 1', has 2 words; expected 3: code point, x and y"),
+    ("U+306F 1 U+306F 2 3", r"page a: entry 1, 'U\+306F 1', has 2 words"),
+    ("U+306F 1 U+306F 2 3 4", r"page a: entry 1, 'U\+306F 1', has 2 words"),
     ("U+3042 1 2", r"page a: entry 1: 'U\+3042' is none of the 1 classes"),
     ("U+306F 1 two", r"page a: entry 1: expected numbers of pixels, got '1 two'"),
     ("U+306F 1 2 " * 1201, r"page a: 1,201 predictions; at most 1,200 are allowed"),

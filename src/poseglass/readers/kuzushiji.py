@@ -25,8 +25,8 @@ MOST_PER_PAGE = 1200
 
 MAX_FILE_BYTES = 1024**3
 _SUFFIXES = (".jpg", ".jpeg", ".png")
-CODE_POINT = re.compile(r"U\+[0-9A-F]{4,6}")
-"""A class that is a character."""
+CODE_POINT = re.compile(r"U\+(?:0?[0-9A-F]{4,5}|10[0-9A-F]{4})")
+"""A class that is a character: up to U+10FFFF, the last there is."""
 
 
 def kuzushiji(
@@ -97,7 +97,10 @@ def read_translation(path: str | Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for number, (code, char) in enumerate(_rows(path, ("Unicode", "char")), 1):
         if not CODE_POINT.fullmatch(code):
-            raise ValueError(f"{path}: row {number}: expected a code point such as U+306F, got {code[:20]!r}.")
+            raise ValueError(
+                f"{path}: row {number}: expected a code point from U+0000 to U+10FFFF, such as U+306F, got "
+                f"{code[:20]!r}."
+            )
         if code in found:
             raise ValueError(f"{path}: row {number}: {code} is listed twice.")
         found[code] = char or chr(int(code[2:], 16))
@@ -151,23 +154,18 @@ def read_submission(path: str | Path, classes: Sequence[str]) -> dict[str, Insta
     index = {code: number for number, code in enumerate(classes)}
     found: dict[str, Instances] = {}
     for page, text in _rows(path, ("image_id", "labels")):
-        words = text.split()
-        if len(words) % 3:
+        groups = _groups(path, page, text, ("code point", "x", "y"))
+        if len(groups) > MOST_PER_PAGE:
             raise ValueError(
-                f"{path}: page {page}: {len(words)} words; expected threes of code point, x and y. "
-                f"The last is {' '.join(words[-(len(words) % 3) :])!r}."
-            )
-        if len(words) > 3 * MOST_PER_PAGE:
-            raise ValueError(
-                f"{path}: page {page}: {len(words) // 3:,} predictions; at most {MOST_PER_PAGE:,} are allowed."
+                f"{path}: page {page}: {len(groups):,} predictions; at most {MOST_PER_PAGE:,} are allowed."
             )
         labels, points = [], []
-        for number in range(0, len(words), 3):
-            where = f"{path}: page {page}: entry {number // 3 + 1}"
-            if words[number] not in index:
-                raise ValueError(f"{where}: {words[number][:20]!r} is none of the {len(classes)} classes.")
-            labels.append(index[words[number]])
-            points.append(_numbers(where, words[number + 1 : number + 3]))
+        for number, (code, *xy) in enumerate(groups, 1):
+            where = f"{path}: page {page}: entry {number}"
+            if code not in index:
+                raise ValueError(f"{where}: {code[:20]!r} is none of the {len(classes)} classes.")
+            labels.append(index[code])
+            points.append(_numbers(where, xy))
         at = np.array(points, np.float32).reshape(-1, 2)
         score = np.linspace(1, 0.5, len(at), dtype=np.float32)  # best first, as it was written
         found[page] = Instances(
@@ -220,24 +218,36 @@ def _folder(path: Path, images: str | Path | None) -> Path:
 
 def _entries(path: Path, page: str, text: str) -> list[tuple[str, np.ndarray]]:
     """Return code points and boxes ``(4,)`` x y width height of a page."""
-    words = text.split()
-    if len(words) % 5:
-        rest = " ".join(words[-(len(words) % 5) :])
-        raise ValueError(
-            f"{path}: page {page}: {len(words)} words; expected fives of code point, x, y, width and height. Entry "
-            f"{len(words) // 5 + 1} is {rest[:60]!r}."
-        )
     entries = []
-    for number in range(0, len(words), 5):
-        where = f"{path}: page {page}: entry {number // 5 + 1}"
-        code = words[number]
+    for number, (code, *rest) in enumerate(_groups(path, page, text, ("code point", "x", "y", "width", "height")), 1):
+        where = f"{path}: page {page}: entry {number}"
         if not CODE_POINT.fullmatch(code):
             raise ValueError(f"{where}: expected a code point such as U+306F, got {code[:20]!r}.")
-        box = _numbers(where, words[number + 1 : number + 5])
+        box = _numbers(where, rest)
         if box[2] <= 0 or box[3] <= 0:
             raise ValueError(f"{where}: the box of {code} has a width of {box[2]:g} and a height of {box[3]:g}.")
         entries.append((code, box))
     return entries
+
+
+def _groups(path: Path, page: str, text: str, columns: Sequence[str]) -> list[list[str]]:
+    """Return the words of a page's entries; an entry begins at each code point, so that a short one is found itself.
+
+    Raises:
+        ValueError: An entry has more or fewer words than there are columns.
+    """
+    groups: list[list[str]] = []
+    for word in text.split():
+        if not groups or word[:2].upper() == "U+":
+            groups.append([])
+        groups[-1].append(word)
+    for number, words in enumerate(groups, 1):
+        if len(words) != len(columns):
+            raise ValueError(
+                f"{path}: page {page}: entry {number}, {' '.join(words)[:60]!r}, has {counted(len(words), 'word')}; "
+                f"expected {len(columns)}: {', '.join(columns[:-1])} and {columns[-1]}."
+            )
+    return groups
 
 
 def _numbers(where: str, words: list[str]) -> np.ndarray:
