@@ -75,6 +75,22 @@ def test_pages_are_read(tmp_path, monkeypatch, capsys):
     assert (drawn == BOX_RGB).all(-1).any()
 
 
+def test_pages_of_one_name_keep_their_characters(tmp_path, monkeypatch, capsys):
+    data = pages(3, fonts=[str(LATIN)], characters="ABC", size_wh=(128, 128), size_px=(16, 20))
+    files = [tmp_path / "in" / name for name in ("a/p.png", "b/p.png", "b/q.png")]
+    for number, file in enumerate(files):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_image(file, data.image(number))
+    words = ("predict", *files, "--weights", weights(tmp_path / "w.safetensors"), "--detector-score", "0.1")
+    assert run(monkeypatch, *words, "--out", tmp_path / "out", "--no-images") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "submission.csv: 2 images have the name of another page, which can have only one row: " in said
+    assert f"{files[0]}, {files[1]}. Their rows have these paths instead" in said
+    found = read_submission(tmp_path / "out" / "submission.csv", CLASSES)
+    assert list(found) == [str(files[0]), str(files[1]), "q"]
+    assert sum(map(len, found.values())) == len(json.loads((tmp_path / "out" / "poses.json").read_text()))
+
+
 def reader(path: Path) -> Path:
     """Write weights that tell the class of a box."""
     torch.manual_seed(0)

@@ -105,6 +105,15 @@ def test_a_missing_page_is_named(tmp_path):
         kuzushiji(path, images=tmp_path / "none")
 
 
+def test_a_page_with_two_images_is_named(tmp_path):
+    path = files(tmp_path)
+    write_image(tmp_path / "train_images" / "umgy003-011.png", np.zeros((9, 9, 3), np.uint8))
+    write_image(tmp_path / "train_images" / "unlabelled.png", np.zeros((9, 9, 3), np.uint8))
+    says = r"1 page of 3 with several images in .*, such as umgy003-011: umgy003-011.jpg and umgy003-011.png. Keep the"
+    with pytest.raises(ValueError, match=says):
+        kuzushiji(path)
+
+
 @pytest.mark.parametrize(("text", "says"), [
     ("image,labels\n", "expected the columns image_id, labels, got image, labels"),
     ("", "expected the columns image_id, labels, got nothing"),
@@ -148,3 +157,11 @@ def test_classes_must_be_code_points(tmp_path):
         write_submission(tmp_path / "s.csv", [], ("person",))
     with pytest.raises(ValueError, match="Page a has a label that is none of the 1 classes"):
         write_submission(tmp_path / "s.csv", [("a", data.instances(0))], ("U+306F",))
+
+
+def test_a_page_has_one_row(tmp_path):
+    data = kuzushiji(files(tmp_path))
+    pages = [("a", data.instances(0)), ("b", data.instances(1)), ("a", data.instances(2))]
+    with pytest.raises(ValueError, match="A submission has one row for a page, but two are named a"):
+        write_submission(tmp_path / "s.csv", pages, data.classes)
+    assert not (tmp_path / "s.csv").exists()

@@ -558,12 +558,13 @@ def _predict(
     empty, people = write_files(estimator.skeleton, journal, order, out)
     classes = classes_found(estimator)
     if characters_of(classes):
-        left = write_characters(classes, journal, order, out)
+        notes = write_characters(classes, journal, order, out)
         console.print(
-            f"written to {out}: submission.csv, code points with the middles of their boxes"
-            + (f"; {left:,} of the lowest scores were left out, beyond 1,200 on a page" if left else ""),
+            f"written to {out}: submission.csv, code points with the middles of their boxes",
             markup=False, highlight=False,
         )  # fmt: skip
+        for note in notes:
+            console.print(note, markup=False, highlight=False)
     said = ["annotated images"] * draw_images + ["poses.json (COCO results)"]
     said += ["poses_coco.json (with the keypoints' names)"] + ["heatmaps"] * heatmaps
     if sheet:

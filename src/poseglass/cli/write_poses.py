@@ -1,7 +1,7 @@
 """Shared by ``predict`` and ``demo``: finds the poses in images, writes the files and prints a table."""
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -46,7 +46,7 @@ from poseglass.estimators.topdown import TopDownEstimator, check_boxes
 from poseglass.estimators.twostage import TwoStageEstimator
 from poseglass.estimators.whole_image import WholeImageEstimator
 from poseglass.lifting.people import LiftedPeople
-from poseglass.readers.kuzushiji import CODE_POINT, write_submission
+from poseglass.readers.kuzushiji import CODE_POINT, MOST_PER_PAGE, write_submission
 
 PoseEstimator = TopDownEstimator | OneStageEstimator | TwoStageEstimator | WholeImageEstimator
 """What ``load`` returns."""
@@ -393,26 +393,41 @@ def characters_of(classes: Sequence[str]) -> tuple[str, ...]:
 
 def write_characters(
     classes: Sequence[str], journal: Journal, order: list[tuple[Path, int | str, str]], out: Path
-) -> int:
-    """Write ``submission.csv``, what was read on each page, and return how many characters were left out.
+) -> list[str]:
+    """Write ``submission.csv``, what was read on each page, and return what is to be said about it, a sentence each.
+
+    A row has the name of its page, without folder and suffix. Where several images have it, which of them is the page
+    cannot be known: each row then has the path of its image.
 
     Raises:
         OSError: It cannot be written.
     """
     index = {name: number for number, name in enumerate(classes)}
+    images = Counter(file.stem for file, _, _ in order)
+    # with a slash, which no name of a page has
+    paths = {file: f"{file.parent}/{file.name}" for file, _, _ in order if images[file.stem] > 1}
 
     def pages() -> Iterator[tuple[str, Instances]]:
         for file, _, records in journal.entries([file for file, _, _ in order]):
             box = np.array([record["bbox"] for record in records], np.float32).reshape(-1, 4)
             count = len(box)
-            yield file.stem, Instances(
+            yield paths.get(file, file.stem), Instances(
                 BOXES, np.zeros((count, 0, 2)), np.zeros((count, 0)),
                 np.concatenate([box[:, :2], box[:, :2] + box[:, 2:]], 1),
                 np.array([record.get("box_score", 1.0) for record in records], np.float32),
                 np.array([index[record["category"]] for record in records], np.int64),
             )  # fmt: skip
 
-    return write_submission(out / "submission.csv", pages(), classes)
+    left = write_submission(out / "submission.csv", pages(), classes)
+    notes = []
+    if left:
+        notes.append(f"submission.csv: the {left:,} lowest scores were left out, beyond {MOST_PER_PAGE:,} on a page.")
+    if paths:
+        notes.append(
+            f"submission.csv: {len(paths):,} images have the name of another page, which can have only one row: "
+            f"{listed(list(paths.values()))}. Their rows have these paths instead; rename those to be submitted."
+        )
+    return notes
 
 
 def classes_found(estimator: PoseEstimator) -> tuple[str, ...]:

@@ -51,7 +51,7 @@ def kuzushiji(
 
     Raises:
         FileNotFoundError: The file, or the folder of its pages, or a page, does not exist.
-        ValueError: It is not such a file; the message names the page and the entry.
+        ValueError: It is not such a file, and the message names the page and the entry; or a page has several images.
     """
     path = Path(annotations)
     rows = _rows(path, ("image_id", "labels"))
@@ -68,19 +68,29 @@ def kuzushiji(
                     f"{path}: page {page}: entry {number} is {code}, which {translation} does not list. Add it there, "
                     "or omit translation to take the classes from the labels."
                 )
-    here = {file.stem: file for file in sorted(folder.iterdir()) if file.suffix.lower() in _SUFFIXES}
+    here: dict[str, list[Path]] = {}
+    for file in sorted(folder.iterdir()):
+        if file.suffix.lower() in _SUFFIXES:
+            here.setdefault(file.stem, []).append(file)
     missing = [page for page, _ in pages if page not in here]
     if missing:
         raise FileNotFoundError(
             f"{path}: {counted(len(missing), 'page')} of {len(pages):,} have no image in {folder}, such as "
             f"{missing[0]} (expected {missing[0]}.jpg or .png). Set images to the folder with the pages."
         )
+    several = [page for page, _ in pages if len(here[page]) > 1]
+    if several:
+        files = " and ".join(file.name for file in here[several[0]])
+        raise ValueError(
+            f"{path}: {counted(len(several), 'page')} of {len(pages):,} with several images in {folder}, such as "
+            f"{several[0]}: {files}. Keep the one that the boxes belong to, and move the others away."
+        )
     if one_class:
         classes, index = [ANY_CHARACTER], dict.fromkeys(index, 0)
     empty = sum(not entries for _, entries in pages)
     notes = [f"{counted(empty, 'page')} without characters."] if empty else []
     return LabelledImages(
-        name or path.stem, BOXES, tuple(here[page] for page, _ in pages),
+        name or path.stem, BOXES, tuple(here[page][0] for page, _ in pages),
         tuple(_instances(entries, index) for _, entries in pages), tuple(page for page, _ in pages),
         notes=tuple(notes), classes=tuple(classes),
     )  # fmt: skip
@@ -119,7 +129,8 @@ def write_submission(path: str | Path, pages: Iterable[tuple[str, Instances]], c
         The number of predictions that were left out, being more than 1,200 on a page.
 
     Raises:
-        ValueError: A label beyond the classes, or a class that is no code point.
+        ValueError: A label beyond the classes, a class that is no code point, or two pages of one name. Nothing is
+            written then.
     """
     wrong = next((code for code in classes if not CODE_POINT.fullmatch(code)), None)
     if wrong is not None:
@@ -127,8 +138,11 @@ def write_submission(path: str | Path, pages: Iterable[tuple[str, Instances]], c
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("image_id", "labels"))
-    dropped = 0
+    dropped, written = 0, set[str]()
     for page, found in pages:
+        if page in written:
+            raise ValueError(f"A submission has one row for a page, but two are named {page}. Rename one of them.")
+        written.add(page)
         if len(found) and not 0 <= found.label.min() <= found.label.max() < len(classes):
             raise ValueError(f"Page {page} has a label that is none of the {len(classes)} classes.")
         order = np.argsort(-found.box_score, kind="stable")
