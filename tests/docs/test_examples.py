@@ -105,6 +105,10 @@ def test_python_in_the_documents_runs(code, tmp_path, monkeypatch, synthetic_per
     monkeypatch.chdir(tmp_path)
     (tmp_path / "street.jpg").write_bytes(synthetic_person.read_bytes())
     Image.open(synthetic_person).save(tmp_path / "scan.tif")
+    (tmp_path / "train_images").mkdir()
+    Image.open(synthetic_person).save(tmp_path / "train_images" / "page.jpg")
+    (tmp_path / "train.csv").write_text("image_id,labels\npage,U+306F 1 2 30 40\n")
+    (tmp_path / "submission.csv").write_text("image_id,labels\npage,U+306F 16 22\n")
     code = code.replace("[40, 10, 220, 400]", "[4, 4, 90, 110]")
     exec(compile(code, "document", "exec"), {"__name__": "document"})
 

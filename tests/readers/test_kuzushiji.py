@@ -3,8 +3,13 @@ import pytest
 
 from poseglass.core.image import write_image
 from poseglass.core.sample import classes_of
-from poseglass.metrics.center_f1 import CenterF1
-from poseglass.readers.kuzushiji import kuzushiji, read_submission, read_translation, write_submission
+from poseglass.readers.kuzushiji import (
+    kuzushiji,
+    read_submission,
+    read_translation,
+    score_submission,
+    write_submission,
+)
 
 ROWS = {
     "100241706_00004_2": "U+306F 30 40 20 10 U+304C 5 6 7 8",
@@ -64,10 +69,32 @@ def test_a_submission_of_the_labels_is_perfect(tmp_path):
     lines = (tmp_path / "submission.csv").read_text().splitlines()
     assert lines[0] == "image_id,labels"
     assert lines[1] == "100241706_00004_2,U+306F 40 44 U+304C 8 10"
-    metric = CenterF1()
-    for page, found in read_submission(tmp_path / "submission.csv", data.classes).items():
-        metric.update(found, data.instances(data.image_ids.index(page)))
-    assert metric.compute()["f1"] == 1.0
+    score = score_submission(tmp_path / "submission.csv", data)
+    assert score.results == {"f1": 1.0, "precision": 1.0, "recall": 1.0, "place_f1": 1.0}
+    assert score.missing == score.notes == ()
+
+
+def test_pages_that_a_submission_lacks_are_empty_and_named(tmp_path):
+    data = kuzushiji(files(tmp_path, ROWS | {"umgy003-011": "U+306F 0 0 40 80 U+306F 40 0 40 80 U+304C 0 0 9 9"}))
+    path = tmp_path / "submission.csv"
+    path.write_text("image_id,labels\n100241706_00004_2,U+306F 40 44 U+3042 8 10\n")  # U+3042 is labelled nowhere
+    score = score_submission(path, data)
+    assert score.results == {"f1": 2 / 7, "precision": 1 / 2, "recall": 1 / 5, "place_f1": 4 / 7}
+    assert score.missing == ("100241706_00005_1", "umgy003-011")
+    assert score.notes == (
+        f"2 labelled pages of 3 missing in {path}, such as 100241706_00005_1: nothing was read there.",
+    )
+
+
+def test_pages_without_labels_cannot_be_scored(tmp_path):
+    data = kuzushiji(files(tmp_path))
+    path = tmp_path / "submission.csv"
+    path.write_text("image_id,labels\na,U+306F 1 2\numgy003-011,\nb,\n")
+    with pytest.raises(ValueError, match=r"2 pages of 3 not labelled in train, such as a\. Give the labels of all"):
+        score_submission(path, data)
+    one = kuzushiji(tmp_path / "train.csv", one_class=True)
+    with pytest.raises(ValueError, match=r"classes are code points .*, got 'character'. Read them without one_class"):
+        score_submission(path, one)
 
 
 def test_no_more_predictions_than_allowed(tmp_path):

@@ -1,4 +1,4 @@
-"""Read and write the files of Kaggle's Kuzushiji recognition: pages of cursive Japanese, a box around each character.
+"""Read, write and score the files of Kaggle's Kuzushiji recognition: cursive Japanese, a box around each character.
 
 ``train.csv`` has a row per page: its image's name without suffix, and its characters in fives, code point, x, y, width
 and height, ``U+306F 1231 3465 133 53 U+304C 275 1652 84 69 ...`` in pixels, x and y being the upper left corner.
@@ -10,6 +10,7 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from poseglass.core.files import write_bytes
 from poseglass.core.instances import Instances
 from poseglass.core.skeletons import ANY_CHARACTER, BOXES
 from poseglass.core.table import counted
+from poseglass.metrics.center_f1 import CenterF1
 from poseglass.readers.labelled import LabelledImages
 
 MOST_PER_PAGE = 1200
@@ -167,26 +169,105 @@ def read_submission(path: str | Path, classes: Sequence[str]) -> dict[str, Insta
     path = Path(path)
     index = {code: number for number, code in enumerate(classes)}
     found: dict[str, Instances] = {}
+    for page, entries in _submitted(path):
+        for number, (code, _) in enumerate(entries, 1):
+            if code not in index:
+                raise ValueError(
+                    f"{path}: page {page}: entry {number}: {code[:20]!r} is none of the {len(classes)} classes."
+                )
+        found[page] = _points(entries, index)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class SubmissionScore:
+    """How well a submission reads the labelled pages.
+
+    Args:
+        results: "f1", "precision", "recall" and "place_f1" of all labelled pages together, as ``CenterF1`` has them.
+        missing: Labelled pages that the submission lacks, in the order of the labels; they count as pages on which
+            nothing was read.
+        notes: What is to be said about it, a sentence each.
+    """
+
+    results: dict[str, float]
+    missing: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def score_submission(path: str | Path, dataset: LabelledImages) -> SubmissionScore:
+    """Score a submission by the labels of its pages, as the competition does; see ``CenterF1``.
+
+    A labelled page that the submission lacks counts as one on which nothing was read, and the result names it. A
+    character that is no class of the labels is wrong.
+
+    Args:
+        path: The submission.
+        dataset: Labelled pages, as ``kuzushiji`` reads them.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: It is not a submission, an entry is wrong, a page has more than 1,200, or a page is not among the
+            labelled ones; or the classes of the labels are no code points.
+    """
+    path = Path(path)
+    if not all(CODE_POINT.fullmatch(code) for code in dataset.classes):
+        raise ValueError(
+            f"A submission is scored by labels whose classes are code points such as U+306F, got "
+            f"{dataset.classes[0][:20]!r}. Read them without one_class."
+        )
+    pages = [str(page) for page in dataset.image_ids]
+    found = dict(_submitted(path))
+    unknown = [page for page in found if page not in set(pages)]
+    if unknown:
+        raise ValueError(
+            f"{path}: {counted(len(unknown), 'page')} of {len(found):,} not labelled in {dataset.name}, such as "
+            f"{unknown[0][:60]}. Give the labels of all its pages, or remove these rows."
+        )
+    read = {code for entries in found.values() for code, _ in entries}
+    classes = [*dataset.classes, *sorted(read.difference(dataset.classes))]
+    index = {code: number for number, code in enumerate(classes)}
+    metric = CenterF1(most=MOST_PER_PAGE)
+    for number, page in enumerate(pages):
+        metric.update(_points(found.get(page, []), index), dataset.instances(number))
+    missing = tuple(page for page in pages if page not in found)
+    notes = []
+    if missing:
+        notes.append(
+            f"{counted(len(missing), 'labelled page')} of {len(pages):,} missing in {path}, such as {missing[0]}: "
+            "nothing was read there."
+        )
+    return SubmissionScore(metric.compute(), missing, tuple(notes))
+
+
+def _submitted(path: Path) -> list[tuple[str, list[tuple[str, np.ndarray]]]]:
+    """Return the pages of a submission, each with code points and points ``(2,)``.
+
+    Raises:
+        FileNotFoundError, ValueError: As ``read_submission``, but for the classes.
+    """
+    pages = []
     for page, text in _rows(path, ("image_id", "labels")):
         groups = _groups(path, page, text, ("code point", "x", "y"))
         if len(groups) > MOST_PER_PAGE:
             raise ValueError(
                 f"{path}: page {page}: {len(groups):,} predictions; at most {MOST_PER_PAGE:,} are allowed."
             )
-        labels, points = [], []
+        entries = []
         for number, (code, *xy) in enumerate(groups, 1):
-            where = f"{path}: page {page}: entry {number}"
-            if code not in index:
-                raise ValueError(f"{where}: {code[:20]!r} is none of the {len(classes)} classes.")
-            labels.append(index[code])
-            points.append(_numbers(where, xy))
-        at = np.array(points, np.float32).reshape(-1, 2)
-        score = np.linspace(1, 0.5, len(at), dtype=np.float32)  # best first, as it was written
-        found[page] = Instances(
-            BOXES, np.zeros((len(at), 0, 2)), np.zeros((len(at), 0)), np.concatenate([at, at], 1), score,
-            np.array(labels, np.int64),
-        )  # fmt: skip
-    return found
+            entries.append((code, _numbers(f"{path}: page {page}: entry {number}", xy)))
+        pages.append((page, entries))
+    return pages
+
+
+def _points(entries: list[tuple[str, np.ndarray]], index: dict[str, int]) -> Instances:
+    """Return what was submitted for a page: boxes of no size, at the points."""
+    at = np.array([point for _, point in entries], np.float32).reshape(-1, 2)
+    score = np.linspace(1, 0.5, len(at), dtype=np.float32)  # best first, as it was written
+    return Instances(
+        BOXES, np.zeros((len(at), 0, 2)), np.zeros((len(at), 0)), np.concatenate([at, at], 1), score,
+        np.array([index[code] for code, _ in entries], np.int64),
+    )  # fmt: skip
 
 
 def _rows(path: Path, columns: tuple[str, str]) -> list[tuple[str, str]]:
