@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -78,6 +79,32 @@ def test_notes_tell_of_chips_and_of_what_no_chip_shows(tmp_path):
         "4 instances in no valid range: learnt only where a chip shows them.",
         "4 instances larger than a chip at every valid scale: only parts are shown.",
     )
+
+
+def moved(dataset: LabelledImages, image: int, box: list[float], *, crowd: bool = False) -> LabelledImages:
+    """Return the images with the smallest square of one somewhere else, as a crowd or not."""
+    labels = list(dataset.labels)
+    boxes, crowds = labels[image].box_xyxy.copy(), np.zeros(3, bool)
+    boxes[0], crowds[0] = box, crowd
+    extra = labels[image].extra | {"crowd": crowds}
+    labels[image] = dataclasses.replace(labels[image], box_xyxy=boxes, extra=extra)
+    return dataclasses.replace(dataset, labels=tuple(labels))
+
+
+def test_notes_tell_of_boxes_outside_their_images(tmp_path):
+    data = ChipImages(moved(images(tmp_path), 1, [-30.0, 5.0, -8.0, 27.0]), SPEC, rule=RULE)
+    assert data.notes[-1:] == ("1 instance with the whole box outside the image: shown by no chip.",)
+
+
+def test_notes_measure_what_is_in_the_image(tmp_path):
+    rule = ChipRule((ChipScale("whole", 0, 60.5),), (96, 96), 16)
+    data = ChipImages(moved(images(tmp_path), 1, [100.0, 100.0, 100.0 + 2000.0, 110.0]), SPEC, rule=rule)
+    assert not any("in no valid range" in note for note in data.notes)  # 31 px of it, not 141
+    large = ChipRule((ChipScale(3.0, 40, 80), ChipScale("whole", 20, 30)), (96, 96), 16)
+    one = images(tmp_path)
+    labels = [one.instances(0), *(one.instances(i)[2:] for i in range(1, 4))]  # only the first has squares of 25 px
+    data = ChipImages(dataclasses.replace(one, labels=tuple(labels)), SPEC, rule=large)
+    assert "3 images without a positive chip: no box there has a valid size and fits into one." in data.notes
 
 
 def pool_of(dataset: LabelledImages, count: int = 40):

@@ -137,6 +137,15 @@ def test_boxes_that_no_chip_shows_are_known():
     assert rule.too_large(boxes, WH).tolist() == [False, True, False]  # the last one is not valid at all
 
 
+def test_of_a_box_beyond_the_image_only_the_part_in_it_counts():
+    boxes = np.array([[-40.0, 20.0, -10.0, 60.0], [330.0, 20.0, 360.0, 60.0], [310.0, 20.0, 410.0, 29.5]])
+    assert RULE.scales[0].holds(np.array([[5.0, 5.0, 5.0, 90.0]])).tolist() == [False]
+    assert RULE.in_no_range(boxes, WH).tolist() == [True, True, False]
+    assert RULE.positive(boxes[:2], WH) == []
+    assert RULE.negative(boxes[:2], [], WH, (1, 1, 1)) == []
+    assert [chip.level for chip in RULE.positive(boxes, WH)] == [0]  # 9.5 px, not 31
+
+
 def test_equally_good_chips_are_chosen_at_random_and_reproducibly():
     boxes = np.array([[100.0, 100.0, 110.0, 110.0]])
     corners = [RULE.positive(boxes, WH, np.random.default_rng(seed))[0].corner_px for seed in range(8)]

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from poseglass.core.boxes import share_inside
 from poseglass.core.files import write_bytes
 from poseglass.core.input_spec import InputSpec
 from poseglass.core.instances import Instances
@@ -82,14 +83,16 @@ class ChipImages:
         of_image = dict(zip((int(i) for i in found.images), found.of_image, strict=True))
         chips: list[tuple[int, Chip]] = []
         levels: Counter[int] = Counter()
-        large = nowhere = without = 0
+        large = nowhere = outside = without = 0
         for image, instances in of_image.items():
             box, size_wh = instances.box_xyxy[~crowds(instances)], self.dataset.size_wh(image)
             chosen = self.rule.positive(box, size_wh, np.random.default_rng([self.seed, image]))
             chips += [(image, chip) for chip in chosen]
             levels.update(chip.level for chip in chosen)
             large += int(self.rule.too_large(box, size_wh).sum())
-            nowhere += int(sum(~np.any([scale.holds(box) for scale in self.rule.scales], axis=0)))
+            beyond = share_inside(box, size_wh) == 0
+            outside += int(beyond.sum())
+            nowhere += int((self.rule.in_no_range(box, size_wh) & ~beyond).sum())
             without += not chosen
         if not chips:
             ranges = ", ".join(f"{scale.from_px:g} to {scale.up_to_px:g}" for scale in self.rule.scales)
@@ -100,7 +103,11 @@ class ChipImages:
             )
         notes = [*found.notes, self._described(levels, len(of_image))]
         if without:
-            notes.append(f"{counted(without, 'image')} without a positive chip: no box there has a valid size.")
+            notes.append(
+                f"{counted(without, 'image')} without a positive chip: no box there has a valid size and fits into one."
+            )
+        if outside:
+            notes.append(f"{counted(outside, 'instance')} with the whole box outside the image: shown by no chip.")
         if nowhere:
             notes.append(f"{counted(nowhere, 'instance')} in no valid range: learnt only where a chip shows them.")
         if large:

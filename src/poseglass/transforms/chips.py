@@ -82,9 +82,9 @@ class ChipScale:
             raise ValueError(f"Chips must have scale, from_px and up_to_px, got {dict(table)!r:.80}.") from error
 
     def holds(self, box_xyxy: np.ndarray) -> np.ndarray:
-        """Return which boxes ``(N, 4)`` in image pixels have a valid size, ``(N,)`` bool."""
+        """Return which boxes ``(N, 4)`` in image pixels have an area, and a valid size: ``(N,)`` bool."""
         size = np.sqrt(area(np.asarray(box_xyxy, dtype=np.float64).reshape(-1, 4)))
-        return np.asarray((size >= self.from_px) & (size < self.up_to_px))
+        return np.asarray((size > 0) & (size >= self.from_px) & (size < self.up_to_px))
 
 
 ARTICLE = (ChipScale(3.0, 0.0, 80.0), ChipScale(1.667, 32.0, 150.0), ChipScale("whole", 120.0))
@@ -181,7 +181,7 @@ class ChipRule:
         count as shown. A box that is larger than a chip at a scale is not shown at it; see ``too_large``.
 
         Args:
-            box_xyxy: ``(N, 4)``, image pixels.
+            box_xyxy: ``(N, 4)``, image pixels. What counts of a box, its size too, is the part in the image.
             image_wh: Size of the image, pixels.
             rng: Chooses among candidates that show equally many; None takes the first.
 
@@ -232,6 +232,11 @@ class ChipRule:
                     left &= ~chip.covers(boxes)
             chips += _Candidates(self, level, image_wh, boxes[:0]).cover(boxes[left], at_least[level], rng)
         return chips
+
+    def in_no_range(self, box_xyxy: np.ndarray, image_wh: tuple[int, int]) -> np.ndarray:
+        """Return which boxes ``(N, 4)`` have a valid size at no scale: ``(N,)``, also those outside the image."""
+        boxes = _checked(box_xyxy, image_wh)
+        return np.asarray(~np.any([scale.holds(boxes) for scale in self.scales], axis=0))
 
     def too_large(self, box_xyxy: np.ndarray, image_wh: tuple[int, int]) -> np.ndarray:
         """Return which boxes ``(N, 4)`` of a valid size no chip can show whole, at no scale of theirs: ``(N,)``."""
