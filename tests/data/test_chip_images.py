@@ -137,6 +137,17 @@ def test_images_in_which_not_everything_is_labelled_have_no_negative_chips(tmp_p
     assert {image for image, _ in pool} <= {0, 2}
 
 
+def test_proposals_in_a_crowd_make_no_negative_chip(tmp_path):
+    dataset = images(tmp_path)
+    boxes, pool = pool_of(dataset)
+    assert 1 in {image for image, _ in pool}
+    crowded = moved(dataset, 1, [160.0, 110.0, 199.5, 149.5], crowd=True)  # most of each proposal
+    left = negative_chips(crowded, RULE, boxes, (10, 10))
+    assert {image for image, _ in left} == {image for image, _ in pool} - {1}
+    beside = moved(dataset, 1, [160.0, 110.0, 168.0, 149.5], crowd=True)
+    assert 1 in {image for image, _ in negative_chips(beside, RULE, boxes, (10, 10))}
+
+
 def test_chips_are_kept_in_a_file(tmp_path):
     dataset = images(tmp_path)
     _, pool = pool_of(dataset)

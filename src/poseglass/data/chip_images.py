@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from poseglass.core.boxes import share_inside
+from poseglass.core.boxes import share_inside, xyxy_to_xywh
 from poseglass.core.files import write_bytes
 from poseglass.core.input_spec import InputSpec
 from poseglass.core.instances import Instances
@@ -24,6 +24,7 @@ from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import counted
 from poseglass.data.examples import Place, sorted_augmentations
 from poseglass.data.whole_images import crowds, labelled_images, refuse_half_body, sample_of_view
+from poseglass.metrics.box_average_precision import pair_iou
 from poseglass.transforms import Augmentation, Transform, ViewTransform
 from poseglass.transforms.chips import Chip, ChipRule
 
@@ -176,7 +177,8 @@ def negative_chips(
 ) -> tuple[tuple[int, Chip], ...]:
     """Return the negative chips of a dataset, as pairs of an image and a chip.
 
-    Images in which not everything is labelled have none: what a network finds there may be an object.
+    Images in which not everything is labelled have none: what a network finds there may be an object. For the same
+    reason, proposals that lie mostly in a crowd do not count.
 
     Args:
         dataset: Images with instances.
@@ -198,9 +200,19 @@ def negative_chips(
         box, size_wh = instances.box_xyxy[~crowds(instances)], dataset.size_wh(image)
         positive = rule.positive(box, size_wh, np.random.default_rng([seed, image]))
         rng = np.random.default_rng([seed, image, 1])
-        chips = rule.negative(proposals[image], positive, size_wh, at_least, rng)
+        wrong = proposals[image][~_mostly_in(proposals[image], instances.box_xyxy[crowds(instances)])]
+        chips = rule.negative(wrong, positive, size_wh, at_least, rng)
         pool += [(image, chip) for chip in chips]
     return tuple(pool)
+
+
+def _mostly_in(box_xyxy: np.ndarray, crowd_xyxy: np.ndarray) -> np.ndarray:
+    """Return which boxes ``(N, 4)`` have more than half of their area in one crowd ``(M, 4)``: ``(N,)`` bool."""
+    inside = np.zeros(len(box_xyxy), bool)
+    box_xywh = xyxy_to_xywh(box_xyxy)
+    for crowd in xyxy_to_xywh(crowd_xyxy):
+        inside |= pair_iou(box_xywh, np.tile(crowd, (len(box_xywh), 1)), np.ones(len(box_xywh), bool)) > 0.5
+    return inside
 
 
 def write_chips(
