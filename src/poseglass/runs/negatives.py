@@ -1,4 +1,4 @@
-"""Negative chips of a recipe: a brief first training proposes, and what is not an object becomes the pool.
+"""Negative chips of a recipe: a brief first training proposes, and chips of what no positive chip shows are the pool.
 
 Source:
     Singh, Najibi, Davis, "SNIPER", NeurIPS 2018, section 3.3.
@@ -149,7 +149,7 @@ def find_negatives(recipe: Recipe, first: Run, file: Path, on_image: Callable[[]
     if not pool:
         raise RecipeError(
             f"No negative chip: the first training made {counted(boxes, 'proposal')} in "
-            f"{counted(len(dataset), 'image')}, but no chip without an object shows {min(chips.at_least)} of them. "
+            f"{counted(len(dataset), 'image')}, but no chip shows {min(chips.at_least)} that no positive chip shows. "
             "Lower data.chips.negatives.at_least or min_score, raise its epochs, or train without negative chips."
         )
     write_chips(file, dataset, pool, settings=_settings(recipe))

@@ -203,10 +203,10 @@ class ChipRule:
         at_least: Sequence[int],
         rng: np.random.Generator | None = None,
     ) -> list[Chip]:
-        """Choose chips with many proposals of a briefly trained network and no object: where it is likely to err.
+        """Choose chips with many proposals of a briefly trained network beside the objects: where it is likely to err.
 
         Proposals that a positive chip of the same scale shows are dropped; what remains is covered greedily, by chips
-        that show enough of them.
+        that show enough of them. Such a chip may still show objects: of another size, cut, or in positive chips too.
 
         Args:
             proposal_xyxy: ``(N, 4)``, image pixels.
