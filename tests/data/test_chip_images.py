@@ -137,6 +137,36 @@ def test_images_in_which_not_everything_is_labelled_have_no_negative_chips(tmp_p
     assert {image for image, _ in pool} <= {0, 2}
 
 
+def without_squares(dataset: LabelledImages, *numbers: int, complete=None) -> LabelledImages:
+    labels = [one[:0] if i in numbers else one for i, one in enumerate(dataset.labels)]
+    return dataclasses.replace(dataset, labels=tuple(labels), complete=complete)
+
+
+def test_complete_images_without_objects_have_negative_chips(tmp_path):
+    dataset = without_squares(images(tmp_path), 1, 3, complete=np.array([True, True, True, False]))
+    _, pool = pool_of(dataset)
+    assert [image for image, _ in pool] == sorted(image for image, _ in pool)
+    assert 1 in {image for image, _ in pool} <= {0, 1, 2}
+    write_chips(tmp_path / "pool.json", dataset, pool)
+    chips = [each for each in read_chips(tmp_path / "pool.json", dataset, RULE) if each[0] == 1]
+    augment = (RandomAffine(scale=(0.8, 1.2), degrees=0.0, shift=0.1),)
+    data = ChipImages(dataset, SPEC, augment, rule=RULE, pool=tuple(chips), share=0.01 + 1 / 4)
+    assert {image for image, _ in data.chips} == {0, 2}
+    sample = data[0, len(data) - 1, 96, 96]
+    assert sample.source.endswith("1.png")
+    assert len(sample.instances) == 0
+    assert sample.image.mean() > 20
+
+
+def test_a_pool_with_an_image_that_may_have_objects_is_refused(tmp_path):
+    dataset = without_squares(images(tmp_path), 1)
+    _, pool = pool_of(dataset)
+    now = dataclasses.replace(dataset, complete=np.array([True, False, True, True]))
+    says = r"A negative chip is of .*1.png, in which no object is labelled, and others may be .* Make the negative"
+    with pytest.raises(ValueError, match=says):
+        ChipImages(now, SPEC, rule=RULE, pool=pool, share=0.3)
+
+
 def test_proposals_in_a_crowd_make_no_negative_chip(tmp_path):
     dataset = images(tmp_path)
     boxes, pool = pool_of(dataset)

@@ -2,7 +2,7 @@
 
 ``transforms.chips`` chooses the chips. Each box of a valid size is whole in one of them, boxes that a chip cuts are
 labels, too, and parts of an image without objects are not shown, but for negative chips: those in which a briefly
-trained network took much for objects.
+trained network took much for objects. These may be of images without any object.
 """
 
 import dataclasses
@@ -113,6 +113,11 @@ class ChipImages:
             notes.append(f"{counted(nowhere, 'instance')} in no valid range: learnt only where a chip shows them.")
         if large:
             notes.append(f"{counted(large, 'instance')} larger than a chip at every valid scale: only parts are shown.")
+        background = int(np.isin([image for image, _ in self.pool], found.empty).sum())
+        if background:
+            notes.append(f"{counted(background, 'negative chip')} of images without a labelled instance.")
+        of_image |= dict.fromkeys(map(int, found.empty), found.labels[:0])
+        self._check_pool(of_image)
         views, transforms = sorted_augmentations(
             tuple(self.augment), found.labels[:1], dataclasses.replace(self.input, size_wh=self.rule.size_wh),
             (self.rule.size_wh,),
@@ -122,6 +127,19 @@ class ChipImages:
             ("augment", tuple(self.augment)), ("_views", views), ("_transforms", transforms),
         ):  # fmt: skip
             object.__setattr__(self, name, value)
+
+    def _check_pool(self, known: Mapping[int, Instances]) -> None:
+        """Raise if the pool has a chip of an image whose instances are not known.
+
+        Raises:
+            ValueError: It has; the message names the image.
+        """
+        for image, _ in self.pool:
+            if image not in known:
+                raise ValueError(
+                    f"A negative chip is of {self.dataset.source(image)}, in which no object is labelled, and others "
+                    "may be (boxes_complete is false, or it has crowds). Make the negative chips again."
+                )
 
     def _described(self, levels: Counter[int], images: int) -> str:
         """Return a sentence about the number of chips and pixels."""
@@ -177,8 +195,9 @@ def negative_chips(
 ) -> tuple[tuple[int, Chip], ...]:
     """Return the negative chips of a dataset, as pairs of an image and a chip.
 
-    Images in which not everything is labelled have none: what a network finds there may be an object. For the same
-    reason, proposals that lie mostly in a crowd do not count.
+    In images without any object, whatever a network finds is wrong, and they have negative chips, too. Images in which
+    not everything is labelled have none: what a network finds there may be an object. For the same reason, proposals
+    that lie mostly in a crowd do not count.
 
     Args:
         dataset: Images with instances.
@@ -193,8 +212,10 @@ def negative_chips(
     if len(proposals) != len(dataset):
         raise ValueError(f"There are proposals for {len(proposals)} images, but the dataset has {len(dataset)}.")
     found = labelled_images(dataset)
+    of_image = dict.fromkeys(map(int, found.empty), found.labels[:0])
+    of_image |= dict(zip(map(int, found.images), found.of_image, strict=True))
     pool: list[tuple[int, Chip]] = []
-    for image, instances in zip((int(i) for i in found.images), found.of_image, strict=True):
+    for image, instances in sorted(of_image.items(), key=lambda item: item[0]):
         if not boxes_complete(dataset, image):
             continue
         box, size_wh = instances.box_xyxy[~crowds(instances)], dataset.size_wh(image)

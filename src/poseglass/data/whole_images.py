@@ -117,12 +117,14 @@ class LabelledParts:
         images: ``(M,)`` int64, those with an instance that is not a crowd.
         of_image: Their instances, crowds too, all with boxes, in the pixels of the files.
         labels: All instances of these images but crowds.
+        empty: ``(E,)`` int64, the images in which everything is labelled and nothing is: they show background alone.
         notes: What was assumed or excluded, a sentence each.
     """
 
     images: np.ndarray
     of_image: list[Instances]
     labels: Instances
+    empty: np.ndarray
     notes: tuple[str, ...]
 
 
@@ -133,13 +135,16 @@ def labelled_images(dataset: Dataset) -> LabelledParts:
         ValueError: No image has a labelled instance.
     """
     images: list[int] = []
+    empty: list[int] = []
     parts: list[Instances] = []
-    empty = made = nowhere = 0
+    excluded = made = nowhere = 0
     for i in range(len(dataset)):
         instances, of_points, dropped = _with_boxes(dataset.instances(i))
         nowhere += dropped
+        if not len(instances) and not dropped and boxes_complete(dataset, i):
+            empty.append(i)
         if not len(instances) or crowds(instances).all():
-            empty += 1
+            excluded += 1
             continue
         made += of_points
         images.append(i)
@@ -154,8 +159,8 @@ def labelled_images(dataset: Dataset) -> LabelledParts:
     labels = everything[~crowd] if crowd.any() else everything
     partly = [not boxes_complete(dataset, i) for i in images]
     notes = []
-    if empty:
-        notes.append(f"{counted(empty, 'image')} of {len(dataset):,} without a labelled instance excluded.")
+    if excluded:
+        notes.append(f"{counted(excluded, 'image')} of {len(dataset):,} without a labelled instance excluded.")
     if made:
         notes.append(f"{counted(made, 'annotation')} without a usable box: boxes were made around the keypoints.")
     if nowhere:
@@ -167,7 +172,7 @@ def labelled_images(dataset: Dataset) -> LabelledParts:
             f"In {counted(sum(partly), 'image')} of {len(images):,} not everybody is labelled (boxes_complete is "
             "false): there, nothing is learnt as background."
         )
-    return LabelledParts(np.array(images, np.int64), parts, labels, tuple(notes))
+    return LabelledParts(np.array(images, np.int64), parts, labels, np.array(empty, np.int64), tuple(notes))
 
 
 def refuse_half_body(augment: Iterable[Augmentation]) -> None:

@@ -24,7 +24,7 @@ class ViewTransform(Protocol):
         Args:
             view: The view chosen so far.
             person: The one instance that the view shows, in the image's pixels; it belongs to the data set and must not
-                be modified.
+                be modified. For networks that find everybody, all instances of the image, of which there may be none.
             spec: Gives aspect ratio, padding and crop rule.
             rng: The only source of randomness. Return the same view, not a copy, to change nothing.
         """
