@@ -12,6 +12,7 @@ from poseglass.core.box_3d import lift
 from poseglass.core.view import View
 from poseglass.estimators.load import load_detector
 from poseglass.readers import write_coco
+from poseglass.runs.negatives import check_negatives, find_negatives, proposing_recipe
 from poseglass.runs.prepare import prepare
 from poseglass.runs.recipe import Recipe, RecipeError
 from poseglass.synthetic import streets
@@ -68,6 +69,22 @@ def test_a_run_starts_from_weights_with_other_bins_of_headings(tmp_path: Path) -
     assert differing == {"head.outputs.rotation.last.weight", "head.outputs.rotation.last.bias"}
     run.train()
     assert load_detector(str(tmp_path / "new")).program.codec.heading_bins == 6
+
+
+def test_negative_chips_are_found_with_the_calibration_of_each_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chips = {"scales": [{"scale": 1.0}], "stride": 32, "negatives": {"epochs": 1, "at_least": 1, "min_score": 1e-4}}
+    data = {"train": {"name": "streets", "count": 4}, "chips": chips}
+    recipe = tiny("train.batch_size=2", data=data, evaluate={})
+    first = prepare(proposing_recipe(recipe), tmp_path / "first", device="cpu")
+    check_negatives(first)
+    dict(first.loop.network.named_parameters())["head.outputs.size.last.bias"].data += 6.0  # boxes that are not tiny
+    said = find_negatives(recipe, first, tmp_path / "pool.json")
+    assert "proposals, are kept in" in said
+    monkeypatch.setattr(type(first.examples.dataset), "projection", lambda _dataset, _index: None)
+    with pytest.raises(RecipeError, match=r"the camera is calibrated: .* false, or they have no calibration\)"):
+        check_negatives(first)
 
 
 def test_labels_must_have_boxes_in_space(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from poseglass import cli
 from poseglass.estimators.chips import Chips, pyramid
 from poseglass.estimators.weights_file import read_weights
 from poseglass.readers import write_coco
-from poseglass.runs.negatives import needs_negatives, proposing_recipe, with_negatives
+from poseglass.runs.negatives import find_negatives, needs_negatives, proposing_recipe, with_negatives
 from poseglass.runs.prepare import prepare
 from poseglass.runs.recipe import Recipe, RecipeError
 from poseglass.synthetic import synthetic_people
@@ -146,6 +146,39 @@ def test_what_is_wrong_with_the_run_is_told_before_the_first_training(recipe_fil
     assert "nowhere.json" in capsys.readouterr().err
     assert run(monkeypatch, "train", recipe_file, "--run", tmp_path / "run", "--check", *wrong) == 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_without_completely_labelled_images_the_first_training_does_not_begin(
+    recipe_file, tmp_path, monkeypatch, capsys
+):
+    data = f'data.train={{ name = "coco", annotations = "{recipe_file.parent}/train.json", boxes_complete = false }}'
+    for more in ((), ("--check",)):
+        assert run(monkeypatch, "train", recipe_file, "--run", tmp_path / "run", "--set", data, *more) == 2
+        error = capsys.readouterr().err
+        assert "data.chips.negatives needs images in which everything is labelled" in error
+        assert "None of the 8 training images is one (boxes_complete is false). Train without negative chips" in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_images_without_people_give_negative_chips(recipe_file, tmp_path):
+    document = json.loads((recipe_file.parent / "train.json").read_text())
+    document["images"] = document["images"][:2]
+    left = {one["id"] for one in document["images"][1:]}
+    document["annotations"] = [one for one in document["annotations"] if one["image_id"] in left]
+    file = recipe_file.parent / "some.json"
+    file.write_text(json.dumps(document))
+    negatives = "data.chips.negatives={ epochs = 1, at_least = 1, min_score = 0.1, share = 3 }"
+    changes = [negatives, "train.batch_size=1", "train.epochs=1", f"data.train.annotations={file}"]
+    recipe = Recipe.read(recipe_file, changes)
+    first = prepare(proposing_recipe(recipe), tmp_path / "first", device="cpu")
+    find_negatives(recipe, first, tmp_path / "pool.json")
+    chips = json.loads((tmp_path / "pool.json").read_text())["chips"]
+    assert 0 in {chip["image"] for chip in chips}
+    run = prepare(with_negatives(recipe, tmp_path / "pool.json"), tmp_path / "run", device="cpu")
+    assert any("negative chips of images without a labelled instance" in note for note in run.notes)
+    assert len(run.examples) == 4 * len(first.examples)
+    run.train()
+    assert run.complete
 
 
 def test_negative_chips_are_found_by_the_command_alone(recipe_file, tmp_path):

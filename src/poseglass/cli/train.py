@@ -18,6 +18,7 @@ from poseglass.runs.folder import RunFolder
 from poseglass.runs.negatives import (
     FILE_NAME,
     check_first,
+    check_negatives,
     find_negatives,
     has_negatives,
     needs_negatives,
@@ -133,8 +134,8 @@ def _with_negatives(recipe: Recipe, folder: Path, device: str, processes: Proces
 
     Raises:
         FileExistsError: The run folder is taken, which is said before the first training.
-        RecipeError: There are several processes; the folder of the first training holds another one; or no chip shows
-            enough proposals.
+        RecipeError: There are several processes; the folder of the first training holds another one; in no image is
+            everything labelled; or no chip shows enough proposals.
     """
     RunFolder(folder).check_free()
     if processes.world > 1:
@@ -149,7 +150,9 @@ def _with_negatives(recipe: Recipe, folder: Path, device: str, processes: Proces
         check_first(recipe, first)
     else:  # what is wrong with the run is found before the first training, not after it
         with tempfile.TemporaryDirectory() as nowhere:
-            prepare(without_negatives(recipe), Path(nowhere) / "run", device=device, processes=processes)
+            check_negatives(
+                prepare(without_negatives(recipe), Path(nowhere) / "run", device=device, processes=processes)
+            )
     if has_negatives(recipe, file):
         console.print(f"negative chips of an earlier first training are used: {file}", soft_wrap=True, markup=False)
         return with_negatives(recipe, file)
@@ -185,10 +188,13 @@ def try_out(recipe: Recipe, folder: Path, device: str, processes: Processes, con
         )  # fmt: skip
     uncached = recipe.model_copy(update={"data": recipe.data.model_copy(update={"cache_gb": 0.0})})
     with tempfile.TemporaryDirectory() as nowhere:
-        if needs_negatives(uncached):
+        proposing = needs_negatives(uncached)
+        if proposing:
             console.print("note: a brief first training will propose negative chips; they are not checked here.")
             uncached = without_negatives(uncached)
         work = prepare(uncached, Path(nowhere) / "run", device=device, processes=processes)
+        if proposing:
+            check_negatives(work)
         _announce(work, console, folder)
         for doubt in work.processes.once(lambda: examine(work.examples.dataset, work.val, flips=_flips(work))):
             console.print(f"warning: {doubt}", soft_wrap=True, highlight=False, markup=False)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from poseglass.core.sample import boxes_complete
+from poseglass.core.sample import Dataset, boxes_complete, projection_of
 from poseglass.core.table import counted, listed
 from poseglass.data.chip_images import negative_chips, write_chips
 from poseglass.estimators.onestage import OneStageEstimator
@@ -110,6 +110,32 @@ def with_negatives(recipe: Recipe, file: Path) -> Recipe:
     return recipe.model_copy(update={"data": data})
 
 
+def check_negatives(first: Run) -> None:
+    """Raise if no training image can have negative chips, which needs no network to be known.
+
+    Args:
+        first: A run on the data, before it begins.
+
+    Raises:
+        RecipeError: In none is everything labelled, or none of those has the calibration that boxes in space need.
+    """
+    dataset, spatial = first.examples.dataset, "depth" in first.codec.spec.outputs
+    if not any(_may_propose(dataset, index, spatial=spatial) for index in range(len(dataset))):
+        needed, lacking = "everything is labelled", "boxes_complete is false"
+        if spatial:
+            needed, lacking = f"{needed} and the camera is calibrated", f"{lacking}, or they have no calibration"
+        raise RecipeError(
+            f"data.chips.negatives needs images in which {needed}: what is found elsewhere may be an object. None of "
+            f"the {counted(len(dataset), 'training image')} is one ({lacking}). Train without negative chips, or add "
+            "such images."
+        )
+
+
+def _may_propose(dataset: Dataset, index: int, *, spatial: bool) -> bool:
+    """Return whether what a network finds in an image, but is not labelled, is surely wrong, and it can look there."""
+    return boxes_complete(dataset, index) and (not spatial or projection_of(dataset, index) is not None)
+
+
 def find_negatives(recipe: Recipe, first: Run, file: Path, on_image: Callable[[], None] | None = None) -> str:
     """Look at all training images with the network of the first training, and write the pool of negative chips.
 
@@ -135,12 +161,14 @@ def find_negatives(recipe: Recipe, first: Run, file: Path, on_image: Callable[[]
     proposals: list[np.ndarray] = []
     seen: dict[str, np.ndarray] = {}  # an image may be there several times
     for index in range(len(dataset)):
-        # where not everything is labelled, a proposal may be an object
         source = dataset.source(index)
-        if source not in seen:
-            complete = boxes_complete(dataset, index) and len(dataset.instances(index)) > 0
-            seen[source] = estimator(dataset.image(index)).box_xyxy if complete else np.zeros((0, 4))
-        proposals.append(seen[source])
+        if not _may_propose(dataset, index, spatial=estimator.finds_boxes_3d):
+            proposals.append(np.zeros((0, 4)))
+        else:
+            if source not in seen:
+                projection = projection_of(dataset, index) if estimator.finds_boxes_3d else None
+                seen[source] = estimator(dataset.image(index), projection=projection).box_xyxy
+            proposals.append(seen[source])
         if on_image is not None:
             on_image()
     rule = chips.rule(recipe.input.size_wh)
