@@ -160,7 +160,7 @@ def test_without_completely_labelled_images_the_first_training_does_not_begin(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_images_without_people_give_negative_chips(recipe_file, tmp_path):
+def test_images_without_people_give_negative_chips_which_a_resumed_run_keeps(recipe_file, tmp_path):
     document = json.loads((recipe_file.parent / "train.json").read_text())
     document["images"] = document["images"][:2]
     left = {one["id"] for one in document["images"][1:]}
@@ -179,6 +179,10 @@ def test_images_without_people_give_negative_chips(recipe_file, tmp_path):
     assert len(run.examples) == 4 * len(first.examples)
     run.train()
     assert run.complete
+    prepare(run.recipe, tmp_path / "run", resume=True, device="cpu")
+    (tmp_path / "pool.json").write_text(json.dumps({"chips": chips[1:]}))
+    with pytest.raises(RecipeError, match=r"pool.json holds other negative chips than when the run in .* was started"):
+        prepare(run.recipe, tmp_path / "run", resume=True, device="cpu")
 
 
 def test_negative_chips_are_found_by_the_command_alone(recipe_file, tmp_path):

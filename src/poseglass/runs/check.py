@@ -2,7 +2,8 @@
 
 import copy
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from poseglass.core.prediction import Prediction
 from poseglass.core.sample import Dataset, classes_of
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import nearest
-from poseglass.estimators.weights_file import read_weights
+from poseglass.estimators.weights_file import read_weights, sha256_of
 from poseglass.evaluation.evaluate import class_numbers, people_to_judge
 from poseglass.evaluation.found import check_calibrated, check_complete
 from poseglass.losses import LOSSES
@@ -521,3 +522,30 @@ def check_unchanged(recipe: Recipe, folder: RunFolder) -> None:
                 f"recipe. Omit the recipe (--resume --run {folder.path}), or start a new run. These may change: "
                 f"{', '.join(FREE_TO_CHANGE)}; and, while the learning rate is constant, {', '.join(END)}."
             )
+
+
+def check_negative_chips(recipe: Recipe, folder: RunFolder, state: Mapping[str, Any] | None) -> str:
+    """Raise if a run is resumed with other negative chips than it was started with.
+
+    Args:
+        recipe: Names their file, if there are any.
+        folder: Folder of the run.
+        state: Its checkpoint; None for a new run.
+
+    Returns:
+        The digest of their file, for the checkpoint; "" without negative chips.
+
+    Raises:
+        RecipeError: They are others.
+        FileNotFoundError: No such file.
+    """
+    negatives = None if recipe.data.chips is None else recipe.data.chips.negatives
+    if negatives is None or negatives.file is None:
+        return ""
+    digest = sha256_of(negatives.file)
+    if state is not None and state.get("negative_chips", digest) != digest:
+        raise RecipeError(
+            f"{negatives.file} holds other negative chips than when the run in {folder.path} was started, and a "
+            "resumed run keeps them. Restore the file, or start a new run."
+        )
+    return digest

@@ -43,6 +43,7 @@ from poseglass.runs.check import (
     check_end,
     check_evaluation,
     check_loss,
+    check_negative_chips,
     check_occluded,
     check_poses,
     check_shapes,
@@ -112,6 +113,7 @@ def prepare(
         # a run that ended before its first checkpoint starts from the beginning
         there = processes.once(run_folder.checkpoint.exists)  # asked once, because a shared disk may lag
         state = load_checkpoint(run_folder.checkpoint) if there else None
+    pool = check_negative_chips(recipe, run_folder, state)
     torch.manual_seed(recipe.seed)
     codec = make(CODECS, recipe.codec, "codec")
     check_trainable(recipe, codec)
@@ -180,7 +182,7 @@ def prepare(
     precision, doubt = guarded_precision(choose_precision(part.precision, target), network, sizes, target)
     run = Run(
         recipe, run_folder, loop, examples, val, codec, criterion, table, sizes, steps_per_epoch, target, monitor,
-        processes, tensorboard, precision, widths=widths,
+        processes, tensorboard, precision, widths=widths, negative_chips=pool,
     )  # fmt: skip
     run.note = " ".join(words for words in (started, doubt) if words)
     run.notes = (*_notes(examples, val), *([different] if different else []))

@@ -79,6 +79,7 @@ class Run:
     on_step: Callable[[Progress, dict[str, float], float], None] | None = None
     on_warning: Callable[[str], None] = logging.getLogger("poseglass").warning
     widths: Widths = field(default_factory=dict)
+    negative_chips: str = ""
     _save_at: float = field(init=False)
     _saved_step: int = field(init=False)
     _unsaved: set[str] = field(default_factory=set, init=False)
@@ -226,8 +227,10 @@ class Run:
 
     def _state(self) -> dict[str, Any]:
         """Return what a later process needs to resume."""
-        # "made_with" tells whether that is possible bit for bit, "widths" how to build the network
-        return {**self.loop.state(), "made_with": self.made_with, "widths": self.widths}
+        # "made_with" tells whether that is possible bit for bit, "widths" how to build the network, and the digest
+        # "negative_chips" whether their file is still the same
+        more = {"made_with": self.made_with, "widths": self.widths, "negative_chips": self.negative_chips}
+        return {**self.loop.state(), **more}
 
     def _write(self, what: str, work: Callable[[], None]) -> bool:
         """Write a file if possible; warn at the first of consecutive failures, and when writing works again."""
