@@ -111,7 +111,7 @@ def test_what_cannot_be_read_in_parts(tmp_path):
     with pytest.raises(FileNotFoundError, match="No such image"):
         LargeImage(tmp_path / "none.tif")
     Image.fromarray(smooth(40, 30)).save(tmp_path / "a.png")
-    with pytest.raises(ValueError, match=r"a.png is too large to decode at once, and no TIFF"):
+    with pytest.raises(ValueError, match=r"a.png is too large .* no TIFF, .* up to 100,000,000 pixels and 536,870,912"):
         LargeImage(tmp_path / "a.png")
     deep = saved(tmp_path / "deep.tif", RNG.integers(0, 60000, (30, 40)).astype(np.uint16))
     with pytest.raises(ValueError, match="this one has 1 of 16 bits"):

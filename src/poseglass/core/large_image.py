@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from poseglass.core.affine import Affine
-from poseglass.core.image import tiff_tags, to_rgb
+from poseglass.core.image import MAX_FILE_BYTES, MAX_PIXELS, tiff_tags, to_rgb
 
 LARGEST_SIDE_PX = 200_000
 """Longest side of an image of which parts are read."""
@@ -50,8 +50,9 @@ class LargeImage:
             self._layout = _Layout(tags, self.path)
         except UnidentifiedImageError:
             raise ValueError(
-                f"{self.path} is too large to decode at once, and no TIFF, of which parts could be read. Scale it "
-                "down, or store it as a TIFF with tiles."
+                f"{self.path} is too large to decode at once, and no TIFF, of which parts could be read: other images "
+                f"are read up to {MAX_PIXELS:,} pixels and {MAX_FILE_BYTES:,} bytes. Scale it down, or store it as a "
+                "TIFF with tiles."
             ) from None
         except _Unreadable as error:
             raise ValueError(str(error)) from None
