@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import poseglass as pg
 from poseglass import cli
@@ -268,3 +270,30 @@ def test_somebody_of_any_size_is_whole_in_a_chip_and_counts_only_there(chips, im
                 assert np.abs(part - box).max() < 1e-6, "a part of somebody counts"
                 seen += 1
         assert seen >= 1, (box, size)
+
+
+UNIT = st.floats(0, 1)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    boxes=st.lists(st.tuples(UNIT, UNIT, UNIT, UNIT), min_size=1, max_size=6),
+    image_wh=st.tuples(st.integers(40, 1200), st.integers(40, 1200)),
+    side=st.integers(64, 300),
+    factors=st.tuples(st.floats(1.5, 3.0), st.floats(0.6, 1.4)),
+    ends=st.tuples(st.floats(20, 100), st.floats(100, 300)),
+)
+def test_trained_chips_lose_nobody_of_any_shape(boxes, image_wh, side, factors, ends):
+    scales = (
+        ChipScale(factors[0], 0, ends[0]), ChipScale(factors[1], 0.5 * ends[0], ends[1]),
+        ChipScale("whole", 0.7 * ends[1]),
+    )  # fmt: skip
+    chips = Chips(ChipRule(scales, (side, side)))
+    rule = chips.rule_for(image_wh, (side, side))
+    places = chips.of_image(image_wh, rule)
+    for x, y, w, h in boxes:
+        size = np.array([1 + w**2 * (image_wh[0] - 1), 1 + h**2 * (image_wh[1] - 1)])
+        low = np.array([x, y]) * (np.array(image_wh) - size) - 0.5
+        box = np.concatenate([low, low + size])
+        seen = [chips.counts(box[None], chip, rule, image_wh)[0] for chip in places if chip.covers(box[None])[0]]
+        assert any(seen), box

@@ -4,6 +4,8 @@ from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from poseglass.transforms.chips import ARTICLE, ChipRule, ChipScale
 
@@ -36,6 +38,39 @@ def test_every_valid_box_is_whole_in_a_chip_of_its_scale_and_no_chip_is_for_noth
         np.testing.assert_array_equal(shown, valid)
         if scale.scale == "whole":
             assert len(of_scale) == int(valid.any())
+
+
+SIDES = st.floats(0.5, 900, allow_nan=False)
+PLACES = st.floats(-100, 1000, allow_nan=False)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    boxes=st.lists(st.tuples(PLACES, PLACES, SIDES, SIDES), max_size=12),
+    image_wh=st.tuples(st.integers(1, 900), st.integers(1, 900)),
+    size_wh=st.tuples(st.integers(32, 300), st.integers(32, 300)),
+    share=st.floats(0.05, 1.0),
+    factor=st.floats(0.1, 4.0),
+)
+def test_any_boxes_in_any_image_are_shown_or_known_not_to_be(boxes, image_wh, size_wh, share, factor):
+    rule = ChipRule((ChipScale(factor, 0, 120), ChipScale("whole", 60)), size_wh, max(round(share * min(size_wh)), 1))
+    given = np.array([(x, y, x + w, y + h) for x, y, w, h in boxes], np.float64).reshape(-1, 4)
+    chips = rule.positive(given, image_wh)
+    inside = np.clip(given, -0.5, np.array([*image_wh, *image_wh]) - 0.5)
+    for level, scale in enumerate(rule.scales):
+        valid, shown = scale.holds(inside), np.zeros(len(given), bool)
+        for chip in chips:
+            if chip.level == level:
+                new = chip.covers(inside) & valid & ~shown
+                assert new.any(), "a chip that shows nothing new"
+                shown |= new
+                assert min(chip.corner_px) >= 0
+        side = (inside[:, 2:] - inside[:, :2]) * rule.factor(level, image_wh)
+        too_long = (side > np.array(size_wh) - 1 - 1e-6).any(1)  # a chip begins at a whole pixel
+        assert (shown | ~valid | too_long).all()
+    nowhere = rule.in_no_range(given, image_wh) | rule.too_large(given, image_wh)
+    whole = np.array([any(chip.covers(box[None])[0] for chip in chips) for box in inside], bool)
+    assert (whole | nowhere).all()
 
 
 def sets_of_candidates(boxes: np.ndarray, level: int) -> list[frozenset[int]]:
