@@ -84,7 +84,7 @@ def test_pages_of_one_name_keep_their_characters(tmp_path, monkeypatch, capsys):
     words = ("predict", *files, "--weights", weights(tmp_path / "w.safetensors"), "--detector-score", "0.1")
     assert run(monkeypatch, *words, "--out", tmp_path / "out", "--no-images") == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "submission.csv: 2 images have the name of another page, which can have only one row: " in said
+    assert "submission.csv: 2 images share their name with another image, but a page has one row: " in said
     assert f"{files[0]}, {files[1]}. Their rows have these paths instead" in said
     found = read_submission(tmp_path / "out" / "submission.csv", CLASSES)
     assert list(found) == [str(files[0]), str(files[1]), "q"]

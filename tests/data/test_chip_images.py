@@ -158,11 +158,27 @@ def test_complete_images_without_objects_have_negative_chips(tmp_path):
     assert sample.image.mean() > 20
 
 
+class Around:
+    """A view of somebody's own, which takes for granted that there is an instance."""
+
+    def choose_view(self, view, person, spec, rng):
+        float(person.box_xyxy[0, 0])
+        return view
+
+
+def test_a_view_that_needs_an_instance_is_refused_where_there_is_none(tmp_path):
+    dataset = without_squares(images(tmp_path), 1)
+    _, pool = pool_of(dataset)
+    ChipImages(images(tmp_path), SPEC, (Around(),), rule=RULE, pool=pool, share=0.3)
+    with pytest.raises(TransformError, match=r"Around chooses a view by the instances .* negative chips .* have none"):
+        ChipImages(dataset, SPEC, (Around(),), rule=RULE, pool=pool, share=0.3)
+
+
 def test_a_pool_with_an_image_that_may_have_objects_is_refused(tmp_path):
     dataset = without_squares(images(tmp_path), 1)
     _, pool = pool_of(dataset)
     now = dataclasses.replace(dataset, complete=np.array([True, False, True, True]))
-    says = r"A negative chip is of .*1.png, in which no object is labelled, and others may be .* Make the negative"
+    says = r"A negative chip is of .*1.png, in which no object is labelled, but some may be there .* Make the negative"
     with pytest.raises(ValueError, match=says):
         ChipImages(now, SPEC, rule=RULE, pool=pool, share=0.3)
 

@@ -279,7 +279,7 @@ def test_bodies_have_one_size_and_unknown_poses_are_counted():
     clips.xyz_mm[:] = np.nan
     with pytest.raises(
         ValueError,
-        match=r"No poses to train on: .*pelvis in 40 of ann_walk, bob_walk, .*; 13 other keypoints\).*to_h36m17\(",
+        match=r"No poses to train on: .*pelvis in 40 poses of ann_walk, .*; 13 other keypoints\).*to_h36m17\(",
     ):
         bodies_of(clips)
 
@@ -291,7 +291,8 @@ def test_keypoints_that_cost_poses_are_named(tmp_path):
     lines: list[str] = []
     train_lifter(recipe_of("masked"), clips, tmp_path, say=lines.append, stop_after=1)
     assert lines[0] == (
-        "11 poses with unknown keypoints left out: left_elbow in 10 of ann_walk; spine in 2 of ann_walk, bob_walk."
+        "11 poses with unknown keypoints left out: left_elbow in 10 poses of ann_walk; spine in 2 poses of ann_walk, "
+        "bob_walk."
     )
 
 

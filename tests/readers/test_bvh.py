@@ -145,7 +145,7 @@ def test_a_leg_with_a_misspelt_joint_leaves_the_other(tmp_path, mm):
         motion = read(tmp_path, text)
         assert motion.notes[0].endswith("the legs are then 830 mm long.")
         assert to_h36m17(motion)[1][0].endswith(
-            f"unknown: {side.lower()}_knee (no joint '{side}Knee', but '{side}Kne')."
+            f"unknown: {side.lower()}_knee (no joint '{side}Knee', only a similar '{side}Kne')."
         )
     for unit, its_mm in (("mm", 1), ("m", 1000)):
         if its_mm != mm:
@@ -155,7 +155,7 @@ def test_a_leg_with_a_misspelt_joint_leaves_the_other(tmp_path, mm):
 
 def test_without_any_leg_the_missing_joints_are_named(tmp_path):
     text = body(10.0, naming=BIOVISION).replace("LeftKnee", "LeftKne").replace("RightHip", "RightThigh")
-    why = "as the hierarchy (BioVision) has no joint 'LeftKnee', but 'LeftKne'; no joint 'RightHip'."
+    why = "as the hierarchy (BioVision) has no joint 'LeftKnee', only a similar 'LeftKne'; no joint 'RightHip'."
     with pytest.raises(ValueError, match=rf"clip\.bvh does not state its unit, .* legs, {re.escape(why)} Give unit="):
         read(tmp_path, text)
     assert read(tmp_path, text, unit="cm").notes == (f"The unit is cm, as given. No leg confirms it, {why}",)

@@ -97,6 +97,14 @@ def test_pages_without_labels_cannot_be_scored(tmp_path):
         score_submission(path, one)
 
 
+@pytest.mark.parametrize("code", ["foo", "u+306f", "U+D800", "U+0306F", "U+110000"])
+def test_what_is_no_character_is_refused_in_a_submission(tmp_path, code):
+    path = tmp_path / "submission.csv"
+    path.write_text(f"image_id,labels\n100241706_00004_2,U+306F 1 2 {code} 16 22\n")
+    with pytest.raises(ValueError, match=r"page 100241706_00004_2: entry "):
+        score_submission(path, kuzushiji(files(tmp_path)))
+
+
 def test_no_more_predictions_than_allowed(tmp_path):
     data = kuzushiji(files(tmp_path))
     many = data.instances(2)[np.zeros(1300, int)]

@@ -283,7 +283,7 @@ UNIT = st.floats(0, 1)
     factors=st.tuples(st.floats(1.5, 3.0), st.floats(0.6, 1.4)),
     ends=st.tuples(st.floats(20, 100), st.floats(100, 300)),
 )
-def test_trained_chips_lose_nobody_of_any_shape(boxes, image_wh, side, factors, ends):
+def test_trained_chips_lose_nobody_of_any_shape_and_keep_to_their_ranges(boxes, image_wh, side, factors, ends):
     scales = (
         ChipScale(factors[0], 0, ends[0]), ChipScale(factors[1], 0.5 * ends[0], ends[1]),
         ChipScale("whole", 0.7 * ends[1]),
@@ -295,5 +295,27 @@ def test_trained_chips_lose_nobody_of_any_shape(boxes, image_wh, side, factors, 
         size = np.array([1 + w**2 * (image_wh[0] - 1), 1 + h**2 * (image_wh[1] - 1)])
         low = np.array([x, y]) * (np.array(image_wh) - size) - 0.5
         box = np.concatenate([low, low + size])
-        seen = [chips.counts(box[None], chip, rule, image_wh)[0] for chip in places if chip.covers(box[None])[0]]
-        assert any(seen), box
+        showing = [chip for chip in places if chip.covers(box[None])[0]]
+        levels = {chip.level for chip in showing if chips.counts(box[None], chip, rule, image_wh)[0]}
+        assert levels, box
+        valid = {level for level, scale in enumerate(scales) if scale.holds(box[None])[0]}
+        if size.max() * rule.factor(min(valid), image_wh) < 0.25 * side - 5:  # surely whole at its finest scale
+            assert levels <= valid
+
+
+def test_a_long_box_counts_down_to_the_first_scale_that_shows_it_whole():
+    scales = (ChipScale(2.0, 0, 60), ChipScale(1.0, 50, 150), ChipScale("whole", 120))
+    chips, image_wh = Chips(ChipRule(scales, (256, 256))), (1333, 800)
+    rule = chips.rule_for(image_wh, (256, 256))
+    for box, expected in (
+        ([300.0, 300, 315, 450], {1}),  # 47 px by its area, but 300 px long at scale 2, whose chips share 172
+        ([300.0, 300, 310, 600], {2}),  # too long for the chips of both finer scales
+        ([300.0, 300, 330, 340], {0}),
+        ([300.0, 300, 355, 355], {0, 1}),
+    ):
+        counting = {
+            chip.level
+            for chip in chips.of_image(image_wh, rule)
+            if chip.covers(np.array([box]))[0] and chips.counts(np.array([box]), chip, rule, image_wh)[0]
+        }
+        assert expected <= counting <= expected | {0}, box  # by chance, a fine chip may show a long one whole

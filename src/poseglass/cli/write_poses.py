@@ -424,7 +424,7 @@ def write_characters(
         notes.append(f"submission.csv: the {left:,} lowest scores were left out, beyond {MOST_PER_PAGE:,} on a page.")
     if paths:
         notes.append(
-            f"submission.csv: {len(paths):,} images have the name of another page, which can have only one row: "
+            f"submission.csv: {len(paths):,} images share their name with another image, but a page has one row: "
             f"{listed(list(paths.values()))}. Their rows have these paths instead; rename those to be submitted."
         )
     return notes

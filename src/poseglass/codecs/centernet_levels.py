@@ -111,7 +111,8 @@ class CenterNetLevelsCodec:
 
         Args:
             targets: B views with up to N instances each. An instance is drawn on one level, chosen by what of its box
-                is in the view, and is background on the others. Crowds are left out of the loss on all levels.
+                is in the view, and is background on the others. On all levels, crowds are left out of the loss of
+                their class.
             size_wh: Size of the views.
             num_classes: Number of classes, C; None takes the largest label and 1.
 

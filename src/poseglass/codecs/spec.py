@@ -56,6 +56,11 @@ class CodecSpec:
     instances: int = 1
     keypoints: bool = True
 
+    @property
+    def boxes_3d(self) -> bool:
+        """Whether boxes in space are decoded."""
+        return "depth" in self.outputs
+
     def shapes(self, num_keypoints: int, size_wh: tuple[int, int], num_classes: int = 1) -> dict[str, tuple[int, ...]]:
         """Return the shape of every output for a view of ``size_wh``, without the batch axis."""
         width, height = size_wh

@@ -23,9 +23,9 @@ from poseglass.core.sample import Dataset, PoseSample, boxes_complete
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import counted
 from poseglass.data.examples import Place, sorted_augmentations
-from poseglass.data.whole_images import crowds, labelled_images, refuse_half_body, sample_of_view
+from poseglass.data.whole_images import LabelledParts, crowds, labelled_images, refuse_half_body, sample_of_view
 from poseglass.metrics.box_average_precision import pair_iou
-from poseglass.transforms import Augmentation, Transform, ViewTransform
+from poseglass.transforms import Augmentation, Transform, TransformError, ViewTransform
 from poseglass.transforms.chips import Chip, ChipRule
 
 
@@ -115,18 +115,39 @@ class ChipImages:
             notes.append(f"{counted(large, 'instance')} larger than a chip at every valid scale: only parts are shown.")
         background = int(np.isin([image for image, _ in self.pool], found.empty).sum())
         if background:
-            notes.append(f"{counted(background, 'negative chip')} of images without a labelled instance.")
+            notes.append(
+                f"{counted(background, 'negative chip')} of images without a labelled instance, in which nothing is "
+                "taken to be (boxes_complete)."
+            )
         of_image |= dict.fromkeys(map(int, found.empty), found.labels[:0])
         self._check_pool(of_image)
         views, transforms = sorted_augmentations(
             tuple(self.augment), found.labels[:1], dataclasses.replace(self.input, size_wh=self.rule.size_wh),
             (self.rule.size_wh,),
         )  # fmt: skip
+        if background:
+            self._try_without_instances(views, found.labels[:0])
         for name, value in (
             ("chips", tuple(chips)), ("labels", found.labels), ("notes", tuple(notes)), ("_of_image", of_image),
             ("augment", tuple(self.augment)), ("_views", views), ("_transforms", transforms),
         ):  # fmt: skip
             object.__setattr__(self, name, value)
+
+    def _try_without_instances(self, views: Sequence[ViewTransform], nobody: Instances) -> None:
+        """Raise if an augmentation that chooses the view needs an instance: images of negative chips may have none.
+
+        Raises:
+            TransformError: It does.
+        """
+        for choice in views:
+            try:
+                choice.choose_view(self.pool[0][1].view, nobody, self.input, np.random.default_rng(0))
+            except Exception as error:  # it is anybody's code
+                raise TransformError(
+                    f"{type(choice).__qualname__} chooses a view by the instances of the image, but negative chips may "
+                    f"be of images that have none: {error!r}. Return the view as it is there, or state "
+                    "boxes_complete = false for these images."
+                ) from error
 
     def _check_pool(self, known: Mapping[int, Instances]) -> None:
         """Raise if the pool has a chip of an image whose instances are not known.
@@ -137,8 +158,9 @@ class ChipImages:
         for image, _ in self.pool:
             if image not in known:
                 raise ValueError(
-                    f"A negative chip is of {self.dataset.source(image)}, in which no object is labelled, and others "
-                    "may be (boxes_complete is false, or it has crowds). Make the negative chips again."
+                    f"A negative chip is of {self.dataset.source(image)}, in which no object is labelled, but "
+                    "some may be there (boxes_complete is false, or there are crowds or annotations that are left "
+                    "out). Make the negative chips again."
                 )
 
     def _described(self, levels: Counter[int], images: int) -> str:
@@ -185,6 +207,21 @@ class ChipImages:
         return self.pool[int(chosen[number - len(self.chips)])]
 
 
+def without_doubt(dataset: Dataset) -> tuple[int, ...]:
+    """Return the images in which everything is labelled, so that whatever else is found there is wrong."""
+    return tuple(_without_doubt(dataset, labelled_images(dataset)))
+
+
+def _without_doubt(dataset: Dataset, found: LabelledParts) -> dict[int, Instances]:
+    """Return these images with their instances, of which there may be none."""
+    complete = {
+        int(image): instances
+        for image, instances in zip(found.images, found.of_image, strict=True)
+        if boxes_complete(dataset, int(image))
+    }
+    return complete | dict.fromkeys(map(int, found.empty), found.labels[:0])
+
+
 def negative_chips(
     dataset: Dataset,
     rule: ChipRule,
@@ -197,7 +234,7 @@ def negative_chips(
 
     In images without any object, whatever a network finds is wrong, and they have negative chips, too. Images in which
     not everything is labelled have none: what a network finds there may be an object. For the same reason, proposals
-    that lie mostly in a crowd do not count.
+    that lie mostly in a crowd do not count, whatever its class.
 
     Args:
         dataset: Images with instances.
@@ -212,12 +249,9 @@ def negative_chips(
     if len(proposals) != len(dataset):
         raise ValueError(f"There are proposals for {len(proposals)} images, but the dataset has {len(dataset)}.")
     found = labelled_images(dataset)
-    of_image = dict.fromkeys(map(int, found.empty), found.labels[:0])
-    of_image |= dict(zip(map(int, found.images), found.of_image, strict=True))
+    of_image = _without_doubt(dataset, found)
     pool: list[tuple[int, Chip]] = []
     for image, instances in sorted(of_image.items(), key=lambda item: item[0]):
-        if not boxes_complete(dataset, image):
-            continue
         box, size_wh = instances.box_xyxy[~crowds(instances)], dataset.size_wh(image)
         positive = rule.positive(box, size_wh, np.random.default_rng([seed, image]))
         rng = np.random.default_rng([seed, image, 1])

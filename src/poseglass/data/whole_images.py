@@ -284,6 +284,7 @@ def _with_surroundings(instances: Instances, pattern: Instances, size_wh: tuple[
     around = dataclasses.replace(
         pattern, xy=np.full_like(pattern.xy, np.nan), score=np.zeros_like(pattern.score), box_xyxy=view,
         label=np.full_like(pattern.label, -1), extra={**pattern.extra, "crowd": np.ones(1, bool)},
+        box_3d=None if pattern.box_3d is None else np.full_like(pattern.box_3d, np.nan),
     )  # fmt: skip
     if not len(instances):
         return around

@@ -83,7 +83,7 @@ class Chips:
         What touches an edge of the chip inside the image may be a part of something larger, and is left to the
         neighbour, or to a coarser scale. The valid size is the square root of the area for a rule that a network was
         trained with, and the longer side for a pyramid, which has to know what is whole in some chip. With a trained
-        rule, an instance of a smaller size counts as well if every finer scale may cut it.
+        rule, an instance of a smaller size counts as well if all finer scales at which it counts may cut it.
 
         Args:
             box_xyxy: ``(N, 4)``, image pixels.
@@ -108,14 +108,14 @@ class Chips:
     def _missed_by_finer(
         self, box_xyxy: np.ndarray, level: int, rule: ChipRule, image_wh: tuple[int, int]
     ) -> np.ndarray:
-        """Return which boxes ``(N, 4)`` are valid at a finer scale and may be cut by all chips of every such scale."""
-        finer = [k for k in range(len(rule.scales)) if rule.factor(k, image_wh) > rule.factor(level, image_wh)]
-        valid, whole = np.zeros((2, len(box_xyxy)), dtype=bool)
-        for each in finer:
-            here = rule.scales[each].holds(box_xyxy)
-            valid |= here
-            whole |= here & self._whole_in_some(box_xyxy, each, rule, image_wh)
-        return np.asarray(valid & ~whole)
+        """Return which boxes ``(N, 4)`` count at finer scales, all of which may cut them."""
+        factors = [rule.factor(each, image_wh) for each in range(len(rule.scales))]
+        finer = [each for each in range(len(factors)) if factors[each] > factors[level]]
+        counts, whole = np.zeros((2, len(box_xyxy)), dtype=bool)
+        for each in sorted(finer, key=lambda each: -factors[each]):  # what no finer scale shows counts at the next one
+            counts |= rule.scales[each].holds(box_xyxy)
+            whole |= counts & self._whole_in_some(box_xyxy, each, rule, image_wh)
+        return np.asarray(counts & ~whole)
 
     def _whole_in_some(self, box_xyxy: np.ndarray, level: int, rule: ChipRule, image_wh: tuple[int, int]) -> np.ndarray:
         """Return which boxes ``(N, 4)`` lie whole in some chip of a scale, wherever they are."""

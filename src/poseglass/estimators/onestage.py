@@ -108,7 +108,7 @@ class OneStageEstimator(OfProgram):
     @property
     def finds_boxes_3d(self) -> bool:
         """Whether instances have boxes in space, for which each image needs the calibration of its camera."""
-        return "depth" in self.program.spec.outputs
+        return self.program.spec.boxes_3d
 
     def __call__(self, image: ReadableImage, boxes: Boxes = None, *, projection: np.ndarray | None = None) -> Instances:
         """Find the instances of one image.

@@ -11,6 +11,7 @@ from poseglass.core.instances import Instances
 from poseglass.core.large_image import ReadableImage
 from poseglass.core.skeleton import Skeleton
 from poseglass.estimators.estimator import Boxes, Estimator, Frame, image_and_boxes
+from poseglass.estimators.onestage import OneStageEstimator
 from poseglass.estimators.topdown import TopDownEstimator, check_boxes
 from poseglass.estimators.whole_image import WholeImageEstimator
 from poseglass.metrics.oks_nms import oks_nms
@@ -48,7 +49,7 @@ class TwoStageEstimator:
 
         if self.poses.finds_boxes:
             raise ValueError(f"TwoStageEstimator.poses must take boxes, but {self.poses!r} finds them itself.")
-        if getattr(self.detector, "finds_boxes_3d", False):
+        if isinstance(self.detector, OneStageEstimator) and self.detector.finds_boxes_3d:
             raise ValueError(
                 f"TwoStageEstimator.detector must find boxes in images, but {self.detector!r} finds boxes in space, "
                 "which a second network does not take. Use it alone (`poseglass predict --weights`), or another "

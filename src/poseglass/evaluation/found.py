@@ -10,7 +10,7 @@ from poseglass.core.sample import Dataset, boxes_complete, classes_of, projectio
 from poseglass.core.skeleton import Skeleton
 from poseglass.core.table import listed
 from poseglass.estimators.estimator import Estimator, Frame
-from poseglass.estimators.onestage import of_boxes
+from poseglass.estimators.onestage import OneStageEstimator, of_boxes
 from poseglass.evaluation.evaluate import (
     Evaluation,
     class_numbers,
@@ -82,7 +82,7 @@ def evaluate_found(
         check_areas([people for people in truth if len(people)])
     complete = [boxes_complete(dataset, i) for i in range(len(dataset))]
     check_complete(dataset, metrics)
-    spatial = getattr(estimator, "finds_boxes_3d", False)
+    spatial = isinstance(estimator, OneStageEstimator) and estimator.finds_boxes_3d
     renumbered = class_numbers(classes, classes_of(dataset))
     part = processes.part_of([1 + len(people) for people in labels])
 

@@ -114,7 +114,7 @@ def exportable(
             "once. Export them without --whole-image and --detector."
         )
 
-    if whole_image and one_stage and "depth" in program.spec.outputs:
+    if whole_image and one_stage and program.spec.boxes_3d:
         raise CheckpointError(
             f"Weights {card.name!r} find boxes in space, for which the calibration of each image is needed, and a file "
             "that takes whole images has no place for it. Export them without --whole-image."

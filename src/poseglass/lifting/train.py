@@ -139,13 +139,18 @@ def halves(bodies: Bodies) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def unknown_keypoints(clips: PoseClips) -> str:
-    """Return which keypoints are unknown, in how many poses of which recordings: "left_elbow in 40 of walk, run"."""
+    """Return which keypoints are unknown, in how many poses of which recordings.
+
+    Such as "left_elbow in 40 poses of walk, run".
+    """
     unknown = ~np.isfinite(clips.xyz_mm.sum(2))
     said = []
     for k in np.argsort(-unknown.sum(0), kind="stable"):
         if unknown[:, k].any():
             names = [clips.clip_names[clip] for clip in np.unique(clips.clip[unknown[:, k]])]
-            said.append(f"{clips.skeleton.keypoints[k]} in {unknown[:, k].sum():,} of {listed(names)}")
+            said.append(
+                f"{clips.skeleton.keypoints[k]} in {counted(int(unknown[:, k].sum()), 'pose')} of {listed(names)}"
+            )
     more = f"; {counted(len(said) - 4, 'other keypoint')}" if len(said) > 4 else ""
     return "; ".join(said[:4]) + more
 

@@ -5,8 +5,7 @@ rescoring. CenterNet (Zhou et al., "Objects as Points", 2019) merges the detecti
 class, by the Gaussian one with width 0.5; its public code also sets N_t to 0.5, which only the linear one uses.
 How this differs: the overlap is that of edge-to-edge boxes.
 
-Boxes far from the best one are not compared with it, so that the time grows with the number of boxes and of their
-neighbours: pages and scans give tens of thousands.
+Boxes far from the best one are not compared with it: pages and scans give tens of thousands.
 """
 
 from typing import Literal, get_args

@@ -250,11 +250,14 @@ def _legs(naming: Naming) -> list[list[str]]:
 
 
 def _no(joint: str, naming: Naming, plain: Collection[str]) -> str:
-    """Return that a joint of a naming is not there, and what may be it: "no joint 'LeftKnee', but 'LeftKne'"."""
+    """Return that a joint of a naming is not there, and what may be it.
+
+    Such as "no joint 'LeftKnee', only a similar 'LeftKne'".
+    """
     others = sorted(set(plain) - set(naming.joints().values()))
     # stricter than nearest(): nobody typed these, and most hierarchies have joints of a similar name, as LeftToe
     like = difflib.get_close_matches(joint, others, n=1, cutoff=0.75)
-    return f"no joint {joint!r}{f', but {like[0]!r}' if like else ''}"
+    return f"no joint {joint!r}{f', only a similar {like[0]!r}' if like else ''}"
 
 
 def leg_of_poses(skeleton: Skeleton, xyz: np.ndarray) -> float | None:

@@ -33,7 +33,7 @@ TYPES = ("Pedestrian", "Car", "Cyclist")
 """What files call the classes."""
 
 IGNORED_AS = {"Van": "Car", "Truck": "Car", "Person_sitting": "Pedestrian"}
-"""Types that are like a class: they may be found as it, which is not learnt where they are (CenterNet's choice)."""
+"""Types that are like a class: where they are, that there is nothing of the class is not learnt (CenterNet)."""
 
 LEFT_OUT = ("Tram", "Misc")
 """Types that are treated as if they were not labelled."""

@@ -27,8 +27,8 @@ MOST_PER_PAGE = 1200
 
 MAX_FILE_BYTES = 1024**3
 _SUFFIXES = (".jpg", ".jpeg", ".png")
-CODE_POINT = re.compile(r"U\+(?:0?[0-9A-F]{4,5}|10[0-9A-F]{4})")
-"""A class that is a character: up to U+10FFFF, the last there is."""
+CODE_POINT = re.compile(r"U\+(?:[0-9A-CE-F][0-9A-F]{3}|D[0-7][0-9A-F]{2}|[1-9A-F][0-9A-F]{4}|10[0-9A-F]{4})")
+"""A class that is a character, as Unicode writes it: at least four digits, up to U+10FFFF, and no half of a pair."""
 
 
 def kuzushiji(
@@ -217,8 +217,9 @@ def score_submission(path: str | Path, dataset: LabelledImages) -> SubmissionSco
             f"{dataset.classes[0][:20]!r}. Read them without one_class."
         )
     pages = [str(page) for page in dataset.image_ids]
+    known = set(pages)
     found = dict(_submitted(path))
-    unknown = [page for page in found if page not in set(pages)]
+    unknown = [page for page in found if page not in known]
     if unknown:
         raise ValueError(
             f"{path}: {counted(len(unknown), 'page')} of {len(found):,} not labelled in {dataset.name}, such as "
@@ -255,7 +256,9 @@ def _submitted(path: Path) -> list[tuple[str, list[tuple[str, np.ndarray]]]]:
             )
         entries = []
         for number, (code, *xy) in enumerate(groups, 1):
-            entries.append((code, _numbers(f"{path}: page {page}: entry {number}", xy)))
+            where = f"{path}: page {page}: entry {number}"
+            _check_code(where, code)
+            entries.append((code, _numbers(where, xy)))
         pages.append((page, entries))
     return pages
 
@@ -316,13 +319,17 @@ def _entries(path: Path, page: str, text: str) -> list[tuple[str, np.ndarray]]:
     entries = []
     for number, (code, *rest) in enumerate(_groups(path, page, text, ("code point", "x", "y", "width", "height")), 1):
         where = f"{path}: page {page}: entry {number}"
-        if not CODE_POINT.fullmatch(code):
-            raise ValueError(f"{where}: expected a code point such as U+306F, got {code[:20]!r}.")
+        _check_code(where, code)
         box = _numbers(where, rest)
         if box[2] <= 0 or box[3] <= 0:
             raise ValueError(f"{where}: the box of {code} has a width of {box[2]:g} and a height of {box[3]:g}.")
         entries.append((code, box))
     return entries
+
+
+def _check_code(where: str, code: str) -> None:
+    if not CODE_POINT.fullmatch(code):
+        raise ValueError(f"{where}: expected a code point such as U+306F, got {code[:20]!r}.")
 
 
 def _groups(path: Path, page: str, text: str, columns: Sequence[str]) -> list[list[str]]:

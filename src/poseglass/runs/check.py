@@ -329,7 +329,7 @@ def check_boxes_3d(recipe: Recipe, codec: Codec, labels: Instances, augment: Seq
         RecipeError: The labels have none, or no calibrations; a view is turned; or chips are of several scales, or
             views of several sizes, and depths are not stated at one focal length.
     """
-    if "depth" not in codec.spec.outputs:
+    if not codec.spec.boxes_3d:
         return
     if labels.box_3d is None or labels.projection is None:
         raise RecipeError(

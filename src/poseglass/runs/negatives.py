@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from poseglass.core.sample import Dataset, boxes_complete, projection_of
+from poseglass.core.sample import Dataset, projection_of
 from poseglass.core.table import counted, listed
-from poseglass.data.chip_images import negative_chips, write_chips
+from poseglass.data.chip_images import negative_chips, without_doubt, write_chips
 from poseglass.estimators.onestage import OneStageEstimator
 from poseglass.runs.folder import RunFolder
 from poseglass.runs.recipe import Recipe, RecipeError, differences
@@ -71,7 +71,10 @@ def _settings(recipe: Recipe) -> dict[str, Any]:
     chips = recipe.data.chips
     if chips is None or chips.negatives is None:
         raise RecipeError("The recipe has no data.chips.negatives.")
-    return {"seed": recipe.seed, "at_least": list(chips.at_least), "min_score": chips.negatives.min_score}
+    return {
+        "format": 2,  # raised when the rule changes by which chips are chosen
+        "seed": recipe.seed, "at_least": list(chips.at_least), "min_score": chips.negatives.min_score,
+    }  # fmt: skip
 
 
 def proposing_recipe(recipe: Recipe) -> Recipe:
@@ -119,8 +122,8 @@ def check_negatives(first: Run) -> None:
     Raises:
         RecipeError: In none is everything labelled, or none of those has the calibration that boxes in space need.
     """
-    dataset, spatial = first.examples.dataset, "depth" in first.codec.spec.outputs
-    if not any(_may_propose(dataset, index, spatial=spatial) for index in range(len(dataset))):
+    dataset, spatial = first.examples.dataset, first.codec.spec.boxes_3d
+    if not _proposing(dataset, spatial=spatial):
         needed, lacking = "everything is labelled", "boxes_complete is false"
         if spatial:
             needed, lacking = f"{needed} and the camera is calibrated", f"{lacking}, or they have no calibration"
@@ -131,9 +134,9 @@ def check_negatives(first: Run) -> None:
         )
 
 
-def _may_propose(dataset: Dataset, index: int, *, spatial: bool) -> bool:
-    """Return whether what a network finds in an image, but is not labelled, is surely wrong, and it can look there."""
-    return boxes_complete(dataset, index) and (not spatial or projection_of(dataset, index) is not None)
+def _proposing(dataset: Dataset, *, spatial: bool) -> set[int]:
+    """Return the images where what a network finds, but is not labelled, is surely wrong, and where it can look."""
+    return {index for index in without_doubt(dataset) if not spatial or projection_of(dataset, index) is not None}
 
 
 def find_negatives(recipe: Recipe, first: Run, file: Path, on_image: Callable[[], None] | None = None) -> str:
@@ -160,9 +163,10 @@ def find_negatives(recipe: Recipe, first: Run, file: Path, on_image: Callable[[]
     dataset = first.examples.dataset
     proposals: list[np.ndarray] = []
     seen: dict[str, np.ndarray] = {}  # an image may be there several times
+    proposing = _proposing(dataset, spatial=estimator.finds_boxes_3d)
     for index in range(len(dataset)):
         source = dataset.source(index)
-        if not _may_propose(dataset, index, spatial=estimator.finds_boxes_3d):
+        if index not in proposing:
             proposals.append(np.zeros((0, 4)))
         else:
             if source not in seen:
@@ -177,7 +181,7 @@ def find_negatives(recipe: Recipe, first: Run, file: Path, on_image: Callable[[]
     if not pool:
         raise RecipeError(
             f"No negative chip: the first training made {counted(boxes, 'proposal')} in "
-            f"{counted(len(dataset), 'image')}, but no chip shows {min(chips.at_least)} that no positive chip shows. "
+            f"{counted(len(proposing), 'image')}, but no chip shows {min(chips.at_least)} that no positive chip shows. "
             "Lower data.chips.negatives.at_least or min_score, raise its epochs, or train without negative chips."
         )
     write_chips(file, dataset, pool, settings=_settings(recipe))

@@ -131,7 +131,7 @@ def prepare(
     if different and not resume:  # a run that has begun keeps its data, so it only has a note
         raise RecipeError(different)
     monitor = check_evaluation(
-        recipe, val, examples.skeleton, finds=codec.spec.instances != 1, in_space="depth" in codec.spec.outputs,
+        recipe, val, examples.skeleton, finds=codec.spec.instances != 1, in_space=codec.spec.boxes_3d,
         classes=classes_of(examples.dataset),
     )  # fmt: skip
     network, table = make_network(recipe, examples.skeleton, classes_of(examples.dataset))
