@@ -35,17 +35,22 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=300)
     parser.add_argument("--seed", type=int, default=2)
     parser.add_argument("--width", type=int, default=SIZE_WH[0], help="Width of the pictures, as for write_streets.")
+    parser.add_argument("--min-score", type=float, default=0.3, help="From it on, objects count as found.")
+    parser.add_argument("--flip-test", action="store_true", help="Average with the flipped picture.")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path, default=RESULTS / "streets" / "unseen.csv")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     data, scale = streets_of_width(args.count, args.seed, args.width), args.width / SIZE_WH[0]
     least_px = tuple(scale * height for height in LEAST_HEIGHT_PX)
-    finder = replace(load_detector(str(args.weights)), min_box_score=0.01)
+    finder = replace(load_detector(str(args.weights), flip_test=args.flip_test), min_box_score=0.01)
     thirds = np.quantile([data.projection(i)[0, 0] for i in range(len(data))], (1 / 3, 2 / 3))
-    parts = {name: KittiAp(least_height_px=least_px) for name in ("all", *CLASSES, "short", "medium", "long")}
+    parts = {
+        name: KittiAp(least_height_px=least_px, min_score=args.min_score)
+        for name in ("all", *CLASSES, "short", "medium", "long")
+    }
     ranges = {f"{low:.0f} to {high:.0f} px": (low, high) for low, high in itertools.pairwise(HEIGHTS_PX)}
-    parts |= {name: KittiAp(least_height_px=least_px) for name in ranges}
+    parts |= {name: KittiAp(least_height_px=least_px, min_score=args.min_score) for name in ranges}
     began = time.perf_counter()
     for i in range(len(data)):
         projection = data.projection(i)
@@ -63,7 +68,8 @@ def main() -> None:
         results = metric.compute()
         if name in ranges:
             results = {key: np.nan if "AP" in key else value for key, value in results.items()}
-        rows.append({"part": name, "streets": len(data), "seed": args.seed, "width": args.width} | results)
+        row = {"part": name, "streets": len(data), "seed": args.seed, "width": args.width}
+        rows.append(row | {"flip_test": args.flip_test, "min_score": args.min_score} | results)
         shown = ("AP40_bev_moderate", "AP40_3d_moderate", "depth_error", "yaw_15", "found")
         print(f"{name:<12}", *(f"{key} {rows[-1][key]:.4f}" for key in shown))
     print(f"{len(data)} streets in {time.perf_counter() - began:.0f} s")
