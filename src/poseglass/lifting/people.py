@@ -40,12 +40,14 @@ def check_mappable(lifter: Lifter, skeleton: Skeleton, weights: str) -> None:
     """
     common = [name for name in lifter.skeleton.keypoints if name in skeleton.keypoints]
     if len(common) < lifter.least_known:
-        advice = "Give weights of people, or a skeleton whose keypoints have these names."
-        if lifter.least_known == len(lifter.skeleton):
-            advice = (
-                "It was trained with all of them. 'lift-people' lifts people with unknown keypoints, as RepNet does if "
-                "its recipe has network.unknown = true."
+        if common and lifter.least_known == len(lifter.skeleton):
+            lacking = [name for name in lifter.skeleton.keypoints if name not in common]
+            raise ValueError(
+                f"{lifter.card.name!r} was trained with all of its {len(lifter.skeleton)} keypoints known, and "
+                f"{weights!r} does not predict {listed(lacking)}. 'lift-people' lifts people with unknown keypoints, "
+                "as RepNet does if its recipe has network.unknown = true."
             )
+        advice = "Give weights of people, or a skeleton whose keypoints have these names."
         raise ValueError(
             f"{lifter.card.name!r} needs at least {lifter.least_known} of the keypoints "
             f"{', '.join(lifter.skeleton.keypoints)}, and {weights!r} predicts "

@@ -250,7 +250,7 @@ def read_lift_recipe(recipe: str | Path) -> LiftRecipe:
             keys = _keys_beside(first["loc"][:-1])
             what = f"unknown key '{where}'.{nearest(str(first['loc'][-1]), keys)} Known here: {', '.join(keys)}"
         else:
-            what = f"{where}: {first['msg']}" if where else first["msg"].removeprefix("Value error, ")
+            what = (f"{where}: " if where else "") + first["msg"].removeprefix("Value error, ")
         raise ValueError(f"{path}: {what}. Fix that line.") from error
 
 
