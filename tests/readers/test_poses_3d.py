@@ -127,7 +127,7 @@ def test_recordings_are_gathered():
     found = gather([fast, misspelt], ["ann", "bob"], frames_per_second=120)
     assert found.notes == (
         "wave: 1 of 17 keypoints have no joint in this hierarchy and are unknown: left_elbow (no joint 'LeftForeArm', "
-        "but 'LeftForArm').",
+        "only a similar 'LeftForArm').",
     )
     for rate in (0, -1.0, np.nan):
         with pytest.raises(ValueError, match=r"Frames per second must be positive, got"):

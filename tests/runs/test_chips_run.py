@@ -135,7 +135,7 @@ def test_a_first_training_is_used_again_only_for_the_same_recipe(recipe_file, tm
     assert "resuming a brief training" in said
     assert "step 1" not in said
     pool = json.loads((tmp_path / "run-proposals" / "negative_chips.json").read_text())
-    assert pool["settings"] == {"seed": 1, "at_least": [2, 2], "min_score": 0.01}
+    assert pool["settings"] == {"format": 2, "seed": 1, "at_least": [2, 2], "min_score": 0.01}
     same = ("--set", "data.chips.negatives.at_least=2", "--run", tmp_path / "run")
     shutil.rmtree(folder)
     assert run(monkeypatch, "train", recipe_file, *same) == 0

@@ -564,7 +564,7 @@ def _predict(
             markup=False, highlight=False,
         )  # fmt: skip
         for note in notes:
-            console.print(note, markup=False, highlight=False)
+            console.print(note, markup=False, highlight=False, soft_wrap=True)
     said = ["annotated images"] * draw_images + ["poses.json (COCO results)"]
     said += ["poses_coco.json (with the keypoints' names)"] + ["heatmaps"] * heatmaps
     if sheet:
