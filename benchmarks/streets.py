@@ -5,7 +5,7 @@
 
 Scenes are those of another seed than the recipe's. Cameras are also taken by thirds of their focal lengths, to see
 whether depth follows the focal length. Objects by their height in the picture have no average precision, as what is
-found has no true height. Wider pictures (--width) show as much, so heights are counted as in a width of 384.
+found has no true height. Wider pictures (--width) show the same scenes, so heights are counted as in a width of 384.
 """
 
 import argparse

@@ -87,3 +87,11 @@ def test_poses_of_another_shape():
         draw_3d(np.zeros((3, 3)), ONE)
     with pytest.raises(ValueError, match="size_px must be at least 16"):
         draw_3d(np.zeros((2, 3)), ONE, size_px=4)
+
+
+def test_the_title_is_above_the_pose():
+    tall = np.array([[0.0, -2000.0, 0.0], [0.0, 2000.0, 0.0]])
+    plain, titled = (draw_3d(tall, ONE, size_px=240, title=title) for title in ("", "as in the image"))
+    orange = [np.flatnonzero((image[..., 0].astype(int) - image[..., 2] > 50).any(1)) for image in (plain, titled)]
+    words = np.flatnonzero((titled[:120, :20] != GROUND_RGB).any((1, 2)))  # the line of the ground is lower
+    assert orange[0].min() < words.max() < orange[1].min()  # without a title, the pose may reach as high

@@ -6,7 +6,8 @@
 
 Rendering a street takes several times as long as reading it. Boxes in the image are rounded to 0.01 px, lengths to
 0.1 mm. What is hidden or too small becomes a region without a class or a box in space. Streets of another seed have
-nothing in common with these. Wider images show as much; the limit of what is too small is the same number of pixels.
+nothing in common with these. Wider images show the same scenes; the limit of what is too small is the same number of
+pixels.
 """
 
 import argparse
@@ -53,7 +54,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
     parser.add_argument(
         "--width", type=int, default=SIZE_WH[0],
-        help=f"width of the pictures, which are a third as high and show as much (default: {SIZE_WH[0]})",
+        help=f"width of the pictures, which are a third as high and show the same scenes (default: {SIZE_WH[0]})",
     )  # fmt: skip
     given = parser.parse_args()
     try:

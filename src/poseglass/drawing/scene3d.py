@@ -64,7 +64,7 @@ def draw_3d(
         above_degrees: As for ``turned``.
         size_px: Side of the image.
         span_mm: What the side of the image shows; a larger pose is made to fit.
-        title: Written in the upper left corner.
+        title: Written in the upper left corner, above the pose.
         guessed: ``(K,)`` bool: keypoints that are drawn hollow, since the image does not show them.
 
     Raises:
@@ -79,10 +79,13 @@ def draw_3d(
     seen = turned(xyz_mm, side_degrees=side_degrees, above_degrees=above_degrees)
     canvas = np.full((size_px, size_px, 3), GROUND_RGB, np.uint8)
     known = np.isfinite(seen).all(1)
+    text = max(10, size_px // 17)
+    top = min(2 * text, size_px // 4) if title else 0  # the title must not hide a head
     if known.any():
         low, high = seen[known, :2].min(0), seen[known, :2].max(0)
-        scale = size_px / max(span_mm, 1.12 * float((high - low).max()))
+        scale = min(size_px / span_mm, (size_px - top) / max(1.12 * float((high - low).max()), 1.0))
         flat = (seen[:, :2] - (low + high) / 2) * scale + (size_px - 1) / 2
+        flat[:, 1] += top / 2
         if abs(above_degrees) < 45:  # seen from above, there is no line of the ground
             floor = round(float(flat[known, 1].max() + 0.02 * size_px))
             cv2.line(canvas, (round(0.08 * size_px), floor), (round(0.92 * size_px), floor), _FLOOR_RGB, 1, cv2.LINE_AA)
@@ -94,7 +97,6 @@ def draw_3d(
             person = replace(person, keypoint_extra={"occluded": np.asarray(guessed, bool)[None]})
         canvas = draw(canvas, person, min_score=0.01, occluded=True)
     if title:
-        text = max(10, size_px // 17)
         write_text(canvas, title, (text // 2, text // 3), size_px=text, ground=OUTLINE_RGB)
     return canvas
 

@@ -298,7 +298,9 @@ def _rows(path: Path, columns: tuple[str, str]) -> list[tuple[str, str]]:
     found: dict[str, str] = {}
     for number, row in enumerate(rows[1:], 2):
         if len(row) != 2:
-            raise ValueError(f"{path}: line {number}: expected {' and '.join(columns)}, got {len(row)} columns.")
+            raise ValueError(
+                f"{path}: line {number}: expected {' and '.join(columns)}, got {counted(len(row), 'column')}."
+            )
         if row[0] in found:
             raise ValueError(f"{path}: line {number}: {row[0][:60]!r} is there twice.")
         found[row[0]] = row[1]

@@ -338,7 +338,7 @@ def streets(
 
 
 def streets_of_width(count: int, seed: int, width_px: int) -> Streets:
-    """Create rendered streets with images of a given width, a third of that in height, which show as much as usual.
+    """Create rendered streets with images of a given width, a third of that in height, which show the same scenes.
 
     Focal lengths grow with the width. Things of ``SMALLEST_PX`` and more are labelled in any width, so wider images
     have a few more labels.
